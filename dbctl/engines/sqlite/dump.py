@@ -136,7 +136,8 @@ def _empty(copy: Path, tables: Collection[str]) -> None:
     except BaseException as error:
         copy.unlink(missing_ok=True)
         signals.raise_if_interrupted()
-        if not isinstance(error, sqlite3.Error):
+        # The copy is as damaged as the source.
+        if not isinstance(error, sqlite3.Error) or get_error_name(error).startswith(SOURCE_ERRORS):
             raise
         if "no such function" in str(error) or "no such module" in str(error):
             raise NotSupportedError(

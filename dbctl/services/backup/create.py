@@ -167,7 +167,7 @@ class CreateBackup(BackupOperation):
         for source in map(self._create_source, self._databases):
             try:
                 source.size()
-                _ = source.left_out
+                _ = source.emptied
             except SINGLE_DATABASE_ERRORS as error:
                 self._left_out.append(_record_failure(source, error))
                 errors.append(error)
@@ -176,7 +176,7 @@ class CreateBackup(BackupOperation):
         if errors and not sources:
             raise errors[0]
         if self._schema_only and not (self._app.only or errors):
-            require_known(self._app, self._schema_only, [source.left_out for source in sources])
+            require_known(self._app, self._schema_only, [source.emptied for source in sources])
         return sources
 
     def size(self) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
 
-from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.errors.backup import SchemaOnlyRefusedError, SchemaOnlyUnknownError
-from dbctl.errors.usage import NotSupportedError
+from dbctl.errors.usage import DriverMissingError, NotSupportedError
 from dbctl.model import Struct
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
@@ -31,36 +31,39 @@ def select_tables(app: App, database: str, dumps: Dumps, entries: Sequence[str])
     if not entries:
         return Selected()
     tables = dumps.list_emptiable_tables()
-    known = app.reader(database).tables() if tables is None else tables
+    known = _list_copied_tables(app, database) if tables is None else tables
     matches = {entry: [name for name in known if fnmatchcase(name, entry)] for entry in entries}
     used = [entry for entry, names in matches.items() if names]
     if tables is None:
         if used:
             raise NotSupportedError(
-                feature=f"a backup without the rows of {', '.join(sorted({*matches[used[0]]}))}",
+                feature=f"a backup without the rows of {', '.join(matches[used[0]])}",
                 subject=app.target(database),
                 hint=f'Nothing was created. Its engine copies whole tables: remove "{used[0]}" from schema_only.',
             )
         return Selected()
     selected = sorted({part for names in matches.values() for name in names for part in tables[name]})
-    if selected:
-        _require_unneeded(app, app.reader(database), dumps, selected, tables)
-    return Selected(selected, used)
-
-
-def _require_unneeded(
-    app: App, db: Readable, dumps: Dumps, selected: Sequence[str], tables: Collection[str]
-) -> None:
-    target = app.target(db.target.rpartition("/")[2])
-    reasons = [*dumps.find_dependents(selected)]
-    ledgers = ledger_detection.ledger_tables(app, target.rpartition("/")[2], db)
+    reasons = [*dumps.find_dependents(selected)] if selected else []
+    ledgers = ledger_detection.ledger_tables(app, database, app.reader(database)) if selected else ()
     reasons += [f"{name} records which migrations ran" for name in selected if name in ledgers]
-    if {*tables} <= {*selected}:
+    if selected and {*chain.from_iterable(tables.values())} <= {*selected}:
         reasons.append("it has no other table")
     if reasons:
         raise SchemaOnlyRefusedError(
-            app=app.name, target=target, tables=", ".join(selected), reasons="; ".join(dict.fromkeys(reasons))
+            app=app.name,
+            target=app.target(database),
+            tables=", ".join(selected),
+            reasons="; ".join(dict.fromkeys(reasons)),
         )
+    return Selected(selected, used)
+
+
+def _list_copied_tables(app: App, database: str) -> Collection[str]:
+    """Return the tables of a database whose files are copied; none if its driver, without which they can be copied, is missing."""
+    try:
+        return app.reader(database).tables()
+    except DriverMissingError:
+        return ()
 
 
 def list_entries(app: App) -> Sequence[str]:

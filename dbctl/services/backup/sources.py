@@ -131,7 +131,7 @@ class Source(MemberSource):
         )
 
     @cached_property
-    def left_out(self) -> Selected:
+    def emptied(self) -> Selected:
         """The tables whose rows are left out; raises as ``select_tables``."""
         if not self._schema_only:  # the database is not opened
             return Selected()
@@ -184,7 +184,7 @@ class Source(MemberSource):
             elif base:
                 method = f"{method}, in full: {base}"
             yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}"
-        if tables := self.left_out.tables:
+        if tables := self.emptied.tables:
             yield f"leave out the rows of {', '.join(tables)} of {self.database}"
         if self._passwords:
             roles = format_count(len(self._passwords), "role")
@@ -204,7 +204,7 @@ class Source(MemberSource):
             database=self.database,
             engine=self.engine,
             target=self.target,
-            schema_only=self.left_out.tables,
+            schema_only=self.emptied.tables,
         )
 
     @cached_property
@@ -299,7 +299,7 @@ class Source(MemberSource):
                 copy_progress,
                 stream_compress,
                 records_log=bool(self.log_sequence) or _records_log(self.app, self.database),
-                schema_only=self.left_out.tables,
+                schema_only=self.emptied.tables,
             )
         )
         compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
@@ -316,7 +316,7 @@ class Source(MemberSource):
                     engine=self.engine,
                     target=self.target,
                     facts=dump_result.metadata,
-                    schema_only=self.left_out.tables,
+                    schema_only=self.emptied.tables,
                 )
                 return self._increments.store(folder, content, compression_progress)
             if compress != "none":
@@ -348,7 +348,7 @@ class Source(MemberSource):
             stored,
             database=self.database,
             only=self._tables,
-            schema_only=self.left_out.tables,
+            schema_only=self.emptied.tables,
             engine=self.engine,
             taken_at=dump_result.taken_at,
             rows=verification.tables,

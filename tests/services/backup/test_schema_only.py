@@ -202,6 +202,13 @@ def test_invalid_values_are_reported_with_their_line(answer, small, value):
     assert (finding["line"], "schema_only" in finding["message"]) == (7, True)
 
 
+@pytest.mark.parametrize("pantry", ["postgresql"], indirect=True)
+def test_all_tables_are_refused_also_partitions(answer, pantry):
+    configure(pantry, 'schema_only = ["*"]')
+    refused = answer("backup", "create", status=2)["error"]
+    assert (refused["code"], "no other table" in refused["message"]) == ("schema-only-refused", True)
+
+
 def test_index_with_texts_of_the_rows_is_refused(answer, small):
     small.run(
         "create virtual table found using fts5(path)",
@@ -240,6 +247,16 @@ def test_file_with_a_function_of_the_app_is_refused(answer, small):
         connection.execute("create index loud on debug_log (shout(line))")
     refused = answer("backup", "create", status=2)["error"]
     assert (refused["code"], "shout" in refused["message"]) == ("not-supported", True)
+    assert not list((small.folder / "backups/larder").glob("2*"))
+
+
+def test_damage_is_that_of_the_database(answer, small):
+    (page,) = small.rows("select rootpage - 1 from sqlite_master where name = 'visits'")[0]
+    with small.path.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\xff" * 100)
+    refused = answer("backup", "create", status=4)["error"]
+    assert (refused["code"], "larder/pantry" in refused["message"]) == ("corrupt", True)
     assert not list((small.folder / "backups/larder").glob("2*"))
 
 
