@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dbctl import signals
-from dbctl.engines.contract.database import Readable
+from dbctl.engines.contract.database import Condition, Readable
 from dbctl.extensions.copies.errors import CopyConstraintError
-from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.pseudonyms import Pseudonyms, select_rule
 from dbctl.extensions.copies.rules import TableRule
 
 
@@ -45,6 +45,22 @@ class Rewriter(ABC):
             for batch in stream.batches:
                 signals.raise_if_interrupted()
                 yield from batch
+
+    def list_omitted(
+        self, db: Readable, tables: Mapping[str, TableRule]
+    ) -> Mapping[str, Sequence[Sequence[Condition]]]:
+        """Return the conditions of the rows that are not copied, by table: of each, rows meet all of one of them."""
+        omitted = dict[str, list[Sequence[Condition]]]()
+        for table, rules in tables.items():
+            for rule in rules.values() if rules != "empty" else ():
+                if any(entry.kind == "omit" for entry in rule.values.values()):
+                    selectors = {tuple(row) for row in self.read_rows(db, table, rule.by)}
+                    omitted.setdefault(table, []).extend(
+                        [Condition(name, "=", value) for name, value in zip(rule.by, selector, strict=True)]
+                        for selector in selectors
+                        if select_rule(rule, selector).kind == "omit"
+                    )
+        return omitted
 
     def read_compressed(self) -> Iterator[bytes]:
         """Yield what a dump contains in a compressed form: the values of all columns."""

@@ -232,9 +232,13 @@ def apply_rule(rule: ColumnRule, change: Change, value: object, selectors: Seque
     """Return a value after ``change`` of each part of it that a rule replaces or keeps; ``selectors`` are values of the columns ``by``."""
     if not rule.by:
         return _apply_rule(rule, rule, change, value)
+    return _apply_rule(select_rule(rule, selectors), rule, change, value)
+
+
+def select_rule(rule: ColumnRule, selectors: Sequence[object]) -> ValueRule:
+    """Return the rule of a row; ``selectors`` are its values of the columns ``by``."""
     selector = ".".join("" if item is None else decode(item) for item in selectors)
-    selected = next((entry for pattern, entry in rule.values.items() if _match(pattern, selector)), rule)
-    return _apply_rule(selected, rule, change, value)
+    return next((entry for pattern, entry in rule.values.items() if _match(pattern, selector)), rule)
 
 
 def _apply_rule(rule: ValueRule, column: ColumnRule, change: Change, value: object) -> object:

@@ -107,12 +107,16 @@ class ServerRewriter(Rewriter):
     def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
         self._parameters.update(inner=pseudonyms.inner, outer=pseudonyms.outer)
         changed = {name: rule for name, rule in tables.items() if rule}
+        omitted = self.list_omitted(self._db, tables)
         with self._suspend(changed):
             for name, rule in changed.items():
                 signals.raise_if_interrupted()
                 if rule == "empty":
                     self._connection.execute_write(f"truncate table {self._catalog.quote_table(name)}")
                 else:
+                    with self._db.transaction():
+                        for where in omitted.get(name, ()):
+                            self._db.delete(name, where)
                     with self._report_violations(name, list(rule)):
                         self._update(name, rule, pseudonyms, self._db.count(name))
         return ()

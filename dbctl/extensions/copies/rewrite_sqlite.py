@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from dbctl import signals
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
@@ -58,6 +59,7 @@ class SQLiteRewriter(SQLitePart, Rewriter):
         return value if isinstance(value, bytes) else str(value).encode(self._encoding, "surrogateescape")
 
     def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
+        omitted = self.list_omitted(self._db, tables)
         for pragma in PRAGMAS:
             self._driver.execute(f"pragma {pragma}").fetchall()
         changed = {name: rule for name, rule in tables.items() if rule}
@@ -67,6 +69,7 @@ class SQLiteRewriter(SQLitePart, Rewriter):
                 if rule == "empty":
                     self._empty(name)
                 else:
+                    self._delete(name, omitted.get(name, ()))
                     self._update(name, rule, pseudonyms)
         self._rebuild_text_indexes()
         self._driver.execute("pragma journal_mode = memory").fetchall()  # later changes may be rolled back
@@ -87,6 +90,12 @@ class SQLiteRewriter(SQLitePart, Rewriter):
     def _empty(self, table: str) -> None:
         if not any(index.name == table and index.content == "" for index in list_text_indexes(self._driver)):
             self._driver.execute(f"delete from {ident(table)}")  # such an index is emptied with the others
+
+    def _delete(self, table: str, omitted: Sequence[Sequence[Condition]]) -> None:
+        for conditions in omitted:
+            where = " and ".join(f"{ident(condition.column)} is ?" for condition in conditions)
+            values = [condition.value for condition in conditions]
+            self._driver.execute(f"delete from {ident(table)} where {where}", values)
 
     def _update(self, table: str, rule: Mapping[str, ColumnRule], pseudonyms: Pseudonyms) -> None:
         live, sets = self._catalog.require_table(table), []

@@ -182,7 +182,7 @@ class _Resolver:
         rule = _create_rule(entry, column, table) if entry else None
         if rule and path in self._keep_keys:
             rule = structs.replace(rule, keys=KEEP_KEYS)
-        return _remove_secrets(rule, secrets, column) if rule and secrets else rule
+        return _remove_secrets(rule, secrets) if rule and secrets else rule
 
     def _find_referenced_rule(self, table: str, column: str) -> ColumnRule | None:
         """Return the rule of a column with a foreign key: NULL if the rows to which it refers are not copied."""
@@ -239,12 +239,9 @@ def _fit_kind(kind: Kind, column: Column | None) -> Kind:
     return "token" if kind == "null" and column and not column.nullable else kind
 
 
-def _remove_secrets(rule: ColumnRule, secrets: SecretSettings, column: Column) -> ColumnRule:
+def _remove_secrets(rule: ColumnRule, secrets: SecretSettings) -> ColumnRule:
     """Return the rule of the values of settings without the secrets among them; keys that it names precede them."""
-    kind = _fit_kind("null", column)
-    is_document = kind == "token" and "JSON" in column.type
-    secret = ValueRule(kind="json", rest="token") if is_document else ValueRule(kind=kind)
-    removed = {key: secret for key in secrets.keys if key not in rule.values}
+    removed = {key: ValueRule(kind="omit") for key in secrets.keys if key not in rule.values}
     if rule.kind == "keep" and not rule.by:
         return ColumnRule(kind="keep", by=secrets.by, values=removed)
     if rule.by == secrets.by:

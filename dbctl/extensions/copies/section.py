@@ -11,9 +11,11 @@ from dbctl.profiles.model.profile import Profile, ProfileSection
 T = TypeVar("T")
 
 #: What replaces a value. ``email`` to ``text`` are pseudonyms; ``date`` shifts a time, ``number`` adds noise, ``json`` is the rule of each
-#: text in a document, ``keep`` leaves the value, and ``null`` removes it: where NULL is not allowed, it is a ``token``.
+#: text in a document, ``keep`` leaves the value, and ``null`` removes it: where NULL is not allowed, it is a ``token``. ``omit``, in
+#: ``values`` alone, copies no row with the value, so that the app creates it again.
 Kind: TypeAlias = Literal[
     "email", "login", "name", "phone", "address", "ip", "url", "token", "password", "text", "date", "number", "json", "keep", "null",
+    "omit",
 ]  # fmt: skip
 
 
@@ -72,6 +74,8 @@ class Anonymise(ProfileSection, frozen=True, kw_only=True):
                     yield key, f"no row of {table} is copied"
                 if isinstance(entry, ColumnEntry):
                     yield from ((key, reason) for reason in _find_contradictions(entry))
+                elif entry == "omit":
+                    yield key, "`omit` belongs to `values`"
 
 
 def _find_contradictions(entry: ColumnEntry) -> Iterator[str]:
@@ -82,12 +86,14 @@ def _find_contradictions(entry: ColumnEntry) -> Iterator[str]:
     nested = [*entry.values.values(), *entry.paths.values()]
     if (entry.paths or entry.keys) and "json" not in (entry.kind, *_list_kinds(entry.values)):
         yield f"`{'paths' if entry.paths else 'keys'}` requires kind = 'json'"
-    if {"json", "password", "null", "date", "number"} & {*entry.keys.values()}:
+    if {"json", "password", "null", "date", "number", "omit"} & {*entry.keys.values()}:
         yield "`keys` of documents become pseudonyms, or are copied with 'keep'"
+    if "omit" in (entry.kind, entry.rest, *_list_kinds(entry.paths)):
+        yield "`omit` belongs to `values`"
     if "json" in _list_kinds(entry.paths):
         yield "a path leads to a text, also in a document inside the document"
     for part in (entry, *(rule for rule in nested if isinstance(rule, PartEntry))):
-        if (part.after or part.before) and part.kind in (None, "json", "password", "null"):
+        if (part.after or part.before) and part.kind in (None, "json", "password", "null", "omit"):
             yield "the part of a value needs a `kind` with a pseudonym"
 
 

@@ -43,7 +43,7 @@ places = "keep"
 "meta.name" = "keep"
 "posts.body" = "text"
 "posts.mail" = "email"
-"meta.value" = { by = "name", values = { nick = "name", theme = "keep" }, rest = "text" }
+"meta.value" = { by = "name", values = { nick = "name", theme = "keep", "*_key" = "omit" }, rest = "text" }
 """
 #: Types that differ between engines.
 TYPES = {

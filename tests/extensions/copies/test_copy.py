@@ -69,6 +69,9 @@ def read(database, sql):
 
 
 def test_keys_hold_and_empty_values_and_copied_rows_stay(club, destination, run, tmp_path):
+    club.run(
+        "insert into meta values (9001, 3, 'app_key', 'k39dj2ks0q'), (9002, 4, 'mail_key', 'k7wm20xp4z')"
+    )
     create_copy(run, tmp_path, destination)
     assert read(destination, "select count(*) from posts p join members m on m.login = p.author") == [(20,)]
     (row,) = read(destination, f"select {COLUMNS} from members where id = 0")
@@ -76,6 +79,7 @@ def test_keys_hold_and_empty_values_and_copied_rows_stay(club, destination, run,
     assert read(destination, "select count(*) from sign_ins") == [(0,)]
     assert read(destination, "select name from places") == [("Old Mill",)]
     assert read(destination, "select distinct value from meta where name = 'theme'") == [("dark",)]
+    assert read(destination, "select count(*), count(distinct name) from meta") == [(60, 3)]
     (nick,), (bio,) = read(
         destination, "select value from meta where member = 3 and name <> 'theme' order by name desc"
     )

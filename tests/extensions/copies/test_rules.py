@@ -150,12 +150,12 @@ def test_columns_of_one_run_are_copied(database: ComparedDatabase) -> None:
 def test_secrets_among_settings_are_removed_unless_the_entry_names_them(database: ComparedDatabase) -> None:
     entry = '[anonymise.databases.main.tables]\noptions = "keep"'
     rule = resolve(database, entry).tables["options"]["value"]  # type: ignore[index] # no emptied table
-    removed = ValueRule(kind="token")
+    removed = ValueRule(kind="omit")
     assert rule == ColumnRule(kind="keep", by=("name",), values={"*_key": removed, "*_token": removed})
     entry = '[anonymise.databases.main.columns]\n"options.value" = { by = "name", values = { site_key = "keep", mail = "email", "*_key" = "url" }, rest = "text" }'
     rule = resolve(database, entry).tables["options"]["value"]  # type: ignore[index] # no emptied table
     assert (rule.kind, rule.by) == ("text", ("name",))
-    assert {key: value.kind for key, value in rule.values.items()} == {"site_key": "keep", "mail": "email", "*_key": "url", "*_token": "token"}  # fmt: skip
+    assert {key: value.kind for key, value in rule.values.items()} == {"site_key": "keep", "mail": "email", "*_key": "url", "*_token": "omit"}  # fmt: skip
 
 
 def test_removed_value_is_a_token_where_null_is_not_allowed(database: ComparedDatabase) -> None:

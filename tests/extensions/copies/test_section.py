@@ -34,6 +34,9 @@ engines = ["sqlite"]
         '"notes.body" = { kind = "json", after = "@" }',
         '"notes.body" = { by = "key", values = { a = { after = "@" } } }',
         '"queue.body" = "text"',
+        '"notes.body" = "omit"',
+        '"notes.body" = { kind = "json", rest = "omit" }',
+        '"notes.body" = { kind = "json", paths = { a = "omit" } }',
     ],
 )
 def test_contradiction_has_its_key(entry: str) -> None:
