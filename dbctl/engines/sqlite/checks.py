@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
 from dbctl.engines.contract.checks import Checks, IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.database import SQLitePart
+from dbctl.engines.sqlite.errors import MISSING_FUNCTION
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 
@@ -26,6 +27,10 @@ INDEX_DAMAGE = (
     r"(?s)(?:row .+? (?:missing from|values differ from)|wrong # of entries in|(?P<duplicate>non-unique entry in)"
     r"|rowid not at end-of-record for row \d+ of) index (?P<name>.+)"
 )
+
+#: Lines about rows that violate a constraint of their table.
+VALUE_IN = r"(?s)(?:NULL|TEXT|NUMERIC) value in (?P<name>.+)\..+"
+CHECK_IN = r"(?s)CHECK constraint failed in (?P<name>.+)"
 
 ORPHANS_SQL = """select "table", parent, fkid, count(*), min(rowid) from pragma_foreign_key_check{}
 group by "table", parent, fkid order by 1, 2, 3"""
@@ -52,6 +57,16 @@ def split_reports(reports: Iterable[str]) -> list[str]:
     return [line for line in lines if line != "ok" and not re.fullmatch(HEADING, line)]
 
 
+def _return_null(*_: object) -> None:
+    """Stand for a function that only the app defines."""
+
+
+def _concerns(line: str, names: Collection[str]) -> bool:
+    """Return whether a line reports something about the values of tables or indexes, not about pages."""
+    match = re.fullmatch(INDEX_DAMAGE, line) or re.fullmatch(VALUE_IN, line) or re.fullmatch(CHECK_IN, line)
+    return match is not None and match["name"] in names
+
+
 class SQLiteChecks(SQLitePart, Checks):
     """The part ``Checks``."""
 
@@ -70,14 +85,43 @@ class SQLiteChecks(SQLitePart, Checks):
         return list(dict.fromkeys(lines))
 
     def _read_damage(self, pragma: str, argument: str) -> list[str]:
+        functions = list[str]()
         try:
-            reports = [str(row[0]) for row in self._connection.fetch(f"pragma {pragma}({argument})")]
+            reports = self._run_check(f"pragma {pragma}({argument})", functions)
         except CorruptError as error:  # the check itself failed
             return [str(error.context["reason"])]
+        finally:
+            for name in functions:
+                self._connection.driver.create_function(name, -1, None)
         damage = split_reports(reports)
+        if functions:
+            callers = self._list_callers(functions)
+            damage = [line for line in damage if not _concerns(line, callers)]
         if any(line != MALFORMED and not re.match(INDEX_DAMAGE, line) for line in damage):
             return [line for line in damage if line != MALFORMED]
         return damage
+
+    def _run_check(self, sql: str, functions: list[str]) -> list[str]:
+        """Return the reports of a check, in which functions that only the app defines return NULL; add them to ``functions``."""
+        while True:
+            try:
+                return [str(row[0]) for row in self._connection.fetch(sql)]
+            except QueryFailedError as error:
+                match = re.search(MISSING_FUNCTION, str(error))
+                if match is None or match[1] in functions:
+                    raise
+                self._connection.driver.create_function(match[1], -1, _return_null, deterministic=True)
+                functions.append(match[1])
+
+    def _list_callers(self, functions: Sequence[str]) -> Collection[str]:
+        """Return the tables and indexes whose definitions name one of the functions, and the indexes of these tables."""
+        calls = re.compile(rf"(?i)\b({'|'.join(map(re.escape, functions))})\b")
+        objects = self._connection.fetch(
+            "select name, tbl_name, sql from sqlite_master where sql is not null"
+        )
+        callers = {str(name) for name, _, sql in objects if calls.search(str(sql))}
+        indexes = self._connection.fetch("select name, tbl_name from sqlite_master where type = 'index'")
+        return callers | {str(name) for name, table in indexes if table in callers}
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         match = re.fullmatch(INDEX_DAMAGE, line)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.connection import SQLiteConnection
+from dbctl.engines.sqlite.errors import MISSING_FUNCTION
 from dbctl.engines.sqlite.files import may_reappear
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError, ReadOnlyError
@@ -33,8 +34,6 @@ CACHE_PRAGMA = ("cache_size", "-64000")
 #: Without a -wal, deleting the journal commits a change, and the deletion must be synced too: a journal that reappears
 #: after a power failure reverts the change, and if the file was truncated, its last pages are lost.
 DURABLE_PRAGMA = ("synchronous", "extra")
-#: The messages of SQLite about a missing function, the first one of generated columns; they have no error name.
-MISSING_FUNCTION = r"(?:unknown|no such) function: (\w+)"
 DEFINITIONS = "select type || ' ' || name, sql from sqlite_master where sql is not null order by rowid"
 
 

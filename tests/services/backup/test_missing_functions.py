@@ -1,0 +1,52 @@
+"""SQLite files whose tables and indexes call functions that only the app defines: their pages are checked, and not what these compute."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+PROFILE = (
+    'schema = "dbctl.profile/1"\nname = "notes"\ntitle = "Notes"\n[databases.main]\nengines = ["sqlite"]\n'
+)
+OTHER = "create table other (a, b)", "create index by_a on other (a)", "create index by_b on other (b)", "insert into other values (1, 2)"  # fmt: skip
+FOLDED = "create table notes (id integer primary key, name text, folded text not null generated always as (fold(name)) {})"
+TABLES = {
+    "virtual": [FOLDED.format("virtual")],
+    "virtual with index": [FOLDED.format("virtual"), "create index by_folded on notes (folded)"],
+    "stored": [FOLDED.format("stored")],
+    "check": ["create table notes (id integer primary key, name text check (fold(name) <> ''))"],
+    "index": ["create table notes (id integer primary key, name text)", "create unique index by_fold on notes (fold(name))"],
+}  # fmt: skip
+
+
+@pytest.fixture(params=list(TABLES))
+def notes(request, tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.toml").write_text(PROFILE)
+    with closing(sqlite3.connect("notes.db")) as connection, connection:
+        connection.create_function("fold", 1, lambda text: text and text.lower(), deterministic=True)
+        for sql in (*TABLES[request.param], "insert into notes (name) values ('Ada'), ('Bo')", *OTHER):
+            connection.execute(sql)
+    answer("init", "./notes.toml", ".", "--app", "notes", "--url", "main=notes.db")
+
+
+def test_backup_is_created_drilled_and_restored(notes, answer):
+    answer("backup", "create")
+    answer("backup", "drill")
+    answer("integrity", "check")
+    answer("restore", "apply", "latest", "--to", "copy.db")
+    with closing(sqlite3.connect("copy.db")) as connection:
+        assert connection.execute("select id, name from notes").fetchall() == [(1, "Ada"), (2, "Bo")]
+
+
+def test_damage_of_other_indexes_is_reported(notes, answer):
+    with closing(sqlite3.connect("notes.db", isolation_level=None)) as connection:
+        connection.execute("pragma writable_schema = on")
+        pages = dict(connection.execute("select name, rootpage from sqlite_master where name like 'by__'"))
+        for name, other in (("by_a", "by_b"), ("by_b", "by_a")):
+            connection.execute("update sqlite_master set rootpage = ? where name = ?", (pages[other], name))
+    findings = answer("integrity", "check", status=4)["data"]["findings"]
+    assert any("by_a" in finding["message"] for finding in findings)
+    assert not any("notes" in finding["message"] and "fold" in finding["message"] for finding in findings)
