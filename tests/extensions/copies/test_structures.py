@@ -1,0 +1,75 @@
+"""Anonymised copies of tables with a history, with row security, with generated columns, and with functions of the app."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+
+def read(database, sql):
+    return [tuple(row) for row in database.rows(sql)]
+
+
+def copy(run, destination, status=0):
+    assert run("backup", "create")["ok"]
+    result = run("copy", "--to", destination.url, "--anonymise")
+    assert result["exit_code"] == status, result["error"]
+    return result
+
+
+@pytest.mark.parametrize("club", ["mysql"], indirect=True)
+def test_history_of_a_table_has_no_original(club, destination, run, tmp_path):
+    club.run(
+        "create table notes (id integer primary key, author varchar(60)) with system versioning",
+        "insert into notes values (1, 'Ada Quillfeather 00001'), (2, 'Ada Quillfeather 00002')",
+        "update notes set author = 'Ada Quillfeather 00003' where id = 1",
+        "delete from notes where id = 2",
+    )
+    assert len(read(club, "select id from notes for system_time all")) == 3
+    with (tmp_path / "app" / "club.toml").open("a") as file:
+        file.write('"notes.author" = "name"\n')
+    copy(run, destination)
+    rows = read(destination, "select id, author from notes for system_time all")
+    assert [number for number, _ in rows] == [1]
+    assert "Quillfeather" not in str(rows)
+    destination.run("update notes set author = 'Person x' where id = 1")  # still versioned
+    assert len(read(destination, "select id from notes for system_time all")) == 2
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_forced_row_security_remains_and_all_rows_are_rewritten(club, destination, run):
+    club.run(
+        "alter table posts enable row level security, force row level security",
+        "create policy few on posts using (id <= 3)",
+    )
+    copy(run, destination)
+    assert read(destination, "select count(*) from posts where body like 'Text %'") == [(20,)]
+    assert read(destination, "select relrowsecurity, relforcerowsecurity from pg_class where relname = 'posts'") == [(True, True)]  # fmt: skip
+
+
+def test_generated_columns_and_indexes_of_expressions_follow_the_new_values(club, destination, run):
+    stored = "virtual" if club.engine == "sqlite" else "stored"  # an existing SQLite table gets no stored one
+    club.run(
+        f"alter table members add column upper_name varchar(80) generated always as (upper(full_name)) {stored}"
+    )
+    if club.engine != "mysql":  # MariaDB has indexes of generated columns instead
+        club.run("create unique index members_by_lower on members (lower(login))")
+    club.run("create index members_by_upper on members (upper_name)")
+    copy(run, destination)
+    assert read(destination, "select count(*) from members where upper_name = upper(full_name)") == [(20,)]
+    assert read(destination, "select count(*) from members where upper_name like '%QUILL%'") == [(0,)]
+    if club.engine == "sqlite":
+        assert read(destination, "pragma integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("addition", ["create index by_fold on members (fold(full_name))", "alter table members add column f text generated always as (fold(full_name)) virtual"])  # fmt: skip
+def test_functions_of_the_app_are_refused_and_nothing_is_copied(club, destination, run, addition):
+    with closing(sqlite3.connect(club.path)) as connection, connection:
+        connection.create_function("fold", 1, lambda text: text and text.lower(), deterministic=True)
+        connection.execute(addition)
+    result = copy(run, destination, status=1)
+    assert "fold" in result["error"]["message"]
+    assert not destination.path.exists()
