@@ -89,3 +89,14 @@ def test_audit_states_that_the_index_does_not_answer():
     process = run_audit(f"http://127.0.0.1:{servers.free_port()}/v1/querybatch")
     assert process.returncode == 0
     assert process.stdout.startswith("not checked for vulnerabilities: ")
+
+
+def test_only_lancedb_imports_numpy_and_no_package_imports_pip():
+    code = """
+import sys
+import apprise, mcp.server, obstore.store, prometheus_client, psycopg, pymysql, pyrage
+from dbctl.sqlite_library import Database
+print({"numpy", "pip", "pyarrow", "setuptools"} & {name.partition(".")[0] for name in sys.modules})
+"""
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "set()\n"

@@ -193,6 +193,23 @@ def test_lost_connection_leaves_a_marked_folder_that_is_deleted(hosts, place):
     assert place.list_names(FIRST_FOLDER) == set()
 
 
+def test_handle_of_a_lost_connection_is_not_used_on_another(hosts, place):
+    """The server gives the files of each connection the same handles."""
+    create_backup(place.open(), a=os.urandom(9 << 20), b=b"other")
+    store = place.open()
+    blocks = store.read(FIRST_FOLDER, "a")
+    next(blocks)
+    hosts.bastion.kill_connections()
+    with pytest.raises(StorageFailedError):
+        store.read_verification(FIRST_FOLDER)  # the loss is noticed here
+    with store.open_locally(FIRST_FOLDER, "b") as path:
+        assert path.read_bytes() == b"other"
+    other = store.read(FIRST_FOLDER, "b")
+    next(other)  # its handle is that of the first file
+    with pytest.raises(StorageFailedError, match="the connection was lost"):
+        next(blocks)
+
+
 def open_from_other_machine(place, monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "other"))
     (tmp_path / "other").mkdir(mode=0o700, exist_ok=True)

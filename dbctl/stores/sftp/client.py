@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from dbctl import signals
 from dbctl.errors.backup import RepositoryMissingError, RepositoryUnsafeError, StorageFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import DiskFullError
@@ -17,6 +18,7 @@ from dbctl.stores.remote.contract import ConflictError, Entry, Tag
 from dbctl.stores.sftp.protocol import (
     Attributes,
     Connection,
+    Handle,
     Kind,
     Reply,
     Request,
@@ -86,14 +88,15 @@ class SftpClient:
     def _list_folders(self, keys: Sequence[str]) -> list[list[tuple[str, Attributes]]]:
         replies = self._connection.exchange(Request(Kind.OPENDIR, self._pack(key)) for key in keys)
         contents: list[list[tuple[str, Attributes]]] = [[] for _ in keys]
-        handles = dict[int, bytes]()
+        handles = dict[int, Handle]()
         for number, (key, reply) in enumerate(zip(keys, replies, strict=True)):
             if reply.status != Status.NO_SUCH_FILE:  # deleted concurrently, or not created yet
-                handles[number] = self._require(reply, key).text
+                handles[number] = self._require(reply, key).handle
         unread = dict(handles)
         while unread:
             replies = self._connection.exchange(
-                Request(Kind.READDIR, pack_text(handle)) for handle in unread.values()
+                (Request(Kind.READDIR, handle.pack()) for handle in unread.values()),
+                next(iter(unread.values())),
             )
             for number, reply in zip(list(unread), replies, strict=True):
                 if reply.status == Status.EOF:
@@ -105,7 +108,7 @@ class SftpClient:
                     for name, attributes in listed
                     if name not in {b".", b".."}
                 ]
-        self._connection.exchange(Request(Kind.CLOSE, pack_text(handle)) for handle in handles.values())
+        self._close(*handles.values())
         return contents
 
     def get(self, key: str, *, end: int | None = None) -> tuple[Entry, bytes]:
@@ -131,7 +134,7 @@ class SftpClient:
         if start != entry.bytes:
             raise ConflictError(key)
 
-    def _open_file(self, key: str) -> tuple[Entry, bytes]:
+    def _open_file(self, key: str) -> tuple[Entry, Handle]:
         """Return a file and its handle."""
         # the attributes of the name, because a link is not followed
         status, reply = self._connection.exchange(
@@ -142,20 +145,23 @@ class SftpClient:
         )
         if Status.NO_SUCH_FILE in {status.status, reply.status}:
             raise FileNotFoundError(key)
-        attributes, handle = self._require(status, key).attributes, self._require(reply, key).text
+        attributes, handle = self._require(status, key).attributes, self._require(reply, key).handle
         if not stat.S_ISREG(attributes.mode):
             self._close(handle)
             raise self._create_error(key, "it is not a regular file")
         return _to_entry(key, attributes), handle
 
-    def _read(self, key: str, handle: bytes, start: int, end: int) -> bytes:
+    def _read(self, key: str, handle: Handle, start: int, end: int) -> bytes:
         """Return the bytes from ``start`` up to ``end``, at most ``BLOCK``; fewer at the end of the file."""
         end, content = min(end, start + BLOCK), bytearray()
         while (position := start + len(content)) < end:
             offsets = range(position, end, CHUNK)
             replies = self._connection.exchange(
-                Request(Kind.READ, pack_text(handle) + struct.pack(">QI", offset, min(CHUNK, end - offset)))
-                for offset in offsets
+                (
+                    Request(Kind.READ, handle.pack() + struct.pack(">QI", offset, min(CHUNK, end - offset)))
+                    for offset in offsets
+                ),
+                handle,
             )
             for offset, reply in zip(offsets, replies, strict=True):
                 if reply.status == Status.EOF:
@@ -210,7 +216,7 @@ class SftpClient:
                 self._create_folders(key)
                 (reply,) = self._connection.exchange([Request(kind, before + names)])
         except BaseException:
-            with suppress(DbctlError):
+            with signals.block_signals(), suppress(DbctlError):
                 self.delete([new])
             raise
         if reply.status != Status.OK:
@@ -222,7 +228,7 @@ class SftpClient:
         self._create_folders(key)
         words = self._pack(key) + struct.pack(">I", CREATE_ONLY) + pack_mode(FILE_MODE)
         (reply,) = self._connection.exchange([Request(Kind.OPEN, words)])
-        handle = self._require(reply, key, size).text
+        handle = self._require(reply, key, size).handle
         try:
             position, buffer = 0, bytearray()
             for block in blocks:
@@ -233,21 +239,24 @@ class SftpClient:
                     del buffer[:BLOCK]
             self._write(key, handle, position, bytes(buffer))
             if self._connection.supports(FSYNC):
-                words = pack_text(FSYNC) + pack_text(handle)
-                (reply,) = self._connection.exchange([Request(Kind.EXTENDED, words)])
+                words = pack_text(FSYNC) + handle.pack()
+                (reply,) = self._connection.exchange([Request(Kind.EXTENDED, words)], handle)
                 self._require(reply, key)
         except BaseException:
-            with suppress(DbctlError):
+            with signals.block_signals():
                 self._close(handle)
             raise
-        (reply,) = self._connection.exchange([Request(Kind.CLOSE, pack_text(handle))])
+        (reply,) = self._connection.exchange([Request(Kind.CLOSE, handle.pack())], handle)
         self._require(reply, key, size)
 
-    def _write(self, key: str, handle: bytes, position: int, content: bytes) -> None:
+    def _write(self, key: str, handle: Handle, position: int, content: bytes) -> None:
         parts = [(start, content[start : start + CHUNK]) for start in range(0, len(content), CHUNK)]
         replies = self._connection.exchange(
-            Request(Kind.WRITE, pack_text(handle) + struct.pack(">Q", position + start) + pack_text(part))
-            for start, part in parts
+            (
+                Request(Kind.WRITE, handle.pack() + struct.pack(">Q", position + start) + pack_text(part))
+                for start, part in parts
+            ),
+            handle,
         )
         for reply in replies:
             self._require(reply, key, len(content))
@@ -297,8 +306,13 @@ class SftpClient:
         (reply,) = self._connection.exchange([Request(Kind.STAT, self._pack(key))])
         return reply
 
-    def _close(self, handle: bytes) -> None:
-        self._connection.exchange([Request(Kind.CLOSE, pack_text(handle))])
+    def _close(self, *handles: Handle) -> None:
+        """Close files or folders; the end of their connection has closed them, too."""
+        if handles:
+            with suppress(StorageFailedError):
+                self._connection.exchange(
+                    (Request(Kind.CLOSE, handle.pack()) for handle in handles), handles[0]
+                )
 
     def _require(self, reply: Reply, key: str, size: int = 0) -> Reply:
         """Return an answer without failure; ``size`` is what its request needs on the disk.

@@ -49,11 +49,23 @@ class Attributes(NamedTuple):
     modified: int = 0  #: seconds since 1970, by the clock of the server
 
 
+class Handle(NamedTuple):
+    """An open file or folder of a server."""
+
+    name: bytes
+    connection: int  #: the number of the connection, because another one has other files of the same names
+
+    def pack(self) -> bytes:
+        """Return the handle as part of a request."""
+        return pack_text(self.name)
+
+
 class Reply(NamedTuple):
     """The answer to one request."""
 
     kind: int
     content: bytes  #: without its number
+    connection: int = 0  #: the number of the connection
 
     @property
     def status(self) -> int:
@@ -62,8 +74,13 @@ class Reply(NamedTuple):
 
     @property
     def text(self) -> bytes:
-        """The handle, or the data."""
+        """The data."""
         return _take_text(self.content, 0)[0]
+
+    @property
+    def handle(self) -> Handle:
+        """The handle."""
+        return Handle(self.text, self.connection)
 
     @property
     def attributes(self) -> Attributes:
@@ -134,7 +151,7 @@ class Connection:
         """Start nothing yet; ``location`` and ``hint`` are for messages."""
         self._argv, self._location, self._hint = argv, location, hint
         self._lock = threading.Lock()
-        self._stack, self._number = ExitStack(), 0
+        self._stack, self._number, self._count = ExitStack(), 0, 0
         self._program: ClientProgram | None = None
         self._received, self._blocks = bytearray(), iter(list[bytes]())
         self._extensions = frozenset[bytes]()
@@ -145,14 +162,16 @@ class Connection:
             self.exchange([])
         return extension in self._extensions
 
-    def exchange(self, requests: Iterable[Request]) -> list[Reply]:
-        """Send requests, and return the answers in their order.
+    def exchange(self, requests: Iterable[Request], handle: Handle | None = None) -> list[Reply]:
+        """Send requests, and return the answers in their order; those with a handle only on its connection.
 
         Raises:
             StorageFailedError: the connection failed; the next call opens a new one.
         """
         # Renewals of the lock use the connection from another thread. A signal between two bytes would leave the stream useless.
         with signals.defer_signals(), self._lock:
+            if handle and (self._program is None or handle.connection != self._count):
+                raise self._create_error("the connection was lost")
             try:
                 replies = self._exchange(self._open(), list(requests))
             except BaseException:
@@ -184,7 +203,7 @@ class Connection:
         while len(replies) < len(requests):
             kind, content = self._receive(program)
             (number,) = struct.unpack_from(">I", content)
-            replies[number] = Reply(kind, content[4:])
+            replies[number] = Reply(kind, content[4:], self._count)
         try:
             return [replies[number] for number in range(first, first + len(requests))]
         except KeyError as error:
@@ -216,6 +235,7 @@ class Connection:
             _, position = _take_text(content, position)
             names.add(name)
         self._extensions, self._program = frozenset(names), program
+        self._count += 1
         return program
 
     def _receive(self, program: ClientProgram) -> tuple[int, bytes]:
