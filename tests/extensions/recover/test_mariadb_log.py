@@ -525,6 +525,26 @@ def test_log_without_the_privileges_is_refused(shop, fail, answer, tmp_path):
     assert answer("backup", "log")["data"]["id"]
 
 
+def test_backup_without_the_rows_of_a_table_is_no_beginning(shop, answer):
+    """The log would change rows that it does not have; an earlier backup has them."""
+    shop.run("use shop", "create table visits (id int primary key)", "insert into visits values (1)")
+    whole = follow(answer)
+    file = Path("dbctl.toml")
+    text = file.read_text()
+    file.write_text(text.replace("[apps.shop.backup]\n", '[apps.shop.backup]\nschema_only = ["visits"]\n'))
+    result = answer("backup", "create")
+    (member,) = result["data"]["members"]
+    assert (member["schema_only"], member["rows"]["visits"]) == (["visits"], 0)
+    assert not {"binlog", "gtid", "sequence"} & member["facts"].keys()
+    assert any("no later moment can be recovered" in warning for warning in result["warnings"])
+    shop.run("use shop", "update visits set id = 2")
+    shop.sell(2)
+    until = store_log(shop, answer)
+    backup = answer("backup", "recover", "--at", write_time(until))["data"]
+    (recovered,) = backup["members"]
+    assert (recovered["rows"]["visits"], recovered["facts"]["recovered_base"]) == (1, whole["id"])
+
+
 def test_server_without_a_log_is_refused(fail, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
