@@ -355,10 +355,15 @@ def _match_profiles(
 
 
 def _count_existing(profile: Profile, database: str, tables: Mapping[str, Table]) -> tuple[int, int]:
-    """Return how many of the tables and columns that a profile names for a database exist, and how many it names."""
+    """Return how many of the tables and columns that a profile names for a database exist, and how many it names.
+
+    Second factors are not counted, because many of them are those of plug-ins.
+    """
     named, existing = set[tuple[str, str]](), set[tuple[str, str]]()
     for reference in list_schema_references(profile, profile.main_database):
-        if reference.database == database and not (reference.is_optional or reference.is_table_optional):
+        is_optional = reference.is_optional or reference.is_table_optional
+        is_factor = reference.key[:2] == ("users", "second_factor")
+        if reference.database == database and not (is_optional or is_factor):
             table = tables.get(reference.table)
             place = (reference.table, str(reference.column))
             named.add(place)
