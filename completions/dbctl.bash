@@ -42,6 +42,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'profiles learn:--identity') candidates='@file' ;;
         'profiles learn:--passphrase-file') candidates='@file' ;;
         'profiles prove:--action') candidates='create-user create-admin set-password set-role deactivate activate delete-user reset-2fa sign-in sign-out change-setting create-token' ;;
+        'profiles install:--sha256') candidates='' ;;
+        'profiles update:--sha256') candidates='' ;;
         'demo:--games') candidates='' ;;
         'demo:--users') candidates='' ;;
         'demo:--plays') candidates='' ;;
@@ -491,6 +493,9 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'profiles draft') path=$next; count=0; return 0 ;;
         'profiles learn') path=$next; count=0; return 0 ;;
         'profiles prove') path=$next; count=0; return 0 ;;
+        'profiles install') path=$next; count=0; return 0 ;;
+        'profiles update') path=$next; count=0; return 0 ;;
+        'profiles uninstall') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
         'integrity cross-check') path=$next; count=0; return 0 ;;
         'integrity repair') path=$next; count=0; return 0 ;;
@@ -701,11 +706,14 @@ _dbctl() {
         'apps maintenance') children=''; flags='--dry-run -n' ;;
         'apps check') children=''; flags='' ;;
         'apps instances') children=''; flags='' ;;
-        'profiles') children='list draft learn prove'; flags='' ;;
+        'profiles') children='list draft learn prove install update uninstall'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
         'profiles learn') children=''; flags='--to --login --before --after --email --role --setting --value --password-stdin --users --admin --interface --watch --identity --passphrase-file' ;;
         'profiles prove') children=''; flags='--action --dry-run -n' ;;
+        'profiles install') children=''; flags='--sha256 --system --shadow --dry-run -n' ;;
+        'profiles update') children=''; flags='--sha256 --system --diff --dry-run -n' ;;
+        'profiles uninstall') children=''; flags='--system --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;
         'report') children=''; flags='--html --since' ;;

@@ -156,6 +156,9 @@ FURTHER_EXAMPLES = [
     Example("users delete mia@example.org --yes", on="samples", needs=("users import users.csv",)),
     Example("users set-password {login} --password-file password", on="samples"),
     Example("users set-role new@example.org {role}", on="samples"),
+    Example("profiles install absent.toml", on=EVERYWHERE, status=5),
+    Example("profiles update absent --diff", on=EVERYWHERE, status=5),
+    Example("profiles uninstall absent --yes", on=EVERYWHERE, status=5),
     Example("users reset-2fa {login} --dry-run", on="flashpoint-web custom", status=2),
     Example("users unlock --address 10.0.0.7", on="flashpoint-web"),
 ]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 #: The group of the entry points.
 ENTRY_POINTS = "dbctl.extensions"
 
+_PACKAGES = "dbctl.extensions.packages"
 #: All extensions of dbctl itself, also those whose package is not installed.
 BUILT_IN: Sequence[Extension] = (
     Extension(
@@ -58,6 +59,11 @@ BUILT_IN: Sequence[Extension] = (
         },
         errors="dbctl.extensions.drafts.learning.errors",
         checks={"profile": ["dbctl.extensions.drafts.learning.replay:check_recordings"]},
+    ),
+    Extension(
+        name="packages",
+        commands={f"profiles {word}": f"{_PACKAGES}.commands" for word in ("install", "uninstall", "update")},
+        errors=f"{_PACKAGES}.errors",
     ),
     Extension(name="metrics", groups={"metrics": "dbctl.extensions.metrics.commands"}),
     Extension(

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dbctl.errors.connection import report_file_errors
 from dbctl.errors.usage import ProfileInvalidError
 from dbctl.files import toml
 from dbctl.profiles import loader
@@ -57,8 +58,15 @@ def refuse_inconsistent_profile(name: str) -> None:
 
 def find_file_problems(path: Path) -> list[toml.Problem]:
     """Return the errors in a profile file, also those of its variants, in the order of lines."""
+    with report_file_errors(path, kind="profile"):
+        text = toml.read_text(path)
+    return find_text_problems(text)
+
+
+def find_text_problems(text: str) -> list[toml.Problem]:
+    """Return the errors in the text of a profile, also those of its variants, in the order of lines."""
     try:
-        _, text = loader.read_with_text(path)
+        loader.parse(text)
     except toml.TomlError as error:
         return list(error.problems)
     return _find_problems(text)

@@ -15,6 +15,7 @@ from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import loader
+from dbctl.profiles.installed import compute_digest, read_record
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.session import read_profile
 from dbctl.services.backup.retention.rules import rules_by_name
@@ -57,12 +58,15 @@ class ProfileListed(Struct, frozen=True, kw_only=True):
     title: str | None  #: None: the file has an error
     origin: str  #: ``built-in``, the configuration directory: ``user`` or ``system``, or ``extension``
     file: str
+    sha256: str | None = None  #: of the file; None: it cannot be read
+    source: str | None = None  #: from where it was installed; None: it was not
     features: Sequence[str] = ()
     problem: str = ""  #: why commands do not use the profile
 
     def summary(self) -> Row:
         row = {"name": self.name, "title": self.title, "origin": self.origin, "file": self.file}
-        return row | ({"problem": self.problem} if self.problem else {})
+        installed = {"source": self.source, "sha256": self.sha256} if self.source else {}
+        return row | installed | ({"problem": self.problem} if self.problem else {})
 
 
 class ProfileShown(Struct, frozen=True, kw_only=True):
@@ -115,6 +119,9 @@ def list_profiles() -> Page[ProfileListed]:
             problem = str(error)
         else:
             title, features = profile.title, profile.list_features()
+        record, digest = read_record(available.path), _compute_digest(available.path)
+        if record and record.sha256 != digest:
+            problem = problem or "it was changed since its installation"
         if any(item.name == available.name for item in items):
             problem = problem or "an earlier profile of the list has the same name"
         items.append(
@@ -123,11 +130,20 @@ def list_profiles() -> Page[ProfileListed]:
                 title=title,
                 origin=available.origin,
                 file=str(available.path),
+                sha256=digest,
+                source=record.source if record else None,
                 features=features,
                 problem=problem,
             )
         )
     return Page(items=items, total=len(items), column_names=ProfileListed.__struct_fields__)
+
+
+def _compute_digest(path: Path) -> str | None:
+    try:
+        return compute_digest(path.read_bytes())
+    except OSError:
+        return None
 
 
 def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
