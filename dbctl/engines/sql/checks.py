@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from dbctl import signals
 from dbctl.engines.contract.checks import Explainer, Explanation, PlannedRows
 from dbctl.engines.contract.database import AllOf, AnyOf, Not, Query, Readable, Table, require_supported
 from dbctl.engines.contract.dumps import Dump
@@ -204,6 +205,16 @@ def require_loaded_rows(
         raise RestoreFailedError(target=target, reason=reason, hint=hint)
 
 
+def read_row_texts(db: Readable, table: str, columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield the exact values of each row of a table as JSON, in any order, for digests."""
+    streams = require_supported(db, db.streams, "a digest", "Its engine cannot stream rows.")
+    with streams.stream(table, columns) as stream:
+        for batch in stream.batches:
+            signals.raise_if_interrupted()
+            for row in batch:
+                yield codec.encode_json([codec.to_json(value) for value in row]).encode()
+
+
 def _try_digest(db: Readable, table: Table) -> str:
     """Return the digest of a table; empty if it cannot be read."""
     try:
@@ -219,13 +230,11 @@ def _digest(db: Readable, table: Table) -> str:
     row_digests, size = list[bytes](), 0
     # Generated columns may depend on the date or the role, and are computed again when rows are loaded.
     columns = [column.name for column in table.columns.values() if not column.is_generated]
-    streams = require_supported(db, db.streams, "a digest", "Its engine cannot stream rows.")
-    with streams.stream(table.name, columns or list(table.columns)) as stream:
-        for batch in stream.batches:  # read all, because stopping would end the session on a server
-            for row in batch if size <= MAX_BYTES else ():
-                text = codec.encode_json([codec.to_json(value) for value in row]).encode()
-                size += len(text)
-                row_digests.append(sha256(text).digest())
+    # read all, because stopping would end the session on a server
+    for text in read_row_texts(db, table.name, columns or list(table.columns)):
+        if size <= MAX_BYTES:
+            size += len(text)
+            row_digests.append(sha256(text).digest())
     if size > MAX_BYTES:
         return ""
     # Sort by digest: keys may be missing, and collations differ between databases.

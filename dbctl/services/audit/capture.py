@@ -11,7 +11,6 @@ from hashlib import sha256
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbctl import signals
 from dbctl.engines.contract.database import (
     InSubquery,
     Merge,
@@ -21,9 +20,9 @@ from dbctl.engines.contract.database import (
     Table,
     Where,
     Writable,
-    require_supported,
 )
 from dbctl.engines.sql import codec
+from dbctl.engines.sql.checks import read_row_texts
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
@@ -228,14 +227,9 @@ def digest_table(db: Readable, table: str, key: bytes) -> str:
     digest = hmac.new(
         key, codec.encode_json([[column.name, column.type] for column in columns.values()]).encode(), sha256
     )
-    total = 0
-    streams = require_supported(db, db.streams, "a digest", "Its engine has no tables with rows.")
-    with streams.stream(table, list(columns)) as stream:
-        for batch in stream.batches:
-            signals.raise_if_interrupted()
-            for row in batch:
-                text = codec.encode_json([codec.to_json(value) for value in row]).encode()
-                total += int.from_bytes(hmac.digest(key, text, "sha256"))
+    # a sum, because the order of the rows is any, and memory does not grow with the table
+    texts = read_row_texts(db, table, list(columns))
+    total = sum(int.from_bytes(hmac.digest(key, text, "sha256")) for text in texts)
     digest.update(str(total).encode())
     return digest.hexdigest()[:32]
 
