@@ -18,6 +18,8 @@ from dbctl.sqlite_library import TypeTracker
 
 #: Numbers that a column of numbers returns with the same digits: without leading zeros, which postcodes have, and without ``+`` and ``_``.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?([eE][-+]?[0-9]+)?", re.ASCII)
+#: A NUL in the text of JSON, not after an escaped backslash.
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
 #: More digits are an identifier, which is a text; also fewer than Python converts to an integer.
 _MAX_DIGITS = 1000
@@ -127,7 +129,7 @@ class _Values:
         self._length = max(self._length, len(text))
         if isinstance(text, bytes):
             return self._add_kind("bytes")
-        if not is_storable(text) or (isinstance(value, dict | list) and "\\u0000" in text):
+        if not is_storable(text) or (isinstance(value, dict | list) and _ESCAPED_NUL.search(text)):
             raise ValueError("it contains a NUL, or is not valid UTF-8")
         if isinstance(value, Cell):
             is_bytes = value.is_unquoted and text.startswith("\\x")

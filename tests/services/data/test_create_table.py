@@ -183,6 +183,15 @@ def test_refused_file_leaves_no_table(place, tmp_path, content, status):
     assert place.command("data", "import", "fresh", "rows.csv", "--create") == 0
 
 
+def test_only_a_nul_in_json_is_refused(place, tmp_path):
+    text = '{"a": ["%su0000"]}'
+    (tmp_path / "nul.jsonl").write_text(text % "\\")
+    assert place.command("data", "import", "fresh", "nul.jsonl", "--create") == 2
+    (tmp_path / "text.jsonl").write_text(text % "\\\\")
+    assert place.command("data", "import", "fresh", "text.jsonl", "--create") == 0
+    assert json.loads(str(place.run("select cast(a as char(99)) from fresh")[0][0])) == ["\\u0000"]
+
+
 @pytest.mark.parametrize(
     ("name", "status"), [("shelves", 6), ("SHELVES", 6), ("schema_migrations", 2), (" x", 2)]
 )
