@@ -140,7 +140,7 @@ class MakeVectors(Operation):
         steps = [
             f"send the text of {row_text} to {self._embedder.place}, which returns a vector for each",
             *(f"warning: {note}" for note in warn_about_model(source.search)),
-            f"add {format_count(count, 'row')} to {section.table}",
+            f"write {format_count(count, 'vector')} into {section.table}",
         ]
         remaining = missing.count - count
         if remaining:
@@ -198,27 +198,40 @@ class MakeVectors(Operation):
         return vector
 
     def _write_vectors(self, rows: Mapping[str, Row], vectors: Mapping[str, Sequence[float]]) -> int:
-        """Write the vectors of rows whose text is unchanged and that still have no vector."""
+        """Write the vectors of rows whose text is unchanged and that still have no vector; return their number."""
         if not vectors:
             return 0
         with self._app.writer(self._database) as db, db.transaction():
             source = self._open_source()
             section, current_rows = source.search.section, source.read_rows(list(vectors))
             existing_keys = _find_existing(source.search, db, list(vectors))
-            new = [
-                source.build_row(key, current_rows[key], vector)
+            missing = {
+                key: vector
                 for key, vector in vectors.items()
                 if key not in existing_keys
                 and key in current_rows
                 and current_rows[key][section.text] == rows[key][section.text]
+            }
+            empty_keys = _find_existing(source.search, db, list(missing), has_vector=False)
+            for key in empty_keys:
+                where = [Condition(source.search.id_column, "=", key)]
+                db.update(section.table, {source.search.vector_column: missing[str(key)]}, where)
+            new = [
+                source.build_row(key, current_rows[key], vector)
+                for key, vector in missing.items()
+                if key not in empty_keys
             ]
             if new:
                 columns = list(new[0])
                 db.insert_many(section.table, columns, [[row[name] for name in columns] for row in new])
-        return len(new)
+        return len(missing)
 
 
-def _find_existing(search: SemanticSearch, db: Readable, keys: Sequence[object]) -> set[object]:
-    """Return the keys that have a vector."""
+def _find_existing(
+    search: SemanticSearch, db: Readable, keys: Sequence[object], *, has_vector: bool = True
+) -> set[object]:
+    """Return the keys of rows with a vector, or of those in which it is NULL."""
     column = search.id_column
-    return {key for (key,) in db.select(search.section.table, [column], [Condition(column, "in", keys)])}
+    state = Condition(search.vector_column, "!=" if has_vector else "=", None)
+    where: list[Where] = [Condition(column, "in", keys), state]
+    return {key for (key,) in db.select(search.section.table, [column], where)}

@@ -147,6 +147,21 @@ def test_missing_vectors_are_created_once(chat, tmp_path):
     assert "missing-rows" not in {finding["code"] for finding in chat("integrity", "cross-check")["findings"]}
 
 
+def test_vectors_that_are_null_are_computed_and_their_rows_stay(chat):
+    """As in an anonymised copy."""
+    table, column = open_table(), "vector" if "vector" in open_table().schema.names else "embedding"
+    before = read_rows()
+    table.update(where=f"{key_column()} in ('{ANSWER}', '{PLANTS}')", values_sql={column: "null"})
+    delete_vectors(THEIR)
+    assert chat("search", "vectors", "make")["created"] == 3
+    after = read_rows()
+    assert after.keys() == before.keys()
+    assert all(row[column] is not None for row in after.values())
+    for key in (ANSWER, PLANTS):
+        assert after[key][column][0] == len(after[key]["content"])
+        assert {**after[key], column: None} == {**before[key], column: None}
+
+
 def test_filters_and_limit_restrict_created_vectors(chat):
     delete_vectors(ANSWER, PLANTS, THEIR)
     assert chat("search", "vectors", "make", "--user", OLD)["created"] == 1
