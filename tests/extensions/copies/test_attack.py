@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import stat
@@ -14,6 +15,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.extensions.copies.proof import MAX_ORIGINALS, Originals, Scanner, is_too_short
+from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from tests.databases import empty_database
 from tests.extensions.copies.club import build_member, open_club
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
@@ -146,6 +148,10 @@ def test_killed_copy_leaves_no_readable_original(engine, tmp_path):
                 path for path in (tmp_path / "app" / "backups").rglob(".dbctl-unpacked*") if path.is_dir()
             ]
             assert club.rows("select count(*) from members")
+
+
+def test_telephone_number_contains_no_address_of_a_network():
+    assert re.fullmatch(r"\+999 \d{3}(/\d{3}){3}", Pseudonyms(b"key").replace("phone", "0151-5512345"))
 
 
 @pytest.mark.parametrize("length", [4, 5, 6, 7, 8, 14, 15, 16, 40])
