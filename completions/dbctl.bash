@@ -494,8 +494,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'profiles learn') path=$next; count=0; return 0 ;;
         'profiles prove') path=$next; count=0; return 0 ;;
         'profiles install') path=$next; count=0; return 0 ;;
-        'profiles update') path=$next; count=0; return 0 ;;
         'profiles uninstall') path=$next; count=0; return 0 ;;
+        'profiles update') path=$next; count=0; return 0 ;;
         'integrity check') path=$next; count=0; return 0 ;;
         'integrity cross-check') path=$next; count=0; return 0 ;;
         'integrity repair') path=$next; count=0; return 0 ;;
@@ -706,14 +706,14 @@ _dbctl() {
         'apps maintenance') children=''; flags='--dry-run -n' ;;
         'apps check') children=''; flags='' ;;
         'apps instances') children=''; flags='' ;;
-        'profiles') children='list draft learn prove install update uninstall'; flags='' ;;
+        'profiles') children='list draft learn prove install uninstall update'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --users --to' ;;
         'profiles learn') children=''; flags='--to --login --before --after --email --role --setting --value --password-stdin --users --admin --interface --watch --identity --passphrase-file' ;;
         'profiles prove') children=''; flags='--action --dry-run -n' ;;
         'profiles install') children=''; flags='--sha256 --system --shadow --dry-run -n' ;;
-        'profiles update') children=''; flags='--sha256 --system --diff --dry-run -n' ;;
         'profiles uninstall') children=''; flags='--system --dry-run -n' ;;
+        'profiles update') children=''; flags='--sha256 --system --diff --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;
         'report') children=''; flags='--html --since' ;;
