@@ -143,7 +143,7 @@ UNSUPPORTED = {
     "postgresql": ("restore recover",),
     "mysql": ("restore recover", "maintain vacuum", "maintain checkpoint"),
     "": (
-        *("users unlock", "users add-role", "users remove-role"),
+        *("users unlock", "users reset-2fa", "users add-role", "users remove-role"),
         *(
             f"roles {word}"
             for word in ["create", "update", "delete", "grant", "revoke", "matrix", "permissions", "can"]
