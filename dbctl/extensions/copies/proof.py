@@ -6,6 +6,7 @@ them would read the dump once per original. What contains a gram is compared byt
 
 from __future__ import annotations
 
+import re
 import sys
 import zlib
 from collections import Counter
@@ -35,6 +36,7 @@ FORMATS: Mapping[int, Literal["Q", "I"]] = {8: "Q", 4: "I"}
 MAX_BYTES = 256
 #: Kinds whose originals are not searched: copied ones, and times and numbers, which occur by chance.
 UNSEARCHED: frozenset[Kind] = frozenset({"keep", "date", "number"})
+_IPV4 = re.compile(rb"\d{1,3}(?:\.\d{1,3}){3}")
 EMPTY_VALUES = (None, "", b"")
 #: What pseudonyms have in common.
 CONSTANTS = " ".join([*(f"{shape.prefix}{shape.suffix}" for shape in SHAPES.values()), "2001:db8:"])
@@ -106,6 +108,7 @@ class Scanner:
     def __init__(self, patterns: Iterable[bytes]) -> None:
         self._patterns = frozenset(patterns)
         self._longest = max(map(len, self._patterns), default=1)
+        self._addresses = frozenset(filter(_IPV4.fullmatch, self._patterns))
         #: size of a gram, distance of the places that are compared, and by gram its offsets in patterns, with their lengths
         self._grams = [
             (size, step, dict[int, tuple[tuple[int, int], ...]]()) for size, step in ((8, 8), (4, 4), (4, 1))
@@ -147,8 +150,16 @@ class Scanner:
                             place = shift + index * size
                             for offset, length in grams[word]:
                                 start = place - offset
-                                if start >= 0 and (part := data[start : start + length]) in self._patterns:
-                                    hits.add(part)
+                                if start < 0 or (part := data[start : start + length]) not in self._patterns:
+                                    continue
+                                # the pseudonym 243.193.115.102 does not contain the address 43.193.115.102
+                                if part in self._addresses and _is_in_digits(data, start, start + length):
+                                    continue
+                                hits.add(part)
+
+
+def _is_in_digits(data: bytes, start: int, end: int) -> bool:
+    return data[max(start - 1, 0) : start].isdigit() or data[end : end + 1].isdigit()
 
 
 def read_file(path: Path) -> Iterator[bytes]:

@@ -201,3 +201,16 @@ def test_more_originals_than_the_limit_are_sampled_regardless_of_their_order():
 )
 def test_values_that_occur_by_chance_are_not_searched(value, expected):
     assert is_too_short(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        (b"243.193.115.102 1", False),
+        (b" 43.193.115.1024", False),
+        (b"ip:43.193.115.102/32", True),
+        (b"43.193.115.102", True),
+    ],
+)
+def test_address_inside_a_longer_one_is_no_hit(text, is_found):
+    assert bool(Scanner([b"43.193.115.102"]).find([b"x" * 41, text, b"y" * 37])) == is_found
