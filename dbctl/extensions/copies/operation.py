@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from dbctl import progress
+from dbctl.engines.contract.database import Writable
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import FeatureMissingError, UsageError
 from dbctl.extensions.copies.errors import (
@@ -44,6 +45,7 @@ from dbctl.services.restore.source import BackupSource, count_content
 from dbctl.services.search.fulltext import define_index
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
+from dbctl.services.users.second_factors import remove_all
 from dbctl.url import Url, parse_url
 
 #: The end of the name of the record next to the copy of a file or folder.
@@ -283,12 +285,19 @@ class AnonymiseCopy(PrivateCopy):
         with self._private.open_writer(name) as (writer, rewriter):
             with self._measure_proof():
                 originals = collect_originals(writer, rules, rewriter)
+            self._remove_second_factors(name, writer)
             if self._sampling:  # the originals of rows that are left out are searched as well
                 self._sampling.apply(name, writer)
             remarks = rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
             self._remarks += [f"{name}: {remark}" for remark in remarks]
             self._complete(name, writer, rewriter)
         return originals
+
+    def _remove_second_factors(self, name: str, writer: Writable) -> None:
+        """Let users sign in without a second factor: its secret is not copied, but a flag of the user may request it."""
+        with self._private.open_app() as app:
+            if app.core.users and users_database(app) == name:
+                remove_all(app, writer)
 
     @contextmanager
     def _measure_proof(self) -> Iterator[None]:

@@ -92,6 +92,14 @@ def reset(app: App, selector: UserSelector) -> Change[SecondFactorsReset]:
     return Change(app, users_database(app), draft, expendable_tables=partial(_list_expendable_tables, app))
 
 
+def remove_all(app: App, db: Writable) -> None:
+    """Overwrite the second factors in columns of all users, in one transaction, without sessions and audit: for a copy."""
+    with db.transaction():
+        for table in _list_tables(UserTable(app, db)):
+            if table.values:
+                db.update(table.live.name, table.values, table.only)
+
+
 def _list_expendable_tables(app: App) -> set[str]:
     users = app.require_section(app.core.users, "users")
     names = {section.table.removesuffix("?") for section in users.second_factor if not section.on_reset}
@@ -104,7 +112,7 @@ class _FactorTable:
     def __init__(self, section: SecondFactor, live: LiveTable) -> None:
         self.section, self.live, owner = section, live, section.owner
         self._user = live.column(section.user)
-        self._only: list[Where] = [*live.conditions(section.only)]
+        self.only: list[Where] = [*live.conditions(section.only)]
         self._confirmed = live.conditions(section.confirmed)
         self._owner = (
             LiveTable(live.profile, live.db, owner.table.removesuffix("?"), FEATURE) if owner else None
@@ -113,16 +121,16 @@ class _FactorTable:
         self.values = live.encode_constants(section.on_reset)
         self.path = f"{live.name}.{next(iter(self.values), self._user)}"
         if self.values:
-            self._only.append(AnyOf([_differs(column, end) for column, end in self.values.items()]))
+            self.only.append(AnyOf([_differs(column, end) for column, end in self.values.items()]))
 
     def where(self, users: Sequence[User]) -> list[Where]:
         """Return the conditions of the rows of users."""
         ids, owner = [user.id for user in users], self.section.owner
         if self._owner is None or owner is None:
-            return [Condition(self._user, "in", ids), *self._only]
+            return [Condition(self._user, "in", ids), *self.only]
         owned = [Condition(self._owner.column(owner.user), "in", ids)]
         rows = InSubquery([self._user], self._owner.name, [self._owner.column(owner.key)], owned)
-        return [rows, *self._only]
+        return [rows, *self.only]
 
     def count(self, users: Sequence[User], *, confirmed: bool = False) -> int:
         """Return the number of rows of users; ``confirmed``: only those for which the app asks."""

@@ -313,6 +313,20 @@ def test_password_of_standard_input_is_that_of_all_users(club, destination, run,
     assert verify_password(Secret("correct horse"), hashes.pop(), ["bcrypt"])
 
 
+def test_users_with_a_second_factor_sign_in_without_it(club, destination, run, tmp_path):
+    club.run(
+        "alter table members add column mfa integer not null default 0",
+        "alter table members add column seed varchar(40)",
+    )
+    club.run("update members set mfa = 1, seed = 'JBSWY3DPEHPK3PXP' where id in (4, 5)")
+    factor = '[[users.second_factor]]\nname = "totp"\ntable = "members"\nuser = "id"\non_reset = { mfa = 0, seed = ":null" }\n'
+    profile = tmp_path / "app/club.toml"
+    profile.write_text(profile.read_text() + factor)
+    create_copy(run, tmp_path, destination)
+    assert read(destination, "select distinct mfa, seed from members") == [(0, None)]
+    assert read(club, "select count(*) from members where mfa = 1 and seed is not null") == [(2,)]
+
+
 def test_live_databases_are_copied_without_a_repository(club, destination, run, tmp_path):
     result = run("copy", "--to", destination.url, "--from", "live", "--anonymise")
     assert result["ok"], result["error"]
