@@ -296,9 +296,13 @@ class Users(Section, frozen=True, kw_only=True):
         return self.admin if isinstance(self.admin, str) else ""
 
     def __post_init__(self) -> None:
-        for index, factor in enumerate(self.second_factor):
-            if factor.table == self.table and not factor.on_reset:
-                raise ValueError(f"second_factor[{index}]: without on_reset, it would delete users")
+        for key, ends, values in (
+            ("signed_in", "on_end", [(rows.table, rows.on_end) for rows in self.signed_in]),
+            ("second_factor", "on_reset", [(rows.table, rows.on_reset) for rows in self.second_factor]),
+        ):
+            for index, (table, end) in enumerate(values):
+                if table.removesuffix("?") == self.table and not end:
+                    raise ValueError(f"{key}[{index}]: without {ends}, it would delete users")
 
     @property
     def owned(self) -> Sequence[str]:

@@ -199,6 +199,7 @@ def test_app_without_second_factors_is_refused(answer, gate, tmp_path):
     ("old", "new", "code"),
     [
         ("on_reset = { asks = false, secret", "only = { asks = false, secret", "profile-invalid"),
+        ('table = "visits"\nuser = "person"', 'table = "people"\nuser = "id"', "profile-invalid"),
         ('table = "keys_"', 'table = "keyring"', "schema-mismatch"),
         ('user = "device", owner', 'user = "gadget", owner', "schema-mismatch"),
         ("confirmed = { asks", "confirmed = { requests", "schema-mismatch"),
