@@ -216,7 +216,7 @@ class TargetIsSourceError(DbctlError, status=Exit.REFUSED):
 
 class TargetNotEmptyError(DbctlError, status=Exit.REFUSED):
     sentence = "{place} is not empty"
-    remedy = "Nothing was changed. Pass a new or empty database, or replace its content with --replace."
+    remedy = "Nothing was changed. Pass a new or empty database; copy and restore apply replace the content of one with --replace."
 
 
 class SafetyBackupNotConfiguredError(DbctlError, status=Exit.USAGE):
