@@ -107,19 +107,24 @@ def _create_statement(reference: Reference) -> str:
 
 def _check_covered(subject: Subject, problems: Sequence[IndexStats], rows: _RowCounts) -> Iterator[Finding]:
     """Yield indexes that another one replaces, unless they enforce something."""
-    for state, code, reason in (
-        (IndexProblem.DUPLICATE, "index-duplicate", "with the columns of another one"),
-        (IndexProblem.REDUNDANT, "index-redundant", "with only the first columns of another one"),
-    ):
-        covered = [
-            index
-            for index in problems
-            if index.state is state and not (index.unique or index.constraint) and rows.is_large(index.table)
-        ]
-        if covered:
-            shown = join_examples([f"{index.index} by {index.covered_by}" for index in covered])
-            message = f"{format_count(len(covered), 'index')} {reason}: {shown}"
-            yield subject.finding("info", code, message, _create_hint(covered))
+    covered = [
+        index for index in problems if not (index.unique or index.constraint) and rows.is_large(index.table)
+    ]
+    equal = [index for index in covered if index.state is IndexProblem.DUPLICATE]
+    yield from _report_covered(subject, equal, "index-duplicate", "with the columns of another one")
+    shorter = [index for index in covered if index.state is IndexProblem.REDUNDANT]
+    yield from _report_covered(
+        subject, shorter, "index-redundant", "with only the first columns of another one"
+    )
+
+
+def _report_covered(
+    subject: Subject, indexes: Sequence[IndexStats], code: str, reason: str
+) -> Iterator[Finding]:
+    if indexes:
+        shown = join_examples([f"{index.index} by {index.covered_by}" for index in indexes])
+        message = f"{format_count(len(indexes), 'index')} {reason}: {shown}"
+        yield subject.finding("info", code, message, _create_hint(indexes))
 
 
 def _check_unused(subject: Subject, problems: Sequence[IndexStats]) -> Iterator[Finding]:
