@@ -28,6 +28,8 @@ EXPECTED_CODES = {
     "unreachable",
     "temp-space-failed",
 }
+#: Errors of backups whose base failed.
+CONSEQUENCES = {"base-missing", "rekey-refused"}
 KINDS = [
     ("kill", 0),
     ("kill half-way", 0),
@@ -85,13 +87,13 @@ class FaultRun:
             failure = self.result["error"]
             failures = [failure] if failure else self.result["data"]["failed"]
             self.check(self.status in (1, 10) or (self.status == 12 and not failure), "unexpected exit code")
-            causes = [reported for reported in failures if reported["code"] != "base-missing"]
+            causes = [reported for reported in failures if reported["code"] not in CONSEQUENCES]
             self.check(causes, "no cause")
             for reported in causes:
                 self._check_error(reported, error)
 
     def _check_error(self, failure, error):
-        self.check(failure["code"] in EXPECTED_CODES, "unexpected error code")
+        self.check(failure["code"] in EXPECTED_CODES, f"unexpected error code {failure['code']}")
         # SQLite reports no reason if it cannot open a file or finish a transaction
         lacks_reason = "CANTOPEN" in failure["message"] or failure["code"] == "restore-unfinished"
         if error == errno.ENOSPC and not lacks_reason:
