@@ -393,6 +393,9 @@ class ReadConnection(SQLiteConnection):
         return self.is_unlocked and self._read_file_state() != self.opened_state
 
 
+_EXAMINED_ACTIONS = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA})
+
+
 def is_interruption(error: DbctlError) -> bool:
     """Whether a time limit, or a signal, ended a statement."""
     cause = error.__cause__
@@ -401,6 +404,8 @@ def is_interruption(error: DbctlError) -> bool:
 
 def _deny_other_files(action: int, first: str | None, second: str | None, *_rest: str | None) -> int:
     """Deny access to other files (``VACUUM INTO`` attaches one), and changes of ``query_only``."""
+    if action not in _EXAMINED_ACTIONS:  # first: SQLite calls this for each column of a statement
+        return sqlite3.SQLITE_OK
     if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() == "query_only" and second is not None:

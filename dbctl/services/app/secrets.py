@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import pairwise
 
 import msgspec
@@ -94,6 +95,7 @@ def has_secret_name(column: str) -> bool:
     return re.search(_ENDINGS, _CAMEL.sub("_", column).lower()) is not None
 
 
+@cache  # commands read the names of a schema several times, and the patterns are long
 def is_secret_column(table: str, column: str) -> bool:
     """Return whether a column of text holds secrets by its name, or by its name and that of its table."""
     name = _CAMEL.sub("_", column).lower()
@@ -132,8 +134,9 @@ def find_table_secrets(
     columns = [column for names in declared if (column := find_column(live, names))]
     if app.database(database).guess_secrets:
         texts = [item.name for item in live.columns.values() if re.search(_TEXT, item.type.upper())]
-        columns += [name for name in texts if is_secret_column(table, name)]
-        others = [name for name in texts if not is_secret_column(table, name)]
+        named = [name for name in texts if is_secret_column(table, name)]
+        columns += named
+        others = [name for name in texts if name not in named]
         if others and sampled:
             try:
                 columns += find_secret_values(db, table, others)
