@@ -61,6 +61,7 @@ def pytest_collection():
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(20_000, 50, 50)  # fewer than by default: hypothesis is called for each
         gc.enable()
 
 

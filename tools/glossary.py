@@ -20,6 +20,7 @@ GLOSSARY = ROOT / "docs/design/glossary.md"
 FOLDERS = ("benchmarks", "dbctl", "docs", "migrations", "tests", "tools")
 
 CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+IDENTIFIER = re.compile(r"[^\W\d]\w*")
 CODE = re.compile(r"```.*?```|``.+?``|`[^`]+`|\]\([^)]*\)|https?://\S+", re.DOTALL)
 PYTHON = re.compile(
     r"""(?P<comment>\#[^\n]*)|(?P<block>(?P<quote>\"{3}|'{3})(?:\\.|[^\\])*?(?P=quote))|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""",
@@ -167,6 +168,11 @@ def _check_code(path: str, text: str, rules: Rules) -> Iterator[Violation]:
     """Yield the violations among the names that a module defines, and in its messages."""
     # Strings of tests are data: what they send to a database, or expect in an output.
     messages = not path.startswith("tests/")
+    strings = [match[0] for match in PYTHON.finditer(text) if not match["comment"]]
+    names = set(IDENTIFIER.findall(PYTHON.sub(_leave_formatted, text)))
+    # Parsing takes most of the time, and few files have such a name or string.
+    if not any(map(rules.check_name, names)) and not (messages and any(map(rules.word.search, strings))):
+        return
     no_messages = set()  # docstrings
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Expr):
@@ -180,18 +186,29 @@ def _check_code(path: str, text: str, rules: Rules) -> Iterator[Violation]:
             yield Violation(path, node.lineno, *result, name)  # type: ignore[attr-defined]
 
 
+def _leave_formatted(match: re.Match[str]) -> str:
+    """Return a string that can contain code, and nothing for other strings and for comments."""
+    return match[0] if match.string[match.start() - 1 : match.start()] in {"f", "F"} else " "
+
+
 def _defined_name(node: ast.AST) -> str | None:
     """Return the name that a node defines."""
-    match node:
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return name
-        case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
-            return name
-        case ast.arg(arg=name) | ast.alias(asname=name) | ast.ExceptHandler(name=name):
-            return name
-        case ast.MatchAs(name=name) | ast.MatchStar(name=name):
-            return name
-    return None
+    field = _NAME_FIELDS.get(type(node))
+    if field is None or (isinstance(node, ast.Name | ast.Attribute) and not isinstance(node.ctx, ast.Store)):
+        return None
+    name: str | None = getattr(node, field)
+    return name
+
+
+#: The field of each type of node with the name that it defines.
+_NAME_FIELDS: Mapping[type[ast.AST], str] = {
+    **dict.fromkeys((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler), "name"),
+    **dict.fromkeys((ast.MatchAs, ast.MatchStar), "name"),
+    ast.Name: "id",
+    ast.Attribute: "attr",
+    ast.arg: "arg",
+    ast.alias: "asname",
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,8 @@ from dbctl.extensions.drafts.learning.states import StateOptions, open_state, st
 from dbctl.model import Secret, now
 from dbctl.profiles import passwords
 
-FORMAT = "pbkdf2_sha256$600000$"
+#: With few rounds: each hash would otherwise take a quarter of a second.
+FORMAT = "pbkdf2_sha256$1000$"
 PROFILE = f"""\
 schema = "dbctl.profile/1"
 name = "shop"
