@@ -22,11 +22,19 @@ class Rewriter(ABC):
     def find_unreadable(self) -> Sequence[str]:
         """Return what the database stores and no rule covers, such as tables of a module that is not installed."""
 
+    @contextmanager
+    def without_triggers(self) -> Iterator[None]:
+        """Switch the triggers of all tables off, and on again at the end.
+
+        Otherwise they would copy values of changed and of deleted rows to other tables.
+        """
+        yield
+
     @abstractmethod
     def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
         """Rewrite the columns of tables, and empty tables; return what is not built again, one sentence for each.
 
-        Triggers do not run, and full-text indexes are built from their rows again. Afterwards the database satisfies its constraints.
+        Runs in ``without_triggers``. Full-text indexes are built from their rows again. Afterwards the database satisfies its constraints.
 
         Raises:
             CopyConstraintError: the new values of a table violate a constraint.

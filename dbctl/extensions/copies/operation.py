@@ -285,10 +285,11 @@ class AnonymiseCopy(PrivateCopy):
         with self._private.open_writer(name) as (writer, rewriter):
             with self._measure_proof():
                 originals = collect_originals(writer, rules, rewriter)
-            self._remove_second_factors(name, writer)
-            if self._sampling:  # the originals of rows that are left out are searched as well
-                self._sampling.apply(name, writer)
-            remarks = rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
+            with rewriter.without_triggers():
+                self._remove_second_factors(name, writer)
+                if self._sampling:  # the originals of rows that are left out are searched as well
+                    self._sampling.apply(name, writer)
+                remarks = rewriter.rewrite(rules.tables, Pseudonyms(self._key.secret, hashes))
             self._remarks += [f"{name}: {remark}" for remark in remarks]
             self._complete(name, writer, rewriter)
         return originals

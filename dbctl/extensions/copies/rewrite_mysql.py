@@ -16,7 +16,9 @@ from dbctl.extensions.copies.rewrite_servers import ServerRewriter
 from dbctl.extensions.copies.rules import TableRule
 from dbctl.extensions.copies.section import Kind
 
-TRIGGERS = "select trigger_name, event_object_table from information_schema.triggers where trigger_schema = database()"
+#: In the order in which those of one event run.
+TRIGGERS = """select trigger_name from information_schema.triggers where trigger_schema = database()
+order by event_object_table, action_timing, event_manipulation, action_order"""
 #: Columns that a change of their row sets to the current time.
 RENEWED = """select column_name from information_schema.columns
 where table_schema = database() and table_name = :table and lower(extra) like '%on update%'"""
@@ -41,18 +43,12 @@ class MySQLRewriter(ServerRewriter):
         return str(value).translate(ESCAPES).encode("utf-8", "surrogateescape")
 
     @contextmanager
-    def _suspend(self, tables: Mapping[str, TableRule]) -> Iterator[None]:
-        names = [str(name) for name, table in self._connection.fetch(TRIGGERS) if table in tables]
+    def without_triggers(self) -> Iterator[None]:
+        names = [str(name) for (name,) in self._connection.fetch(TRIGGERS)]
         triggers = [self._connection.fetch_by_name(f"show create trigger {ident(name)}")[0] for name in names]
         for name in names:
             self._connection.run(f"drop trigger {ident(name)}")
-        self._connection.run("set session foreign_key_checks = 0")
-        with refuse_orphans(self._db):
-            yield
-        versioned = [str(name) for (name,) in self._connection.fetch(VERSIONED) if name in tables]
-        for name in versioned:
-            self._connection.run(f"delete history from {ident(name)}")
-        self._connection.run("set session foreign_key_checks = 1")
+        yield
         for trigger in triggers:
             settings = {
                 "sql_mode": trigger["sql_mode"],
@@ -63,6 +59,16 @@ class MySQLRewriter(ServerRewriter):
                 self._connection.run(f"set session {name} = {quote_literal(str(value))}")
             self._connection.run(str(trigger["sql original statement"]))
         self._connection.apply_settings()
+
+    @contextmanager
+    def _suspend(self, tables: Mapping[str, TableRule]) -> Iterator[None]:
+        self._connection.run("set session foreign_key_checks = 0")
+        with refuse_orphans(self._db):
+            yield
+        versioned = [str(name) for (name,) in self._connection.fetch(VERSIONED) if name in tables]
+        for name in versioned:
+            self._connection.run(f"delete history from {ident(name)}")
+        self._connection.run("set session foreign_key_checks = 1")
 
     def _update_words(self, table: str) -> str:
         return f"update {self._catalog.quote_table(table)}"

@@ -33,10 +33,12 @@ FOREIGN_KEYS = f"""select c.oid::regclass::text, f.conname::text, pg_catalog.pg_
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_class p on p.oid = f.confrelid
 where f.contype = 'f' and f.conparentid = 0 order by 1, 2"""
 #: Triggers that run, with the words that enable each.
-TRIGGERS = """select c.oid::regclass::text, t.tgname::text,
+TRIGGERS = f"""select c.oid::regclass::text, t.tgname::text,
   case t.tgenabled when 'R' then 'enable replica' when 'A' then 'enable always' else 'enable' end
 from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
-where not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D' and c.relname = any(cast(:tables as text[])) order by 1, 2"""
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D' and c.relkind in ('r', 'p') and {IN_USER_SCHEMA} and {OWN_RELATION}
+order by 1, 2"""
 #: Tables whose owner is subject to row security.
 FORCED = "select c.oid::regclass::text from pg_catalog.pg_class c where c.relforcerowsecurity and c.relrowsecurity and c.relkind in ('r', 'p')"
 PARTITIONED = "select relname::text from pg_catalog.pg_class where relkind = 'p'"
@@ -59,6 +61,15 @@ class PostgreSQLRewriter(ServerRewriter):
         return str(value).translate(ESCAPES).encode("utf-8", "surrogateescape")
 
     @contextmanager
+    def without_triggers(self) -> Iterator[None]:
+        triggers = self._connection.fetch(TRIGGERS)
+        for table, name, _ in triggers:
+            self._connection.run(f"alter table {table} disable trigger {ident(str(name))}")
+        yield
+        for table, name, words in triggers:
+            self._connection.run(f"alter table {table} {words} trigger {ident(str(name))}")
+
+    @contextmanager
     def _suspend(self, tables: Mapping[str, TableRule]) -> Iterator[None]:
         def is_affected(table: str, columns: Sequence[str]) -> bool:
             rule = tables.get(table, {})
@@ -69,19 +80,14 @@ class PostgreSQLRewriter(ServerRewriter):
             for table, name, definition, own, columns, other, others in self._connection.fetch(FOREIGN_KEYS)
             if is_affected(str(own), columns) or is_affected(str(other), others)  # type: ignore[arg-type]
         ]
-        triggers = self._connection.fetch(TRIGGERS, {"tables": list(tables)})
         forced = self._connection.fetch(FORCED)
         for table, name, *_ in keys:
             self._connection.run(f"alter table {table} drop constraint {ident(str(name))}")
-        for table, name, _ in triggers:
-            self._connection.run(f"alter table {table} disable trigger {ident(str(name))}")
         for (table,) in forced:
             self._connection.run(f"alter table {table} no force row level security")
         yield
         for (table,) in forced:
             self._connection.run(f"alter table {table} force row level security")
-        for table, name, words in triggers:
-            self._connection.run(f"alter table {table} {words} trigger {ident(str(name))}")
         for table, name, definition, own, columns in keys:
             with self._report_violations(str(own), columns):  # type: ignore[arg-type]
                 self._connection.run(f"alter table {table} add constraint {ident(str(name))} {definition}")

@@ -53,7 +53,7 @@ class ServerRewriter(Rewriter):
 
     @abstractmethod
     def _suspend(self, tables: Mapping[str, TableRule]) -> AbstractContextManager[None]:
-        """Switch the triggers and foreign keys of tables off, and on again at the end, when they are checked."""
+        """Switch the foreign keys of tables off, and on again at the end, when they are checked."""
 
     @abstractmethod
     def _is_text(self, column: Column) -> bool:

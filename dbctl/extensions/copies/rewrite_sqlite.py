@@ -24,8 +24,9 @@ PRAGMAS = (
     "journal_mode = delete", "locking_mode = exclusive", "journal_mode = off", "synchronous = off", "foreign_keys = off",
     "cache_size = -20000",
 )  # fmt: skip
-#: Triggers, and indexes that no constraint has; changing an index row by row takes longer than building it again.
-DEPENDENT_OBJECTS = "select type, name, sql from sqlite_master where type = 'trigger' or type = 'index' and sql is not null and tbl_name in ({})"
+#: Indexes that no constraint has; changing an index row by row takes longer than building it again.
+INDEXES = "select name, sql from sqlite_master where type = 'index' and sql is not null and tbl_name in ({}) order by name"
+TRIGGERS = "select name, sql from sqlite_master where type = 'trigger' order by name"
 
 
 def match_pattern(pattern: object, text: object) -> bool | None:
@@ -63,7 +64,7 @@ class SQLiteRewriter(SQLitePart, Rewriter):
         for pragma in PRAGMAS:
             self._driver.execute(f"pragma {pragma}").fetchall()
         changed = {name: rule for name, rule in tables.items() if rule}
-        with refuse_orphans(self._db), self._drop_dependents(list(changed)):
+        with refuse_orphans(self._db), self._drop_indexes(list(changed)):
             for name, rule in changed.items():
                 signals.raise_if_interrupted()
                 if rule == "empty":
@@ -121,14 +122,24 @@ class SQLiteRewriter(SQLitePart, Rewriter):
             raise self._connection.translate(error) from error
 
     @contextmanager
-    def _drop_dependents(self, tables: Sequence[str]) -> Iterator[None]:
-        """Drop the triggers, and the indexes of tables, and create them again at the end."""
+    def without_triggers(self) -> Iterator[None]:
+        with self._without("trigger", self._driver.execute(TRIGGERS).fetchall()):
+            yield
+
+    @contextmanager
+    def _drop_indexes(self, tables: Sequence[str]) -> Iterator[None]:
+        """Drop the indexes of tables, and create them again at the end."""
         marks = ", ".join("?" for _ in tables)
-        objects = self._driver.execute(DEPENDENT_OBJECTS.format(marks), tables).fetchall()
-        for kind, name, _sql in objects:
+        with self._without("index", self._driver.execute(INDEXES.format(marks), tables).fetchall()):
+            yield
+
+    @contextmanager
+    def _without(self, kind: str, objects: Sequence[tuple[str, str]]) -> Iterator[None]:
+        """Drop objects, which are names and statements, and create them again at the end."""
+        for name, _ in objects:
             self._driver.execute(f"drop {kind} {ident(name)}")
         yield
-        for kind, name, sql in sorted(objects):  # indexes first
+        for name, sql in objects:
             with self._report_violations(kind, [name]):
                 self._driver.execute(sql)
 

@@ -164,15 +164,16 @@ class CopySample(PrivateCopy):
         progress.start_stage("rewriting")
         for name in self._private.urls:
             with self._private.open_writer(name) as (writer, rewriter):
-                if self._sampling:
-                    self._sampling.apply(name, writer)
                 unchanged: Mapping[str, TableRule] = {
                     table: {} for table, live in writer.tables().items() if not live.is_view
                 }
-                remarks += [
-                    f"{name}: {remark}"
-                    for remark in rewriter.rewrite(unchanged, Pseudonyms(self._key.secret))
-                ]
+                with rewriter.without_triggers():
+                    if self._sampling:
+                        self._sampling.apply(name, writer)
+                    remarks += [
+                        f"{name}: {remark}"
+                        for remark in rewriter.rewrite(unchanged, Pseudonyms(self._key.secret))
+                    ]
                 self._complete(name, writer, rewriter)
         copied = self._load(self._dump())
         return structs.replace(

@@ -461,6 +461,32 @@ def test_sample_with_original_values_has_nothing_of_the_other_rows(club, destina
     assert club.content() == before
 
 
+LOG_DELETED = {
+    "sqlite": ["create trigger deleted after delete on posts begin insert into places values (old.id + 100, old.body); end"],
+    "postgresql": [
+        """create function log_deleted() returns trigger language plpgsql as
+        'begin insert into places values (old.id + 100, old.body); return null; end'""",
+        "create trigger deleted after delete on posts for each row execute function log_deleted()",
+        "alter table posts enable always trigger deleted",
+    ],
+    "mysql": [
+        "create trigger deleted after delete on posts for each row insert into places values (old.id + 100, old.body)"
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [(), ("--anonymise",)])
+def test_triggers_copy_nothing_of_rows_that_a_sample_leaves_out(club, destination, run, words):
+    club.run(*LOG_DELETED[club.engine])
+    run("backup", "create")
+    result = run("copy", "--to", destination.url, "--sample", "members:id <= 5", *words)
+    assert result["exit_code"] == 0, result
+    assert destination.rows("select name from places") == [("Old Mill",)]
+    assert destination.rows("select count(*) from posts") == [(5,)]
+    destination.run("delete from posts where id = 1")  # the copy has the trigger
+    assert destination.rows("select count(*) from places") == [(2,)]
+
+
 def test_copy_states_that_it_has_the_original_values(club, destination, run):
     assert run("backup", "create")["ok"]
     result = run("copy", "--to", destination.url)
