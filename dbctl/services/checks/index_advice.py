@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract.database import Readable, Reference, Table
+from dbctl.engines.contract.database import Readable, Reference
 from dbctl.engines.contract.monitoring import Index, SlowQuery
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import Remedy
@@ -25,6 +26,10 @@ MIN_BYTES = 1 << 20
 UNUSED_FOR = timedelta(days=35)
 #: A statement is slow by its average duration in seconds, if it ran so often.
 SLOW_SECONDS, SLOW_CALLS = 1.0, 10
+#: The name of a column at the beginning of a term of an index, before its sort order.
+_COLUMN = re.compile(r"\"([^\"]+)\"|`([^`]+)`|(\S+)")
+#: The condition of an index that has all rows with a value.
+_IS_NOT_NULL = re.compile(r"\(*(.+?) is not null\)*", re.IGNORECASE)
 #: Characters of a name that every engine stores.
 MAX_NAME = 63
 #: Characters of a statement in a message.
@@ -60,18 +65,19 @@ class _RowCounts:
 def _check_references(subject: Subject, indexes: Sequence[Index], rows: _RowCounts) -> Iterator[Finding]:
     """Yield the foreign keys without an index: each deletion of a referenced row reads the whole table."""
     db, tables = subject.db, subject.db.tables()
-    first = _list_first_columns(indexes, tables)
+    served = {(index.table, term) for index in indexes if index.valid for term in _list_served(index)}
+    served |= {(name, table.primary_key[0]) for name, table in tables.items() if table.primary_key}
     reported = subject.section.indexed  # as ``column-unindexed``
-    missing = [
-        reference
+    references = {
+        (reference.table, tuple(reference.columns)): reference  # a column may have several foreign keys
         for name, table in tables.items()
         if not table.is_view
         for reference in db.references(name)
-        if f"{reference.table}.{reference.columns[0]}" not in reported
-        and not any(
-            set(columns[: len(reference.columns)]) == set(reference.columns)
-            for columns in first.get(reference.table, ())
-        )
+    }
+    missing = [
+        reference
+        for (table, columns), reference in references.items()
+        if f"{table}.{columns[0]}" not in reported and not any((table, name) in served for name in columns)
     ]
     large = [reference for reference in missing if rows.is_large(reference.table)]
     if large:
@@ -82,18 +88,17 @@ def _check_references(subject: Subject, indexes: Sequence[Index], rows: _RowCoun
         yield subject.finding("info", "reference-unindexed", message, f"{statements} {_OWNER}")
 
 
-def _list_first_columns(
-    indexes: Sequence[Index], tables: Mapping[str, Table]
-) -> Mapping[str, list[Sequence[str]]]:
-    """Return the columns of the indexes of all rows by table, with the primary keys, which SQLite may have without an index."""
-    first: dict[str, list[Sequence[str]]] = {
-        name: [table.primary_key] for name, table in tables.items() if table.primary_key
-    }
-    for index in indexes:
-        if index.valid and not index.where:
-            columns = [term.split(" ")[0].strip('"`') for term in index.columns]
-            first.setdefault(index.table, []).append(columns)
-    return first
+def _list_served(index: Index) -> Iterator[str]:
+    """Yield the column of whose values the index finds all rows: the first one, also as SQLite writes one with blanks."""
+    term = index.columns[0]
+    condition = _IS_NOT_NULL.fullmatch(index.where)
+    if not index.where or (condition and _read_column(condition[1]).lower() == _read_column(term).lower()):
+        yield from (_read_column(term), term)
+
+
+def _read_column(term: str) -> str:
+    match = _COLUMN.match(term)
+    return next(filter(None, match.groups())) if match else term
 
 
 def _describe_reference(reference: Reference) -> str:

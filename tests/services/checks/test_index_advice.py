@@ -99,6 +99,41 @@ def test_large_tables_have_advice_until_it_is_followed(answer, place):
     assert list_advice(answer, url) == {}
 
 
+#: Of each column, an index that finds the rows which refer to a row, but has no more columns or rows than that needs.
+SERVING = [
+    "create table parents (id integer primary key, code integer, unique (code, id))",
+    """create table children (id integer primary key, parent integer references parents (id), other integer references parents (id),
+      "Grand" integer references parents (id), word integer, code integer, item integer,
+      foreign key (code, item) references parents (code, id), foreign key (parent) references parents (id))""",
+    "create index by_parent on children (parent) where parent is not null",
+    'create index by_grand on children ("Grand" desc, word) where ("Grand" IS NOT NULL)',
+    "create index by_code on children (code, word)",
+    "create index by_other on children (other) where word is not null",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"], indirect=True)
+def test_index_of_the_rows_or_columns_that_deletions_need_is_enough(answer, place, monkeypatch):
+    _, url, run = place
+    monkeypatch.setattr(index_advice, "MIN_ROWS", 1)
+    run("drop table few")
+    run("drop table children")
+    run("drop table parents")
+    for sql in SERVING:
+        run(sql)
+    run("insert into parents values (1, 1)")
+    run('insert into children (id, parent, other, "Grand") values (1, 1, 1, 1)')
+    run("analyze")
+    advice = list_advice(answer, url)
+    assert advice["reference-unindexed"]["message"].endswith(": children (other)")
+    run("drop index by_parent")
+    advice = list_advice(answer, url)
+    assert advice["reference-unindexed"]["message"].startswith("2 foreign keys")  # of which two are equal
+    for statement in advice["reference-unindexed"]["hint"].split(";")[:-1]:
+        run(statement)
+    assert list_advice(answer, url).keys() <= {"index-redundant"}
+
+
 def test_unused_index_is_reported_after_a_long_time(answer, monkeypatch):
     with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
         connection.execute("create table notes (id integer primary key, text text, small text)")
