@@ -274,6 +274,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'backup copy:--to') candidates='' ;;
         'backup copy:--from') candidates='' ;;
         'backup copy:--repository') candidates='' ;;
+        'backup copy:--object-lock') candidates='' ;;
         'backup rekey:--identity') candidates='@file' ;;
         'backup rekey:--passphrase-file') candidates='@file' ;;
         'backup rekey:--repository') candidates='' ;;
@@ -809,7 +810,7 @@ _dbctl() {
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
         'backup verify') children=''; flags='--deep --identity --passphrase-file --against-live --repository' ;;
-        'backup copy') children=''; flags='--to --from --repository --dry-run -n' ;;
+        'backup copy') children=''; flags='--to --from --repository --object-lock --dry-run -n' ;;
         'backup rekey') children=''; flags='--identity --passphrase-file --repository --dry-run -n' ;;
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--at --all-apps --roles --identity --passphrase-file --repository --dry-run -n' ;;

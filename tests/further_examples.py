@@ -14,6 +14,9 @@ FURTHER_EXAMPLES = [
     Example("backup verify --against-live", on="flashpoint-web custom"),
     Example("backup verify ./elsewhere", on="custom"),
     Example("backup copy latest --to copies --dry-run", on="flashpoint-web"),
+    Example(
+        "backup copy latest --to copies --object-lock 30d", on=EVERYWHERE, status=2
+    ),  # a directory locks no files
     Example("backup rekey --dry-run", on=EVERYWHERE, status=2),  # no keys are configured
     Example("backup adopt copy_20260105_030000.db", on="flashpoint-web"),
     Example("backup adopt copy_20260105_030000.db --dry-run", on="flashpoint-web"),

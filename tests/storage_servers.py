@@ -141,9 +141,11 @@ class S3Server(StorageServer):
     def variables(self) -> dict[str, str]:
         return variables(self.endpoint)
 
-    def create_bucket(self, *, versioned: bool = False, retention_days: int = 0) -> Bucket:
+    def create_bucket(
+        self, *, versioned: bool = False, retention_days: int = 0, has_object_lock: bool = False
+    ) -> Bucket:
         name = f"t-{os.getpid()}-{next(_number)}"
-        lock = {"ObjectLockEnabledForBucket": True} if retention_days else {}
+        lock = {"ObjectLockEnabledForBucket": True} if retention_days or has_object_lock else {}
         self.client.create_bucket(Bucket=name, **lock)
         if versioned:
             self.client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})

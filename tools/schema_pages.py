@@ -211,6 +211,8 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("DatabaseConfig", "via"): "docker:shop-db",
     ("BackupConfig", "scratch"): "mysql://drill:${DRILL_PASSWORD}@scratch/",
     ("BackupConfig", "staging"): "/srv/staging",
+    ("BackupConfig", "object_lock"): "30d",
+    ("BackupConfig", "object_lock_mode"): "governance",
     ("Retention", "last"): 3,
     ("Retention", "hourly"): 24,
     ("Retention", "daily"): 14,

@@ -34,6 +34,7 @@ from dbctl.cli._support.parameters import (
     Offset,
     RepositoryAddress,
     Sort,
+    read_period,
     read_selections,
     read_size,
     requested_page,
@@ -271,7 +272,7 @@ def verify(
         return emit(session, checked.findings, status=checked.status, target=app.name)
 
 
-@Example("backup copy --to s3://backups/flashpoint")
+@Example("backup copy --to s3://backups/flashpoint --object-lock 30d")
 @Example("backup copy latest --to copies", on=EVERYWHERE)
 @GROUP.command("copy", answers=lambda: (BackupsCopied, DryRunResult), recorded=True)
 def copy_(
@@ -292,6 +293,14 @@ def copy_(
             "--from", "--repository", help_text="Source repository instead of the configured one."
         ),
     ] = "",
+    object_lock: Annotated[
+        str,
+        typer.Option(
+            "--object-lock",
+            metavar="30d",
+            help="How long the server deletes no file of a new copy; an S3 bucket with object lock only.",
+        ),
+    ] = "",
     dry_run: DryRun = False,
 ) -> int:
     """Copy backups into another repository, and verify each copy.
@@ -301,7 +310,10 @@ def copy_(
     from dbctl.services.backup.copy import CopyBackups
 
     with session.open_app() as app:
-        operation = CopyBackups(Repository(app, repository), Repository(app, to), names or ())
+        if object_lock:
+            read_period(object_lock)
+        destination = Repository(app, to, object_lock=object_lock)
+        operation = CopyBackups(Repository(app, repository), destination, names or ())
         return run_with_progress(session, "copying", operation, dry_run=dry_run)
 
 

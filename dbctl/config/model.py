@@ -98,6 +98,11 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server
     encrypt: EncryptionConfig | None = None  #: backups are encrypted with age
     staging: str = ""  #: a local folder for files before an upload, after a download, and before encryption
+    object_lock: str = (
+        ""  #: ``30d``: how long the server deletes no file of a new backup, in an S3 bucket with object lock
+    )
+    #: ``governance``: keys with the permission ``BypassGovernanceRetention`` can end such a lock; ``compliance``: none can
+    object_lock_mode: Literal["compliance", "governance"] = "compliance"
 
 
 class SearchConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -237,7 +237,7 @@ class Resolver:
             self.report(f"{timeout!r} is not a duration; write 30s or 10m", *key, "timeout")
 
     def _backup(self, section: BackupConfig) -> BackupConfig:
-        for key in ("max_age", "verify_within", "drill_within", "full_every"):
+        for key in ("max_age", "verify_within", "drill_within", "full_every", "object_lock"):
             if (text := getattr(section, key)) and not is_duration(text):
                 self.report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", key)
         for name, reason in section.keep.find_problems():
@@ -249,6 +249,11 @@ class Resolver:
         repository = self._fill(section.repository, "backup", "repository")
         if urls.is_foreign_address(repository):
             self._check_storage(repository, "backup", "repository")
+        if is_duration(section.object_lock) and not parse_duration(section.object_lock):
+            self.report("a lock of no time protects nothing", "backup", "object_lock")
+        if section.object_lock and not repository.startswith("s3://"):
+            reason = "dbctl sets locks in s3:// only; use such a repository, or set the key to an empty text"
+            self.report(reason, "backup", "object_lock")
         encrypt = section.encrypt and self._encryption(section.encrypt)
         return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
 

@@ -23,6 +23,13 @@ class StorageIncompatibleError(DbctlError, status=Exit.USAGE):
     remedy = "No backup was stored. Use a bucket without versioning, a newer version of the server, or other storage."
 
 
+class ObjectLockMissingError(DbctlError, status=Exit.USAGE):
+    sentence = "{place}: the bucket {bucket} has no object lock, so object_lock cannot lock backups there"
+    remedy = (
+        "Nothing was written. Create a bucket with object lock, or remove object_lock; see: `config show`"
+    )
+
+
 class RetentionNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no retention rules are configured for the backups of {app}"
     remedy = "Set keep = {{ last = 7, daily = 14 }} under [apps.{app}.backup], or pass --keep-last 7."

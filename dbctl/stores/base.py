@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from dbctl.errors.backup import RepositoryFailedError, RepositoryUnsafeError
 from dbctl.errors.connection import DiskFullError
 from dbctl.files.atomic import FileDigest, is_full
 from dbctl.model import Struct, now
+from dbctl.units import parse_duration
 
 #: Marks a folder that is being filled, or whose creation was interrupted. It is created first and removed last.
 INCOMPLETE_MARK = ".dbctl-incomplete"
@@ -54,6 +55,22 @@ class Protection(Struct, frozen=True, kw_only=True):
         return ""
 
 
+class ObjectLock(Struct, frozen=True, kw_only=True):
+    """How the files of new backups are locked."""
+
+    text: str  #: the period as it is written: ``30d``
+    mode: Literal["compliance", "governance"]
+
+    @property
+    def period(self) -> timedelta:
+        return parse_duration(self.text)
+
+    @property
+    def plan_step(self) -> str:
+        """The step of a plan that stores files."""
+        return f"lock every file for {self.text} ({self.mode})"
+
+
 class FolderWriter(Protocol):
     """A folder that is being filled. Existing files are not overwritten: ``remove`` deletes them first."""
 
@@ -72,8 +89,10 @@ class FolderWriter(Protocol):
     def remove(self, name: str) -> None:
         """Delete a file, if it exists, whether it is only local or already stored."""
 
-    def write_manifest(self, text: str) -> None:
+    def write_manifest(self, text: str, bases: Collection[str] = ()) -> None:
         """Write the manifest, which completes the folder.
+
+        A store that locks files locks them before that, those of the folders ``bases`` until the same time, and the manifest last.
 
         Raises:
             RepositoryFailedError: the folder does not contain exactly the files that were stored.

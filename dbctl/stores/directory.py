@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -283,7 +283,8 @@ class DirectoryWriter:
     def remove(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
 
-    def write_manifest(self, text: str) -> None:
+    def write_manifest(self, text: str, bases: Collection[str] = ()) -> None:
+        del bases  # nothing is locked
         try:
             # No other file may exist next to a manifest, because it would be part of the backup: removed files must not return
             # after a loss of power, and the manifest is renamed.
@@ -324,10 +325,10 @@ class DirectoryRewriter(DirectoryWriter):
         super().remove(name)
         atomic.sync_directory(self._path)
 
-    def write_manifest(self, text: str) -> None:
+    def write_manifest(self, text: str, bases: Collection[str] = ()) -> None:
         path = self._path / MANIFEST
         try:
-            super().write_manifest(text)
+            super().write_manifest(text, bases)
         except BaseException:  # also on a signal: the new manifest may already have replaced the other one
             with suppress(OSError):
                 self.is_complete = atomic.read_whole(path, MAX_MANIFEST_BYTES) == text.encode()

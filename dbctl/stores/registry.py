@@ -10,12 +10,21 @@ from dbctl.config.file_servers import RCLONE, SFTP, is_file_server, parse_file_s
 from dbctl.config.storage import PROVIDERS, is_storage, parse_address
 from dbctl.errors.usage import NotSupportedError, UsageError, require_driver
 from dbctl.files.atomic import expand_home
-from dbctl.stores.base import Store
+from dbctl.stores.base import ObjectLock, Store
 from dbctl.url import is_foreign_address
+
+#: The scheme of storage whose locks are set by requests for single objects, and are reported.
+LOCKABLE = "s3"
 
 
 def open_store(
-    address: str, app: str, *, folder: Path, staging: Path | None = None, timeout: float = 5
+    address: str,
+    app: str,
+    *,
+    folder: Path,
+    staging: Path | None = None,
+    timeout: float = 5,
+    object_lock: ObjectLock | None = None,
 ) -> Store:
     """Return the store of one app's backups; nothing is created or accessed yet.
 
@@ -26,14 +35,21 @@ def open_store(
         folder: the folder of the configuration.
         staging: a local folder for files of a remote store; None: the default of ``Staging``.
         timeout: seconds to wait for a connection to a remote store.
+        object_lock: how the files of new backups are locked; None: not at all.
 
     Raises:
-        NotSupportedError: dbctl supports no such kind of store.
+        NotSupportedError: dbctl supports no such kind of store, or sets no locks there.
         DriverMissingError: the package for remote stores is not installed.
         StorageKeysMissingError: it requires keys, and none are configured.
         StorageSettingInvalidError, UsageError: the address is invalid.
     """
     scheme, separator, _ = address.partition("://")
+    if object_lock and scheme != LOCKABLE:
+        raise NotSupportedError(
+            feature="a lock of backups (object_lock)",
+            subject=address,
+            hint=f"Use a repository {LOCKABLE}://.",
+        )
     if is_storage(address):
         from dbctl.stores.staging import Staging
 
@@ -48,12 +64,18 @@ def open_store(
 
         name = _folder_name(app)
         bucket = Client(f"{location.text}/{name}", location, timeout=timeout)
+        locker = None
+        if object_lock:
+            from dbctl.stores.objects.retention import RetentionLocker
+
+            locker = RetentionLocker(bucket, location, object_lock)
         return RemoteStore(
             bucket,
             f"{location.prefix}/{name}".lstrip("/"),
             Staging(staging),
             create_lock=partial(Lease, bucket),
             read_protection=partial(read_protection, bucket, location),
+            locker=locker,
         )
     if is_file_server(address):
         from dbctl.stores.remote.store import RemoteStore

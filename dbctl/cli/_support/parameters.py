@@ -257,10 +257,10 @@ def duration_option(name: str, example: str, help_text: str) -> Any:
 
 def period_option(name: str, example: str, help_text: str) -> Any:
     """Return an option whose value is a duration that is longer than zero: a report of no time would be empty."""
-    return typer.Option(name, parser=_read_period, metavar=example, help=help_text)
+    return typer.Option(name, parser=read_period, metavar=example, help=help_text)
 
 
-def _read_period(text: str) -> timedelta:
+def read_period(text: str) -> timedelta:
     if period := read_duration(text):
         return period
     raise typer.BadParameter(f"{text!r} is not longer than zero")

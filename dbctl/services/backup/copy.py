@@ -136,6 +136,7 @@ class CopyBackups(BackupOperation):
             f"copy {manifest.id} ({manifest.bytes:,} bytes)"
             for manifest in deltas.sort_bases_first(selection.missing)
         ]
+        steps += [lock.plan_step] if steps and (lock := self._repository.object_lock) else []
         steps += [
             f"refuse {manifest.id}: {error}"
             for manifest in selection.existing
@@ -227,7 +228,8 @@ class CopyBackups(BackupOperation):
                     if (stored.bytes, stored.sha256) != (member.bytes, member.sha256):
                         reason = f"{member.file}: its SHA-256 does not match the manifest"
                         raise self._invalid_backup_error(name, reason)
-                folder.write_manifest(text.decode())
+                known = [*self._selection.missing, *self._selection.existing]
+                folder.write_manifest(text.decode(), deltas.add_bases(manifest.bases, known))
             verification_record.copy_record(source, destination, name)
         except RepositoryFailedError:
             if self._source.is_deleted(manifest):

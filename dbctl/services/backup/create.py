@@ -19,6 +19,7 @@ from dbctl.files import mounts
 from dbctl.files.temp import RateLimiter
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app.app import App
+from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import AppFiles, BackupOperation
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
 from dbctl.services.backup.increments import Increments
@@ -191,6 +192,7 @@ class CreateBackup(BackupOperation):
         with suggest_other_databases(self._app, self._databases):
             steps = [step for source in self._sources for step in source.plan_steps()]
         steps += [self._encryption.plan_step()] if self._encryption else []
+        steps += [lock.plan_step] if (lock := self._repository.object_lock) else []
         steps += [f"omit {omitted.database}: {omitted.reason}" for omitted in self._left_out]
         return self._create_plan(f"Back up to {self._repository.store.location}", steps)
 
@@ -345,7 +347,7 @@ def create_backup(
         )
         if stack:  # a complete backup must not be reported as interrupted
             stack.enter_context(signals.block_signals())
-        folder.write_manifest(serialize(manifest))
+        folder.write_manifest(serialize(manifest), deltas.add_bases(manifest.bases, earlier))
     return manifest
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from dbctl.config import environment
+from dbctl.config.model import BackupConfig
 from dbctl.errors.backup import (
     BackupCorruptError,
     BackupIdInvalidError,
@@ -37,7 +38,7 @@ from dbctl.services.backup.manifest import (
 )
 from dbctl.services.backup.verification_record import Drill, Pin, Verification
 from dbctl.stores import registry
-from dbctl.stores.base import FolderState, Store, folders_in_state
+from dbctl.stores.base import FolderState, ObjectLock, Store, folders_in_state
 
 ID = re.compile(r"\d{8}_\d{6}")
 LATEST = "latest"
@@ -138,11 +139,19 @@ class RepositoryContent(Struct, frozen=True, kw_only=True):
         return [manifest for manifest in self.manifests if manifest.id not in self.damaged]
 
 
+def _read_object_lock(settings: BackupConfig | None, address: str, period: str) -> ObjectLock | None:
+    """Return how backups at an address are locked: by default in the configured repository only, because others may have no object lock."""
+    if not period and settings and address in ("", settings.repository):
+        period = settings.object_lock
+    mode = settings.object_lock_mode if settings else "compliance"
+    return ObjectLock(text=period, mode=mode) if period else None
+
+
 class Repository:
     """The backups of one app."""
 
-    def __init__(self, app: App, address: str = "") -> None:
-        """Open the store at ``address``, or at the configured address.
+    def __init__(self, app: App, address: str = "", *, object_lock: str = "") -> None:
+        """Open the store at ``address``, or at the configured address; ``object_lock``: the period of locks instead of the configured one.
 
         Raises:
             RepositoryNotConfiguredError: no repository is configured.
@@ -151,12 +160,14 @@ class Repository:
         if not (address or backup_config):
             raise RepositoryNotConfiguredError(app=app.name)
         self.app = app
+        self.object_lock = _read_object_lock(backup_config, address, object_lock)
         self.store: Store = registry.open_store(
             address or (backup_config.repository if backup_config else ""),
             app.name,
             folder=Path.cwd() if address else app.configured.folder,
             staging=environment.staging_folder(app.configured),
             timeout=app.timeout,
+            object_lock=self.object_lock,
         )
 
     @cached_property

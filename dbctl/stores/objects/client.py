@@ -144,7 +144,7 @@ class Client:
                 # The library does not repeat a request whose response was interrupted.
                 if not error.context["cut"] or tries == MAX_ATTEMPTS:
                     raise
-            _pause(RETRY_PAUSE.total_seconds() * 2 ** (tries - 1))
+            pause(RETRY_PAUSE.total_seconds() * 2 ** (tries - 1))
 
     def read_blocks(self, key: str) -> Iterator[bytes]:
         """Yield an object in blocks, each with a separate request, so that an interrupted one can be repeated.
@@ -264,14 +264,14 @@ class Client:
     def free_space(self) -> None:
         """Return None: the free space of a bucket is unknown."""
 
-    def run(self, call: Callable[[ObjectStore], T]) -> T:
-        """Run a request for reading with the client of the library; ``call`` translates its errors.
+    def run(self, call: Callable[[ObjectStore], T], *, changes: bool = False) -> T:
+        """Run a request with the client of the library, which ``changes`` something; ``call`` translates its errors.
 
         Raises:
             StorageFailedError: as ``call``.
         """
         store = self._client(READ_TIMEOUT)
-        return self._call(lambda: call(store))
+        return self._call(lambda: call(store), changes=changes)
 
     def _call(
         self,
@@ -329,7 +329,8 @@ def _to_entry(meta: Mapping[str, Any]) -> Entry:
     return Entry(key=meta["path"], bytes=meta["size"], tag=tag, at=meta["last_modified"])
 
 
-def _pause(seconds: float) -> None:
+def pause(seconds: float) -> None:
+    """Wait before another attempt; raises ``Interrupted`` on a signal."""
     deadline = time.monotonic() + seconds
     while (remaining := deadline - time.monotonic()) > 0:
         signals.raise_if_interrupted()

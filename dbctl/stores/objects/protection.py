@@ -26,9 +26,10 @@ LIFETIME, TIMEOUT = timedelta(minutes=15), 15
 
 
 #: The headers of an object in which S3 reports its protection. The library returns none, so the request is sent without it.
-VERSION, RETAINED_UNTIL, LEGAL_HOLD = (
+VERSION, RETAINED_UNTIL, MODE, LEGAL_HOLD = (
     "x-amz-version-id",
     "x-amz-object-lock-retain-until-date",
+    "x-amz-object-lock-mode",
     "x-amz-object-lock-legal-hold",
 )
 
@@ -41,11 +42,10 @@ def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Pr
     """
     if address.scheme != "s3":
         return Protection()
-    authorities = s3.resolve_access(address).authorities
-    context = ssl.create_default_context(cadata=authorities.decode() if authorities else None)
+    context = create_context(address)
     versioned, has_hold, times = False, False, list[datetime]()
     for key in keys:
-        headers = client.run(partial(_send, key=key, client=client, address=address, context=context))
+        headers = read_headers(client, address, context, key)
         versioned = versioned or headers.get(VERSION, "null") != "null"
         if not versioned:  # there is no retention without versions
             break
@@ -57,16 +57,31 @@ def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Pr
     )
 
 
+def create_context(address: Address) -> ssl.SSLContext:
+    """Return the context for requests that are sent without the library."""
+    authorities = s3.resolve_access(address).authorities
+    return ssl.create_default_context(cadata=authorities.decode() if authorities else None)
+
+
+def read_headers(client: Client, address: Address, context: ssl.SSLContext, key: str) -> Message:
+    """Return the headers of an object; none if it does not exist.
+
+    Raises:
+        StorageFailedError: the server cannot be reached, or rejects the request.
+    """
+    return client.run(partial(_send, key=key, client=client, address=address, context=context))
+
+
 def _send(store: object, *, key: str, client: Client, address: Address, context: ssl.SSLContext) -> Message:
-    """Return the headers of an object; none if it was deleted concurrently."""
     url = obstore.sign(cast(S3Store, store), "HEAD", key, LIFETIME)
     try:
         with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT, context=context) as response:  # noqa: S310 - the library created it
             return cast(Message, response.headers)
     except HTTPError as error:
-        if error.code == 404:  # noqa: PLR2004 - not found
+        status = error.code
+        if status == 404:  # noqa: PLR2004 - not found
             return Message()
-        failure = explain_failure(f"status code: {error.code}", address)
+        failure = explain_failure(f"status code: {status}", address)
     except (URLError, OSError):
-        failure = explain_failure("", address)
-    raise StorageFailedError(place=client.location, reason=failure.reason, hint=failure.hint)
+        status, failure = 0, explain_failure("", address)
+    raise StorageFailedError(place=client.location, reason=failure.reason, hint=failure.hint, status=status)

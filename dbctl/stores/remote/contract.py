@@ -103,3 +103,24 @@ class RemoteLock(Protocol):
         Raises:
             BusyError: another dbctl process has taken it over.
         """
+
+
+class ObjectLocker(Protocol):
+    """The locks of files, which the storage does not delete until they end."""
+
+    def find_end(self) -> datetime:
+        """Return the end of a lock that begins now."""
+
+    def require_supported(self) -> None:
+        """Check that the storage can lock files.
+
+        Raises:
+            ObjectLockMissingError: it cannot.
+        """
+
+    def lock(self, keys: Sequence[str], until: datetime) -> None:
+        """Lock files until a time; a longer lock remains.
+
+        Raises:
+            StorageFailedError: one was not locked.
+        """

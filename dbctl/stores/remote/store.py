@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import groupby
@@ -34,12 +34,14 @@ from dbctl.stores.base import (
     read_each_manifest,
     translate_errors,
 )
-from dbctl.stores.remote.contract import ConflictError, Entry, RemoteClient, RemoteLock
+from dbctl.stores.remote.contract import ConflictError, Entry, ObjectLocker, RemoteClient, RemoteLock
 from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.
 CONCURRENT_READS = 8
 
+#: The files of a folder that are replaced or deleted although it is complete.
+_UNLOCKED = (VERIFICATION, INCOMPLETE_MARK)
 #: Of a folder whose state is unknown.
 VERIFY = Remedy("verify it with: `backup verify {id}`")
 
@@ -59,12 +61,18 @@ class RemoteStore:
         *,
         create_lock: CreateLock,
         read_protection: Callable[[Sequence[str]], Protection] = lambda _keys: Protection(),
+        locker: ObjectLocker | None = None,
     ) -> None:
-        """Access nothing yet; ``top`` is the prefix of all keys, ``read_protection`` returns the strongest one of several files."""
+        """Access nothing yet.
+
+        ``top`` is the prefix of all keys, ``read_protection`` returns the strongest one of several files, and ``locker`` locks the
+        files of backups; None: they are not locked.
+        """
         self.client, self.location = client, client.location
         self._top, self._staging = top, staging
         self._lock_key = f"{top}/{LOCK}"
         self._create_lock, self._read_protection = create_lock, read_protection
+        self.locker = locker
         self._held_lock: RemoteLock | None = None
         #: Folders that had no verification record when they were listed or completed.
         self._unverified = set[str]()
@@ -199,6 +207,8 @@ class RemoteStore:
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
+        if self.locker:  # before anything is written
+            self.locker.require_supported()
         with self._staging.lock(self.location, purpose, timeout=timeout) as machine:
             lock = self._create_lock(self._lock_key, machine, purpose)
             with lock.acquire(timeout=timeout):
@@ -212,6 +222,17 @@ class RemoteStore:
         """Renew the lock before an irreversible step; raises ``BusyError`` if it was lost."""
         if self._held_lock is not None:
             self._held_lock.renew()
+
+    def lock_files(self, files: Sequence[str], bases: Collection[str]) -> Callable[[str], None]:
+        """Lock the keys ``files`` and the folders ``bases``, if files are locked; return a function that locks a further key until the same time."""
+        if (locker := self.locker) is None:
+            return lambda _key: None
+        until = locker.find_end()
+        for folder in bases:
+            entries = self.list_entries(folder).items()
+            locker.lock([entry.key for name, entry in entries if name not in _UNLOCKED], until)
+        locker.lock(files, until)
+        return lambda key: locker.lock([key], until)
 
     def mark_finished(self, folder: str) -> None:
         """Record that a folder is complete and has no verification record yet."""
@@ -296,8 +317,7 @@ class RemoteWriter:
             self._client.delete([self._key(name)])
             del self._sent[name]
 
-    def write_manifest(self, text: str) -> None:
-        self._store.renew()
+    def write_manifest(self, text: str, bases: Collection[str] = ()) -> None:
         sizes = {
             name: entry.bytes
             for name, entry in self._store.list_entries(self._folder).items()
@@ -307,6 +327,8 @@ class RemoteWriter:
             raise self._mismatch_error(
                 f"{self._folder} does not contain the files that were stored; another program writes there"
             )
+        lock = self._lock_files(bases)
+        self._store.renew()
         with signals.block_signals():  # otherwise the state of the folder would be unknown
             try:
                 self._create(MANIFEST, text.encode())
@@ -317,6 +339,17 @@ class RemoteWriter:
             self._store.mark_finished(self._folder)
             with suppress(DbctlError):  # the folder is complete with its manifest
                 self._client.delete([self._key(INCOMPLETE_MARK)])
+            self._lock_manifest(lock)
+
+    def _lock_files(self, bases: Collection[str]) -> Callable[[str], None]:
+        return self._store.lock_files([self._key(name) for name in self._sent], bases)
+
+    def _lock_manifest(self, lock: Callable[[str], None]) -> None:
+        try:
+            lock(self._key(MANIFEST))
+        except StorageFailedError as error:
+            error.details = [f"{self._folder} is complete, and its files are locked, but not its manifest."]
+            raise
 
     def _has_manifest(self, text: str, error: StorageFailedError) -> bool:
         """Whether the manifest exists although no response confirmed it; if that is unknown, extends ``error``."""
@@ -380,11 +413,12 @@ class RemoteRewriter(RemoteWriter):
         self._sent.pop(name, None)
         self._client.delete([self._key(name)])
 
-    def write_manifest(self, text: str) -> None:
-        self._store.renew()
+    def write_manifest(self, text: str, bases: Collection[str] = ()) -> None:
         sizes = {name: entry.bytes for name, entry in self._store.list_entries(self._folder).items()}
         if any(stored is None or sizes.get(name) != stored.bytes for name, stored in self._sent.items()):
             raise self._mismatch_error(f"{self._folder} does not contain the files that were stored")
+        lock = self._lock_files(bases)
+        self._store.renew()
         with signals.block_signals():  # otherwise the state of the folder would be unknown
             self.is_complete = True  # unless the storage answers that it still has the other manifest
             try:
@@ -393,6 +427,7 @@ class RemoteRewriter(RemoteWriter):
                 self.is_complete = self._has_manifest(text, error) or bool(error.details)
                 if not self.is_complete or error.details:
                     raise
+            self._lock_manifest(lock)
 
 
 def _top_folder(key: str) -> str:
