@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,29 +47,20 @@ class Sections(msgspec.Struct, frozen=True):
     secrets: Mapping[str, SecretSource]
     journal: JournalConfig
     audit: AuditConfig
-    #: those for all apps that are configured, of installed extensions
-    extension_sections: Mapping[str, ConfigSection]
+    #: the configured sections of installed extensions: ``(NAME,)`` for all apps, ``("apps", APP, NAME)`` for one
+    extension_sections: Mapping[tuple[str, ...], ConfigSection]
     #: the file of each section: ``("apps", NAME)``, ``("secrets", NAME)``, and one name for the others
     origins: Mapping[tuple[str, ...], SourceFile]
 
     def extension_section(self, name: str, kind: type[Section], app: str = "") -> Section | None:
         """Return the section of an extension, for all apps or of one; None: it is not configured."""
-        sections = list_app_sections(self.apps[app]) if app else self.extension_sections
-        section = sections.get(name)
+        section = self.extension_sections.get(("apps", app, name) if app else (name,))
         return section if isinstance(section, kind) else None
-
-    def list_extension_sections(self) -> Iterator[tuple[tuple[str, ...], Collection[str], ConfigSection]]:
-        """Yield the key of each section of an installed extension, the apps to which it applies, and the section."""
-        for name, section in self.extension_sections.items():
-            yield (name,), self.apps, section
-        for app, entry in self.apps.items():
-            for name, section in list_app_sections(entry).items():
-                yield ("apps", app, name), [app], section
 
     @property
     def observes_runs(self) -> bool:
         """Whether a section requires that runs are observed."""
-        return any(section.observes_runs for _, _, section in self.list_extension_sections())
+        return any(section.observes_runs for section in self.extension_sections.values())
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +109,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     if problems:
         raise sort_problems(problems, paths)
     configuration = _create_sections(file, files, entries, origins)
-    if problems := [*_check_extension_sections(configuration), *_check_defaults(configuration)]:
+    if problems := _check_sections(configuration):
         raise sort_problems(problems, paths)
     if os.geteuid() == 0 and _has_commands(configuration):
         for source in files:
@@ -142,15 +133,21 @@ def _create_sections(
         journal = msgspec.structs.replace(journal, folder=str(folder / atomic.expand_home(journal.folder)))
     if audit.anchor_command:
         audit = _resolve_command(audit, folder)
-    shared = {key[0]: entry for key, entry in entries.items() if isinstance(entry, ConfigSection)}
+    apps = {key[1]: entry for key, entry in entries.items() if key[0] == "apps"}
+    shared = {key: entry for key, entry in entries.items() if isinstance(entry, ConfigSection)}
+    of_apps = {
+        ("apps", app, name): section
+        for app, entry in apps.items()
+        for name, section in list_app_sections(entry).items()
+    }
     return Sections(
         files=files,
         folder=folder,
-        apps={key[1]: entry for key, entry in entries.items() if key[0] == "apps"},
+        apps=apps,
         secrets={key[1]: entry for key, entry in entries.items() if key[0] == "secrets"},
         journal=journal,
         audit=audit,
-        extension_sections=shared,
+        extension_sections=shared | of_apps,
         origins=origins,
     )
 
@@ -224,23 +221,18 @@ def _read_files(
     files, problems = list[SourceFile](), list[toml.Problem]()
     for path in paths:
         try:
-            files.append(_read_source(path, copies.get(path, path)))
+            text = toml.read_text(copies.get(path, path))
+            files.append(SourceFile(path, text, toml.loads(text)))
         except toml.TomlError as error:
             problems += [msgspec.structs.replace(problem, file=path) for problem in error.problems]
+        except FileNotFoundError as error:
+            raise FileMissingError(kind="configuration", path=path) from error
+        except OSError as error:
+            raise FileFailedError(path=path, reason=error.strerror) from error
     defaults = next((source for source in files if isinstance(source.values.get(DEFAULTS), dict)), None)
     return [
         msgspec.structs.replace(source, defaults=defaults) for source in files
     ] if defaults else files, problems
-
-
-def _read_source(path: Path, copy: Path) -> SourceFile:
-    try:
-        text = toml.read_text(copy)
-        return SourceFile(path, text, toml.loads(text))
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="configuration", path=path) from error
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror) from error
 
 
 def _structure(source: SourceFile, values: Mapping[str, Any], find_place: PlaceFinder) -> ConfigFile:
@@ -291,22 +283,24 @@ def _list_unknown(
     return frozenset(keys)
 
 
-def _check_extension_sections(sections: Sections) -> list[toml.Problem]:
+def _check_sections(sections: Sections) -> list[toml.Problem]:
+    """Return the invalid values of sections of extensions, and of defaults."""
     problems = list[toml.Problem]()
-    for key, apps, section in sections.list_extension_sections():
+    for key, section in sections.extension_sections.items():
+        apps = [key[1]] if key[0] == "apps" else sections.apps
         reasons = [((*key, *inner), reason) for inner, reason in section.find_problems(apps)]
         problems += locate_problems(sections.origins[key[:2]], reasons)
+    if defaults := sections.files[0].defaults:  # each file has them
+        problems += _check_defaults(sections, defaults)
     return problems
 
 
-def _check_defaults(sections: Sections) -> list[toml.Problem]:
+def _check_defaults(sections: Sections, defaults: SourceFile) -> list[toml.Problem]:
     """Return invalid defaults that an app replaces, or that only several apps together make invalid."""
-    source = next(
-        (source for source in sections.files if source.defaults and source.values.get("apps")), None
-    )
-    if source is None or source.defaults is None:
+    source = next((source for source in sections.files if source.values.get("apps")), None)
+    if source is None:
         return []
-    defaults, problems = source.defaults, list[toml.Problem]()
+    problems = list[toml.Problem]()
     try:
         content = _structure(
             source, merge_apps(source, reverse=True), lambda key: (defaults, (DEFAULTS, *key[2:]))
@@ -326,7 +320,7 @@ def _has_commands(sections: Sections) -> bool:
     """Whether the configuration names programs that dbctl runs."""
     if sections.audit.anchor_command or any(secret.command for secret in sections.secrets.values()):
         return True
-    if any(section.names_program for _, _, section in sections.list_extension_sections()):
+    if any(section.names_program for section in sections.extension_sections.values()):
         return True
     return any(app.hooks != HooksConfig() or app.maintenance_mode for app in sections.apps.values())
 
