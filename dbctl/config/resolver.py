@@ -24,7 +24,6 @@ from dbctl.config.model import (
     Replica,
     SearchConfig,
 )
-from dbctl.errors.fleets import InstanceNameInvalidError
 from dbctl.errors.usage import FleetSelectedError, UrlInvalidError
 from dbctl.files import atomic, toml
 from dbctl.model import join_hint
@@ -345,6 +344,8 @@ def select_instance(app: App, name: str) -> App:
     if is_pattern(name):
         raise FleetSelectedError(app=app.name, selections=[FleetSelection(app, name)])
     if not is_valid_name(name):
+        from dbctl.errors.fleets import InstanceNameInvalidError
+
         raise InstanceNameInvalidError(app=app.name, name=name)
     return msgspec.structs.replace(
         app,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import stat
@@ -128,6 +127,8 @@ def mark_in_use(descriptor: int) -> None:
     Raises:
         OSError: it cannot be locked.
     """
+    import fcntl
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
@@ -137,6 +138,8 @@ def mark_in_use(descriptor: int) -> None:
 
 def _remove_abandoned(destination: Path) -> None:
     """Delete the partial files of ``destination`` that no process has locked: their writers were killed."""
+    import fcntl
+
     pattern = re.compile(re.escape(f".{destination.name}.dbctl-") + r"[0-9a-f]{8}\.partial")
     with suppress(OSError), os.scandir(destination.parent) as entries:
         for path in [entry.path for entry in entries if pattern.fullmatch(entry.name)]:

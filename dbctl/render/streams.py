@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import select
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
@@ -185,6 +184,8 @@ def require_reader() -> None:
     Raises:
         BrokenPipeError: nothing reads standard output.
     """
+    import select
+
     pipe = select.poll()
     with contextlib.suppress(OSError, ValueError):  # no descriptor
         pipe.register(sys.stdout, 0)

@@ -12,10 +12,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dbctl import signals
-from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream
 from dbctl.engines.sql.catalog import Row
 from dbctl.engines.sqlite.errors import (
     NOT_UTF8,
@@ -35,6 +34,9 @@ from dbctl.errors.connection import (
     UnreachableError,
 )
 from dbctl.errors.usage import ValueInvalidError
+
+if TYPE_CHECKING:
+    from dbctl.engines.contract.streaming import RowStream
 
 T = TypeVar("T")
 
@@ -200,6 +202,8 @@ class SQLiteConnection:
     @contextmanager
     def stream_rows(self, sql: str, parameters: Mapping[str, object] = {}) -> Iterator[RowStream]:
         """Run one reading statement and stream its rows."""
+        from dbctl.engines.contract.streaming import RowStream  # most commands read all rows at once
+
         connection = self.driver
         text_factory = connection.text_factory
         connection.text_factory = decode_leniently  # rows that were already returned cannot be decoded again
@@ -213,6 +217,8 @@ class SQLiteConnection:
             connection.text_factory = text_factory
 
     def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
+        from dbctl.engines.contract.streaming import BATCH_ROWS
+
         while rows := self.retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
             yield rows
 

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Merge, ShiftedTime, Where, Writable
 from dbctl.engines.contract.engine import OpenOptions
-from dbctl.engines.contract.streaming import TimeForms
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
-from dbctl.engines.sqlite.write_connection import DEFAULT_OPTIONS, ScratchConnection, WriteConnection
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
@@ -26,9 +24,13 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.fulltext import FullText, TextScanner
     from dbctl.engines.contract.monitoring import StorageManager
     from dbctl.engines.contract.schema import SchemaReader, ScriptRunner, TableRebuilder
-    from dbctl.engines.contract.streaming import RowStreams, StagingTables, ValueCodec
+    from dbctl.engines.contract.streaming import RowStreams, StagingTables, TimeForms, ValueCodec
     from dbctl.engines.sql.checks import SqlExplainer
     from dbctl.engines.sql.query_builder import QueryBuilder
+    from dbctl.engines.sqlite.write_connection import WriteConnection
+
+#: How a writer is opened without options.
+DEFAULT_OPTIONS = OpenOptions()
 
 
 class SQLiteDatabase(SqlDatabase):
@@ -166,6 +168,8 @@ class SQLiteWriter(SQLiteDatabase, Writable):
     connection: WriteConnection
 
     def __init__(self, path: Path, target: str, options: OpenOptions = DEFAULT_OPTIONS) -> None:
+        from dbctl.engines.sqlite.write_connection import WriteConnection  # most commands only read
+
         super().__init__(WriteConnection(path, target, options))
         self._fill, reader = options.fill, options.reader
         if (
@@ -303,5 +307,7 @@ class SQLiteScratch(SQLiteWriter):
     """An empty database in memory, which leaves no files and needs no disk space."""
 
     def __init__(self, target: str) -> None:
+        from dbctl.engines.sqlite.write_connection import ScratchConnection
+
         SQLiteDatabase.__init__(self, ScratchConnection(target))
         self._fill = None

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT_OPTIONS = OpenOptions()
-
 #: Page cache in kibibytes, which SQLite expects as a negative number: 64 MB halve the time of a large DELETE. Readers
 #: use SQLite's default of 2 MB: filling a larger cache takes longer than reading from the kernel's cache. Files are
 #: not memory-mapped: a process that truncates a mapped file kills its readers with SIGBUS.
@@ -220,7 +218,7 @@ class ScratchConnection(WriteConnection):
 
     def __init__(self, target: str) -> None:
         # SQLite requires a name; no file is created
-        super().__init__(Path("/scratch"), target, DEFAULT_OPTIONS)
+        super().__init__(Path("/scratch"), target, OpenOptions())
 
     def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
         del create, pragmas  # there is no file to create or configure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, cast
 
 from dbctl.engines.contract.database import (
     AnyOf,
@@ -19,7 +19,6 @@ from dbctl.engines.contract.database import (
     Writable,
     require_supported,
 )
-from dbctl.engines.contract.streaming import RowStreams
 from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
 from dbctl.model import join_first, now
 from dbctl.profiles.codecs import (
@@ -34,6 +33,9 @@ from dbctl.profiles.codecs import (
 from dbctl.profiles.model.base import ColumnNames, Constant, is_optional
 from dbctl.profiles.model.core import CoreProfile
 from dbctl.profiles.model.users import JoinedField
+
+if TYPE_CHECKING:  # few commands read a table in batches
+    from dbctl.engines.contract.streaming import RowStreams
 
 UUID = r"(?i)[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}"
 #: The beginning of a UUID, as terminals show it; shorter texts would match by accident.
