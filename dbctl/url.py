@@ -118,7 +118,7 @@ class Url(Struct, frozen=True, kw_only=True):
     @property
     def is_local(self) -> bool:
         """Whether it is a local path."""
-        return self.is_file or self.is_folder
+        return self._kind in {"file", "folder"} and not self.via
 
     @property
     def has_routed_path(self) -> bool:

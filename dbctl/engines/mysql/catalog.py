@@ -58,10 +58,7 @@ def read_foreign_keys(connection: MySQLConnection) -> Iterator[NamedRow]:
 
 
 class MySQLCatalog(Catalog):
-    def __init__(self, connection: MySQLConnection) -> None:
-        super().__init__(connection.target)
-        self._connection = connection
-        connection.on_reconnect(self.forget)
+    _connection: MySQLConnection
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, MySQLColumn]] = {}

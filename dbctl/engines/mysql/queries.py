@@ -32,9 +32,8 @@ from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import MySQLColumn, exact_expression, format_literal, keep_exact_values
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.servers.values import kind_of
-from dbctl.engines.sql.catalog import Row, Statement, ident
+from dbctl.engines.sql.catalog import Connection, Row, Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer, add_expressions, is_recursive
-from dbctl.engines.sql.database import Connection
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
 from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
 from dbctl.errors.base import DbctlError

@@ -103,10 +103,7 @@ def quoted(*names: str) -> str:
 
 
 class PostgreSQLCatalog(Catalog):
-    def __init__(self, connection: PostgreSQLConnection) -> None:
-        super().__init__(connection.target)
-        self._connection = connection
-        connection.on_reconnect(self.forget)
+    _connection: PostgreSQLConnection
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, PostgreSQLColumn]] = {}

@@ -65,7 +65,7 @@ class ServerConnection(ABC, Generic[S]):
             UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
         """
         self.url, self.target, self.timeout, self.read_only = url, target, timeout, read_only
-        self._on_reconnect: Callable[[], None] | None = None
+        self.on_change: list[Callable[[], None]] = []  #: called when a new session begins
         self.cleanup = ExitStack()  #: runs before the session ends
         self._session: S | None = self._connect_when_started()
 
@@ -139,10 +139,6 @@ class ServerConnection(ABC, Generic[S]):
     def is_usable(self) -> bool:
         """Whether the connection is open and was not lost."""
         return self._session is not None and not self.is_broken
-
-    def on_reconnect(self, action: Callable[[], None]) -> None:
-        """Run ``action`` whenever a new session begins."""
-        self._on_reconnect = action
 
     def close(self) -> None:
         """End the session; further calls do nothing."""
@@ -266,8 +262,8 @@ class ServerConnection(ABC, Generic[S]):
             if liveness.UNREACHABLE in str(error):  # a new session would wait as long as the probe
                 raise
         self._session = self._connect()
-        if self._on_reconnect:
-            self._on_reconnect()
+        for callback in self.on_change:
+            callback()
         return read()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from itertools import count
 from math import isnan
+from typing import Protocol
 
 from dbctl.engines.contract.database import Column, MergeRule, Readable, Reference, Table
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
@@ -102,12 +104,29 @@ class Statement:
         return name
 
 
+class Connection(Protocol):
+    """Runs the statements of a database, and translates the errors of its driver."""
+
+    target: str  #: ``app/database``, for messages
+    on_change: list[Callable[[], None]]  #: called when the tables of the connection may have changed
+
+    def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one reading statement and return all its rows."""
+
+    def fetch_within(
+        self, timeout: timedelta, sql: str, parameters: Mapping[str, object]
+    ) -> list[Row] | None:
+        """Run one reading statement and return all its rows; None after a time limit."""
+
+    def close(self) -> None:
+        """Close the connection; further calls do nothing."""
+
+
 class LiveTables(ABC):
     """The live tables of a database, read on first use."""
 
-    def __init__(self, target: str) -> None:
-        self.target = target  #: ``app/database``, for messages
-        self._tables: Mapping[str, Table] | None = None
+    target: str  #: ``app/database``, for messages
+    _tables: Mapping[str, Table] | None = None
 
     @abstractmethod
     def _read_tables(self) -> Mapping[str, Table]:
@@ -159,6 +178,10 @@ class Catalog(LiveTables):
     """The live tables of a database with SQL."""
 
     _references: Mapping[str, Sequence[Reference]] | None = None
+
+    def __init__(self, connection: Connection) -> None:
+        self.target, self._connection = connection.target, connection
+        connection.on_change.append(self.forget)
 
     @abstractmethod
     def _read_references(self) -> Mapping[str, Sequence[Reference]]:

@@ -6,30 +6,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column, Query, Readable, Reference, Table, Where
-from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
+from dbctl.engines.sql.catalog import BoundQuery, Catalog, Connection, Row, Statement
 from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.fulltext import TextScanner
     from dbctl.engines.sql.checks import SqlExplainer
-
-
-class Connection(Protocol):
-    """Runs the statements of a database, and translates the errors of its driver."""
-
-    def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one reading statement and return all its rows."""
-
-    def fetch_within(
-        self, timeout: timedelta, sql: str, parameters: Mapping[str, object]
-    ) -> list[Row] | None:
-        """Run one reading statement and return all its rows; None after a time limit."""
-
-    def close(self) -> None:
-        """Close the connection; further calls do nothing."""
 
 
 class SqlDatabase(Readable):

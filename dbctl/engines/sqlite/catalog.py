@@ -54,13 +54,9 @@ class SQLiteCatalog(Catalog):
     nor names that are not valid UTF-8.
     """
 
+    _connection: SQLiteConnection
     _tables: Mapping[str, SQLiteTable] | None
-
-    def __init__(self, connection: SQLiteConnection) -> None:
-        super().__init__(connection.target)
-        self._connection = connection
-        self._schema_version: int | None = None  #: the oldest version that the cached tables may have
-        connection.on_change.append(self.forget)
+    _schema_version: int | None = None  #: the oldest version that the cached tables may have
 
     if TYPE_CHECKING:  # the tables of the base class are these
 

@@ -324,7 +324,7 @@ class ReadConnection(SQLiteConnection):
             self._connect("mode=ro&readonly_shm=1")
         else:
             self._connect("mode=ro")
-        self.run("pragma query_only = 1")
+        self.driver.execute("pragma query_only = 1")  # it waits for no lock
         self.driver.set_authorizer(_deny_other_files)
 
     def _has_no_journal(self) -> bool:

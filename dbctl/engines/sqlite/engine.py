@@ -28,7 +28,7 @@ class SQLiteEngine(Engine):
     def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
         from dbctl.engines.sqlite.database import SQLiteReader
 
-        if not url.has_routed_path:
+        if not url.via:
             path, timeout, traceless = Path(url.path), options.timeout, options.traceless
             return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
         from dbctl.engines.contract.route import locate_readable_path

@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator
 
 from dbctl.engines.contract.fulltext import JoinedText, TextIndexSpec
-from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sql.database import Connection
+from dbctl.engines.sql.catalog import Connection, ident, quote_literal
 from dbctl.engines.sqlite.catalog import VIRTUAL
 
 #: Quoted names that need no quotes, and signs around which spaces have no meaning.

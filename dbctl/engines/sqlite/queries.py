@@ -11,9 +11,8 @@ from datetime import timedelta
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import Column, Order, Query, Where
 from dbctl.engines.contract.streaming import RowStream, RowStreams, UserQuery
-from dbctl.engines.sql.catalog import Catalog, Statement, ident
+from dbctl.engines.sql.catalog import Catalog, Connection, Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer
-from dbctl.engines.sql.database import Connection
 from dbctl.engines.sql.fulltext import SqlTextScanner
 from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 from dbctl.engines.sqlite.catalog import VIRTUAL

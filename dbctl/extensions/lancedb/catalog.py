@@ -175,7 +175,7 @@ class Catalog(LiveTables):
 
         With ``read_only``, each table is pinned to the version that is the newest when it is opened. ``keys`` are as for ``Engine``.
         """
-        super().__init__(location.target)
+        self.target = location.target
         self.location, self.read_only = location, read_only
         self._keys = keys
         self._handles: dict[str, LanceTable] | None = None
