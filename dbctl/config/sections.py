@@ -57,11 +57,6 @@ class Sections(msgspec.Struct, frozen=True):
         section = self.extension_sections.get(("apps", app, name) if app else (name,))
         return section if isinstance(section, kind) else None
 
-    @property
-    def observes_runs(self) -> bool:
-        """Whether a section requires that runs are observed."""
-        return any(section.observes_runs for section in self.extension_sections.values())
-
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """The options of the command line that select an app; empty: not passed."""

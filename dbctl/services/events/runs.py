@@ -234,7 +234,8 @@ class JournalLocation(Struct, frozen=True, kw_only=True):
     @property
     def observes_runs(self) -> bool:
         """Whether a section of the configuration requires that runs are observed."""
-        return self.configuration is not None and self.configuration.observes_runs
+        sections = self.configuration.extension_sections.values() if self.configuration else ()
+        return any(section.observes_runs for section in sections)
 
 
 def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLocation:

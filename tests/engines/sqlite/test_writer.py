@@ -361,6 +361,7 @@ import os, sys
 from pathlib import Path
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.database import SQLiteWriter
+import dbctl.engines.sqlite.write_connection  # as long as this user may read the modules
 from dbctl.errors.base import DbctlError
 if os.geteuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
