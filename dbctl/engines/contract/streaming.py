@@ -102,7 +102,6 @@ class ValueCodec(ABC):
     def read(self, query: Query) -> list[tuple[object, ...]]:
         """Return the rows of a query with exact values; locks and raises as ``Readable.read_rows``."""
 
-    @abstractmethod
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         r"""Return the function that parses a CSV cell, except NULL, into a value that ``insert_many`` accepts for ``column``.
 
@@ -111,6 +110,8 @@ class ValueCodec(ABC):
 
         It raises ``ValueInvalidError`` if the column cannot store the value.
         """
+        parse = self.text_parser(table, column)
+        return lambda text, _unquoted: parse(text)
 
     @abstractmethod
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
@@ -200,9 +201,10 @@ class StagingTables(ABC):
             DiskFullError: not enough free space for temporary tables.
         """
 
-    @abstractmethod
     def find_name_conflict(self, name: str) -> str:
         """Return the kind of object that uses a name for a new table, for example ``an index``; empty if it is free."""
+        del name  # by default, no other object shares the names of tables
+        return ""
 
     @abstractmethod
     def create_table(

@@ -13,7 +13,7 @@ from pymysql.cursors import SSCursor
 from dbctl import signals
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import Column
-from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
+from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.mysql import lint
@@ -103,10 +103,6 @@ class MySQLFullText(RankedSearch):
         if spec.index_name in indexes:
             return IndexState(name=spec.index_name, state="broken", reason="it covers other columns")
         return IndexState(name=spec.index_name, state="missing")
-
-    def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:  # noqa: ARG002 - as in the contract
-        # InnoDB omits short words and stop words, depending on settings, and treats a_b or l'eau as one word.
-        return "rank"
 
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
         names = [self._catalog.quote_column(spec.table, name, "t0") for name in spec.columns]
@@ -228,9 +224,6 @@ class MySQLStaging(SqlStagingTables):
             RowInserter(self._connection).insert(staging_table, described, rows)
         return staging_table
 
-    def same_key(self, own: str, other: str) -> str:
-        return f"{own} = {other}"
-
     def same_value(self, table: str, column: str) -> str:
         name = self._catalog.quote_column(table, column, "")
         if kind_of(self._catalog.require_column(table, column)) in EXACT:
@@ -260,10 +253,6 @@ class MySQLStaging(SqlStagingTables):
         return self._connection.execute_write(
             f"update {self._catalog.quote_table(table)} t0 join {staging_table} s on {where} set {sets}"
         )
-
-    def find_name_conflict(self, name: str) -> str:
-        del name  # no other object shares the names of tables
-        return ""
 
     @contextmanager
     def create_table(

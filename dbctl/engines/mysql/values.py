@@ -16,9 +16,10 @@ from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
 from dbctl.engines.contract.database import Column, Query, Table
-from dbctl.engines.contract.streaming import NewColumn, ValueCodec
+from dbctl.engines.contract.streaming import NewColumn
 from dbctl.engines.mysql.read_only import LEXER
 from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
+from dbctl.engines.servers.database import ServerCodec
 from dbctl.engines.servers.values import (
     TIMES,
     Formatters,
@@ -299,31 +300,26 @@ UNPARSED_TIMES = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?"
 EXACT = dict.fromkeys([FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP], str)
 
 
-class MySQLCodec(ValueCodec):
+class MySQLCodec(ServerCodec):
     """The part ``ValueCodec``."""
 
-    def __init__(self, db: MySQLDatabase) -> None:
-        self._db, self._catalog = db, db.catalog
+    _db: MySQLDatabase
+    kinds_of_bytes = frozenset({"bytes", "other"})  # such as points
 
     def read(self, query: Query) -> list[Row]:
         with keep_exact_values(self._db.connection.session):
             return self._db.connection.fetch(*self._db.select_statement(query, exact_expression))
 
-    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        parse = self.text_parser(table, column)
-        return lambda text, _unquoted: parse(text)
+    def create_parser(self, column: Column) -> codec.Parser:
+        if column.type == "JSON":
+            return codec.json_parser(column)
+        make = _PARSERS.get(kind_of(column))
+        return _create_other_parser(column) if make is None else make(column)
 
-    def text_parser(self, table: str, column: str) -> codec.Parser:
-        return _create_parser(self._catalog.require_column(table, column))
-
-    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        definition = self._catalog.require_column(table, column)
-        return codec.json_value_parser(
-            definition,
-            _create_parser(definition),
-            takes_bytes=kind_of(definition) in ("bytes", "other"),
-            encode=partial(_format_value, definition),
-        )
+    def format_item(self, column: Column, value: object) -> str | None:
+        if isinstance(value, list | dict):
+            return codec.encode_json(value) if kind_of(column) in ("text", "other") else None
+        return str(int(value)) if isinstance(value, bool) else str(value)
 
     def define_column(self, column: NewColumn) -> Column:
         if len(column.name) > MAX_NAME_LENGTH:
@@ -394,19 +390,6 @@ def exact_reader(column: Column) -> Callable[[bytes], object]:
     if kind_of(column) == "number":
         return lambda text: codec.parse_number(text.decode())
     return lambda text: text.decode("utf-8", "surrogateescape")
-
-
-def _format_value(column: Column, value: object) -> str | None:
-    if isinstance(value, list | dict):
-        return codec.encode_json(value) if kind_of(column) in ("text", "other") else None
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _create_parser(column: Column) -> codec.Parser:
-    if column.type == "JSON":
-        return codec.json_parser(column)
-    make = _PARSERS.get(kind_of(column))
-    return _create_other_parser(column) if make is None else make(column)
 
 
 def _create_integer_parser(column: Column) -> codec.Parser:

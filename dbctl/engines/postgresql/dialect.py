@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column, Query, ShiftedTime, TimeForm
-from dbctl.engines.contract.streaming import NewColumn, ValueCodec
+from dbctl.engines.contract.streaming import NewColumn
 from dbctl.engines.postgresql.values import (
     CASTS,
     FALSE,
@@ -22,6 +22,7 @@ from dbctl.engines.postgresql.values import (
     format_array,
     is_extreme_time,
 )
+from dbctl.engines.servers.database import ServerCodec
 from dbctl.engines.servers.values import (
     MILLISECOND,
     NO_ROW,
@@ -203,11 +204,10 @@ BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
 UNPARSED_TIMES = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
 
 
-class PostgreSQLCodec(ValueCodec):
+class PostgreSQLCodec(ServerCodec):
     """The part ``ValueCodec``: the text of the server, whose settings are those of the session."""
 
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        self._db, self._catalog = db, db.catalog
+    _db: PostgreSQLDatabase
 
     def read(self, query: Query) -> list[Row]:
         readers = [
@@ -221,22 +221,22 @@ class PostgreSQLCodec(ValueCodec):
             for row in self._db.connection.fetch_texts(*self._db.select_statement(query))
         ]
 
-    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        parse = self.text_parser(table, column)
-        return lambda text, _unquoted: parse(text)
+    def create_parser(self, column: Column) -> codec.Parser:
+        make = _PARSERS.get(kind_of(column))
+        if make is not None:
+            return make(column)
+        return codec.json_parser(column) if _is_json(column) else codec.text_parser(column)
 
-    def text_parser(self, table: str, column: str) -> codec.Parser:
-        return _create_parser(self._catalog.require_column(table, column))
-
-    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        definition = self._catalog.require_column(table, column)
-        takes_bytes = kind_of(definition) == "bytes"
-        return codec.json_value_parser(
-            definition,
-            _create_parser(definition),
-            takes_bytes=takes_bytes,
-            encode=partial(_format_value, definition),
-        )
+    def format_item(self, column: Column, value: object) -> str | None:
+        if _is_json(column):
+            return codec.encode_json(value)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int | Decimal):
+            return str(value)
+        if isinstance(value, list) and column.type.endswith("[]"):
+            return format_array([_format_element(item) for item in value])
+        return None
 
     def define_column(self, column: NewColumn) -> Column:
         from dbctl.engines.postgresql.session import MAX_NAME_BYTES
@@ -282,18 +282,6 @@ _EXACT_READERS: Mapping[Kind, Callable[[str], object]] = {
 }
 
 
-def _format_value(column: Column, value: object) -> str | None:
-    if _is_json(column):
-        return codec.encode_json(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | Decimal):
-        return str(value)
-    if isinstance(value, list) and column.type.endswith("[]"):
-        return format_array([_format_element(item) for item in value])
-    return None
-
-
 def _format_element(value: object) -> object:
     if isinstance(value, list):
         return [_format_element(item) for item in value]
@@ -302,13 +290,6 @@ def _format_element(value: object) -> object:
 
 def _is_json(column: Column) -> bool:
     return column.type in ("JSON", "JSONB")
-
-
-def _create_parser(column: Column) -> codec.Parser:
-    make = _PARSERS.get(kind_of(column))
-    if make is not None:
-        return make(column)
-    return codec.json_parser(column) if _is_json(column) else codec.text_parser(column)
 
 
 def _create_integer_parser(column: Column) -> codec.Parser:

@@ -16,7 +16,7 @@ from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl.engines.contract.checks import Explanation
-from dbctl.engines.contract.fulltext import IndexState, IndexUse, TextIndexSpec, TextQuery, positive_terms
+from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.postgresql import read_only
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
@@ -130,11 +130,6 @@ class PostgreSQLFullText(RankedSearch):
                 reason = "it covers other columns" if valid else "it is invalid: its creation was interrupted"
                 return IndexState(name=spec.index_name, state="broken", reason=reason)
         return IndexState(name=spec.index_name, state="missing")
-
-    def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:  # noqa: ARG002 - as in the contract
-        # The server's parser treats a/b, www.example.org, <tag> or -4 as one word, and its dictionaries drop words, so the
-        # index lacks words of a row.
-        return "rank"
 
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
         configuration = _configuration(spec)

@@ -153,9 +153,6 @@ class PostgreSQLStaging(SqlStagingTables):
         self._connection.fetch(f"analyze {staging_table}", writing=True)
         return staging_table
 
-    def same_key(self, own: str, other: str) -> str:
-        return f"{own} = {other}"
-
     def same_value(self, table: str, column: str) -> str:
         name = self._catalog.quote_column(table, column, "")
         # As text: not every type has an equality operator, and 1.0 is not 1.00.

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
 
@@ -27,8 +27,11 @@ from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.dumps import DumpVerification
 from dbctl.engines.contract.monitoring import Session
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
+from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
+from dbctl.engines.servers.values import Kind, kind_of
 from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
+from dbctl.engines.sql.codec import Parser, json_value_parser
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.files.atomic import NewFile
@@ -113,6 +116,32 @@ class ServerWriter(ServerDatabase, Writable):
                 self.catalog.quote_column(table, value.column, "t0"), source, value, column
             )
         return statement.bind(self._encode(column, value))
+
+
+class ServerCodec(SqlPart, ValueCodec):
+    """What the parts ``ValueCodec`` of all servers share: a column has a type, and its values are parsed as text."""
+
+    kinds_of_bytes: ClassVar[frozenset[Kind]] = frozenset({"bytes"})  #: of columns that store bytes
+
+    @abstractmethod
+    def create_parser(self, column: Column) -> Parser:
+        """Return the function that parses text of a column."""
+
+    @abstractmethod
+    def format_item(self, column: Column, value: object) -> str | None:
+        """Return the text of a value of JSON that is no text; None: the column cannot store it."""
+
+    def text_parser(self, table: str, column: str) -> Parser:
+        return self.create_parser(self._catalog.require_column(table, column))
+
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        definition = self._catalog.require_column(table, column)
+        return json_value_parser(
+            definition,
+            self.create_parser(definition),
+            takes_bytes=kind_of(definition) in self.kinds_of_bytes,
+            encode=partial(self.format_item, definition),
+        )
 
 
 class ServerScripts(ScriptRunner):

@@ -69,9 +69,9 @@ class SqlStagingTables(SqlPart, StagingTables):
     ) -> str:
         """Write rows into a new temporary table with the columns of ``table``; return its name in SQL."""
 
-    @abstractmethod
     def same_key(self, own: str, other: str) -> str:
         """Return SQL for equality of a key column and a value, as the key's index compares them."""
+        return f"{own} = {other}"
 
     @abstractmethod
     def same_value(self, table: str, column: str) -> str:

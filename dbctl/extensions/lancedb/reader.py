@@ -200,10 +200,6 @@ class LanceCodec(LancePart, ValueCodec):
             for row in self._db.read_rows(query)
         ]
 
-    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        parse = self.text_parser(table, column)
-        return lambda text, _bare: parse(text)
-
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         description = self._catalog.require_column(table, column)
         column_family = type_family(self._catalog.column_type(table, column))
