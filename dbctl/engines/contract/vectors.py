@@ -121,7 +121,7 @@ class VectorSearch(ABC):
 
     @abstractmethod
     def stream_vectors(
-        self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch_size: int = 1000
+        self, table: str, columns: Sequence[str], *, batch_size: int = 1000
     ) -> Iterator[list[Row]]:
         """Yield rows in batches, in the order in which they are stored; a column with vectors returns ``array``s.
 

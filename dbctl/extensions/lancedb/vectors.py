@@ -184,12 +184,12 @@ class LanceVectors(LancePart, VectorSearch):
         return next(iter(to_arrays(batch.column(column).combine_chunks())))
 
     def stream_vectors(
-        self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch_size: int = 1000
+        self, table: str, columns: Sequence[str], *, batch_size: int = 1000
     ) -> Iterator[list[Row]]:
         self._catalog.require_columns(table, columns)
         vectors = {column.column for column in self.vector_columns(table)}
         with self._catalog.translate_errors():
-            for batch in self._rows.scan(table, list(columns), where, batch_rows=batch_size):
+            for batch in self._rows.scan(table, list(columns), batch_rows=batch_size):
                 signals.raise_if_interrupted()
                 column_values = [
                     to_arrays(batch.column(name)) if name in vectors else values.to_python(batch.column(name))
