@@ -235,12 +235,10 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     years: tuple[int, int] = (1, 9999)
     zoned_years: tuple[int, int] | None = None  #: of times with a zone, if they differ
     max_hours: int = 23  #: of a time of day
-    folds_all_letters: bool = (
-        True  #: an index that ignores case does so for all letters, not only for those of ASCII
-    )
-    stores_all_uuids: bool = (
-        True  #: also a version above 7 with the variant of NCS, which no standard defines
-    )
+    #: an index that ignores case does so for all letters, not only for those of ASCII
+    folds_all_letters: bool = True
+    #: also a version above 7 with the variant of NCS, which no standard defines
+    stores_all_uuids: bool = True
     json_levels: int | None = None  #: of arrays and objects in each other
 
 
@@ -391,9 +389,10 @@ class RowSink(ABC):
         not check and unique indexes are not among them.
         """
 
-    @abstractmethod
     def is_duplicate_object(self, error: Exception) -> bool:
         """Whether a statement failed because the object that it creates exists already."""
+        del error  # a statement and the record of its success are one transaction
+        return False
 
 
 # The end of a transfer ----------------------------------------------------------------------------------------------

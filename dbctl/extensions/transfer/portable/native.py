@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias, cast
 
-from dbctl.engines.contract.database import Readable
+from dbctl.engines.contract.database import Readable, Writable, require_supported
+from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.sql.catalog import Catalog, ident
+from dbctl.engines.sql.database import SqlPart
+from dbctl.errors.base import DbctlError
 from dbctl.extensions.transfer.portable.contract import Omission, RowSink, RowSource
 from dbctl.model import Struct
 
@@ -39,6 +43,11 @@ class NativeTable(Struct, frozen=True, kw_only=True):
     condition: str = ""  #: SQL that selects the rows to copy; empty: all rows
 
 
+def order_columns(columns: Mapping[str, str], key: Sequence[str]) -> Mapping[str, str]:
+    """Return the columns of a table, those of the key first."""
+    return {name: columns[name] for name in dict.fromkeys([*key, *columns])}
+
+
 class NativeSchema(Struct, frozen=True, kw_only=True):
     """A schema in the words of its engine."""
 
@@ -53,6 +62,10 @@ class NativeSchema(Struct, frozen=True, kw_only=True):
         """The statements of each object."""
         return list_definitions([*self.before, *self.after])
 
+    def table(self, name: str) -> NativeTable:
+        """Return the table with this name; raises ``KeyError`` if the schema lacks it."""
+        return {table.name: table for table in self.tables}[name]
+
 
 def list_definitions(objects: Sequence[NativeObject], *, only_compared: bool = True) -> Definitions:
     """Return the statements of each object."""
@@ -63,14 +76,46 @@ def list_definitions(objects: Sequence[NativeObject], *, only_compared: bool = T
     return result
 
 
-class NativeSchemas(ABC):
+class NativeNames:
+    """The tables of a native schema, which may be in other schemas than those of the app, and their names in SQL."""
+
+    def __init__(self, schema: NativeSchema, *, is_destination: bool = False) -> None:
+        self._tables = {table.name: table for table in schema.tables}
+        self._is_destination = is_destination
+
+    def require_native(self, table: str) -> NativeTable:
+        """Return a table."""
+        return self._tables[table]
+
+    def quote_table(self, table: str) -> str:
+        native = self._tables[table]
+        return native.destination if self._is_destination else native.place
+
+    def quote_column(self, table: str, column: str, alias: str) -> str:
+        del table, alias  # a statement reads one table
+        return ident(column)
+
+    def primary_key(self, table: str) -> Sequence[str]:
+        return self._tables[table].key
+
+
+#: The tables whose rows a part reads or writes.
+TableNames: TypeAlias = Catalog | NativeNames
+
+
+class NativeSchemas(SqlPart, ABC):
     """The part that describes a database for another one of the same engine."""
 
-    refuses_orphans: bool  #: whether objects of ``after`` cannot be created while rows refer to missing rows
+    refuses_orphans: ClassVar[bool] = (
+        False  #: objects of ``after`` cannot be created while rows refer to missing rows
+    )
+    #: SQL for the number of rows to copy of a table, with its name and its condition
+    counting: ClassVar[str] = "select count(*) from {} {}"
 
-    @abstractmethod
     def describes_for(self, destination: Readable) -> bool:
         """Whether the destination, of the same engine, reads the statements of this database."""
+        del destination  # of any version
+        return True
 
     @abstractmethod
     def prepare(self, destination: Readable, state_table: str) -> NativeRules:
@@ -84,21 +129,30 @@ class NativeSchemas(ABC):
     def read_definitions(self, rules: NativeRules) -> Definitions:
         """Return the objects of this database, the destination, as ``read_native`` of the source does."""
 
-    @abstractmethod
     def create_objects(self, statements: Sequence[str]) -> None:
         """Run the statements of objects in this database, in ``ScriptRunner.schema_transaction``.
 
         Raises:
             QueryFailedError: the engine refuses a statement.
         """
+        for sql in statements:
+            self._scripts.run_statement(sql)
 
-    @abstractmethod
     def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
         """Create objects in this scratch database; yield those that it refuses, with its reason."""
+        db = cast("Writable", self._db)
+        for part in objects:
+            try:
+                with db.transaction():
+                    self.create_objects(part.statements)
+            except DbctlError as error:
+                yield part, str(error.context.get("reason") or error)
 
-    @abstractmethod
     def count_rows(self, schema: NativeSchema, table: str) -> int:
         """Return the number of rows to copy of a table of this database."""
+        native = schema.table(table)
+        ((count,),) = self._connection.fetch(self.counting.format(native.place, native.condition))
+        return int(str(count))
 
     @abstractmethod
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
@@ -124,6 +178,11 @@ class NativeSchemas(ABC):
     def list_contents(self) -> Sequence[str]:
         """Return the names of objects that the destination must not have before a copy."""
 
-    @abstractmethod
     def drop_statements(self, rules: NativeRules) -> Sequence[str]:
         """Return the statements that drop what a copy created in this database."""
+        del rules
+        return self._scripts.drop_statements()
+
+    @property
+    def _scripts(self) -> ScriptRunner:
+        return require_supported(self._db, self._db.scripts, "a transfer", "")

@@ -1,55 +1,19 @@
-"""Read the rows of a server as lines."""
+"""Read and write the rows of a server as lines."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any
 
-from dbctl.engines.contract.database import Column
-from dbctl.engines.servers.database import ServerDatabase
-from dbctl.engines.sql.catalog import ident
+from dbctl.engines.servers.connection import ServerConnection
+from dbctl.engines.servers.database import ServerDatabase, ServerWriter
+from dbctl.engines.servers.values import kind_of
 from dbctl.extensions.transfer.portable import lines
-from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, RowSource
+from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, RowSink, RowSource
 from dbctl.extensions.transfer.portable.lines import key_of
-from dbctl.extensions.transfer.portable.native import NativeSchema, NativeTable
-
-
-class TableNames(Protocol):
-    """The tables whose rows a part reads or writes."""
-
-    def quote_table(self, table: str) -> str:
-        """Return the name of a table in SQL."""
-
-    def quote_column(self, table: str, column: str, alias: str) -> str:
-        """Return the name of a column in SQL."""
-
-    def primary_key(self, table: str) -> Sequence[str]:
-        """Return the columns of the primary key in order; empty without one."""
-
-
-class NativeNames:
-    """The tables of a native schema, which may be in other schemas than those of the app."""
-
-    def __init__(self, schema: NativeSchema, *, is_destination: bool) -> None:
-        self._tables = {table.name: table for table in schema.tables}
-        self._is_destination = is_destination
-
-    def require_native(self, table: str) -> NativeTable:
-        """Return a table."""
-        return self._tables[table]
-
-    def quote_table(self, table: str) -> str:
-        native = self._tables[table]
-        return native.destination if self._is_destination else native.place
-
-    def quote_column(self, table: str, column: str, alias: str) -> str:
-        del table, alias  # a statement reads one table
-        return ident(column)
-
-    def primary_key(self, table: str) -> Sequence[str]:
-        return self._tables[table].key
+from dbctl.extensions.transfer.portable.native import TableNames
 
 
 class ServerRowSource(RowSource):
@@ -61,17 +25,8 @@ class ServerRowSource(RowSource):
 
     @staticmethod
     @abstractmethod
-    def kind_of(column: Column) -> str:
-        """Return the kind of a column's values."""
-
-    @staticmethod
-    @abstractmethod
     def quote_value(column: LineColumn, value: bytes) -> str:
         """Return SQL for a value of a line."""
-
-    @abstractmethod
-    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
-        """Return the function that reads an exact value; see ``RowSource``."""
 
     @abstractmethod
     def _read_lines(
@@ -84,7 +39,7 @@ class ServerRowSource(RowSource):
 
     def has_integer_order(self, table: str, column: str) -> bool:
         has_key = self._catalog.primary_key(table) == [column]
-        return has_key and self.kind_of(self._catalog.require_column(table, column)) == "integer"
+        return has_key and kind_of(self._catalog.require_column(table, column)) == "integer"
 
     @contextmanager
     def stream_lines(
@@ -112,3 +67,38 @@ class ServerRowSource(RowSource):
                 for batch in batches:
                     result += batch
         return result
+
+
+class ServerRowSink(RowSink):
+    """The part ``RowSink``."""
+
+    _connection: ServerConnection[Any]
+
+    def __init__(self, db: ServerWriter) -> None:
+        self._db, self._connection = db, db.connection
+        self._names: TableNames = db.catalog
+
+    @staticmethod
+    @abstractmethod
+    def quote_value(column: LineColumn, value: bytes) -> str:
+        """Return SQL for a value of a line."""
+
+    @abstractmethod
+    def _execute(self, sql: str) -> int:
+        """Run a statement that writes, without parameters; return the number of its rows."""
+
+    def _require_writable(self, table: str) -> None:
+        self._db.require_writable(table)
+
+    def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
+        names = [self._names.quote_column(table, column.name, "") for column in key]
+        sql = f"delete from {self._names.quote_table(table)} where "
+        self._require_writable(table)
+        return sum(
+            self._execute(sql + lines.match_keys(names, key, part, self.quote_value))
+            for part in lines.split_batches(keys)
+        )
+
+    def clear_table(self, table: str) -> int:
+        self._require_writable(table)
+        return self._execute(f"delete from {self._names.quote_table(table)}")

@@ -16,7 +16,8 @@ from pymysql.charset import charset_by_name
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.catalog import VERSIONED, require_rights
-from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart, MySQLWriter
+from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.queries import OBJECTS, MySQLScripts
@@ -44,14 +45,15 @@ from dbctl.extensions.transfer.portable.contract import Line, LineColumn, Omissi
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
 from dbctl.extensions.transfer.portable.native import (
     Definitions,
+    NativeNames,
     NativeObject,
     NativeRules,
     NativeSchema,
     NativeSchemas,
     NativeTable,
     list_definitions,
+    order_columns,
 )
-from dbctl.extensions.transfer.portable.server_rows import NativeNames
 
 INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
 #: SQL for the literal of a value, by the first word of its type: digits, and the number of a label or of bits, which
@@ -206,10 +208,11 @@ _WITHOUT_ROWS = frozenset({"FEDERATED", "CONNECT", "SPIDER", "MRG_MYISAM", "BLAC
 _COUNTER, _SEQUENCE = "AUTO_INCREMENT", "sequence"
 
 
-class MySQLNativeSchemas(MySQLPart, NativeSchemas):
+class MySQLNativeSchemas(NativeSchemas):
     """The part ``NativeSchemas``."""
 
-    refuses_orphans = False
+    _db: MySQLDatabase
+    _connection: MySQLConnection
 
     def describes_for(self, destination: Readable) -> bool:
         other = cast("MySQLDatabase", destination).connection.server
@@ -288,9 +291,7 @@ class MySQLNativeSchemas(MySQLPart, NativeSchemas):
                 place=ident(name),
                 destination=ident(name),
                 object_name=name,
-                columns={
-                    column: declared[column] for column in (*key, *(c for c in declared if c not in key))
-                },
+                columns=order_columns(declared, key),
                 key=key,
                 condition=HISTORY if with_history else "",
             )
@@ -367,11 +368,6 @@ class MySQLNativeSchemas(MySQLPart, NativeSchemas):
                 self._connection.run("start transaction read write")
         self._connection.apply_settings()
 
-    def count_rows(self, schema: NativeSchema, table: str) -> int:
-        (native,) = (entry for entry in schema.tables if entry.name == table)
-        ((count,),) = self._connection.fetch(f"select count(*) from {native.place} {native.condition}")
-        return int(str(count))
-
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         return MySQLNativeRows(self._db, schema, is_destination=is_destination)
 
@@ -407,10 +403,6 @@ class MySQLNativeSchemas(MySQLPart, NativeSchemas):
 
     def list_contents(self) -> Sequence[str]:
         return [str(name) for _, name in self._connection.fetch(OBJECTS)]
-
-    def drop_statements(self, rules: NativeRules) -> Sequence[str]:
-        del rules
-        return MySQLScripts(cast("MySQLWriter", self._db)).drop_statements()
 
 
 def _list_usable_accounts(db: MySQLDatabase) -> set[str]:

@@ -18,17 +18,16 @@ from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import QueryFailedError
-from dbctl.extensions.transfer.portable import canonical, lines
+from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import (
     WRITE_LOCK_MESSAGE,
     Line,
     LineBatch,
     LineColumn,
     LogicalKind,
-    RowSink,
 )
 from dbctl.extensions.transfer.portable.lines import NULL, TAB, split_line
-from dbctl.extensions.transfer.portable.server_rows import ServerRowSource, TableNames
+from dbctl.extensions.transfer.portable.server_rows import ServerRowSink, ServerRowSource
 from dbctl.extensions.transfer.portable.write_lock import SqlWriteLock, SqlWriteProofs
 
 _BACKSLASH = "x'5C'"
@@ -66,7 +65,6 @@ class MySQLRowSource(ServerRowSource):
     """The part ``RowSource``."""
 
     _connection: MySQLConnection
-    kind_of = staticmethod(kind_of)
     quote_value = staticmethod(quote_value)
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -144,14 +142,11 @@ BARE_KINDS = frozenset[LogicalKind]({"boolean", "bits"})
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = database() order by 1"
 
 
-class MySQLRowSink(RowSink):
+class MySQLRowSink(ServerRowSink):
     """The part ``RowSink``."""
 
+    _connection: MySQLConnection
     quote_value = staticmethod(quote_value)
-
-    def __init__(self, db: MySQLWriter) -> None:
-        self._db, self._connection = db, db.connection
-        self._names: TableNames = db.catalog
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
@@ -182,9 +177,6 @@ class MySQLRowSink(RowSink):
                 length += len(values)
         return count + (self._insert(sql, pending) if pending else 0)
 
-    def _require_writable(self, table: str) -> None:
-        self._db.require_writable(table)
-
     def _insert(self, sql: bytes, rows: Sequence[bytes]) -> int:
         return self._connection.execute_text(sql + b", ".join(rows))
 
@@ -208,18 +200,8 @@ class MySQLRowSink(RowSink):
         (value,) = split_line(field)
         return quote_value(column, value or b"").encode()
 
-    def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
-        names = [self._names.quote_column(table, column.name, "") for column in key]
-        sql = f"delete from {self._names.quote_table(table)} where "
-        self._require_writable(table)
-        return sum(
-            self._connection.execute_text(sql + lines.match_keys(names, key, part, self.quote_value))
-            for part in lines.split_batches(keys)
-        )
-
-    def clear_table(self, table: str) -> int:
-        self._require_writable(table)
-        return self._connection.execute_text(f"delete from {self._names.quote_table(table)}")
+    def _execute(self, sql: str) -> int:
+        return self._connection.execute_text(sql)
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         del indexes  # InnoDB creates an index slowly, and a foreign key needs one

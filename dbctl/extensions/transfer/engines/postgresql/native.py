@@ -6,19 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
-from dbctl.engines.contract.database import Readable, require_supported
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.postgresql import dump_limits, dump_programs
 from dbctl.engines.postgresql.catalog import read_scope
-from dbctl.engines.postgresql.database import (
-    PostgreSQLDatabase,
-    PostgreSQLPart,
-    PostgreSQLReader,
-    PostgreSQLWriter,
-)
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
+from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLReader, PostgreSQLWriter
 from dbctl.engines.postgresql.dump import PostgreSQLDumper
 from dbctl.engines.postgresql.session import TEXT_SETTINGS
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.errors.base import DbctlError
 from dbctl.extensions.transfer.engines.postgresql import native_catalog
 from dbctl.extensions.transfer.engines.postgresql.native_catalog import (
     GUARDS,
@@ -34,14 +29,15 @@ from dbctl.extensions.transfer.engines.postgresql.write_lock import PostgreSQLWr
 from dbctl.extensions.transfer.portable.contract import LineColumn, Omission, RowSink, RowSource
 from dbctl.extensions.transfer.portable.native import (
     Definitions,
+    NativeNames,
     NativeObject,
     NativeRules,
     NativeSchema,
     NativeSchemas,
     NativeTable,
     list_definitions,
+    order_columns,
 )
-from dbctl.extensions.transfer.portable.server_rows import NativeNames
 
 BLANK = "\\ "  #: in a value of an option
 INTEGERS = ("smallint", "integer", "bigint")
@@ -135,14 +131,13 @@ SEARCH_PATH = "select array_to_json(pg_catalog.current_schemas(false))::text"
 WITHOUT_ROLES = ("--no-owner", "--no-privileges")
 
 
-class PostgreSQLNativeSchemas(PostgreSQLPart, NativeSchemas):
+class PostgreSQLNativeSchemas(NativeSchemas):
     """The part ``NativeSchemas``."""
 
+    _db: PostgreSQLDatabase
+    _connection: PostgreSQLConnection
     refuses_orphans = True
-
-    def describes_for(self, destination: Readable) -> bool:
-        del destination  # of any version
-        return True
+    counting = "select count(*) from only {} {}"
 
     def prepare(self, destination: Readable, state_table: str) -> NativeRules:
         session, other = self._connection.session, cast("PostgreSQLDatabase", destination).connection
@@ -203,7 +198,7 @@ class PostgreSQLNativeSchemas(PostgreSQLPart, NativeSchemas):
                 place=f"{ident(row['schema'])}.{ident(row['name'])}",
                 destination=f"{ident(_rename(row['schema'], rules))}.{ident(row['name'])}",
                 object_name=f"{_rename(row['schema'], rules)}.{row['name']}",
-                columns=_order_columns(dict(row["columns"]), row["key"]),
+                columns=order_columns(dict(row["columns"]), row["key"]),
                 key=row["key"],
                 condition=row["condition"],
             )
@@ -239,26 +234,10 @@ class PostgreSQLNativeSchemas(PostgreSQLPart, NativeSchemas):
             yield Omission(kind="encoding", name=str(encoding), reason=reason, is_blocking=True)
 
     def create_objects(self, statements: Sequence[str]) -> None:
-        scripts = require_supported(self._db, self._db.scripts, "a transfer", "")
         self._connection.run("; ".join(f"set {name} = '{text}'" for name, text in LOAD_SETTINGS.items()))
         self._connection.fetch(LOAD_ACCESS_METHOD)
-        for sql in statements:
-            scripts.run_statement(sql)
+        super().create_objects(statements)
         self._connection.apply_settings()
-
-    def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
-        db = cast("PostgreSQLWriter", self._db)
-        for part in objects:
-            try:
-                with db.transaction():
-                    self.create_objects(part.statements)
-            except DbctlError as error:
-                yield part, str(error.context.get("reason") or error)
-
-    def count_rows(self, schema: NativeSchema, table: str) -> int:
-        (native,) = (entry for entry in schema.tables if entry.name == table)
-        ((count,),) = self._connection.fetch(f"select count(*) from only {native.place} {native.condition}")
-        return int(str(count))
 
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         return PostgreSQLNativeRows(self._db, schema, is_destination=is_destination)
@@ -298,11 +277,6 @@ class PostgreSQLNativeSchemas(PostgreSQLPart, NativeSchemas):
 
 def _rename(schema: str, rules: NativeRules) -> str:
     return rules["new"] if rules["new"] and schema == rules["old"] else schema
-
-
-def _order_columns(columns: Mapping[str, str], key: Sequence[str]) -> Mapping[str, str]:
-    """Return the columns, those of the key first."""
-    return {name: columns[name] for name in (*key, *(name for name in columns if name not in key))}
 
 
 def create_parts(db: PostgreSQLDatabase) -> list[object]:

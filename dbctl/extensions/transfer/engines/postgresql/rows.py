@@ -13,14 +13,13 @@ from psycopg.waiting import Wait
 from dbctl import signals
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
-from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.extensions.transfer.portable import canonical, lines
-from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, LogicalKind, RowSink
-from dbctl.extensions.transfer.portable.server_rows import ServerRowSource, TableNames
+from dbctl.extensions.transfer.portable import canonical
+from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, LogicalKind
+from dbctl.extensions.transfer.portable.server_rows import ServerRowSink, ServerRowSource
 
 #: Rows of one batch.
 BATCH_ROWS = 2000
@@ -45,7 +44,6 @@ class PostgreSQLRowSource(ServerRowSource):
     """The part ``RowSource``."""
 
     _connection: PostgreSQLConnection
-    kind_of = staticmethod(kind_of)
     quote_value = staticmethod(quote_value)
 
     def snapshot(self) -> AbstractContextManager[None]:
@@ -162,12 +160,11 @@ where {VISIBLE} and not exists (select from pg_catalog.pg_constraint f where f.c
 order by 1, 2"""
 
 
-class PostgreSQLRowSink(RowSink):
+class PostgreSQLRowSink(ServerRowSink):
     """The part ``RowSink``."""
 
-    def __init__(self, db: PostgreSQLWriter) -> None:
-        self._db, self._connection = db, db.connection
-        self._names: TableNames = db.catalog
+    _connection: PostgreSQLConnection
+    quote_value = staticmethod(quote_value)
 
     def bulk_load(self) -> AbstractContextManager[None]:
         return nullcontext()  # foreign keys are dropped, because only a superuser may ignore them
@@ -187,18 +184,12 @@ class PostgreSQLRowSink(RowSink):
                         copy.write((batch.text or b"\n".join(batch.lines)) + b"\n")
             return cursor.rowcount
 
-    def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
-        names = [self._names.quote_column(table, column.name, "") for column in key]
-        sql = f"delete from {self._names.quote_table(table)} where "
-        self._db.require_writable(table)
-        return sum(
-            self._connection.execute_write(sql + lines.match_keys(names, key, part, quote_value))
-            for part in lines.split_batches(keys)
-        )
+    def _execute(self, sql: str) -> int:
+        return self._connection.execute_write(sql)
 
     def clear_table(self, table: str) -> int:
-        self._db.require_writable(table)
-        return self._connection.execute_write(f"delete from only {self._names.quote_table(table)}")
+        self._require_writable(table)
+        return self._execute(f"delete from only {self._names.quote_table(table)}")
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         return [
@@ -206,7 +197,3 @@ class PostgreSQLRowSink(RowSink):
             for kind, _, drop, create in self._connection.fetch(_ATTACHMENTS)
             if indexes or kind != "index"
         ]
-
-    def is_duplicate_object(self, error: Exception) -> bool:
-        del error  # a statement and the record of its success are one transaction
-        return False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
-from dbctl.engines.contract.database import Readable, require_supported
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart, SQLiteWriter
+from dbctl.engines.sqlite.connection import SQLiteConnection
+from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name
-from dbctl.errors.base import DbctlError
 from dbctl.extensions.transfer.engines.sqlite.pages import SQLitePages
 from dbctl.extensions.transfer.engines.sqlite.rows import (
     SQLiteRowSink,
@@ -24,12 +24,14 @@ from dbctl.extensions.transfer.engines.sqlite.values import parse_exact
 from dbctl.extensions.transfer.portable.contract import LineColumn, Omission, RowSink, RowSource
 from dbctl.extensions.transfer.portable.native import (
     Definitions,
+    NativeNames,
     NativeObject,
     NativeRules,
     NativeSchema,
     NativeSchemas,
     NativeTable,
     list_definitions,
+    order_columns,
 )
 
 #: The types of a rowid that is no column of its table, and of a column that is the rowid.
@@ -41,27 +43,20 @@ class SQLiteNativeRows(SQLiteRowSource):
 
     def __init__(self, db: SQLiteDatabase, schema: NativeSchema) -> None:
         super().__init__(db)
-        self._tables = {table.name: table for table in schema.tables}
+        self._names = self._native = NativeNames(schema)
 
     def has_integer_order(self, table: str, column: str) -> bool:
-        native = self._tables[table]
+        native = self._native.require_native(table)
         return list(native.key) == [column] and native.columns[column] in (ROWID, ROWID_ALIAS)
 
     def _find_rowid(self, table: str) -> str:
-        columns = self._tables[table].columns
+        columns = self._native.require_native(table).columns
         rowid = next((name for name, declared in columns.items() if declared == ROWID), "")
         alias = next((name for name, declared in columns.items() if declared == ROWID_ALIAS), "")
         return rowid or (ident(alias) if alias else "")
 
-    def _quote_table(self, table: str) -> str:
-        return ident(table)
-
-    def _quote_column(self, table: str, column: str) -> str:
-        del table
-        return ident(column)
-
     def _describe_column(self, table: str, column: str) -> tuple[str, bool]:
-        return self._tables[table].columns[column], True
+        return self._native.require_native(table).columns[column], True
 
 
 class SQLiteNativeSink(SQLiteRowSink):
@@ -69,10 +64,7 @@ class SQLiteNativeSink(SQLiteRowSink):
 
     def __init__(self, db: SQLiteWriter, schema: NativeSchema) -> None:
         super().__init__(db)
-        self._tables = {table.name: table for table in schema.tables}
-
-    def _quote_table(self, table: str) -> str:
-        return ident(table)
+        self._names = NativeNames(schema)
 
     def _create_parsers(
         self, table: str, columns: Sequence[LineColumn]
@@ -96,14 +88,11 @@ _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 _PRAGMAS = ("user_version", "application_id")
 
 
-class SQLiteNativeSchemas(SQLitePart, NativeSchemas):
+class SQLiteNativeSchemas(NativeSchemas):
     """The part ``NativeSchemas``."""
 
-    refuses_orphans = False
-
-    def describes_for(self, destination: Readable) -> bool:
-        del destination  # of any version
-        return True
+    _db: SQLiteDatabase
+    _connection: SQLiteConnection
 
     def prepare(self, destination: Readable, state_table: str) -> NativeRules:
         ((encoding,),) = cast("SQLiteDatabase", destination).connection.run("pragma encoding")
@@ -152,13 +141,12 @@ class SQLiteNativeSchemas(SQLitePart, NativeSchemas):
                 elif rowid:
                     columns = {rowid: ROWID, **columns}
                     key = [rowid] if self._may_be_null(name, key) else key
-            ordered = {column: columns[column] for column in (*key, *(c for c in columns if c not in key))}
             yield NativeTable(
                 name=name,
                 place=ident(name),
                 destination=ident(name),
                 object_name=_find_owner(name, defined) if is_shadow else name,
-                columns=ordered,
+                columns=order_columns(columns, key),
                 key=key,
             )
 
@@ -173,25 +161,6 @@ class SQLiteNativeSchemas(SQLitePart, NativeSchemas):
         if str(encoding) != rules["encoding"]:
             reason = f"the destination has {rules['encoding']}; the characters are the same"
             yield Omission(kind="encoding", name=str(encoding), reason=reason)
-
-    def create_objects(self, statements: Sequence[str]) -> None:
-        scripts = require_supported(self._db, self._db.scripts, "a transfer", "")
-        for sql in statements:
-            scripts.run_statement(sql)
-
-    def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
-        db = cast("SQLiteWriter", self._db)
-        for part in objects:
-            try:
-                with db.transaction():
-                    self.create_objects(part.statements)
-            except DbctlError as error:
-                yield part, str(error.context.get("reason") or error)
-
-    def count_rows(self, schema: NativeSchema, table: str) -> int:
-        del schema  # every row is copied
-        ((count,),) = self._connection.run(f"select count(*) from {ident(table)}")
-        return int(str(count))
 
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         del is_destination  # tables have the same names
@@ -223,10 +192,6 @@ class SQLiteNativeSchemas(SQLitePart, NativeSchemas):
 
     def list_contents(self) -> Sequence[str]:
         return ()
-
-    def drop_statements(self, rules: NativeRules) -> Sequence[str]:
-        del rules
-        return require_supported(self._db, self._db.scripts, "a transfer", "").drop_statements()
 
 
 def _find_owner(shadow: str, names: Sequence[str]) -> str:

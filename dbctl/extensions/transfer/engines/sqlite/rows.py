@@ -36,10 +36,11 @@ from dbctl.extensions.transfer.portable.contract import (
     RowSource,
 )
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
+from dbctl.extensions.transfer.portable.native import TableNames
 from dbctl.extensions.transfer.portable.write_lock import SqlWriteLock, SqlWriteProofs
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteWriter
+    from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 
 
 #: Rows of one batch.
@@ -77,6 +78,10 @@ class _Statements(NamedTuple):
 class SQLiteRowSource(SQLitePart, RowSource):
     """The part ``RowSource``."""
 
+    def __init__(self, db: SQLiteDatabase) -> None:
+        super().__init__(db)
+        self._names: TableNames = db.catalog
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         self._connection.prepare_snapshot()
@@ -99,7 +104,7 @@ class SQLiteRowSource(SQLitePart, RowSource):
         self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
         statements = _Statements(
-            table=self._quote_table(table),
+            table=self._names.quote_table(table),
             rowid=self._find_rowid(table),
             line=self._line(table, columns),
             plain_line=self._plain_line(table, columns),
@@ -159,7 +164,7 @@ class SQLiteRowSource(SQLitePart, RowSource):
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
         sql, result = (
-            f"select {self._line(table, columns)} from {self._quote_table(table)} where ",
+            f"select {self._line(table, columns)} from {self._names.quote_table(table)} where ",
             list[Line](),
         )
         with self._bytes() as driver:
@@ -173,13 +178,20 @@ class SQLiteRowSource(SQLitePart, RowSource):
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of a row."""
         return _join(
-            [line_expression(self._quote_column(table, column.name), column.kind) for column in columns]
+            [
+                line_expression(self._names.quote_column(table, column.name, ""), column.kind)
+                for column in columns
+            ]
         )
 
     def _plain_line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of a row without escapes, and for the number of its backslashes."""
         parts = [
-            (self._quote_column(table, column.name), column.kind, *self._describe_column(table, column.name))
+            (
+                self._names.quote_column(table, column.name, ""),
+                column.kind,
+                *self._describe_column(table, column.name),
+            )
             for column in columns
         ]
         counts = [backslash_expression(name, kind, nullable=nullable) for name, kind, _, nullable in parts]
@@ -190,12 +202,6 @@ class SQLiteRowSource(SQLitePart, RowSource):
         if not self._connection.run(_IS_ROWID_TABLE, {"table": table}):
             return ""
         return find_rowid_name(self._catalog.require_table(table).columns)
-
-    def _quote_table(self, table: str) -> str:
-        return self._catalog.quote_table(table)
-
-    def _quote_column(self, table: str, column: str) -> str:
-        return self._catalog.quote_column(table, column, "")
 
     def _describe_column(self, table: str, column: str) -> tuple[str, bool]:
         """Return the declared type of a column, and whether it may be NULL."""
@@ -248,6 +254,7 @@ class SQLiteRowSink(RowSink):
 
     def __init__(self, db: SQLiteWriter) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
+        self._names: TableNames = db.catalog
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
@@ -261,7 +268,7 @@ class SQLiteRowSink(RowSink):
     def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         parsers = self._create_parsers(table, columns)
         names = ", ".join(ident(column.name) for column in columns)
-        insert = f"insert into {self._quote_table(table)} ({names}) values ({{}})"
+        insert = f"insert into {self._names.quote_table(table)} ({names}) values ({{}})"
         marks = ["?"] * len(columns)
         sql, count = insert.format(", ".join(marks)), 0
         driver = self._connection.driver
@@ -278,7 +285,7 @@ class SQLiteRowSink(RowSink):
         return count
 
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
-        sql = f"delete from {self._quote_table(table)} where "
+        sql = f"delete from {self._names.quote_table(table)} where "
         driver = self._connection.driver
         return sum(
             self._connection.write(lambda: driver.execute(sql + match_keys(key, batch)).rowcount)  # noqa: B023 - it runs immediately
@@ -286,7 +293,7 @@ class SQLiteRowSink(RowSink):
         )
 
     def clear_table(self, table: str) -> int:
-        sql = f"delete from {self._quote_table(table)}"
+        sql = f"delete from {self._names.quote_table(table)}"
         return self._connection.write(lambda: self._connection.driver.execute(sql).rowcount)
 
     def _create_parsers(
@@ -296,19 +303,12 @@ class SQLiteRowSink(RowSink):
             value_parser(column, self._catalog.require_column(table, column.name).type) for column in columns
         ]
 
-    def _quote_table(self, table: str) -> str:
-        return self._catalog.quote_table(table)
-
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         return [
             (f"drop {kind} {ident(str(name))}", [str(sql)])
             for kind, name, sql in self._connection.run(_ATTACHMENTS)
             if indexes or kind == "trigger"
         ]
-
-    def is_duplicate_object(self, error: Exception) -> bool:
-        del error  # a statement and the record of its success are one transaction
-        return False
 
 
 def _parse_line(line: Line, parsers: Sequence[Callable[[bytes], object]]) -> list[object]:
