@@ -40,9 +40,8 @@ class Write(Struct, frozen=True, kw_only=True):
     may_destroy: bool = True
     #: what it needs of the machine on which it was started, besides the database and standard input: dbctl of another machine lacks it
     needs: str = ""
-    is_selected: bool = (
-        True  #: False: it writes the database that an option names, and only reads that of the selected app
-    )
+    #: False: it writes the database that an option names, and only reads that of the selected app
+    is_selected: bool = True
 
     @property
     def changes_app(self) -> bool:
@@ -108,9 +107,8 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     answers: Callable[[], tuple[Any, ...]]
     writes: Write | None = None  #: None: it opens no database of an app for writing
     action: str = ""  #: the ``ActionName`` whose hooks it runs; empty: none
-    reads_log: bool = (
-        False  #: whether it reads the audit log of the selected app, which is where its changes run
-    )
+    #: whether it reads the audit log of the selected app, which is where its changes run
+    reads_log: bool = False
     recorded: bool = False  #: whether the journal records its runs, unless they are dry runs
     #: whether, without writing a database, it does nothing but answer: it changes no file, sends nothing, and asks for nothing
     only_answers: bool = True

@@ -86,13 +86,11 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_shrink: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     format: str = ""  #: the dump format, if the server has several: ``custom``, ``plain``
     compress: Compression = "gzip"  #: the compression of database files and custom dumps
-    incremental: bool = (
-        False  #: databases are stored as differences from an earlier backup, by the program rdiff
-    )
+    #: databases are stored as differences from an earlier backup, by the program rdiff
+    incremental: bool = False
     full_every: str = "30d"  #: the age of a backup from which it gets no further differences
-    max_dependents: Annotated[int, msgspec.Meta(ge=1, le=1000)] = (
-        60  #: the number of differences from one backup
-    )
+    #: the number of differences from one backup
+    max_dependents: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 60
     #: names and patterns (``log_*``) of tables whose rows backups leave out, such as sessions and logs
     schema_only: Sequence[Annotated[str, msgspec.Meta(min_length=1)]] = ()
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server
@@ -299,9 +297,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     instances: InstancesConfig = InstancesConfig()
     listing_url: Url | None = None  #: the database that lists the instances of a fleet
     fleet: str = ""  #: the fleet of which it is an instance
-    extension_sections: Mapping[
-        str, msgspec.Struct
-    ] = {}  #: those that are configured, of installed extensions
+    #: those that are configured, of installed extensions
+    extension_sections: Mapping[str, msgspec.Struct] = {}
 
     def extension_section(self, name: str, kind: type[Section]) -> Section | None:
         """Return the section of an extension; None: it is not configured."""

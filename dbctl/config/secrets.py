@@ -98,9 +98,8 @@ class DecryptionFiles(msgspec.Struct, frozen=True, kw_only=True):
 
     identities: Sequence[Path]
     passphrases: Sequence[Path]
-    read_passphrase: Callable[[], Secret] | None = (
-        None  #: reads the passphrase of ``passphrase_env``, if configured
-    )
+    #: reads the passphrase of ``passphrase_env``, if configured
+    read_passphrase: Callable[[], Secret] | None = None
     staging: Path | None  #: the result of ``staging_folder``
 
 

@@ -34,9 +34,8 @@ class SectionEntry(Struct, frozen=True, kw_only=True):
     kind: Place
     meaning: str  #: for the reference
     after: str  #: the key that precedes it in the reference
-    contains: SectionOwner | None = (
-        None  #: the field of ``Extension`` with the sections that extensions add below it
-    )
+    #: the field of ``Extension`` with the sections that extensions add below it
+    contains: SectionOwner | None = None
     has_secret_addresses: bool = False  #: whether only scheme and host of its addresses may be shown
 
 
@@ -56,9 +55,8 @@ class Extension(Struct, frozen=True, kw_only=True):
     config_sections: Mapping[str, SectionEntry] = {}  #: of the configuration, for all apps, by their names
     app_sections: Mapping[str, SectionEntry] = {}  #: of apps in the configuration, by their names
     profile_sections: Mapping[str, SectionEntry] = {}  #: of profiles, by their names
-    channels: Mapping[
-        str, SectionEntry
-    ] = {}  #: of ``[notify]``, by their names: ways to deliver notifications
+    #: of ``[notify]``, by their names: ways to deliver notifications
+    channels: Mapping[str, SectionEntry] = {}
     #: for each set of checks, its ``Check``, or a sequence of them, run after those of the core
     checks: Mapping[SetName, Sequence[Place]] = {}
     #: for each engine, the function that returns the parts of an open database, among which ``Readable.extension_part`` searches

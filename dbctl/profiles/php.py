@@ -27,9 +27,8 @@ _HEADS: Mapping[str, re.Pattern[bytes]] = {
     }.items()
 }
 #: After the name of a class: entries of an object, or bytes of a payload.
-_COUNT = re.compile(
-    rb":([0-9]{1,10}):\{"
-)  # after the name of a class: entries of an object, bytes of a payload
+# after the name of a class: entries of an object, bytes of a payload
+_COUNT = re.compile(rb":([0-9]{1,10}):\{")
 
 
 class PhpToken(NamedTuple):

@@ -69,9 +69,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     wal_bytes: int | None = None  #: size of the -wal
     migrations: SchemaState | None = None  #: ``unrecorded``: the ledger is missing
     pending: int | None = None  #: migrations
-    overdue: Sequence[str] | None = (
-        None  #: rules of ``sessions cleanup`` that have been due for more than a day
-    )
+    #: rules of ``sessions cleanup`` that have been due for more than a day
+    overdue: Sequence[str] | None = None
     backup: DatabaseBackups | None = None
 
     @property

@@ -20,9 +20,8 @@ class DatabaseStatus(Struct, frozen=True, kw_only=True):
     app: str
     database: str | None  #: None: the app could not be opened
     state: str  #: ``ok``, or the code of an error
-    health: Health = (
-        "ok"  #: ``due``: an action is due; ``error``: any other problem of the database or its app
-    )
+    #: ``due``: an action is due; ``error``: any other problem of the database or its app
+    health: Health = "ok"
     bytes: int | None = None
     wal_bytes: int | None = None  #: size of the -wal
     migrations: SchemaState | None = None  #: ``unrecorded``: the ledger is missing

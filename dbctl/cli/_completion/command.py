@@ -84,9 +84,8 @@ def _create_output(shell: str, slot: str, inserted: str, *, words: Sequence[str]
             skipped = skipped.partition("=")[2]
         rests = (name.removeprefix(skipped) for name in names if name.startswith(skipped))
         return "".join(f"{quote_rest(rest, quote)}\n" for rest in rests)
-    shown = (
-        set(map(chr, range(1, 0x80))) if shell == "zsh" else {"\n"}
-    )  #: control characters that the shell quotes
+    #: control characters that the shell quotes
+    shown = set(map(chr, range(1, 0x80))) if shell == "zsh" else {"\n"}
     return "".join(f"{name}\0" for name in names if all(c.isprintable() or c in shown for c in name))
 
 

@@ -157,9 +157,8 @@ class ObservedRun:
         )
         self._recorder: RunRecorder | None = None
         self._location = location
-        self.changes: list[Mapping[str, Any]] | None = (
-            None  #: that the end of the run records; None: it is not recorded
-        )
+        #: that the end of the run records; None: it is not recorded
+        self.changes: list[Mapping[str, Any]] | None = None
         self._is_reported = False
         if is_recorded and location.folder:
             self._recorder = RunRecorder(location.folder, location.settings, self._run, location.apps)
@@ -280,9 +279,8 @@ class ObservedRun:
             hooks=self._hooks,
             databases=list(dict.fromkeys(name for names in self._databases for name in names)),
         )
-        anchor = (
-            self._run.audit
-        )  # of a record that the disk has, which is not known of those that the end of the run appends
+        # of a record that the disk has, which is not known of those that the end of the run appends
+        anchor = self._run.audit
         self._record(self._finish)
         self._publish(anchor)
         if self._observer:

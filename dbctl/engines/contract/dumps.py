@@ -81,9 +81,8 @@ class DumpResult(Struct, frozen=True, kw_only=True):
     #: collected while the dump was written; None: to be read from the file
     verification: DumpVerification | None = None
     sha256: str = ""  #: of the file, hexadecimal; empty: to be computed from the file
-    plain_bytes: int = (
-        0  #: the size of its content, which has to be decompressed before it is loaded; 0: as it is
-    )
+    #: the size of its content, which has to be decompressed before it is loaded; 0: as it is
+    plain_bytes: int = 0
     #: the first moment, by the clock of the server, that the dump and the log since its position have; None: it has no position
     log_since: datetime | None = None
 

@@ -263,9 +263,8 @@ class MySQLStaging(SqlStagingTables):
         begin: Callable[[], AbstractContextManager[None]],
     ) -> Iterator[None]:
         definitions = declare_columns([(column, _declare_type(column)) for column in columns], key)
-        self._connection.execute_text(
-            f"create table {ident(name)} ({definitions}) engine = InnoDB"
-        )  # this commits
+        # this commits
+        self._connection.execute_text(f"create table {ident(name)} ({definitions}) engine = InnoDB")
         self._catalog.forget()
         try:
             with begin():

@@ -57,9 +57,8 @@ OPTION_VERSIONS = {
 class Tool(Struct, frozen=True, kw_only=True):
     path: Path
     version: str  #: as it prints it
-    url: Url | None = (
-        None  #: the address of the server in whose container it runs; None: it runs on this machine
-    )
+    #: the address of the server in whose container it runs; None: it runs on this machine
+    url: Url | None = None
 
     @property
     def major(self) -> int:

@@ -105,9 +105,8 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         return f"{self._server.url}?schema={schema}" if schema else str(self._server.url)
 
     def has_content(self) -> bool:
-        url = self._server.sibling_url(
-            self._server.name
-        )  # the whole database, not only the schema of the URL
+        # the whole database, not only the schema of the URL
+        url = self._server.sibling_url(self._server.name)
         with self._server.translate_errors(), self._server.open_session(url) as session:
             return session.run(HAS_OBJECTS) == [(True,)]
 

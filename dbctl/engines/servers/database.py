@@ -185,9 +185,8 @@ Rows: TypeAlias = list[NamedRow]
 class ServerSchemaReader(SqlPart, SchemaReader):
     """The part ``SchemaReader``."""
 
-    comments_sql: ClassVar[
-        str
-    ]  #: returns columns (empty: the table) and comments of ``:table``, a name in SQL
+    #: returns columns (empty: the table) and comments of ``:table``, a name in SQL
+    comments_sql: ClassVar[str]
 
     _connection: ServerConnection[Any]
 

@@ -57,9 +57,8 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     target: str  #: ``app/database``
     timeout: float  #: seconds of waiting for a lock
     account: str = ""  #: the role, or the user and host, quoted for GRANT
-    in_standby: bool = (
-        False  #: whether the server is a replica, which cancels reads that conflict with replicated changes
-    )
+    #: whether the server is a replica, which cancels reads that conflict with replicated changes
+    in_standby: bool = False
     schema: str = ""  #: the schema, or the database on a server without schemas
     #: describes the lock holders as `` by …``, from the server's message
     blockers: Callable[[str], str] = lambda _message: ""

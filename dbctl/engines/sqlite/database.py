@@ -191,9 +191,8 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         return SQLiteStagingTables(self)
 
     def transaction(self) -> AbstractContextManager[None]:
-        _ = (
-            self.connection.database
-        )  # imports sqlite-utils, which takes longer than most changes, before the lock
+        # imports sqlite-utils, which takes longer than most changes, before the lock
+        _ = self.connection.database
         return self.connection.transaction()
 
     def fill_values(self, table: str, columns: Iterable[str]) -> Mapping[str, object]:

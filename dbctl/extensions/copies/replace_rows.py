@@ -67,9 +67,8 @@ class ReplacedRows:
     def __init__(self) -> None:
         self.rows = Counter[str]()  #: changed rows by table
         self.values = Counter[Place]()
-        self.keys = defaultdict[Place, list[Sequence[object]]](
-            list
-        )  #: of the first rows with unreadable values
+        #: of the first rows with unreadable values
+        self.keys = defaultdict[Place, list[Sequence[object]]](list)
         self.secrets = 0  #: changed secrets
 
 

@@ -42,17 +42,14 @@ class ValueRule(Struct, frozen=True, kw_only=True):
 class ColumnRule(ValueRule, frozen=True, kw_only=True):
     """What replaces the values of one column; with ``by``, ``kind`` is the rule of rows that no pattern of ``values`` matches."""
 
-    paths: Mapping[
-        str, ValueRule
-    ] = {}  #: of documents: the rule of a text by its place, which may contain ``*``
+    #: of documents: the rule of a text by its place, which may contain ``*``
+    paths: Mapping[str, ValueRule] = {}
     #: of documents: the rule of a key, which may contain ``*``; of other keys there is no decision
     keys: Mapping[str, Kind] = {}
-    by: Sequence[
-        str
-    ] = ()  #: the columns of the same row whose values, joined by dots, select the rule; empty: ``kind``
-    values: Mapping[
-        str, ValueRule
-    ] = {}  #: the rule by that value, which may contain ``*``; the first that matches
+    #: the columns of the same row whose values, joined by dots, select the rule; empty: ``kind``
+    by: Sequence[str] = ()
+    #: the rule by that value, which may contain ``*``; the first that matches
+    values: Mapping[str, ValueRule] = {}
 
 
 #: The rule that permits originals in keys and numbers of documents.

@@ -37,9 +37,8 @@ class ColumnEntry(PartEntry, frozen=True, kw_only=True):
     #: of ``json``: the rule of keys of objects and of PHP's arrays, by the key; ``*`` is any text. Other keys are copied, but an original in
     #: them, or in a number of a document, ends the copy; ``"*" = "keep"`` permits both
     keys: Mapping[str, Kind] = {}
-    by: Alternatives = (
-        ""  #: the column of the same row that selects the rule; of several, their values are joined by dots
-    )
+    #: the column of the same row that selects the rule; of several, their values are joined by dots
+    by: Alternatives = ""
     values: Mapping[str, Kind | PartEntry] = {}  #: the rule by that value; ``*`` is any text
 
 

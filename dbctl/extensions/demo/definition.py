@@ -37,9 +37,8 @@ class SampleDatabase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     url: Literal["", "accepted", "required"] = ""  #: whether ``--url`` may or must give its address
     rows: Mapping[str, str] = {}  #: the reported kinds of rows with their tables
     create: Mapping[str, str] = {}  #: pragmas of the new file, if not those of the profile
-    tables: Mapping[
-        str, Mapping[str, Mapping[str, str]]
-    ] = {}  #: by variant: tables of LanceDB with the types of their columns
+    #: by variant: tables of LanceDB with the types of their columns
+    tables: Mapping[str, Mapping[str, Mapping[str, str]]] = {}
     indexed: bool = False  #: whether dbctl builds its search indexes
     before: str = ""  #: SQL that runs before the rows are inserted
     after: str = ""  #: SQL that runs afterwards

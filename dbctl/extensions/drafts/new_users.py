@@ -32,9 +32,8 @@ class _Values(Struct, frozen=True, kw_only=True):
     """The values of a new row."""
 
     known: Mapping[str, Value]
-    unknown: Sequence[
-        str
-    ]  #: columns that have a value in each row, but the rows do not show which a new one gets
+    #: columns that have a value in each row, but the rows do not show which a new one gets
+    unknown: Sequence[str]
 
 
 def draft_new_users(

@@ -24,9 +24,8 @@ def check_route(subject: Subject) -> Iterator[Finding]:
     """Yield a finding for each part of the route to a database that works, up to the first that does not."""
     url = require(subject.app.configured.databases.get(subject.database))  # an optional one may be missing
     require(url.routed or url.via)
-    with suppress(
-        DbctlError
-    ):  # that of the part that does not work, which was reported when the database was opened
+    # that of the part that does not work, which was reported when the database was opened
+    with suppress(DbctlError):
         for text in _describe_parts(url, subject):
             yield subject.finding("info", "route-open", text)
 

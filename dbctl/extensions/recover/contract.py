@@ -28,9 +28,8 @@ class RecoveryRequest(Struct, frozen=True, kw_only=True):
     at: datetime  #: with a time zone
     #: when the copy ended, and up to when the log has all transactions, by the clock of the server; None: only what the files show is known
     known: tuple[datetime, datetime] | None = None
-    copy: tuple[Manifest, Member] | None = (
-        None  #: the copy of ``repository`` that is used; None: that of ``source``, or any backup
-    )
+    #: the copy of ``repository`` that is used; None: that of ``source``, or any backup
+    copy: tuple[Manifest, Member] | None = None
     staging: Path  #: the existing folder in which private folders are created
 
 

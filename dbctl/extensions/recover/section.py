@@ -19,9 +19,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     #: of PostgreSQL: the folder of a copy of the server, or of several of them; the copies of MariaDB are the backups of dbctl
     base: str = ""
     log: str = ""  #: the folder with the log of the server since the copy
-    pgbackrest: str = (
-        ""  #: of PostgreSQL: the stanza of a repository of pgBackRest, instead of ``base`` and ``log``
-    )
+    #: of PostgreSQL: the stanza of a repository of pgBackRest, instead of ``base`` and ``log``
+    pgbackrest: str = ""
     pgbackrest_config: str = ""  #: the configuration file of pgBackRest; default: its own
 
 

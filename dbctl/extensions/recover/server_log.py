@@ -27,9 +27,8 @@ class CopiedServer(Struct, frozen=True, kw_only=True):
     """A stored copy of the files of a server."""
 
     member: Member
-    facts: Mapping[
-        str, str
-    ]  #: for the manifest: the server, and the positions between which the copy was made
+    #: for the manifest: the server, and the positions between which the copy was made
+    facts: Mapping[str, str]
     ended_at: (
         datetime  #: the time of the server after the copy, the first moment that can be recovered from it
     )

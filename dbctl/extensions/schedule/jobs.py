@@ -190,9 +190,8 @@ class _JobKind(NamedTuple):
     is_destructive: bool = False  #: requires a confirmation
     is_silent: bool = False  #: its output is only for people
     is_for_all_apps: bool = False
-    is_requested: bool = (
-        False  #: only an app for which the configuration requests it has the job (``Extension.find_jobs``)
-    )
+    #: only an app for which the configuration requests it has the job (``Extension.find_jobs``)
+    is_requested: bool = False
 
 
 def _for_decryptable_backups(app: model.App, _profile: Profile) -> Sequence[str]:

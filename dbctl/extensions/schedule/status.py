@@ -39,9 +39,8 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     schedule: str
     installed: Sequence[str]  #: ``systemd``, ``cron``, both or none
     state: str  #: ``ok``, ``missing``, ``duplicate``, ``changed``, ``failed``, ``late`` or ``unknown``: it has not run
-    last_run: (
-        datetime | None
-    )  #: its start, from the journal; None: unknown, or the journal does not record the command
+    #: its start, from the journal; None: unknown, or the journal does not record the command
+    last_run: datetime | None
     last_result: str | None
     next_run: datetime | None  #: without the delay of a timer; None: the job is not installed
 

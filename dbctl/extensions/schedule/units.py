@@ -78,9 +78,8 @@ class UnitOptions(Struct, frozen=True, kw_only=True):
 
     user_units: bool = False  #: for the service manager of a user
     run_as: str = ""  #: the user of the jobs; empty: root, or the user of the service manager
-    on_failure: str = (
-        ""  #: the unit that starts if a job fails; empty: the job ``notify`` of the app, if it has one
-    )
+    #: the unit that starts if a job fails; empty: the job ``notify`` of the app, if it has one
+    on_failure: str = ""
     delay: str = "5min"  #: the longest delay after the time of the timer, different for each machine and job
 
 

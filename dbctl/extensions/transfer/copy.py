@@ -126,9 +126,8 @@ class TransferState:
 
     def _save_objects(self, prefix: str, fingerprints: Mapping[str, str]) -> None:
         objects = list(fingerprints.items())
-        self._db.delete(
-            TRANSFER_TABLE, [Condition("name", "starts", prefix)]
-        )  # a larger schema had more rows
+        # a larger schema had more rows
+        self._db.delete(TRANSFER_TABLE, [Condition("name", "starts", prefix)])
         for start in range(0, len(objects), _OBJECTS):
             content = json.dumps(dict(objects[start : start + _OBJECTS]))
             self._db.insert(TRANSFER_TABLE, {"name": f"{prefix}{start:06d}", "content": content})

@@ -228,13 +228,11 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
     equal: bool
     tables: Sequence[VerifiedTable]
     objects: Sequence[SchemaDifference] = ()  #: of the schema
-    counters: Sequence[
-        str
-    ] = ()  #: numbers of the destination that are behind its rows, so that new rows fail
+    #: numbers of the destination that are behind its rows, so that new rows fail
+    counters: Sequence[str] = ()
     writes: Sequence[WriteProof] = ()  #: after the switch: whether tables of the destination accept new rows
-    new_user: UserTrial | None = (
-        None  #: after the switch: whether the destination accepts a new user of the app
-    )
+    #: after the switch: whether the destination accepts a new user of the app
+    new_user: UserTrial | None = None
 
     @property
     def closing(self) -> Closing:

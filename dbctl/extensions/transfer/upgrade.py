@@ -35,9 +35,8 @@ class UpgradedDatabase(Struct, frozen=True, kw_only=True):
     tables: int
     equal: bool  #: whether both servers have the same rows, objects and counters
     differences: Sequence[str]  #: tables and objects
-    reworded: Sequence[
-        str
-    ]  #: objects of the dump whose definition another version of the server writes in other words
+    #: objects of the dump whose definition another version of the server writes in other words
+    reworded: Sequence[str]
 
 
 class UpgradeResult(ChangeResult, frozen=True, kw_only=True):

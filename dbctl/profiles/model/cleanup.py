@@ -91,9 +91,8 @@ class Cleanup(Section, frozen=True, kw_only=True):
     delete: bool = False  #: whether expired rows are deleted
     variant: Sequence[CleanupVariant] = ()  #: instead of ``where`` and ``set``
     on_demand_only: bool = False  #: whether the rule runs only with ``--rule``
-    same_transaction: ColumnName = (
-        ""  #: rows with the same value of this column are changed in the same transaction
-    )
+    #: rows with the same value of this column are changed in the same transaction
+    same_transaction: ColumnName = ""
     after: Sequence[AfterRule] = ()  #: tables that are updated in the same transaction
     recount: Sequence[RecountRule] = ()  #: columns of those tables that are recounted
 
@@ -150,9 +149,8 @@ class Rebuild(Section, frozen=True, kw_only=True):
     table: TableName  #: the table; optional with a trailing ``?``
     key: Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]  #: columns that a unique index covers
     user: str  #: the column of ``key`` with the user
-    figures: Annotated[
-        Sequence[ColumnName], msgspec.Meta(min_length=1)
-    ]  #: columns that must agree with a recount
+    #: columns that must agree with a recount
+    figures: Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]
     #: further columns of a missing row; in existing rows they do not change
     further: Sequence[ColumnName] = ()
     touched: Sequence[ColumnName] = ()  #: columns that get the current time when a figure is corrected
@@ -190,9 +188,8 @@ class Sessions(Section, frozen=True, kw_only=True):
     name: str = "sessions"  #: the name for ``--kind``
     table: TableName  #: the table, in the users' database; optional with a trailing ``?``
     key: ColumnName = "id"  #: the primary key
-    user: ColumnName = (
-        ""  #: the column with the user; without it and without ``payload``, the users are unknown
-    )
+    #: the column with the user; without it and without ``payload``, the users are unknown
+    user: ColumnName = ""
     payload: Payload | None = None  #: a column whose data contains the user
     started_at: ColumnNames | None = None  #: the column with the time of the start
     seen_at: ColumnNames | None = None  #: the last activity; by default ``started_at`` is used

@@ -30,9 +30,8 @@ class Proof(Section, frozen=True, kw_only=True):
     """The record of ``profiles prove``: dbctl's command changed the rows of the recordings of an action on one engine as the app did."""
 
     at: Annotated[str, msgspec.Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]  #: the day of the replay
-    ledger: str = (
-        ""  #: the last migration of the app's ledger in the newest recording; empty: it has no ledger
-    )
+    #: the last migration of the app's ledger in the newest recording; empty: it has no ledger
+    ledger: str = ""
     recordings: int  #: the replayed recordings
     rows: int  #: their compared rows
     #: of ``change-setting``: what they show, such as ``system values as string``: only such writes of settings are proven

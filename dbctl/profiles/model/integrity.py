@@ -129,9 +129,8 @@ class KnownSecret(Section, frozen=True, kw_only=True):
     value: str  #: the stored value; with ``codec``, the secret itself
     #: the hash format of the column; without it, the column contains ``value`` itself
     codec: HashFormat | None = None
-    where: Mapping[
-        _SecretColumn, str | int | float | bool
-    ] = {}  #: conditions of the rows, such as active ones
+    #: conditions of the rows, such as active ones
+    where: Mapping[_SecretColumn, str | int | float | bool] = {}
     severity: FindingSeverity = "error"
     hint: FindingHint = ""
 

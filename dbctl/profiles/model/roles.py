@@ -23,9 +23,8 @@ class Rank(Section, frozen=True, kw_only=True):
     """A role that several columns of a user's row store together."""
 
     name: str  #: the name of the role
-    columns: Mapping[
-        SubjectColumn, Constant
-    ]  #: the values that the role has, and that dbctl writes, by column
+    #: the values that the role has, and that dbctl writes, by column
+    columns: Mapping[SubjectColumn, Constant]
     match: Sequence[str] = ()  #: the columns that decide whether a user has the role; empty: all
 
 
@@ -73,9 +72,8 @@ class RoleMetadata(Section, frozen=True, kw_only=True):
     #: ``php-map``: a map in PHP's serialization, whose keys are the roles, with true as value
     format: Literal["php-map"] = "php-map"
     level_name: str = ""  #: the name of a row with a number that the app derives from the roles
-    levels: Mapping[
-        str, int
-    ] = {}  #: that number, by role; the highest of a user's roles is stored, without roles 0
+    #: that number, by role; the highest of a user's roles is stored, without roles 0
+    levels: Mapping[str, int] = {}
 
 
 class UserRole(Section, frozen=True, kw_only=True):
@@ -210,9 +208,8 @@ class Permissions(Section, frozen=True, kw_only=True):
     table: TableName  #: the table of permissions
     key: ColumnName = "id"  #: its primary key
     name: ColumnName = ""  #: the column with the name of the permission
-    parts: Sequence[
-        NamePart
-    ] = ()  #: the parts of the name, if no column contains it: ``auth.add_user`` of Django
+    #: the parts of the name, if no column contains it: ``auth.add_user`` of Django
+    parts: Sequence[NamePart] = ()
     separator: str = "."  #: the text between ``parts``
     description: ColumnNames = "description?"  #: the column with the description
     resource: ColumnNames = "resource?"  #: the column with the resource to which the permission applies

@@ -69,14 +69,12 @@ class Settings(Section, frozen=True, kw_only=True):
 
     #: ``system``: settings of the app; ``user``: of each user; ``object``: of each row of the table ``of``
     scope: Literal["system", "user", "object"]
-    of: Lookup | None = (
-        None  #: scope object: the table of the objects, such as projects, with their keys and names
-    )
+    #: scope object: the table of the objects, such as projects, with their keys and names
+    of: Lookup | None = None
     database: DatabaseReference = ""
     table: TableName  #: the table of settings
-    user: ColumnName = (
-        ""  #: scope user: the column with the user; scope object: the column with the key of the object
-    )
+    #: scope user: the column with the user; scope object: the column with the key of the object
+    user: ColumnName = ""
     key: ColumnName | list[str] | None = None  #: without variants
     #: the columns of a setting, by field: ``value`` and, if they exist, ``type``, ``schema``, ``description``, ``public``
     fields: Mapping[str, ColumnNames]

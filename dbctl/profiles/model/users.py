@@ -233,9 +233,8 @@ class Users(Section, frozen=True, kw_only=True):
     #: how the app compares logins; ``exact``: ``Ida`` and ``ida`` differ
     match: Literal["nocase", "exact"] = "nocase"
     fields: Mapping[str, ColumnNames]  #: field name to column
-    active: ActiveValues | None = (
-        None  #: without it, the column of the field ``active`` is true for active users
-    )
+    #: without it, the column of the field ``active`` is true for active users
+    active: ActiveValues | None = None
     #: values of the rows that are users, by column, if the table has other rows; new users get the first value
     only: Mapping[ColumnName, ExpectedValue] = {}
     #: values of rows that are not users, by column, such as the user that the app acts as
@@ -281,9 +280,8 @@ class Users(Section, frozen=True, kw_only=True):
     on_sign_out: Mapping[ColumnName, NewValue] = {}
     #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user
     signed_in: Sequence[SignInTable] = ()
-    second_factor: Sequence[
-        SecondFactor
-    ] = ()  #: what the app asks for besides the password, for ``users reset-2fa``
+    #: what the app asks for besides the password, for ``users reset-2fa``
+    second_factor: Sequence[SecondFactor] = ()
     lockout: Lockout | None = None  #: the table that locks users after failed sign-ins, for ``users unlock``
     statistics: StatisticsRow | None = None  #: a row of statistics that ``users show`` prints
     counts: Mapping[str, RowPath] = {}  #: rows counted per user, by name; with the syntax of ``cascade``

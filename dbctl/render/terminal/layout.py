@@ -205,9 +205,8 @@ class _GridLayout:
         ]
         least[0] = min(content[0], max(least[0], _MIN_KEY))
         limits = [content]
-        is_single = (
-            grid.depth and len(grid.rows) == 1
-        )  # a part of one record, whose values are complete if possible
+        # a part of one record, whose values are complete if possible
+        is_single = grid.depth and len(grid.rows) == 1
         if not (self._wide or is_single or (self._screen.width or 0) < _NARROW):
             ids = [
                 max(_ID_WIDTH, name) if all(map(_UUID.match, column)) else width

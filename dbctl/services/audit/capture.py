@@ -62,9 +62,8 @@ class RowImages:
         self._find_secrets, self._has_images = find_secrets, has_images
         self.limit = recorder.settings.max_rows  #: of a table, up to which rows are recorded
         self._before: dict[str, dict[tuple[object, ...], Values | None]] = {}
-        self._inserted: dict[
-            str, list[tuple[object, ...]]
-        ] = {}  #: keys by table, which may not be those that are stored
+        #: keys by table, which may not be those that are stored
+        self._inserted: dict[str, list[tuple[object, ...]]] = {}
         self._read = writer.codec.read
         self.counts: dict[str, int] = {}  #: written rows by table
         self.reasons: dict[str, str] = {}  #: why rows of a table are only counted

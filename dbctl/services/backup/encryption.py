@@ -43,9 +43,8 @@ class EncryptionPolicy:
         """
         age.require_pyrage()
         self._passphrase = None
-        self.staging = Staging(
-            environment.staging_folder(app.configured)
-        )  #: for files before their encryption
+        #: for files before their encryption
+        self.staging = Staging(environment.staging_folder(app.configured))
         self.recipient_names: list[str] = []  #: the recipients as configured
         self._recipients: list[Recipient] = []
         if settings.passphrase_file:

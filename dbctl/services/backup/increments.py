@@ -98,9 +98,8 @@ class Increments:
         self._identities = state and state / "identities"
         self._unlocked = dict[str, bool]()  #: by id: whether the passphrase unlocks the key of a backup
         self.manifests: Sequence[Manifest] = ()  #: the backups of the repository, newest first
-        self.remarks: list[
-            str
-        ] = []  #: why members are stored in full that the admin expects to be differences
+        #: why members are stored in full that the admin expects to be differences
+        self.remarks: list[str] = []
 
     def find_base(self, database: str, engine: str) -> Base | str:
         """Return the base of a new member, or why it is stored in full."""

@@ -62,9 +62,8 @@ class Member(Struct, frozen=True, kw_only=True):
     inner_sha256: str = ""  #: of the decrypted file
     compress: Compression = "none"  #: applied after the engine wrote the dump
     plain_bytes: Count = 0  #: of a compressed file: its decompressed size
-    content_sha256: str = (
-        ""  #: of what its engine reads; empty: not recorded, so it is no base of a difference
-    )
+    #: of what its engine reads; empty: not recorded, so it is no base of a difference
+    content_sha256: str = ""
     delta: Delta | None = None  #: its base; None: the file has the whole content
     #: the id of the earlier backup whose folder has the file, because the database had not changed since; empty: its own folder
     stored_in: str = ""

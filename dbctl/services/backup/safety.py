@@ -232,9 +232,8 @@ def pin_larger(repository: Repository, shrunken: Sequence[Shrinkage], backup: st
     """
     for name in dict.fromkeys(shrinkage.larger for shrinkage in shrunken):
         record = verification_record.read(repository.store, name)
-        if (
-            record is not UNREADABLE and record.pin is None
-        ):  # prune retains a backup with an unreadable record
+        # prune retains a backup with an unreadable record
+        if record is not UNREADABLE and record.pin is None:
             pin = Pin(at=now(), by="dbctl", reason=f"backup {backup} has far fewer rows")
             verification_record.write(repository.store, name, structs.replace(record, pin=pin))
         yield name

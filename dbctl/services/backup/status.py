@@ -36,9 +36,8 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     age: timedelta | None
     bytes: int | None  #: in the folder of the newest backup
     unchanged_since: str | None  #: the backup with its file, if the newest refers to it
-    growth_bytes: (
-        int | None
-    )  #: compared with the backup before; None without one, or if only one of the two is a difference
+    #: compared with the backup before; None without one, or if only one of the two is a difference
+    growth_bytes: int | None
     verified_at: datetime | None  #: last complete verification of the newest backup
     drilled_at: datetime | None  #: last drill of any backup
     drilled_backup: str | None  #: the backup of that drill
@@ -85,9 +84,8 @@ class RepositoryStatus(Struct, frozen=True, kw_only=True):
     lost: Mapping[str, str]  #: safety backups whose retained database no longer exists
     damaged: Mapping[str, str]  #: with the known damage; ``backup verify`` detects more
     keeps_versions: bool  #: whether pruned files remain in the storage as old versions
-    retained_until: (
-        datetime | None
-    )  #: the retention of the newest backup by the storage, as far as it reports it
+    #: the retention of the newest backup by the storage, as far as it reports it
+    retained_until: datetime | None
     future: Sequence[str]  #: later than the clock; ``backup prune`` refuses to run until they are deleted
 
 

@@ -200,9 +200,8 @@ def _import_changes(connection: sqlite3.Connection, folder: Path) -> None:
     paths = sorted(order, key=lambda path: (order[path], path))
     for path in paths:
         for line in read_file(path):
-            with suppress(
-                OverflowError, ValueError
-            ):  # of an edited number or line, which is one of the problems
+            # of an edited number or line, which is one of the problems
+            with suppress(OverflowError, ValueError):
                 insert_record(connection, line.content.removesuffix(b"\n"), conflict="ignore")
         connection.execute("insert into meta values (?, ?)", (path.name, _digest(path)))
     problems = count_problems(paths, list_run_anchors(connection)) + len(logs) - len(paths)

@@ -125,9 +125,8 @@ class Run(Struct, frozen=True, kw_only=True):
     sudo_user: str = ""
     pid: int = 0
     version: str = ""
-    audit: str = (
-        ""  #: the end of the audit log after the last change of the run, ``SEQUENCE:HASH``; empty: no change
-    )
+    #: the end of the audit log after the last change of the run, ``SEQUENCE:HASH``; empty: no change
+    audit: str = ""
 
     @property
     def _duration_time(self) -> timedelta | None:

@@ -46,9 +46,8 @@ class EventStore:
         self._stays_open, self._opened = False, ExitStack()
         self._writer: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None  #: of the opened file
-        self._is_synced: bool | None = (
-            None  #: whether the connection waits for the disk at each commit; None: as SQLite was built
-        )
+        #: whether the connection waits for the disk at each commit; None: as SQLite was built
+        self._is_synced: bool | None = None
 
     def stay_open(self) -> None:
         """Leave the file open between blocks that write: opening it takes longer than a record.

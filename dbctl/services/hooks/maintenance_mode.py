@@ -43,9 +43,8 @@ class MaintenanceState(Struct, frozen=True, kw_only=True):
     """The record of an app that is in maintenance mode."""
 
     app: str
-    owner: Literal[
-        "run", "user"
-    ]  #: ``user``: ``apps maintenance on`` turned it on, and no action turns it off
+    #: ``user``: ``apps maintenance on`` turned it on, and no action turns it off
+    owner: Literal["run", "user"]
     command: str
     run_id: int | None = None
     pid: int

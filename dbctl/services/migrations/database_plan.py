@@ -74,9 +74,8 @@ class DatabasePlan(Struct, frozen=True, kw_only=True):
     state: DatabaseState  #: its target has the folder of the database's variant
     plans: Sequence[ExecutionPlan]
     rows: Mapping[str, int] = {}  #: rows that the statements would delete, by table, if they were counted
-    blocking_statements: Mapping[
-        str, int
-    ] = {}  #: number of statements that block all servers of a cluster, by name
+    #: number of statements that block all servers of a cluster, by name
+    blocking_statements: Mapping[str, int] = {}
 
     @property
     def names(self) -> list[str]:

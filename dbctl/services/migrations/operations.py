@@ -246,9 +246,8 @@ class _RunMigrations(_MigrationOperation):
         done: list[AppliedMigration] = []
         before_lock = self._planned or self._plan_before_lock(counts_rows=counts_rows)
         for target, planned in zip(self._targets, before_lock, strict=True):
-            self._safety.describe_steps(
-                target, planned.destructive_names
-            )  # refuse before any database is changed
+            # refuse before any database is changed
+            self._safety.describe_steps(target, planned.destructive_names)
         for target, planned in zip(self._targets, before_lock, strict=True):
             if not planned.plans:
                 continue  # a scheduled job needs no write privilege while nothing is pending

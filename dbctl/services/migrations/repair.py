@@ -236,9 +236,8 @@ def _create_mark_step(state: DatabaseState, migration: Migration, requested: Mar
 
     def insert(db: Writable, ledger: Ledger) -> int:
         journal.delete_steps(db, name)
-        if not db.count(
-            ledger.table.name, ledger.applied_conditions(file)
-        ):  # otherwise it was partly reverted
+        # otherwise it was partly reverted
+        if not db.count(ledger.table.name, ledger.applied_conditions(file)):
             db.insert(ledger.table.name, ledger.create_row(file, 0))
         return 1
 

@@ -38,9 +38,8 @@ class AppListed(Struct, frozen=True, kw_only=True):
 
     name: str
     profile: str
-    variant: str | None = (
-        None  #: the variant of the profile that the live schema has; None: the profile as written
-    )
+    #: the variant of the profile that the live schema has; None: the profile as written
+    variant: str | None = None
     protected: bool
     databases: Sequence[DatabaseListed]
     file: str  #: that configures it

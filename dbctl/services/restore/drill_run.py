@@ -173,9 +173,8 @@ class AppDrill:
         for manifest in self._manifests.values():
             keys.prepare(repository.store, manifest)
         self._restored = list[_RestoredDatabase]()
-        self._problems: dict[str, list[Finding]] = {
-            name: [] for name in self._manifests
-        }  #: errors by backup id
+        #: errors by backup id
+        self._problems: dict[str, list[Finding]] = {name: [] for name in self._manifests}
         #: problems of the rows that existed when the backup was created
         self._original_problems = list[Finding]()
         self._migrations = dict[str, SchemaState | None]()

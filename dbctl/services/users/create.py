@@ -41,9 +41,8 @@ class NewUser(Struct, frozen=True, kw_only=True):
 
     fields: Mapping[str, str] = {}  #: by field name of the profile, as typed; also ``role`` and ``active``
     password_hash: str = ""
-    generated_password: Secret | None = (
-        None  #: the password, if dbctl generated it; shown once, in the result
-    )
+    #: the password, if dbctl generated it; shown once, in the result
+    generated_password: Secret | None = None
     with_settings: bool = False
 
 

@@ -214,9 +214,8 @@ class TokenTable:
         expiry = live.optional_column(section.expires_at)
         self.where_expired = [Condition(expiry, "<=", now())] if expiry else []
         self.not_ended = list(_not_ended(live, section))
-        self.values = live.encode_constants(
-            section.on_end
-        )  #: which end a token; without them, its row is deleted
+        #: which end a token; without them, its row is deleted
+        self.values = live.encode_constants(section.on_end)
 
     def where_users(self, ids: Sequence[object]) -> list[Where]:
         """Return the conditions of the tokens of users; if payloads contain the user, expired tokens are omitted."""

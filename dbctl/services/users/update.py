@@ -48,9 +48,8 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
     changed: int
     ended_sessions: int = 0
     signed_out: bool = False  #: only sessions were ended
-    searched: Sequence[
-        str
-    ] = ()  #: of ``sessions revoke``: the columns (``table.column``) in which the users were searched
+    #: of ``sessions revoke``: the columns (``table.column``) in which the users were searched
+    searched: Sequence[str] = ()
     signed_in_for: str | None = None  #: how long signed cookies with the old values remain valid
     password: str | None = None  #: only if dbctl generated it; shown once
     undecided: Sequence[str] = ()  #: notes about tables that may have sign-ins, which were not ended

@@ -254,9 +254,8 @@ class RemoteWriter:
         self._store, self._folder, self._temp_dir = store, folder, temp_dir
         mark = {"pid": os.getpid(), "host": os.uname().nodename, "token": secrets.token_hex(16)}
         self._mark = json.dumps(mark).encode()
-        self._marked: bool | None = (
-            None  #: whether the mark is of this writer; None: unknown, because the response was lost
-        )
+        #: whether the mark is of this writer; None: unknown, because the response was lost
+        self._marked: bool | None = None
         self._is_created, self._sent = False, dict[str, FileDigest | None]()
         self.is_complete = False
 

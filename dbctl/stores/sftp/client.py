@@ -166,9 +166,8 @@ class SftpClient:
             for offset, reply in zip(offsets, replies, strict=True):
                 if reply.status == Status.EOF:
                     return bytes(content)
-                if (
-                    reply.status == Status.NO_SUCH_FILE
-                ):  # deleted since it was opened, where the server opens it now
+                # deleted since it was opened, where the server opens it now
+                if reply.status == Status.NO_SUCH_FILE:
                     raise FileNotFoundError(key)
                 content += self._require(reply, key).text
                 if len(content) < min(offset + CHUNK, end) - start:  # the server has sent less than requested

@@ -66,9 +66,8 @@ class LearnRequest(Struct, frozen=True, kw_only=True):
     password: Secret | None = None  #: that was entered in the app
     pepper: Secret | None = None  #: the secret that the app appends to passwords; None: none is configured
     interface: str = ""  #: how the action was done
-    before: Sequence[
-        Path
-    ] = ()  #: files of the state before the action; empty: the database of the running app is read
+    #: files of the state before the action; empty: the database of the running app is read
+    before: Sequence[Path] = ()
     after: Sequence[Path] = ()
     profile: Path  #: the file that is extended, or created
     users: str = ""  #: of a new profile: the table of users; empty: the one that looks most like it

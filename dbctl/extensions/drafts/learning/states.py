@@ -47,9 +47,8 @@ class StateOptions(Struct, frozen=True, kw_only=True):
     timeout: float
     #: whether the copies are only read: a file that needs no load is not copied again
     in_place: bool = False
-    create_keys: Callable[[App], DecryptionKeys] | None = (
-        None  #: None: the files are recordings, which are not encrypted
-    )
+    #: None: the files are recordings, which are not encrypted
+    create_keys: Callable[[App], DecryptionKeys] | None = None
 
 
 class OpenDatabases(Struct, frozen=True, kw_only=True):

@@ -36,9 +36,8 @@ class NativeTable(Struct, frozen=True, kw_only=True):
     place: str  #: its name in SQL
     destination: str  #: its name in SQL, in the destination
     object_name: str  #: the name of its ``NativeObject``
-    columns: Mapping[
-        str, str
-    ]  #: whose values are stored, those of the key first, with their types in words of the engine
+    #: whose values are stored, those of the key first, with their types in words of the engine
+    columns: Mapping[str, str]
     key: Sequence[str] = ()  #: the columns of the primary key, none of which can be NULL
     condition: str = ""  #: SQL that selects the rows to copy; empty: all rows
 
@@ -106,9 +105,8 @@ TableNames: TypeAlias = Catalog | NativeNames
 class NativeSchemas(SqlPart, ABC):
     """The part that describes a database for another one of the same engine."""
 
-    refuses_orphans: ClassVar[bool] = (
-        False  #: objects of ``after`` cannot be created while rows refer to missing rows
-    )
+    #: objects of ``after`` cannot be created while rows refer to missing rows
+    refuses_orphans: ClassVar[bool] = False
     #: SQL for the number of rows to copy of a table, with its name and its condition
     counting: ClassVar[str] = "select count(*) from {} {}"
 

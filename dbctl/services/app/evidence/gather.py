@@ -45,9 +45,8 @@ class TableEvidence(Struct, frozen=True, kw_only=True):
     name: str
     columns: Mapping[str, Column]  #: without columns that a profile cannot name
     is_view: bool = False
-    keys: Mapping[
-        Sequence[str], str
-    ] = {}  #: by its columns, each unique index without a condition; empty: the primary key
+    #: by its columns, each unique index without a condition; empty: the primary key
+    keys: Mapping[Sequence[str], str] = {}
     references: Sequence[SchemaReference] = ()  #: its foreign keys
     rows: Sequence[Row] = ()  #: a sample, by column; without columns of large values
     unread: str = ""  #: why no row was read; empty: rows were read

@@ -56,9 +56,8 @@ class RoleForm(ABC):
     """How an app stores the roles of users: the common part of all forms."""
 
     has_several = False  #: whether a user may have several roles
-    has_rows = (
-        False  #: whether ``write`` stores the roles, such as in rows of other tables than that of the users
-    )
+    #: whether ``write`` stores the roles, such as in rows of other tables than that of the users
+    has_rows = False
     #: the columns of a user's row that contain roles
     columns: Sequence[str] = ()
     column = ""  #: the column of a user's row, if it alone contains the role
@@ -352,9 +351,8 @@ class RoleColumn(RoleForm):
         declared = "labels" if role.labels else "values"
         texts = [] if role.table else list(role.labels or role.values)
         unfit = [text for text in texts if not can_store(definition, self._parse_label(text))]
-        if not unfit or (
-            definition.labels and len(unfit) < len(texts)
-        ):  # versions of an enum have different labels
+        # versions of an enum have different labels
+        if not unfit or (definition.labels and len(unfit) < len(texts)):
             return
         kind = f"an enum with {', '.join(definition.labels)}" if definition.labels else definition.type
         place = f"{self.live.name}.{self.column} ({kind})"

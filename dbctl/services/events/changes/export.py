@@ -100,9 +100,8 @@ UNIMPORTED_HINT = Remedy("Compare it with the log, and move it away: `audit veri
 def find_unimported(folder: Path, target: str) -> Iterator[Finding]:
     """Yield a finding about each journal and log in a folder that was not imported."""
     log = folder / LEGACY_LOG
-    paths = (
-        {log} if log.exists() else set[Path]()
-    )  # also one with imported records, to which an older version would append
+    # also one with imported records, to which an older version would append
+    paths = {log} if log.exists() else set[Path]()
     with suppress(JournalUnavailableError, JournalCorruptError):  # the store is damaged, which is reported
         paths.update(list_unimported(folder))
     for path in sorted(paths):

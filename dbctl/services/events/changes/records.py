@@ -198,9 +198,8 @@ class StoredRecord(msgspec.Struct, frozen=True):
     rows: Mapping[str, int] | None = None
     gap: bool = False  #: whether changes before it are not in the log
     lost: str = ""  #: an anchor of a record that the log did not have when it was written
-    store: str = (
-        ""  #: of a ``start``: the random id of its store; empty: it is that of a file of an older version
-    )
+    #: of a ``start``: the random id of its store; empty: it is that of a file of an older version
+    store: str = ""
     problems: int = 0  #: that the files had which a ``start`` continues
 
 

@@ -150,9 +150,8 @@ class _Checker:
         self._first_sequence = 0
         self._invalid: list[Line] = []  #: lines since the last valid record
         self._open: dict[int, set[str]] = {}  #: databases without a result, by operation
-        self._seen: dict[
-            int, tuple[str, Path]
-        ] = {}  #: hash and file by number of the record, if there are others
+        #: hash and file by number of the record, if there are others
+        self._seen: dict[int, tuple[str, Path]] = {}
         self._copies: dict[Path, list[int]] = {}  #: numbers of the records that a further file has too
         self._lacking: dict[Path, int] = {}  #: first record that only the copy has, by copy
 

@@ -74,9 +74,8 @@ class UpSelection(Struct, frozen=True, kw_only=True):
 
     to: str = ""  #: the last one, by name or number
     steps: int = 0  #: number of migrations in each database; 0: all
-    allow_data_loss: Sequence[
-        str
-    ] = ()  #: names or numbers of those that may delete rows without declaring it
+    #: names or numbers of those that may delete rows without declaring it
+    allow_data_loss: Sequence[str] = ()
 
 
 class DownSelection(Struct, frozen=True, kw_only=True):

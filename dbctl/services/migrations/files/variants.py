@@ -56,9 +56,8 @@ def rank_variants(target: MigrationTarget, db: Readable) -> Sequence[Sequence[st
     present = set(match_variants(variants, target.variant_folders, db, ()))
     likely = {variant.directory for variant in variants if variant.name in present}
     directories = {variant.name: variant.directory for variant in variants}
-    largest: dict[
-        str, str
-    ] = {}  # the variant with the most migrations of each folder, in the order of the profile
+    # the variant with the most migrations of each folder, in the order of the profile
+    largest: dict[str, str] = {}
     for name, folder in target.variant_folders.items():
         other = target.variant_folders.get(largest.get(directories[name], ""))
         if other is None or len(folder.files) > len(other.files):

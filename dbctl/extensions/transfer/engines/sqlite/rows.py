@@ -87,9 +87,8 @@ class SQLiteRowSource(SQLitePart, RowSource):
         self._connection.prepare_snapshot()
         self._connection.run("begin")
         try:
-            self._connection.run(
-                "select count(*) from sqlite_master"
-            )  # the snapshot begins with the first read
+            # the snapshot begins with the first read
+            self._connection.run("select count(*) from sqlite_master")
             yield
         finally:
             if self._connection.is_open and self._connection.driver.in_transaction:
@@ -124,9 +123,8 @@ class SQLiteRowSource(SQLitePart, RowSource):
     ) -> Iterator[LineBatch]:
         """Yield the rows in the order of the file; the order of a key would read its pages many times."""
         rowid = statements.rowid
-        if (
-            rowid
-        ):  # most tables contain nothing to escape, and searching each value takes as long as reading it
+        # most tables contain nothing to escape, and searching each value takes as long as reading it
+        if rowid:
             cursor = execute(statements.select(statements.plain_line, position, end))
             for batch in self._plain_batches(cursor, statements):
                 if batch is None:
