@@ -20,12 +20,12 @@ class PostgreSQLRecovery(Recovery):
 
     def plan(self, request: RecoveryRequest) -> RecoveryPlan:
         with require_driver(request.target, driver=PostgreSQLEngine.driver, extra=PostgreSQLEngine.name):
-            from dbctl.extensions.recover.postgresql.recovery import plan_recovery
+            from dbctl.extensions.recover.postgresql.replay import plan_recovery
         return plan_recovery(request)
 
     def recover(self, request: RecoveryRequest) -> AbstractContextManager[RecoveredDatabase]:
         with require_driver(request.target, driver=PostgreSQLEngine.driver, extra=PostgreSQLEngine.name):
-            from dbctl.extensions.recover.postgresql.recovery import recover
+            from dbctl.extensions.recover.postgresql.replay import recover
         return recover(request)
 
 

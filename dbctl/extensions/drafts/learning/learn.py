@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from dbctl import signals
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import ProfileInvalidError
 from dbctl.extensions import registry
+from dbctl.extensions.base import Place
 from dbctl.extensions.drafts.draft import NAME, draft_profile
 from dbctl.extensions.drafts.learning.changed_setting import name_setting
 from dbctl.extensions.drafts.learning.faults import refuse_wrong, remove_noise
-from dbctl.extensions.drafts.learning.lessons import find_rule
 from dbctl.extensions.drafts.learning.profile_file import (
     describe_decisions,
     extend_profile,
@@ -324,3 +324,26 @@ def _create_result(
         unrelated=[*noise, *(f"{place}: {reason}" for place, reason in lesson.unrelated.items())],
         learned_notes=lesson.notes,
     )
+
+
+_PACKAGE = "dbctl.extensions.drafts.learning.rules"
+RULES: Mapping[Action, Place] = {
+    "create-user": f"{_PACKAGE}.new_users:learn_user",
+    "create-admin": f"{_PACKAGE}.new_users:learn_admin",
+    "activate": f"{_PACKAGE}.states:learn_activity",
+    "deactivate": f"{_PACKAGE}.states:learn_activity",
+    "change-setting": f"{_PACKAGE}.settings:learn_setting",
+    "set-role": f"{_PACKAGE}.roles:learn_role",
+    "delete-user": f"{_PACKAGE}.deletion:learn_deletion",
+    "reset-2fa": f"{_PACKAGE}.second_factors:learn_reset",
+    "set-password": f"{_PACKAGE}.passwords:learn_password",
+    "sign-in": f"{_PACKAGE}.sign_ins:learn_sign_in",
+    "sign-out": f"{_PACKAGE}.sign_ins:learn_sign_out",
+    "create-token": f"{_PACKAGE}.tokens:learn_token",
+}
+
+
+def find_rule(action: Action) -> Callable[[Scene], Lesson]:
+    """Return the function that explains the rows of an action."""
+    rule: Callable[[Scene], Lesson] = registry.load(RULES[action])
+    return rule

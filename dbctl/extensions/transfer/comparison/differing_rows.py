@@ -12,6 +12,7 @@ from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.codec import to_json
 from dbctl.extensions.transfer.compare import TableComparison, require
 from dbctl.extensions.transfer.portable import lines as line_batches
+from dbctl.extensions.transfer.portable.changed_rows import PageSource, Positions, VersionSource
 from dbctl.extensions.transfer.portable.contract import (
     ColumnPair,
     Line,
@@ -24,8 +25,6 @@ from dbctl.extensions.transfer.portable.contract import (
     exchange_kind,
 )
 from dbctl.extensions.transfer.portable.lines import key_of, split_line
-from dbctl.extensions.transfer.portable.pages import PageSource, Positions
-from dbctl.extensions.transfer.portable.versions import VersionSource
 from dbctl.extensions.transfer.tables import TransferTable, create_table, pair_columns
 from dbctl.model import Row, Struct
 from dbctl.services.app.secrets import MASK

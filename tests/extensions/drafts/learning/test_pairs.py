@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.extensions.drafts.learning.lessons import RULES
+from dbctl.extensions.drafts.learning.learn import RULES
 from tests.extensions.drafts.learning.demonstrations import APPS, ENGINES, Pair, list_pairs, select_server
 
 pytestmark = pytest.mark.slow

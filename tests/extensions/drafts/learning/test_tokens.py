@@ -11,7 +11,7 @@ from base64 import b64encode
 import bcrypt
 import pytest
 
-from dbctl.extensions.drafts.learning.lessons import RULES
+from dbctl.extensions.drafts.learning.learn import RULES
 from dbctl.extensions.drafts.learning.recordings import ACTIONS
 from dbctl.files import toml
 from tests import servers

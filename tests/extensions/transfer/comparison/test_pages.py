@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.extensions.transfer.comparison.differing_rows import read_changes
-from dbctl.extensions.transfer.portable.pages import PageSource
+from dbctl.extensions.transfer.portable.changed_rows import PageSource
 from dbctl.url import Url
 
 TABLES = """create table notes (id integer primary key, title text, body blob);

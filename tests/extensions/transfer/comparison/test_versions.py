@@ -13,8 +13,8 @@ from dbctl.engines.contract.dumps import DumpRequest
 from dbctl.errors.connection import QueryFailedError
 from dbctl.extensions.transfer.comparison.differing_rows import read_changes
 from dbctl.extensions.transfer.engines.postgresql import versions
+from dbctl.extensions.transfer.portable.changed_rows import VersionSource
 from dbctl.extensions.transfer.portable.contract import LineColumn
-from dbctl.extensions.transfer.portable.versions import VersionSource
 from tests import servers
 
 TABLES = """create table parents (id integer primary key, name text not null, body text);

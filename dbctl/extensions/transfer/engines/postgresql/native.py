@@ -15,17 +15,21 @@ from dbctl.engines.postgresql.dump import PostgreSQLDumper
 from dbctl.engines.postgresql.session import TEXT_SETTINGS
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.engines.postgresql import native_catalog
+from dbctl.extensions.transfer.engines.postgresql.derive import PostgreSQLValueScreen
 from dbctl.extensions.transfer.engines.postgresql.native_catalog import (
     GUARDS,
     POPULATED,
     SchemaText,
     parse_schema,
 )
-from dbctl.extensions.transfer.engines.postgresql.rows import PostgreSQLRowSink, PostgreSQLRowSource
+from dbctl.extensions.transfer.engines.postgresql.rows import (
+    PostgreSQLRowSink,
+    PostgreSQLRowSource,
+    PostgreSQLWriteLock,
+    PostgreSQLWriteProofs,
+)
 from dbctl.extensions.transfer.engines.postgresql.schema import PostgreSQLPortableSchemas
-from dbctl.extensions.transfer.engines.postgresql.screen import PostgreSQLValueScreen
 from dbctl.extensions.transfer.engines.postgresql.versions import PostgreSQLVersions
-from dbctl.extensions.transfer.engines.postgresql.write_lock import PostgreSQLWriteLock, PostgreSQLWriteProofs
 from dbctl.extensions.transfer.portable.contract import LineColumn, Omission, RowSink, RowSource
 from dbctl.extensions.transfer.portable.native import (
     Definitions,

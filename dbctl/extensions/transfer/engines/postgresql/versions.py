@@ -16,8 +16,8 @@ from dbctl.engines.contract.database import Readable
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.extensions.transfer.engines.postgresql.rows import PostgreSQLRowSource
+from dbctl.extensions.transfer.portable.changed_rows import VersionSource
 from dbctl.extensions.transfer.portable.lines import split_batches
-from dbctl.extensions.transfer.portable.versions import VersionSource
 
 #: The table or partition, and the place in it, of a version of a row.
 _Version: TypeAlias = tuple[int, str]

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
-from dbctl.extensions.transfer.portable.pages import PageSource, Positions
+from dbctl.extensions.transfer.portable.changed_rows import PageSource, Positions
 
 _HEADER_BYTES, _BLOCK_PAGES = 100, 256
 _LOCK_BYTE = 1 << 30  #: the page with it is never used
