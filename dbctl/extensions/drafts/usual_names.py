@@ -59,17 +59,8 @@ INACTIVE = re.compile(
 ROLE_OF_PAIR = re.compile(r"^(role|group|gid|r_?id|g_?id)(_?(id|name|slug|uuid))?$")
 #: A boolean column with this name shows who is an admin, if it is true for some; other names may mean less, or more.
 CLEAR_ADMIN_FLAG = re.compile(r"^(is_|user_)?(admin|administrator)(_flag)?$")
-ADMIN_ROLES = (
-    "admin",
-    "administrator",
-    "superadmin",
-    "superuser",
-    "owner",
-    "root",
-    "sysadmin",
-    "global:owner",
-    "global:admin",
-)
+ADMIN_ROLES = ("admin", "administrator", "superadmin", "superuser", "owner", "root", "sysadmin", "global:owner",
+               "global:admin")  # fmt: skip
 ROLES_TABLE = re.compile(r"^(\w+_)?(roles?|groups?)$")
 PERMISSIONS_TABLE = re.compile(r"^(\w+_)?(permissions?|privileges?|scopes?|capabilit(y|ies))$")
 LABEL = ("name", "slug", "title", "label", "code", "codename", "display_name")
@@ -83,17 +74,8 @@ SESSIONS_TABLE = re.compile(
 #: Tables with keys of programs: a new password does not end them in every app.
 KEYS_TABLE = re.compile(r"api_?(token|key)s?|access_keys?|personal_access")
 #: Columns of keys that a user names, or limits: no sign-ins.
-KEY_COLUMNS = (
-    "name",
-    "label",
-    "description",
-    "title",
-    "comment",
-    "scope",
-    "scopes",
-    "abilities",
-    "permissions",
-)
+KEY_COLUMNS = ("name", "label", "description", "title", "comment", "scope", "scopes", "abilities",
+               "permissions")  # fmt: skip
 TOKEN = re.compile(
     r"^((access|refresh|session|auth|remember|login|api)_?)?(token|key|key_hash|token_hash|hash|secret_?hash)$|^session_id$|^sid$|^id$"
 )
@@ -105,38 +87,12 @@ PAYLOAD_USER = ("_auth_user_id", "user_id", "userId", "uid", "passport.user", "u
 EXPIRES = ("expires_at", "expires", "expire_date", "expiry", "expires_on", "expiration", "expire", "expire_at", "expired_at",
            "valid_until", "valid_until_ms", "expiry_ts", "ttl_at")  # fmt: skip
 REVOKED = ("revoked", "is_revoked")
-ENDED = (
-    "ended_at",
-    "end",
-    "end_time",
-    "ended",
-    "closed_at",
-    "revoked_at",
-    "logout_at",
-    "logged_out_at",
-    "finished_at",
-)
-SEEN = (
-    "last_seen_at",
-    "last_seen",
-    "last_used_at",
-    "last_activity",
-    "last_active_at",
-    "last_accessed_at",
-    "seen_at",
-    "updated_at",
-)
-
-USED = (
-    "last_seen_at",
-    "last_seen",
-    "last_used_at",
-    "last_used",
-    "last_activity",
-    "last_active_at",
-    "last_accessed_at",
-    "seen_at",
-)
+ENDED = ("ended_at", "end", "end_time", "ended", "closed_at", "revoked_at", "logout_at", "logged_out_at",
+         "finished_at")  # fmt: skip
+SEEN = ("last_seen_at", "last_seen", "last_used_at", "last_activity", "last_active_at", "last_accessed_at",
+        "seen_at", "updated_at")  # fmt: skip
+#: Columns with the last use of a row; a change of the row is none.
+USED = (*SEEN[:-1], "last_used")
 
 SETTINGS_TABLE = re.compile(
     r"(^|_)(app_?)?(settings?|options?|config(s|urations?)?|app_?config|preferences|system_metadata|parameters?|registry|variables?|properties)$"
