@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
+import msgspec
 from msgspec import structs
 
 from dbctl.files import toml
@@ -103,6 +104,16 @@ def write_comment(text: str) -> str:
 def join_names(names: Sequence[str]) -> str:
     """Return names from a database for a comment; of many only the first."""
     return join_first(names, MOST_LISTED)
+
+
+def write_section(section: msgspec.Struct) -> dict[str, Value]:
+    """Return a section of a profile in its language, without the keys that have their default."""
+    written = dict[str, Value]()
+    for field in structs.fields(section):
+        value, factory = getattr(section, field.name), field.default_factory
+        if value != (field.default if factory is msgspec.NODEFAULT else factory()):
+            written[field.name] = msgspec.to_builtins(value)
+    return written
 
 
 def _write_part(part: Part) -> str:

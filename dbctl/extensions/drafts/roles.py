@@ -174,8 +174,7 @@ def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> Dr
         ", ".join(f"{count} {label}" for label, count in stored.most_common(5)) or "the labels of the type"
     )
     if not users.columns[column].labels:
-        text = f"the roles are those of {format_count(len(users.rows), 'sampled user')}: add the others"
-        decisions = [*decisions, Decision("other", text)]
+        decisions = [*decisions, _leave_open(format_count(len(users.rows), "sampled user"))]
     return Draft(columns=[column], lines=[Line("role", role, counts), *admin], decisions=decisions)
 
 
@@ -323,13 +322,7 @@ def _describe_members(
     own = list[Part]()
     if not table:
         own.append(Part(header="users.role", lines=[Line("values", stored, "stored values; add the others")]))
-        decisions = [
-            *decisions,
-            Decision(
-                "other",
-                f"the roles are those of {len(link.rows)} sampled rows of {link.name}: add the others",
-            ),
-        ]
+        decisions = [*decisions, _leave_open(f"{len(link.rows)} sampled rows of {link.name}")]
     return Draft(
         tables=[link.name],
         lines=admin,
@@ -368,19 +361,18 @@ def _draft_metadata(evidence: Evidence) -> Draft | None:
             Line("metadata", metadata),
             Line("values", labels, f"stored in {format_count(len(rows), 'row')}"),
         ]
-        decisions = [
-            *decisions,
-            Decision(
-                "other", f"the roles are those of {len(rows)} sampled rows of {table.name}: add the others"
-            ),
-        ]
         return Draft(
             tables=[table.name],
             lines=admin,
             parts=[Part(header="users.role", lines=lines)],
-            decisions=decisions,
+            decisions=[*decisions, _leave_open(f"{len(rows)} sampled rows of {table.name}")],
         )
     return None
+
+
+def _leave_open(sample: str) -> Decision:
+    """Return the decision about the roles that a sample does not have."""
+    return Decision("other", f"the roles are those of {sample}: add the others")
 
 
 def _choose_admin(labels: Sequence[str], *, is_fixed: bool = True) -> tuple[list[Line | str], list[Decision]]:

@@ -8,7 +8,7 @@ import msgspec
 
 from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import usual_names
-from dbctl.extensions.drafts.document import Value
+from dbctl.extensions.drafts.document import Value, write_section
 from dbctl.extensions.drafts.learning.rules.states import UserChange
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.extensions.drafts.roles import ADMIN, USER
@@ -63,17 +63,6 @@ def _is_admin(name: str) -> bool:
     return name.lower() in usual_names.ADMIN_ROLES or bool(_ADMIN_WORDS.intersection(words))
 
 
-def _describe(role: UserRole | None) -> dict[str, Value]:
-    """Return the section of a profile as it is written."""
-    return {} if role is None else _clean(msgspec.to_builtins(role))
-
-
-def _clean(values: Mapping[str, Value]) -> dict[str, Value]:
-    """Return a section without the keys that have their default."""
-    defaults = msgspec.to_builtins(UserRole())
-    return {name: value for name, value in values.items() if value != defaults.get(name)}
-
-
 # Pairs ----------------------------------------------------------------------------------------------------------------
 
 
@@ -99,7 +88,7 @@ def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], st
         if added and target and label:
             name = _read_name(scene, target, label, added[0])
             _require_role(scene, name)
-        section = _describe(scene.users.role)
+        section = write_section(scene.users.role or UserRole())
         new = _learn_further(change, evidence, {user, role, evidence.key}, rows)
         explained = [table, f"{table}.{role}"]
         if members and is_known:
@@ -200,7 +189,7 @@ def _learn_columns(scene: Scene, change: UserChange) -> tuple[dict[str, Value], 
     if not columns:
         raise scene.create_error(f"neither the row of {scene.subject.login!r} nor one with a role changed")
     before, after = change.row.before or {}, change.row.after or {}
-    section = _describe(scene.users.role)
+    section = write_section(scene.users.role or UserRole())
     if len(columns) > 1 or section.get("ranks"):
         return _learn_ranks(scene, section, {name: (before[name], after[name]) for name in columns})
     column = columns[0]

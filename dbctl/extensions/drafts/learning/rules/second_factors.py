@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import structs
 
-from dbctl.extensions.drafts.document import Value
-from dbctl.extensions.drafts.learning.rules.sign_in_rows import write_section
+from dbctl.extensions.drafts.document import Value, write_section
 from dbctl.extensions.drafts.learning.rules.states import UserChange
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.services.app.evidence import references

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from dbctl.extensions.drafts import usual_names
-from dbctl.extensions.drafts.document import Decision, Value
+from dbctl.extensions.drafts.document import Decision, Value, write_section
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.profiles.model.settings import Settings
 from dbctl.services.app.evidence import references, subjects
@@ -38,7 +36,7 @@ def learn_setting(scene: Scene) -> Lesson:
         return Lesson(unrelated=unrelated)
     table = scene.evidence[row.database].tables[row.table]
     section = _learn_row_of_key(row, table) or _learn_column(scene, row, table)
-    sections = [_describe(settings) for settings in scene.profile.settings]
+    sections = [write_section(settings) for settings in scene.profile.settings]
     same = [index for index, known in enumerate(scene.profile.settings) if _is_same(known, section)]
     if not same and any(known.scope == section["scope"] for known in scene.profile.settings):
         text = f"{row.table} has settings, too: a profile has one table of settings of each scope"
@@ -47,14 +45,6 @@ def learn_setting(scene: Scene) -> Lesson:
         section = _merge(sections.pop(same[0]), section)
     key = LearnedKey(path=("settings",), value=[*sections, section], evidence=scene.evidence_count)
     return Lesson(keys=[key], unrelated=unrelated)
-
-
-def _describe(settings: Settings) -> dict[str, Value]:
-    """Return a section as it is written, without keys that have their default."""
-    defaults = msgspec.to_builtins(Settings(scope="system", table="", fields={}))
-    written = {"scope", "table", "fields"}
-    values = msgspec.to_builtins(settings)
-    return {name: value for name, value in values.items() if name in written or value != defaults[name]}
 
 
 def _is_same(known: Settings, section: Mapping[str, Value]) -> bool:

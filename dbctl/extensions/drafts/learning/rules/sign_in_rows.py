@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
 from msgspec import structs
 
 from dbctl.engines.contract.database import Condition, Query
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.extensions.drafts import sign_ins, usual_names
-from dbctl.extensions.drafts.document import Decision, Line, Value, join_names
+from dbctl.extensions.drafts.document import Decision, Line, Value, join_names, write_section
 from dbctl.extensions.drafts.learning.faults import TRACE
 from dbctl.extensions.drafts.learning.rules.paths import KIND, UserPaths
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row
 from dbctl.profiles.model.core import Topic
-from dbctl.profiles.model.users import SecondFactor, SignInTable
+from dbctl.profiles.model.users import SignInTable
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.app.live_table import LiveTable
@@ -248,17 +247,6 @@ def find_end(table: TableEvidence, row: ChangedRow) -> tuple[Mapping[str, Value]
         elif isinstance(value, str) and 0 < len(value) <= _LONGEST_STATE and value.isalpha():
             ended[column] = value
     return ended, unrelated
-
-
-def write_section(section: SignInTable | SecondFactor) -> Mapping[str, Value]:
-    """Return a section in the language of profiles, without defaults."""
-    written = dict[str, Value]()
-    for field in structs.fields(section):
-        value = getattr(section, field.name)
-        factory = field.default_factory
-        if value != (field.default if factory is msgspec.NODEFAULT else factory()):
-            written[field.name] = msgspec.to_builtins(value)
-    return written
 
 
 def _with_rows(table: TableEvidence, rows: Sequence[Row]) -> TableEvidence:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from dbctl.extensions.drafts import sign_ins, usual_names
-from dbctl.extensions.drafts.document import Line, Value, join_names
+from dbctl.extensions.drafts.document import Line, Value, join_names, write_section
 from dbctl.extensions.drafts.learning.faults import TRACE
-from dbctl.extensions.drafts.learning.rules.sign_in_rows import SignInRule, find_end, write_section
+from dbctl.extensions.drafts.learning.rules.sign_in_rows import SignInRule, find_end
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row, format_count
 from dbctl.profiles.model.users import SignInTable
