@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -27,6 +27,7 @@ from dbctl.extensions.transfer.portable.contract import (
     ValueScreen,
     exchange_kind,
 )
+from dbctl.extensions.transfer.portable.lines import split_batches
 
 #: ``TIMESTAMP(3) WITH TIME ZONE``: name, arguments, further words.
 _DECLARED = re.compile(r"\s*([^()]*?)\s*(?:\(([^()]*)\)\s*([^()]*?))?\s*")
@@ -235,7 +236,7 @@ class SqlValueScreen(SqlPart, ValueScreen):
 
     def _are_true(self, table: str, conditions: Collection[str]) -> bool:
         return all(
-            self._is_true(table, " and ".join(part)) for part in split_parts(list(conditions), MAX_TERMS)
+            self._is_true(table, " and ".join(part)) for part in split_batches(list(conditions), MAX_TERMS)
         )
 
     def _is_true(self, table: str, condition: str) -> bool:
@@ -252,9 +253,39 @@ class SqlValueScreen(SqlPart, ValueScreen):
             yield f"{self.size} <= {logical.max_bytes}"
 
 
-def split_parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Yield consecutive parts of at most ``size`` items."""
-    return (items[start : start + size] for start in range(0, len(items), size))
+#: Returns a condition as ``SqlValueScreen.find_condition``, by the types of the source and of the destination.
+FindCondition: TypeAlias = Callable[[LogicalType, LogicalType, StorageLimits], str | None]
+
+
+class ServerValueScreen(SqlValueScreen):
+    """The part ``ValueScreen`` of a server, whose columns have only values of their types."""
+
+    conditions: Mapping[LogicalKind, FindCondition]  #: by kind; of other kinds SQL decides nothing
+    has_no_nul: ClassVar[str] = (
+        ""  #: SQL that is true for texts without NUL characters; empty: there are no others
+    )
+
+    def find_condition(self, pair: ColumnPair, limits: StorageLimits) -> str | None:
+        source, destination = pair.source_type, pair.destination_type
+        if destination.kind in ("text", "any", "other"):
+            is_special = destination.charset or destination.is_fixed or source.kind == "bytes"
+            texts = [] if limits.stores_nul or not self.has_no_nul else [self.has_no_nul]
+            return None if is_special else " and ".join([*texts, *self.limit_length(destination)])
+        find = self.conditions.get(source.kind) if source.kind == destination.kind else None
+        return find(source, destination, limits) if find else None
+
+
+def check_integer(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
+    """Return the condition of an integer of a server."""
+    del limits
+    is_wider = source.bits + source.is_unsigned <= destination.bits and not destination.is_unsigned
+    return "" if is_wider else limit_integer(destination)
+
+
+def check_bytes(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
+    """Return the condition of bytes of a server."""
+    del source, limits
+    return "" if destination.length is None else f"octet_length({{0}}) <= {destination.length}"
 
 
 def limit_integer(logical: LogicalType) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 
 import msgspec
@@ -19,7 +19,6 @@ from dbctl.extensions.transfer.engines.mysql.schema import (
     write_type,
 )
 from dbctl.extensions.transfer.portable.contract import (
-    ColumnPair,
     IndexTerm,
     LogicalKind,
     LogicalType,
@@ -32,9 +31,11 @@ from dbctl.extensions.transfer.portable.contract import (
 from dbctl.extensions.transfer.portable.derivation import Derivation
 from dbctl.extensions.transfer.portable.expressions import UntranslatableError
 from dbctl.extensions.transfer.portable.read import (
-    SqlValueScreen,
+    FindCondition,
+    ServerValueScreen,
+    check_bytes,
+    check_integer,
     limit_decimal,
-    limit_integer,
     match_labels,
     match_large_numbers,
 )
@@ -322,32 +323,6 @@ _SINGLE_BITS, _FIRST_YEAR, _LARGEST_HOUR = 32, 1, 838
 _IS_DAY = "{0} >= '0001-01-01' and month({0}) > 0 and dayofmonth({0}) > 0"
 
 
-class MySQLValueScreen(SqlValueScreen):
-    length, size = "char_length({0})", "length(convert({0} using utf8mb4))"
-
-    def find_condition(self, pair: ColumnPair, limits: StorageLimits) -> str | None:
-        source, destination = pair.source_type, pair.destination_type
-        if destination.kind in ("text", "any", "other"):
-            is_special = destination.charset or destination.is_fixed or source.kind == "bytes"
-            return None if is_special else _check_text(limits, *self.limit_length(destination))
-        if source.kind != destination.kind:
-            return None
-        find = _CONDITIONS.get(source.kind)
-        return find(source, destination, limits) if find else None
-
-
-def _check_text(limits: StorageLimits, *conditions: str) -> str:
-    texts = [] if limits.stores_nul else ["instr({0}, char(0)) = 0"]
-    return " and ".join([*texts, *conditions])
-
-
-def _check_integer(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
-    del limits
-    bits = source.bits + source.is_unsigned
-    is_wider = bits <= destination.bits and not destination.is_unsigned
-    return "" if is_wider else limit_integer(destination)
-
-
 def _check_decimal(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str | None:
     return None if limits.exact_digits is not None else limit_decimal(source, destination)
 
@@ -367,11 +342,6 @@ def _check_time(source: LogicalType, destination: LogicalType, limits: StorageLi
     return _IS_DAY + years
 
 
-def _check_bytes(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
-    del source, limits
-    return "" if destination.length is None else f"length({{0}}) <= {destination.length}"
-
-
 def _check_json(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
     if destination.json_form == "text":
         return ""
@@ -382,16 +352,19 @@ def _check_json(source: LogicalType, destination: LogicalType, limits: StorageLi
     return " and ".join(conditions)
 
 
-_CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, LogicalType, StorageLimits], str | None]] = {
-    "boolean": lambda _source, _destination, _limits: "{0} in (0, 1)",
-    "integer": _check_integer,
-    "decimal": _check_decimal,
-    "real": _check_real,
-    "date": _check_time,
-    "time": _check_time,
-    "timestamp": _check_time,
-    "bytes": _check_bytes,
-    "json": _check_json,
-    "uuid": lambda _source, _destination, _limits: "",
-    "enum": lambda _source, destination, _limits: match_labels(destination),
-}
+class MySQLValueScreen(ServerValueScreen):
+    length, size = "char_length({0})", "length(convert({0} using utf8mb4))"
+    has_no_nul = "instr({0}, char(0)) = 0"
+    conditions: Mapping[LogicalKind, FindCondition] = {
+        "boolean": lambda _source, _destination, _limits: "{0} in (0, 1)",
+        "integer": check_integer,
+        "decimal": _check_decimal,
+        "real": _check_real,
+        "date": _check_time,
+        "time": _check_time,
+        "timestamp": _check_time,
+        "bytes": check_bytes,
+        "json": _check_json,
+        "uuid": lambda _source, _destination, _limits: "",
+        "enum": lambda _source, destination, _limits: match_labels(destination),
+    }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.engines.postgresql.types import read_type, write_type
 from dbctl.extensions.transfer.portable.contract import (
-    ColumnPair,
     IndexTerm,
     LogicalKind,
     LogicalType,
@@ -19,9 +18,11 @@ from dbctl.extensions.transfer.portable.contract import (
 from dbctl.extensions.transfer.portable.derivation import Derivation
 from dbctl.extensions.transfer.portable.expressions import UntranslatableError
 from dbctl.extensions.transfer.portable.read import (
-    SqlValueScreen,
+    FindCondition,
+    ServerValueScreen,
+    check_bytes,
+    check_integer,
     limit_decimal,
-    limit_integer,
     match_labels,
     match_large_numbers,
 )
@@ -114,27 +115,6 @@ class PostgreSQLDerivation(Derivation):
 _SINGLE_BITS = 32
 
 
-class PostgreSQLValueScreen(SqlValueScreen):
-    length, size = "char_length(({0})::text)", "octet_length(({0})::text)"
-
-    def find_condition(self, pair: ColumnPair, limits: StorageLimits) -> str | None:
-        source, destination = pair.source_type, pair.destination_type
-        if destination.kind in ("text", "any", "other"):
-            is_special = destination.charset or destination.is_fixed or source.kind == "bytes"
-            return None if is_special else " and ".join(self.limit_length(destination))
-        if source.kind != destination.kind:
-            return None
-        find = _CONDITIONS.get(source.kind)
-        return find(source, destination, limits) if find else None
-
-
-def _check_integer(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
-    del limits
-    return (
-        "" if source.bits <= destination.bits and not destination.is_unsigned else limit_integer(destination)
-    )
-
-
 def _check_decimal(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str | None:
     if limits.exact_digits is not None:
         return None
@@ -161,11 +141,6 @@ def _check_time(source: LogicalType, destination: LogicalType, limits: StorageLi
     return f"{{0}} >= '{first:04}-01-01' and {{0}} < '{last}-12-31'"
 
 
-def _check_bytes(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
-    del source, limits
-    return "" if destination.length is None else f"octet_length({{0}}) <= {destination.length}"
-
-
 def _check_json(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str | None:
     if source.json_form == "text" != destination.json_form:
         return None
@@ -180,22 +155,20 @@ def _check_json(source: LogicalType, destination: LogicalType, limits: StorageLi
     return " and ".join(conditions)
 
 
-def _accept(_source: LogicalType, _destination: LogicalType, _limits: StorageLimits) -> str:
-    return ""
-
-
-_CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, LogicalType, StorageLimits], str | None]] = {
-    "integer": _check_integer,
-    "decimal": _check_decimal,
-    "real": _check_real,
-    "date": _check_time,
-    "time": _check_time,
-    "timestamp": _check_time,
-    "bytes": _check_bytes,
-    "boolean": _accept,
-    "uuid": lambda _source, _destination, limits: (
-        "" if limits.stores_all_uuids else "({0})::text ~ '^.{{14}}[0-7]|^.{{19}}[89a-f]'"
-    ),
-    "json": _check_json,
-    "enum": lambda _source, destination, _limits: match_labels(destination).replace("{0}", "({0})::text"),
-}
+class PostgreSQLValueScreen(ServerValueScreen):
+    length, size = "char_length(({0})::text)", "octet_length(({0})::text)"
+    conditions: Mapping[LogicalKind, FindCondition] = {
+        "integer": check_integer,
+        "decimal": _check_decimal,
+        "real": _check_real,
+        "date": _check_time,
+        "time": _check_time,
+        "timestamp": _check_time,
+        "bytes": check_bytes,
+        "boolean": lambda _source, _destination, _limits: "",
+        "uuid": lambda _source, _destination, limits: (
+            "" if limits.stores_all_uuids else "({0})::text ~ '^.{{14}}[0-7]|^.{{19}}[89a-f]'"
+        ),
+        "json": _check_json,
+        "enum": lambda _source, destination, _limits: match_labels(destination).replace("{0}", "({0})::text"),
+    }

@@ -17,6 +17,7 @@ from dbctl.extensions.transfer.portable.contract import (
     ValueChange,
     exchange_kind,
 )
+from dbctl.extensions.transfer.portable.lines import split_batches
 from dbctl.extensions.transfer.portable.read import (
     EXPONENT_DIGITS,
     FLOAT_DIGITS,
@@ -24,7 +25,6 @@ from dbctl.extensions.transfer.portable.read import (
     SqlValueScreen,
     limit_integer,
     match_labels,
-    split_parts,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class SQLiteValueScreen(SqlValueScreen):
             for pair in pairs
             if pair.destination_type.kind in ("text", "enum", "json") and pair.column not in suspects
         ]
-        for part in split_parts(texts, MAX_TERMS) if not limits.stores_invalid_text else ():
+        for part in split_batches(texts, MAX_TERMS) if not limits.stores_invalid_text else ():
             if not self._are_valid(table, part, limits):
                 suspects.update(part)
         return suspects
@@ -78,11 +78,9 @@ class SQLiteValueScreen(SqlValueScreen):
         ]
         register_functions(self._connection.driver)
         counts, numbers = [f"count(case when {condition} then 1 end)" for _, _, condition in conditions], []
-        for start in range(0, len(counts), _MAX_RESULTS):
-            results = ", ".join(counts[start : start + _MAX_RESULTS])
-            ((*values,),) = self._connection.fetch(
-                f"select {results} from {self._catalog.quote_table(table)}"
-            )
+        for part in split_batches(counts, _MAX_RESULTS):
+            sql = f"select {', '.join(part)} from {self._catalog.quote_table(table)}"
+            ((*values,),) = self._connection.fetch(sql)
             numbers += values
         return [
             ValueChange(table=table, column=column, rows=int(str(rows)), change=change)
