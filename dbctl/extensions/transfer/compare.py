@@ -18,7 +18,6 @@ from dbctl.extensions.transfer.portable.lines import TAB, key_of
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.model import Struct
 
-#: Receives numbers of rows that were read.
 #: Bytes of the digest of a row.
 DIGEST_BYTES = 16
 #: Returns the digest of one row. XXH3 needs a quarter of the time of a cryptographic hash; a transfer has no adversary.

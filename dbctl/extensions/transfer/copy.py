@@ -20,6 +20,7 @@ from dbctl.extensions.transfer.compare import (
 )
 from dbctl.extensions.transfer.errors import TransferOtherError
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, RowSink, RowSource
+from dbctl.extensions.transfer.portable.lines import split_batches
 from dbctl.extensions.transfer.portable.native import NativeSchemas
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.model import Struct
@@ -125,12 +126,11 @@ class TransferState:
         self._save_objects(_CREATED, fingerprints)
 
     def _save_objects(self, prefix: str, fingerprints: Mapping[str, str]) -> None:
-        objects = list(fingerprints.items())
         # a larger schema had more rows
         self._db.delete(TRANSFER_TABLE, [Condition("name", "starts", prefix)])
-        for start in range(0, len(objects), _OBJECTS):
-            content = json.dumps(dict(objects[start : start + _OBJECTS]))
-            self._db.insert(TRANSFER_TABLE, {"name": f"{prefix}{start:06d}", "content": content})
+        for number, part in enumerate(split_batches(list(fingerprints.items()), _OBJECTS)):
+            name = f"{prefix}{number * _OBJECTS:06d}"
+            self._db.insert(TRANSFER_TABLE, {"name": name, "content": json.dumps(dict(part))})
 
     def list_lost_objects(self, fingerprints: Mapping[str, str]) -> list[tuple[str, str, str]]:
         """Return kind, name and difference of objects that the destination had after the copy, and that changed since."""
@@ -379,5 +379,5 @@ def synchronize(
 
 
 def _fetch(source: RowSource, table: TransferTable, keys: Sequence[Line]) -> Iterator[LineBatch]:
-    for start in range(0, len(keys), KEYS):
-        yield LineBatch(source.fetch_lines(table.name, table.columns, table.key, keys[start : start + KEYS]))
+    for part in split_batches(keys, KEYS):
+        yield LineBatch(source.fetch_lines(table.name, table.columns, table.key, part))

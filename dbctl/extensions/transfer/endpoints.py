@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 
 from msgspec import structs
 
 from dbctl.config.sections import Selection
-from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, TimeForm, Writable
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.extensions.transfer.compare import require
@@ -79,15 +78,13 @@ class Endpoints:
         """Return the source, opened read-only."""
         return self.app.reader(self.database)
 
-    @contextmanager
-    def open_destination(self) -> Iterator[Writable]:
+    def open_destination(self) -> AbstractContextManager[Writable]:
         """Open the destination for writing, locked against other transfers; a missing file is created.
 
         Raises:
             BusyError: another transfer is running.
         """
-        with self.destination.writer(self.database, create=True) as db:
-            yield db
+        return self.destination.writer(self.database, create=True)
 
     def open_scratch(self) -> closing[Writable]:
         """Open a private, empty database with the engine of the destination, which is dropped when it is closed.
@@ -149,10 +146,7 @@ class Endpoints:
         Raises:
             DatabaseMissingError: it is a database of a server, which dbctl does not create.
         """
-        engine, target = (
-            registry.load_engine(self.destination_url.engine),
-            self.destination.target(self.database),
-        )
+        engine, target = self.destination.engine(self.database), self.destination.target(self.database)
         with ExitStack() as stack:
             db = None
             try:

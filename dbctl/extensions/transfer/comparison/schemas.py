@@ -13,12 +13,13 @@ from dbctl.config import loader
 from dbctl.config.model import PLAIN
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
+from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import ConfigMissingError
 from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.errors import SideMissingError, SidesSameError
 from dbctl.extensions.transfer.portable.contract import PortableSchema, PortableSchemas, PortableTable
+from dbctl.extensions.transfer.portable.read import simplify_actions
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.app import App
 from dbctl.services.app.session import open_app
@@ -294,25 +295,10 @@ def _simplify_table(table: PortableTable) -> SchemaTable:
         ],
         key=table.key,
         indexes=list(_simplify_indexes(table)),
-        references=[
-            SchemaReference(
-                columns=reference.columns,
-                table=reference.table,
-                to=reference.to,
-                on_update=_simplify_action(reference.on_update),
-                on_delete=_simplify_action(reference.on_delete),
-                deferred=reference.deferred,
-            )
-            for reference in table.references
-        ],
+        references=[simplify_actions(reference) for reference in table.references],
         checks=[],
         options=[],
     )
-
-
-def _simplify_action(action: str) -> str:
-    """Return an action of a foreign key; MySQL treats RESTRICT and NO ACTION alike."""
-    return "NO ACTION" if action == "RESTRICT" else action
 
 
 def _simplify_indexes(table: PortableTable) -> Iterator[SchemaIndex]:

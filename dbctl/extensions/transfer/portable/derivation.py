@@ -391,6 +391,10 @@ class Derivation(ABC):
             written.append(write(term, expression) + (" desc" if term.is_descending else ""))
         return ", ".join(written)
 
+    def where_clause(self, table: PortableTable, index: PortableIndex) -> str:
+        """Return the condition of a partial index; raises as ``write_terms``."""
+        return f" where {self.expressions(table).translate_condition(index.where)}" if index.where else ""
+
     def index_name(self, table: PortableTable, index: PortableIndex, suffix: str = "") -> str:
         """Return a quoted name that no other index has."""
         base = index.name or "_".join(

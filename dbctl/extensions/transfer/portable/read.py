@@ -11,7 +11,7 @@ from typing import ClassVar, TypeAlias
 
 import msgspec
 
-from dbctl.engines.contract.schema import WRITE_LOCK, Schema
+from dbctl.engines.contract.schema import WRITE_LOCK, Schema, SchemaReference
 from dbctl.engines.sql.catalog import quote_literal
 from dbctl.engines.sql.database import SqlPart
 from dbctl.extensions.transfer.portable.contract import (
@@ -92,6 +92,15 @@ def list_triggers(schema: Schema) -> Iterator[Omission]:
         if code.kind == "trigger" and not code.name.startswith(WRITE_LOCK):
             reason = "triggers have to be written again"
             yield Omission(kind="trigger", name=code.name, table=code.table, reason=reason)
+
+
+def simplify_actions(reference: SchemaReference) -> SchemaReference:
+    """Return a foreign key without RESTRICT: MySQL treats it like NO ACTION, and MariaDB reports only one of both."""
+    update, delete = (
+        "NO ACTION" if action == "RESTRICT" else action
+        for action in (reference.on_update, reference.on_delete)
+    )
+    return msgspec.structs.replace(reference, on_update=update, on_delete=delete)
 
 
 def split_generated(text: str) -> tuple[str, bool]:

@@ -7,12 +7,12 @@ import secrets
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 from uuid import uuid4
 
 from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.contract.schema import SchemaReference
-from dbctl.engines.sql.catalog import quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from dbctl.engines.sql.catalog import Catalog
 
 
+#: The writes that a table refuses, each by a trigger.
+EVENTS = ("insert", "update", "delete")
+
+
 class SqlWriteLock(SqlPart, WriteLock):
     """The part ``WriteLock``."""
 
@@ -37,9 +41,16 @@ class SqlWriteLock(SqlPart, WriteLock):
     def _lock_statements(self) -> Sequence[str]:
         """Return the statements that lock the tables that are not locked."""
 
-    @abstractmethod
+    triggers: ClassVar[str] = (
+        ""  #: SQL that returns the names of the triggers of locked tables, and the tables
+    )
+
+    def list_locked(self) -> Sequence[str]:
+        return sorted({str(table) for _, table in self._connection.fetch(self.triggers)})
+
     def _unlock_statements(self) -> Sequence[str]:
         """Return the statements that unlock all tables."""
+        return [f"drop trigger {ident(str(name))}" for name, _ in self._connection.fetch(self.triggers)]
 
     def lock(self) -> None:
         self._run(self._lock_statements())

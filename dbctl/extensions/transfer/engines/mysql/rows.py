@@ -28,7 +28,7 @@ from dbctl.extensions.transfer.portable.contract import (
 )
 from dbctl.extensions.transfer.portable.lines import NULL, TAB, split_line
 from dbctl.extensions.transfer.portable.server_rows import ServerRowSink, ServerRowSource
-from dbctl.extensions.transfer.portable.write_lock import SqlWriteLock, SqlWriteProofs
+from dbctl.extensions.transfer.portable.write_lock import EVENTS, SqlWriteLock, SqlWriteProofs
 
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
@@ -220,7 +220,6 @@ _TABLES = """select table_name from information_schema.tables where table_schema
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""
 _TRIGGERS = f"""select trigger_name, event_object_table from information_schema.triggers
 where trigger_schema = database() and left(trigger_name, {len(WRITE_LOCK)}) = '{WRITE_LOCK}' order by trigger_name"""
-_EVENTS = ("insert", "update", "delete")
 #: The number of the error of a server that is read-only.
 _READ_ONLY = 1836
 
@@ -229,10 +228,8 @@ class MySQLWriteLock(SqlWriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "TRUNCATE TABLE, and changes of the schema"
+    triggers = _TRIGGERS
     _connection: MySQLConnection
-
-    def list_locked(self) -> Sequence[str]:
-        return sorted({str(table) for _, table in self._connection.fetch(_TRIGGERS)})
 
     def _lock_statements(self) -> Sequence[str]:
         existing = {str(name) for name, _ in self._connection.fetch(_TRIGGERS)}
@@ -240,12 +237,9 @@ class MySQLWriteLock(SqlWriteLock):
         return [
             f"create trigger {quote(name)} before {event} on {quote(str(table))} for each row {refusal}"
             for (table,) in self._connection.fetch(_TABLES)
-            for event in _EVENTS
+            for event in EVENTS
             if (name := _name_trigger(event, str(table))) not in existing
         ]
-
-    def _unlock_statements(self) -> Sequence[str]:
-        return [f"drop trigger {quote(str(name))}" for name, _ in self._connection.fetch(_TRIGGERS)]
 
 
 def _name_trigger(event: str, table: str) -> str:

@@ -37,6 +37,7 @@ from dbctl.extensions.transfer.portable.read import (
     interpret_constraints,
     list_triggers,
     parse_declared,
+    simplify_actions,
     strip_parentheses,
 )
 
@@ -280,14 +281,7 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb
                 )
                 if name != "PRIMARY"
             ],
-            references=[
-                msgspec.structs.replace(
-                    reference,
-                    on_update=_action(reference.on_update),
-                    on_delete=_action(reference.on_delete),
-                )
-                for reference in table.references
-            ],
+            references=[simplify_actions(reference) for reference in table.references],
             checks=[strip_parentheses(_quote_names(check, is_mariadb=is_mariadb)) for check in table.checks],
         )
     )
@@ -365,11 +359,6 @@ def _build_index(name: str, parts: Rows) -> PortableIndex:
             )
         )
     return PortableIndex(name=name, terms=terms, is_unique=bool(parts[0]["unique"]))
-
-
-def _action(name: str) -> str:
-    """Return the action of a foreign key; the server treats both words alike, and MariaDB reports only one of them."""
-    return "NO ACTION" if name == "RESTRICT" else name
 
 
 def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omission]:

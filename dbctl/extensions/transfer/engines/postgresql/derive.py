@@ -98,12 +98,7 @@ class PostgreSQLDerivation(Derivation):
                 return f"left({expression}, {term.prefix})" if is_long else expression
 
             try:
-                terms = self.write_terms(table, index, write)
-                where = (
-                    f" where {self.expressions(table).translate_condition(index.where)}"
-                    if index.where
-                    else ""
-                )
+                terms, where = self.write_terms(table, index, write), self.where_clause(table, index)
             except UntranslatableError as error:
                 self.omit("index", index.name, str(error), table.name)
                 return

@@ -102,10 +102,7 @@ class SQLiteDerivation(Derivation):
             return f"{expression} collate nocase" if term.ignores_case else expression
 
         try:
-            terms = self.write_terms(table, index, write)
-            where = (
-                f" where {self.expressions(table).translate_condition(index.where)}" if index.where else ""
-            )
+            terms, where = self.write_terms(table, index, write), self.where_clause(table, index)
         except UntranslatableError as error:
             self.omit("index", index.name, str(error), table.name)
             return

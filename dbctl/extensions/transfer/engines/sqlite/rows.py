@@ -37,7 +37,7 @@ from dbctl.extensions.transfer.portable.contract import (
 )
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
 from dbctl.extensions.transfer.portable.native import TableNames
-from dbctl.extensions.transfer.portable.write_lock import SqlWriteLock, SqlWriteProofs
+from dbctl.extensions.transfer.portable.write_lock import EVENTS, SqlWriteLock, SqlWriteProofs
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
@@ -321,28 +321,22 @@ _TABLES = """select name from pragma_table_list where schema = 'main' and type i
 and name not like 'sqlite!_%' escape '!' order by name"""
 _TRIGGERS = f"""select name, tbl_name from sqlite_master
 where type = 'trigger' and substr(name, 1, {len(WRITE_LOCK)}) = '{WRITE_LOCK}' order by name"""
-_EVENTS = ("insert", "update", "delete")
 
 
 class SQLiteWriteLock(SqlWriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "changes of the schema, such as DROP TABLE"
+    triggers = _TRIGGERS
     _connection: SQLiteConnection
-
-    def list_locked(self) -> Sequence[str]:
-        return sorted({str(table) for _, table in self._connection.run(_TRIGGERS)})
 
     def _lock_statements(self) -> Sequence[str]:
         refusal = f"begin select raise(abort, {quote_literal(WRITE_LOCK_MESSAGE)}); end"
         return [
             f"create trigger if not exists {ident(f'{WRITE_LOCK}_{event}_{table}')} before {event} on {ident(str(table))} {refusal}"
             for (table,) in self._connection.run(_TABLES)
-            for event in _EVENTS
+            for event in EVENTS
         ]
-
-    def _unlock_statements(self) -> Sequence[str]:
-        return [f"drop trigger {ident(str(name))}" for name, _ in self._connection.run(_TRIGGERS)]
 
     def _run(self, statements: Sequence[str]) -> None:
         # the transaction of a script would count all rows without a referenced row

@@ -59,7 +59,6 @@ DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum", "native"})
 LARGEST_SECONDS = 100_000_000_000
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_FRACTION = re.compile(rb"[.,]\d{6}\d*[1-9]")
-_DASHES = (8, 13, 18, 23)
 _UUID_DIGITS = 32
 
 
