@@ -43,6 +43,17 @@ def temp_dir(_required_bytes: int) -> Iterator[Path]:
         yield Path(folder)
 
 
+class VerifyOptions(Struct, frozen=True, kw_only=True):
+    """How a dump is verified; an engine ignores what it does not need."""
+
+    #: skip slow checks: the comparison of indexes with tables, or decompression, which needs free space for the size of the file
+    quick: bool
+    make_temp_dir: TempDirFactory = temp_dir
+    server: Url | None = (
+        None  #: an address whose container may have the client programs that this machine lacks
+    )
+
+
 class OpenOptions(Struct, frozen=True, kw_only=True):
     """How a database is opened; an engine ignores what it does not have."""
 
@@ -132,20 +143,8 @@ class Engine(ABC):
         return self.restore_target(url, target).trial_restore(request)
 
     @abstractmethod
-    def verify_dump(
-        self,
-        path: Path,
-        dump: Dump,
-        target: str,
-        *,
-        quick: bool,
-        make_temp_dir: TempDirFactory = temp_dir,
-        server: Url | None = None,
-    ) -> DumpVerification:
+    def verify_dump(self, path: Path, dump: Dump, target: str, options: VerifyOptions) -> DumpVerification:
         """Verify a dump that ``Dumps.dump`` of this engine created, without changing it.
-
-        ``quick`` skips slow checks: the comparison of indexes with tables, or decompression, which needs free space for the
-        size of the file. ``server`` is an address whose container may have the client programs that this machine lacks.
 
         Raises:
             NotADatabaseError, CorruptError: it cannot be opened.

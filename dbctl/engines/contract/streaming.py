@@ -15,6 +15,9 @@ from dbctl.model import Struct
 #: Rows in one batch.
 BATCH_ROWS = 1000
 
+#: Begins a transaction, which is the block.
+Begin: TypeAlias = Callable[[], AbstractContextManager[None]]
+
 
 class RowStream(Struct, frozen=True):
     """The rows of a running statement; the connection cannot be used for anything else until they are read."""
@@ -208,11 +211,7 @@ class StagingTables(ABC):
 
     @abstractmethod
     def create_table(
-        self,
-        name: str,
-        columns: Sequence[Column],
-        key: Sequence[str],
-        begin: Callable[[], AbstractContextManager[None]],
+        self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
     ) -> AbstractContextManager[None]:
         """Begin a transaction with a new table, which is dropped if the block fails; its name must be free, and its key may be empty.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import cast
 
@@ -15,7 +15,7 @@ from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.schema import ScriptDialect
-from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
+from dbctl.engines.contract.streaming import BATCH_ROWS, Begin, RowStream, RowStreams, UserQuery
 from dbctl.engines.mysql import lint
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection, MySQLTransactions
@@ -256,11 +256,7 @@ class MySQLStaging(SqlStagingTables):
 
     @contextmanager
     def create_table(
-        self,
-        name: str,
-        columns: Sequence[Column],
-        key: Sequence[str],
-        begin: Callable[[], AbstractContextManager[None]],
+        self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
     ) -> Iterator[None]:
         definitions = declare_columns([(column, _declare_type(column)) for column in columns], key)
         # this commits

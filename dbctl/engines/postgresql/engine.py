@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.engine import OpenOptions, TempDirFactory, temp_dir
+from dbctl.engines.contract.engine import OpenOptions, VerifyOptions
 from dbctl.engines.servers.engine import ServerEngine
 from dbctl.errors.base import Remedy
 
@@ -53,20 +53,10 @@ class PostgreSQLEngine(ServerEngine):
             from dbctl.engines.postgresql.restore import PostgreSQLRestoreTarget
         return PostgreSQLRestoreTarget(url, target)
 
-    def verify_dump(
-        self,
-        path: Path,
-        dump: Dump,
-        target: str,
-        *,
-        quick: bool,
-        make_temp_dir: TempDirFactory = temp_dir,
-        server: Url | None = None,
-    ) -> DumpVerification:
-        del quick, make_temp_dir
+    def verify_dump(self, path: Path, dump: Dump, target: str, options: VerifyOptions) -> DumpVerification:
         with self._require_driver(target):
             from dbctl.engines.postgresql.load import verify_dump
-        return verify_dump(path, dump.metadata, target, server)
+        return verify_dump(path, dump.metadata, target, options.server)
 
     @property
     def script_dialect(self) -> ScriptDialect:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
+from dbctl.engines.contract.streaming import Begin
 from dbctl.engines.postgresql import lint
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, PostgreSQLTransactions
 from dbctl.engines.postgresql.database import PostgreSQLWriter
@@ -181,11 +182,7 @@ class PostgreSQLStaging(SqlStagingTables):
 
     @contextmanager
     def create_table(
-        self,
-        name: str,
-        columns: Sequence[Column],
-        key: Sequence[str],
-        begin: Callable[[], AbstractContextManager[None]],
+        self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
     ) -> Iterator[None]:
         if len(name.encode()) > MAX_NAME_BYTES:  # the server would truncate it silently
             raise ValueInvalidError(

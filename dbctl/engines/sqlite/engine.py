@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.engines.contract.engine import Engine, OpenOptions, VerifyOptions
 from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -85,22 +85,13 @@ class SQLiteEngine(Engine):
         path = Path(os.path.realpath(url.path))
         return () if file_locks.is_write_locked(path) else files.list_partial_files(path)
 
-    def verify_dump(
-        self,
-        path: Path,
-        dump: Dump,
-        target: str,
-        *,
-        quick: bool,
-        make_temp_dir: TempDirFactory = temp_dir,
-        server: Url | None = None,
-    ) -> DumpVerification:
-        del dump, make_temp_dir, server
+    def verify_dump(self, path: Path, dump: Dump, target: str, options: VerifyOptions) -> DumpVerification:
+        del dump
         from dbctl.engines.sqlite.database import SQLiteReader
         from dbctl.engines.sqlite.dump import SQLiteDumps
 
         with closing(SQLiteReader(path, target, timeout=0)) as reader:
-            return SQLiteDumps(reader).verify_dump(quick=quick)
+            return SQLiteDumps(reader).verify_dump(quick=options.quick)
 
     @property
     def script_dialect(self) -> ScriptDialect:

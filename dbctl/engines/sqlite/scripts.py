@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect, ScriptRunner
-from dbctl.engines.contract.streaming import StagedRows
+from dbctl.engines.contract.streaming import Begin, StagedRows
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
 from dbctl.engines.sqlite import lint
@@ -225,11 +225,7 @@ class SQLiteStagingTables(SqlStagingTables):
 
     @contextmanager
     def create_table(
-        self,
-        name: str,
-        columns: Sequence[Column],
-        key: Sequence[str],
-        begin: Callable[[], AbstractContextManager[None]],
+        self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
     ) -> Iterator[None]:
         definitions = declare_columns([(column, column.type) for column in columns], key)
         try:

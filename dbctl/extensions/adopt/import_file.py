@@ -14,6 +14,7 @@ from msgspec import structs
 from dbctl import __version__
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, LoadRequest
+from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.engines.contract.imports import DumpImport, FolderImport, ImportedDump
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import ENGINES, HINTS, TITLES, FileType, detect_file_type
@@ -280,9 +281,9 @@ class ForeignImport:
     def _verify(self, converted: _ConvertedFile) -> DumpVerification:
         """Verify the converted dump completely; raises CorruptError if it has a problem."""
         dump = Dump(metadata=converted.imported.metadata, tables={}, schema="")
-        verification = registry.load_engine(converted.file_type.engine).verify_dump(
-            converted.path, dump, self._name, quick=False, make_temp_dir=self._make_temp_dir
-        )
+        engine = registry.load_engine(converted.file_type.engine)
+        options = VerifyOptions(quick=False, make_temp_dir=self._make_temp_dir)
+        verification = engine.verify_dump(converted.path, dump, self._name, options)
         if verification.problems:
             raise CorruptError(target=self._name, reason=verification.problems[0])
         return verification

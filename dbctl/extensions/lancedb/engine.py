@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.engines.contract.engine import Engine, OpenOptions, VerifyOptions
 from dbctl.errors.connection import FolderMissingError
 from dbctl.url import S3_PREFIX
 
@@ -81,23 +81,14 @@ class LanceEngine(Engine):
 
         return FolderDumps(folder, target)
 
-    def verify_dump(
-        self,
-        path: Path,
-        dump: Dump,
-        target: str,
-        *,
-        quick: bool,
-        make_temp_dir: TempDirFactory = temp_dir,
-        server: Url | None = None,
-    ) -> DumpVerification:
-        del dump, server
+    def verify_dump(self, path: Path, dump: Dump, target: str, options: VerifyOptions) -> DumpVerification:
+        del dump
         from dbctl.extensions.lancedb import dump as archives
 
         return (
             archives.read_manifests(path, target)
-            if quick
-            else archives.verify_archive(path, target, make_temp_dir)
+            if options.quick
+            else archives.verify_archive(path, target, options.make_temp_dir)
         )
 
     def is_table_folder(self, folder: Path) -> bool:

@@ -13,6 +13,7 @@ from msgspec import structs
 from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification
+from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.errors.backup import BackupEmptyError, BackupFailedError
 from dbctl.errors.connection import (
     CorruptError,
@@ -383,7 +384,9 @@ class Source(MemberSource):
 
     def _verify_dump(self, plain: Path, dump_result: DumpResult) -> DumpVerification:
         dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
-        return registry.load_engine(self.engine).verify_dump(plain, dump, self.target, quick=True)
+        return registry.load_engine(self.engine).verify_dump(
+            plain, dump, self.target, VerifyOptions(quick=True)
+        )
 
 
 def required_space(sources: Sequence[MemberSource], *, encrypted: bool) -> int:

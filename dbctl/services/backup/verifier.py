@@ -9,6 +9,7 @@ from functools import partial
 from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest, RolePolicy
+from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.engines.sql.checks import find_differences
 from dbctl.errors.backup import KeyInvalidError, KeyWrongError, StorageFailedError
 from dbctl.errors.base import DbctlError
@@ -221,9 +222,8 @@ class BackupVerifier:
                 return []  # other content has no checks
             engine, dump = registry.load_engine(member.engine), member.dump
             server, temp_dir = trial_server(self._app, member), partial(reader.temp_dir, member)
-            verification = engine.verify_dump(
-                path, dump, target, quick=self._quick, make_temp_dir=temp_dir, server=server
-            )
+            options = VerifyOptions(quick=self._quick, make_temp_dir=temp_dir, server=server)
+            verification = engine.verify_dump(path, dump, target, options)
             # Only a server can check the rest.
             if not (self._quick or verification.problems or member.only or verification.schema):
                 request = LoadRequest(path=path, dump=dump, timeout=self._app.timeout, roles=WITHOUT_ROLES)

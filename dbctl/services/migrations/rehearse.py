@@ -12,6 +12,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.checks import OrphanedRows
 from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
+from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import CorruptError, report_file_errors
 from dbctl.errors.migrations import (
@@ -179,7 +180,9 @@ def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterato
         path = folder / "copy"
         dump_result = dumps.dump(DumpRequest(path))
         unverified_dump = Dump(metadata=dump_result.metadata, tables={}, schema="")
-        verification = dump_result.verification or engine.verify_dump(path, unverified_dump, name, quick=True)
+        verification = dump_result.verification or engine.verify_dump(
+            path, unverified_dump, name, VerifyOptions(quick=True)
+        )
         if verification.problems:
             raise CorruptError(target=name, reason=verification.problems[0])
         dump = Dump(metadata=dump_result.metadata, tables=verification.tables, schema=verification.schema)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
+from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.errors.backup import ArchiveUnsafeError
 from dbctl.errors.connection import BusyError, CorruptError, NotADatabaseError
 from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
@@ -255,20 +256,26 @@ def test_digest_depends_on_values_not_on_fragments(tmp_path):
 @pytest.mark.parametrize("quick", [True, False])
 def test_archive_without_file_or_end_is_rejected(root, tmp_path, quick):
     path, dump = create_dump(root, tmp_path / "backup.tar")
-    assert not registry.load_engine("lancedb").verify_dump(path, dump, TARGET, quick=quick).problems
+    assert (
+        not registry.load_engine("lancedb")
+        .verify_dump(path, dump, TARGET, VerifyOptions(quick=quick))
+        .problems
+    )
     with tarfile.open(path) as archive_file, tarfile.open(tmp_path / "partial.tar", "w") as partial:
         for entry in archive_file:
             if not entry.name.endswith("data") and "/data/" not in entry.name:
                 partial.addfile(entry, archive_file.extractfile(entry))
     (problem,) = (
         registry.load_engine("lancedb")
-        .verify_dump(tmp_path / "partial.tar", dump, TARGET, quick=quick)
+        .verify_dump(tmp_path / "partial.tar", dump, TARGET, VerifyOptions(quick=quick))
         .problems
     )
     assert "is missing" in problem
     (tmp_path / "truncated.tar").write_bytes(path.read_bytes()[: -2 * tarfile.RECORDSIZE])
     with pytest.raises(CorruptError):
-        registry.load_engine("lancedb").verify_dump(tmp_path / "truncated.tar", dump, TARGET, quick=quick)
+        registry.load_engine("lancedb").verify_dump(
+            tmp_path / "truncated.tar", dump, TARGET, VerifyOptions(quick=quick)
+        )
 
 
 def test_changed_byte_in_archive_is_detected(root, tmp_path):
@@ -277,7 +284,7 @@ def test_changed_byte_in_archive_is_detected(root, tmp_path):
     offset = content.index(b"It's text")
     content[offset : offset + 4] = b"That"
     path.write_bytes(content)
-    verification = registry.load_engine("lancedb").verify_dump(path, dump, TARGET, quick=False)
+    verification = registry.load_engine("lancedb").verify_dump(path, dump, TARGET, VerifyOptions(quick=False))
     assert verification.problems or verification.digests != dump.digests
     with pytest.raises(RestoreFailedError):
         load(root, path, dump)

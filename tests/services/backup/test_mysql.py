@@ -20,6 +20,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest
+from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.connection import acquire_sql, lock_name, swap_lock_name
 from dbctl.engines.mysql.database import MySQLReader
@@ -294,7 +295,11 @@ def test_truncated_dump_is_invalid(pantry):
     rng = random.Random(3)  # noqa: S311
     for _ in range(20):
         file.write_bytes(gzip.compress(text[: rng.randrange(len(text) - 60)]))
-        assert registry.load_engine("mysql").verify_dump(file, dump, "larder/pantry", quick=True).problems
+        assert (
+            registry.load_engine("mysql")
+            .verify_dump(file, dump, "larder/pantry", VerifyOptions(quick=True))
+            .problems
+        )
 
 
 def test_non_transactional_tables_are_locked_and_restored(pantry):

@@ -31,7 +31,7 @@ from dbctl.engines.contract.database import (
     Writable,
 )
 from dbctl.engines.contract.dumps import Dump, DumpVerification, RestoreTarget
-from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.engines.contract.engine import Engine, OpenOptions, VerifyOptions
 from dbctl.engines.contract.monitoring import StorageManager
 from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.sql import codec
@@ -291,17 +291,8 @@ class ToyEngine(Engine):
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
         raise NotSupportedError(feature=f"restoring {target}", subject=self.title, hint=f"Copy {url}.")
 
-    def verify_dump(
-        self,
-        path: Path,
-        dump: Dump,
-        target: str,
-        *,
-        quick: bool,
-        make_temp_dir: TempDirFactory = temp_dir,
-        server: Url | None = None,
-    ) -> DumpVerification:
-        del path, dump, quick, make_temp_dir, server
+    def verify_dump(self, path: Path, dump: Dump, target: str, options: VerifyOptions) -> DumpVerification:
+        del path, dump, options
         raise NotSupportedError(feature=f"a dump of {target}", subject=self.title, hint="")
 
 
