@@ -22,8 +22,9 @@ from dbctl.extensions.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.extensions.transfer.copy import Destination, TransferState, copy_table, has_state, synchronize
 from dbctl.extensions.transfer.endpoints import Endpoints
 from dbctl.extensions.transfer.errors import TransferDestinationMissingError, TransferDifferentError
-from dbctl.extensions.transfer.portable.contract import Line, RowSource, WriteProof, WriteProofs
+from dbctl.extensions.transfer.portable.contract import Line, RowSource
 from dbctl.extensions.transfer.portable.lines import split_line
+from dbctl.extensions.transfer.portable.write_lock import WriteProof, WriteProofs
 from dbctl.extensions.transfer.schema import SchemaOptions, SchemaOrigin, attach, detach
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.user_trial import UserTrial, try_new_user

@@ -24,8 +24,9 @@ from dbctl.extensions.transfer.errors import (
     TransferMissingError,
     TransferSchemaChangedError,
 )
-from dbctl.extensions.transfer.portable.contract import RowSource, WriteLock
+from dbctl.extensions.transfer.portable.contract import RowSource
 from dbctl.extensions.transfer.portable.native import NativeSchemas
+from dbctl.extensions.transfer.portable.write_lock import WriteLock
 from dbctl.extensions.transfer.run import (
     TransferredTable,
     describe_digests,

@@ -19,7 +19,7 @@ from dbctl.errors.usage import (
 )
 from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.endpoints import Endpoints
-from dbctl.extensions.transfer.portable.contract import WriteProofs
+from dbctl.extensions.transfer.portable.write_lock import WriteProofs
 from dbctl.model import Struct, format_count
 from dbctl.profiles.model.base import Rule
 from dbctl.profiles.passwords import new_password

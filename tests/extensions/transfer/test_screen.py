@@ -18,10 +18,10 @@ from dbctl.extensions.transfer.portable.contract import (
     LogicalType,
     RowSource,
     StorageLimits,
-    ValueScreen,
     exchange_kind,
 )
 from dbctl.extensions.transfer.portable.lines import split_line
+from dbctl.extensions.transfer.portable.read import ValueScreen
 from dbctl.extensions.transfer.values.checks import create_check
 
 VALUES: list[object] = [

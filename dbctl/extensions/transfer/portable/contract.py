@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, TypeAlias
 
@@ -251,28 +251,6 @@ class ValueChange(Struct, frozen=True, kw_only=True):
     change: str  #: in words
 
 
-class ValueScreen(ABC):
-    """The part that finds out, with few statements, which columns have values that another engine may not store, or changes."""
-
-    @abstractmethod
-    def find_suspects(
-        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
-    ) -> Collection[str]:
-        """Return the columns of a table that may have values that the destination cannot store unchanged.
-
-        Args:
-            table: the table.
-            pairs: its columns, and those of the destination.
-            limits: what the destination cannot store at all.
-        """
-
-    @abstractmethod
-    def count_changes(
-        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
-    ) -> Sequence[ValueChange]:
-        """Return the values of a table that the destination stores, but changes; arguments as ``find_suspects``."""
-
-
 class PortableSchemas(ABC):
     """The part that reads a schema for other engines, and derives the schema of its own engine from theirs."""
 
@@ -393,67 +371,3 @@ class RowSink(ABC):
         """Whether a statement failed because the object that it creates exists already."""
         del error  # a statement and the record of its success are one transaction
         return False
-
-
-# The end of a transfer ----------------------------------------------------------------------------------------------
-
-#: What a refused writer reads; a server allows 128 characters.
-WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
-
-
-class WriteLock(ABC):
-    """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
-
-    exceptions: str  #: writes that it does not refuse, in words
-
-    @abstractmethod
-    def list_locked(self) -> Sequence[str]:
-        """Return the tables that refuse writes."""
-
-    @abstractmethod
-    def lock(self) -> None:
-        """Make all tables refuse writes, after the transactions that write to them have ended.
-
-        On a server without transactions for schemas, an error leaves a part of the tables locked.
-
-        Raises:
-            BusyError: a session was writing until the timeout.
-            ConcurrentChangeError: a session that was writing waited for this one.
-            PrivilegeMissingError: this user may not create triggers.
-        """
-
-    @abstractmethod
-    def unlock(self) -> None:
-        """Let all tables accept writes again; raises as ``lock``."""
-
-
-class WriteProof(Struct, frozen=True, kw_only=True):
-    """Whether a table with generated keys accepts new rows."""
-
-    table: str
-    #: ``accepted``: a row was inserted and deleted; ``refused``; ``unknown``: no row could be tried
-    outcome: Literal["accepted", "refused", "unknown"]
-    reason: str = ""
-
-
-class WriteProofs(ABC):
-    """The part that finds out whether tables accept new rows."""
-
-    @abstractmethod
-    def try_writes(self) -> Sequence[WriteProof]:
-        """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
-
-        The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
-        remains used.
-        """
-
-    @abstractmethod
-    def rolled_back_transaction(self, tables: Iterable[str]) -> AbstractContextManager[None]:
-        """Run a block in a transaction that ends with a rollback, after the deferred constraints of the server were checked.
-
-        Sequences of ``tables`` keep their numbers; an AUTO_INCREMENT column skips those that were used.
-
-        Raises:
-            ConstraintError: a deferred constraint refuses the rows.
-            PrivilegeMissingError: a sequence belongs to another role.
-        """

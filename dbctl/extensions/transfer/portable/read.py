@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
@@ -24,7 +24,6 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableTable,
     StorageLimits,
     ValueChange,
-    ValueScreen,
     exchange_kind,
 )
 from dbctl.extensions.transfer.portable.lines import split_batches
@@ -189,8 +188,11 @@ ZERO_SIGN = "the sign of zero is removed"
 MAX_TERMS = 400
 
 
-class SqlValueScreen(SqlPart, ValueScreen):
-    """The part ``ValueScreen``; a class of each engine writes the conditions."""
+class ValueScreen(SqlPart, ABC):
+    """The part that finds out, with few statements, which columns have values that another engine may not store, or changes.
+
+    A class of each engine writes the conditions.
+    """
 
     length: ClassVar[str]  #: SQL for the number of characters
     size: ClassVar[str]  #: SQL for the number of bytes
@@ -205,6 +207,13 @@ class SqlValueScreen(SqlPart, ValueScreen):
     def find_suspects(
         self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
     ) -> Collection[str]:
+        """Return the columns of a table that may have values that the destination cannot store unchanged.
+
+        Args:
+            table: the table.
+            pairs: its columns, and those of the destination.
+            limits: what the destination cannot store at all.
+        """
         conditions, suspects = dict[str, str](), set[str]()
         for pair in pairs:
             if pair.destination_type.converts_numbers:
@@ -231,6 +240,7 @@ class SqlValueScreen(SqlPart, ValueScreen):
         pairs: Sequence[ColumnPair],
         limits: StorageLimits,  # noqa: ARG002 - used by an override
     ) -> Sequence[ValueChange]:
+        """Return the values of a table that the destination stores, but changes; arguments as ``find_suspects``."""
         # columns with strict types have only values that lines carry unchanged, except for the sign of zero
         columns = [pair.column for pair in pairs if exchange_kind(pair) == "real-unsigned"]
         quoted = self._catalog.quote_table(table)
@@ -262,11 +272,11 @@ class SqlValueScreen(SqlPart, ValueScreen):
             yield f"{self.size} <= {logical.max_bytes}"
 
 
-#: Returns a condition as ``SqlValueScreen.find_condition``, by the types of the source and of the destination.
+#: Returns a condition as ``ValueScreen.find_condition``, by the types of the source and of the destination.
 FindCondition: TypeAlias = Callable[[LogicalType, LogicalType, StorageLimits], str | None]
 
 
-class ServerValueScreen(SqlValueScreen):
+class ServerValueScreen(ValueScreen):
     """The part ``ValueScreen`` of a server, whose columns have only values of their types."""
 
     conditions: Mapping[LogicalKind, FindCondition]  #: by kind; of other kinds SQL decides nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -21,31 +21,33 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableIndex,
     PortableSchemas,
     PortableTable,
-    WriteLock,
-    WriteProof,
-    WriteProofs,
 )
+from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from dbctl.engines.sql.catalog import Catalog
 
 
+#: What a refused writer reads; a server allows 128 characters.
+WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
 #: The writes that a table refuses, each by a trigger.
 EVENTS = ("insert", "update", "delete")
 
 
-class SqlWriteLock(SqlPart, WriteLock):
-    """The part ``WriteLock``."""
+class WriteLock(SqlPart, ABC):
+    """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
+
+    exceptions: ClassVar[str]  #: writes that it does not refuse, in words
+    triggers: ClassVar[str] = (
+        ""  #: SQL that returns the names of the triggers of locked tables, and the tables
+    )
 
     @abstractmethod
     def _lock_statements(self) -> Sequence[str]:
         """Return the statements that lock the tables that are not locked."""
 
-    triggers: ClassVar[str] = (
-        ""  #: SQL that returns the names of the triggers of locked tables, and the tables
-    )
-
     def list_locked(self) -> Sequence[str]:
+        """Return the tables that refuse writes."""
         return sorted({str(table) for _, table in self._connection.fetch(self.triggers)})
 
     def _unlock_statements(self) -> Sequence[str]:
@@ -53,9 +55,19 @@ class SqlWriteLock(SqlPart, WriteLock):
         return [f"drop trigger {ident(str(name))}" for name, _ in self._connection.fetch(self.triggers)]
 
     def lock(self) -> None:
+        """Make all tables refuse writes, after the transactions that write to them have ended.
+
+        On a server without transactions for schemas, an error leaves a part of the tables locked.
+
+        Raises:
+            BusyError: a session was writing until the timeout.
+            ConcurrentChangeError: a session that was writing waited for this one.
+            PrivilegeMissingError: this user may not create triggers.
+        """
         self._run(self._lock_statements())
 
     def unlock(self) -> None:
+        """Let all tables accept writes again; raises as ``lock``."""
         self._run(self._unlock_statements())
 
     def _run(self, statements: Sequence[str]) -> None:
@@ -72,8 +84,17 @@ class _UndoneError(Exception):
     """Rolls a transaction back."""
 
 
-class SqlWriteProofs(WriteProofs):
-    """The part ``WriteProofs``."""
+class WriteProof(Struct, frozen=True, kw_only=True):
+    """Whether a table with generated keys accepts new rows."""
+
+    table: str
+    #: ``accepted``: a row was inserted and deleted; ``refused``; ``unknown``: no row could be tried
+    outcome: Literal["accepted", "refused", "unknown"]
+    reason: str = ""
+
+
+class WriteProofs(ABC):
+    """The part that finds out whether tables accept new rows."""
 
     def __init__(self, db: Writable, catalog: Catalog) -> None:
         self._db, self._catalog = db, catalog
@@ -87,6 +108,11 @@ class SqlWriteProofs(WriteProofs):
         """Delete a row."""
 
     def try_writes(self) -> Sequence[WriteProof]:
+        """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
+
+        The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
+        remains used.
+        """
         schemas = self._db.extension_part(PortableSchemas)
         schema = require_supported(self._db, schemas, "a transfer", "").read_portable()
         # properties that no portable schema has may refuse a copy of a row
@@ -141,16 +167,24 @@ class SqlWriteProofs(WriteProofs):
 
     @contextmanager
     def rolled_back_transaction(self, tables: Iterable[str]) -> Iterator[None]:
+        """Run a block in a transaction that ends with a rollback, after the deferred constraints of the server were checked.
+
+        Sequences of ``tables`` keep their numbers; an AUTO_INCREMENT column skips those that were used.
+
+        Raises:
+            ConstraintError: a deferred constraint refuses the rows.
+            PrivilegeMissingError: a sequence belongs to another role.
+        """
         with suppress(_UndoneError), self._db.transaction():
             self._keep_sequences(tables)
             yield
             self._check_constraints()
             raise _UndoneError
 
-    def _keep_sequences(self, tables: Iterable[str]) -> None:
+    def _keep_sequences(self, tables: Iterable[str]) -> None:  # noqa: B027 - not all engines have any
         """Make the numbers of sequences part of the transaction, if the engine has sequences."""
 
-    def _check_constraints(self) -> None:
+    def _check_constraints(self) -> None:  # noqa: B027 - not all engines have any
         """Check deferred constraints now, if the server has them."""
 
     def _quote(self, table: str, column: str) -> str:

@@ -16,9 +16,9 @@ from dbctl.extensions.transfer.portable.contract import (
     RowSource,
     StorageLimits,
     ValueChange,
-    ValueScreen,
 )
 from dbctl.extensions.transfer.portable.lines import split_line
+from dbctl.extensions.transfer.portable.read import ValueScreen
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.checks import BatchCheck, create_check
 from dbctl.model import Row, Struct, format_count

@@ -19,16 +19,10 @@ from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import QueryFailedError
 from dbctl.extensions.transfer.portable import canonical
-from dbctl.extensions.transfer.portable.contract import (
-    WRITE_LOCK_MESSAGE,
-    Line,
-    LineBatch,
-    LineColumn,
-    LogicalKind,
-)
+from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.lines import NULL, TAB, split_line
 from dbctl.extensions.transfer.portable.server_rows import ServerRowSink, ServerRowSource
-from dbctl.extensions.transfer.portable.write_lock import EVENTS, SqlWriteLock, SqlWriteProofs
+from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock, WriteProofs
 
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
@@ -224,7 +218,7 @@ where trigger_schema = database() and left(trigger_name, {len(WRITE_LOCK)}) = '{
 _READ_ONLY = 1836
 
 
-class MySQLWriteLock(SqlWriteLock):
+class MySQLWriteLock(WriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "TRUNCATE TABLE, and changes of the schema"
@@ -247,7 +241,7 @@ def _name_trigger(event: str, table: str) -> str:
     return f"{WRITE_LOCK}_{event}_{blake2b(table.encode(), digest_size=8).hexdigest()}"
 
 
-class MySQLWriteProofs(SqlWriteProofs):
+class MySQLWriteProofs(WriteProofs):
     """The part ``WriteProofs``."""
 
     def __init__(self, db: MySQLWriter) -> None:

@@ -20,15 +20,9 @@ from dbctl.engines.postgresql.session import Session
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.portable import canonical
-from dbctl.extensions.transfer.portable.contract import (
-    WRITE_LOCK_MESSAGE,
-    Line,
-    LineBatch,
-    LineColumn,
-    LogicalKind,
-)
+from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.server_rows import ServerRowSink, ServerRowSource
-from dbctl.extensions.transfer.portable.write_lock import SqlWriteLock, SqlWriteProofs
+from dbctl.extensions.transfer.portable.write_lock import WRITE_LOCK_MESSAGE, WriteLock, WriteProofs
 
 #: Rows of one batch.
 BATCH_ROWS = 2000
@@ -226,7 +220,7 @@ where p.proname = :lock and (:scope = '' or n.nspname = :scope) and not exists (
   where g.tgfoid = p.oid and :scope <> '' and o.nspname <> :scope) order by 1"""
 
 
-class PostgreSQLWriteLock(SqlWriteLock):
+class PostgreSQLWriteLock(WriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "changes of the schema, and rows of subscriptions"
@@ -272,7 +266,7 @@ class PostgreSQLWriteLock(SqlWriteLock):
 _INCREMENT = "select seqincrement from pg_catalog.pg_sequence where seqrelid = cast(:sequence as regclass)"
 
 
-class PostgreSQLWriteProofs(SqlWriteProofs):
+class PostgreSQLWriteProofs(WriteProofs):
     """The part ``WriteProofs``."""
 
     def __init__(self, db: PostgreSQLWriter) -> None:

@@ -27,17 +27,10 @@ from dbctl.extensions.transfer.engines.sqlite.values import (
     value_parser,
 )
 from dbctl.extensions.transfer.portable import lines
-from dbctl.extensions.transfer.portable.contract import (
-    WRITE_LOCK_MESSAGE,
-    Line,
-    LineBatch,
-    LineColumn,
-    RowSink,
-    RowSource,
-)
+from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, RowSink, RowSource
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
 from dbctl.extensions.transfer.portable.native import TableNames
-from dbctl.extensions.transfer.portable.write_lock import EVENTS, SqlWriteLock, SqlWriteProofs
+from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock, WriteProofs
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
@@ -323,7 +316,7 @@ _TRIGGERS = f"""select name, tbl_name from sqlite_master
 where type = 'trigger' and substr(name, 1, {len(WRITE_LOCK)}) = '{WRITE_LOCK}' order by name"""
 
 
-class SQLiteWriteLock(SqlWriteLock):
+class SQLiteWriteLock(WriteLock):
     """The part ``WriteLock``."""
 
     exceptions = "changes of the schema, such as DROP TABLE"
@@ -346,7 +339,7 @@ class SQLiteWriteLock(SqlWriteLock):
                 connection.write(lambda: connection.driver.execute(sql))  # noqa: B023 - it runs immediately
 
 
-class SQLiteWriteProofs(SqlWriteProofs):
+class SQLiteWriteProofs(WriteProofs):
     """The part ``WriteProofs``."""
 
     def __init__(self, db: SQLiteWriter) -> None:

@@ -22,7 +22,7 @@ from dbctl.extensions.transfer.portable.read import (
     EXPONENT_DIGITS,
     FLOAT_DIGITS,
     MAX_TERMS,
-    SqlValueScreen,
+    ValueScreen,
     limit_integer,
     match_labels,
 )
@@ -50,7 +50,7 @@ _IS_TEXT = "typeof({0}) = 'text'"
 _SINGLE_BITS, _WHOLE_BITS, _SECONDS_LENGTH = 32, 64, 19
 
 
-class SQLiteValueScreen(SqlValueScreen):
+class SQLiteValueScreen(ValueScreen):
     length, size = "length({0})", "length(cast({0} as blob))"
     _connection: SQLiteConnection
 
