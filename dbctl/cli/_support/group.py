@@ -98,6 +98,8 @@ class Group:
             def run(*, session: typer.Context, **arguments: Any) -> Any:
                 return function(session=session.find_root().obj, **arguments)
 
+            # Since Python 3.14, wraps passes on the function that evaluates the annotations: without the context.
+            run.__annotations__ = function.__annotations__
             self.infos.append(CommandInfo(name=name or self.name, callback=run))
             self.specs.append(spec)
             return function
