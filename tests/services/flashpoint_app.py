@@ -259,11 +259,13 @@ def run_statements(path, *statements):
 
 def read_all_rows(path):
     """Return every row of every table, to show that nothing changed."""
-    names = [
-        name
-        for (name,) in query_rows(path, "select name from sqlite_master where type = 'table' order by name")
-    ]
-    return {name: query_rows(path, f'select * from "{name}" order by rowid') for name in names}
+    with closing(sqlite3.connect(path)) as connection:  # one for all: each new one reads the schema again
+        names = connection.execute(
+            "select name from sqlite_master where type = 'table' order by name"
+        ).fetchall()
+        return {
+            name: connection.execute(f'select * from "{name}" order by rowid').fetchall() for (name,) in names
+        }
 
 
 def drop_nocase(path):

@@ -313,8 +313,8 @@ class ReadConnection(SQLiteConnection):
         self.notify_change()
         unlocked = unlocked and self._has_no_journal()
         self.opened_state = self._read_file_state()
-        if unlocked and 0 <= time.time_ns() - self.opened_state[3] < CLOCK_TICK_NS:
-            time.sleep(CLOCK_TICK_NS / 1e9)
+        if unlocked and 0 <= (age := time.time_ns() - self.opened_state[3]) < CLOCK_TICK_NS:
+            time.sleep((CLOCK_TICK_NS - age) / 1e9)
             self.opened_state = self._read_file_state()
         self.is_unlocked = unlocked
         if unlocked:
