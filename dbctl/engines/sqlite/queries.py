@@ -84,9 +84,10 @@ class SQLiteTextScanner(SqlTextScanner):
         return [] if self._connection.fetch(_INDEX_TABLE, {"table": table}) else super().text_columns(table)
 
 
-#: Pragmas that return a setting, and change it if they have a value.
+#: Pragmas that return a setting, and change it if they have a value. Not `journal_mode`, whose answer is "delete" for a file that is read
+#: without locks: `JOURNAL_MODE_QUERY` has its own answer, and the table-valued function of newer versions of SQLite is refused.
 SETTING_PRAGMAS = frozenset(
-    """auto_vacuum busy_timeout cache_size foreign_keys journal_mode journal_size_limit locking_mode max_page_count
+    """auto_vacuum busy_timeout cache_size foreign_keys journal_size_limit locking_mode max_page_count
     mmap_size query_only recursive_triggers secure_delete synchronous temp_store wal_autocheckpoint""".split()
 )
 #: Pragmas that only read.
