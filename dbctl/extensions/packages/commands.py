@@ -34,7 +34,9 @@ Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Name of th
 
 @Example("profiles install shop.toml --dry-run")
 @Example("profiles install https://example.org/shop.toml --sha256 9f2c7a41d0e8b365…")
-@GROUP.command("install", answers=lambda: (operations.ProfilePlaced, DryRunResult), only_answers=False)
+@GROUP.command(
+    "install", answers=lambda: (operations.ProfilePlaced, DryRunResult), recorded=True, only_answers=False
+)
 def install(
     session: Session,
     source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A file, or an address with https://.")],
@@ -64,6 +66,7 @@ def install(
 @GROUP.command(
     "update",
     answers=lambda: (operations.ProfilePlaced, operations.ProfileDifference, DryRunResult),
+    recorded=True,
     only_answers=False,
 )
 def update(
@@ -91,7 +94,9 @@ def update(
 
 @Example("profiles uninstall shop --dry-run")
 @Example("profiles uninstall shop --yes")
-@GROUP.command("uninstall", answers=lambda: (operations.ProfilePlaced, DryRunResult), only_answers=False)
+@GROUP.command(
+    "uninstall", answers=lambda: (operations.ProfilePlaced, DryRunResult), recorded=True, only_answers=False
+)
 def uninstall(session: Session, name: Name, system: System = False, dry_run: DryRun = False) -> int:
     """Delete an installed profile that no app of the configuration uses."""
     operation = operations.UninstallProfile(name, operations.find_folder(system=system))

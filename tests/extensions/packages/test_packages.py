@@ -119,6 +119,21 @@ def test_installed_profile_is_found_by_name_until_it_is_uninstalled(answer, shop
     )
 
 
+def test_changes_of_profiles_are_in_the_journal(answer, shop, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    answer("profiles", "install", "shop.toml", "--dry-run")
+    answer("profiles", "install", "shop.toml")
+    (tmp_path / "shop.toml").write_text(NEWER)
+    answer("profiles", "update", "shop", "--yes")
+    answer("profiles", "uninstall", "shop", "--yes")
+    runs = answer("runs", "list")["data"]["items"]
+    assert [(run["command"], run["error"]) for run in reversed(runs)] == [
+        ("profiles install", None),
+        ("profiles update", None),
+        ("profiles uninstall", None),
+    ]
+
+
 def test_profile_of_a_configured_app_is_not_uninstalled(answer, shop):
     answer("profiles", "install", "shop.toml")
     (shop.parents[2] / "dbctl.toml").write_text(
