@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from dbctl.config.file_servers import RCLONE, SFTP
 from dbctl.config.loader import config_path
 from dbctl.config.sections import Selection, read_sections
 from dbctl.config.storage import PROVIDERS
@@ -114,6 +115,8 @@ def _redact_text(value: str, key: str) -> str:
 
 def _describe_address(value: str) -> str:
     """Return the scheme of an address, or that it is a variable or a path."""
+    if prefix := next((prefix for prefix in (SFTP, RCLONE) if value.startswith(prefix)), ""):
+        return f"{prefix}{HIDDEN}"
     scheme, separator, _ = value.partition("://")
     if separator:
         return f"{scheme}://{HIDDEN}" if scheme in PROVIDERS or find_scheme(scheme) else HIDDEN

@@ -124,6 +124,20 @@ def test_bundle_has_what_maintainers_need(folder, answer):
     assert {item["target"] for item in files["findings.json"]["app-1"]} >= {"app-1/main"}
 
 
+@pytest.mark.parametrize("scheme", ["rclone:", "sftp://", "s3://"])
+def test_address_of_a_repository_has_its_scheme(folder, answer, scheme):
+    file = folder / "dbctl.toml"
+    file.write_text(
+        file.read_text().replace(
+            f"s3://{MARK.lower()}/{MARK}", f"{scheme}{MARK}{'/' if '/' in scheme else ':'}x"
+        )
+    )
+    answer("support", "--to", "s.tar.gz", "--timeout", "1")
+    _, texts = read_members(folder / "s.tar.gz")
+    section = json.loads(texts["configuration.json"])["content"][0]["apps"]["app-1"]
+    assert section["backup"]["repository"] == f"{scheme}(hidden)"
+
+
 def test_errors_of_recorded_runs_are_codes(folder, answer, monkeypatch):
     monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
     answer("backup", "create", "--app", f"broken-{MARK}", status=None)
