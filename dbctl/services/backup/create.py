@@ -21,7 +21,13 @@ from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app.app import App
 from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import AppFiles, BackupOperation
-from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
+from dbctl.services.backup.databases import (
+    can_be_empty,
+    describe_databases,
+    find_database_with,
+    select_databases,
+    suggest_other_databases,
+)
 from dbctl.services.backup.increments import Increments
 from dbctl.services.backup.log_range import find_newest, read_sequence
 from dbctl.services.backup.manifest import (
@@ -224,7 +230,7 @@ class CreateBackup(BackupOperation):
                 shrunken = self._find_shrunken([created, *known[0]])
                 larger = list(pin_larger(repository, shrunken, created.id)) if self._fails_shrunken else []
             newest = max((manifest.created_at for manifest in known[0]), default=created.created_at)
-            remarks = [*_clock_remarks(created.created_at, newest), *_describe_databases(self._app, created)]
+            remarks = [*_clock_remarks(created.created_at, newest), *describe_databases(self._app, created)]
             losses = [
                 f"{self._app.target(loss.database)}: {describe_shrinkage(loss, created.id)}"
                 for loss in shrunken
@@ -271,19 +277,6 @@ def _record_failure(source: MemberSource, error: DbctlError) -> OmittedDatabase:
     return OmittedDatabase(database=source.database, reason=reason, failed=True)
 
 
-def _describe_databases(app: App, manifest: Manifest) -> Iterator[str]:
-    """Yield warnings about databases in the backup, and about missing ones."""
-    for member in manifest.members:
-        if remarks := member.facts.get("remarks"):
-            yield f"{app.target(member.database)}: {remarks}"
-    for omitted in manifest.left_out:
-        name, target, reason = omitted.database, app.target(omitted.database), omitted.reason
-        if omitted.failed:
-            yield f"{target} is not in the backup: {reason.removeprefix(f'backup of {target} failed: ')}"
-        elif name in app.configured.databases and reason == app.engine(name).no_backup_reason(app.url(name)):
-            yield f"{target} is not in the backup: {reason}"
-
-
 def create_backup(
     repository: Repository,
     sources: Sequence[MemberSource],
@@ -319,6 +312,7 @@ def create_backup(
     earlier, unreadable = known or repository.manifests()
     for source in sources if kind != "recovered" else ():
         source.log_sequence = read_sequence(find_newest(earlier, source.database, "log"))
+        source.allow_empty = source.allow_empty or can_be_empty(app, source.database, earlier)
     created_at = backup_time or now()
     name = next_free_id(created_at, set(store.list_folders()))
     with store.create_folder(name) as folder:

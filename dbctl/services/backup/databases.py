@@ -18,7 +18,7 @@ from dbctl.errors.usage import (
 )
 from dbctl.services.app.app import App
 from dbctl.services.app.results import missing_table_error
-from dbctl.services.backup.manifest import OmittedDatabase
+from dbctl.services.backup.manifest import Manifest, OmittedDatabase
 
 
 def select_databases(app: App) -> tuple[list[str], list[OmittedDatabase]]:
@@ -54,6 +54,30 @@ def select_databases(app: App) -> tuple[list[str], list[OmittedDatabase]]:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise NotSupportedError(feature="a backup without any database", subject=app.name, hint=f"{reasons}.")
     return selected, [OmittedDatabase(database=name, reason=reason) for name, reason in left_out.items()]
+
+
+def can_be_empty(app: App, database: str, earlier: Sequence[Manifest]) -> bool:
+    """Whether a database may have no table: a server lists it, and no backup of it has one."""
+    url = app.configured.databases.get(database)
+    is_listed = bool(app.configured.fleet) and url is not None and not url.is_local
+    return is_listed and not any(
+        member.rows for manifest in earlier for member in manifest.members if member.database == database
+    )
+
+
+def describe_databases(app: App, manifest: Manifest) -> Iterator[str]:
+    """Yield warnings about databases in the backup, and about missing ones."""
+    for member in manifest.members:
+        if member.form == "dump" and not (member.rows or member.schema_only):
+            yield f"{app.target(member.database)}: the database has no table"
+        if remarks := member.facts.get("remarks"):
+            yield f"{app.target(member.database)}: {remarks}"
+    for omitted in manifest.left_out:
+        name, target, reason = omitted.database, app.target(omitted.database), omitted.reason
+        if omitted.failed:
+            yield f"{target} is not in the backup: {reason.removeprefix(f'backup of {target} failed: ')}"
+        elif name in app.configured.databases and reason == app.engine(name).no_backup_reason(app.url(name)):
+            yield f"{target} is not in the backup: {reason}"
 
 
 def find_database_with(app: App, databases: Sequence[str], tables: Sequence[str]) -> str:

@@ -57,6 +57,7 @@ class MemberSource(ABC):
     database = ""  #: empty for the app's own files
     target = ""  #: the database in messages
     log_sequence = 0  #: the number of the newest stored part of the log of its server; 0: none is stored
+    allow_empty = False  #: whether a database without tables is accepted
 
     def pin_snapshot(self) -> bool:
         """Open a snapshot if that blocks no writer; return whether it did."""
@@ -85,7 +86,6 @@ class MemberSource(ABC):
 class Source(MemberSource):
     """One database of a backup."""
 
-    allow_empty = False  #: whether a database without tables is accepted
     familiar_tables: Collection[str] = ()  #: tables by which ``App.reader`` also recognises the database
 
     def __init__(

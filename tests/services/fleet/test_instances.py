@@ -315,6 +315,29 @@ def test_new_database_of_a_server_has_no_backup(tmp_path, tenants, answer):
     answer("status", "--check")
 
 
+@pytest.mark.needs_extension("fleet")
+def test_database_without_tables_is_backed_up_until_it_had_one(tmp_path, tenants, answer):
+    create_tables(tmp_path, "ada", "bea")
+    tenants("new")
+    result = answer("backup", "create")
+    (warnings,) = [item["warnings"] for item in result["data"]["items"] if item["app"] == "shop/new"]
+    assert warnings == ["shop/new/main: the database has no table"]
+    answer("status", "--check")
+    for words in (("backup", "verify", "--deep"), ("backup", "drill")):
+        assert answer(*words, "--app", "shop/new")["exit_code"] == 0
+    create_tables(tmp_path, "new")
+    answer("backup", "create", "--app", "shop/new")
+    drop_tables(tmp_path, "new")
+    error = answer("backup", "create", "--app", "shop/new", status=4)["error"]
+    assert error["code"] == "backup-empty"
+
+
+def drop_tables(folder, *names):
+    for name in names:
+        app = loader.find_app(Selection(config=str(folder / "dbctl.toml"), app=f"shop/{name}"))
+        from_url(servers.text(app.databases["main"])).run("drop table items")
+
+
 def create_tables(folder, *names):
     for name in names:
         app = loader.find_app(Selection(config=str(folder / "dbctl.toml"), app=f"shop/{name}"))
