@@ -94,6 +94,10 @@ class Checks(ABC):
         """Return the number of committed changes that readers cannot see, because earlier data is damaged."""
         return 0
 
+    def list_undefined_functions(self) -> Sequence[str]:
+        """Return the functions that only the app defines, on whose values the last ``find_damage`` does not report."""
+        return ()
+
     def list_text_indexes(self) -> Sequence[str]:
         """Return the names of full-text indexes that ``find_damage`` does not check."""
         return ()

@@ -71,6 +71,7 @@ class SQLiteChecks(SQLitePart, Checks):
     """The part ``Checks``."""
 
     gives_advice = False
+    _undefined: Sequence[str] = ()
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         pragma = "quick_check" if quick else "integrity_check"
@@ -86,6 +87,7 @@ class SQLiteChecks(SQLitePart, Checks):
 
     def _read_damage(self, pragma: str, argument: str) -> list[str]:
         functions = list[str]()
+        self._undefined = functions
         try:
             reports = self._run_check(f"pragma {pragma}({argument})", functions)
         except CorruptError as error:  # the check itself failed
@@ -112,6 +114,9 @@ class SQLiteChecks(SQLitePart, Checks):
                     raise
                 self._connection.driver.create_function(match[1], -1, _return_null, deterministic=True)
                 functions.append(match[1])
+
+    def list_undefined_functions(self) -> Sequence[str]:
+        return self._undefined
 
     def _list_callers(self, functions: Sequence[str]) -> Collection[str]:
         """Return the tables and indexes whose definitions name one of the functions, and the indexes of these tables."""

@@ -41,6 +41,9 @@ def check_damage(subject: Subject) -> Sequence[Finding]:
     else:
         lines = checks.find_damage(quick=subject.quick, table=subject.table)
         subject.damage = list(_describe_damage(subject, checks, lines))
+        if names := checks.list_undefined_functions():
+            message = f"values that depend on functions of the app are not checked: {', '.join(names)}"
+            return [*subject.damage, subject.finding("info", "not-checked", message)]
     return subject.damage
 
 

@@ -329,6 +329,7 @@ class AppDrill:
             self._original_problems += [
                 _as_original_problem(finding) for finding in findings if finding.severity != "info"
             ]
+            self._original_problems += [finding for finding in findings if finding.code == "not-checked"]
             # A check of text indexes closes the reader.
             self._original_problems += _find_unreadable_views(copy.reader(name), self._app.target(name))
             self._migrations[name] = _read_schema_state(copy, name)
