@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 from dbctl.cli import _catalog
 from dbctl.cli.main import create_root, main
 from dbctl.config.environment import bundled_folder
-from dbctl.errors.base import DbctlError, load_registry
+from dbctl.errors.base import load_registry
 from dbctl.model import ChangeResult
 from dbctl.services.setup.init import InitConfig
 from dbctl.spec import APPS
@@ -335,11 +335,3 @@ def test_every_key_of_the_configuration_has_a_meaning_and_a_valid_example() -> N
                     "add an example to CONFIGURATION_EXAMPLES of tools/schema_pages.py"
                 )
                 assert list(validator.iter_errors(examples[name, key])) == [], f"{name}.{key}"
-
-
-@pytest.mark.parametrize("error", sorted(load_registry().values(), key=lambda error: error.code))
-def test_error_has_code_sentence_and_remedy(error: type[DbctlError]) -> None:
-    assert error.code == error.code.lower().replace("_", "-")
-    assert error.sentence
-    assert error.remedy
-    assert not error.sentence.endswith("."), "the sentence must be valid after 'dbctl:'"
