@@ -26,8 +26,8 @@ demo: $(READY) ## run the tutorial on a sample deployment
 test: $(READY) ## run the tests in parallel, except the slow ones
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" $(ARGS)
 
-slow: $(READY) ## run the slow tests in parallel: crashes, every application, the commands of the pages
-	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m slow $(ARGS)
+slow: $(READY) ## run the slow tests in parallel: crashes, every application, the commands of the pages, properties with more examples
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "slow or hypothesis" --hypothesis-profile=slow $(ARGS)
 
 retest: $(READY) ## run the tests that failed in the last run again, one after the other, if they are in at most five files
 	@test "$$(grep true .pytest_cache/v/cache/lastfailed | cut -d: -f1 | sort -u | wc -l)" -le 5

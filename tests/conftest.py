@@ -25,7 +25,10 @@ from tests.small_disk import disk  # noqa: F401 - a fixture
 EXTENSIONS = {extension.name for extension in registry.BUILT_IN}
 
 # No deadline: the duration of an example depends on the load of the machine.
-settings.register_profile("dbctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "dbctl", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("slow", settings.get_profile("dbctl"), max_examples=100)  # of make slow
 settings.load_profile("dbctl")
 
 # Background jobs of a shell without job control ignore SIGINT and SIGQUIT, and programs under nohup ignore SIGHUP. Child
