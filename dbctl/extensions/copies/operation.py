@@ -186,11 +186,13 @@ class AnonymiseCopy(PrivateCopy):
 
     def plan(self) -> Plan:
         """Return what happens to each table; only the destination is not touched."""
-        restore, left_out = self._restore.plan(), self._count_left_out()
+        left_out = self._count_left_out()
         for member in self._members:
             for name, rule in self._rules[member.database].tables.items():
-                if rule == "empty" and f"{member.database}.{name}" not in self._sampled:
-                    left_out[name] += member.rows.get(name, 0)
+                if rule == "empty":
+                    left_out[f"{member.database}.{name}"] = member.rows.get(name, 0)
+        # rules of values may omit further rows
+        restore = self._restore.plan(left_out, limit="up to ")
         steps = [*self._describe_samples()]
         steps += [f"{path}: {text}" for path, text in self._describe_tables().items()]
         steps.append("search the originals in the bytes of the result; a hit ends the command here")
@@ -198,7 +200,7 @@ class AnonymiseCopy(PrivateCopy):
             title=f"Anonymised copy of {self._source.label}",
             target=self.target,
             steps=[*steps, *restore.steps],
-            rows={table: rows - left_out[table] for table, rows in restore.rows.items()},
+            rows=restore.rows,
             destructive=restore.destructive,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -49,8 +48,8 @@ def state_originals(copied: CopyResult) -> OriginalCopy:
 class CopyOriginals(CopyRestore):
     """Copy databases as they are."""
 
-    def plan(self) -> Plan:
-        plan = super().plan()
+    def plan(self, left_out: Mapping[str, int] = {}, *, limit: str = "") -> Plan:
+        plan = super().plan(left_out, limit=limit)
         return structs.replace(plan, steps=[*plan.steps, ORIGINALS])
 
     def apply(self, confirmed: str | None = None) -> OriginalCopy:
@@ -109,12 +108,9 @@ class PrivateCopy(Operation):
         """What samples leave of tables, by ``database.table``."""
         return self._sampling.tables if self._sampling else {}
 
-    def _count_left_out(self) -> Counter[str]:
-        """Return the rows that samples leave out, by table."""
-        left_out = Counter[str]()
-        for path, table in self._sampled.items():
-            left_out[path.partition(".")[2]] += table.left_out
-        return left_out
+    def _count_left_out(self) -> dict[str, int]:
+        """Return the rows that samples leave out, by ``database.table``."""
+        return {path: table.left_out for path, table in self._sampled.items()}
 
     def _describe_samples(self) -> Sequence[str]:
         return [f"copy {table.describe()} of {path}" for path, table in self._sampled.items()]
@@ -148,12 +144,11 @@ class CopySample(PrivateCopy):
 
     def plan(self) -> Plan:
         """Return what is left of each table; only the destination is not touched."""
-        restore, left_out = self._restore.plan(), self._count_left_out()
+        restore = self._restore.plan(self._count_left_out())
         return structs.replace(
             restore,
             title=f"Copy of a sample of {self._source.label}",
             steps=[*self._describe_samples(), *restore.steps, ORIGINALS],
-            rows={table: rows - left_out[table] for table, rows in restore.rows.items()},
         )
 
     def apply(self, confirmed: str | None = None) -> OriginalCopy:

@@ -130,8 +130,13 @@ class CopyRestore(RestoreOperation):
     def size(self) -> int:
         return sum(copy.member.bytes + copy.member.size for copy in self._copies)
 
-    def plan(self) -> Plan:
-        """Return the copies to create; writes nothing."""
+    def plan(self, left_out: Mapping[str, int] = {}, *, limit: str = "") -> Plan:
+        """Return the copies to create; writes nothing.
+
+        Args:
+            left_out: rows of the backup that the copies lack, by ``database.table``.
+            limit: before their numbers of rows, ``up to`` if further rows may be left out.
+        """
         steps, is_destructive = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"], False
         rows = Counter[str]()
         for copy in self._copies:
@@ -141,8 +146,9 @@ class CopyRestore(RestoreOperation):
             if copy.replaces_content(allowed=self._replace):
                 action = f"replace the contents of {copy.url}, without a safety backup,"
                 is_destructive = True
-            steps.append(f"{action} with {label_member(copy.member)} ({count_rows(copy.member)})")
-            rows.update(copy.member.rows)
+            member = _without_rows(copy.member, left_out)
+            steps.append(f"{action} with {label_member(member)} ({limit}{count_rows(member)})")
+            rows.update(member.rows)
         return self._create_plan(f"Copy {self._source.label}", steps, rows, destructive=is_destructive)
 
     def apply(self, confirmed: str | None = None) -> CopyResult:
@@ -245,6 +251,13 @@ class CopyRestore(RestoreOperation):
             can_consume=needs_decoding(member),
             roles=self._source.read_role_policy(member, reader),
         )
+
+
+def _without_rows(member: Member, left_out: Mapping[str, int]) -> Member:
+    rows = {
+        table: count - left_out.get(f"{member.database}.{table}", 0) for table, count in member.rows.items()
+    }
+    return structs.replace(member, rows=rows)
 
 
 def _describe(copy: _CopyTarget, loaded: LoadResult) -> CopiedDatabase:

@@ -287,6 +287,9 @@ def test_plan_states_what_happens_to_each_table_and_writes_nothing(club, destina
     assert "main.posts: its rows are not copied" in steps
     assert "main.places: copied" in steps
     assert any(step.startswith("main.members:") and "email as email" in step for step in steps)
+    counts = {name: club.rows(f"select count(*) from {name}")[0][0] for name in ("members", "meta", "places")}
+    assert any(step.endswith(f"(up to {sum(counts.values())} rows of 5 tables)") for step in steps)
+    assert result["data"]["plan"]["rows"] == {**counts, "posts": 0, "sign_ins": 0}
     assert is_empty(destination)
 
 
@@ -450,6 +453,8 @@ def test_sample_with_original_values_has_nothing_of_the_other_rows(club, destina
     assert steps[-1].startswith("the copy contains the original values")
     assert is_empty(destination)
     result = run(*words)
+    (copied,) = result["data"]["databases"]
+    assert any(step.endswith(f"({copied['rows']} rows of {copied['tables']} tables)") for step in steps)
     assert result["data"]["effect"]["details"] == ["with the original values"]
     assert read(destination, f"select {COLUMNS} from members where id = 4") == read(
         club, f"select {COLUMNS} from members where id = 4"
