@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 
@@ -36,7 +37,11 @@ class ServerEngine(Engine):
 
     driver: str  #: the package of the driver, with its extras
     central_database: str  #: one that each server has
-    databases_sql: str  #: returns the names of the others that the role may use
+
+    @property
+    @abstractmethod
+    def databases_sql(self) -> str:
+        """A query in the central database for the names of the others."""
 
     def list_databases(self, url: Url, target: str, *, timeout: float) -> Sequence[str]:
         from dbctl.engines.servers.database import is_derived_name

@@ -6,6 +6,7 @@ import os
 from contextlib import closing
 
 import pytest
+from msgspec import structs
 
 from dbctl.config import loader
 from dbctl.config.sections import Selection
@@ -13,6 +14,7 @@ from dbctl.errors.connection import UnreachableError
 from dbctl.errors.fleets import FleetEmptyError, InstanceListingError, InstanceNameInvalidError
 from dbctl.errors.usage import AppMissingError, ConfigInvalidError, FleetSelectedError
 from dbctl.services.fleet.instances import list_instances
+from dbctl.url import parse_url
 from tests import servers
 from tests.databases import from_url
 from tests.services.fleet_app import NAMES, create_fleet, tenant_path
@@ -293,6 +295,33 @@ def test_all_databases_of_a_server_are_instances(tmp_path, engine):
         "performance_schema",
         "sys",
     }
+
+
+@pytest.mark.needs_extension("fleet")
+def test_no_database_is_missing_without_a_word(tmp_path, answer, monkeypatch):
+    """One whose role may not connect is an instance with an error, and ``postgres`` with tables one as well."""
+    monkeypatch.chdir(tmp_path)
+    with servers.own_postgresql() as server:
+        url = parse_url(server.url)
+        with closing(servers.connection(url)) as connection:
+            connection.autocommit = True
+            for sql in (
+                "create database closed",
+                "revoke connect on database closed from public",
+                "create role reader login",
+            ):
+                connection.execute(sql)
+        fleet = structs.replace(url, user="reader", path="*")
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\ndatabases = "{servers.text(fleet)}"\n'
+        )
+        assert list_problems(tmp_path).keys() == {"closed"}
+        result = answer("stats", "tables", status=None)
+        assert [item["error"]["code"] for item in result["data"]["items"]] == ["unreachable"]
+        with closing(servers.connection(structs.replace(url, path="postgres"))) as connection:
+            connection.autocommit = True
+            connection.execute("create table items (id int primary key)")
+        assert list_problems(tmp_path).keys() == {"closed", "postgres"}
 
 
 @pytest.mark.needs_extension("fleet")
