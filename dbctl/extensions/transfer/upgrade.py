@@ -129,7 +129,7 @@ class UpgradeServer(Operation):
             if not each.equal
         ]
         remarks += [
-            f"to use it, set databases.{each.database} of {self._live.name}, and the address in the app, to {each.destination}"
+            f"to use it, set databases.{each.database} of {self._live.name}, and the address in the app, to {each.destination}{self._name_options(each.database)}"
             for each in databases
             if each.equal
         ]
@@ -144,6 +144,12 @@ class UpgradeServer(Operation):
             databases=databases,
             remarks=remarks,
         )
+
+    def _name_options(self, database: str) -> str:
+        """Return what an address lacks as text: its options, such as a socket, of which some are secret."""
+        options = self._urls[database].options
+        names = ", ".join(option.partition("=")[0] for option in options.split("&"))
+        return f", with the options of --to: {names}" if options else ""
 
     def _read_versions(self) -> tuple[str, str]:
         """Return the versions of the old and of the new server."""

@@ -119,7 +119,8 @@ def test_everything_of_the_database_is_on_the_newer_server(answer, old, new):
     ]  # 17 has MAINTAIN
     assert execute(shop, *facts) == execute(old, *FACTS)
     assert any(
-        f"set databases.main of shop, and the address in the app, to {shop}" in text
+        f"set databases.main of shop, and the address in the app, to {shop}, with the options of --to: host"
+        in text
         for text in result["warnings"]
     )
     execute(shop, "set role shop", "insert into orders (note) values ('new')")
