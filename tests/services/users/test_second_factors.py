@@ -156,6 +156,14 @@ def test_user_without_second_factor_is_left_alone(answer, gate):
     assert read_user(gate, "bo") == (False, "s-unfinished", "c3")
 
 
+@pytest.mark.parametrize(("checked", "remaining"), [("", "2 days"), ("second-factor", None)])
+def test_cookies_that_remain_valid_are_stated(answer, gate, tmp_path, checked, remaining):
+    cookie = f'cookie = "2 days"\nchecked = {[checked] if checked else []}\n'
+    declare(tmp_path, gate.url, PROFILE + cookie + FACTORS)
+    assert answer("users", "reset-2fa", "bo")["data"]["signed_in_for"] is None
+    assert answer("users", "reset-2fa", "ann")["data"]["signed_in_for"] == remaining
+
+
 def test_secret_of_a_shared_table_is_masked(answer, gate):
     items = answer("data", "rows", "keys_")["data"]["items"]
     assert {item["material"] for item in items} == {"***"}

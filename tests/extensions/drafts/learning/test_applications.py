@@ -32,13 +32,13 @@ DEMONSTRATIONS: Mapping[str, Demonstrations] = {
     "calibre-web": Demonstrations((1, 3, 16), (7, 11), options=("--admin", "none")),
     "label-studio": Demonstrations((1, 5, 10, 17), (9, 11), engines=BOTH),
     "pgadmin4": Demonstrations(
-        (1, 4, 15, 17), (3, 13, 16), options=("--admin", "Administrator"), engines=BOTH
+        (1, 4, 15, 17), (3, 13, 16, 26), options=("--admin", "Administrator"), engines=BOTH
     ),
     "strapi": Demonstrations((1, 4, 10, 12), (8, 11), options=("--admin", "none")),
     "strapi-admin": Demonstrations(further=(18, 20, 24, 25, 27, 28, 31), app="strapi"),
     "superset": Demonstrations((1, 4, 5, 7, 8, 10), (6,), engines=BOTH),
-    "directus": Demonstrations((1, 3, 5, 7, 11), (6, 10), engines=BOTH),
-    "n8n": Demonstrations(further=(1, 2, 7)),
+    "directus": Demonstrations((1, 3, 5, 7, 11), (6, 10, 13), engines=BOTH),
+    "n8n": Demonstrations(further=(1, 2, 7, 9)),
     "synapse": Demonstrations((1, 2, 3, 4, 5)),
     "ghost": Demonstrations(further=(2, 3, 4), engines=("mysql",)),
     "umami": Demonstrations(further=(1, 2, 4, 6), engines=("postgresql",)),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from dbctl.files import toml
 from tests import servers
 from tests.databases import empty_database
+from tests.extensions.drafts.learning.demonstrations import find_pair
+from tests.extensions.drafts.learning.replays import load_states
 
 HASH = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
 SCHEMA = f"""
@@ -71,3 +75,29 @@ def test_reset_is_learned_and_proven(answer, tmp_path, engine):
         profile.write_text(profile.read_text().replace('otp_secret = ":null"', 'otp_secret = ""'))
         replay = answer(*server, "profiles", "prove", str(profile), status=None)["data"]["recordings"][0]
         assert replay["status"] == "failed"
+
+
+def read_users(path):
+    with closing(sqlite3.connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        return [{**row, "updatedAt": ""} for row in db.execute('select * from "user" order by id')]
+
+
+#: By application, the pair of its own reset, the columns that only dbctl empties, and how long its cookies remain valid.
+RECORDED = {
+    "uptime-kuma": (6, ("twofa_secret", "twofa_last_token"), "an unlimited time"),
+    "n8n": (9, (), "7 days"),
+}
+
+
+@pytest.mark.parametrize("app", RECORDED)
+def test_reset_ends_in_the_state_that_the_app_writes(answer, tmp_path, app):
+    number, emptied, signed_in_for = RECORDED[app]
+    pair = find_pair(app, number)
+    with load_states(pair, tmp_path) as (changed, expected):
+        options = ["--profile", app, "--url", f"main={changed}"]
+        assert answer("users", "show", pair.login, *options)["data"]["second_factor"]["required"]
+        data = answer("users", "reset-2fa", pair.login, *options)["data"]
+        assert (data["removed"]["totp"], data["signed_in_for"]) == (1, signed_in_for)
+        assert answer("users", "show", pair.login, *options)["data"]["second_factor"]["required"] is False
+        assert read_users(changed) == [row | dict.fromkeys(emptied) for row in read_users(expected)]

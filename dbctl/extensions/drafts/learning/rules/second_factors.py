@@ -96,7 +96,9 @@ def _find_user(change: UserChange, row: ChangedRow) -> str:
     """Return the column of a deleted row with the key of the user; a foreign key precedes others; empty: none."""
     table, target = change.evidence.tables[row.table], (change.users.table, change.users.id.column)
     columns = [name for name, value in (row.before or {}).items() if str(value) == str(change.key)]
-    columns = [name for name in columns if table.target(name) in (None, target) and name not in row.key]
+    columns = [name for name in columns if table.target(name) in (None, target)]
+    # a number that is the whole key of the row is the user's only by a foreign key; part of a key, it may be
+    columns = [name for name in columns if [*row.key] != [name] or table.target(name) == target]
     return min(columns, key=lambda name: table.target(name) is None, default="")
 
 
