@@ -218,6 +218,15 @@ def pre_commit() -> Path:
     return _require(_install_into(Path(sys.prefix) / "peers" / package, words), package)
 
 
+@cache
+def pgadmin() -> Path | None:
+    """Return the folder of pgAdmin 4 and its dependencies, for PYTHONPATH, or None if pip cannot install it."""
+    # pyotp 2.10 and later take a parameter by name that pgAdmin 9.18 passes by position
+    packages = ["pgadmin4==9.18", "pyotp==2.9.0"]
+    words = [sys.executable, "-m", "pip", "install", "--quiet", *packages, "--target"]
+    return _install_into(Path(sys.prefix) / "peers" / "+".join(packages), words)
+
+
 def _require(folder: Path | None, package: str) -> Path:
     """Return the folder of a package; a test that needs it fails without it."""
     assert folder is not None, f"npm or pip cannot install {package}"
