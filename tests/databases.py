@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from dbctl import url as urls
 from dbctl.engines.sql.catalog import ident
 from tests import servers
+
+Rows = Sequence[tuple[object, ...]]
 
 
 class ComparedDatabase(ABC):
@@ -20,27 +22,35 @@ class ComparedDatabase(ABC):
     engine: str
     url: str
 
+    #: returns the names of the tables
+    table_query: str
+
     @abstractmethod
     def run(self, *statements: str) -> None: ...
 
     @abstractmethod
-    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
-        """Return the rows of each query, read with one connection."""
-
-    @abstractmethod
-    def tables(self) -> list[str]: ...
+    def connect(self) -> AbstractContextManager[Callable[[str], Rows]]:
+        """Yield a function that returns the rows of a query; all are read with one connection."""
 
     @abstractmethod
     def destroy(self) -> None: ...
 
-    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+    def results(self, *queries: str) -> list[Rows]:
+        """Return the rows of each query, read with one connection."""
+        with self.connect() as fetch:
+            return [fetch(sql) for sql in queries]
+
+    def rows(self, sql: str) -> Rows:
         return self.results(sql)[0]
+
+    def tables(self) -> list[str]:
+        return [str(name) for (name,) in self.rows(self.table_query)]
 
     def content(self) -> dict[str, list[str]]:
         """Return every row of every table, except audit entries of restores."""
-        names = sorted(self.tables())
-        results = self.results(*(f"select * from {ident(name)}" for name in names))
-        rows_by_table = dict(zip(names, results, strict=True))
+        with self.connect() as fetch:
+            names = sorted(str(name) for (name,) in fetch(self.table_query))
+            rows_by_table = {name: fetch(f"select * from {ident(name)}") for name in names}
         return {
             name: sorted(text for text in map(str, rows) if "restore.apply" not in text)
             for name, rows in rows_by_table.items()
@@ -51,6 +61,7 @@ class File(ComparedDatabase):
     """A SQLite file."""
 
     engine = "sqlite"
+    table_query = "select name from sqlite_master where type = 'table'"
 
     def __init__(self, path: Path) -> None:
         self.path, self.url = path, str(path)
@@ -60,12 +71,10 @@ class File(ComparedDatabase):
             for statement in statements:
                 connection.execute(statement)
 
-    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
+    @contextmanager
+    def connect(self) -> Iterator[Callable[[str], Rows]]:
         with closing(sqlite3.connect(self.path)) as connection:
-            return [connection.execute(sql).fetchall() for sql in queries]
-
-    def tables(self) -> list[str]:
-        return [str(name) for (name,) in self.rows("select name from sqlite_master where type = 'table'")]
+            yield lambda sql: connection.execute(sql).fetchall()
 
     def destroy(self) -> None:
         self.path.unlink()
@@ -93,6 +102,10 @@ class PostgreSQL(ComparedDatabase):
     """A PostgreSQL database, or one schema of it."""
 
     engine = "postgresql"
+    table_query = (
+        "select c.relname from pg_class c where c.relkind = 'r' and pg_table_is_visible(c.oid)"
+        " and c.relnamespace = current_schema()::regnamespace"
+    )
 
     def __init__(self, own: servers.Url) -> None:
         self.own, self.url = own, servers.text(own)
@@ -102,18 +115,10 @@ class PostgreSQL(ComparedDatabase):
             for statement in statements:
                 connection.execute(statement)
 
-    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
+    @contextmanager
+    def connect(self) -> Iterator[Callable[[str], Rows]]:
         with closing(servers.connection(self.own)) as connection:
-            return [connection.execute(sql).fetchall() for sql in queries]
-
-    def tables(self) -> list[str]:
-        return [
-            str(name)
-            for (name,) in self.rows(
-                "select c.relname from pg_class c where c.relkind = 'r' and pg_table_is_visible(c.oid)"
-                " and c.relnamespace = current_schema()::regnamespace"
-            )
-        ]
+            yield lambda sql: connection.execute(sql).fetchall()
 
     def destroy(self) -> None:
         schema = self.rows("select current_schema()")[0][0]
@@ -128,6 +133,7 @@ class MySQL(ComparedDatabase):
     """A MySQL or MariaDB database."""
 
     engine = "mysql"
+    table_query = "select table_name from information_schema.tables where table_schema = database() and table_type = 'BASE TABLE'"
 
     def __init__(self, own: servers.Url) -> None:
         self.own, self.url = own, servers.text(own)
@@ -137,22 +143,15 @@ class MySQL(ComparedDatabase):
             for statement in statements:
                 cursor.execute(statement)
 
-    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
-        results = []
+    @contextmanager
+    def connect(self) -> Iterator[Callable[[str], Rows]]:
         with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
-            for sql in queries:
-                cursor.execute(sql)
-                results.append(list(cursor.fetchall()))
-        return results
 
-    def tables(self) -> list[str]:
-        return [
-            str(name)
-            for (name,) in self.rows(
-                "select table_name from information_schema.tables where table_schema = database()"
-                " and table_type = 'BASE TABLE'"
-            )
-        ]
+            def fetch(sql: str) -> Rows:
+                cursor.execute(sql)
+                return list(cursor.fetchall())
+
+            yield fetch
 
     def destroy(self) -> None:
         self.run(f"drop database {ident(self.own.path)}")

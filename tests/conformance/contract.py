@@ -290,7 +290,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
     @given(
         st.lists(TEXTS, max_size=6), st.one_of(st.sampled_from(["%", "_", "!", "a_b", "'", '"', "\\"]), TEXTS)
     )
-    @settings(max_examples=25, suppress_health_check=INHERITED)
+    @settings(suppress_health_check=INHERITED)
     def test_text_conditions_ignore_ascii_case_like_python(self, writer, texts, word):
         def lower_ascii(text: str) -> str:
             return "".join(letter.lower() if letter.isascii() else letter for letter in text)
@@ -589,7 +589,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert writer.count(name + "2") == 0
 
     @given(st.text(max_size=20))
-    @settings(max_examples=40, suppress_health_check=INHERITED)
+    @settings(suppress_health_check=INHERITED)
     def test_text_is_stored_unchanged_or_refused(self, writer, text):
         try:
             with writer.transaction():
@@ -730,7 +730,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         assert first_values(writer.select("people", ["born"])) == expected
 
     @given(st.integers(10**11, 7 * 10**12), st.integers(0, 10**9))
-    @settings(max_examples=60, suppress_health_check=INHERITED)
+    @settings(suppress_health_check=INHERITED)
     def test_shifted_time_retains_milliseconds(self, writer, start, offset):
         def format_time(milliseconds: int) -> str:
             timestamp = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds)

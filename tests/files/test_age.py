@@ -11,7 +11,7 @@ import subprocess
 import pexpect
 import pyrage
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors.backup import KeyInvalidError, KeyWrongError
@@ -52,7 +52,6 @@ def decrypt(raw, *identities):
 
 
 @given(parts=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 9000)), max_size=6))
-@settings(deadline=None, max_examples=30)
 def test_blocks_of_any_size_round_trip(parts):
     blocks = [part * times for part, times in parts]
     assert decrypt(encrypt(*blocks)) == b"".join(blocks)

@@ -9,7 +9,7 @@ import threading
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors.connection import CorruptError
@@ -29,7 +29,6 @@ def compress(blocks):
 
 
 @given(st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 30_000)), max_size=6))
-@settings(max_examples=40)
 def test_any_blocks_round_trip(parts):
     blocks = [part * times for part, times in parts]
     assert gzip.decompress(compress(blocks)) == b"".join(blocks)

@@ -10,7 +10,7 @@ import sys
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors.connection import CorruptError
@@ -55,7 +55,6 @@ def test_missing_file_is_corrupt(tmp_path):
 
 
 @given(parts=st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 60_000)), max_size=6))
-@settings(max_examples=25)
 @pytest.mark.parametrize("form", FORMS)
 def test_any_file_round_trips(tmp_path_factory, form, parts):
     text = b"".join(part * times for part, times in parts)

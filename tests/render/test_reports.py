@@ -10,7 +10,7 @@ from contextlib import chdir, redirect_stdout
 from io import StringIO
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.errors.usage import AppMissingError
@@ -58,7 +58,6 @@ def count(output, document):
 
 
 @pytest.mark.parametrize("output", FORMATS)
-@settings(max_examples=40)
 @given(
     texts=st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=1, max_size=4),
     severity=st.sampled_from(["info", "warning", "error"]),

@@ -6,7 +6,7 @@ import re
 
 import pyte
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.model import DryRunResult, Finding, Findings, Page, Plan, StoredRow
@@ -48,7 +48,6 @@ def results(row, rows):
     ]  # fmt: skip
 
 
-@settings(max_examples=30)
 @given(ROWS, WIDTH)
 def test_values_fit_the_width_and_are_escaped(rows, width):
     for result in results(rows[0], rows):
@@ -58,7 +57,6 @@ def test_values_fit_the_width_and_are_escaped(rows, width):
             assert cell_width(line) <= width or longest > width - 10
 
 
-@settings(max_examples=30)
 @given(ROWS, WIDTH)
 def test_wide_screen_contains_every_value(rows, width):
     for result in results(rows[0], rows)[:5]:

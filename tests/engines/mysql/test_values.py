@@ -409,7 +409,7 @@ def test_largest_unsigned_number_round_trips(mysql):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("mode", ["", "ANSI_QUOTES,NO_BACKSLASH_ESCAPES"])
 def test_text_literals_are_valid_in_every_sql_mode(mysql, mode, text):
     mysql.execute(f"set sql_mode = '{mode}'")

@@ -181,7 +181,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.lists(st.lists(WORDS, min_size=1, max_size=6), min_size=1, max_size=6))
 def test_sqlite_accepts_every_part_as_one_statement(statement_words: list[list[str]]) -> None:
     """Python's ``execute`` refuses two statements, because SQLite returns the end of the first."""

@@ -145,7 +145,7 @@ QUOTES = [str, '"{}"'.format, "`{}`".format, "[{}]".format]
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_fingerprint_ignores_blanks_comments_quotes_and_case(tmp_path, rng):
     respelled = []
     for sql in STATEMENTS:

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.database import AnyOf, Condition, Not, Order, Query
@@ -150,7 +150,6 @@ def test_index_and_like_find_the_same_hostile_texts(hostile):
 
 
 @given(st.lists(st.text(LETTERS.replace("\0", ""), min_size=3, max_size=6), min_size=1, max_size=3))
-@settings(max_examples=60, deadline=None)
 def test_index_and_like_find_the_same_words(hostile, words):
     assert_same_as_like(hostile, words)
 
@@ -160,7 +159,6 @@ def test_index_and_like_find_the_same_words(hostile, words):
     st.data(),
     st.sampled_from(["UTF-8", "UTF-16le"]),
 )
-@settings(max_examples=25, deadline=None)
 def test_index_and_like_find_the_same_words_in_any_text(tmp_path_factory, texts, data, encoding):
     with open_reader(
         create_database(tmp_path_factory.mktemp("any") / "g.sqlite", texts, encoding=encoding)

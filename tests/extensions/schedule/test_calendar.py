@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from cronsim import CronSim
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.extensions.schedule.jobs import find_next_run, find_schedule_error, list_calendar_events, normalize
@@ -80,7 +80,6 @@ def build_field(least, most):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.tuples(
         build_field(0, 59), build_field(0, 23), build_field(1, 28), build_field(1, 12), build_field(0, 7)

@@ -53,7 +53,7 @@ def parse_cell(cell: Cell | None) -> object:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(
     rows=st.lists(st.tuples(VALUES, VALUES), max_size=5), name=TEXTS.filter(bool), block=st.integers(1, 40)
 )
@@ -68,7 +68,6 @@ def test_csv_rows_are_read_back_unchanged(rows, name, block):
     assert [[parse_cell(cell) for cell in values] for _, values in lines] == expected
 
 
-@settings(max_examples=100)
 @given(rows=st.lists(st.tuples(VALUES), max_size=5))
 def test_nulls_of_a_single_column_are_preserved(rows):
     parts: list[bytes] = []
@@ -78,7 +77,6 @@ def test_nulls_of_a_single_column_are_preserved(rows):
     ]
 
 
-@settings(max_examples=100)
 @given(rows=st.lists(st.tuples(VALUES, VALUES), max_size=5))
 def test_json_lines_are_read_back_unchanged(rows):
     parts: list[bytes] = []

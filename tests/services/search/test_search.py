@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing, contextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.config.sections import Selection
@@ -751,7 +751,6 @@ def test_longest_words_and_most_terms_are_accepted(launcher):
         find_ids(launcher, *["puzzle"] * 101)
 
 
-@settings(max_examples=150)
 @given(text=st.text(max_size=30), kind=st.sampled_from(["word", "query", "filter", "contains", "tag"]))
 def test_any_text_is_searched_or_refused(paths, text, kind):
     with open_app(paths["extras"]) as app:

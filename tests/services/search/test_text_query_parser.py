@@ -390,7 +390,7 @@ PHRASES = st.lists(WORDS, min_size=1, max_size=2).map(lambda words: f'"{" ".join
 PHRASES_AND_PREFIXES = st.builds(lambda text, prefix: text + "*" * prefix, PHRASES, st.booleans())
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(
     text=st.lists(WORDS, min_size=1, max_size=14).map(" ".join),
     phrases=st.lists(PHRASES_AND_PREFIXES, min_size=2, max_size=3).map(" ".join),

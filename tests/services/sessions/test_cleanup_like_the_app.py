@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl import model
@@ -154,7 +154,6 @@ PLAYS = st.lists(
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("shape", flashpoint_app.SHAPES)
 @given(plays=PLAYS, batch=st.integers(1, 6))
-@settings(max_examples=40)
 def test_cleanup_leaves_the_same_rows_as_the_app(shape, at_once, plays, batch):
     with create_databases(shape, plays) as (dbctl_path, app_path), set_clock(NOW, batch=batch):
         before = query_rows(dbctl_path, "select id from user_game_plays where ended_at is null")

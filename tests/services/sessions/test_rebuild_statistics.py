@@ -228,7 +228,7 @@ def test_rebuild_without_differences_takes_no_lock(path):
     st.lists(st.tuples(st.integers(1, 3), st.sampled_from("xyz"), st.integers(0, 9) | st.none()), max_size=6),
     st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9) | st.none()), max_size=3),
 )
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rebuilt_statistics_equal_a_recount(path, plays, games, users):
     run_statements(
         path, "delete from user_game_plays", "delete from user_game_stats", "delete from user_stats"

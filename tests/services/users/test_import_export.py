@@ -150,7 +150,7 @@ def test_app_with_text_keys_exports_identically(tmp_path):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     existing_users=st.lists(
         st.tuples(
@@ -378,7 +378,7 @@ def test_unreadable_file_is_reported_with_position(name, raw, reason):
     assert reason in message
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(raw=st.binary(max_size=200), name=st.sampled_from(["u.csv", "u.json", "u.jsonl", "-"]))
 def test_any_bytes_are_users_or_usage_error(raw, name):
     with suppress(UsageError):
