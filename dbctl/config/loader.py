@@ -191,10 +191,8 @@ def find_problems(sections: Sections) -> list[toml.Problem]:
     """Return the invalid values of apps, without reading a variable or secret: texts that contain one are not checked."""
     problems = list[toml.Problem]()
     for name, app in sections.apps.items():
-        source, resolver = (
-            sections.origins["apps", name],
-            Resolver(name, app, sections.folder, reads_variables=False),
-        )
+        source = sections.origins["apps", name]
+        resolver = Resolver(name, app, sections.folder, reads_variables=False)
         resolver.resolve()
         problems += locate_problems(
             source, [entry for entry in resolver.problems if not _has_variable(*source.locate(entry[0]))]

@@ -179,10 +179,8 @@ class Resolver:
 
     def _replicas(self, databases: Mapping[str, Url | None]) -> Iterator[tuple[str, Replica]]:
         for name, section in self._app.replicas.items():
-            url, primary = (
-                self._url(section.url, "replicas", name, "url", via=self._app.via),
-                databases.get(name),
-            )
+            url = self._url(section.url, "replicas", name, "url", via=self._app.via)
+            primary = databases.get(name)
             if name not in databases:
                 self.report(f"databases has no {name!r}", "replicas", name)
             elif url and primary and (url.engine != primary.engine or url.is_local):

@@ -196,10 +196,8 @@ class SessionMissingError(DbctlError, status=Exit.NOT_FOUND):
 
 
 class AmbiguousLoginError(DbctlError, status=Exit.REFUSED, code="login-ambiguous"):
-    sentence, remedy = (
-        "{login!r} matches several users of {target} (ids {ids})",
-        "Nothing was changed. Select one with --id.",
-    )
+    sentence = "{login!r} matches several users of {target} (ids {ids})"
+    remedy = "Nothing was changed. Select one with --id."
 
 
 class AmbiguousIdError(DbctlError, status=Exit.REFUSED, code="id-ambiguous"):
@@ -245,7 +243,5 @@ class PlanChangedError(DbctlError, status=Exit.REFUSED):
 
 
 class PasswordWrongError(DbctlError, status=Exit.FAILED):
-    sentence, remedy = (
-        "wrong password for {login!r}",
-        "Set a new one with: `users set-password {login}`",
-    )
+    sentence = "wrong password for {login!r}"
+    remedy = "Set a new one with: `users set-password {login}`"

@@ -206,10 +206,8 @@ class ClientProgram:
         self._stderr.seek(0)
         text = self._stderr.read(half)
         self._stderr.seek(max(half, size - half))
-        returncode, output = (
-            self._process.returncode or 0,
-            (text + self._stderr.read()).decode(errors="replace").strip(),
-        )
+        returncode = self._process.returncode or 0
+        output = (text + self._stderr.read()).decode(errors="replace").strip()
         return output or (f"it was killed by {signal.Signals(-returncode).name}" if returncode < 0 else "")
 
 

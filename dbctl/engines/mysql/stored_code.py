@@ -61,10 +61,8 @@ Rights = Sequence[tuple[object, ...]] | None
 
 def dump_script(url: Url, central: Session, database: str, target: str) -> bytes:
     """Return a script that creates all objects of a database except tables; broken views are left out."""
-    tool, broken_views = (
-        dump_programs.find_program("dump", central.server, target, url),
-        find_broken_views(central, database),
-    )
+    tool = dump_programs.find_program("dump", central.server, target, url)
+    broken_views = find_broken_views(central, database)
     views = [name for name in list_names(central, VIEWS, database) if name not in broken_views]
     options = [
         "--default-character-set=utf8mb4",

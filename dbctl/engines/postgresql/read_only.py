@@ -194,10 +194,8 @@ def find_secret(plan: str, hidden: Mapping[str, Collection[str]]) -> str:
         for column in (*hidden.get(table, ()), *SERVER_SECRETS.get(table, ())):
             # the only table need not be named before its columns
             prefix = rf"(?:{alias})\." if len(scans) > 1 else rf"(?:(?:{alias})\.)?"
-            all_columns, column_pattern = (
-                rf"(?:{alias})\.\*",
-                rf"{prefix}(?:{_name_pattern(column)})(?![\w\"$.(])",
-            )
+            all_columns = rf"(?:{alias})\.\*"
+            column_pattern = rf"{prefix}(?:{_name_pattern(column)})(?![\w\"$.(])"
             pattern = re.compile(rf'(?<![\w"$.])(?:{all_columns}|{column_pattern})')
             if any(pattern.search(text) for other, top in nodes for text in _texts(other, is_top=top)):
                 return f"{table}.{column}"

@@ -82,10 +82,8 @@ class RestoreServer:
     def read_scope(self, central: Session) -> str:
         """Return the schema of the app; check that both sessions are on the same server."""
         with self.open_session(self.url) as session:
-            server, central_server = (
-                database_properties.describe_server(session),
-                database_properties.describe_server(central),
-            )
+            server = database_properties.describe_server(session)
+            central_server = database_properties.describe_server(central)
             if server.get("system") != central_server.get("system"):
                 # A host name with several servers, or a pooler.
                 raise RestoreFailedError(

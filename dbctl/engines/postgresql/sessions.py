@@ -90,10 +90,8 @@ EXTENSION = """select n.nspname, exists (select from pg_catalog.pg_attribute a j
     where c.relname = 'pg_stat_statements' and c.relnamespace = n.oid and a.attname = 'mean_exec_time')
 from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements'"""
 #: Column names differ since PostgreSQL 13, but only after the extension was updated.
-NEW_COLUMNS, OLD_COLUMNS = (
-    ("total_exec_time", "mean_exec_time", "max_exec_time"),
-    ("total_time", "mean_time", "max_time"),
-)
+NEW_COLUMNS = ("total_exec_time", "mean_exec_time", "max_exec_time")
+OLD_COLUMNS = ("total_time", "mean_time", "max_time")
 #: The setting exists once the library is loaded; only some roles may see which libraries are configured.
 LOADED = """select current_setting('pg_stat_statements.max', true) is not null, current_database(),
   (select setting from pg_catalog.pg_settings where name = 'shared_preload_libraries')"""

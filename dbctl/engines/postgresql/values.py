@@ -189,10 +189,8 @@ class _LenientTextLoader(Loader):
 
 def register_plain_types(connection: Connection[tuple[object, ...]]) -> None:
     """Register loaders and dumpers for plain values."""
-    local_adapters, undeclared = (
-        connection.adapters,
-        connection.info.parameter_status("server_encoding") == UNDECLARED,
-    )
+    local_adapters = connection.adapters
+    undeclared = connection.info.parameter_status("server_encoding") == UNDECLARED
     for known in adapters.types:
         if undeclared and known.name not in NON_TEXT_TYPES:
             local_adapters.register_loader(known.oid, _LenientTextLoader)

@@ -71,10 +71,8 @@ class TextIndexDefinition:
 
     def _build_triggers(self) -> Iterator[tuple[str, str, str]]:
         """Yield table, event and statements of each trigger."""
-        table_name, key = (
-            ident(self.spec.index_table),
-            f"{ident(self.spec.index_table)}.{ident(self.spec.key)}",
-        )
+        table_name = ident(self.spec.index_table)
+        key = f"{ident(self.spec.index_table)}.{ident(self.spec.key)}"
         rowid_test = (
             f"rowid in (select {ROWID_COLUMN} from {self._content_table()} where {self._key_column()}"
         )

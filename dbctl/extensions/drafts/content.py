@@ -36,10 +36,8 @@ def draft_searches(evidence: Evidence, excluded: Collection[str], database: str)
 
 def _rate(evidence: Evidence, table: TableEvidence) -> int:
     """Return points for texts and rows; 0: the table has no texts for readers."""
-    titles, bodies = (
-        usual_names.find_names(table, usual_names.TITLE),
-        usual_names.find_names(table, usual_names.BODY),
-    )
+    titles = usual_names.find_names(table, usual_names.TITLE)
+    bodies = usual_names.find_names(table, usual_names.BODY)
     name = references.normalize(table.name)
     if not (titles and table.key and table.rows) or any(
         map(subjects.is_whole, (table.columns[title] for title in titles[:1]))

@@ -336,10 +336,8 @@ def _draft_metadata(evidence: Evidence) -> Draft | None:
     for table in evidence.base_tables():
         if "meta" not in references.normalize(table.name):
             continue
-        keys, stored = (
-            usual_names.find_names(table, ["meta_key", "key"]),
-            usual_names.find_names(table, ["meta_value", "value"]),
-        )
+        keys = usual_names.find_names(table, ["meta_key", "key"])
+        stored = usual_names.find_names(table, ["meta_value", "value"])
         user = next(iter(references.match_columns(table, references.USER_REFERENCE)), "")
         rows = [
             row for row in table.rows if keys and stored and str(row.get(keys[0])).endswith("capabilities")

@@ -184,11 +184,9 @@ class SQLiteExternalIndexes(ExternalSearch):
 
     def _build_fault_queries(self, spec: ExternalIndexSpec) -> Iterator[_FaultQuery]:
         """Yield queries for rows that are missing, stray, duplicate, out of order, or have wrong conditions."""
-        table, rowid, row_name = (
-            self._catalog.quote_table(spec.table),
-            self._file.define(spec).rowid_name(),
-            self._row_name_sql(spec),
-        )
+        table = self._catalog.quote_table(spec.table)
+        rowid = self._file.define(spec).rowid_name()
+        row_name = self._row_name_sql(spec)
         statement = Statement(spec.table)
         differences = [
             f"p.k{position} is not (({self._builder.condition(statement, spec.table, condition, 't0')}) is true)"

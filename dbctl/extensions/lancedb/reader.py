@@ -209,10 +209,8 @@ class LanceCodec(LancePart, ValueCodec):
         )
 
     def text_parser(self, table: str, column: str) -> codec.Parser:
-        description, field = (
-            self._catalog.require_column(table, column),
-            self._catalog.arrow_schema(table).field(column),
-        )
+        description = self._catalog.require_column(table, column)
+        field = self._catalog.arrow_schema(table).field(column)
         parse = _PARSERS.get(type_family(field.type), partial(codec.text_parser, nul=True))(description)
         return lambda text: convert(field, parse(text), self._target)
 

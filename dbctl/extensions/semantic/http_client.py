@@ -104,11 +104,9 @@ def _send_with_retries(request: HttpRequest, retried: list[_Response]) -> bytes:
         headers={**headers, **request.headers},
         method="POST",
     )
-    opener, deadline, pause = (
-        create_opener(request.endpoint),
-        time.monotonic() + request.timeout,
-        FIRST_PAUSE,
-    )
+    opener = create_opener(request.endpoint)
+    deadline = time.monotonic() + request.timeout
+    pause = FIRST_PAUSE
     while True:
         response = _send_once(opener, urllib_request, request)
         if response.status == http.client.OK:

@@ -254,10 +254,8 @@ class SemanticSearch:
             *self.section.placeholders,
             *([request.reference.row] if request.reference.row is not None else []),
         }
-        where, columns = (
-            self.build_conditions(request.filters),
-            list(dict.fromkeys([self.id_column, *self.fields.values()])),
-        )
+        where = self.build_conditions(request.filters)
+        columns = list(dict.fromkeys([self.id_column, *self.fields.values()]))
         row_limit = request.limit + len(excluded)
         while True:
             rows = self.vectors.find_nearest(

@@ -162,10 +162,8 @@ class _Identities:
 
 def compare_ledgers(endpoints: Endpoints, source: Readable, db: Readable) -> Iterator[tuple[str, str]]:
     """Yield the ledger and the difference of each migration that only one side records, for a runner that both know."""
-    own, other = (
-        _read_ledger(endpoints.app, endpoints, source),
-        _read_ledger(endpoints.destination, endpoints, db),
-    )
+    own = _read_ledger(endpoints.app, endpoints, source)
+    other = _read_ledger(endpoints.destination, endpoints, db)
     if own is None or other is None or own[0] != other[0]:
         return
     table, migrations = own

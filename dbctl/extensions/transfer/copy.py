@@ -34,13 +34,11 @@ Phase: TypeAlias = Literal["schema", "copy"]
 TRANSFER_TABLE = ledger_detection.TRANSFER_TABLE
 #: The same statement for every engine.
 _CREATE = f"create table {TRANSFER_TABLE} (name varchar(250) not null primary key, content text not null)"
-_HEADER, _TABLE, _ATTACHMENT, _SCHEMA, _CREATED = (
-    "transfer",
-    "table/",
-    "attachment/",
-    "schema/",
-    "created/",
-)
+_HEADER = "transfer"
+_TABLE = "table/"
+_ATTACHMENT = "attachment/"
+_SCHEMA = "schema/"
+_CREATED = "created/"
 FORMAT = 2
 #: Objects of the schema in one row, whose size a server limits.
 _OBJECTS = 200

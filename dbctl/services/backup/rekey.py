@@ -184,18 +184,14 @@ class RekeyBackups(BackupOperation):
         known, unreadable = self._repository.manifests()
         selected: Sequence[Manifest] = known
         if self._names:
-            ids, unreadable = (
-                _add_related([manifest.id for manifest in self._repository.find_all(self._names)], known),
-                {},
-            )
+            ids = _add_related([manifest.id for manifest in self._repository.find_all(self._names)], known)
+            unreadable = {}
             selected = [manifest for manifest in known if manifest.id in ids]
         refused = {name: f"its manifest: {reason}" for name, reason in unreadable.items()}
-        plain, current, pending, leftovers = (
-            list[Manifest](),
-            list[Manifest](),
-            list[Manifest](),
-            list[tuple[str, str]](),
-        )
+        plain = list[Manifest]()
+        current = list[Manifest]()
+        pending = list[Manifest]()
+        leftovers = list[tuple[str, str]]()
         for manifest in deltas.sort_bases_first(selected):
             if not is_encrypted(manifest):
                 plain.append(manifest)

@@ -275,12 +275,10 @@ class Source(MemberSource):
 
     def _write_dump(self, folder: BackupWriter, identity: str) -> Member:
         """Write the dump; ``identity``: of the files of the database."""
-        db, compress, size, file = (
-            self.dumps,
-            self._copy_compression,
-            self.size(),
-            self._file_name(folder.name),
-        )
+        db = self.dumps
+        compress = self._copy_compression
+        size = self.size()
+        file = self._file_name(folder.name)
         plain_file = file.removesuffix(SUFFIXES[compress])
         delta_file, password_file = name_delta(plain_file, compress), self._password_file(folder.name)
         self._file_names = list(dict.fromkeys([file, plain_file, delta_file, password_file]))

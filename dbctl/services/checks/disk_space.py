@@ -69,10 +69,8 @@ def _check_free_space(
 def _check_wal(
     subject: Subject, database_files: DatabaseFiles, file_stat: os.stat_result
 ) -> Iterator[Finding]:
-    command, size = (
-        command_line.command_for_owner(file_stat.st_uid, database_files.checkpoint_command),
-        file_stat.st_size,
-    )
+    command = command_line.command_for_owner(file_stat.st_uid, database_files.checkpoint_command)
+    size = file_stat.st_size
     wal_size = format_size(database_files.pending_bytes)
     if database_files.pending_bytes > VERY_LARGE_WAL or database_files.pending_bytes > max(size, LARGE_WAL):
         message = (

@@ -43,10 +43,8 @@ class DuplicatedColumns:
     def compare(self, *, keep_all: bool = False) -> Comparison:
         """Compare both sides; ``keep_all`` collects all keys instead of examples."""
         comparison = Comparison(keep_all=keep_all)
-        comparison.rows, comparison.other_rows = (
-            self.db.count(self.link.table),
-            self.other_db.count(self.other_table),
-        )
+        comparison.rows = self.db.count(self.link.table)
+        comparison.other_rows = self.other_db.count(self.other_table)
         passes = -(-max(comparison.rows, comparison.other_rows, 1) // MAX_ROWS)
         for part in range(passes):
             self._compare_part(comparison, part, passes)

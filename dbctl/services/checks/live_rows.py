@@ -257,10 +257,8 @@ def check_passwords(subject: Subject) -> Iterator[Contradiction]:
 
 
 def _compare_formats(stored: StoredFormats) -> Iterator[Contradiction]:
-    key, count = (
-        ("users", "password"),
-        f"{stored.unknown} of {stored.row_count} stored values are in no known hash format",
-    )
+    key = ("users", "password")
+    count = f"{stored.unknown} of {stored.row_count} stored values are in no known hash format"
     if stored.is_unknown:
         yield Contradiction(key, "password-format", f"{count}, so dbctl sets no password", FORMAT_REMEDY)
     if stored.undeclared:

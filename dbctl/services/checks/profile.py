@@ -184,10 +184,8 @@ def _check_secrets(profile: Profile) -> Iterator[Problem]:
 def _find_duplicates(
     section: str | Sequence[str | int], key_name: str, entries: Sequence[object]
 ) -> Iterator[Problem]:
-    key, names = (
-        ([section] if isinstance(section, str) else section),
-        [getattr(entry, key_name) for entry in entries],
-    )
+    key = [section] if isinstance(section, str) else section
+    names = [getattr(entry, key_name) for entry in entries]
     for index, name in enumerate(names):
         if name in names[:index]:
             yield (*key, index, key_name), f"{name} is a duplicate"

@@ -287,17 +287,13 @@ def _check_permissions(subject: Subject) -> Iterator[Finding]:
             is_admin = users and role.name.casefold() == users.admin_role.casefold()
             severity: Severity = "error" if is_admin else "warning"
             message = f"the built-in role {role.name} lacks {join_examples(missing)}"
-            hint, words = (
-                Remedy("`roles grant {role} {permissions}`"),
-                {"role": role.name, "permissions": missing},
-            )
+            hint = Remedy("`roles grant {role} {permissions}`")
+            words = {"role": role.name, "permissions": missing}
             yield subject.finding(severity, "permission-missing", message, hint, **words)
         if extra:
             message = f"the built-in role {role.name} has additional permissions: {join_examples(extra)}"
-            hint, words = (
-                Remedy("`roles revoke {role} {permissions}`"),
-                {"role": role.name, "permissions": extra},
-            )
+            hint = Remedy("`roles revoke {role} {permissions}`")
+            words = {"role": role.name, "permissions": extra}
             yield subject.finding("warning", "permission-extra", message, hint, **words)
 
 

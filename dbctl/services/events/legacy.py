@@ -249,9 +249,7 @@ def _read_fleets(folder: Path) -> Iterator[tuple[str, ...]]:
                 with suppress(ValueError, KeyError, TypeError):  # a crash may have cut a line
                     line = json.loads(text)
                     if "start" in line:
-                        key, at = (
-                            (str(line["fleet"]), str(line["command"]), path.stem[-12:]),
-                            str(line["start"]),
-                        )
+                        key = (str(line["fleet"]), str(line["command"]), path.stem[-12:])
+                        at = str(line["start"])
                     if key and "end" not in line:
                         yield (*key, str(line["app"]) if "app" in line else "", at)

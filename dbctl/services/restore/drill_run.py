@@ -191,18 +191,14 @@ class AppDrill:
             RolesMissingError: a server lacks roles of a backup; and as ``plan_roles``.
         """
         for manifest, member in self._selected:
-            url, into = (
-                create_temporary_url(self._app, member, Path()),
-                "nothing: no server for it is configured",
-            )
+            url = create_temporary_url(self._app, member, Path())
+            into = "nothing: no server for it is configured"
             if url and url.is_local:
                 into = "a temporary file" if url.is_file else "a temporary folder"
             elif url:
                 into = f"a new database on the server of {url}"
-            target, content = (
-                self._app.target(member.database),
-                f"{member.size:,} bytes, {count_rows(member)}",
-            )
+            target = self._app.target(member.database)
+            content = f"{member.size:,} bytes, {count_rows(member)}"
             yield f"restore {target} of {manifest.id} ({content}) into {into}"
             yield from self._plan_roles(member)
 

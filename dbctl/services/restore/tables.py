@@ -254,12 +254,10 @@ class RestoreTables(RestoreOperation):
 
     def _plan_merge(self, db: Writable, tables: Sequence[StagedTable]) -> Plan:
         """Return the plan of a merge."""
-        replaces, replaced_rows, rows, steps = (
-            self._selection.merge == "replace",
-            0,
-            dict[str, int](),
-            list[str](),
-        )
+        replaces = self._selection.merge == "replace"
+        replaced_rows = 0
+        rows = dict[str, int]()
+        steps = list[str]()
         if replaces:
             steps.append(f"create a safety backup of {self._member.database}")
         for table in tables:

@@ -21,10 +21,8 @@ USABLE_ONLY = Remedy(
 )
 #: Note about a search without its index.
 NOT_USED = "the index {name} {problem}: every row was read, without ranking"
-BUILD, REPAIR = (
-    Remedy("create it with: `search index build {search}`"),
-    Remedy("create it with: `search index repair {search}`"),
-)
+BUILD = Remedy("create it with: `search index build {search}`")
+REPAIR = Remedy("create it with: `search index repair {search}`")
 
 BLOCKED_HINT = Remedy(
     "The search index blocks writes, because it is broken; repair it with: `search index repair {search}`"

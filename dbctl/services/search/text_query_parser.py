@@ -200,10 +200,8 @@ def _join_operators(tokens: Sequence[_Token]) -> list[_Token]:
     """Return the tokens; an operator without operands becomes a word."""
     result: list[_Token] = []
     for index, symbol in enumerate(tokens):
-        previous, following = (
-            result[-1] if result else None,
-            tokens[index + 1] if index + 1 < len(tokens) else None,
-        )
+        previous = result[-1] if result else None
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
         has_right = isinstance(following, _Operand) or following in ("(", *_NEGATIONS)
         has_left = isinstance(previous, _Operand) or previous == ")"
         if symbol in ("AND", "OR", *_NEGATIONS) and not (has_right and (has_left or symbol in _NEGATIONS)):

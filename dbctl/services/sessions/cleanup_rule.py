@@ -295,10 +295,8 @@ class RuleRun:
             f" from q left join {ident(table.name)} t on {link}"
         )
         for values in self._db.query(sql, {"picked": keys}):
-            expected_key, row = (
-                values[: len(count_names)],
-                dict(zip(columns, values[len(count_names) :], strict=True)),
-            )
+            expected_key = values[: len(count_names)]
+            row = dict(zip(columns, values[len(count_names) :], strict=True))
             where = [Condition(name, "=", value) for name, value in zip(rule.key, expected_key, strict=False)]
             expected = zip(rule.columns, expected_key[len(rule.key) :], strict=True)
             differences = {name: _to_int(number) - _to_int(row[name]) for name, number in expected}

@@ -157,10 +157,8 @@ class ComposeFile:
         for entry in to_list(service.get("ports")):
             text = self._fill(entry)
             if isinstance(entry, dict):
-                address, published = (
-                    self._fill(entry.get("host_ip", "")),
-                    self._fill(entry.get("published", "")),
-                )
+                address = self._fill(entry.get("host_ip", ""))
+                published = self._fill(entry.get("published", ""))
                 text = f"{address}{':' if address else ''}{published}:{entry.get('target')}"
             match = _PUBLISHED.fullmatch(text)
             if match and match["port"] == port:

@@ -120,10 +120,8 @@ class TableUndo:
 
     def _find_conflict(self, image: RowImage, key: tuple[object, ...]) -> str:
         """Return the difference between the row and the state that the operation left; empty: none."""
-        current, place = (
-            self._current.get(codec.identify_all(key)),
-            f"{self.table} {describe_values(image.key)}",
-        )
+        current = self._current.get(codec.identify_all(key))
+        place = f"{self.table} {describe_values(image.key)}"
         if current is None or image.after is None:
             if (current is None) == (image.after is None):
                 return ""

@@ -44,11 +44,9 @@ MAX_PARTS = 9_000
 CONCURRENT_PARTS = 3
 #: The time after which no further attempt of a request starts, and the longest time without a received byte: for reads,
 #: short enough for another attempt; for writes, longer because nothing is received while the body is sent.
-RETRY_TIMEOUT, READ_TIMEOUT, WRITE_TIMEOUT = (
-    timedelta(seconds=60),
-    timedelta(seconds=15),
-    timedelta(seconds=60),
-)
+RETRY_TIMEOUT = timedelta(seconds=60)
+READ_TIMEOUT = timedelta(seconds=15)
+WRITE_TIMEOUT = timedelta(seconds=60)
 #: Seconds between two checks for a signal, and seconds for which a running write is awaited after a signal.
 POLL_SECONDS, FINISH_SECONDS = 0.05, 10.0
 

@@ -26,12 +26,10 @@ LIFETIME, TIMEOUT = timedelta(minutes=15), 15
 
 
 #: The headers of an object in which S3 reports its protection. The library returns none, so the request is sent without it.
-VERSION, RETAINED_UNTIL, MODE, LEGAL_HOLD = (
-    "x-amz-version-id",
-    "x-amz-object-lock-retain-until-date",
-    "x-amz-object-lock-mode",
-    "x-amz-object-lock-legal-hold",
-)
+VERSION = "x-amz-version-id"
+RETAINED_UNTIL = "x-amz-object-lock-retain-until-date"
+MODE = "x-amz-object-lock-mode"
+LEGAL_HOLD = "x-amz-object-lock-legal-hold"
 
 
 def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Protection:

@@ -218,10 +218,8 @@ class Explainer:
 
     def refers(self, row: ChangedRow, other: ChangedRow) -> bool:
         """Return whether an added row refers to another one."""
-        table, key = (
-            self.read_table(row.database, row.table),
-            self.read_table(other.database, other.table).key,
-        )
+        table = self.read_table(row.database, row.table)
+        key = self.read_table(other.database, other.table).key
         known = KnownRow(table=other.table, values=other.after or {}, key=key, placeholder="")
         return any(known.find_target(table, column, value) for column, value in (row.after or {}).items())
 

@@ -107,10 +107,8 @@ class Scene(Struct, frozen=True, kw_only=True):
         matches = self.list_users(after=after)
         if len(matches) == 1:
             return matches[0]
-        state, count = (
-            "after" if after else "before",
-            f"{len(matches)} users have" if matches else "no user has",
-        )
+        state = "after" if after else "before"
+        count = f"{len(matches)} users have" if matches else "no user has"
         raise self.create_error(f"{count} the login {self.subject.login!r} {state} the action")
 
     def create_error(self, reason: str, hint: Remedy | str | None = None) -> DemonstrationWrongError:

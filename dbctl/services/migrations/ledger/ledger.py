@@ -141,15 +141,11 @@ class Ledger:
     def __init__(self, target: MigrationTarget, db: Readable) -> None:
         section = target.ledger
         self.table = LiveTable(target.profile, db, section.table, "the ledger of migrations")
-        self.version, self.name = (
-            self.table.optional_column(section.version),
-            self.table.optional_column(section.name),
-        )
+        self.version = self.table.optional_column(section.version)
+        self.name = self.table.optional_column(section.name)
         self.applied_at = self.table.optional_column(section.applied_at)
-        self.checksum, self.duration = (
-            self.table.optional_column(section.checksum),
-            self.table.optional_column(section.duration_ms),
-        )
+        self.checksum = self.table.optional_column(section.checksum)
+        self.duration = self.table.optional_column(section.duration_ms)
         self.started_at = self.table.optional_column(section.started_at)
         self.rolled_back_at = self.table.optional_column(section.rolled_back_at)
         self._section, self._remedies = section, target.section.failing

@@ -160,12 +160,10 @@ def _explain_columns(scene: Scene, rows: _Rows, learned: LearnedHash) -> _Explai
         {users.table: [*evidence.tables[users.table].columns]},
     ).tables[users.table]
     completed = {*learned.columns, *_list_names(users.fields.get("updated_at", ""))}
-    also, renewed, unrelated, decisions = (
-        dict[str, Value](),
-        dict[str, Value](),
-        dict[str, str](),
-        list[Decision](),
-    )
+    also = dict[str, Value]()
+    renewed = dict[str, Value]()
+    unrelated = dict[str, str]()
+    decisions = list[Decision]()
     before, after = (rows.own.before or {}, rows.own.after or {}) if rows.own else ({}, {})
     for name in after.keys() - completed - users.on_sign_out.keys():
         if _ACTOR.search(references.normalize(name)):

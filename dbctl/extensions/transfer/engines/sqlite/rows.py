@@ -154,10 +154,8 @@ class SQLiteRowSource(SQLitePart, RowSource):
     def fetch_lines(
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
-        sql, result = (
-            f"select {self._line(table, columns)} from {self._names.quote_table(table)} where ",
-            list[Line](),
-        )
+        sql = f"select {self._line(table, columns)} from {self._names.quote_table(table)} where "
+        result = list[Line]()
         with self._bytes() as driver:
             for batch in lines.split_batches(keys):
                 signals.raise_if_interrupted()

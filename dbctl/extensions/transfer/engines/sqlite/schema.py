@@ -36,11 +36,9 @@ from dbctl.extensions.transfer.portable.read import (
 _TEXT, _BYTES, _REAL = (LogicalType(kind="text"), LogicalType(kind="bytes"), LogicalType(kind="real"))
 #: A column of this affinity stores a whole number as an integer, which has no negative zero.
 _REAL_COLUMN = LogicalType(kind="real", keeps_zero_sign=False)
-_INTEGER, _ANY, _DECIMAL = (
-    LogicalType(kind="integer"),
-    LogicalType(kind="any"),
-    LogicalType(kind="decimal"),
-)
+_INTEGER = LogicalType(kind="integer")
+_ANY = LogicalType(kind="any")
+_DECIMAL = LogicalType(kind="decimal")
 #: Declared types whose meaning is more than their affinity. Integers of every size are stored with 64 bits.
 TYPES: Mapping[str, LogicalType] = {
     **dict.fromkeys(["BOOLEAN", "BOOL", "TINYINT(1)"], LogicalType(kind="boolean")),
