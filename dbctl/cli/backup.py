@@ -45,14 +45,14 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.extensions import registry
 from dbctl.model import Compression, DryRunResult, Findings, Page
-from dbctl.services.backup.repository import LATEST, ListedKind, Repository
+from dbctl.services.backup.repository import LATEST, BackupDetail, ListedKind, Repository, list_backups
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 if TYPE_CHECKING:
     from dbctl.services.backup.copy import BackupsCopied
     from dbctl.services.backup.create import BackupCreated
     from dbctl.services.backup.rekey import BackupsRekeyed
-    from dbctl.services.backup.repository import Backup, BackupDetail
+    from dbctl.services.backup.repository import Backup
     from dbctl.services.backup.status import BackupStatus
     from dbctl.services.restore.drill_run import DrillResult
 
@@ -183,7 +183,6 @@ def list_(
     listed with --kind log.
     """
     from dbctl.services.backup.named_files import find_foreign_backups
-    from dbctl.services.backup.repository import list_backups
 
     with session.open_app() as app:
         repository, page_request = Repository(app, repository_address), requested_page(limit, offset, sort)
@@ -209,7 +208,6 @@ def show_(
 ) -> int:
     """Show one backup: its files, tables and verification."""
     from dbctl.services.backup import deltas
-    from dbctl.services.backup.repository import BackupDetail
 
     with session.open_app() as app:
         repository = Repository(app, repository_address)

@@ -448,8 +448,6 @@ def import_(
         raise UsageError(detail="pass the name of the new table before the file")
     if key and not create:
         raise UsageError(detail="--key selects the primary key of a new table; add --create")
-    from dbctl.services.data.csv_jsonl import Form
-
     with (
         _open_input(Path(name)) as source,
         session.open_app() as app,

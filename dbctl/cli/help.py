@@ -12,7 +12,7 @@ from dbctl.cli._catalog import omit_absent, read_catalog
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.errors.base import Exit
+from dbctl.errors.base import Exit, Remedy, load_registry
 from dbctl.errors.usage import HelpTopicMissingError
 from dbctl.model import Struct
 from dbctl.render import streams
@@ -193,7 +193,6 @@ def _create_text(ctx: "Context", words: Sequence[str]) -> str:
 
 def _describe_code(ctx: "Context", code: str) -> str:
     """Return what the reference contains about the code of an error, a finding or a lint rule; empty: no such code."""
-    from dbctl.errors.base import Remedy, load_registry
     from dbctl.extensions import registry
     from dbctl.render.reports.report import read_subjects
     from dbctl.services.migrations.lint_rules import LINT_RULES

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.emit import PasswordSource, emit, read_password, run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import (
     DryRun,
@@ -32,7 +32,7 @@ from dbctl.model import DryRunResult, Page
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.render.text import jsonable
-from dbctl.services.users.files import Existing
+from dbctl.services.users.files import Existing, read_lines
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
@@ -515,8 +515,6 @@ def check_password(
 
     with session.open_app() as app:
         user = find_single_user(app, select_users(login, ids))
-        from dbctl.cli._support.emit import PasswordSource, read_password
-
         password = read_password(session, PasswordSource(stdin, file), confirm=False)
         return emit(session, compare_password(app, user, password), app=app)
 
@@ -548,7 +546,6 @@ def import_(
     dry_run: DryRun = False,
 ) -> int:
     """Add the users of a file, in one transaction."""
-    from dbctl.services.users.files import read_lines
     from dbctl.services.users.import_export import import_users
 
     lines = read_lines(read_file(file, "file of users"), str(file))
@@ -636,8 +633,6 @@ def _add_password(
     _, _, generate = options
     if (dry_run or not has_passwords) and not any(options):
         return new
-    from dbctl.cli._support.emit import PasswordSource, read_password
-
     password = read_password(session, PasswordSource(*options))
     from dbctl.services.users.create import check_password, hash_password
 

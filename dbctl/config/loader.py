@@ -13,7 +13,7 @@ from dbctl import url as urls
 from dbctl.config import environment
 from dbctl.config.defaults import SourceFile
 from dbctl.config.model import PLAIN, UNNAMED_APP, App, Configuration
-from dbctl.config.resolver import Resolver, resolve_path
+from dbctl.config.resolver import Resolver, resolve_path, select_instance
 from dbctl.config.sections import (
     Sections,
     Selection,
@@ -50,8 +50,6 @@ def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
     app = _find_configured(selection)
     if not app.is_fleet:
         return app
-    from dbctl.config.resolver import select_instance
-
     _, separator, instance = selection.app.removeprefix(app.name).partition("/")
     return app if allow_fleet and not separator else select_instance(app, instance)
 

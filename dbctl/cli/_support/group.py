@@ -17,7 +17,7 @@ from typer.models import CommandInfo
 
 from dbctl import signals
 from dbctl.cli._support.options import COMMAND, EPILOG, WORDS, add_common_options
-from dbctl.errors.base import set_invocation
+from dbctl.errors.base import set_invocation, suggest_question
 from dbctl.render import streams
 from dbctl.spec import DEFAULT_TIMEOUT, CommandSpec, F, Fleet, Write
 
@@ -241,8 +241,6 @@ class LazyGroup(_ColoredHelp, TyperGroup):
         if is_single and (nested := self.get_command(ctx, " ".join(args[:2]))):
             return nested.name, nested, args[2:]
         if command is None:
-            from dbctl.errors.base import suggest_question
-
             suggestion = " or ".join(map(repr, self.find_equivalents(word)))
             question = (
                 f" (did you mean {suggestion}?)"

@@ -22,7 +22,7 @@ from dbctl.engines.postgresql.catalog import (
     VISIBLE,
     PostgreSQLCatalog,
 )
-from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection
+from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import SchemaAdvice
 from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems, scratch_name_pattern
@@ -365,8 +365,6 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
         ]
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
-        from dbctl.engines.postgresql.connection import lock_key
-
         rows = self._connection.fetch(
             SCRATCH_NAMES, {"pattern": scratch_name_pattern(self._connection.url.path)}
         )

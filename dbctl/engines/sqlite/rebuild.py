@@ -12,13 +12,12 @@ from dbctl.engines.contract.schema import RebuildScript, SchemaTable, TableChang
 from dbctl.engines.parsing import lineage
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.catalog import VIRTUAL
-from dbctl.engines.sqlite.database import SQLitePart
+from dbctl.engines.sqlite.database import SQLitePart, SQLiteScratch
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.databases import ColumnMissingError, TableMissingError
 from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.database import SQLiteScratch
     from dbctl.sqlite_library import Table
 
 _ENTRIES = (
@@ -45,7 +44,6 @@ class SQLiteTableRebuilder(SQLitePart, TableRebuilder):
     """The part ``TableRebuilder``."""
 
     def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
-        from dbctl.engines.sqlite.database import SQLiteScratch
         from dbctl.sqlite_library import AlterError, TransformError
 
         table = self._catalog.tables().get(change.table)

@@ -15,7 +15,7 @@ from dbctl.cli._support.options import override_options
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.operations import describe_internal_error
 from dbctl.errors.usage import UsageError, UserMissingError
-from dbctl.extensions.fleet.run import Kind
+from dbctl.extensions.fleet.run import Kind, verify_instance
 from dbctl.model import Page, Struct
 from dbctl.render.streams import Format, ProgressMode
 from dbctl.services.fleet.instances import Instance
@@ -107,8 +107,6 @@ class InstanceCommand:
         )
 
     def _verify(self, instance: Instance) -> Outcome:
-        from dbctl.extensions.fleet.run import verify_instance
-
         folder = self._session.ctx.params.get("migrations")
         verify_instance(
             instance.configure(),

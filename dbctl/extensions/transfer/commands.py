@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.backups import Roles
+from dbctl.cli._support.backups import Roles, load_keys, parse_roles, run_with_progress
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant, require_address
@@ -198,7 +198,6 @@ def upgrade(
     and sequence; exit 4 if something differs. The old server is only read: stop the app first, so that it writes nothing
     during the copy, and start it with the printed address.
     """
-    from dbctl.cli._support.backups import load_keys, parse_roles, run_with_progress
     from dbctl.extensions.transfer.upgrade import UpgradeServer, find_server
     from dbctl.services.restore.live import open_live_source
 

@@ -19,7 +19,7 @@ from dbctl.profiles.installed import compute_digest, read_record
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.session import read_profile
 from dbctl.services.backup.retention.rules import rules_by_name
-from dbctl.services.checks.profile import Problem
+from dbctl.services.checks.profile import Problem, find_file_problems
 from dbctl.url import resolve_engine
 
 
@@ -201,8 +201,6 @@ def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[Databa
 
 
 def _check_profile_file(name: str) -> list[Finding]:
-    from dbctl.services.checks.profile import find_file_problems
-
     path = loader.path_of(name)
     return [_problem_finding(path, problem) for problem in find_file_problems(path)]
 

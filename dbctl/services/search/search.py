@@ -20,6 +20,7 @@ from dbctl.services.search.query_parser import Term, check_term_count, parse_fil
 from dbctl.services.search.request import (
     ALL,
     CountResult,
+    LinkedColumns,
     SearchCount,
     SearchPlan,
     SearchRequest,
@@ -132,8 +133,6 @@ def _read_page(
     rank_columns = RANK_COLUMNS if search.text and query.text else ()
     links = None
     if search.linked:
-        from dbctl.services.search.request import LinkedColumns
-
         links = LinkedColumns(search, db)
     link_names = links.names if links else []
     extra = [*link_names, *(RANK_COLUMNS if search.text else ())]

@@ -11,12 +11,12 @@ from msgspec import structs
 
 from dbctl import progress, signals
 from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys
-from dbctl.cli._support.emit import emit, end_line_on_interrupt, show_progress
+from dbctl.cli._support.emit import PasswordSource, emit, end_line_on_interrupt, read_password, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.drafts.learning.recordings import Action
+from dbctl.extensions.drafts.learning.recordings import Action, Subject
 from dbctl.render import streams
 from dbctl.spec import Example
 
@@ -131,9 +131,7 @@ def learn(
     evidence; what stays unexplained is an open decision. The state before the action, and the changes, are recorded next to the
     profile, without encryption.
     """
-    from dbctl.cli._support.emit import PasswordSource, read_password
     from dbctl.extensions.drafts.learning.learn import LearnRequest
-    from dbctl.extensions.drafts.learning.recordings import Subject
 
     if (setting or value is not None) and action != "change-setting":
         raise UsageError(detail=f"--setting and --value: {action} changes no setting")
