@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.audit import parse_anchors, read_manifest_anchors, require_folder
+from dbctl.cli._support.audit import parse_anchors, read_manifest_anchors
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
@@ -49,7 +49,7 @@ def list_(
     limit: Limit = 50,
 ) -> int:
     """List the recorded operations, newest first; --app NAME selects one app."""
-    folder = require_folder(session)
+    folder = session.journal.require_folder()
     selected = operations.OperationFilter(
         app=session.options.app, command=command, since=time_before(since) if since else None, limit=limit
     )
@@ -66,7 +66,7 @@ def show_(
     ],
 ) -> int:
     """Show an operation with its rows before and after it; secrets are masked."""
-    folder = require_folder(session)
+    folder = session.journal.require_folder()
     return emit(session, operations.show_operation(folder, operation), target=str(folder))
 
 
@@ -89,7 +89,7 @@ def verify(
     ] = "",
 ) -> int:
     """Check that no record of the log was edited, deleted or reordered; exit 4 if one was."""
-    folder, stored = require_folder(session), parse_anchors(anchor)
+    folder, stored = session.journal.require_folder(), parse_anchors(anchor)
     anchors, errors = read_manifest_anchors(session, folder)
     result = verification.verify_log(
         folder, anchors=anchors, errors=errors, others=files or (), stored=stored
@@ -107,7 +107,7 @@ def export(
     ] = 0,
 ) -> int:
     """Print the records of the log as JSON Lines, the oldest first; their hashes remain valid."""
-    folder = require_folder(session)
+    folder = session.journal.require_folder()
     if session.options.output not in (Format.TABLE, Format.JSONL):
         return emit(session, change_export.export_records(folder, since=since), target=str(folder))
     for line in change_export.export_lines(folder, since=since):

@@ -2,7 +2,6 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,10 +21,6 @@ from dbctl.spec import EVERYWHERE, Example
 GROUP = Group(
     "runs", section="Automate", position=3, help="Journal of runs: which command ran when, and its result."
 )
-
-
-def _locate_folder(session: Session) -> Path:
-    return session.journal.require_folder()
 
 
 @Example("runs list --failed --since 7d", on="flashpoint-web")
@@ -65,7 +60,7 @@ def list_(
         after=after,
         limit=limit,
     )
-    folder = _locate_folder(session)
+    folder = session.journal.require_folder()
     return emit(session, list_runs(folder, selected), target=str(folder))
 
 
@@ -77,7 +72,7 @@ def show_(
     run: Annotated[int, typer.Argument(parser=parse_positive, metavar="ID", help="Id of a run.")],
 ) -> int:
     """Show the complete record of a run."""
-    folder = _locate_folder(session)
+    folder = session.journal.require_folder()
     return emit(session, show_run(folder, run), target=str(folder))
 
 
@@ -101,5 +96,5 @@ def prune(
     """
     if keep is None and older_than is None:
         raise UsageError(detail="pass --keep N, --older-than AGE, or both")
-    operation = PruneRuns(_locate_folder(session), keep=keep, older_than=older_than)
+    operation = PruneRuns(session.journal.require_folder(), keep=keep, older_than=older_than)
     return run_change(session, operation, dry_run=dry_run)

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.audit import require_folder
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
@@ -42,7 +41,7 @@ def undo(
     Ended sessions and secrets, such as password hashes, are not restored: the audit log does not contain them.
     """
     selection = session.selection
-    details = show_operation(require_folder(session), operation, is_verified=True)
+    details = show_operation(session.journal.require_folder(), operation, is_verified=True)
     if not selection.app:
         selection = structs.replace(selection, app=details.app)
     with session.open_app(selection) as opened:

@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from dbctl.config.sections import Selection
 
 
-def require_folder(session: Session) -> Path:
-    """Return the folder of the event store.
-
-    Raises:
-        JournalDisabledError: nothing is recorded.
-    """
-    return session.journal.require_folder()
-
-
 def parse_anchors(text: str) -> Sequence[Anchor]:
     """Return the anchor of an option; ``-``: those in the text on standard input; empty: none.
 

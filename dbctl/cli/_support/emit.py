@@ -393,29 +393,25 @@ def ask_secret(target: str) -> Secret:
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise KeyMissingError(target=target, reason="there is no terminal to type its passphrase")
+    return _decode_password(_read_hidden(f"Passphrase of {escape(target)}: "))
+
+
+def _read_hidden(question: str) -> bytes:
+    """Return what the user types, without echo."""
     import getpass
 
     try:
         with progress.pause(), end_line_on_interrupt():
-            return _decode_password(
-                getpass.getpass(f"Passphrase of {escape(target)}: ").encode(errors="surrogateescape")
-            )
+            return getpass.getpass(question).encode(errors="surrogateescape")
     except EOFError as error:
         raise typer.Abort from error
 
 
 def _prompt_password(*, confirm: bool) -> Secret:
-    import getpass
-
     for _ in range(_TRIES):
-        try:
-            with progress.pause(), end_line_on_interrupt():
-                password = getpass.getpass("Password: ")
-                repetition = getpass.getpass("Repeat password: ") if confirm else password
-        except EOFError as error:
-            raise typer.Abort from error
-        if password == repetition:
-            return _decode_password(password.encode(errors="surrogateescape"))
+        password = _read_hidden("Password: ")
+        if not confirm or _read_hidden("Repeat password: ") == password:
+            return _decode_password(password)
         streams.remark("The passwords differ; try again.")
     raise ValueInvalidError(name="password", value="***", reason="the repeated password differs")
 
