@@ -21,7 +21,7 @@ from dbctl.errors.connection import (
     InsufficientSpaceError,
     report_file_errors,
 )
-from dbctl.files import atomic, compression, rdiff, temp
+from dbctl.files import compression, rdiff, temp
 from dbctl.files.atomic import create_file, hash_blocks
 from dbctl.files.codecs import SUFFIXES
 from dbctl.files.temp import run_in_parallel
@@ -30,7 +30,7 @@ from dbctl.progress import Progress
 from dbctl.services.app import clock
 from dbctl.services.backup import deltas
 from dbctl.services.backup.manifest import Delta, Manifest, Member
-from dbctl.services.backup.member_files import BackupWriter, open_reader
+from dbctl.services.backup.member_files import BackupWriter, hash_file, open_reader
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.directory import DirectoryStore
 from dbctl.units import parse_duration
@@ -74,7 +74,7 @@ class NewContent(Copy, frozen=True, kw_only=True, dict=True):
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the content, for which the file is read once."""
-        return _hash_file(self.path)
+        return hash_file(self.path)
 
 
 class _TooLargeError(Exception):
@@ -337,9 +337,9 @@ class Increments:
         if self._folder is None:
             return None
         prefix = f"{self._name_series(member.database, member.engine)}-{backup}-{member.content_sha256[:16]}-"
-        with suppress(OSError):
+        with suppress(OSError, FileFailedError):
             for path in self._folder.glob(f"{prefix}*"):
-                if path.name == f"{prefix}{_hash_file(path)}":
+                if path.name == f"{prefix}{hash_file(path)}":
                     return path
         return None
 
@@ -366,11 +366,6 @@ class Increments:
     def _name_series(self, database: str, engine: str) -> str:
         place = f"{self._repository.store.location}\0{database}\0{engine}"
         return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def _hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hash_blocks(atomic.read_blocks(path)).sha256
 
 
 def name_delta(plain_file: str, compress: Compression) -> str:

@@ -280,7 +280,10 @@ def parse(text: bytes) -> Manifest:
         ManifestInvalidError: it is not a manifest, or was modified.
     """
     try:
-        _check_format(text)
+        schema = msgspec.json.decode(text, type=_Header).schema
+        if schema not in get_args(_Schema):
+            reason = f"a newer version of dbctl may have written its format {schema[:40]!r}"
+            raise ManifestInvalidError(reason)
         envelope = msgspec.json.decode(text, type=_Envelope)
         content = bytes(envelope.backup)
         if hashlib.sha256(content).hexdigest() != envelope.sha256:
@@ -292,11 +295,8 @@ def parse(text: bytes) -> Manifest:
         raise ManifestInvalidError(f"it cannot be parsed: {error}") from error
     for member in manifest.members:
         _check_member(member, manifest.kind)
-    for timestamp in (
-        manifest.created_at,
-        manifest.verified_at,
-        *(member.taken_at for member in manifest.members),
-    ):
+    times = (member.taken_at for member in manifest.members)
+    for timestamp in (manifest.created_at, manifest.verified_at, *times):
         if not is_plausible_time(timestamp):
             raise ManifestInvalidError(f"{timestamp} is not a valid time of a backup")
     return manifest if manifest.origin is None else mark_foreign(manifest)
@@ -329,16 +329,10 @@ def _check_position(member: Member) -> None:
         raise ManifestInvalidError(f"{member.file} has no valid position in the log of its server")
 
 
-def _check_format(text: bytes) -> None:
-    schema = msgspec.json.decode(text, type=_Header).schema
-    if schema not in get_args(_Schema):
-        raise ManifestInvalidError(f"a newer version of dbctl may have written its format {schema[:40]!r}")
-
-
 def mark_foreign(manifest: Manifest) -> Manifest:
     """Return a manifest whose dumps are loaded by a scratch role."""
-    members = [msgspec.structs.replace(member, foreign=True) for member in manifest.members]
-    return msgspec.structs.replace(manifest, members=members)
+    members = [structs.replace(member, foreign=True) for member in manifest.members]
+    return structs.replace(manifest, members=members)
 
 
 def omit_encryption(manifest: Manifest) -> Manifest:

@@ -165,14 +165,6 @@ def _merge(existing: Mapping[str, Drill], other: Mapping[str, Drill]) -> Mapping
 
 
 def _timestamps(verification: Verification) -> Iterator[datetime]:
-    if verification.verified_at:
-        yield verification.verified_at
-    if verification.loaded_at:
-        yield verification.loaded_at
-    if verification.pin:
-        yield verification.pin.at
-    if verification.fetched_at:
-        yield verification.fetched_at
-    if verification.failed:
-        yield verification.failed.at
-    yield from (drill.at for drill in (*verification.drills.values(), *verification.moments.values()))
+    yield from filter(None, [verification.verified_at, verification.loaded_at, verification.fetched_at])
+    drills = (*verification.drills.values(), *verification.moments.values())
+    yield from (part.at for part in (verification.pin, verification.failed, *drills) if part)
