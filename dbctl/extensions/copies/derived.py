@@ -9,7 +9,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.extensions.copies.section import ColumnEntry, Kind, PartEntry, find_entries, find_entry
 from dbctl.model import Struct
 from dbctl.profiles.codecs import KeyCodec
-from dbctl.profiles.model.base import ColumnNames, TextFormat
+from dbctl.profiles.model.base import ColumnNames, TextFormat, list_names
 from dbctl.profiles.model.roles import UserRole
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import SecondFactor, Users
@@ -145,7 +145,7 @@ class DerivedRules:
                 self._add(live.name, name, "null")
         variant = select_variant([_Needs(live.name, item.key) for item in settings.variant], self._live)
         key = variant.key if variant else settings.key
-        by = tuple(column for name in _list_names(key) if (column := find_column(live, name)))
+        by = tuple(column for name in list_names(key) if (column := find_column(live, name)))
         value = find_column(live, settings.fields.get("value"))
         if not (by and value):
             return
@@ -199,15 +199,11 @@ class _Needs(Struct, frozen=True):
 
     @property
     def needs(self) -> Sequence[str]:
-        return [f"{self.table}.{name}" for name in _list_names(self.key)]
+        return [f"{self.table}.{name}" for name in list_names(self.key)]
 
 
 def _find_field_kind(field: str) -> Kind | None:
     return "keep" if field.endswith("_at") else _FIELDS.get(field)
-
-
-def _list_names(names: str | Sequence[str] | None) -> Sequence[str]:
-    return [names] if isinstance(names, str) else names or ()
 
 
 def _list_role_columns(table: str, role: UserRole) -> Iterator[tuple[str, str]]:

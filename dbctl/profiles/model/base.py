@@ -44,9 +44,14 @@ Alternatives = str | list[str]
 ColumnNames = Annotated[Alternatives, SchemaName("column")]
 
 
+def list_names(names: Alternatives | None) -> Sequence[str]:
+    """Return the names of alternative columns as a profile has them; empty: it names none."""
+    return [names] if isinstance(names, str) else names or []
+
+
 def is_optional(names: ColumnNames) -> bool:
     """Return whether deployments may lack the column."""
-    return any(candidate.endswith("?") for candidate in ([names] if isinstance(names, str) else names))
+    return any(name.endswith("?") for name in list_names(names))
 
 
 #: The column of the enclosing section's table.

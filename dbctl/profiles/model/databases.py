@@ -16,6 +16,7 @@ from dbctl.profiles.model.base import (
     Section,
     SubjectColumn,
     TableName,
+    list_names,
 )
 
 
@@ -197,7 +198,7 @@ class Database(Section, frozen=True, kw_only=True):
     def identity_columns(self) -> dict[str, list[str]]:
         """Return the columns that identify rows, by table, for engines without primary keys."""
         return {
-            table: [column.removesuffix("?") for column in ([names] if isinstance(names, str) else names)]
+            table: [column.removesuffix("?") for column in list_names(names)]
             for table, names in self.keys.items()
         }
 

@@ -30,7 +30,7 @@ from dbctl.profiles.codecs import (
     find_time_form,
     read_time,
 )
-from dbctl.profiles.model.base import ColumnNames, Constant, is_optional
+from dbctl.profiles.model.base import ColumnNames, Constant, is_optional, list_names
 from dbctl.profiles.model.core import CoreProfile
 from dbctl.profiles.model.users import JoinedField
 
@@ -63,7 +63,7 @@ _Sample: TypeAlias = tuple[list[str], list[tuple[object, ...]]]  # names of colu
 
 def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
     """Return the first of ``names`` that the table has; a trailing ``?`` marks a column that deployments may lack."""
-    for candidate in [names] if isinstance(names, str) else names or []:
+    for candidate in list_names(names):
         name = candidate.removesuffix("?")
         if table is not None and name in table.columns:
             return name
@@ -315,9 +315,7 @@ class LiveTable:
         )
 
     def _missing_column_error(self, names: ColumnNames) -> SchemaMismatchError:
-        candidates = [
-            candidate.removesuffix("?") for candidate in ([names] if isinstance(names, str) else names)
-        ]
+        candidates = [candidate.removesuffix("?") for candidate in list_names(names)]
         missing = f"column {self.name}.{' or '.join(candidates)}"
         return SchemaMismatchError(target=self.db.target, missing=missing, purpose=self._purpose)
 

@@ -13,7 +13,7 @@ import msgspec
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
-from dbctl.profiles.model.base import ColumnNames, ExpectedValue
+from dbctl.profiles.model.base import ColumnNames, ExpectedValue, list_names
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
@@ -192,7 +192,7 @@ def _list_other_tokens(app: App, database: str, table: str, row: Mapping[str, ob
                 name in row and str(row[name]) not in map(str, value if isinstance(value, list) else [value])
                 for name, value in only.items()
             )
-            (others if is_other else of_row).update([names] if isinstance(names, str) else names)
+            (others if is_other else of_row).update(list_names(names))
     return {
         column
         for column in others - of_row
@@ -211,12 +211,11 @@ def _list_tokens(users: Users) -> Iterator[tuple[str, ColumnNames, Mapping[str, 
 
 def _list_public_values(settings: Settings, row: Mapping[str, object]) -> set[str]:
     """Return the column with the value of a setting that is not secret; empty without a single key."""
-    keys = [settings.key] if isinstance(settings.key, str) else settings.key or []
+    keys = list_names(settings.key)
     if not keys or not set(keys) <= row.keys():
         return set()
     key = ".".join(str(row[name]) for name in keys)
-    value = settings.fields["value"]
-    names = [value] if isinstance(value, str) else value
+    names = list_names(settings.fields["value"])
     return {
         name for name in names if not is_secret_setting(settings, key) and not _is_secret_value(row.get(name))
     }

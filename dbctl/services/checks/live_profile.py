@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.errors.migrations import MigrationsMissingError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, Severity
-from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.base import ColumnNames, list_names
 from dbctl.profiles.model.cleanup import Cleanup, Sessions
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
@@ -153,7 +153,7 @@ def _missing_settings_columns(settings: Settings, live: Readable) -> Iterator[st
     table = live.tables()[settings.table]
     for variant in settings.variant:
         if find_column(table, variant.type):
-            columns = [variant.key] if isinstance(variant.key, str) else variant.key
+            columns = list_names(variant.key)
             yield from (
                 f"no column {settings.table}.{column}" for column in columns if not find_column(table, column)
             )

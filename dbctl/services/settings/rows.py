@@ -9,6 +9,7 @@ from msgspec import structs
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 from dbctl.profiles.codecs import read_boolean, read_time, text_or_none
+from dbctl.profiles.model.base import list_names
 from dbctl.profiles.model.settings import SettingFormat, Settings, StandardSetting
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
@@ -36,7 +37,7 @@ class SettingRows(SettingStore):
         if self._variant:
             self.standard = self._variant.standard
         key = self._variant.key if self._variant else section.key
-        self._keys = [self.live.column(name) for name in ([key] if isinstance(key, str) else key or [])]
+        self._keys = [self.live.column(name) for name in list_names(key)]
         self._type = self.live.column(self._variant.type) if self._variant else None
         self._value = self.live.column(section.fields["value"])
         self.types = SettingTypes(section, self._variant)

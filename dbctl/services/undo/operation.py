@@ -11,6 +11,7 @@ from dbctl.engines.contract.database import Readable, Table, Writable, require_s
 from dbctl.errors.base import Remedy
 from dbctl.errors.operations import UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
+from dbctl.profiles.model.base import list_names
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange
@@ -245,11 +246,7 @@ class RevertRows:
         users = self._app.profile.users
         if users is None or users.password is None:
             return set()
-        columns = {
-            column
-            for name in users.password.columns
-            for column in ([name] if isinstance(name, str) else name)
-        }
+        columns = {column for name in users.password.columns for column in list_names(name)}
         return {
             table.table
             for table in self._list_tables()

@@ -18,7 +18,7 @@ from dbctl.errors.usage import ProfileContradictionError
 from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import BOOLEANS, BooleanCodec
-from dbctl.profiles.model.base import ColumnNames
+from dbctl.profiles.model.base import ColumnNames, list_names
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.settings import Settings
@@ -264,7 +264,7 @@ def _adds_rows(settings: Settings, db: Readable) -> bool:
 def _list_setting_columns(settings: Settings) -> list[ColumnNames]:
     columns: list[ColumnNames] = [settings.user, *settings.fields.values()]
     for key in [settings.key, *(variant.key for variant in settings.variant)]:
-        columns += [key] if isinstance(key, str) else key or []
+        columns += list_names(key)
     return columns + [variant.type for variant in settings.variant]
 
 

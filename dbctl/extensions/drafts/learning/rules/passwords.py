@@ -18,6 +18,7 @@ from dbctl.extensions.drafts.learning.rules.password_hashes import (
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row, Secret, Struct, format_count
 from dbctl.profiles.codecs import read_text
+from dbctl.profiles.model.base import list_names
 from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit, match_prefix, read_prefix
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence, add_samples
@@ -159,7 +160,8 @@ def _explain_columns(scene: Scene, rows: _Rows, learned: LearnedHash) -> _Explai
         evidence,
         {users.table: [*evidence.tables[users.table].columns]},
     ).tables[users.table]
-    completed = {*learned.columns, *_list_names(users.fields.get("updated_at", ""))}
+    updated = list_names(users.fields.get("updated_at"))
+    completed = {*learned.columns, *(name.removesuffix("?") for name in updated)}
     also = dict[str, Value]()
     renewed = dict[str, Value]()
     unrelated = dict[str, str]()
@@ -182,10 +184,6 @@ def _explain_columns(scene: Scene, rows: _Rows, learned: LearnedHash) -> _Explai
         for name in {*(row.after or {})} - after.keys():
             unrelated[f"{users.table}.{name}"] = "it changed in rows of other users"
     return _Explained(also=also, on_sign_out=renewed, unrelated=unrelated, decisions=decisions)
-
-
-def _list_names(names: str | list[str]) -> list[str]:
-    return [name.removesuffix("?") for name in ([names] if isinstance(names, str) else names)]
 
 
 def _list_earlier(scene: Scene, column: str) -> list[object]:
