@@ -177,6 +177,8 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
     """
     if value is None or value == "":
         return MISSING
+    if isinstance(value, str):  # as most values are
+        return escape(str(value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
@@ -198,11 +200,9 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
         )
     if isinstance(value, model.RowKey):
         return escape(join(map(str, value))) or MISSING
-    if isinstance(value, (Sequence, AbstractSet)) and not isinstance(value, str):
+    if isinstance(value, (Sequence, AbstractSet)):
         return ", ".join(format_value(name, item) for item in value) or MISSING
-    if isinstance(value, (str, date)):
-        return escape(str(value))
-    return escape(str(jsonable(value)))
+    return escape(str(value if isinstance(value, date) else jsonable(value)))
 
 
 def describe_stored_value(value: object) -> object:
