@@ -280,6 +280,7 @@ def test_keys_of_documents_are_the_pseudonyms_of_their_rule(club, destination, r
     assert [*json.loads(document)] == ["lang", email]
 
 
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)  # the engines have no part in it
 def test_plan_states_what_happens_to_each_table_and_writes_nothing(club, destination, run, tmp_path):
     result = create_copy(run, tmp_path, destination, "--dry-run", "--empty", "posts")
     steps = result["data"]["plan"]["steps"]
@@ -293,6 +294,7 @@ def test_plan_states_what_happens_to_each_table_and_writes_nothing(club, destina
     assert is_empty(destination)
 
 
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)  # the engines have no part in it
 def test_option_with_an_unknown_name_is_refused(club, destination, run, tmp_path):
     for words in (["--keep", "members.nothing"], ["--keep-keys", "members.x"], ["--empty", "nothing"]):
         result = create_copy(run, tmp_path, destination, *words, status=2)
@@ -306,6 +308,7 @@ def test_emptied_table_to_which_rows_refer_is_refused(club, destination, run, tm
     assert "posts.author" in result["error"]["message"]
 
 
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)  # the engines have no part in it
 def test_password_of_standard_input_is_that_of_all_users(club, destination, run, tmp_path):
     (tmp_path / "copies.key").write_bytes(KEY)
     run("backup", "create")
@@ -356,6 +359,7 @@ def test_key_that_another_process_created_is_not_replaced(tmp_path):
     assert (tmp_path / "new.key").read_bytes() == content
 
 
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)  # the engines have no part in it
 def test_missing_key_file_is_created_and_a_short_one_refused(club, destination, run, tmp_path):
     run("backup", "create")
     key = tmp_path / "new.key"
