@@ -10,7 +10,7 @@ from xxhash import xxh3_128_intdigest
 
 from dbctl.cli.main import main
 from dbctl.engines import registry
-from dbctl.extensions.transfer.portable.contract import WriteProof
+from dbctl.extensions.transfer.portable.write_lock import WriteProof
 from dbctl.extensions.transfer.run import SchemaDifference, TransferVerification, VerifiedTable
 from dbctl.url import parse_url
 from tests import servers
