@@ -490,6 +490,11 @@ def _read_statement(sql: str, file: Path | None) -> str:
 
 
 def _detect_format(file: str) -> Form:
+    if file.endswith(".json"):
+        detail = (
+            f"{file} has the suffix of one JSON value; write one object per line, and pass --format jsonl"
+        )
+        raise UsageError(detail=detail)
     return Form.JSONL if file.endswith((".jsonl", ".ndjson")) else Form.CSV
 
 

@@ -325,6 +325,9 @@ class MySQLCodec(ServerCodec):
         if len(column.name) > MAX_NAME_LENGTH:
             reason = f"it has more than {MAX_NAME_LENGTH} characters"
             raise ValueInvalidError(name="name of a column", value=column.name, reason=reason)
+        if max(column.name) > "\uffff":
+            reason = "MySQL and MariaDB store no characters beyond U+FFFF in names"
+            raise ValueInvalidError(name="name of a column", value=column.name, reason=reason)
         declared, kind = _NEW_TYPES.get(column.kind, _NEW_TEXT)
         if (
             column.kind == "decimal"

@@ -18,6 +18,8 @@ from dbctl.sqlite_library import TypeTracker
 
 #: Numbers that a column of numbers returns with the same digits: without leading zeros, which postcodes have, and without ``+`` and ``_``.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?([eE][-+]?[0-9]+)?", re.ASCII)
+#: A cell that a column of bytes can store.
+_BYTES = re.compile(r"\\x(?:[0-9A-Fa-f]{2})*")
 #: A NUL in the text of JSON, not after an escaped backslash.
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
@@ -85,6 +87,10 @@ def _check_names(names: Sequence[str]) -> None:
     """
     if not names:
         raise RowFileError(1, "the file has no columns")
+    if len(names) == 1 and re.search(r"[;\t|]", names[0]):
+        raise RowFileError(1, f"its only column would be {names[0]!r}; separate the columns by commas")
+    if not all(map(is_storable, names)):
+        raise RowFileError(1, "it contains a NUL, or is not valid UTF-8")
     folded = [name.casefold() for name in names]
     for position, name in enumerate(names, 1):
         reason = ""
@@ -92,14 +98,12 @@ def _check_names(names: Sequence[str]) -> None:
             reason = "has no name"
         elif name != name.strip():
             reason = f"has a name that begins or ends with a blank: {name!r}"
-        elif not name.isprintable() or not is_storable(name):
+        elif not name.isprintable():
             reason = f"has a name with a character that cannot be printed: {name!r}"
         elif folded.count(name.casefold()) > 1:
             reason = f"has a name that differs from another one only in upper and lower case: {name!r}"
         if reason:
             raise RowFileError(1, f"column {position} {reason}")
-    if len(names) == 1 and re.search(r"[;\t|]", names[0]):
-        raise RowFileError(1, f"its only column would be {names[0]!r}; separate the columns by commas")
 
 
 class _Values:
@@ -132,7 +136,7 @@ class _Values:
         if not is_storable(text) or (isinstance(value, dict | list) and _ESCAPED_NUL.search(text)):
             raise ValueError("it contains a NUL, or is not valid UTF-8")
         if isinstance(value, Cell):
-            is_bytes = value.is_unquoted and text.startswith("\\x")
+            is_bytes = value.is_unquoted and _BYTES.fullmatch(text)
             return self._add_kind("bytes") if is_bytes else self._add_number(text)
         kinds: Mapping[type, Kind] = {bool: "boolean", dict: "json", list: "json"}
         return self._add_kind(kinds.get(type(value), "text"))

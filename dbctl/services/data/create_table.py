@@ -38,7 +38,12 @@ class TypedRowFile(RowFile, frozen=True, kw_only=True):
                 values = list(line.values)
                 for index in indexes:
                     value = values[index]
-                    if value is not None and not isinstance(value, bytes | Cell):
+                    if isinstance(value, Cell):
+                        # in a column of texts, what begins like bytes is a text
+                        values[index] = (
+                            Cell(value.text, is_unquoted=False) if value.text.startswith("\\x") else value
+                        )
+                    elif value is not None and not isinstance(value, bytes):
                         values[index] = to_text(value)
                 yield Line(line.number, values)
 

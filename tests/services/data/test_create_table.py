@@ -183,6 +183,27 @@ def test_refused_file_leaves_no_table(place, tmp_path, content, status):
     assert place.command("data", "import", "fresh", "rows.csv", "--create") == 0
 
 
+def test_texts_that_begin_like_bytes_are_texts(place, tmp_path):
+    (tmp_path / "paths.csv").write_text("a,b\n\\x00ff,\\x00\n\\xyz,\\xFF\n")
+    assert place.command("data", "import", "fresh", "paths.csv", "--create", "--key", "a") == 0
+    assert sorted(str(row[0]) for row in place.run("select a from fresh")) == ["\\x00ff", "\\xyz"]
+    assert sorted(bytes(row[0]) for row in place.run("select b from fresh")) == [b"\0", b"\xff"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("rows.csv", b"a\tb\n1\t2\n", "separate the columns by commas"),
+        ("rows.csv", "a,b\n1,2\n".encode("utf-16"), "not valid UTF-8"),
+        ("rows.json", b'[{"a": 1}]', "--format jsonl"),
+    ],
+)
+def test_error_names_what_the_file_is(place, tmp_path, capsys, file, content, words):
+    (tmp_path / file).write_bytes(content)
+    assert place.command("data", "import", "fresh", file, "--create") == 2
+    assert words in capsys.readouterr().err
+
+
 def test_only_a_nul_in_json_is_refused(place, tmp_path):
     text = '{"a": ["%su0000"]}'
     (tmp_path / "nul.jsonl").write_text(text % "\\")
