@@ -806,7 +806,7 @@ _dbctl() {
         'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
         'undo') children=''; flags='--dry-run -n' ;;
         'backup') children='create list show verify copy rekey status drill prune delete pin unpin adopt log recover'; flags='' ;;
-        'backup create') children=''; flags='--table --format --compress --limit-rate --secrets --full --physical --repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --compress --limit-rate --secrets --full --stream --no-stream --physical --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
         'backup verify') children=''; flags='--deep --identity --passphrase-file --against-live --repository' ;;

@@ -631,6 +631,7 @@ complete -c dbctl -n '__dbctl_at \'backup create\'' -l compress -x -a 'gzip zstd
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l limit-rate -x -d 'Limit copying and compression to N bytes per second. SQLite files with a rollback journal are copied at full speed, because writers wait'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l secrets -d 'Include the password hashes of the roles of servers, which restore apply --roles create sets'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l full -d 'Store no database as its difference from an earlier backup (incremental)'
+complete -c dbctl -n '__dbctl_at \'backup create\'' -l stream -l no-stream -d 'Store dumps of servers while they are written, without a local copy; default: as configured'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l physical -d 'Copy the files of the whole server of a database instead, from which backup recover starts'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, sftp://HOST/PATH, rclone:REMOTE:PATH, or s3://, az:// or gs://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l dry-run -s n -d 'Show the plan without changing anything'

@@ -14,6 +14,7 @@ FURTHER_EXAMPLES = [
     Example("backup verify --against-live", on="flashpoint-web custom"),
     Example("backup verify ./elsewhere", on="custom"),
     Example("backup copy latest --to copies --dry-run", on="flashpoint-web"),
+    Example("backup create --stream", on="custom", status=2),  # a file of SQLite is copied
     Example(
         "backup copy latest --to copies --object-lock 30d", on=EVERYWHERE, status=2
     ),  # a directory locks no files

@@ -211,6 +211,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("DatabaseConfig", "via"): "docker:shop-db",
     ("BackupConfig", "scratch"): "mysql://drill:${DRILL_PASSWORD}@scratch/",
     ("BackupConfig", "staging"): "/srv/staging",
+    ("BackupConfig", "stream"): True,
     ("BackupConfig", "object_lock"): "30d",
     ("BackupConfig", "object_lock_mode"): "governance",
     ("Retention", "last"): 3,

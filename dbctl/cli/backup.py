@@ -122,6 +122,13 @@ def create(
             "--full", help="Store no database as its difference from an earlier backup (incremental)."
         ),
     ] = False,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Store dumps of servers while they are written, without a local copy; default: as configured.",
+        ),
+    ] = None,
     physical: Annotated[
         bool,
         typer.Option(
@@ -144,7 +151,7 @@ def create(
     with session.open_app() as app, begin_action(session, app):
         repository = Repository(app, repository_address)
         if physical:
-            if tables or dump_format or compress or bytes_per_second or secrets or full:
+            if tables or dump_format or compress or bytes_per_second or secrets or full or stream:
                 raise UsageError(
                     detail="--physical copies the files of the server: omit the other options of the copy"
                 )
@@ -158,6 +165,7 @@ def create(
             rate=bytes_per_second or 0,
             secrets=secrets,
             full=full,
+            stream=stream,
             record=partial(record_backup, session.journal),
         )
         return run_with_progress(session, "copying", operation, dry_run=dry_run)

@@ -96,6 +96,8 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server
     encrypt: EncryptionConfig | None = None  #: backups are encrypted with age
     staging: str = ""  #: a local folder for files before an upload, after a download, and before encryption
+    #: dumps of servers are compressed, encrypted and stored while they are written, without a local copy
+    stream: bool = False
     object_lock: str = (
         ""  #: ``30d``: how long the server deletes no file of a new backup, in an S3 bucket with object lock
     )

@@ -246,7 +246,7 @@ class Resolver:
         repository = self._fill(section.repository, "backup", "repository")
         if urls.is_foreign_address(repository):
             self._check_storage(repository, "backup", "repository")
-        if is_duration(section.object_lock) and not parse_duration(section.object_lock):
+        if section.object_lock and section.object_lock[:-1].strip("0") == "":
             self.report("a lock of no time protects nothing", "backup", "object_lock")
         if section.object_lock and not repository.startswith("s3://"):
             reason = "dbctl sets locks in s3:// only; use such a repository, or set the key to an empty text"

@@ -147,7 +147,7 @@ def encrypt(blocks: Iterable[bytes], write: Write, recipients: Sequence[Recipien
     Raises:
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, source, sink = require_pyrage(), _Stream(_byte_reader(blocks)), _Stream(write)
+    pyrage, source, sink = require_pyrage(), _Stream(byte_reader(blocks)), _Stream(write)
     message = _run_pyrage(lambda: pyrage.encrypt_io(source, sink, list(recipients)), source, sink)
     if message:
         raise RuntimeError(message)
@@ -230,7 +230,7 @@ def _run_pyrage(call: Callable[[], object], source: _Stream, sink: _Stream) -> s
     return message
 
 
-def _byte_reader(blocks: Iterable[bytes]) -> Callable[[int], bytes]:
+def byte_reader(blocks: Iterable[bytes]) -> Callable[[int], bytes]:
     """Return a function that reads the blocks in any sizes."""
     iterator, remaining = iter(blocks), memoryview(b"")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -14,6 +14,7 @@ from dbctl import progress, signals
 from dbctl.errors.backup import DecompressionLimitError
 from dbctl.errors.connection import CorruptError
 from dbctl.files import atomic
+from dbctl.files.age import byte_reader
 from dbctl.files.atomic import FileDigest, HashingCounter, create_file
 from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, StreamDecompressor
 from dbctl.files.subprocesses import BLOCK
@@ -29,6 +30,13 @@ Submit: TypeAlias = Callable[[Callable[[bytes], object], bytes], None]
 Encrypt: TypeAlias = Callable[[Iterator[bytes], Callable[[bytes], int]], None]
 #: Decrypts the bytes that the first function reads, and passes the result to the second one.
 Decrypt: TypeAlias = Callable[[Callable[[int], bytes], Callable[[bytes], int]], None]
+
+
+class Encoded(Struct, frozen=True, kw_only=True):
+    """What was compressed, and encrypted if required."""
+
+    plain_bytes: int  #: of the original
+    inner: FileDigest  #: the compressed content before encryption; without encryption, it has no hash
 
 
 class CompressedFile(Struct, frozen=True, kw_only=True):
@@ -72,14 +80,62 @@ def compress_blocks(
         DiskFullError, FileFailedError: it cannot be written.
     """
     with create_file(destination) as file:
-        inner, plain = HashingCounter(hashed=encrypt is not None), HashingCounter(hashed=False)
-        compressed = inner.count(_compress(plain.count(blocks), compression))
-        if encrypt:
-            encrypt(compressed, file.write)
-        else:
-            for block in compressed:
-                file.write(block)
-    return CompressedFile(stored=file.counter.digest, plain_bytes=plain.bytes, inner=inner.digest)
+        encoded = encode_blocks(blocks, file.write, compression, encrypt=encrypt)
+    return CompressedFile(stored=file.counter.digest, plain_bytes=encoded.plain_bytes, inner=encoded.inner)
+
+
+def encode_blocks(
+    blocks: Iterator[bytes],
+    write: Callable[[bytes], int],
+    compression: Compression,
+    *,
+    encrypt: Encrypt | None = None,
+) -> Encoded:
+    """Compress and encrypt blocks, and write the result; exceptions of both are raised unchanged."""
+    inner, plain = HashingCounter(hashed=encrypt is not None), HashingCounter(hashed=False)
+    compressed = inner.count(_compress(plain.count(blocks), compression))
+    if encrypt:
+        encrypt(compressed, write)
+    else:
+        for block in compressed:
+            write(block)
+    return Encoded(plain_bytes=plain.bytes, inner=inner.digest)
+
+
+def hash_content(
+    blocks: Iterable[bytes],
+    compression: Compression,
+    *,
+    target: str,
+    name: str,
+    decrypt: Decrypt | None = None,
+) -> DecompressedFile:
+    """Return the digests of the blocks of a file, which are decrypted and decompressed without being written.
+
+    Raises:
+        CorruptError: the file is truncated or changed, or has data after its end.
+        KeyWrongError: no available key can decrypt it.
+    """
+    outer, inner, content = (
+        HashingCounter(),
+        HashingCounter(hashed=decrypt is not None),
+        HashingCounter(),
+    )
+    stream = StreamDecompressor(compression, target, name)
+
+    def feed(block: bytes) -> int:
+        inner.add(block)
+        for chunk in stream.feed(block):
+            content.add(chunk)
+        return len(block)
+
+    if decrypt:
+        decrypt(byte_reader(outer.count(blocks)), feed)
+    else:
+        for block in outer.count(blocks):
+            feed(block)
+    stream.finish()
+    return DecompressedFile(stored=outer.digest, inner=inner.digest, content=content.digest)
 
 
 def _source_blocks(reader: FileIO, source: Path, progress: Progress) -> Iterator[bytes]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from dbctl.errors.backup import RepositoryFailedError, RepositoryUnsafeError
 from dbctl.errors.connection import DiskFullError
@@ -71,6 +71,10 @@ class ObjectLock(Struct, frozen=True, kw_only=True):
         return f"lock every file for {self.text} ({self.mode})"
 
 
+#: Examines the content of a stored file, and returns its digest.
+Prove: TypeAlias = Callable[[Iterable[bytes]], FileDigest]
+
+
 class FolderWriter(Protocol):
     """A folder that is being filled. Existing files are not overwritten: ``remove`` deletes them first."""
 
@@ -83,8 +87,8 @@ class FolderWriter(Protocol):
         Without ``sha256`` the file is read to compute it. The local file can be read until the next one is created.
         """
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
-        """Write a file of about ``size`` bytes from its content, durably and without a local file."""
+    def write(self, name: str, blocks: Iterable[bytes], size: int, prove: Prove | None = None) -> FileDigest:
+        """Write a file of about ``size`` bytes from its content, durably and without a local file; ``prove`` reads what is stored."""
 
     def remove(self, name: str) -> None:
         """Delete a file, if it exists, whether it is only local or already stored."""

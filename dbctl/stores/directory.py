@@ -24,6 +24,7 @@ from dbctl.stores.base import (
     FolderState,
     FolderWriter,
     Protection,
+    Prove,
     fill_folder,
     read_each_manifest,
     require_private,
@@ -273,10 +274,12 @@ class DirectoryWriter:
         atomic.sync_directory(path.parent)
         return stored
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
+    def write(self, name: str, blocks: Iterable[bytes], size: int, prove: Prove | None = None) -> FileDigest:
         del size  # a full disk reports an error itself
         path, counter = self.local_path(name), HashingCounter()
         atomic.write_blocks(path, counter.count(blocks))
+        if prove and prove(atomic.read_blocks(path)) != counter.digest:
+            raise RepositoryFailedError(place=path, reason="it has other content than was written")
         atomic.sync_directory(path.parent)
         return counter.digest
 

@@ -11,6 +11,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import field
 
+from dbctl.engines.contract.output import BlockWriter, DumpOutput
+from dbctl.files.atomic import create_file
 from dbctl.model import Compression, Struct
 from dbctl.progress import Progress, no_progress
 from dbctl.url import Url
@@ -67,6 +69,19 @@ class DumpRequest(Struct, frozen=True):
     #: whether the metadata shall have the position of the snapshot in the log of its server, if reading it needs no lock
     records_log: bool = False
     schema_only: Collection[str] = ()  #: tables without their rows: values of ``Dumps.list_emptiable_tables``
+    output: DumpOutput | None = None  #: the destination instead of the new file, if ``Dumps.can_stream``
+
+    def open(self) -> AbstractContextManager[BlockWriter]:
+        """Begin the dump; a new file is deleted if the block raises.
+
+        Raises:
+            DiskFullError, FileFailedError: it cannot be written.
+        """
+        return self.output.open() if self.output else create_file(self.destination)
+
+    def discard(self) -> None:
+        """Delete the dump that the block of ``open`` has written."""
+        (self.output.discard if self.output else self.destination.unlink)()
 
 
 class DumpResult(Struct, frozen=True, kw_only=True):
@@ -229,6 +244,7 @@ class Dumps(ABC):
     supports_partial: bool  #: whether single tables can be dumped
     is_compressed: bool  #: whether ``dump`` compresses while it writes, according to the request
     has_roles = False  #: whether the database is on a server whose roles have passwords
+    can_stream = False  #: whether ``dump`` writes its blocks once and in order, so that it needs no file, and verifies them
 
     def blocks_writers(self) -> bool:
         """Whether writers have to wait while the database is copied."""

@@ -33,7 +33,6 @@ from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.files.atomic import create_file
 from dbctl.files.codecs import open_parallel_gzip
 from dbctl.model import now
 
@@ -186,6 +185,7 @@ class MySQLDumper(MySQLPart, Dumps):
     supports_partial = True
     is_compressed = True
     has_roles = True
+    can_stream = True
 
     def __init__(self, db: MySQLReader) -> None:
         super().__init__(db)
@@ -239,12 +239,12 @@ class MySQLDumper(MySQLPart, Dumps):
         try:
             check_lock()
         except BaseException:  # the file is complete but inconsistent
-            request.destination.unlink()
+            request.discard()
             raise
         is_complete = all(name in rows for name, _ in creation_times if not tables or name in tables)
         current = self._db.schema_reader.fingerprint(), self._connection.fetch(CREATION_TIMES)
         if not is_complete or current != (schema, creation_times):
-            request.destination.unlink()
+            request.discard()
             return None
         # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
         after = digest_tables(self._db, {name: rows[name] for name in before if name in rows})
@@ -319,7 +319,7 @@ class MySQLDumper(MySQLPart, Dumps):
         )
         with (
             self._start_relay(exact, empty, tool) as relay,
-            create_file(request.destination) as file,
+            request.open() as file,
             dump_programs.run_client(
                 tool,
                 [*options, "--", session.database, *tables],

@@ -36,7 +36,6 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
-from dbctl.files.atomic import create_file
 from dbctl.files.codecs import COMPRESSORS, Compressor, open_parallel_gzip
 from dbctl.model import Compression, now
 from dbctl.url import Url
@@ -93,6 +92,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
     supports_partial = True
     is_compressed = True
     has_roles = True
+    can_stream = True
 
     def estimate_dump_size(self) -> int:
         rows = self._connection.fetch(
@@ -150,7 +150,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                     hint="Nothing was created. Use --format custom.",
                 )
             with (
-                create_file(request.destination) as file,
+                request.open() as file,
                 self.run_program(tool, arguments) as client,
                 follow_dump(decoder, target) as follower,
                 _open_compressor(form, request.compress) as compressor,

@@ -26,6 +26,7 @@ from dbctl.engines.contract.checks import (
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.dumps import DumpVerification
 from dbctl.engines.contract.monitoring import Session
+from dbctl.engines.contract.output import BlockWriter
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
@@ -34,7 +35,6 @@ from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.codec import Parser, json_value_parser
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.errors.restore import RestoreFailedError
-from dbctl.files.atomic import NewFile
 from dbctl.files.codecs import Compressor
 from dbctl.files.subprocesses import ClientProgram
 from dbctl.progress import Progress
@@ -336,13 +336,13 @@ def estimate_dump_size(stored_bytes: int) -> int:
 
 def copy_output(
     client: ClientProgram,
-    file: NewFile,
+    file: BlockWriter,
     feed: Callable[[bytes], None],
     compressor: Compressor | None,
     expected_bytes: int,
     progress: Progress,
 ) -> int:
-    """Write the output of a dump program to a file, and pass each block to ``feed``; return its size before compression."""
+    """Write the output of a dump program, and pass each block to ``feed``; return its size before compression."""
     read_bytes = 0
     for block in client.blocks():
         feed(block)

@@ -14,7 +14,7 @@ from msgspec import structs
 from dbctl import __version__, progress, signals
 from dbctl.errors.backup import BackupShrunkenError, RepositoryMissingError
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.files import mounts
 from dbctl.files.temp import RateLimiter
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
@@ -45,6 +45,7 @@ from dbctl.services.backup.member_files import BackupWriter, open_writer
 from dbctl.services.backup.repository import Backup, Repository, verified_at
 from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
 from dbctl.services.backup.schema_only import require_known
+from dbctl.services.backup.selection import require_form, require_streamable
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source, required_space
 from dbctl.services.backup.verification_record import Verification
 from dbctl.stores.directory import TemporaryWriter
@@ -102,6 +103,7 @@ class CreateBackup(BackupOperation):
         secrets: bool = False,
         full: bool = False,
         schema_only: Sequence[str] | None = None,
+        stream: bool | None = None,
         record: Callable[[App, Manifest], None] | None = None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
@@ -115,12 +117,13 @@ class CreateBackup(BackupOperation):
             secrets: whether the backup contains the password hashes of the roles that its dumps name.
             full: whether no database is stored as the difference from an earlier backup.
             schema_only: names and patterns of tables whose rows are left out; None: as configured.
+            stream: whether dumps are stored without a local copy; None: as configured.
             record: gets the app and the new backup; it must not fail.
 
         Raises:
             DatabaseNotConfiguredError: a required database is not configured.
-            NotSupportedError: all databases are excluded, one cannot be copied partially, no dump can be compressed, or no
-                database has roles.
+            NotSupportedError: all databases are excluded, one cannot be copied partially or without a local copy, no dump can be
+                compressed, or no database has roles.
             UsageError: no database supports the form, or several have the tables.
             SchemaMismatchError: no database has the tables.
         """
@@ -138,6 +141,7 @@ class CreateBackup(BackupOperation):
         self._increments = (
             Increments(repository, settings, full=full) if settings and is_incremental else None
         )
+        stream = bool(settings and settings.stream) if stream is None else stream
         self._create_source = partial(
             Source,
             app,
@@ -149,12 +153,15 @@ class CreateBackup(BackupOperation):
             with_passwords=secrets,
             increments=self._increments,
             schema_only=self._schema_only,
+            stream=stream,
         )
         with suggest_other_databases(app, () if tables else self._databases):
             sources = self._select_sources(tables)
         self._databases = [source.database for source in sources]
+        if stream:
+            require_streamable(sources, self._increments)
         if form or compress:
-            _require_form(app, sources, form, compress)
+            require_form(app, sources, form, compress)
         if secrets and not any(source.has_roles for source in sources):
             raise NotSupportedError(
                 feature="a backup of the passwords of roles",
@@ -258,19 +265,6 @@ class CreateBackup(BackupOperation):
         return [loss for loss in losses if loss]
 
 
-def _require_form(app: App, sources: Sequence[Source], form: str, compress: Compression | None) -> None:
-    """Refuse a format of dumps or a compression that no database supports."""
-    forms = dict.fromkeys(dump_form for source in sources for dump_form in source.dumps.forms)
-    if form and form not in forms:
-        raise UsageError(detail=f"--format {form}: {app.name} can be dumped as {', '.join(forms)}")
-    if compress and not any(source.accepts_compression(compress) for source in sources):
-        raise NotSupportedError(
-            feature="another compression of the backup",
-            subject=app.name,
-            hint="Dumps of text are compressed with gzip, or not at all: --compress none",
-        )
-
-
 def _record_failure(source: MemberSource, error: DbctlError) -> OmittedDatabase:
     """Return the entry of the manifest for a database that could not be copied."""
     reason = str(error).removeprefix(f"{source.target}: ")
@@ -305,10 +299,10 @@ def create_backup(
         allow_missing: whether to omit a database that cannot be copied, if another one can.
     """
     app, store, encryption = repository.app, repository.store, repository.encryption
-    store.require_space(required_space(sources, encrypted=bool(encryption)))
-    staged_sizes = (
-        [source.temporary_size() or source.stored_size() for source in sources] if encryption else []
-    )
+    local = [source for source in sources if not source.is_streamed]
+    store.require_space(required_space(sources, encrypted=bool(encryption)), staged=False)
+    store.require_space(required_space(local, encrypted=bool(encryption)))
+    staged_sizes = [source.temporary_size() or source.stored_size() for source in local] if encryption else []
     earlier, unreadable = known or repository.manifests()
     for source in sources if kind != "recovered" else ():
         source.log_sequence = read_sequence(find_newest(earlier, source.database, "log"))

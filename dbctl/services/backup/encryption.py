@@ -94,12 +94,12 @@ class EncryptionPolicy:
             return self.unlocks(store, manifest)
         return manifest.key_member is None and set(manifest.recipients) == set(self.recipient_names)
 
-    def find_identities(self, key: ProtectedKey | None, keys: DecryptionKeys) -> Sequence[Identity]:
-        """Return identities that decrypt files of a backup with this key; empty: this machine has none."""
+    def find_identities(self, key: ProtectedKey | None, keys: DecryptionKeys | None) -> Sequence[Identity]:
+        """Return identities that decrypt files of a backup with this key, of ``keys`` or by the passphrase; empty: there are none."""
         passphrase = self._passphrase
         if key and passphrase:
             return age.parse_identities(key.file, "the key of the backup", lambda _purpose: passphrase)
-        return keys.file_identities if self.can_be_decrypted_by(keys) else ()
+        return keys.file_identities if keys and self.can_be_decrypted_by(keys) else ()
 
     def unlocks(self, store: Store, manifest: Manifest) -> bool:
         """Whether the passphrase unlocks the key of a backup, which another passphrase may protect.

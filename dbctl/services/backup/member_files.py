@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -23,6 +24,9 @@ from dbctl.services.backup import deltas
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
 from dbctl.services.backup.manifest import Delta, Manifest, Member
 from dbctl.stores.base import FolderWriter, Store
+
+if TYPE_CHECKING:
+    from dbctl.services.backup.streaming import StreamedFile
 
 
 def _create_member(file: str, stored: FileDigest) -> Member:
@@ -73,7 +77,7 @@ class BackupWriter:
         self.name = name  #: the id of the backup
         self.recipients: list[str] = []  #: of the encrypted files
         self.key: age.ProtectedKey | None = None  #: of this backup alone
-        self._encrypt, self._suffix = None, ""
+        self._encrypt, self._suffix, self._encryption = None, "", encryption
         if encryption:
             self.key = encryption.create_key()
             self.recipients = [self.key.recipient] if self.key else encryption.recipient_names
@@ -112,9 +116,44 @@ class BackupWriter:
             file, form, compression.compress_blocks(blocks, destination, form, encrypt=self._encrypt)
         )
 
+    @contextmanager
+    def stream(
+        self, file: str, form: Compression, estimated_bytes: int, target: str
+    ) -> Iterator[StreamedFile]:
+        """Yield a file that is compressed and stored while it is written; ``complete`` returns its member.
+
+        ``estimated_bytes``: of the compressed file; ``target``: the database in messages. Nothing is stored any more if the block raises.
+        """
+        from dbctl.services.backup.streaming import StreamedFile
+
+        name, decrypt = f"{file}{self._suffix}", None
+        if self._encryption and (identities := self._encryption.find_identities(self.key, None)):
+            decrypt = partial(age.decrypt, identities=identities, target=target, name=name)
+        streamed = StreamedFile(
+            self._folder,
+            name,
+            form=form,
+            estimated_bytes=estimated_bytes,
+            target=target,
+            encrypt=self._encrypt,
+            decrypt=decrypt,
+        )
+        try:
+            yield streamed
+        except BaseException:  # also on a signal
+            streamed.abort()
+            raise
+
+    def complete(self, file: str, form: Compression, streamed: StreamedFile) -> Member:
+        """Return the member of a streamed file after it was stored; raises as ``StreamedFile.finish``."""
+        return self._describe(file, form, streamed.finish())
+
     def _store_compressed(self, file: str, form: Compression, compressed: CompressedFile) -> Member:
-        name = f"{file}{self._suffix}"
-        member = _create_member(name, self._folder.store(name, compressed.stored.sha256))
+        self._folder.store(f"{file}{self._suffix}", compressed.stored.sha256)
+        return self._describe(file, form, compressed)
+
+    def _describe(self, file: str, form: Compression, compressed: CompressedFile) -> Member:
+        member = _create_member(f"{file}{self._suffix}", compressed.stored)
         if form != "none":
             member = structs.replace(member, compress=form, plain_bytes=compressed.plain_bytes)
         if self._encrypt:

@@ -14,6 +14,7 @@ from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.contract.engine import VerifyOptions
+from dbctl.engines.contract.output import DumpOutput
 from dbctl.errors.backup import BackupEmptyError, BackupFailedError
 from dbctl.errors.connection import (
     CorruptError,
@@ -56,6 +57,7 @@ class MemberSource(ABC):
 
     database = ""  #: empty for the app's own files
     target = ""  #: the database in messages
+    is_streamed = False  #: whether it is stored without a local copy
     log_sequence = 0  #: the number of the newest stored part of the log of its server; 0: none is stored
     allow_empty = False  #: whether a database without tables is accepted
 
@@ -101,6 +103,7 @@ class Source(MemberSource):
         with_passwords: bool = False,
         increments: Increments | None = None,
         schema_only: Sequence[str] = (),
+        stream: bool = False,
     ) -> None:
         """Set the options.
 
@@ -115,6 +118,7 @@ class Source(MemberSource):
             with_passwords: whether to store the passwords of roles.
             increments: stores the difference from a base, for which a dump is written without compression first; None: no base is used.
             schema_only: names and patterns of tables whose rows are left out.
+            stream: whether a dump is compressed and stored while it is written, without a local copy.
         """
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
@@ -122,7 +126,7 @@ class Source(MemberSource):
         self._compress, self._rate_limit, self._stream_compress = compress, rate_limit, stream_compress
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
         self._with_passwords, self._increments = with_passwords, increments
-        self._schema_only = schema_only
+        self._schema_only, self.is_streamed = schema_only, stream
 
     @cached_property
     def dumps(self) -> Dumps:
@@ -163,7 +167,7 @@ class Source(MemberSource):
         return size if self._compression == "none" else size // COMPRESSION_RATIO
 
     def temporary_size(self) -> int:
-        return 0 if self._copy_compression == "none" else self.size()
+        return 0 if self.is_streamed or self._copy_compression == "none" else self.size()
 
     def plan_steps(self) -> Iterator[str]:
         """Yield the files to write.
@@ -184,7 +188,8 @@ class Source(MemberSource):
                 method = f"as its difference from {base.manifest.id}, or in full if more than half changed"
             elif base:
                 method = f"{method}, in full: {base}"
-            yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}"
+            direct = ", without a local copy" if self.is_streamed else ""
+            yield f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}{method}{direct}"
         if tables := self.emptied.tables:
             yield f"leave out the rows of {', '.join(tables)} of {self.database}"
         if self._passwords:
@@ -240,7 +245,9 @@ class Source(MemberSource):
     def _copy_compression(self) -> Compression:
         """The compression of a complete copy."""
         # Without compression, the database is not opened: a safety backup may copy an unreadable one.
-        if self._compress == "none" or (self.dumps.is_compressed and not self._increments):
+        if self._compress == "none" or (
+            self.dumps.is_compressed and not (self._increments or self.is_streamed)
+        ):
             return "none"
         return self._compression
 
@@ -282,25 +289,17 @@ class Source(MemberSource):
         plain_file = file.removesuffix(SUFFIXES[compress])
         delta_file, password_file = name_delta(plain_file, compress), self._password_file(folder.name)
         self._file_names = list(dict.fromkeys([file, plain_file, delta_file, password_file]))
+        if self.is_streamed:
+            stored, dump_result = self._stream_dump(folder, file)
+            return self._complete(stored, dump_result, dump_result.verification)
         path = folder.path_for(plain_file)
         compression_bytes = 0 if compress == "none" else size // 2
         # Each stage reads the complete database, so each has the full rate. A copy that blocks writers is not limited.
         limit = [(size, self._rate_limit)] if self._rate_limit else []
         copy_limit = [] if db.blocks_writers() else limit
         copy_progress = count_in_bytes((size - compression_bytes, progress.advance), *copy_limit)
-        stream_compress: Compression = "none" if self._increments else self._stream_compress
         progress.start_stage("copying")
-        dump_result = db.dump(
-            DumpRequest(
-                path,
-                self._dump_form,
-                self._tables,
-                copy_progress,
-                stream_compress,
-                records_log=bool(self.log_sequence) or _records_log(self.app, self.database),
-                schema_only=self.emptied.tables,
-            )
-        )
+        dump_result = db.dump(self._create_request(path, copy_progress))
         compression_progress = count_in_bytes((compression_bytes, progress.advance), *limit)
 
         progress.start_stage("verifying" if compress == "none" else "compressing")
@@ -333,13 +332,44 @@ class Source(MemberSource):
             stored, verification = store(), dump_result.verification
         if compress != "none" or stored.delta or stored.stored_in:
             path.unlink()
+        self._record_identity(identity, stored)
+        return self._complete(stored, dump_result, verification)
+
+    def _create_request(self, path: Path, report: Progress, output: DumpOutput | None = None) -> DumpRequest:
+        return DumpRequest(
+            path,
+            self._dump_form,
+            self._tables,
+            report,
+            "none" if self._increments or output else self._stream_compress,
+            records_log=bool(self.log_sequence) or _records_log(self.app, self.database),
+            schema_only=self.emptied.tables,
+            output=output,
+        )
+
+    def _stream_dump(self, folder: BackupWriter, file: str) -> tuple[Member, DumpResult]:
+        """Store the dump while its program writes it; return its member after it was read back."""
+        size, compress = self.size(), self._copy_compression
+        limits = [(size, self._rate_limit)] if self._rate_limit and not self.dumps.blocks_writers() else []
+        report = count_in_bytes((size, progress.advance), *limits)
+        progress.start_stage("copying")
+        with folder.stream(file, compress, self.stored_size(), self.target) as output:
+            dump_result = self.dumps.dump(self._create_request(Path(file), report, output))
+            progress.start_stage("verifying")
+            return folder.complete(file, compress, output), dump_result
+
+    def _complete(
+        self, stored: Member, dump_result: DumpResult, verification: DumpVerification | None
+    ) -> Member:
+        """Return the member of a stored dump with its content; raises if that is not a backup."""
+        if verification is None:
+            raise RuntimeError("a dump without a file was not verified")
         if verification.problems:
             others = f", and {len(verification.problems) - 1} more" if len(verification.problems) > 1 else ""
             raise BackupFailedError(target=self.target, reason=f"{verification.problems[0]}{others}")
         # An emptied database must not become the latest backup.
         if not (verification.tables or self.allow_empty):
             raise BackupEmptyError(target=self.target)
-        self._record_identity(identity, stored)
         facts = {**dump_result.metadata, **self._describe_log(dump_result)}
         if stored.stored_in:
             return structs.replace(stored, taken_at=dump_result.taken_at, facts=facts)

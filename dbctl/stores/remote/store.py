@@ -30,6 +30,7 @@ from dbctl.stores.base import (
     FolderState,
     FolderWriter,
     Protection,
+    Prove,
     fill_folder,
     read_each_manifest,
     translate_errors,
@@ -296,7 +297,7 @@ class RemoteWriter:
             raise self._mismatch_error(f"{name} was changed before it was sent")
         return stored
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
+    def write(self, name: str, blocks: Iterable[bytes], size: int, prove: Prove | None = None) -> FileDigest:
         counter = HashingCounter()
         sent = counter.count(blocks)
         self._sent[name] = None  # recorded before sending, so that a failure deletes it
@@ -306,7 +307,7 @@ class RemoteWriter:
             self._create(name, b"".join(sent))
         self._sent[name] = stored = counter.digest
         # The server has checked the signed upload; only reading verifies what it has stored.
-        if hash_blocks(self._store.read(self._folder, name)) != stored:
+        if (prove or hash_blocks)(self._store.read(self._folder, name)) != stored:
             raise self._mismatch_error(f"it returns {name} with another content than it was sent")
         return stored
 
@@ -402,9 +403,9 @@ class RemoteRewriter(RemoteWriter):
             with signals.block_signals(), suppress(DbctlError):
                 self._client.delete([self._key(name) for name in self._sent])
 
-    def write(self, name: str, blocks: Iterable[bytes], size: int) -> FileDigest:
+    def write(self, name: str, blocks: Iterable[bytes], size: int, prove: Prove | None = None) -> FileDigest:
         self.is_complete = False
-        return super().write(name, blocks, size)
+        return super().write(name, blocks, size, prove)
 
     def remove(self, name: str) -> None:
         self._store.renew()

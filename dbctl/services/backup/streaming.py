@@ -1,0 +1,124 @@
+"""Files of backups that are stored while a dump program writes them, without a local copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from dbctl.errors.backup import BackupFailedError
+from dbctl.files import compression
+from dbctl.files.atomic import FileDigest, HashingCounter, hash_blocks
+from dbctl.files.compression import CompressedFile, Decrypt, Encrypt
+from dbctl.files.pipes import Pipe
+from dbctl.model import Compression
+from dbctl.stores.base import FolderWriter
+
+#: How much larger than its estimate a stored dump may be, and the smallest estimate in bytes: an upload has a limited number of parts,
+#: whose size is chosen at its beginning.
+MARGIN, MIN_SIZE = 4, 64 << 20
+
+
+class StreamedFile:
+    """A file of a backup; a ``DumpOutput``, whose blocks are compressed, encrypted and stored."""
+
+    def __init__(
+        self,
+        folder: FolderWriter,
+        name: str,
+        *,
+        form: Compression,
+        estimated_bytes: int,
+        target: str,
+        encrypt: Encrypt | None,
+        decrypt: Decrypt | None,
+    ) -> None:
+        """Store nothing yet.
+
+        Args:
+            folder: of the backup.
+            name: of the file there.
+            form: its compression.
+            estimated_bytes: the size of the compressed file.
+            target: the database in messages.
+            encrypt: None: the file is not encrypted.
+            decrypt: decrypts what ``encrypt`` wrote; None: this machine cannot.
+        """
+        self._folder, self._name, self._form, self._target = folder, name, form, target
+        self._size = max(MIN_SIZE, MARGIN * estimated_bytes)
+        self._encrypt, self._decrypt = encrypt, decrypt
+        self._stages: _Stages | None = None
+        self.counter = HashingCounter()
+
+    @contextmanager
+    def open(self) -> Iterator[StreamedFile]:
+        """Begin the file; the block writes its whole content, and ``finish`` waits until it is stored."""
+        self.counter, self._stages = HashingCounter(), _Stages(self._store, self._encode)
+        yield self
+        self._stages.encoding.end()
+
+    def write(self, block: bytes) -> int:
+        """Pass on a block; raises the error of the store, if it failed."""
+        if self._stages is None:
+            raise RuntimeError("the file is not open")
+        self.counter.add(block)
+        return self._stages.encoding.write(block)
+
+    def abort(self) -> None:
+        """Stop storing the file; what was stored remains, as of a local copy that fails."""
+        if self._stages:
+            self._stages.encoding.abort()
+            self._stages.storing.abort()
+
+    def discard(self) -> None:
+        """Stop storing the file, and delete it."""
+        self.abort()
+        self._folder.remove(self._name)
+
+    def finish(self) -> CompressedFile:
+        """Wait until the file is stored, and was read back from the store with the content that was written.
+
+        Raises:
+            BackupFailedError: the store returns other content.
+            StorageFailedError, RepositoryFailedError, DiskFullError: it was not stored.
+        """
+        if self._stages is None:
+            raise RuntimeError("the file was not written")
+        encoded, stored = self._stages.encoding.result(), self._stages.storing.result()
+        return CompressedFile(stored=stored, plain_bytes=encoded.plain_bytes, inner=encoded.inner)
+
+    # In other threads -----------------------------------------------------------------------------------------------
+
+    def _encode(self, blocks: Iterator[bytes], storing: Pipe[FileDigest]) -> compression.Encoded:
+        encoded = compression.encode_blocks(blocks, storing.write, self._form, encrypt=self._encrypt)
+        storing.end()
+        return encoded
+
+    def _store(self, blocks: Iterator[bytes]) -> FileDigest:
+        return self._folder.write(self._name, blocks, self._size, self._prove)
+
+    def _prove(self, blocks: Iterable[bytes]) -> FileDigest:
+        """Return the digest of what the store returns, after its content was compared with the dump.
+
+        An encrypted file that this machine cannot decrypt is compared as it was sent.
+        """
+        if self._encrypt and self._decrypt is None:
+            return hash_blocks(blocks)
+        decoded = compression.hash_content(
+            blocks, self._form, target=self._target, name=self._name, decrypt=self._decrypt
+        )
+        if decoded.content != self.counter.digest:
+            reason = f"the repository returns {self._name} with other content than the dump program wrote"
+            raise BackupFailedError(target=self._target, reason=reason)
+        return decoded.stored
+
+
+class _Stages:
+    """The two threads of a file."""
+
+    def __init__(
+        self,
+        store: Callable[[Iterator[bytes]], FileDigest],
+        encode: Callable[[Iterator[bytes], Pipe[FileDigest]], compression.Encoded],
+    ) -> None:
+        self.storing = Pipe(store)
+        self.encoding = Pipe(lambda blocks: encode(blocks, self.storing))
