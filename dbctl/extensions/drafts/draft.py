@@ -26,6 +26,7 @@ from dbctl.extensions.drafts.document import (
     write_comment,
     write_document,
 )
+from dbctl.extensions.drafts.second_factors import draft_second_factors
 from dbctl.extensions.drafts.sign_ins import SignInDraft, draft_sign_ins
 from dbctl.extensions.drafts.users import (
     UsersCandidate,
@@ -115,6 +116,7 @@ def _draft(
     best = best if best and best.table.key else None
     table = best.table if best else None
     sign_ins = draft_sign_ins(evidence, table) if table else SignInDraft()
+    factors = draft_second_factors(evidence, table) if table else Draft()
     users = draft_users(evidence, db, best, candidates, sign_ins.tables) if best else None
     owned = (
         draft_owned_rows(
@@ -141,6 +143,7 @@ def _draft(
     decisions = [
         *(users.decisions if users else _explain_missing_users(evidence, candidates)),
         *sign_ins.decisions,
+        *factors.decisions,
         *owned.decisions,
         *database.decisions,
         *_explain_gaps(evidence),
@@ -149,7 +152,7 @@ def _draft(
     if users:
         first, *others = users.parts
         first = structs.replace(first, lines=[*first.lines, *owned.lines])
-        sections += [first, *others, *owned.parts, *sign_ins.signed_in]
+        sections += [first, *others, *owned.parts, *sign_ins.signed_in, *factors.parts]
     excluded = {*sign_ins.tables, *([table.name] if table else [])}
     described = [*database.secrets, *(users.secrets if users else ()), *sign_ins.secrets]
     described += list_described(table, users.fields) if table and users else ()

@@ -94,6 +94,29 @@ SEEN = ("last_seen_at", "last_seen", "last_used_at", "last_activity", "last_acti
 #: Columns with the last use of a row; a change of the row is none.
 USED = (*SEEN[:-1], "last_used")
 
+_FACTOR = r"(totp|otp|mfa|two_?fa(ctor)?(_auth(entication)?)?|two_?factor(_auth(entication)?)?|2fa|tfa|google2fa|google_auth(enticator)?)"
+#: Columns of users with a secret or codes of a second factor, and what goes with them.
+FACTOR_SECRET = re.compile(
+    rf"^{_FACTOR}_?(totp_|otp_)?(secret|key|seed)(_key)?$|^({_FACTOR}_)?(backup|recovery)_?codes?$"
+    rf"|^{_FACTOR}_(backup|recovery)_?codes?$|^{_FACTOR}_(confirmed|verified|enrolled)_at$|^{_FACTOR}_last_\w+$"
+)
+#: Columns that are true for users whom the app asks for a second factor.
+FACTOR_FLAG = re.compile(
+    rf"^(is_|has_)?{_FACTOR}_?(enabled|active|activated|confirmed|verified|status|required_for_login)$"
+)
+FACTOR_TABLE = re.compile(
+    r"totp|(^|_)otp|mfa|two_?factor|2fa|webauthn|passkey|u2f|fido|security_keys?$|authenticators?$|(backup|recovery)_?codes?$"
+)
+RECOVERY_CODES, OTHER_FACTOR = "recovery-codes", "totp"
+#: By a part of the name of a table, the name of a second factor; the first that occurs is used.
+_FACTOR_NAMES = {
+    r"backup|recover|static": RECOVERY_CODES,
+    r"webauthn|passkey|credential|u2f|fido|key$|keys$": "webauthn",
+    r"e?mail": "email",
+    r"sms|phone": "sms",
+    r"trusted|remember": "trusted-devices",
+}
+
 SETTINGS_TABLE = re.compile(
     r"(^|_)(app_?)?(settings?|options?|config(s|urations?)?|app_?config|preferences|system_metadata|parameters?|registry|variables?|properties)$"
 )
@@ -159,3 +182,9 @@ def find_name(table: TableEvidence, names: Sequence[str]) -> str:
 def is_version_key(key: str) -> bool:
     """Return whether a key of a setting is that of the version of the schema, which migrations write."""
     return bool(_VERSION_KEY.search(normalize(key)))
+
+
+def name_second_factor(table: str) -> str:
+    """Return the name of the second factor whose rows a table has."""
+    name = normalize(table)
+    return next((kind for pattern, kind in _FACTOR_NAMES.items() if re.search(pattern, name)), OTHER_FACTOR)

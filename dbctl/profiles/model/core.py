@@ -16,7 +16,17 @@ from dbctl.profiles.model.users import Users
 
 #: Subjects of open decisions. ``admin``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
 Topic = Literal[
-    "admin", "login", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
+    "admin",
+    "login",
+    "passwords",
+    "sign-ins",
+    "users",
+    "new-users",
+    "rights",
+    "deletion",
+    "format",
+    "second-factors",
+    "other",
 ]
 
 #: What an admin or a user does in the app, and a demonstration shows.

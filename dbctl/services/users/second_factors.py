@@ -81,7 +81,7 @@ def reset(app: App, selector: UserSelector) -> Change[SecondFactorsReset]:
     """Remove the second factors of users, and end their sessions.
 
     Raises (when planned and when applied):
-        FeatureMissingError: the profile describes no second factors.
+        FeatureMissingError: the profile describes no second factors, or leaves open what they are.
         NotSupportedError: the database has none of their tables and columns.
     """
 
@@ -180,6 +180,7 @@ class ResetSecondFactors:
 
     def __init__(self, users: UserTable, selected: Sequence[User]) -> None:
         """Find the rows; raises as ``reset``."""
+        users.app.require_decision("second-factors", FEATURE)
         users.app.require_section(users.section.second_factor, FEATURE)
         self._users, self._selected, self._tables = users, selected, list(_list_tables(users))
         if not self._tables:

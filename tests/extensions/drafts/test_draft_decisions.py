@@ -445,3 +445,54 @@ def test_login_of_one_column_is_not_refused_for_a_key_of_two(shop):
     assert (profile["users"]["login"], "login" in profile["undecided"]) == (["email"], False)
     assert "users_name_host" in " ".join(profile["undecided"]["users"])
     shop.run("users", "set-password", "bo@example.org", "--generate")
+
+
+CODES = """create table recovery_codes (id integer primary key, user_id integer not null references users (id), code text)"""
+
+
+def test_second_factors_are_candidates_until_the_admin_decides(shop):
+    """A secret without the flag is an unfinished registration: the data do not show for what the app asks."""
+    columns = ", twoFactorEnabled boolean not null default 0, totp_secret text, otp_last_used_at text"
+    shop.create(
+        CODES,
+        "insert into recovery_codes values (1, 2, 'r1'), (2, 2, 'r2')",
+        columns=columns,
+        values=(", 0, null, null", ", 1, 'JBSWY3DPEHPK3PXP', '2026-01-01'"),
+    )
+    profile = shop.draft()
+    assert "second_factor" not in profile["users"]
+    (decision,) = profile["undecided"]["second-factors"]
+    for place in (
+        "users.twoFactorEnabled",
+        "users.totp_secret",
+        "users.otp_last_used_at",
+        "recovery_codes.user_id",
+    ):
+        assert place in decision
+    before = shop.rows("select * from users"), shop.rows("select * from recovery_codes")
+    refused = shop.run("users", "reset-2fa", "bo@example.org", status=6)["error"]
+    assert (refused["code"], decision in refused["message"]) == ("decision-open", True)
+    assert (shop.rows("select * from users"), shop.rows("select * from recovery_codes")) == before
+
+    text = shop.profile.read_text()
+    lines = text.splitlines()
+    for start in [index for index, line in enumerate(lines) if line == "# [[users.second_factor]]"]:
+        for index in range(start, lines.index("", start)):
+            lines[index] = lines[index].removeprefix("# ")
+    shop.profile.write_text("\n".join(lines))
+    assert shop.run("users", "reset-2fa", "bo@example.org", status=6)["error"]["code"] == "decision-open"
+    decided = [line for line in lines if decision not in line]
+    shop.profile.write_text("\n".join(decided).replace("second-factors = [\n]\n", ""))
+    data = shop.run("users", "reset-2fa", "ada@example.org", "bo@example.org")["data"]
+    assert (data["changed"], data["removed"]) == (1, {"totp": 1, "recovery-codes": 2})
+    assert (
+        shop.rows("select twoFactorEnabled, totp_secret, otp_last_used_at from users")
+        == [(0, None, None)] * 2
+    )
+    assert shop.rows("select * from recovery_codes") == []
+
+
+def test_app_without_second_factors_has_no_candidate(shop):
+    shop.create(columns=", secret_question text, photo text", values=(", '', ''", ", '', ''"))
+    shop.draft()
+    assert "[[users.second_factor]]" not in shop.profile.read_text()

@@ -51,7 +51,9 @@ def test_reset_is_learned_and_proven(answer, tmp_path, engine):
         error = learn("insert into audit_log values (9, 'now', 'nothing')", status=4)["error"]
         assert (error["code"], profile.exists()) == ("demonstration-wrong", False)
         learn(*RESET)
-        columns, *rows = toml.loads(profile.read_text())["users"]["second_factor"]
+        learned = toml.loads(profile.read_text())
+        assert "second-factors" not in learned.get("undecided", {})
+        columns, *rows = learned["users"]["second_factor"]
         assert columns == {
             "name": "totp",
             "table": "users",

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from msgspec import structs
 
+from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Value, write_section
 from dbctl.extensions.drafts.learning.rules.states import UserChange
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
-from dbctl.services.app.evidence import references
-
-#: By a part of a name of a table or a column, the name of a second factor; the first that occurs is used.
-_NAMES = {
-    r"backup|recover|static": "recovery-codes",
-    r"webauthn|passkey|credential|u2f|fido|key$|keys$": "webauthn",
-    r"e?mail": "email",
-    r"sms|phone": "sms",
-    r"trusted|remember": "trusted-devices",
-}
-_OTHER_NAME = "totp"
 
 
 def learn_reset(scene: Scene) -> Lesson:
@@ -45,7 +34,7 @@ def learn_reset(scene: Scene) -> Lesson:
         evidence=scene.evidence_count,
         shown=tables,
     )
-    lesson = change.create_lesson([key], [])
+    lesson = change.create_lesson([key], ["second-factors"])
     places = [f"{change.users.table}.{name}" for name in ends]
     return structs.replace(
         lesson, unrelated={place: reason for place, reason in lesson.unrelated.items() if place not in places}
@@ -67,7 +56,7 @@ def _describe_columns(
     """Yield the section about the columns of the user that the app changed."""
     before = change.row.before or {}
     flags = [name for name, end in ends.items() if end in (False, 0) and before[name] in (True, 1)]
-    section: dict[str, Value] = {"name": _OTHER_NAME, "table": change.users.table}
+    section: dict[str, Value] = {"name": usual_names.OTHER_FACTOR, "table": change.users.table}
     section |= {"user": change.users.id.column, "on_reset": {**ends, **dict.fromkeys(flags, False)}}
     if ends:
         yield section | ({"confirmed": dict.fromkeys(flags, True)} if flags else {})
@@ -84,9 +73,9 @@ def _describe_rows(change: UserChange) -> list[Mapping[str, Value]]:
     sections = dict[str, Mapping[str, Value]]()
     for row in change.rows:
         if row.after is None and row.table not in sign_ins and (column := _find_user(change, row)):
-            name = _find_name(row.table)
+            name = usual_names.name_second_factor(row.table)
             section: dict[str, Value] = {"name": name, "table": row.table, "user": column}
-            if name == "recovery-codes":
+            if name == usual_names.RECOVERY_CODES:
                 section["required"] = False
             sections.setdefault(row.table, section)
     return [*sections.values()]
@@ -100,8 +89,3 @@ def _find_user(change: UserChange, row: ChangedRow) -> str:
     # a number that is the whole key of the row is the user's only by a foreign key; part of a key, it may be
     columns = [name for name in columns if [*row.key] != [name] or table.target(name) == target]
     return min(columns, key=lambda name: table.target(name) is None, default="")
-
-
-def _find_name(table: str) -> str:
-    name = references.normalize(table)
-    return next((kind for pattern, kind in _NAMES.items() if re.search(pattern, name)), _OTHER_NAME)
