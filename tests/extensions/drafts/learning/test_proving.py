@@ -261,7 +261,11 @@ def test_recordings_of_two_engines_are_proofs_of_each(tmp_path, learn, answer):
     }
 
 
-@pytest.mark.parametrize("app", ["mlflow", "label-studio"])
+@pytest.mark.parametrize(
+    "app",
+    # with a million rounds for each password
+    ["mlflow", pytest.param("label-studio", marks=pytest.mark.slow)],
+)
 def test_learned_profile_of_an_application_is_proven(app, tmp_path, learn, answer):
     profile, pairs = tmp_path / f"{app}.toml", dict[str, Pair]()
     for pair in list_pairs(app):
