@@ -71,16 +71,16 @@ class DumpRequest(Struct, frozen=True):
     schema_only: Collection[str] = ()  #: tables without their rows: values of ``Dumps.list_emptiable_tables``
     output: DumpOutput | None = None  #: the destination instead of the new file, if ``Dumps.can_stream``
 
-    def open(self) -> AbstractContextManager[BlockWriter]:
+    def begin(self) -> AbstractContextManager[BlockWriter]:
         """Begin the dump; a new file is deleted if the block raises.
 
         Raises:
             DiskFullError, FileFailedError: it cannot be written.
         """
-        return self.output.open() if self.output else create_file(self.destination)
+        return self.output.begin() if self.output else create_file(self.destination)
 
     def discard(self) -> None:
-        """Delete the dump that the block of ``open`` has written."""
+        """Delete the dump that the block of ``begin`` has written."""
         (self.output.discard if self.output else self.destination.unlink)()
 
 

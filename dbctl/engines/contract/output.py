@@ -22,7 +22,7 @@ class BlockWriter(Protocol):
 class DumpOutput(Protocol):
     """A destination of a dump that is no file."""
 
-    def open(self) -> AbstractContextManager[BlockWriter]:
+    def begin(self) -> AbstractContextManager[BlockWriter]:
         """Begin the dump; the block writes it completely."""
 
     def discard(self) -> None:

@@ -319,7 +319,7 @@ class MySQLDumper(MySQLPart, Dumps):
         )
         with (
             self._start_relay(exact, empty, tool) as relay,
-            request.open() as file,
+            request.begin() as file,
             dump_programs.run_client(
                 tool,
                 [*options, "--", session.database, *tables],

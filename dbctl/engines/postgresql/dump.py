@@ -150,7 +150,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                     hint="Nothing was created. Use --format custom.",
                 )
             with (
-                request.open() as file,
+                request.begin() as file,
                 self.run_program(tool, arguments) as client,
                 follow_dump(decoder, target) as follower,
                 _open_compressor(form, request.compress) as compressor,

@@ -50,7 +50,7 @@ class StreamedFile:
         self.counter = HashingCounter()
 
     @contextmanager
-    def open(self) -> Iterator[StreamedFile]:
+    def begin(self) -> Iterator[StreamedFile]:
         """Begin the file; the block writes its whole content, and ``finish`` waits until it is stored."""
         self.counter, self._stages = HashingCounter(), _Stages(self._store, self._encode)
         yield self
@@ -59,7 +59,7 @@ class StreamedFile:
     def write(self, block: bytes) -> int:
         """Pass on a block; raises the error of the store, if it failed."""
         if self._stages is None:
-            raise RuntimeError("the file is not open")
+            raise RuntimeError("the file was not begun")
         self.counter.add(block)
         return self._stages.encoding.write(block)
 

@@ -290,7 +290,7 @@ def test_content_that_differs_from_the_dump_is_refused(tmp_path):
     for kind, is_refused in ((DirectoryWriter, False), (FaultyWriter, True)):
         folder = BackupWriter(kind(tmp_path), "20260101_000000")
         with suppress(BackupFailedError), folder.stream(kind.__name__, "gzip", 1000, "app/main") as streamed:
-            with streamed.open() as output:
+            with streamed.begin() as output:
                 for number in range(100):
                     output.write(b"%d" % number * 1000)
             member = folder.complete(kind.__name__, "gzip", streamed)
