@@ -186,7 +186,12 @@ def test_temporary_keys_of_a_container_sign_the_lock(monkeypatch, staging):
         locker = create_locker(bucket.name)
         locker.require_supported()
         locker.lock(["deep/a"], now().replace(microsecond=0) + timedelta(days=1))
-    assert all(read_locks(SEAWEEDFS, bucket.name).values())
+        ends = read_locks(SEAWEEDFS, bucket.name)
+        receiver.interfere = lambda _request: Response(status=500)
+        with pytest.raises(StorageFailedError, match="temporary keys"):
+            locker.lock(["deep/a"], now().replace(microsecond=0) + timedelta(days=2))
+    assert all(ends.values())
+    assert read_locks(SEAWEEDFS, bucket.name) == ends
 
 
 @pytest.mark.parametrize(

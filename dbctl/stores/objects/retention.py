@@ -141,12 +141,19 @@ class RetentionLocker:
         """Return the headers of a request, signed with the keys that the library of object storage uses."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
+        from botocore.exceptions import BotoCoreError, ClientError
 
         # the protocol requires it, whatever the algorithm of the signature is
         digest = b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         request = AWSRequest(method, url, data=body, headers={"Content-MD5": digest} if body else {})
         access = s3.resolve_access(self._address)
-        S3SigV4Auth(_find_credentials(access), "s3", access.region).add_auth(request)
+        try:
+            credentials = _find_credentials(access)
+        except (BotoCoreError, ClientError) as error:
+            hint = "Check the role of this container or cluster. No object was locked for shorter."
+            # as a denied request: botocore has repeated it
+            raise self._create_error("its temporary keys cannot be fetched", hint, _DENIED) from error
+        S3SigV4Auth(credentials, "s3", access.region).add_auth(request)
         return {name: str(value) for name, value in request.headers.items()}
 
     def _create_error(self, reason: str, hint: str, status: int = 0) -> StorageFailedError:
