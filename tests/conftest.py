@@ -18,7 +18,7 @@ from dbctl import signals
 from dbctl.cli.main import main
 from dbctl.extensions import registry
 from tests import servers
-from tests.reach.containers import kubernetes, mariadb_container, podman, postgresql_container  # noqa: F401 - fixtures
+from tests.reach.containers import kubernetes, mariadb_container, podman, postgresql_container, shared_podman  # noqa: F401 - fixtures
 from tests.reach.ssh import ssh_hosts  # noqa: F401 - a fixture
 from tests.small_disk import disk  # noqa: F401 - a fixture
 

@@ -259,7 +259,7 @@ class Podman:
 
     def share(self, name: str, create: Callable[[], Container]) -> Container:
         """Return the container of this run with a name; the first worker that calls this creates it, and it ends with the run."""
-        with self._lock(name) as done:
+        with self.lock(name) as done:
             if not done.exists():
                 new = create()
                 self._created.remove(new)
@@ -274,13 +274,13 @@ class Podman:
 
     def _build(self, image: Image) -> None:
         """Create an image unless a worker of this run has done it."""
-        with self._lock(image.name) as done:
+        with self.lock(image.name) as done:
             if not done.exists():
                 image.build(self.run)
                 done.touch()
 
     @contextmanager
-    def _lock(self, name: str) -> Iterator[Path]:
+    def lock(self, name: str) -> Iterator[Path]:
         """Let one worker at a time do a work; yield the file that states that it is done."""
         done = self.folder / f"{name.replace('/', '_')}.done"
         with done.with_suffix(".lock").open("w") as lock:
@@ -341,15 +341,22 @@ def podman(monkeypatch: pytest.MonkeyPatch) -> Iterator[Podman]:
 
 
 @pytest.fixture
-def postgresql_container(podman: Podman) -> Container:
-    """A container of PostgreSQL without a network, the service ``db`` of the project ``shop``, which all tests share: see ``Podman``."""
-    return podman.share("postgresql", lambda: podman.postgresql(project="shop"))
+def shared_podman(podman: Podman) -> Iterator[Podman]:
+    """Podman, whose shared containers no test of another worker uses until this one ends: tests restore their databases, and list all tables."""
+    with podman.lock("shared"):
+        yield podman
 
 
 @pytest.fixture
-def mariadb_container(podman: Podman) -> Container:
+def postgresql_container(shared_podman: Podman) -> Container:
+    """A container of PostgreSQL without a network, the service ``db`` of the project ``shop``, which all tests share: see ``Podman``."""
+    return shared_podman.share("postgresql", lambda: shared_podman.postgresql(project="shop"))
+
+
+@pytest.fixture
+def mariadb_container(shared_podman: Podman) -> Container:
     """A container of MariaDB without a network, the service ``mysql`` of the project ``shop``, which all tests share: see ``Podman``."""
-    return podman.share("mariadb", lambda: podman.mariadb(project="shop", service="mysql"))
+    return shared_podman.share("mariadb", lambda: shared_podman.mariadb(project="shop", service="mysql"))
 
 
 class Kubernetes:
