@@ -122,7 +122,7 @@ class BackupWriter:
     ) -> Iterator[StreamedFile]:
         """Yield a file that is compressed and stored while it is written; ``complete`` returns its member.
 
-        ``estimated_bytes``: of the compressed file; ``target``: the database in messages. Nothing is stored any more if the block raises.
+        ``estimated_bytes``: of the compressed file; ``target``: the database in messages. If the block raises, no further block is stored.
         """
         from dbctl.services.backup.streaming import StreamedFile
 

@@ -162,7 +162,8 @@ class RetentionLocker:
 
 def _repeat(call: Callable[[], T]) -> T:
     """Repeat a request whose connection or server failed: one request must not cost a backup of hours."""
-    for attempt in range(MAX_ATTEMPTS):
+    attempt = 0
+    while True:
         try:
             return call()
         except StorageFailedError as error:
@@ -170,7 +171,7 @@ def _repeat(call: Callable[[], T]) -> T:
             if is_rejected or attempt == MAX_ATTEMPTS - 1:
                 raise
         pause(RETRY_PAUSE.total_seconds() * 2**attempt)
-    raise RuntimeError("no attempt was made")
+        attempt += 1
 
 
 def _find_credentials(access: s3.Access) -> Any:
