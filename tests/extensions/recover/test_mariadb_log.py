@@ -355,6 +355,7 @@ def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
         error = fail("backup", "log", status=6)
         assert error["code"] == "log-foreign"
         assert len(list_backups(answer, "log")) == 1
+    shop.wait_for_next_second()  # the time at which a log began is known in seconds
     with servers.logging_mysql() as server:  # it has the same server_id
         other = Source(server, tmp_path)
         other.sell(20)
