@@ -13,10 +13,12 @@ from dbctl.startup import DeferredModule
 
 #: Optional modules that it would use, which it does not find.
 _HIDDEN = frozenset({"numpy", "pandas"})
-#: Modules that only its command line, its conversions of values, its plugins and new event stores use, with the names that it reads on import.
+#: Modules that only its command line, its conversions of values, its plugins, its savepoints and new event stores use, with the names that it
+#: reads on import.
 _DEFERRED = {
     "click": ("Group",),
     "dateutil.parser": (),
+    "secrets": (),
     "sqlite_utils.hookspecs": ("hookimpl", "hookspec"),
     "sqlite_utils.migrations": ("Migrations",),
     "sqlite_utils.plugins": ("ensure_plugins_loaded", "pm"),

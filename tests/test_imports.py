@@ -192,12 +192,13 @@ def test_reading_command_compiles_no_regular_expression_on_import(sample, words)
     "words",
     ["users list", "users create robin --email robin@example.org --generate", "roles list", "settings list"],
 )
-def test_command_about_users_loads_only_the_core_of_the_profile(sample, tmp_path, words):
+def test_command_about_users_loads_only_the_core_of_the_profile_and_its_contracts(sample, tmp_path, words):
     place = tmp_path / "home"
     shutil.copytree(sample, place)
     modules = list_imports(RUN, *words.split(), cwd=place)
     assert "dbctl.profiles.model.core" in modules
-    assert "dbctl.profiles.model.profile" not in modules
+    contracts = {"dbctl.engines.contract.dumps", "dbctl.engines.contract.vectors"}
+    assert not modules & {"dbctl.profiles.model.profile", *contracts}
 
 
 def test_group_help_loads_no_app_and_no_driver():
@@ -250,11 +251,13 @@ import re, sys
 compile_now = re.compile
 from dbctl.sqlite_library import Database
 assert re.compile is compile_now
-assert not {"click", "dateutil.parser", "numpy", "pluggy"} & set(sys.modules)
+assert not {"click", "dateutil.parser", "numpy", "pluggy", "secrets"} & set(sys.modules)
 assert not any(type(finder).__name__ == "_HiddenModules" for finder in sys.meta_path)
 database = Database(memory=True, execute_plugins=False)
 database.execute("create virtual table words using fts5(word)")
 assert database.table("words").virtual_table_using == "FTS5"
+with database.atomic(), database.atomic():  # the inner one is a savepoint with a random name
+    assert "secrets" in sys.modules
 assert Database(memory=True).execute("select 1").fetchone() == (1,)  # with plugins
 assert "pluggy" in sys.modules
 from sqlite_utils import hookspecs, recipes, utils

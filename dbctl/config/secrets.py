@@ -133,8 +133,8 @@ _ASSIGNED = re.compile(
     rf"[\"']?\s*[=:]\s*[\"']?){_VARIABLE}(?!//|\s*$)[^&#\"']+"
 )
 #: A header or an option of a program, after which its value is the next argument.
-_OPTION = re.compile(r"(?i)--?[\w-]*(?:password|passwd|passphrase|pwd|secret|token|key|auth|credentials?)")
-_LOGIN = re.compile(rf"(?<=:){_VARIABLE}.+")
+_OPTION = r"(?i)--?[\w-]*(?:password|passwd|passphrase|pwd|secret|token|key|auth|credentials?)"
+_LOGIN = rf"(?<=:){_VARIABLE}.+"
 _LOGIN_OPTIONS = frozenset({"-u", "--user", "--proxy-user"})
 _SCHEME = re.compile(rf"(?i)\b((?:bearer|basic)\s+){_VARIABLE}\S+")
 _SECRETS = (_PASSWORD, _ASSIGNED, _SCHEME)
@@ -183,10 +183,10 @@ def redact_value(value: object) -> object:
     shown = list[object]()
     for before, item in zip(["", *value], value, strict=False):
         is_text = isinstance(before, str) and isinstance(item, str)
-        if is_text and _OPTION.fullmatch(before):
+        if is_text and re.fullmatch(_OPTION, before):
             shown.append(item if re.fullmatch(r"\$\{\w+\}", item) else MASK)
         elif is_text and before in _LOGIN_OPTIONS:
-            shown.append(_LOGIN.sub(MASK, item))
+            shown.append(re.sub(_LOGIN, MASK, item))
         else:
             shown.append(redact_value(item))
     return shown

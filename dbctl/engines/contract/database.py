@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.streaming import RowStreams, StagingTables, TimeForms, ValueCodec
     from dbctl.engines.contract.vectors import VectorIndexes, VectorSearch
 
+#: A row of a query: the values of its columns.
+Row: TypeAlias = tuple[object, ...]
+
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
 #: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
 #: ``in`` takes a sequence and is one parameter. ``=`` and ``!=`` with None compare with NULL. With a ``datetime`` as value,

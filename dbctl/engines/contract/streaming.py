@@ -8,8 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.database import Column, Query
-from dbctl.engines.contract.vectors import Row
+from dbctl.engines.contract.database import Column, Query, Row
 from dbctl.model import Struct
 
 #: Rows in one batch.

@@ -6,13 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from dbctl.engines.contract.database import Where
+from dbctl.engines.contract.database import Row, Where
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
     from array import array
 
-Row: TypeAlias = tuple[object, ...]
 #: The distance of two vectors: ``cosine`` 0 to 2 (1 minus the cosine of the angle between them), ``l2`` the square of
 #: the Euclidean distance, ``dot`` 1 minus the dot product.
 Metric: TypeAlias = Literal["cosine", "l2", "dot"]

@@ -22,7 +22,6 @@ from dbctl.engines.contract.database import (
     Writable,
 )
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.checks import read_row_texts
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError
@@ -222,6 +221,8 @@ class RowImages:
 
 def digest_table(db: Readable, table: str, key: bytes) -> str:
     """Return a keyed digest of the columns and all rows of a table, in any order."""
+    from dbctl.engines.sql.checks import read_row_texts
+
     columns = db.tables()[table].columns
     digest = hmac.new(
         key, codec.encode_json([[column.name, column.type] for column in columns.values()]).encode(), sha256

@@ -215,8 +215,8 @@ class Subject(msgspec.Struct, dict=True, eq=False):
 
 #: Numbers that are times from 2001 to 2286: in seconds, and in milliseconds.
 SECONDS, MILLISECONDS = range(1_000_000_000, 10_000_000_000), range(1_000_000_000_000, 10_000_000_000_000)
-TIME_TYPE = re.compile(r"DATE|TIME")
-TEXT_TYPE = re.compile(r"CHAR|TEXT|CLOB|STRING|UUID|CITEXT|^$")
+TIME_TYPE = r"DATE|TIME"
+TEXT_TYPE = r"CHAR|TEXT|CLOB|STRING|UUID|CITEXT|^$"
 _DAY = r"\d{4}-\d\d-\d\d"
 _TIMES: Mapping[str, TimeCodec] = {
     rf"{_DAY}T\d\d:\d\d:\d\d\.\d{{3}}Z": "iso-ms",
@@ -268,7 +268,7 @@ def is_time(column: Column, values: Iterable[object]) -> bool:
         return True
     if stored:
         return all(map(read_time_form, stored))
-    return bool(TIME_TYPE.search(column.type))
+    return bool(re.search(TIME_TYPE, column.type))
 
 
 def is_boolean(column: Column, values: Iterable[object]) -> bool:
@@ -286,7 +286,7 @@ def is_boolean(column: Column, values: Iterable[object]) -> bool:
 
 def is_text(column: Column) -> bool:
     """Return whether a column has a type of texts."""
-    return bool(TEXT_TYPE.search(column.type)) and not column.native
+    return bool(re.search(TEXT_TYPE, column.type)) and not column.native
 
 
 def is_whole(column: Column) -> bool:
