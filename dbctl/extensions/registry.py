@@ -57,6 +57,7 @@ BUILT_IN: Sequence[Extension] = (
             "profiles learn": "dbctl.extensions.drafts.learning.commands",
             "profiles prove": "dbctl.extensions.drafts.learning.proof_commands",
         },
+        parts={"postgresql": "dbctl.extensions.drafts.learning.postgresql:create_parts"},
         errors="dbctl.extensions.drafts.learning.errors",
         checks={"profile": ["dbctl.extensions.drafts.learning.replay:check_recordings"]},
     ),

@@ -225,16 +225,6 @@ class StagedDump:
         raise RuntimeError("it cannot be reverted")
 
 
-class ExportedSnapshot(ABC):
-    """The state of a database at one moment, which is read while others change the database."""
-
-    url: Url  #: readers of it, also dumps, have this state
-
-    @abstractmethod
-    def is_complete(self) -> bool:
-        """Return whether the state can still be read; false if the server lost it, or a table was rewritten, changed or dropped."""
-
-
 class Dumps(ABC):
     """The part that dumps a database to a file."""
 
@@ -295,14 +285,6 @@ class Dumps(ABC):
         The snapshot is released by the dump or by closing the database.
         """
         return False
-
-    def export_snapshot(self) -> AbstractContextManager[ExportedSnapshot] | None:
-        """Retain the current state in a block, without locks; None: the engine cannot.
-
-        Raises:
-            NotSupportedError: nor can this server, of which there are no dumps either.
-        """
-        return None
 
     def read_role_passwords(self) -> Mapping[str, str]:
         """Return what the server stores for the password of each role that a dump names, in a form of the engine.

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import cast
 
-from msgspec import structs
-
 from dbctl import signals
-from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification, ExportedSnapshot
+from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import COPIED_TABLES, IN_USER_SCHEMA, OWN_COLUMNS, read_scope
@@ -30,7 +28,7 @@ from dbctl.engines.postgresql.properties import read_passwords, read_roles
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNDECLARED
 from dbctl.engines.servers.database import NO_BACKUP, copy_output, estimate_dump_size
-from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
@@ -38,7 +36,6 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
 from dbctl.files.codecs import COMPRESSORS, Compressor, open_parallel_gzip
 from dbctl.model import Compression, now
-from dbctl.url import Url
 
 #: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
@@ -72,15 +69,6 @@ INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkin
   and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""
 
 
-#: After a rewrite (TRUNCATE, ALTER TABLE) older snapshots find no rows, and definitions apply to them at once.
-DEFINITIONS = f"""select c.oid::int8, n.nspname::text, c.relname::text, c.relfilenode::int8,
-  array(select i.inhparent::int8 from pg_catalog.pg_inherits i where i.inhrelid = c.oid order by 1),
-  array(select concat_ws(' ', a.attnum, a.atttypid, a.atttypmod, a.attisdropped, a.attgenerated, a.attname)
-    from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 order by a.attnum)
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p', 'm') and c.relpersistence <> 't' and {IN_USER_SCHEMA} order by c.oid"""
-#: Settings by which a server ends a transaction that is idle, with the version that introduced them.
-IDLE_TIMEOUTS = {"idle_in_transaction_session_timeout": 9, "transaction_timeout": 17}
 #: The version that introduced an option of subscriptions that pg_dump writes even for an older server.
 SUBSCRIPTION_OWNERS = 16
 
@@ -107,10 +95,6 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
                 program, self._connection.target, min_version=version, url=self._connection.url
             )
         return True
-
-    def export_snapshot(self) -> AbstractContextManager[ExportedSnapshot]:
-        connection = self._connection
-        return open_snapshot(connection.url, connection.target, timeout=connection.timeout)
 
     def read_role_passwords(self) -> Mapping[str, str]:
         session = self._connection.session
@@ -254,47 +238,6 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
             "tablespaces": read_tablespaces(session),
             "path": _read_search_path(self._connection),
         }
-
-
-class PostgreSQLSnapshot(ExportedSnapshot):
-    """A snapshot of an open transaction."""
-
-    def __init__(self, url: Url, target: str, *, timeout: float) -> None:
-        """Name a snapshot by its URL; ``timeout``: seconds to wait for the server."""
-        self.url = url
-        self._target, self._timeout = target, timeout
-
-    def is_complete(self) -> bool:
-        try:
-            earlier = self._read_definitions(self.url)
-        except QueryFailedError:  # its transaction has ended
-            return False
-        return earlier == self._read_definitions(structs.replace(self.url, snapshot=""))
-
-    def _read_definitions(self, url: Url) -> list[Row]:
-        connection = PostgreSQLConnection(url, self._target, timeout=self._timeout, read_only=True)
-        with closing(connection):
-            return connection.fetch(DEFINITIONS)
-
-
-@contextmanager
-def open_snapshot(url: Url, target: str, *, timeout: float) -> Iterator[PostgreSQLSnapshot]:
-    """Export a snapshot of the current state until the end of the block; its transaction has no lock of a table.
-
-    Raises:
-        NotSupportedError: the server exports no snapshots.
-    """
-    with ExitStack() as stack:
-        connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=True)
-        stack.enter_context(closing(connection))
-        session = connection.session
-        version = session.info.server_version // 10000
-        session.settings |= {name: "0" for name, since in IDLE_TIMEOUTS.items() if version >= since}
-        connection.apply_settings()
-        stack.enter_context(connection.read_transaction())
-        snapshot = export_snapshot(connection)
-        stack.callback(connection.close)  # it ends the transaction, also a lost one
-        yield PostgreSQLSnapshot(structs.replace(url, snapshot=snapshot), target, timeout=timeout)
 
 
 def export_snapshot(connection: PostgreSQLConnection) -> str:

@@ -14,10 +14,11 @@ from dbctl.config.model import App as ConfiguredApp
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.dumps import DumpRequest, ExportedSnapshot, LoadRequest
+from dbctl.engines.contract.dumps import DumpRequest, LoadRequest
 from dbctl.engines.file_type import detect_file_type
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.drafts.learning.errors import StatesUnrelatedError
+from dbctl.extensions.drafts.learning.snapshots import ExportedSnapshot, SnapshotExport
 from dbctl.files import atomic, compression, mounts, temp
 from dbctl.files.codecs import SUFFIXES
 from dbctl.model import Struct
@@ -226,8 +227,10 @@ def open_snapshot(app: App, folder: Path) -> Iterator[RunningState]:
     """
     names, _ = select_databases(app)
     with ExitStack() as stack:
-        exports = {name: open_dumps(app, name).export_snapshot() for name in names}
-        snapshots = {name: stack.enter_context(export) for name, export in exports.items() if export}
+        exports = {name: app.reader(name).extension_part(SnapshotExport) for name in names}
+        snapshots = {
+            name: stack.enter_context(export.export_snapshot()) for name, export in exports.items() if export
+        }
         app.close()
         yield RunningState(app, folder, stack, snapshots)
 

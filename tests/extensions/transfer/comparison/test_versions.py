@@ -17,6 +17,8 @@ from dbctl.extensions.transfer.portable.changed_rows import VersionSource
 from dbctl.extensions.transfer.portable.contract import LineColumn
 from tests import servers
 
+pytestmark = pytest.mark.needs_extension("drafts")  # which exports the snapshots
+
 TABLES = """create table parents (id integer primary key, name text not null, body text);
 create index by_name on parents (name);
 create table children (id serial primary key, parent_id integer not null references parents, body text);
@@ -81,12 +83,14 @@ def database():
 @pytest.fixture
 def export(database):
     """Export a snapshot of the current state, and return it."""
+    from dbctl.extensions.drafts.learning.snapshots import SnapshotExport
+
     engine = registry.load_engine("postgresql")
     with ExitStack() as stack:
 
         def run():
             reader = stack.enter_context(closing(engine.open_for_reading(database, "t", timeout=5)))
-            return stack.enter_context(reader.dumps.export_snapshot())
+            return stack.enter_context(reader.extension_part(SnapshotExport).export_snapshot())
 
         yield run
 
