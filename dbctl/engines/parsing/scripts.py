@@ -22,6 +22,7 @@ class SqlScripts(ABC):
     lexer: ClassVar[Lexer]
     #: number of tokens that identify a statement: ``create unique index concurrently``
     head_length: ClassVar[int]
+    linter: ClassVar[type[Linter]]
 
     @abstractmethod
     def depth_change(self, tokens: Sequence[Token], depth: int) -> int:
@@ -30,10 +31,6 @@ class SqlScripts(ABC):
     @abstractmethod
     def find_refusal(self, tokens: Sequence[Token], *, outside: bool) -> str:
         """Return why a script must not contain the statement, also ``outside`` a transaction; empty if it may."""
-
-    @abstractmethod
-    def new_linter(self) -> Linter:
-        """Return a linter of successive scripts."""
 
     def split(self, text: str, *, outside_transaction: bool = False) -> list[tuple[int, str]]:
         text = text.removeprefix("\ufeff")
@@ -94,7 +91,7 @@ class SqlScripts(ABC):
         return analyze_effect(self.lexer.tokenize(sql))
 
     def lint(self, scripts: Iterable[Script]) -> Iterator[Sequence[LintFinding]]:
-        linter = self.new_linter()
+        linter = self.linter()  # of successive scripts
         return (linter.lint(script) for script in scripts)
 
     def unsupported_reason(self, sql: str, *, outside: bool = False) -> str:

@@ -187,7 +187,7 @@ _NOT_IN_TRANSACTION = re.compile(
 class PostgreSQLScripts(SqlScripts):
     """The scripts of PostgreSQL."""
 
-    lexer, head_length = LEXER, 5
+    lexer, head_length, linter = LEXER, 5, PostgreSQLLinter
 
     def depth_change(self, tokens: Sequence[Token], depth: int) -> int:
         """Return the change of the nesting depth at the last token; BEGIN ATOMIC … END is the body of a function."""
@@ -209,10 +209,6 @@ class PostgreSQLScripts(SqlScripts):
         if head.startswith("copy ") and any(token.text.lower() in ("stdin", "stdout") for token in tokens):
             return "COPY from standard input requires psql; use INSERT"
         return ""
-
-    def new_linter(self) -> Linter:
-
-        return PostgreSQLLinter()
 
 
 SCRIPTS = PostgreSQLScripts()

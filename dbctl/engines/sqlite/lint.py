@@ -155,7 +155,8 @@ _SAVEPOINTS = {"savepoint", "release"}
 class SQLiteScripts(SqlScripts):
     """The scripts of SQLite."""
 
-    lexer, head_length = LEXER, 4  # ``create temporary trigger``, ``pragma main . journal_mode``
+    lexer, linter = LEXER, SQLiteLinter
+    head_length = 4  # ``create temporary trigger``, ``pragma main . journal_mode``
 
     def depth_change(self, tokens: Sequence[Token], depth: int) -> int:
         """Return 1 at the word TRIGGER, whose statement lasts until END after a semicolon, as for SQLite's shell."""
@@ -182,9 +183,6 @@ class SQLiteScripts(SqlScripts):
                 f"{first.upper()} {name}".rstrip() + " is not possible inside the transaction of the script"
             )
         return ""
-
-    def new_linter(self) -> Linter:
-        return SQLiteLinter()
 
 
 SCRIPTS = SQLiteScripts()
