@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -146,10 +146,8 @@ def major_version(version: str) -> int:
 
 
 @contextmanager
-def _write_connection_files(
-    session: Session, database: str, tool: Tool
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Write the connection files of a program; yield its connection string and its environment variables.
+def _write_connection_files(session: Session, database: str, tool: Tool) -> Iterator[dict[str, str]]:
+    """Write the connection files of a program; yield its environment variables, by which it connects to the service ``dbctl``.
 
     The program connects to the server of ``session`` as the same user. Address and password are in files that only
     this user can read, and that are deleted at the end, so that they do not appear in process lists.
@@ -173,14 +171,7 @@ def _write_connection_files(
     service = "[dbctl]\n" + "".join(f"{name}={text}\n" for name, text in settings.items())
     secret = info.password.replace("\\", "\\\\").replace(":", "\\:")
     with subprocesses.secret_files({"service": service, "password": f"*:*:*:*:{secret}\n"}) as folder:
-        yield (
-            "service=dbctl",
-            {
-                "PGSERVICEFILE": str(folder / "service"),
-                "PGPASSFILE": str(folder / "password"),
-                "PGAPPNAME": f"dbctl {database}"[:63],
-            },
-        )
+        yield {"PGSERVICEFILE": str(folder / "service"), "PGPASSFILE": str(folder / "password")}
 
 
 @contextmanager
@@ -196,73 +187,43 @@ def run_client(
     reads: bool = False,
     writes: bool = False,
 ) -> Iterator[subprocesses.ClientProgram]:
-    """Run a program that connects like ``session``; ``settings`` are further variables of its environment."""
-    if tool.url:
-        with _run_in_container(
-            tool,
-            tool.url,
-            arguments,
-            session,
-            database,
-            target,
-            instead=instead,
-            settings=settings,
-            writes=writes,
-        ) as client:
-            yield client
-        return
-    with (
-        _write_connection_files(session, database, tool) as (connection, environment),
-        subprocesses.run_program(
-            tool.wrap(target, ["--no-password", f"--dbname={connection}", *arguments]),
-            {**environment, **settings},
-            watch=subprocesses.ProgramWatch(
-                target,
-                instead,
-                lambda: probe_program(session, environment["PGAPPNAME"]),
-                session.server_address,
-            ),
-            reads=reads,
-            writes=writes,
-        ) as client,
-    ):
-        yield client
+    """Run a program that connects like ``session``; ``settings`` are further variables of its environment.
 
-
-@contextmanager
-def _run_in_container(
-    tool: Tool,
-    url: Url,
-    arguments: Sequence[str],
-    session: Session,
-    database: str,
-    target: str,
-    *,
-    instead: str,
-    settings: Mapping[str, str],
-    writes: bool,
-) -> Iterator[subprocesses.ClientProgram]:
-    """Run a program in the container of its server, to which it connects as ``session`` does, from inside."""
+    In the container of the server it connects from inside.
+    """
     name = f"dbctl {database}"[:63]
-    connection = make_conninfo(
-        host=url.host.strip("[]") or "127.0.0.1",
-        port=session.info.port,
-        user=session.info.user,
-        dbname=database,
-        sslmode=session.info.get_parameters().get("sslmode", "prefer"),
+    watch = subprocesses.ProgramWatch(
+        target, instead, lambda: probe_program(session, name), session.server_address
     )
-    with container_programs.run_with_password(
-        url,
-        target,
-        [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
-        password=("PGPASSWORD", session.info.password),
-        variables={"PGAPPNAME": name, **settings},
-        watch=subprocesses.ProgramWatch(
-            target, instead, lambda: probe_program(session, name), session.server_address
-        ),
-        writes=writes,
-    ) as client:
-        client.name = str(tool.path)
+    with ExitStack() as stack:
+        if tool.url:
+            connection = make_conninfo(
+                host=tool.url.host.strip("[]") or "127.0.0.1",
+                port=session.info.port,
+                user=session.info.user,
+                dbname=database,
+                sslmode=session.info.get_parameters().get("sslmode", "prefer"),
+            )
+            program = container_programs.run_with_password(
+                tool.url,
+                target,
+                [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+                password=("PGPASSWORD", session.info.password),
+                variables={"PGAPPNAME": name, **settings},
+                watch=watch,
+                writes=writes,
+            )
+        else:
+            environment = stack.enter_context(_write_connection_files(session, database, tool))
+            program = subprocesses.run_program(
+                [str(tool.path), "--no-password", "--dbname=service=dbctl", *arguments],
+                {**environment, "PGAPPNAME": name, **settings},
+                watch=watch,
+                reads=reads,
+                writes=writes,
+            )
+        client = stack.enter_context(program)
+        client.name = tool.path.name
         yield client
 
 
