@@ -70,7 +70,7 @@ CONNECTORS = {
     "engines/mysql/exact_values.py": "the socket of its own relay, for a program in a container",
     "engines/mysql/opening.py": "the socket of a server, to test whether it has a listener",
     "engines/mysql/session.py": "every database on a server",
-    "engines/postgresql/foreign/scratch_role.py": "the scratch database of a foreign dump, as its only owner",
+    "engines/postgresql/foreign.py": "the scratch database of a foreign dump, as its only owner",
     "engines/postgresql/session.py": "every database on a server, also for the state of a session with a silent connection",
     "files/liveness.py": "every database on a server, to test whether it accepts connections",
     "engines/sqlite/connection.py": "the database of an app, and the files of the other modules of SQLite",

@@ -19,7 +19,7 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.dump_statements import RoleFilter
-from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.session import Session, quote_literal
 from dbctl.engines.servers.roles import OMIT_SECRETS, ServerRoles
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
@@ -163,11 +163,6 @@ def apply_properties(session: Session, name: str, properties: Properties) -> Non
                 session.run("select set_config($1, $2, true)", key, value)
                 text = "from current"  # which would write others in another form: 5000 as 5s
             session.run(f"alter {target} set {option} {text}")
-
-
-def quote_literal(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
 
 
 def find_differences(first: Properties, second: Properties) -> list[str]:
@@ -331,10 +326,7 @@ class Roles(ServerRoles[Role]):
     kind, word = Role, "role"
     _session: Session
 
-    def read_names(self) -> Collection[str]:
-        return self._read_existing()
-
-    def _read_existing(self) -> dict[str, bool]:
+    def read_names(self) -> dict[str, bool]:
         """Return whether each role of the server is a superuser."""
         rows = self._session.run(_EXISTING)
         return {str(name): bool(is_superuser) for name, is_superuser in rows}
@@ -358,7 +350,7 @@ class Roles(ServerRoles[Role]):
         with session.transaction():
             for role in roles:
                 session.run(role.create_statement(policy))
-            existing = self._read_existing()
+            existing = self.read_names()
             ((is_superuser,),) = session.run("select current_setting('is_superuser') = 'on'")
             for role in roles:
                 if not is_superuser:  # only members of a role may make it the owner of an object

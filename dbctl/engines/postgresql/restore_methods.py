@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult, StagedDump
-from dbctl.engines.postgresql import dump_statements
+from dbctl.engines.postgresql import dump_statements, foreign
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.connection import lock_key
@@ -23,8 +23,6 @@ from dbctl.engines.postgresql.dump_limits import (
     row_count_check,
 )
 from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_schemas
-from dbctl.engines.postgresql.foreign import scratch_role
-from dbctl.engines.postgresql.foreign.statement_filter import make_statement_filter
 from dbctl.engines.postgresql.load import DumpLoader, LoadTarget, Psql, rename_statements, swap_databases
 from dbctl.engines.postgresql.properties import Properties, RoleChanges, Roles
 from dbctl.engines.postgresql.restore_strategy import (
@@ -106,7 +104,7 @@ class ScratchRestore:
         url, owner = structs.replace(server.url, path=name), properties.owner
         try:
             if is_foreign:
-                url, owner = scratch_role.role_url(url, name, scratch_role.create_role(central, name)), name
+                url, owner = foreign.role_url(url, name, foreign.create_role(central, name)), name
             template = structs.replace(properties, owner=owner)
             try:
                 central.run(database_properties.create_statement(name, template))
@@ -115,12 +113,12 @@ class ScratchRestore:
             ) as error:  # the operating system of the server lacks the locale
                 raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
             if is_foreign:
-                scratch_role.require_sign_in(url, server.target, timeout=self._request.timeout)
+                foreign.require_sign_in(url, server.target, timeout=self._request.timeout)
                 with suppress(psycopg.Error, DbctlError), ExitStack() as stack:
                     # The live database may be missing.
                     live = stack.enter_context(server.open_catalog_first(server.name))
                     scratch = stack.enter_context(server.open_catalog_first(name))
-                    scratch_role.install_extensions(live, scratch)
+                    foreign.install_extensions(live, scratch)
             self._copy_settings(name, properties)
             yield url
         finally:
@@ -128,7 +126,7 @@ class ScratchRestore:
                 self._drop(name)
 
     def _drop(self, name: str) -> None:
-        self.remarks += scratch_role.remove(self._central, self._server.open_catalog_first, name)
+        self.remarks += foreign.remove(self._central, self._server.open_catalog_first, name)
         self._central.run("select pg_advisory_unlock($1)", lock_key(name))
 
     def _copy_settings(self, name: str, properties: Properties) -> None:
@@ -153,7 +151,7 @@ class ScratchRestore:
         dump, target, timeout = request.dump, server.target, request.timeout
         rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = remove_tail if dump.is_partial else iter
         if dump.foreign:
-            rewrite = make_statement_filter(target, self.remarks, rewrite)
+            rewrite = foreign.make_statement_filter(target, self.remarks, rewrite)
         else:
             rewrite = dump_statements.make_filter(central, dump, self.remarks, rewrite)
             rewrite = roles.make_filter(self.remarks, rewrite)
@@ -272,7 +270,7 @@ class ScratchRestore:
             server.open_catalog_first(new) as scratch,
             server.open_catalog_first(server.name) if live else nullcontext() as old,
         ):
-            self.remarks += scratch_role.transfer_ownership(self._central, scratch, old, new)
+            self.remarks += foreign.transfer_ownership(self._central, scratch, old, new)
 
 
 def analyze(session: Session) -> list[str]:

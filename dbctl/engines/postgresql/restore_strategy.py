@@ -12,12 +12,11 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, RestoreStrategy
-from dbctl.engines.postgresql import dump_statements
+from dbctl.engines.postgresql import dump_statements, foreign
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import PUBLIC, resolve_scope
 from dbctl.engines.postgresql.dump_programs import major_version
 from dbctl.engines.postgresql.errors import translate_error, unreachable_error
-from dbctl.engines.postgresql.foreign import scratch_role
 from dbctl.engines.postgresql.load import list_sessions
 from dbctl.engines.postgresql.properties import Properties
 from dbctl.engines.postgresql.session import Session, open_session
@@ -77,7 +76,7 @@ class RestoreServer:
 
     def open_catalog_first(self, name: str) -> AbstractContextManager[Session]:
         """Connect with ``pg_catalog`` first in the search path, since a dump may define objects with built-in names."""
-        return self.open_session(scratch_role.catalog_first_url(self.sibling_url(name)))
+        return self.open_session(foreign.catalog_first_url(self.sibling_url(name)))
 
     def read_scope(self, central: Session) -> str:
         """Return the schema of the app; check that both sessions are on the same server."""
@@ -150,7 +149,7 @@ def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
         raise unsupported_dump_error(central, reason, str(error.context["hint"])) from None
     _require_extensions(central, dump)
     if dump.foreign:
-        scratch_role.require_rights(central, server.target)
+        foreign.require_rights(central, server.target)
 
 
 def _require_extensions(central: Session, dump: Dump) -> None:
@@ -185,7 +184,7 @@ def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrat
         return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
     refuse_newer(dump, central, server.target)
     if dump.foreign:
-        scratch_role.require_rights(central, server.target)
+        foreign.require_rights(central, server.target)
     notes = _describe_other_server(central, dump)
     if live is None:
         if not creates:

@@ -141,7 +141,7 @@ class Session(psycopg.Connection[Row]):
     def apply_settings(self) -> None:
         """Set all settings that dbctl relies on, in one message to the server."""
         sets = ", ".join(
-            f"set_config('{name}', {_quote_escaped(value)}, false)" for name, value in self.settings.items()
+            f"set_config('{name}', {quote_literal(value)}, false)" for name, value in self.settings.items()
         )
         current = "select current_database(), coalesce(current_schema(), '')"
         cursor = self.execute(f"reset all; select {sets}; {current}".encode())
@@ -446,10 +446,10 @@ def _open_route(url: Url, target: str, parameters: Mapping[str, str]) -> dict[st
     return {"host": str(socket.parent), "hostaddr": "", "port": str(port)}
 
 
-def _quote_escaped(text: str) -> str:
+def quote_literal(text: str) -> str:
     """Return a literal that means the same whatever ``standard_conforming_strings`` is."""
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'"
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
 
 
 def application_name(text: str) -> str:

@@ -1,1 +1,0 @@
-"""Dumps of PostgreSQL that dbctl did not create, loaded by a role with limited rights."""
