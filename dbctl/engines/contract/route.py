@@ -16,7 +16,7 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import RoutedPathError, RoutedReadOnlyError, UnreachableError
+from dbctl.errors.connection import RoutedPathError, UnreachableError
 from dbctl.url import Url
 
 
@@ -95,19 +95,6 @@ def locate_path(url: Url, target: str) -> Path:
     path = find_path(url, target)
     if path is None:
         raise RoutedPathError(target=target, path=url.path, via=url.via)
-    return path
-
-
-def locate_writable_path(url: Url, target: str) -> Path:
-    """Return the path as ``locate_path``, for a change.
-
-    Raises:
-        RoutedReadOnlyError: it is on another machine.
-        Others, as ``Routes.find_path``.
-    """
-    path = find_path(url, target)
-    if path is None:
-        raise RoutedReadOnlyError(target=target, path=url.path, via=url.via)
     return path
 
 

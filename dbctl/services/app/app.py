@@ -268,9 +268,11 @@ class App:
             raise ReplicaReadOnlyError(target=self.target(name))
         url = self.configured.databases.get(name)
         if url and url.has_routed_path:
-            from dbctl.engines.contract.route import locate_writable_path
+            from dbctl.engines.contract.route import find_path
+            from dbctl.errors.connection import RoutedReadOnlyError
 
-            locate_writable_path(url, self.target(name))
+            if find_path(url, self.target(name)) is None:
+                raise RoutedReadOnlyError(target=self.target(name), path=url.path, via=url.via)
 
     def reader(
         self, name: str, *, allow_empty: bool = False, familiar_tables: Collection[str] = ()
