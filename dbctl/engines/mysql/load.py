@@ -63,7 +63,6 @@ LOG_ZONE = "system_time_zone"
 LOG_SNAPSHOT = "show status like 'binlog_snapshot_file'"
 #: Writes the position as a comment.
 LOG_OPTION = "--master-data=2"
-_SETTING = re.compile(r"(\w+)=(\S*)")
 
 
 class DumpScanner:
@@ -411,8 +410,3 @@ def describe_log(session: Session) -> dict[str, str]:
     ((server_id,),) = session.run("select @@global.server_id")
     settings = " ".join(f"{name}={value}" for name, value in sorted(rows, key=str))
     return {"server_id": str(server_id), "settings": settings}
-
-
-def parse_log_settings(facts: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the server of a dump by name."""
-    return {match[1]: match[2] for match in _SETTING.finditer(facts.get("settings", ""))}

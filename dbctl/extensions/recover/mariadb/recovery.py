@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from dbctl import progress
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
 from dbctl.engines.mysql.accounts import quote_name
-from dbctl.engines.mysql.load import LOG_FACTS, LOG_SETTINGS, LOG_ZONE, parse_log_settings
+from dbctl.engines.mysql.load import LOG_FACTS, LOG_SETTINGS, LOG_ZONE
 from dbctl.engines.mysql.swap import RestoreServer, ScratchRestore, create_statement
 from dbctl.engines.mysql.values import format_literal
 from dbctl.errors.base import Remedy
@@ -41,6 +42,8 @@ DISABLED_EVENTS = """select event_name from information_schema.events
 where event_schema = {} and status = 'SLAVESIDE_DISABLED' order by 1"""
 ACCOUNTS = "select user, host from mysql.user where is_role = 'N' and plugin <> ''"
 _UTC = frozenset({"UTC", "GMT"})
+#: A setting among the facts of a dump.
+_SETTING = re.compile(r"(\w+)=(\S*)")
 
 
 class _Base(Struct, frozen=True, kw_only=True):
@@ -168,9 +171,14 @@ def _read_position(member: Member) -> LogPosition | None:
     )
 
 
+def _parse_settings(facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of the server of a dump by name."""
+    return {match[1]: match[2] for match in _SETTING.finditer(facts.get("settings", ""))}
+
+
 def _setting_options(facts: Mapping[str, str]) -> list[str]:
     """Return the settings of the server of a backup on which the meaning of its log depends, as options."""
-    settings = parse_log_settings(facts)
+    settings = _parse_settings(facts)
     return [f"--{name.replace('_', '-')}={settings[name]}" for name in LOG_SETTINGS if settings.get(name)]
 
 
@@ -180,7 +188,7 @@ def _choose_environment(facts: Mapping[str, str], target: str) -> Mapping[str, s
     Raises:
         RecoveryRefusedError: this machine has another one.
     """
-    zone = parse_log_settings(facts).get(LOG_ZONE, "")
+    zone = _parse_settings(facts).get(LOG_ZONE, "")
     if zone in _UTC:
         return {"TZ": "UTC"}
     if zone not in time.tzname:
