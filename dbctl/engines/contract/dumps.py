@@ -11,8 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import field
 
-from dbctl.engines.contract.output import BlockWriter, DumpOutput
-from dbctl.files.atomic import create_file
+from dbctl.files.atomic import HashingCounter, create_file
 from dbctl.model import Compression, Struct
 from dbctl.progress import Progress, no_progress
 from dbctl.url import Url
@@ -54,6 +53,27 @@ class DumpVerification(Struct, frozen=True, kw_only=True):
     problems: Sequence[str]  #: in the engine's words; empty: it can be loaded
     #: ``table_digest.digests``; empty if only a loaded database can provide them
     digests: Mapping[str, str] = {}
+
+
+class BlockWriter(Protocol):
+    """A destination of blocks; ``NewFile`` is one."""
+
+    @property
+    def counter(self) -> HashingCounter:
+        """The counter of the written bytes, with their hash."""
+
+    def write(self, block: bytes) -> int:
+        """Write the complete block, and return its size."""
+
+
+class DumpOutput(Protocol):
+    """A destination of a dump that is no file."""
+
+    def begin(self) -> AbstractContextManager[BlockWriter]:
+        """Begin the dump; the block writes it completely."""
+
+    def discard(self) -> None:
+        """Delete the dump, so that another one can begin."""
 
 
 class DumpRequest(Struct, frozen=True):

@@ -14,7 +14,7 @@ from dbctl.engines.contract.checks import (
     SettingComparison,
     leftover_finding,
 )
-from dbctl.engines.mysql.catalog import MySQLCatalog, NumberedColumn, read_foreign_keys, read_numbered_columns
+from dbctl.engines.mysql.catalog import NumberedColumn, read_foreign_keys, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.opening import quote
@@ -156,9 +156,6 @@ INDEX_LINE = re.compile(
 
 class MySQLChecks(MySQLPart, ServerChecks):
     """The part ``Checks``."""
-
-    _connection: MySQLConnection
-    _catalog: MySQLCatalog
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         if self._connection.session.in_transaction:

@@ -37,6 +37,7 @@ from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.servers.values import TIMES, kind_of
 from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
 from dbctl.engines.sql.checks import SqlExplainer
+from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.url import Url
@@ -346,11 +347,12 @@ def _reads_table(where: Sequence[Where], table: str) -> bool:
     return False
 
 
-class MySQLPart:
+class MySQLPart(SqlPart):
     """Base class of the parts of a database."""
 
-    def __init__(self, db: MySQLDatabase) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+    _db: MySQLDatabase
+    _connection: MySQLConnection
+    _catalog: MySQLCatalog
 
     def _counts_events(self) -> bool:
         """Whether the server counts statements, reads and writes."""

@@ -243,9 +243,6 @@ class MySQLDialect(ServerDialect):
     def sort_expression(self, value: str, column: Column) -> str:
         return value if kind_of(column) in ("integer", "number", "bytes", *TIMES) else self.exact_text(value)
 
-    def min_operand(self, value: str, column: Column) -> str:
-        return self.sort_expression(value, column)
-
     def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
         texts = ", ".join(f"nullif({self.exact_text(value)}, '')" for value, _ in operands)
         return f"coalesce({texts})"

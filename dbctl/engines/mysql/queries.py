@@ -42,10 +42,8 @@ from dbctl.errors.connection import ConstraintError, QueryFailedError, SecretCol
 PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "extra")
 
 
-class MySQLExplainer(SqlExplainer):
+class MySQLExplainer(MySQLPart, SqlExplainer):
     """The part ``Explainer``."""
-
-    _connection: MySQLConnection
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         self._connection.require_query(sql)
@@ -207,11 +205,10 @@ class MySQLScripts(ServerScripts):
 EXACT = frozenset({"integer", "number", "timestamp", "date"})
 
 
-class MySQLStaging(SqlStagingTables):
+class MySQLStaging(MySQLPart, SqlStagingTables):
     """The part ``StagingTables``."""
 
     _db: MySQLWriter
-    _connection: MySQLConnection
 
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
@@ -235,11 +232,11 @@ class MySQLStaging(SqlStagingTables):
         names = ", ".join(ident(name) for name in columns)
         sql = f"insert into {self._catalog.quote_table(table)} ({names}) {select}"
         if not any(reference.table == table for reference in self._catalog.references(table)):
-            return self._connection.execute_write(sql)
+            return self.write(sql)
         # A server checks each row immediately, but the row that it refers to may be inserted later.
         self._connection.execute_text("set session foreign_key_checks = 0")
         try:
-            row_count = self._connection.execute_write(sql)
+            row_count = self.write(sql)
         finally:
             self._connection.execute_text("set session foreign_key_checks = 1")
         for orphans in self._db.checks.find_orphaned_rows(table):
@@ -250,15 +247,23 @@ class MySQLStaging(SqlStagingTables):
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
         self._db.require_writable(table)
         sets = ", ".join(f"t0.{ident(name)} = s.{ident(name)}" for name in columns)
-        return self._connection.execute_write(
+        return self.write(
             f"update {self._catalog.quote_table(table)} t0 join {staging_table} s on {where} set {sets}"
         )
+
+    def write(self, sql: str) -> int:
+        return self._connection.execute_write(sql)
+
+    def declare_type(self, column: Column) -> str:
+        if isinstance(column, MySQLColumn) and column.charset:
+            return f"{column.type} character set {column.charset} collate {format_literal(column.collation)}"
+        return column.type
 
     @contextmanager
     def create_table(
         self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
     ) -> Iterator[None]:
-        definitions = declare_columns([(column, _declare_type(column)) for column in columns], key)
+        definitions = declare_columns([(column, self.declare_type(column)) for column in columns], key)
         # this commits
         self._connection.execute_text(f"create table {ident(name)} ({definitions}) engine = InnoDB")
         self._catalog.forget()
@@ -276,12 +281,6 @@ class MySQLStaging(SqlStagingTables):
         self._connection.execute_text(f"drop table {self._catalog.quote_table(name)}")  # this commits
         self._connection.run("start transaction read write")
         self._catalog.forget()
-
-
-def _declare_type(column: Column) -> str:
-    if isinstance(column, MySQLColumn) and column.charset:
-        return f"{column.type} character set {column.charset} collate {format_literal(column.collation)}"
-    return column.type
 
 
 #: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.

@@ -61,8 +61,6 @@ CONVERTERS = {
 }
 
 
-#: Digits of a decimal before or after its point; no column has more.
-MAX_DIGITS = 100
 #: A set without values.
 EMPTY_SET = "(select null from dual where false)"
 

@@ -15,14 +15,8 @@ from dbctl.engines.contract.checks import (
     SettingComparison,
     leftover_finding,
 )
-from dbctl.engines.postgresql.catalog import (
-    LEFTOVER_INDEX,
-    OWN_COLUMNS,
-    REFERENCED_COLUMNS,
-    VISIBLE,
-    PostgreSQLCatalog,
-)
-from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key
+from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, OWN_COLUMNS, REFERENCED_COLUMNS, VISIBLE
+from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import SchemaAdvice
 from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems, scratch_name_pattern
@@ -37,29 +31,6 @@ SIZES = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 TIMES = {"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 _YES = ("on", "true", "yes", "1")
-
-
-def compare_settings(
-    connection: PostgreSQLConnection, required: Mapping[str, str]
-) -> Sequence[SettingComparison]:
-    """Compare settings of the server with required values, as ``Checks.compare_settings`` describes."""
-    rows = {str(row[0]): row for row in connection.fetch(SETTINGS, {"names": list(required)})}
-    comparisons = []
-    for name, required_value in required.items():
-        _, setting, unit, kind, context, is_pending, current = rows.get(name, (None,) * 7)
-        comparisons.append(
-            SettingComparison(
-                name=name,
-                required=required_value,
-                actual=cast("str | None", current),
-                is_sufficient=name in rows
-                and _is_satisfied(str(setting), str(unit), str(kind), required_value),
-                is_pending=bool(is_pending),
-                requires_restart=context == "postmaster",
-                statement=f"ALTER SYSTEM SET {name} = {quote_literal(required_value)};",
-            )
-        )
-    return comparisons
 
 
 def _is_satisfied(setting: str, unit: str, kind: str, required: str) -> bool:
@@ -282,9 +253,6 @@ INDEX_LINE = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
 class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
     """The part ``Checks``."""
 
-    _connection: PostgreSQLConnection
-    _catalog: PostgreSQLCatalog
-
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         tables = self._select_tables(table)
         parameters = {"tables": tables}
@@ -351,7 +319,23 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
         return SchemaAdvice(self._db).find(table)
 
     def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
-        return compare_settings(self._connection, required)
+        rows = {str(row[0]): row for row in self._connection.fetch(SETTINGS, {"names": list(required)})}
+        comparisons = []
+        for name, required_value in required.items():
+            _, setting, unit, kind, context, is_pending, current = rows.get(name, (None,) * 7)
+            comparisons.append(
+                SettingComparison(
+                    name=name,
+                    required=required_value,
+                    actual=cast("str | None", current),
+                    is_sufficient=name in rows
+                    and _is_satisfied(str(setting), str(unit), str(kind), required_value),
+                    is_pending=bool(is_pending),
+                    requires_restart=context == "postmaster",
+                    statement=f"ALTER SYSTEM SET {name} = {quote_literal(required_value)};",
+                )
+            )
+        return comparisons
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         return [

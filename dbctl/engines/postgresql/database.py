@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Checks
-from dbctl.engines.contract.database import Column, Merge, Where
+from dbctl.engines.contract.database import Column, Merge
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
@@ -26,6 +26,7 @@ from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type, encode_
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
+from dbctl.engines.sql.database import SqlPart
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -202,20 +203,6 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
             count += 1
         return count
 
-    def _update_statement(
-        self, statement: Statement, table: str, values: Mapping[str, object], where: Sequence[Where]
-    ) -> str:
-        sets = ", ".join(
-            f"{self.catalog.quote_column(table, name, '')} = {self._value(statement, table, name, value)}"
-            for name, value in values.items()
-        )
-        condition = self.builder.where_clause(statement, table, where)
-        return f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
-
-    def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
-        condition = self.builder.where_clause(statement, table, where)
-        return f"delete from {self.catalog.quote_table(table)} as t0{condition}"
-
     def merge(self, merge: Merge) -> int:
         table = merge.table
         names = {name: self.catalog.quote_column(table, name, "") for name in (*merge.key, *merge.columns)}
@@ -253,8 +240,9 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
         self.connection.execute_write("set constraints all deferred")
 
 
-class PostgreSQLPart:
+class PostgreSQLPart(SqlPart):
     """Base class of the parts of a database."""
 
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+    _db: PostgreSQLDatabase
+    _connection: PostgreSQLConnection
+    _catalog: PostgreSQLCatalog

@@ -169,7 +169,7 @@ class PostgreSQLDialect(ServerDialect):
     def min_operand(self, value: str, column: Column) -> str:
         if kind_of(column) in ("boolean", "uuid"):  # these types have no min()
             return self.as_text(value, column)
-        return self.sort_expression(value, column)
+        return super().min_operand(value, column)
 
     def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
         texts = ", ".join(f"""nullif({self.as_text(*operand)} collate "C", '')""" for operand in operands)

@@ -73,7 +73,77 @@ INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkin
 SUBSCRIPTION_OWNERS = 16
 
 
-class PostgreSQLDumper(PostgreSQLPart, Dumps):
+class DumpedTables(PostgreSQLPart):
+    """The tables whose rows a dump contains: partitions, and child tables without those of their parents."""
+
+    def list_dump_tables(self) -> Collection[str]:
+        with self._connection.read_transaction():
+            return list(self._name_tables().values())
+
+    def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
+        with self._connection.read_transaction():
+            rows = dict[tuple[str, str], int]()
+            for (schema, table), condition in self._row_conditions(extra).items():
+                # Child tables store their own rows.
+                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"
+                with self._connection.translate_errors(sql):
+                    ((count,),) = self._connection.session.run(sql)
+                rows[schema, table] = cast("int", count)
+            return index_by_app_name(rows, path or _read_search_path(self._connection))
+
+    def _row_conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
+        """Return the tables whose rows a dump contains, by schema and name, with the condition of an extension, if any."""
+        tables = cast(
+            "list[tuple[str, str, bool, str]]",
+            self._connection.fetch(TABLES, {"scope": read_scope(self._connection.session)}),
+        )
+        return {
+            (schema, table): condition
+            for schema, table, of_extension, condition in tables
+            if not of_extension or f"{schema}.{table}" in extra or table in extra
+        }
+
+    def list_emptiable_tables(self) -> Mapping[str, Sequence[str]]:
+        """Return the tables as ``Dumps.list_emptiable_tables``."""
+        with self._connection.read_transaction():
+            names, leaves = self._name_tables(), dict[tuple[str, str], list[str]]()
+            rows = cast("list[tuple[str, str, str, str]]", self._connection.fetch(LEAVES))
+            for schema, parent, leaf_schema, leaf in rows:
+                if (leaf_schema, leaf) in names:
+                    leaves.setdefault((schema, parent), []).append(names[leaf_schema, leaf])
+            parents = self._name(list(leaves))
+        return {name: [name] for name in names.values()} | {
+            name: leaves[parent] for parent, name in parents.items()
+        }
+
+    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
+        """Return the foreign keys as ``Dumps.find_dependents``, also those between schemas."""
+        with self._connection.read_transaction():
+            names = self._name_tables()
+            keys = cast("list[tuple[str, str, list[str], str, str]]", self._connection.fetch(KEYS))
+        return [
+            f"{names[schema, table]}.{', '.join(columns)} refers to {names[to_schema, to]}"
+            for schema, table, columns, to_schema, to in keys
+            if names.get((to_schema, to)) in tables
+            and (schema, table) in names
+            and names[schema, table] not in tables
+        ]
+
+    def find(self, names: Collection[str]) -> list[tuple[str, str]]:
+        """Return the schema and the name of tables that the app names so."""
+        return [table for table, name in self._name_tables().items() if name in names] if names else []
+
+    def _name_tables(self) -> dict[tuple[str, str], str]:
+        """Return the name that the app uses for each table, by schema and name."""
+        return self._name(list(self._row_conditions()))
+
+    def _name(self, tables: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        numbers = {table: number for number, table in enumerate(tables)}
+        named = index_by_app_name(numbers, _read_search_path(self._connection))
+        return {tables[number]: name for name, number in named.items()}
+
+
+class PostgreSQLDumper(DumpedTables, Dumps):
     """The part ``Dumps``."""
 
     forms = FORMS
@@ -116,7 +186,7 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
             arguments = (
                 self.list_arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions
             )
-            emptied = DumpedTables(self._db).find(request.schema_only)
+            emptied = self.find(request.schema_only)
             arguments += [
                 f"--exclude-table-data={_quote_pattern(schema)}.{_quote_pattern(name)}"
                 for schema, name in emptied
@@ -204,12 +274,6 @@ class PostgreSQLDumper(PostgreSQLPart, Dumps):
             ]
         return [*arguments, f"--schema={_quote_pattern(scope)}"] if scope else arguments
 
-    def list_emptiable_tables(self) -> Mapping[str, Sequence[str]]:
-        return DumpedTables(self._db).list_emptiable()
-
-    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
-        return DumpedTables(self._db).find_dependents(tables)
-
     def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with their partitions, each with its schema."""
         schema, names = self._connection.session.schema, list[tuple[str, str]]()
@@ -257,76 +321,6 @@ def export_snapshot(connection: PostgreSQLConnection) -> str:
             hint=f"{NO_BACKUP} Use the server's own backups.",
         ) from error
     return str(snapshot)
-
-
-class DumpedTables(PostgreSQLPart):
-    """The tables whose rows a dump contains: partitions, and child tables without those of their parents."""
-
-    def list_dump_tables(self) -> Collection[str]:
-        with self._connection.read_transaction():
-            return list(self._name_tables().values())
-
-    def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
-        with self._connection.read_transaction():
-            rows = dict[tuple[str, str], int]()
-            for (schema, table), condition in self._row_conditions(extra).items():
-                # Child tables store their own rows.
-                sql = f"select count(*) from only {ident(schema)}.{ident(table)} {condition}"
-                with self._connection.translate_errors(sql):
-                    ((count,),) = self._connection.session.run(sql)
-                rows[schema, table] = cast("int", count)
-            return index_by_app_name(rows, path or _read_search_path(self._connection))
-
-    def _row_conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
-        """Return the tables whose rows a dump contains, by schema and name, with the condition of an extension, if any."""
-        tables = cast(
-            "list[tuple[str, str, bool, str]]",
-            self._connection.fetch(TABLES, {"scope": read_scope(self._connection.session)}),
-        )
-        return {
-            (schema, table): condition
-            for schema, table, of_extension, condition in tables
-            if not of_extension or f"{schema}.{table}" in extra or table in extra
-        }
-
-    def list_emptiable(self) -> Mapping[str, Sequence[str]]:
-        """Return the tables as ``Dumps.list_emptiable_tables``."""
-        with self._connection.read_transaction():
-            names, leaves = self._name_tables(), dict[tuple[str, str], list[str]]()
-            rows = cast("list[tuple[str, str, str, str]]", self._connection.fetch(LEAVES))
-            for schema, parent, leaf_schema, leaf in rows:
-                if (leaf_schema, leaf) in names:
-                    leaves.setdefault((schema, parent), []).append(names[leaf_schema, leaf])
-            parents = self._name(list(leaves))
-        return {name: [name] for name in names.values()} | {
-            name: leaves[parent] for parent, name in parents.items()
-        }
-
-    def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
-        """Return the foreign keys as ``Dumps.find_dependents``, also those between schemas."""
-        with self._connection.read_transaction():
-            names = self._name_tables()
-            keys = cast("list[tuple[str, str, list[str], str, str]]", self._connection.fetch(KEYS))
-        return [
-            f"{names[schema, table]}.{', '.join(columns)} refers to {names[to_schema, to]}"
-            for schema, table, columns, to_schema, to in keys
-            if names.get((to_schema, to)) in tables
-            and (schema, table) in names
-            and names[schema, table] not in tables
-        ]
-
-    def find(self, names: Collection[str]) -> list[tuple[str, str]]:
-        """Return the schema and the name of tables that the app names so."""
-        return [table for table, name in self._name_tables().items() if name in names] if names else []
-
-    def _name_tables(self) -> dict[tuple[str, str], str]:
-        """Return the name that the app uses for each table, by schema and name."""
-        return self._name(list(self._row_conditions()))
-
-    def _name(self, tables: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        numbers = {table: number for number, table in enumerate(tables)}
-        named = index_by_app_name(numbers, _read_search_path(self._connection))
-        return {tables[number]: name for name, number in named.items()}
 
 
 def _read_search_path(connection: PostgreSQLConnection) -> str:

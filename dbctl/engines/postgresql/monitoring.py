@@ -13,6 +13,7 @@ from msgspec import structs
 from dbctl.engines.contract.checks import EngineFinding, Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
+from dbctl.engines.postgresql.connection import SESSION, describe_sessions
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import LEFTOVERS
 from dbctl.engines.servers.database import LARGE_TABLE, find_problems
@@ -112,7 +113,7 @@ TABLES = f"""select n.nspname, c.relname,
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
 where {VISIBLE} and c.relkind in ('r', 'p', 'm') and c.relname = any(:tables) order by c.relname"""
-OLDER_TRANSACTIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename
+OLDER_TRANSACTIONS = f"""select {SESSION}
 from pg_catalog.pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()
   and a.backend_xmin is not null and a.xact_start is not null order by a.xact_start limit 3"""
 INDEXES_OF_TABLES = f"""select s.nspname, i.relname, x.indisexclusion, {LEFTOVER_INDEX}, c.relname
@@ -238,10 +239,7 @@ class PostgreSQLStorage(PostgreSQLPart, StorageManager):
 
     def _describe_older(self) -> str:
         """Return the sessions with older transactions: a concurrent build waits for all of them at its end."""
-        sessions = [
-            f"{name} (pid {pid}, user {user})"
-            for pid, name, user in self._connection.fetch(OLDER_TRANSACTIONS)
-        ]
+        sessions = describe_sessions(self._connection.fetch(OLDER_TRANSACTIONS))
         return f" by {', '.join(sessions)}, whose transaction is older" if sessions else ""
 
 

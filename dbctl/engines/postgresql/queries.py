@@ -19,7 +19,6 @@ from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.postgresql import read_only
-from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.session import Session
@@ -36,10 +35,8 @@ from dbctl.errors.connection import (
 from dbctl.errors.usage import ValueInvalidError
 
 
-class PostgreSQLExplainer(SqlExplainer):
+class PostgreSQLExplainer(PostgreSQLPart, SqlExplainer):
     """The part ``Explainer``."""
-
-    _connection: PostgreSQLConnection
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         try:

@@ -11,12 +11,12 @@ from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import Begin
 from dbctl.engines.postgresql import lint
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, PostgreSQLTransactions
-from dbctl.engines.postgresql.database import PostgreSQLWriter
+from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLWriter
 from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.values import base_type
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.sql.catalog import ident
-from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
+from dbctl.engines.sql.staging import SqlStagingTables
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.url import Url
@@ -134,14 +134,10 @@ union all select 'a type' from pg_catalog.pg_type t where t.typname = :name and 
   and t.typnamespace = current_schema()::regnamespace"""
 
 
-class PostgreSQLStaging(SqlStagingTables):
+class PostgreSQLStaging(PostgreSQLPart, SqlStagingTables):
     """The part ``StagingTables``."""
 
-    _connection: PostgreSQLConnection
-
-    def __init__(self, db: PostgreSQLWriter) -> None:
-        super().__init__(db)
-        self._transactions = db.transactions
+    _db: PostgreSQLWriter
 
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
@@ -162,23 +158,22 @@ class PostgreSQLStaging(SqlStagingTables):
         )
 
     def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
-        self._transactions.require()
         names = ", ".join(ident(name) for name in columns)
         # With OVERRIDING, a GENERATED ALWAYS column accepts a value.
-        return self._connection.execute_write(
+        return self.write(
             f"insert into {self._catalog.quote_table(table)} ({names}) overriding system value {select}"
         )
 
-    def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
-        self._transactions.require()
-        sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
-        return self._connection.execute_write(
-            f"update {self._catalog.quote_table(table)} t0 set {sets} from {staging_table} s where {where}"
-        )
+    def write(self, sql: str) -> int:
+        self._db.transactions.require()
+        return self._connection.execute_write(sql)
 
     def find_name_conflict(self, name: str) -> str:
         rows = self._connection.fetch(NAME_CONFLICTS, {"name": name})
         return str(rows[0][0]) if rows else ""
+
+    def declare_type(self, column: Column) -> str:
+        return base_type(column)
 
     @contextmanager
     def create_table(
@@ -188,15 +183,5 @@ class PostgreSQLStaging(SqlStagingTables):
             raise ValueInvalidError(
                 name="name of a table", value=name, reason=f"it has more than {MAX_NAME_BYTES} bytes"
             )
-        definitions = declare_columns([(column, base_type(column)) for column in columns], key)
-        try:
-            with begin():
-                self._connection.fetch(f"create table {ident(name)} ({definitions})", writing=True)
-                self._catalog.forget()
-                yield
-        finally:
-            self._catalog.forget()
-
-    def drop_table(self, name: str) -> None:
-        self._connection.execute_write(f"drop table {self._catalog.quote_table(name)}")
-        self._catalog.forget()
+        with super().create_table(name, columns, key, begin):
+            yield

@@ -24,14 +24,13 @@ from dbctl.engines.contract.checks import (
     row_findings,
 )
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
-from dbctl.engines.contract.dumps import DumpVerification
+from dbctl.engines.contract.dumps import BlockWriter, DumpVerification
 from dbctl.engines.contract.monitoring import Session
-from dbctl.engines.contract.output import BlockWriter
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
 from dbctl.engines.servers.values import Kind, kind_of
-from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
+from dbctl.engines.sql.catalog import Row, Statement, ident
 from dbctl.engines.sql.codec import Parser, json_value_parser
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.errors.restore import RestoreFailedError
@@ -74,13 +73,19 @@ class ServerWriter(ServerDatabase, Writable):
     def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
         """Insert many rows; return their number."""
 
-    @abstractmethod
     def _update_statement(
         self, statement: Statement, table: str, values: Mapping[str, object], where: Sequence[Where]
-    ) -> str: ...
+    ) -> str:
+        sets = ", ".join(
+            f"{self.catalog.quote_column(table, name, '')} = {self._value(statement, table, name, value)}"
+            for name, value in values.items()
+        )
+        condition = self.builder.where_clause(statement, table, where)
+        return f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
 
-    @abstractmethod
-    def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str: ...
+    def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
+        condition = self.builder.where_clause(statement, table, where)
+        return f"delete from {self.catalog.quote_table(table)} as t0{condition}"
 
     def transaction(self) -> AbstractContextManager[None]:
         return self.transactions.transaction()
@@ -263,11 +268,8 @@ def find_problems(
         yield from row_findings(check, connection.fetch(check.sql, parameters))
 
 
-class ServerChecks(Checks):
+class ServerChecks(SqlPart, Checks):
     """The checks that all servers share; a server replays its complete log, or does not start."""
-
-    _connection: ServerConnection[Any]
-    _catalog: Catalog
 
     @abstractmethod
     def _row_label(self, key: Sequence[str]) -> str:

@@ -85,7 +85,8 @@ class Dialect(ABC):
         return value
 
     def min_operand(self, value: str, column: Column) -> str:
-        return value
+        """Return SQL for the argument of min()."""
+        return self.sort_expression(value, column)
 
     def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
         """Return SQL for the first operand that is neither NULL nor empty, sorted by its bytes."""

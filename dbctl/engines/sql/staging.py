@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from dbctl.engines.contract.database import Column
-from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
+from dbctl.engines.contract.streaming import Begin, StagedCounts, StagedRows, StagingTables
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sql.database import SqlPart
 
@@ -81,12 +82,39 @@ class SqlStagingTables(SqlPart, StagingTables):
     def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
         """Insert the rows of a SELECT into ``columns``, like ``insert_many``; return their number."""
 
-    @abstractmethod
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
         """Update ``columns`` of the rows ``t0`` from the staged rows ``s`` that match ``where``; return their number."""
+        sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
+        name = self._catalog.quote_table(table)
+        return self.write(f"update {name} as t0 set {sets} from {staging_table} s where {where}")
+
+    @abstractmethod
+    def write(self, sql: str) -> int:
+        """Run a statement in the open transaction; return the number of changed rows."""
 
     def fetch(self, sql: str) -> list[Row]:
         return self._connection.fetch(sql)
+
+    def declare_type(self, column: Column) -> str:
+        """Return SQL for the type of a column of a new table."""
+        return column.type
+
+    @contextmanager
+    def create_table(
+        self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
+    ) -> Iterator[None]:
+        definitions = [(column, self.declare_type(column)) for column in columns]
+        try:
+            with begin():
+                self.write(f"create table {ident(name)} ({declare_columns(definitions, key)})")
+                self._catalog.forget()
+                yield
+        finally:
+            self._catalog.forget()
+
+    def drop_table(self, name: str) -> None:
+        self.write(f"drop table {self._catalog.quote_table(name)}")
+        self._catalog.forget()
 
 
 def declare_columns(columns: Sequence[tuple[Column, str]], key: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract.database import Merge, ShiftedTime, Where, Writable
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
-from dbctl.engines.sql.database import SqlDatabase
+from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
@@ -125,11 +125,12 @@ class SQLiteDatabase(SqlDatabase):
             return super().query(*expand_sets(sql, parameters))
 
 
-class SQLitePart:
+class SQLitePart(SqlPart):
     """Base class of the parts of a database."""
 
-    def __init__(self, db: SQLiteDatabase) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+    _db: SQLiteDatabase
+    _connection: SQLiteConnection
+    _catalog: SQLiteCatalog
 
 
 class SQLiteReader(SQLiteDatabase):

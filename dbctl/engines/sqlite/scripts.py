@@ -8,19 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect, ScriptRunner
-from dbctl.engines.contract.streaming import Begin, StagedRows
+from dbctl.engines.contract.streaming import StagedRows
 from dbctl.engines.sql.catalog import ident
-from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
+from dbctl.engines.sql.staging import SqlStagingTables
 from dbctl.engines.sqlite import lint
+from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import format_count
 
 if TYPE_CHECKING:
-    from dbctl.engines.sqlite.catalog import SQLiteCatalog
     from dbctl.engines.sqlite.database import SQLiteWriter
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
@@ -157,15 +156,11 @@ def _deny_nontransactional(action: int, first: str | None, value: str | None, *_
     return _deny_other_files(action)
 
 
-class SQLiteStagingTables(SqlStagingTables):
+class SQLiteStagingTables(SQLitePart, SqlStagingTables):
     """The part ``StagingTables``."""
 
+    _db: SQLiteWriter
     _connection: WriteConnection
-    _catalog: SQLiteCatalog
-
-    def __init__(self, db: SQLiteWriter) -> None:
-        super().__init__(db)
-        self._build_insert = db.build_insert
 
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
@@ -216,29 +211,8 @@ class SQLiteStagingTables(SqlStagingTables):
         return f"(t0.{name} is s.{name} collate binary and typeof(t0.{name}) = typeof(s.{name}))"
 
     def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
-        return self._connection.execute_write(*self._build_insert(table, columns, select))
+        return self._connection.execute_write(*self._db.build_insert(table, columns, select))
 
-    def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
-        sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
-        sql = f"update {ident(table)} as t0 set {sets} from {staging_table} s where {where}"
+    def write(self, sql: str) -> int:
+        # sqlite-utils has six types for columns, and new tables keep the types of another database
         return self._connection.execute_write(sql)
-
-    @contextmanager
-    def create_table(
-        self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
-    ) -> Iterator[None]:
-        definitions = declare_columns([(column, column.type) for column in columns], key)
-        try:
-            with begin():
-                # sqlite-utils has six types for columns; these keep the types of another database
-                self._connection.write(
-                    lambda: self._connection.driver.execute(f"create table {ident(name)} ({definitions})")
-                )
-                self._catalog.forget()
-                yield
-        finally:
-            self._catalog.forget()
-
-    def drop_table(self, name: str) -> None:
-        self._connection.execute_write(f"drop table {self._catalog.quote_table(name)}")
-        self._catalog.forget()

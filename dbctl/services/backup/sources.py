@@ -12,9 +12,8 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines import registry
-from dbctl.engines.contract.dumps import Dump, DumpRequest, DumpResult, Dumps, DumpVerification
+from dbctl.engines.contract.dumps import Dump, DumpOutput, DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.contract.engine import VerifyOptions
-from dbctl.engines.contract.output import DumpOutput
 from dbctl.errors.backup import BackupEmptyError, BackupFailedError
 from dbctl.errors.connection import (
     CorruptError,
