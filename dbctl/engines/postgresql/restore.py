@@ -28,18 +28,29 @@ from dbctl.engines.contract.dumps import (
     TrialRestore,
     release_nothing,
 )
+from dbctl.engines.postgresql import dump_statements, foreign
 from dbctl.engines.postgresql import properties as database_properties
-from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_RELATION, read_scope
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_RELATION, PUBLIC, read_scope
 from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key
+from dbctl.engines.postgresql.dump_programs import major_version
 from dbctl.engines.postgresql.errors import unreachable_error
-from dbctl.engines.postgresql.load import LoadTarget, lock_tables, swap_lock_key
+from dbctl.engines.postgresql.load import LoadTarget, list_sessions, lock_tables, swap_lock_key
 from dbctl.engines.postgresql.properties import Roles
-from dbctl.engines.postgresql.restore_methods import ScratchRestore, new_properties, restore_in_place
-from dbctl.engines.postgresql.restore_strategy import RestoreServer, require_trial, select_strategy
-from dbctl.engines.postgresql.session import open_session
+from dbctl.engines.postgresql.restore_methods import (
+    RestoreServer,
+    ScratchRestore,
+    find_retained,
+    new_properties,
+    refuse_newer,
+    restore_in_place,
+    unsupported_dump_error,
+)
+from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, derived_name
 from dbctl.engines.sql.catalog import ident
-from dbctl.errors.restore import RetainedDatabaseMissingError
+from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.restore import ForeignDumpRefusedError, RestoreFailedError, RetainedDatabaseMissingError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 #: Tables of users; of schema $1, or of all.
@@ -244,3 +255,147 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                     reason = error.diag.message_primary
                     remarks.append(f"retained database {database} could not be dropped: {reason}")
         return remarks
+
+
+#: Templates for new databases.
+TEMPLATES = ("template0", "template1")
+AVAILABLE_EXTENSIONS = "select name from pg_catalog.pg_available_extensions"
+RIGHTS = """select current_user::text, rolsuper or rolcreatedb,
+  rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
+from pg_catalog.pg_roles where rolname = current_user"""
+
+
+def select_strategy(server: RestoreServer, dump: Dump) -> RestoreStrategy:
+    """Return the strategy, as ``RestoreTarget.strategy`` describes."""
+    if server.name in TEMPLATES:
+        raise NotSupportedError(
+            feature="a restore",
+            subject=f"{server.target}, a template for new databases",
+            hint="Nothing was changed. Choose another database.",
+        )
+    if dump.form != "kept":
+        _require_same_schema(server, dump)
+    with server.translate_errors():
+        central_url = server.central_url()
+        if central_url is None:
+            return _in_place_strategy(server, dump, "no other database of the server accepts connections")
+        with server.open_session(central_url) as central:
+            return _select(server, central, dump)
+
+
+def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
+    """Refuse a trial restore on a server that cannot load the dump, although the dump may be valid.
+
+    Raises:
+        PrivilegeMissingError: this role may not create databases.
+        NotSupportedError: the server is older than the dump, or lacks an extension.
+    """
+    ((user, creates, _),) = central.run(RIGHTS, server.name)
+    if not creates:
+        raise _create_denied_error(server.target, str(user))
+    try:
+        refuse_newer(dump, central, server.target)
+    except RestoreFailedError as error:
+        reason = str(error.context["reason"])
+        raise unsupported_dump_error(central, reason, str(error.context["hint"])) from None
+    _require_extensions(central, dump)
+    if dump.foreign:
+        foreign.require_rights(central, server.target)
+
+
+def _require_extensions(central: Session, dump: Dump) -> None:
+    available = {str(name) for (name,) in central.run(AVAILABLE_EXTENSIONS)}
+    required = [item.partition(" ")[0] for item in dump.metadata.get("extensions", "").split(", ") if item]
+    if missing := [name for name in required if name not in available]:
+        raise unsupported_dump_error(
+            central, f"it lacks extensions of the dump: {', '.join(missing)}", "Install their packages there."
+        )
+
+
+def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrategy:
+    live = database_properties.read_properties(central, server.name)
+    location = _describe_location(central, server.name)
+    ((user, creates, owns),) = central.run(RIGHTS, server.name)
+    connected = list_sessions(central, server.name)
+    end_steps = [f"end the sessions of {server.name} ({len(connected)}): {', '.join(connected)}"]
+    end_steps = end_steps if connected else []
+    if dump.form == "kept":
+        find_retained(central, dump, server.target)
+        steps = [f"rename {dump.metadata['kept']} to replace {location}", *end_steps]
+        return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
+    refuse_newer(dump, central, server.target)
+    if dump.foreign:
+        foreign.require_rights(central, server.target)
+    notes = _describe_other_server(central, dump)
+    if live is None:
+        if not creates:
+            raise _create_denied_error(server.target, str(user))
+        _require_extensions(central, dump)
+        return RestoreStrategy(method="new", steps=[f"create {location}", *notes])
+    schema = server.read_scope(central)
+    if schema:
+        return _in_place_strategy(server, dump, f"objects outside of schema {schema} are not replaced")
+    if not (creates and owns):
+        missing = f"ALTER ROLE {ident(str(user))} CREATEDB" if owns else f"its owner is {live.owner}"
+        return _in_place_strategy(server, dump, f"{user} may not rename it ({missing})")
+    steps = [f"load into a new database next to {location}, verify it, and swap the names"]
+    return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *end_steps, *notes])
+
+
+def _in_place_strategy(server: RestoreServer, dump: Dump, reason: str) -> RestoreStrategy:
+    if dump.foreign:
+        raise ForeignDumpRefusedError(
+            target=server.target,
+            reason=f"a foreign dump needs a separate database: {reason}",
+            hint="Load it with restore apply --to NEW-DATABASE, or copy rows with --table NAME --merge missing.",
+        )
+    with server.open_session(server.url) as session:
+        refuse_newer(dump, session, server.target)
+        location = _describe_location(session, server.name)
+        notes = _describe_other_server(session, dump)
+    steps = [f"empty {location} and fill it in one transaction, which blocks all other sessions: {reason}"]
+    return RestoreStrategy(method="in place", steps=[*steps, *notes])
+
+
+def _require_same_schema(server: RestoreServer, dump: Dump) -> None:
+    """Refuse to empty the schema that the URL names and then to fill another one.
+
+    A dump of the whole database is treated as ``public``, which means the whole database unless there are other schemas.
+    """
+    requested, dumped = unquote(server.schema), dump.metadata.get("schema", "")
+    if requested and requested != (dumped or PUBLIC):
+        raise NotSupportedError(
+            feature=f"restoring {f'schema {dumped}' if dumped else 'a whole database'}",
+            subject=f"{server.target}, whose URL names schema {requested}",
+            hint="Nothing was changed. A restore does not rename schemas: remove schema= from the URL, or choose another database.",
+        )
+
+
+def _describe_location(session: Session, name: str) -> str:
+    server = database_properties.describe_server(session)
+    system = f", system {server['system']}" if "system" in server else ""
+    return f"database {name} of the server at {server['at']} (PostgreSQL {major_version(server['server'])}{system})"
+
+
+def _create_denied_error(target: str, user: str) -> PrivilegeMissingError:
+    return PrivilegeMissingError(
+        target=target,
+        reason=f"role {user} may not create databases",
+        hint=f"Nothing was changed. As a superuser: ALTER ROLE {ident(user)} CREATEDB;",
+    )
+
+
+def _describe_other_server(session: Session, dump: Dump) -> list[str]:
+    """Return a note if the dump is from another server than this one, and for each tablespace that this one lacks."""
+    missing = [
+        f"note: {dump_statements.describe_missing(name)}"
+        for name in dump_statements.find_missing(session, dump)
+    ]
+    source = dump.metadata.get("system", "")
+    system = database_properties.describe_server(session).get("system", "")
+    if source in ("", system) or not system:
+        return missing
+    return [
+        *missing,
+        f"note: the backup is from another server: database {dump.metadata['database']} at {dump.metadata['at']}, system {source}",
+    ]

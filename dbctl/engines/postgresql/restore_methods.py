@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 
@@ -12,7 +13,7 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult, StagedDump
 from dbctl.engines.postgresql import dump_statements, foreign
 from dbctl.engines.postgresql import properties as database_properties
-from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope
+from dbctl.engines.postgresql.catalog import PostgreSQLSchemaReader, read_scope, resolve_scope
 from dbctl.engines.postgresql.connection import lock_key
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.postgresql.dump import DumpedTables
@@ -22,23 +23,137 @@ from dbctl.engines.postgresql.dump_limits import (
     remove_tail,
     row_count_check,
 )
-from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_schemas
+from dbctl.engines.postgresql.dump_programs import DumpScanner, create_missing_schemas, major_version
+from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.load import DumpLoader, LoadTarget, Psql, rename_statements, swap_databases
 from dbctl.engines.postgresql.properties import Properties, RoleChanges, Roles
-from dbctl.engines.postgresql.restore_strategy import (
-    RestoreServer,
-    find_retained,
-    refuse_newer,
-    unsupported_dump_error,
-)
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.servers.database import UNCHANGED, new_scratch_name, scratch_name_pattern
+from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED, new_scratch_name, scratch_name_pattern
+from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
-from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError
+from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError, RetainedDatabaseMissingError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
+
+#: Databases that every server has, to connect to while another one is renamed.
+CENTRAL = ("postgres", "template1")
+
+
+class RestoreServer:
+    """Opens sessions on the server of the database at ``url``, which may be missing."""
+
+    def __init__(self, url: Url, target: str) -> None:
+        self.url, self.target, self.name = url, target, url.path
+
+    @property
+    def schema(self) -> str:
+        """The schema that the URL names, quoted as in a URL; empty without one."""
+        match = re.search(r"(?:^|&)schema=([^&]*)", self.url.options)
+        return match[1] if match else ""
+
+    def sibling_url(self, name: str) -> Url:
+        """Return the URL of another database of the server, without a schema."""
+        options = "&".join(
+            option for option in self.url.options.split("&") if option and not option.startswith("schema=")
+        )
+        return structs.replace(self.url, path=name, options=options)
+
+    def central_url(self) -> Url | None:
+        """Return the URL of a database that every server has and that accepts connections, if any."""
+        for name in CENTRAL:
+            if name != self.name:
+                url = self.sibling_url(name)
+                with suppress(psycopg.Error):
+                    open_session(url, self.target, timeout=SHORT_TIMEOUT, read_only=True).close()
+                    return url
+        return None
+
+    def central(self, timeout: float = SHORT_TIMEOUT) -> AbstractContextManager[Session]:
+        """Connect to such a database."""
+        url = self.central_url() or self.sibling_url(CENTRAL[0])
+        return self.open_session(url, timeout=timeout)
+
+    @contextmanager
+    def open_session(self, url: Url, *, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
+        """Connect to ``url`` for writing, without a limit for statements."""
+        with closing(open_session(url, self.target, timeout=timeout, read_only=False)) as session:
+            # Settings of the database or role are meant for the app.
+            session.run("set statement_timeout = 0")
+            yield session
+
+    def open_catalog_first(self, name: str) -> AbstractContextManager[Session]:
+        """Connect with ``pg_catalog`` first in the search path, since a dump may define objects with built-in names."""
+        return self.open_session(foreign.catalog_first_url(self.sibling_url(name)))
+
+    def read_scope(self, central: Session) -> str:
+        """Return the schema of the app; check that both sessions are on the same server."""
+        with self.open_session(self.url) as session:
+            server = database_properties.describe_server(session)
+            central_server = database_properties.describe_server(central)
+            if server.get("system") != central_server.get("system"):
+                # A host name with several servers, or a pooler.
+                raise RestoreFailedError(
+                    target=self.target,
+                    reason=f"two servers answer at its address: {server['at']} and {central_server['at']}",
+                    hint="Use the address of one server.",
+                )
+            return resolve_scope(session, session.url_schema)
+
+    @contextmanager
+    def translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            signals.raise_if_interrupted()
+            if error.sqlstate is None:
+                raise unreachable_error(error, self.target, self.url) from None
+            context = ErrorContext(
+                url=self.url, target=self.target, timeout=SHORT_TIMEOUT, account=ident(self.url.user)
+            )
+            raise translate_error(error, context, "", writing=True, broken=False) from error
+
+
+def unsupported_dump_error(session: Session, reason: str, hint: str = "") -> NotSupportedError:
+    """Return the error of a server that cannot load a dump, which may be valid."""
+    location = database_properties.describe_server(session)["at"]
+    return NotSupportedError(
+        feature="a restore of this dump",
+        subject=f"the server at {location}: {reason}",
+        hint=f"Nothing was restored; the backup may be valid. {hint}".rstrip(),
+    )
+
+
+def find_retained(central: Session, dump: Dump, target: str) -> Properties:
+    """Return the properties of the retained database of ``dump``.
+
+    Raises:
+        RetainedDatabaseMissingError: it was dropped, or its name belongs to another database.
+    """
+    name = dump.metadata["kept"]
+    properties = database_properties.read_properties(central, name)
+    if properties is None or str(properties.oid) != dump.metadata["oid"]:
+        raise RetainedDatabaseMissingError(target=target, name=name)
+    return properties
+
+
+def refuse_newer(dump: Dump, session: Session, target: str) -> None:
+    """Refuse a dump of a newer version than the server.
+
+    Raises:
+        RestoreFailedError: the server is older.
+    """
+    dump_version = major_version(dump.metadata.get("server", ""))
+    server_version = session.info.server_version // 10000
+    if dump_version > server_version:
+        raise RestoreFailedError(
+            target=target,
+            reason=f"it is from PostgreSQL {dump_version}, and this server has version {server_version}",
+            hint=f"Use a server of version {dump_version} or later.",
+        )
+
 
 #: Leftovers of killed restores and test restores: databases, and the roles that loaded them.
 SCRATCH_NAMES = """select datname::text from pg_catalog.pg_database where datname ~ $1
