@@ -11,12 +11,12 @@ from dbctl.engines.contract.checks import Checks, IndexDamage, IndexDifference, 
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.errors import MISSING_FUNCTION
+from dbctl.engines.sqlite.fulltext_index import TABLE_TEXTS, read_text_indexes
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 
 #: SQLite's limit on the lines of integrity_check.
 MAX_LINES = 100
-TEXT_INDEX_SQL = r"(?is)create\s+virtual\s+table\b.*?\busing\s+(fts[345])\b"
 
 #: The line before damaged pages, which contains only the schema.
 HEADING = r"\*\*\* in database .+ \*\*\*"
@@ -178,14 +178,12 @@ class SQLiteChecks(SQLitePart, Checks):
         return files.count_lost_commits(Path(f"{self._connection.path}-wal"))
 
     def list_text_indexes(self) -> Sequence[str]:
-        sql = "select name, sql from sqlite_master where type = 'table' order by name"
-        rows = self._connection.fetch(sql)
-        return [str(name) for name, sql in rows if re.match(TEXT_INDEX_SQL, str(sql))]
+        return [index.name for index in read_text_indexes(self._connection.fetch(TABLE_TEXTS))]
 
     def check_text_index(self, name: str) -> str:
-        rows = self._connection.fetch("select sql from sqlite_master where name = :name", {"name": name})
-        match = re.match(TEXT_INDEX_SQL, str(rows[0][0])) if rows else None
-        if match is None:
+        sql = "select name, sql from sqlite_master where name = :name"
+        index = next(read_text_indexes(self._connection.fetch(sql, {"name": name})), None)
+        if index is None:
             raise NotSupportedError(
                 feature=f"checking {name}", subject=self._catalog.target, hint="It is not a full-text index."
             )
@@ -193,7 +191,7 @@ class SQLiteChecks(SQLitePart, Checks):
         # sqlite-utils has no method for this check. Rank 1 also compares the index with its rows; FTS3 and FTS4 always do.
         alone = f"insert into {table} ({table}) values ('integrity-check')"
         with_rows = f"insert into {table} ({table}, rank) values ('integrity-check', 1)"
-        if match[1].lower() != "fts5":
+        if index.version != "5":
             return self._run_text_check(alone)
         try:
             return self._run_text_check(with_rows)

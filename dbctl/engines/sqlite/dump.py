@@ -10,6 +10,7 @@ of the file would drop its locks. If this process is killed, the child reaches t
 
 from __future__ import annotations
 
+import re
 import select
 import sqlite3
 import stat
@@ -23,14 +24,14 @@ from typing import IO, cast
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.file_locks import describe_lock_holders
-from dbctl.engines.sql.catalog import describe_references
+from dbctl.engines.sql.catalog import describe_references, ident, lower_ascii
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.connection import STEPS_BETWEEN_CHECKS, build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.engines.sqlite.emptying import empty_tables, find_filled_indexes, list_text_indexes
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES, read_identity
+from dbctl.engines.sqlite.fulltext_index import TABLE_TEXTS, TextIndex, read_text_indexes
 from dbctl.errors.connection import BusyError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic
@@ -146,6 +147,53 @@ def _empty(copy: Path, tables: Collection[str]) -> None:
                 hint="Nothing was created. Remove them from schema_only.",
             ) from error
         raise translate_create_error(error, context) from error
+
+
+_TRIGGERS = "select name, sql, tbl_name from sqlite_master where type = 'trigger' order by rowid"
+#: Tables with statistics of the planner, of which some contain values of rows.
+STATISTICS = "select name from sqlite_master where name in ('sqlite_stat1', 'sqlite_stat3', 'sqlite_stat4')"
+
+
+def list_text_indexes(driver: sqlite3.Connection) -> list[TextIndex]:
+    """Return the full-text indexes of a file."""
+    return list(read_text_indexes(driver.execute(TABLE_TEXTS)))
+
+
+def find_filled_indexes(driver: sqlite3.Connection, tables: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield the other full-text indexes that have texts of some tables, because triggers of these fill them, and the table of each."""
+    folded = set(map(lower_ascii, tables))
+    others = [index for index in list_text_indexes(driver) if folded.isdisjoint(index.tables)]
+    for _, sql, table in driver.execute(_TRIGGERS).fetchall():
+        if lower_ascii(str(table)) in folded:
+            for index in others:
+                if re.search(rf"(?<!\w){re.escape(index.name)}(?!\w)", str(sql), re.IGNORECASE):
+                    yield index.name, str(table)
+
+
+def empty_tables(driver: sqlite3.Connection, tables: Collection[str]) -> None:
+    """Delete the rows of tables, and their entries in indexes whose content they are; nothing else changes, not even sequences.
+
+    Triggers do not fire, and foreign keys do nothing.
+    """
+    folded = set(map(lower_ascii, tables))
+    driver.execute("pragma foreign_keys = off")
+    triggers = [row for row in driver.execute(_TRIGGERS).fetchall() if lower_ascii(str(row[2])) in folded]
+    for name, *_ in triggers:
+        driver.execute(f"drop trigger {ident(name)}")
+    indexes = {index.name: index for index in list_text_indexes(driver)}
+    for name in tables:
+        if name in indexes and indexes[name].content is not None:
+            indexes[name].clear(driver)
+        else:
+            driver.execute(f"delete from {ident(name)}")
+    for index in indexes.values():
+        if index.content and lower_ascii(index.content) in folded:
+            index.renew(driver)
+    for (statistics,) in driver.execute(STATISTICS).fetchall():
+        for name in folded:
+            driver.execute(f"delete from {ident(statistics)} where lower(tbl) = ?", [name])
+    for _, sql, _ in triggers:
+        driver.execute(sql)
 
 
 def create_step_callback(

@@ -8,11 +8,13 @@ INTEGER PRIMARY KEY, and follows neither texts of other tables nor the layout th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from dbctl.engines.contract.fulltext import JoinedText, TextIndexSpec
-from dbctl.engines.sql.catalog import Connection, ident, quote_literal
+from dbctl.engines.sql.catalog import Connection, ident, lower_ascii, quote_literal
 from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.model import Struct
 
 #: Quoted names that need no quotes, and signs around which spaces have no meaning.
 _QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"
@@ -154,8 +156,55 @@ def normalize(sql: str) -> str:
     return " ".join(re.sub(_SIGNS, r" \g<0> ", unquoted).split()).strip("; ").lower()
 
 
-_FTS5 = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts5\b"
-_CONTENT = r"(?i)[(,]\s*content\s*=\s*(?P<of>'[^']*'|\"[^\"]*\"|[^,)\s]*)"
+_FULL_TEXT = r"(?is)create\s+virtual\s+table\b.*?\busing\s+fts(?P<version>[345])\b(?P<options>.*)"
+#: The table with the rows of a full-text index; empty: its rows are not stored.
+_CONTENT = r"(?is)[(,]\s*content\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|`([^`]*)`|\[([^\]]*)\]|([^\s,)]*))\s*[,)]"
+#: Shadow tables of FTS3 and FTS4 with words of the rows.
+_SHADOW_TABLES = ("segments", "segdir", "docsize", "stat")
+#: The names and the statements of tables, for ``read_text_indexes``.
+TABLE_TEXTS = "select name, sql from sqlite_master where type = 'table' order by name"
+
+
+class TextIndex(Struct, frozen=True, kw_only=True):
+    """A table of FTS3, FTS4 or FTS5."""
+
+    name: str
+    version: str
+    content: str | None  #: the table with its rows; empty: its rows are not stored; None: it has them itself
+
+    @property
+    def tables(self) -> Collection[str]:
+        """The tables without whose rows it is empty, in lower case."""
+        return {lower_ascii(name) for name in (self.name, self.content) if name}
+
+    def renew(self, driver: sqlite3.Connection) -> None:
+        """Build it from its rows again; without stored rows, it is empty afterwards."""
+        if self.content == "":
+            self.clear(driver)
+        else:
+            driver.execute(f"insert into {ident(self.name)} ({ident(self.name)}) values ('rebuild')")
+
+    def clear(self, driver: sqlite3.Connection) -> None:
+        """Delete its entries; the rows of another table remain."""
+        if self.version == "5":
+            table = ident(self.name)
+            driver.execute(f"insert into {table} ({table}) values ('delete-all')")
+        else:
+            existing = {name for name, _ in driver.execute(TABLE_TEXTS)}
+            for name in (f"{self.name}_{suffix}" for suffix in _SHADOW_TABLES):
+                if name in existing:
+                    driver.execute(f"delete from {ident(name)}")
+
+
+def read_text_indexes(tables: Iterable[Sequence[object]]) -> Iterator[TextIndex]:
+    """Yield the full-text indexes among tables, given their names and statements."""
+    for name, sql in tables:
+        if match := re.match(_FULL_TEXT, str(sql)):
+            content = re.search(_CONTENT, match["options"]) if match["version"] != "3" else None
+            table = next((text for text in content.groups() if text is not None), "") if content else None
+            yield TextIndex(name=str(name), version=match["version"], content=table)
+
+
 #: A trigger: event, columns, table and body.
 _TRIGGER = (
     r"create trigger \S+ after (?P<verb>insert|update|delete)(?: of (?P<of>[\w, ]+?))? on (?P<table>\w+)(?: for each row)?"
@@ -192,14 +241,13 @@ class StoredTextIndex:
 
     def damage_reason(self) -> str:
         """Return why the index does not find every row; empty if it does."""
-        if not re.match(_FTS5, self._sql):
+        index = next(read_text_indexes([(self._spec.index_table, self._sql)]), None)
+        if index is None or index.version != "5":
             return "it is not an FTS5 table"
-        content = re.search(_CONTENT, self._sql)
-        source = content["of"].strip("'\"") if content else ""
-        if content and not source:
+        if index.content == "":
             return f"it stores no text, so matches have no {self._spec.key} and entries are never deleted"
-        if content:
-            return f"it reads its text from {source}, whose columns or keys differ, so queries or changes of {self._spec.table} fail"
+        if index.content:
+            return f"it reads its text from {index.content}, whose columns or keys differ, so queries or changes of {self._spec.table} fail"
         return self._difference_reason()
 
     def can_find_every_row(self) -> bool:

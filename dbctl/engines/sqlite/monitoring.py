@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,6 +10,7 @@ from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.database import SQLitePart
+from dbctl.engines.sqlite.fulltext_index import TABLE_TEXTS, read_text_indexes
 from dbctl.engines.sqlite.write_connection import WriteConnection
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.databases import MaintenanceUnsafeError
@@ -39,11 +39,6 @@ STATEMENTS: Mapping[MaintenanceKind, str] = {
 }
 #: Those that also take the name of a table.
 TABLE_KINDS = ("analyze", "reindex")
-#: A full-text index without stored text: it refers to rowids, of the table that it names or of an unknown one.
-EXTERNAL_CONTENT = re.compile(
-    r"create\s+virtual\s+table\b.*?\busing\s+fts[45]\s*\(.*?\bcontent\s*=\s*(?:''|\"\"|[\"'`\[]?(?P<name>[^\"'`\],)\s]+))",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 class SQLiteStorage(SQLitePart, StorageManager):
@@ -150,16 +145,13 @@ class SQLiteStorage(SQLitePart, StorageManager):
 
     def _refuse_renumbering(self) -> None:
         """Refuse VACUUM if it could change rowids to which a full-text index refers."""
-        texts = self._connection.fetch(
-            "select sql from sqlite_master where type = 'table' and sql is not null"
-        )
-        matches = [match for (sql,) in texts if (match := EXTERNAL_CONTENT.match(str(sql)))]
-        if not matches:
+        indexes = read_text_indexes(self._connection.fetch(TABLE_TEXTS))
+        # Without stored text, an index refers to the rowids of the table that it names, or of an unknown one.
+        contents = [index.content.lower() for index in indexes if index.content is not None]
+        if not contents:
             return
-        named = {match["name"].lower() for match in matches if match["name"]}
-        unknown = not all(match["name"] for match in matches)
         for table, definition in self._catalog.tables().items():
-            is_named = definition.has_rowid and (unknown or table.lower() in named)
+            is_named = definition.has_rowid and ("" in contents or table.lower() in contents)
             if is_named and not self._has_stable_rowids(table):
                 raise MaintenanceUnsafeError(
                     operation="VACUUM",

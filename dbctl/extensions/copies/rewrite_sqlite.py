@@ -13,7 +13,7 @@ from dbctl.engines.contract.database import Condition
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
-from dbctl.engines.sqlite.emptying import STATISTICS, list_text_indexes
+from dbctl.engines.sqlite.dump import STATISTICS, list_text_indexes
 from dbctl.extensions.copies.contract import Rewriter, refuse_orphans
 from dbctl.extensions.copies.errors import CopyConstraintError
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
