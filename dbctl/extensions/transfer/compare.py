@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 from zlib import crc32
 
 from xxhash import xxh3_128_intdigest
@@ -13,7 +13,7 @@ from xxhash import xxh3_128_intdigest
 from dbctl import progress
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.extensions.transfer.portable.contract import Line, LineColumn, RowSource
+from dbctl.extensions.transfer.portable.contract import Line, LineColumn, Positions, RowSource
 from dbctl.extensions.transfer.portable.lines import TAB, key_of
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.model import Struct
@@ -169,14 +169,7 @@ def join_digests(digests: Iterable[TableDigest]) -> TableDigest:
     return result
 
 
-class _Range(NamedTuple):
-    """Positions in the order of the key."""
-
-    start: str  #: of the last row before the range; empty: it has the first row
-    end: str  #: of the last row of the range
-
-
-_ALL_ROWS = _Range("", "")
+_ALL_ROWS = Positions("", "")
 
 
 class _KeyRanges:
@@ -187,12 +180,12 @@ class _KeyRanges:
         side: RowSource,
         table: TransferTable,
         *,
-        limits: _Range | None = _ALL_ROWS,
+        limits: Positions | None = _ALL_ROWS,
     ) -> None:
         """Read the digests of all ranges, or of those within ``limits``; None: no row."""
         self._side, self._table = side, table
         self.width, self.digests = _FIRST_WIDTH, dict[int, TableDigest]()
-        self._limits = dict[int, _Range]()
+        self._limits = dict[int, Positions]()
         if limits is None:
             return
         position = limits.start
@@ -210,15 +203,15 @@ class _KeyRanges:
             if part != last_part:
                 end = bisect_left(lines, (part + 1) << self.width, lo=start, key=_read_integer)
             last = str(_read_integer(lines[end - 1]))
-            self._add_part(part, TableDigest().add(lines[start:end]), _Range(position, last))
+            self._add_part(part, TableDigest().add(lines[start:end]), Positions(position, last))
             start, position = end, last
         while len(self.digests) > MAX_PARTS:
             self.widen(self.width + 1)
         return position
 
-    def _add_part(self, part: int, digest: TableDigest, limits: _Range) -> None:
+    def _add_part(self, part: int, digest: TableDigest, limits: Positions) -> None:
         if part in self.digests:
-            digest, limits = self.digests[part].join(digest), _Range(self._limits[part].start, limits.end)
+            digest, limits = self.digests[part].join(digest), Positions(self._limits[part].start, limits.end)
         self.digests[part], self._limits[part] = digest, limits
 
     def widen(self, width: int) -> None:
@@ -244,12 +237,12 @@ class _KeyRanges:
                     result |= {key_of(line, 1): digest_line(line) for line in batch.lines}
         return result
 
-    def _join_limits(self, group: Collection[int]) -> Iterator[_Range]:
+    def _join_limits(self, group: Collection[int]) -> Iterator[Positions]:
         """Yield the limits of some parts; those that follow each other are joined."""
-        current: _Range | None = None
+        current: Positions | None = None
         for part, limits in self._limits.items():
             if part in group:
-                current = _Range(current.start if current else limits.start, limits.end)
+                current = Positions(current.start if current else limits.start, limits.end)
             elif current:
                 yield current
                 current = None

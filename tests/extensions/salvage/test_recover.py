@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from dbctl.engines.sqlite.file_format import read_varint
 from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
@@ -22,7 +23,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.restore import UnrecoverableError
 from dbctl.extensions.salvage.contract import SalvageRequest
 from dbctl.extensions.salvage.sqlite import recover as recovering
-from dbctl.extensions.salvage.sqlite.records import Decoder, RecordError, longest_increasing, read_varint
+from dbctl.extensions.salvage.sqlite.records import Decoder, RecordError, longest_increasing
 from tests.engines.sqlite import damaged_files
 from tests.engines.sqlite.damaged_files import PAGE, TABLES, damage, read_rows
 

@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dbctl import signals
-from dbctl.extensions.salvage.sqlite.image import (
-    HEADER_BYTES,
+from dbctl.engines.sqlite.file_format import (
     HEADER_SIZES,
     INDEX_INTERIOR,
     INDEX_LEAF,
     INTERIOR,
     LEAF,
-    Image,
+    count_local_bytes,
+    find_header,
     read_number,
+    read_varint,
 )
-from dbctl.extensions.salvage.sqlite.records import Decoder, RecordError, longest_increasing, read_varint
+from dbctl.extensions.salvage.sqlite.image import Image
+from dbctl.extensions.salvage.sqlite.records import Decoder, RecordError, longest_increasing
 
 LOWEST, HIGHEST = -(1 << 63) - 1, (1 << 63) - 1
 #: More than the depth of a tree in the largest possible file.
@@ -88,7 +90,7 @@ class Trees:
     def is_index(self, root: int) -> bool:
         """Return whether the tree at a page is that of an index, or of a table without rowids."""
         page = self._image.read_page(root)
-        return bool(page) and page[self._header_offset(root)] in (INDEX_LEAF, INDEX_INTERIOR)
+        return bool(page) and page[find_header(root)] in (INDEX_LEAF, INDEX_INTERIOR)
 
     def read_unlinked(self, page_number: int) -> Batch | None:
         """Return the rows of a table page without a parent; None if the page is not a table page with rows."""
@@ -145,7 +147,7 @@ class Trees:
         children = list[tuple[int, Any, Any]]()
         if is_interior:
             child_numbers = [read_number(page, offset) for offset in cells] + [
-                read_number(page, self._header_offset(page_number) + 8)
+                read_number(page, find_header(page_number) + 8)
             ]
             keys = [
                 order(fields or []) if order and position in ordered else None
@@ -217,20 +219,16 @@ class Trees:
             )
         if self.claimed[page_number]:
             raise PageError("another tree, or another parent of this tree, contains it")
-        kind = page[self._header_offset(page_number)]
+        kind = page[find_header(page_number)]
         if kind not in kinds or depth > MAX_DEPTH:
             zeros = page.count(0) == len(page)
             raise PageError("it contains only zeros" if zeros else "it is not a table page")
         self.claimed[page_number], self._overflow_pages = 1, []
         return page, kind
 
-    @staticmethod
-    def _header_offset(page_number: int) -> int:
-        return HEADER_BYTES if page_number == 1 else 0
-
     def _read_cells(self, page_number: int, page: bytes) -> tuple[list[int], int]:
         """Return the offsets of the cells of a page, and the number of invalid offsets."""
-        header = self._header_offset(page_number)
+        header = find_header(page_number)
         start, cell_count = header + HEADER_SIZES[page[header]], int.from_bytes(page[header + 3 : header + 5])
         # 0 stands for 65,536.
         content = (int.from_bytes(page[header + 5 : header + 7]) - 1) % 65_536 + 1
@@ -333,7 +331,7 @@ class Trees:
             )
             children.append((child, bottom, top))
             bottom = key if position in placed else bottom
-        children.append((read_number(page, self._header_offset(page_number) + 8), bottom, high))
+        children.append((read_number(page, find_header(page_number) + 8), bottom, high))
         return children
 
     def _read_payload(self, page: bytes, offset: int, length: int, *, index: bool) -> bytes:
@@ -343,16 +341,13 @@ class Trees:
             RecordError: the content is longer than the file, or an overflow page is missing.
         """
         usable = self._image.usable
-        max_local = (usable - 12) * 64 // 255 - 23 if index else usable - 35
-        if 0 < length <= max_local:
+        local_bytes = count_local_bytes(length, usable, index=index)
+        if 0 < length == local_bytes:
             if offset + length > usable:
                 raise RecordError("it ends beyond its page")
             return page[offset : offset + length]
         if not 0 < length <= self._image.size:
             raise RecordError("it is longer than the file")
-        min_local = (usable - 12) * 32 // 255 - 23
-        local_bytes = min_local + (length - min_local) % (usable - 4)
-        local_bytes = local_bytes if local_bytes <= max_local else min_local
         if offset + local_bytes + 4 > usable:
             raise RecordError("it ends beyond its page")
         fragments, remaining = [page[offset : offset + local_bytes]], length - local_bytes

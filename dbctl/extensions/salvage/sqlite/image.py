@@ -15,19 +15,20 @@ from dbctl.engines.sqlite import files
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
 from dbctl.engines.sqlite.connection import connect
 from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
+from dbctl.engines.sqlite.file_format import (
+    HEADER_BYTES,
+    HEADER_SIZES,
+    KINDS,
+    LOCK_BYTE,
+    read_number,
+    read_page_size,
+)
 from dbctl.errors.connection import BusyError, report_file_errors
 from dbctl.files import atomic
 from dbctl.model import Struct
 
 MAGIC = b"SQLite format 3\0"
-HEADER_BYTES = 100  # bytes, before the tree on page 1
-LEAF, INTERIOR, INDEX_LEAF, INDEX_INTERIOR = 13, 5, 10, 2
-KINDS = frozenset({LEAF, INTERIOR, INDEX_LEAF, INDEX_INTERIOR})
 ENCODINGS = {1: "utf-8", 2: "utf-16-le", 3: "utf-16-be"}
-#: Size of the header of a tree page in bytes.
-HEADER_SIZES = {LEAF: 8, INDEX_LEAF: 8, INTERIOR: 12, INDEX_INTERIOR: 12}
-#: The byte that SQLite locks; its page has no content.
-LOCK_BYTE = 1 << 30
 #: Errors of a damaged file, as opposed to an inaccessible one.
 DAMAGE_ERRORS = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_FORMAT")
 
@@ -142,7 +143,7 @@ class Image:
             self.size = os.fstat(self._file.fileno()).st_size
         head = self._file.read(HEADER_BYTES).ljust(HEADER_BYTES, b"\0")
         #: Whether page 1 begins with a valid header, so that its fields can be used.
-        self.has_header = head.startswith(MAGIC) and _read_page_size(head) in files.PAGE_SIZES
+        self.has_header = head.startswith(MAGIC) and read_page_size(head) in files.PAGE_SIZES
         #: Whether the page size in the header contradicts the length and the pages of the file.
         self.has_wrong_page_size = False
         self.page_size = (
@@ -197,7 +198,7 @@ class Image:
 
     def _choose_page_size(self, head: bytes) -> int:
         """Return the page size of the header, or a guess if the file contradicts the header."""
-        size, pages = _read_page_size(head), read_number(head, 28)
+        size, pages = read_page_size(head), read_number(head, 28)
         if pages * size == self.size:
             return size
         guess = self._guess_page_size()
@@ -224,13 +225,3 @@ class Image:
                 and 0 < cells <= size // 4
                 and HEADER_SIZES[kind[0]] + 2 * cells <= start < size
             )
-
-
-def read_number(page: bytes, offset: int) -> int:
-    """Return a number of four bytes, for example that of a page."""
-    return int.from_bytes(page[offset : offset + 4], "big")
-
-
-def _read_page_size(head: bytes) -> int:
-    size = int.from_bytes(head[16:18], "big")
-    return 65536 if size == 1 else size

@@ -12,16 +12,9 @@ from itertools import islice
 from pathlib import Path
 
 from dbctl import signals
+from dbctl.engines.sqlite.file_format import HEADER_SIZES, INDEX_INTERIOR, INTERIOR, KINDS, LEAF, read_number
 from dbctl.extensions.salvage.sqlite.btree import Batch, Trees
-from dbctl.extensions.salvage.sqlite.image import (
-    HEADER_SIZES,
-    INDEX_INTERIOR,
-    INTERIOR,
-    KINDS,
-    LEAF,
-    Image,
-    read_number,
-)
+from dbctl.extensions.salvage.sqlite.image import Image
 from dbctl.extensions.salvage.sqlite.schema import Entry
 
 #: Number of pages whose rows are compared, and the share of rows that must be equal.

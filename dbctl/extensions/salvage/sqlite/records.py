@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from dbctl.engines.sqlite.file_format import read_varint
 from dbctl.engines.sqlite.values import RawText
 
 #: Maximum number of cached record headers; tables have few different ones.
 MAX_HEADERS = 4096
-#: Maximum size of a varint.
-MAX_VARINT_BYTES = 9
 #: Bytes of each serial type below 10.
 SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
 #: Serial types that no file contains, and the first serial type of texts and BLOBs.
@@ -24,25 +23,6 @@ _Header = tuple[list[tuple[_FieldReader, int]], int]
 
 class RecordError(Exception):
     """Bytes that are not a valid record; the text is the reason."""
-
-
-def read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """Return the signed number at ``offset``, and the offset after it.
-
-    Raises:
-        IndexError: the number is incomplete.
-    """
-    byte = data[offset]
-    if byte < 0x80:  # noqa: PLR2004 - the continuation bit
-        return byte, offset + 1
-    value = byte & 0x7F
-    for index in range(1, MAX_VARINT_BYTES - 1):
-        byte = data[offset + index]
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:  # noqa: PLR2004 - the continuation bit
-            return value, offset + index + 1
-    value = value << 8 | data[offset + MAX_VARINT_BYTES - 1]
-    return value - (1 << 64) if value >> 63 else value, offset + MAX_VARINT_BYTES
 
 
 class Decoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import isfinite
 from typing import Literal, NamedTuple, TypeAlias
@@ -12,11 +12,10 @@ from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.codec import to_json
 from dbctl.extensions.transfer.compare import TableComparison, require
 from dbctl.extensions.transfer.portable import lines as line_batches
-from dbctl.extensions.transfer.portable.changed_rows import PageSource, Positions, VersionSource
 from dbctl.extensions.transfer.portable.contract import (
+    ChangedRows,
     ColumnPair,
     Line,
-    LineBatch,
     LineColumn,
     LogicalKind,
     PortableSchemas,
@@ -241,41 +240,6 @@ class RowComparison:
         return {key_of(line, table.key_width): line for line in rows}
 
 
-class _SelectedRows(RowSource):
-    """The rows of a source that may differ, so that the others are not read."""
-
-    def __init__(self, source: RowSource, positions: Mapping[str, Sequence[Positions]]) -> None:
-        self._source, self._positions = source, positions
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        return self._source.snapshot()
-
-    def has_integer_order(self, table: str, column: str) -> bool:
-        return self._source.has_integer_order(table, column)
-
-    @contextmanager
-    def stream_lines(
-        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
-    ) -> Iterator[Iterator[LineBatch]]:
-        yield self._read(table, columns, Positions(position, end))
-
-    def _read(self, table: str, columns: Sequence[LineColumn], outer: Positions) -> Iterator[LineBatch]:
-        for inner in self._positions.get(table, [Positions("", "")]):
-            start = max(filter(None, (outer.start, inner.start)), key=int, default="")
-            end = min(filter(None, (outer.end, inner.end)), key=int, default="")
-            if not (start and end) or int(start) < int(end):
-                with self._source.stream_lines(table, columns, position=start, end=end) as batches:
-                    yield from batches
-
-    def fetch_lines(
-        self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
-    ) -> Sequence[Line]:
-        return self._source.fetch_lines(table, columns, key, keys)
-
-    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
-        return self._source.value_reader(table, column)
-
-
 def read_changes(
     first: Readable, second: Readable, database: str, *, limit: int, private: bool = False
 ) -> Iterator[TableChange]:
@@ -289,14 +253,9 @@ def read_changes(
         NotSupportedError: the engine has no SQL.
     """
     comparison = RowComparison(first, second)
-    parts = [db.extension_part(PageSource) for db in comparison.databases] if private else []
-    pages = parts[0] if all(parts) and parts else None
-    if pages and (positions := pages.find_positions(second)) is not None:
-        left, right = comparison.sources
-        comparison.sources = _SelectedRows(left, positions), _SelectedRows(right, positions)
-    versions = first.extension_part(VersionSource)
+    part = first.extension_part(ChangedRows)
     with comparison.snapshots():
-        if versions and (changed := versions.select_changed(second, comparison.pairs)):
+        if part and (changed := part.select_changed(second, comparison.pairs, private=private)):
             comparison.sources = changed
         for name in sorted(comparison.pairs):
             rows = comparison.find_differences(name, limit)

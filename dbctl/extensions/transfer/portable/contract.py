@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.database import TimeForm
+from dbctl.engines.contract.database import Readable, TimeForm
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.model import Struct
 
@@ -301,6 +301,13 @@ class LineBatch(Struct, frozen=True):
     text: bytes = b""  #: the lines with line feeds between them, if the source has joined them
 
 
+class Positions(NamedTuple):
+    """Consecutive rows of a table, in the order of ``stream_lines``."""
+
+    start: str  #: of the row before them; empty: they begin with the first row
+    end: str  #: of the last one; empty: they end with the last row
+
+
 class RowSource(ABC):
     """The part that reads rows as lines. Memory is limited to a few batches."""
 
@@ -334,6 +341,24 @@ class RowSource(ABC):
     @abstractmethod
     def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
         """Return the function that reads a value of the kind ``native``, not NULL, as ``ValueCodec`` does."""
+
+
+class ChangedRows(ABC):
+    """The part that finds the rows that may differ between two states of a database, without reading the others."""
+
+    @abstractmethod
+    def select_changed(
+        self, other: Readable, tables: Collection[str], *, private: bool
+    ) -> tuple[RowSource, RowSource] | None:
+        """Return sources without rows of which it is known that both states have them; None: nothing is known.
+
+        A table of which nothing is known, or with many changed rows, has all its rows in both.
+
+        Args:
+            other: a later state of the same database. Both are read in transactions with one snapshot each.
+            tables: the tables to compare, whose definitions are the same in both.
+            private: both states are copies that no other process uses, so that files can be read without locks.
+        """
 
 
 class RowSink(ABC):

@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.extensions.transfer.comparison.differing_rows import read_changes
-from dbctl.extensions.transfer.portable.changed_rows import PageSource
+from dbctl.extensions.transfer.portable.contract import ChangedRows, LineColumn
 from dbctl.url import Url
 
 TABLES = """create table notes (id integer primary key, title text, body blob);
@@ -111,18 +111,23 @@ def test_end_of_a_long_value_may_be_on_pages_of_its_own(create, size):
         db.close()
 
 
+def read_column(source, table, column):
+    with source.stream_lines(table, [LineColumn(name=column, kind="integer")]) as batches:
+        return [int(line) for batch in batches for line in batch.lines]
+
+
 def test_rows_on_equal_pages_are_not_read(create):
     first, second = create("update notes set title = 'changed' where id = 1500", page_size=4096)
-    positions = first.extension_part(PageSource).find_positions(second)
-    assert positions["words"] == positions["log"] == []
-    ((start, end),) = positions["notes"]
-    assert 1000 < int(start) < 1500 <= int(end) < 2000
-    assert "pairs" not in positions
+    for source in first.extension_part(ChangedRows).select_changed(second, (), private=True):
+        assert read_column(source, "words", "count") == read_column(source, "log", "rowid") == []
+        ids = read_column(source, "notes", "id")
+        assert 1000 < ids[0] <= 1500 <= ids[-1] < 2000
+        assert len(read_column(source, "pairs", "a")) == 500
 
 
 @pytest.mark.parametrize("setup", ["pragma auto_vacuum = full", "pragma journal_mode = wal"])
 def test_other_files_are_compared_row_by_row(create, setup):
     first, second = create("update notes set title = 'changed' where id = 15", setup=[setup])
-    assert first.extension_part(PageSource).find_positions(second) is None
+    assert first.extension_part(ChangedRows).select_changed(second, (), private=True) is None
     (change,) = list_changes((first, second), private=True)
     assert change.images[0].key == {"id": 15}

@@ -13,8 +13,7 @@ from dbctl.engines.contract.dumps import DumpRequest
 from dbctl.errors.connection import QueryFailedError
 from dbctl.extensions.transfer.comparison.differing_rows import read_changes
 from dbctl.extensions.transfer.engines.postgresql import versions
-from dbctl.extensions.transfer.portable.changed_rows import VersionSource
-from dbctl.extensions.transfer.portable.contract import LineColumn
+from dbctl.extensions.transfer.portable.contract import ChangedRows, LineColumn
 from tests import servers
 
 pytestmark = pytest.mark.needs_extension("drafts")  # which exports the snapshots
@@ -130,7 +129,9 @@ def assert_same_changes(open_states, snapshot):
     changes = list_changes(open_states(snapshot))
     # another address is no later state of the same database, whose versions could be compared
     databases = open_states(snapshot, "application_name=other")
-    assert databases[0].extension_part(VersionSource).select_changed(databases[1], ["log"]) is None
+    assert (
+        databases[0].extension_part(ChangedRows).select_changed(databases[1], ["log"], private=False) is None
+    )
     assert changes == list_changes(databases)
     return changes
 
@@ -179,7 +180,7 @@ def test_unchanged_rows_are_not_read(database, export, open_states):
     tables = ["parents", "children", "words", "events", "log"]
     sources = first.connection.read_transaction(), second.connection.read_transaction()
     with sources[0], sources[1]:
-        changed = first.extension_part(VersionSource).select_changed(second, tables)
+        changed = first.extension_part(ChangedRows).select_changed(second, tables, private=False)
         rows = {table: [read_column(source, table) for source in changed] for table in tables}
     assert rows == {
         "parents": [[], []],

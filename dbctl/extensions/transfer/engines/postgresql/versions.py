@@ -16,7 +16,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.extensions.transfer.engines.postgresql.rows import PostgreSQLRowSource
-from dbctl.extensions.transfer.portable.changed_rows import VersionSource
+from dbctl.extensions.transfer.portable.contract import ChangedRows
 from dbctl.extensions.transfer.portable.lines import split_batches
 
 #: The table or partition, and the place in it, of a version of a row.
@@ -46,12 +46,13 @@ class _Side(NamedTuple):
     condition: str
 
 
-class PostgreSQLVersions(PostgreSQLPart, VersionSource):
-    """The part ``VersionSource``."""
+class PostgreSQLVersions(PostgreSQLPart, ChangedRows):
+    """The part ``ChangedRows``."""
 
     def select_changed(
-        self, other: Readable, tables: Collection[str]
+        self, other: Readable, tables: Collection[str], *, private: bool
     ) -> tuple[PostgreSQLRowSource, PostgreSQLRowSource] | None:
+        del private  # a snapshot excludes other writers
         url, later = self._connection.url, cast("PostgreSQLDatabase", other)
         is_snapshot = url.snapshot and structs.replace(url, snapshot="") == later.connection.url
         if not is_snapshot or self._connection.fetch(_OTHER_METHODS) == [(True,)]:
@@ -67,7 +68,7 @@ class PostgreSQLVersions(PostgreSQLPart, VersionSource):
             if max(len(first), len(second)) <= MAX_CANDIDATES:
                 only_first[table] = first - self._find_visible(sides[1].connection, table, first)
                 only_second[table] = second - self._find_visible(sides[0].connection, table, second)
-        return _ChangedRows(self._db, only_first), _ChangedRows(later, only_second)
+        return _RowsOfVersions(self._db, only_first), _RowsOfVersions(later, only_second)
 
     def _find_candidates(self, side: _Side, table: str) -> set[_Version]:
         sql = _VERSIONS.format(
@@ -86,7 +87,7 @@ class PostgreSQLVersions(PostgreSQLPart, VersionSource):
         return visible.intersection(versions)
 
 
-class _ChangedRows(PostgreSQLRowSource):
+class _RowsOfVersions(PostgreSQLRowSource):
     """The rows with some of the versions of each table; all rows of the others."""
 
     def __init__(self, db: PostgreSQLDatabase, versions: Mapping[str, Collection[_Version]]) -> None:

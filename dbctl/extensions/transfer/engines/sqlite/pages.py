@@ -7,21 +7,32 @@ the pages is that of https://sqlite.org/fileformat2.html: a table is a tree whos
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
-from dbctl.extensions.transfer.portable.changed_rows import PageSource, Positions
+from dbctl.engines.sqlite.file_format import (
+    HEADER_BYTES,
+    HEADER_SIZES,
+    INDEX_INTERIOR,
+    INTERIOR,
+    KINDS,
+    LEAF,
+    LOCK_BYTE,
+    count_local_bytes,
+    find_header,
+    read_number,
+    read_page_size,
+    read_varint,
+)
+from dbctl.extensions.transfer.engines.sqlite.rows import SQLiteRowSource
+from dbctl.extensions.transfer.portable.contract import ChangedRows, LineBatch, LineColumn, Positions
 
-_HEADER_BYTES, _BLOCK_PAGES = 100, 256
-_LOCK_BYTE = 1 << 30  #: the page with it is never used
-_INNER_INDEX, _INNER_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
-_TREE_KINDS = frozenset({_INNER_INDEX, _INNER_TABLE, _LEAF_INDEX, _LEAF_TABLE})
-_INNER = frozenset({_INNER_INDEX, _INNER_TABLE})
+_BLOCK_PAGES = 256
 _SCHEMA = "select type, name, rootpage, sql from sqlite_master order by rowid"
-_LONGEST_NUMBER = 9  #: bytes
 
 
 class _Leaf(NamedTuple):
@@ -37,13 +48,12 @@ class _File:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        head = os.pread(descriptor, _HEADER_BYTES, 0)
-        size = int.from_bytes(head[16:18], "big")
-        self.page_size = 1 << 16 if size == 1 else size
+        head = os.pread(descriptor, HEADER_BYTES, 0)
+        self.page_size = read_page_size(head)
         self.usable = self.page_size - head[20]
         self.is_plain = head[18] == head[19] == 1 and head[52:56] == bytes(4)  # no WAL, no auto-vacuum
         self.page_count = os.fstat(descriptor).st_size // self.page_size
-        self._first_trunk = int.from_bytes(head[32:36], "big")
+        self._first_trunk = read_number(head, 32)
 
     def read(self, first: int, count: int = 1) -> bytes:
         return os.pread(self._descriptor, count * self.page_size, (first - 1) * self.page_size)
@@ -54,15 +64,15 @@ class _File:
         while trunk and trunk not in free:
             page = self.read(trunk)
             free.add(trunk)
-            count = _read_number(page, 4)
-            free.update(_read_number(page, 8 + 4 * index) for index in range(count))
-            trunk = _read_number(page, 0)
+            count = read_number(page, 4)
+            free.update(read_number(page, 8 + 4 * index) for index in range(count))
+            trunk = read_number(page, 0)
         return free
 
     def list_leaves(self, root: int) -> list[_Leaf]:
         """Return the leaves of a table in the order of their rowids; only inner pages are read, and one leaf."""
         depth, page_number = 0, root
-        while self._kind(page_number, page := self.read(page_number)) == _INNER_TABLE:
+        while self._kind(page_number, page := self.read(page_number)) == INTERIOR:
             depth += 1
             page_number = next(self._list_children(page_number, page, None, None)).page
         level = [_Leaf(root, None, None)]
@@ -76,85 +86,89 @@ class _File:
 
     def is_table(self, root: int) -> bool:
         """Return whether a page is that of a tree of rows with rowids."""
-        return self._kind(root, self.read(root)) in (_INNER_TABLE, _LEAF_TABLE)
+        return self._kind(root, self.read(root)) in (INTERIOR, LEAF)
 
     def _kind(self, page_number: int, page: bytes) -> int:
-        return page[_HEADER_BYTES if page_number == 1 else 0]
+        return page[find_header(page_number)]
 
     def _list_children(self, number: int, page: bytes, low: int | None, high: int | None) -> Iterator[_Leaf]:
-        start = _HEADER_BYTES if number == 1 else 0
+        start = find_header(number)
         for offset in self._list_cells(page, start):
-            rowid, _ = _read_varint(page, offset + 4)
-            yield _Leaf(_read_number(page, offset), low, rowid)
+            rowid, _ = read_varint(page, offset + 4)
+            yield _Leaf(read_number(page, offset), low, rowid)
             low = rowid
-        yield _Leaf(_read_number(page, start + 8), low, high)
+        yield _Leaf(read_number(page, start + 8), low, high)
 
     def _list_cells(self, page: bytes, start: int) -> list[int]:
         """Return the offsets of the cells of a page of a tree."""
         count = int.from_bytes(page[start + 3 : start + 5], "big")
-        first = start + (12 if page[start] in _INNER else 8)
+        first = start + HEADER_SIZES[page[start]]
         return [int.from_bytes(page[at : at + 2], "big") for at in range(first, first + 2 * count, 2)]
 
     def list_overflow(self, number: int) -> Iterator[int]:
         """Yield the pages to which long values of a page continue."""
         page = self.read(number)
-        start = _HEADER_BYTES if number == 1 else 0
+        start = find_header(number)
         kind = page[start] if len(page) > start else 0
-        if kind not in _TREE_KINDS or kind == _INNER_TABLE:
+        if kind not in KINDS or kind == INTERIOR:
             return
         for offset in self._list_cells(page, start):
-            length, at = _read_varint(page, offset + (4 if kind == _INNER_INDEX else 0))
-            if kind == _LEAF_TABLE:
-                _, at = _read_varint(page, at)
-            local = self._count_local(length, is_table=kind == _LEAF_TABLE)
-            following = _read_number(page, at + local) if local < length else 0
+            length, at = read_varint(page, offset + (4 if kind == INDEX_INTERIOR else 0))
+            if kind == LEAF:
+                _, at = read_varint(page, at)
+            local = count_local_bytes(length, self.usable, index=kind != LEAF)
+            following = read_number(page, at + local) if local < length else 0
             while following:
                 yield following
-                following = _read_number(self.read(following), 0)
-
-    def _count_local(self, length: int, *, is_table: bool) -> int:
-        """Return the bytes of a value of this length that are on the page of the tree."""
-        most = self.usable - 35 if is_table else (self.usable - 12) * 64 // 255 - 23
-        least = (self.usable - 12) * 32 // 255 - 23
-        if length <= most:
-            return length
-        local = least + (length - least) % (self.usable - 4)
-        return local if local <= most else least
+                following = read_number(self.read(following), 0)
 
 
-def _read_number(page: bytes, offset: int) -> int:
-    return int.from_bytes(page[offset : offset + 4], "big")
+class SQLitePages(SQLitePart, ChangedRows):
+    """The part ``ChangedRows``."""
 
-
-def _read_varint(page: bytes, offset: int) -> tuple[int, int]:
-    """Return a number of variable length with a sign, and the offset after it."""
-    value = 0
-    for index in range(_LONGEST_NUMBER):
-        byte = page[offset + index]
-        if index == _LONGEST_NUMBER - 1:
-            value = value << 8 | byte
-            return value - (1 << 64) if value >> 63 else value, offset + index + 1
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:  # noqa: PLR2004 - the last byte has no high bit
-            return value, offset + index + 1
-    raise AssertionError
-
-
-class SQLitePages(SQLitePart, PageSource):
-    """The part ``PageSource``."""
-
-    def find_positions(self, other: Readable) -> Mapping[str, Sequence[Positions]] | None:
+    def select_changed(
+        self, other: Readable, tables: Collection[str], *, private: bool
+    ) -> tuple[SQLiteRowSource, SQLiteRowSource] | None:
+        del tables  # of all tables
         databases = self._db, cast("SQLiteDatabase", other)
         first, second = (db.connection.run(_SCHEMA) for db in databases)
-        if first != second:
+        # closing a file ends the locks of this process on it
+        if not private or first != second:
             return None
         descriptors = [os.open(Path(db.connection.path), os.O_RDONLY) for db in databases]
         try:
             left, right = map(_File, descriptors)
-            return _find_positions(left, right, first)
+            positions = _find_positions(left, right, first)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+        if positions is None:
+            return None
+        return _RowsOnPages(databases[0], positions), _RowsOnPages(databases[1], positions)
+
+
+class _RowsOnPages(SQLiteRowSource):
+    """The rows with some of the rowids of each table; all rows of the others."""
+
+    def __init__(self, db: SQLiteDatabase, positions: Mapping[str, Sequence[Positions]]) -> None:
+        super().__init__(db)
+        self._positions = positions
+
+    @contextmanager
+    def stream_lines(
+        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
+    ) -> Iterator[Iterator[LineBatch]]:
+        yield self._read_positions(table, columns, Positions(position, end))
+
+    def _read_positions(
+        self, table: str, columns: Sequence[LineColumn], outer: Positions
+    ) -> Iterator[LineBatch]:
+        for inner in self._positions.get(table, [Positions("", "")]):
+            start = max(filter(None, (outer.start, inner.start)), key=int, default="")
+            end = min(filter(None, (outer.end, inner.end)), key=int, default="")
+            if not (start and end) or int(start) < int(end):
+                with super().stream_lines(table, columns, position=start, end=end) as batches:
+                    yield from batches
 
 
 def _find_positions(
@@ -172,11 +186,11 @@ def _find_positions(
         for number in changed - own
         for page in file.list_overflow(number)
     }
-    lock_page = _LOCK_BYTE // left.page_size + 1
+    lock_page = LOCK_BYTE // left.page_size + 1
     for number in changed - covered - free - {lock_page}:
         # the beginning of an overflow page is the number of a page, which is below 2 ** 25 in files of less than 137 GB
-        kinds = {page[_HEADER_BYTES if number == 1 else 0] for file in files if (page := file.read(number))}
-        if not kinds & _TREE_KINDS:  # of a long value whose beginning, on another page, is equal
+        kinds = {page[find_header(number)] for file in files if (page := file.read(number))}
+        if not kinds & KINDS:  # of a long value whose beginning, on another page, is equal
             return None
     positions = dict[str, list[Positions]]()
     for kind, name, root, _ in schema:
