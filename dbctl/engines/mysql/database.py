@@ -233,12 +233,13 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
     def _read_inserted(
         self, table: str, values: Mapping[str, object], new_key: int | None, returning: str
     ) -> object:
-        """Return a column of the row that was just inserted, found by its primary key."""
+        """Return a column of the row that was just inserted, found by its primary key; the number of the server is known."""
+        if values.get(returning) is None and self._is_automatic(table, returning):
+            return new_key
         key: dict[str, object] = {}
         for name in self.catalog.primary_key(table):
-            column = self.catalog.require_column(table, name)
             key[name] = values.get(name)
-            if key[name] is None and isinstance(column, MySQLColumn) and column.auto_increment:
+            if key[name] is None and self._is_automatic(table, name):
                 key[name] = new_key
         if not key or None in key.values():
             raise NotSupportedError(
@@ -253,6 +254,10 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
         )
         sql = f"select {self.catalog.quote_column(table, returning, '')} from {self.catalog.quote_table(table)} where {condition}"
         return self.connection.fetch(sql, statement.parameters, writing=True)[0][0]
+
+    def _is_automatic(self, table: str, name: str) -> bool:
+        column = self.catalog.require_column(table, name)
+        return isinstance(column, MySQLColumn) and column.auto_increment
 
     def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
         return RowInserter(self.connection).insert(self.catalog.quote_table(table), columns, rows)

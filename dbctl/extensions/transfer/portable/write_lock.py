@@ -7,12 +7,20 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 from uuid import uuid4
 
-from dbctl.engines.contract.database import Writable, require_supported
+from dbctl.engines.contract.database import (
+    Condition,
+    InSubquery,
+    Not,
+    Order,
+    Query,
+    Writable,
+    require_supported,
+)
 from dbctl.engines.contract.schema import SchemaReference
-from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError
@@ -23,10 +31,6 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableTable,
 )
 from dbctl.model import Struct
-
-if TYPE_CHECKING:
-    from dbctl.engines.sql.catalog import Catalog
-
 
 #: What a refused writer reads; a server allows 128 characters.
 WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
@@ -93,19 +97,11 @@ class WriteProof(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class WriteProofs(ABC):
+class WriteProofs:
     """The part that finds out whether tables accept new rows."""
 
-    def __init__(self, db: Writable, catalog: Catalog) -> None:
-        self._db, self._catalog = db, catalog
-
-    @abstractmethod
-    def _insert(self, table: str, sql: str, key: str) -> int | None:
-        """Insert a row, and return its ``key``, a name in SQL; None if the statement inserted none."""
-
-    @abstractmethod
-    def _delete(self, sql: str) -> None:
-        """Delete a row."""
+    def __init__(self, db: Writable) -> None:
+        self._db = db
 
     def try_writes(self) -> Sequence[WriteProof]:
         """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
@@ -125,29 +121,19 @@ class WriteProofs(ABC):
 
     def _try_table(self, table: PortableTable, key: str, *, is_special: bool) -> WriteProof:
         name = table.name
-        changed: dict[str, str] = {}
-        for columns in _list_unique(table):
-            if key in columns or changed.keys() & columns:
-                continue
-            values = dict(self._list_new_values(table, columns))
-            if not values:
-                reason = f"values of {', '.join(sorted(columns))} must be unique"
-                return WriteProof(table=name, outcome="unknown", reason=reason)
-            changed |= dict([next(iter(values.items()))])
-        quoted = self._catalog.quote_table(name)
-        copied = {
-            self._quote(name, column.name): changed.get(column.name, self._quote(name, column.name))
-            for column in table.columns
-            if not column.generated and not column.is_automatic
-        }
-        place = self._quote(name, key)
-        sql = f"insert into {quoted} ({', '.join(copied)}) select {', '.join(copied.values())} from {quoted} order by {place} desc limit 1"
-        if not copied:
-            return WriteProof(table=name, outcome="unknown", reason="it has no other column than its key")
+        changed: dict[str, object] = {}
         try:
-            if self._try_row(name, sql, place):
-                return WriteProof(table=name, outcome="accepted")
-            return WriteProof(table=name, outcome="unknown", reason="it is empty")
+            for columns in _list_unique(table):
+                if key in columns or changed.keys() & columns:
+                    continue
+                value = next(self._list_new_values(table, columns), None)
+                if not value:
+                    reason = f"values of {', '.join(sorted(columns))} must be unique"
+                    return WriteProof(table=name, outcome="unknown", reason=reason)
+                changed |= [value]
+            if reason := self._try_copy(table, key, changed):
+                return WriteProof(table=name, outcome="unknown", reason=reason)
+            return WriteProof(table=name, outcome="accepted")
         except DbctlError as error:
             is_refusal = isinstance(error, PrivilegeMissingError | ReadOnlyError) or (
                 isinstance(error, ConstraintError) and not changed and not is_special
@@ -155,15 +141,26 @@ class WriteProofs(ABC):
             outcome: Literal["refused", "unknown"] = "refused" if is_refusal else "unknown"
             return WriteProof(table=name, outcome=outcome, reason=str(error.context.get("reason") or error))
 
-    def _try_row(self, table: str, sql: str, key: str) -> bool:
-        """Insert a row, delete it, and roll both back; return whether there was a row."""
-        number = None
-        with self.rolled_back_transaction([table]):
-            number = self._insert(table, sql, key)
+    def _try_copy(self, table: PortableTable, key: str, changed: Mapping[str, object]) -> str:
+        """Insert a copy of the newest row, delete it, and roll both back; return why no row could be tried, empty if it was."""
+        name = table.name
+        columns = [each.name for each in table.columns if not each.generated and not each.is_automatic]
+        if not columns:
+            return "it has no other column than its key"
+        newest = Query(name, columns, order_by=[Order([key], descending=True)], limit=1)
+        rows = self._db.codec.read(newest)
+        if not rows:
+            return "it is empty"
+        values = {
+            column: None if value is None else self._db.codec.json_parser(name, column)(value)
+            for column, value in zip(columns, rows[0], strict=True)
+        }
+        with self.rolled_back_transaction([name]):
+            number = self._db.insert(name, {**values, **changed}, returning=key)
             if number is not None:
                 self._check_constraints()  # those of a deleted row are not checked later
-                self._delete(f"delete from {self._catalog.quote_table(table)} where {key} = {number:d}")
-        return number is not None
+                self._db.delete(name, [Condition(key, "=", number)])
+        return "it ignores new rows" if number is None else ""
 
     @contextmanager
     def rolled_back_transaction(self, tables: Iterable[str]) -> Iterator[None]:
@@ -181,43 +178,39 @@ class WriteProofs(ABC):
             self._check_constraints()
             raise _UndoneError
 
-    def _keep_sequences(self, tables: Iterable[str]) -> None:  # noqa: B027 - not all engines have any
+    def _keep_sequences(self, tables: Iterable[str]) -> None:
         """Make the numbers of sequences part of the transaction, if the engine has sequences."""
 
-    def _check_constraints(self) -> None:  # noqa: B027 - not all engines have any
+    def _check_constraints(self) -> None:
         """Check deferred constraints now, if the server has them."""
 
-    def _quote(self, table: str, column: str) -> str:
-        return self._catalog.quote_column(table, column, "")
-
-    def _list_new_values(self, table: PortableTable, names: Collection[str]) -> Iterator[tuple[str, str]]:
-        """Yield columns whose value can change, and SQL for another value; the best first."""
+    def _list_new_values(self, table: PortableTable, names: Collection[str]) -> Iterator[tuple[str, object]]:
+        """Yield columns whose value can change, and another value; the best first."""
         referring = {name for reference in table.references for name in reference.columns}
         columns = [column for column in table.columns if column.name in names and not column.generated]
         for kind in ("text", "integer", "uuid"):
             for column in columns:
                 if column.type.kind == kind and column.name not in referring:
-                    yield column.name, self._new_value(table.name, column)
-        yield from ((column.name, "null") for column in columns if column.is_nullable)
+                    yield column.name, self._create_value(table.name, column)
+        yield from ((column.name, None) for column in columns if column.is_nullable)
         for reference in table.references:
             if len(reference.columns) == 1 and reference.columns[0] in names:
-                yield reference.columns[0], self._other_reference(table.name, reference)
+                yield reference.columns[0], self._find_other(table.name, reference)
 
-    def _other_reference(self, table: str, reference: SchemaReference) -> str:
-        """Return SQL for a row to which no row of the table refers; NULL if there is none."""
-        (column,), (key,) = reference.columns, reference.to
-        used = f"select {self._quote(table, column)} from {self._catalog.quote_table(table)} where {self._quote(table, column)} is not null"
-        place = self._quote(reference.table, key)
-        return f"(select {place} from {self._catalog.quote_table(reference.table)} where {place} not in ({used}) limit 1)"
+    def _find_other(self, table: str, reference: SchemaReference) -> object:
+        """Return the key of a row to which no row of the table refers; None if there is none."""
+        is_used = InSubquery(reference.to, table, reference.columns)
+        rows = self._db.select(reference.table, reference.to, [Not(is_used)], limit=1)
+        return rows[0][0] if rows else None
 
-    def _new_value(self, table: str, column: PortableColumn) -> str:
+    def _create_value(self, table: str, column: PortableColumn) -> object:
         if column.type.kind == "integer":
-            return (
-                f"(select max({self._quote(table, column.name)}) + 1 from {self._catalog.quote_table(table)})"
-            )
+            largest = [Order([column.name], descending=True)]
+            rows = self._db.select(table, [column.name], order_by=largest, limit=1)
+            return int(str(rows[0][0] or 0)) + 1 if rows else None
         if column.type.kind == "uuid":
-            return quote_literal(str(uuid4()))
-        return quote_literal(secrets.token_hex(_DIGITS)[: column.type.length or None])
+            return str(uuid4())
+        return secrets.token_hex(_DIGITS)[: column.type.length or None]
 
 
 def _list_unique(table: PortableTable) -> Iterator[Collection[str]]:

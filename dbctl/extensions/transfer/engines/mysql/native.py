@@ -33,13 +33,7 @@ from dbctl.extensions.transfer.engines.mysql.definitions import (
     show_plainly,
 )
 from dbctl.extensions.transfer.engines.mysql.derive import MySQLValueScreen
-from dbctl.extensions.transfer.engines.mysql.rows import (
-    ESCAPED,
-    MySQLRowSink,
-    MySQLRowSource,
-    MySQLWriteLock,
-    MySQLWriteProofs,
-)
+from dbctl.extensions.transfer.engines.mysql.rows import ESCAPED, MySQLRowSink, MySQLRowSource, MySQLWriteLock
 from dbctl.extensions.transfer.engines.mysql.schema import MySQLPortableSchemas
 from dbctl.extensions.transfer.portable.contract import Line, LineColumn, Omission, RowSink, RowSource
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
@@ -54,6 +48,7 @@ from dbctl.extensions.transfer.portable.native import (
     list_definitions,
     order_columns,
 )
+from dbctl.extensions.transfer.portable.write_lock import WriteProofs
 
 INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint", "year"})
 #: SQL for the literal of a value, by the first word of its type: digits, and the number of a label or of bits, which
@@ -425,4 +420,4 @@ def create_parts(db: MySQLDatabase) -> list[object]:
         MySQLValueScreen(db),
         MySQLWriteLock(db),
     ]
-    return [*parts, MySQLRowSink(db), MySQLWriteProofs(db)] if isinstance(db, MySQLWriter) else parts
+    return [*parts, MySQLRowSink(db), WriteProofs(db)] if isinstance(db, MySQLWriter) else parts

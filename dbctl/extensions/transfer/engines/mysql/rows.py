@@ -11,7 +11,6 @@ from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.queries import stream_rows
 from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary
@@ -22,7 +21,7 @@ from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.lines import NULL, TAB, split_line
 from dbctl.extensions.transfer.portable.server_rows import ServerRowSink, ServerRowSource
-from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock, WriteProofs
+from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock
 
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
@@ -239,22 +238,3 @@ class MySQLWriteLock(WriteLock):
 def _name_trigger(event: str, table: str) -> str:
     """Return the name of a trigger, which is unique in the database and limited to 64 characters."""
     return f"{WRITE_LOCK}_{event}_{blake2b(table.encode(), digest_size=8).hexdigest()}"
-
-
-class MySQLWriteProofs(WriteProofs):
-    """The part ``WriteProofs``."""
-
-    def __init__(self, db: MySQLWriter) -> None:
-        super().__init__(db, db.catalog)
-        self._writer, self._connection = db, db.connection
-
-    def _insert(self, table: str, sql: str, key: str) -> int | None:
-        del key  # the server reports the number
-        self._writer.require_writable(table)
-        if not self._connection.execute_text(sql):
-            return None
-        ((number,),) = self._connection.fetch("select last_insert_id()")
-        return int(str(number))
-
-    def _delete(self, sql: str) -> None:
-        self._connection.execute_text(sql)

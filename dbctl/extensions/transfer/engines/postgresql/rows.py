@@ -270,13 +270,8 @@ class PostgreSQLWriteProofs(WriteProofs):
     """The part ``WriteProofs``."""
 
     def __init__(self, db: PostgreSQLWriter) -> None:
-        super().__init__(db, db.catalog)
-        self._connection = db.connection
-
-    def _insert(self, table: str, sql: str, key: str) -> int | None:
-        del table  # part of the statement
-        rows = self._connection.fetch(f"{sql} returning {key}", writing=True)
-        return int(str(rows[0][0])) if rows else None
+        super().__init__(db)
+        self._connection, self._catalog = db.connection, db.catalog
 
     def _keep_sequences(self, tables: Iterable[str]) -> None:
         for table in tables:
@@ -287,6 +282,3 @@ class PostgreSQLWriteProofs(WriteProofs):
 
     def _check_constraints(self) -> None:
         self._connection.run("set constraints all immediate")
-
-    def _delete(self, sql: str) -> None:
-        self._connection.execute_write(sql)

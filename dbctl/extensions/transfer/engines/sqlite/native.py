@@ -12,12 +12,7 @@ from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.extensions.transfer.engines.sqlite.pages import SQLitePages
-from dbctl.extensions.transfer.engines.sqlite.rows import (
-    SQLiteRowSink,
-    SQLiteRowSource,
-    SQLiteWriteLock,
-    SQLiteWriteProofs,
-)
+from dbctl.extensions.transfer.engines.sqlite.rows import SQLiteRowSink, SQLiteRowSource, SQLiteWriteLock
 from dbctl.extensions.transfer.engines.sqlite.schema import SQLitePortableSchemas
 from dbctl.extensions.transfer.engines.sqlite.screen import SQLiteValueScreen
 from dbctl.extensions.transfer.engines.sqlite.values import parse_exact
@@ -33,6 +28,7 @@ from dbctl.extensions.transfer.portable.native import (
     list_definitions,
     order_columns,
 )
+from dbctl.extensions.transfer.portable.write_lock import WriteProofs
 
 #: The types of a rowid that is no column of its table, and of a column that is the rowid.
 ROWID, ROWID_ALIAS = "rowid", "rowid alias"
@@ -210,4 +206,4 @@ def create_parts(db: SQLiteDatabase) -> list[object]:
         SQLiteValueScreen(db),
         SQLiteWriteLock(db),
     ]
-    return [*parts, SQLiteRowSink(db), SQLiteWriteProofs(db)] if isinstance(db, SQLiteWriter) else parts
+    return [*parts, SQLiteRowSink(db), WriteProofs(db)] if isinstance(db, SQLiteWriter) else parts

@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from dbctl import signals
-from dbctl.engines.contract.database import Writable
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.connection import SQLiteConnection
@@ -30,7 +29,7 @@ from dbctl.extensions.transfer.portable import lines
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, RowSink, RowSource
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
 from dbctl.extensions.transfer.portable.native import TableNames
-from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock, WriteProofs
+from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
@@ -335,19 +334,3 @@ class SQLiteWriteLock(WriteLock):
         with connection.transaction():
             for sql in statements:
                 connection.write(lambda: connection.driver.execute(sql))  # noqa: B023 - it runs immediately
-
-
-class SQLiteWriteProofs(WriteProofs):
-    """The part ``WriteProofs``."""
-
-    def __init__(self, db: SQLiteWriter) -> None:
-        super().__init__(cast("Writable", db), db.catalog)
-        self._connection = db.connection
-
-    def _insert(self, table: str, sql: str, key: str) -> int | None:
-        del table, key  # the key is the rowid
-        cursor = self._connection.write(lambda: self._connection.driver.execute(sql))
-        return cursor.lastrowid if cursor.rowcount else None
-
-    def _delete(self, sql: str) -> None:
-        self._connection.write(lambda: self._connection.driver.execute(sql))
