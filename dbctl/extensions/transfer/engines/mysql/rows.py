@@ -209,8 +209,6 @@ class MySQLRowSink(ServerRowSink):
         return error_number(error.__cause__) in DUPLICATES
 
 
-_TABLES = """select table_name from information_schema.tables where table_schema = database()
-and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""
 _TRIGGERS = f"""select trigger_name, event_object_table from information_schema.triggers
 where trigger_schema = database() and left(trigger_name, {len(WRITE_LOCK)}) = '{WRITE_LOCK}' order by trigger_name"""
 #: The number of the error of a server that is read-only.
@@ -228,10 +226,10 @@ class MySQLWriteLock(WriteLock):
         existing = {str(name) for name, _ in self._connection.fetch(_TRIGGERS)}
         refusal = f"signal sqlstate '45000' set mysql_errno = {_READ_ONLY}, message_text = {quote_literal(WRITE_LOCK_MESSAGE)}"
         return [
-            f"create trigger {quote(name)} before {event} on {quote(str(table))} for each row {refusal}"
-            for (table,) in self._connection.fetch(_TABLES)
+            f"create trigger {quote(name)} before {event} on {quote(table)} for each row {refusal}"
+            for table in self._catalog.base_tables()
             for event in EVENTS
-            if (name := _name_trigger(event, str(table))) not in existing
+            if (name := _name_trigger(event, table)) not in existing
         ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from dbctl import signals
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.dialect import find_rowid_name
@@ -39,13 +40,6 @@ if TYPE_CHECKING:
 BATCH_ROWS = 2000
 #: SQL between two values of a line.
 JOIN = " || '\t' || "
-#: Whether the key is the rowid: otherwise, it has an index.
-_IS_ROWID = """select 1 from pragma_table_info(:table) where name = :column and pk
-and (select sum(pk) from pragma_table_info(:table)) = 1
-and not exists (select 1 from pragma_index_list(:table) where origin = 'pk')"""
-_IS_ROWID_TABLE = (
-    "select 1 from pragma_table_list where schema = 'main' and name = :table and type = 'table' and not wr"
-)
 
 
 class _Statements(NamedTuple):
@@ -87,8 +81,7 @@ class SQLiteRowSource(SQLitePart, RowSource):
                 self._connection.driver.rollback()
 
     def has_integer_order(self, table: str, column: str) -> bool:
-        parameters = {"table": table, "column": column}
-        return bool(self._find_rowid(table) and self._connection.run(_IS_ROWID, parameters))
+        return bool(self._find_rowid(table)) and self._catalog.require_table(table).rowid == column
 
     @contextmanager
     def stream_lines(
@@ -187,9 +180,8 @@ class SQLiteRowSource(SQLitePart, RowSource):
 
     def _find_rowid(self, table: str) -> str:
         """Return the name of the rowid; empty if the table has none."""
-        if not self._connection.run(_IS_ROWID_TABLE, {"table": table}):
-            return ""
-        return find_rowid_name(self._catalog.require_table(table).columns)
+        live = self._catalog.require_table(table)
+        return find_rowid_name(live.columns) if live.has_rowid else ""
 
     def _describe_column(self, table: str, column: str) -> tuple[str, bool]:
         """Return the declared type of a column, and whether it may be NULL."""
@@ -306,9 +298,6 @@ def _parse_line(line: Line, parsers: Sequence[Callable[[bytes], object]]) -> lis
     ]
 
 
-#: The module of a virtual table writes to its shadow tables.
-_TABLES = """select name from pragma_table_list where schema = 'main' and type in ('table', 'shadow')
-and name not like 'sqlite!_%' escape '!' order by name"""
 _TRIGGERS = f"""select name, tbl_name from sqlite_master
 where type = 'trigger' and substr(name, 1, {len(WRITE_LOCK)}) = '{WRITE_LOCK}' order by name"""
 
@@ -319,12 +308,14 @@ class SQLiteWriteLock(WriteLock):
     exceptions = "changes of the schema, such as DROP TABLE"
     triggers = _TRIGGERS
     _connection: SQLiteConnection
+    _catalog: SQLiteCatalog
 
     def _lock_statements(self) -> Sequence[str]:
         refusal = f"begin select raise(abort, {quote_literal(WRITE_LOCK_MESSAGE)}); end"
         return [
-            f"create trigger if not exists {ident(f'{WRITE_LOCK}_{event}_{table}')} before {event} on {ident(str(table))} {refusal}"
-            for (table,) in self._connection.run(_TABLES)
+            f"create trigger if not exists {ident(f'{WRITE_LOCK}_{event}_{table.name}')} before {event} on {ident(table.name)} {refusal}"
+            for table in self._catalog.tables().values()
+            if table.kind in ("table", "shadow")  # the module of a virtual table writes to its shadow tables
             for event in EVENTS
         ]
 
