@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
@@ -13,6 +13,7 @@ from msgspec import structs
 from dbctl.errors.base import DbctlError, Exit
 
 T = TypeVar("T")
+Name = TypeVar("Name", str, bytes)
 
 #: A row with column names and values, for output.
 Row = Mapping[str, object]
@@ -278,6 +279,22 @@ class Finding(Struct, frozen=True):
 def join_first(names: Sequence[str], limit: int) -> str:
     """Return ``a, b and 3 more``: the first names, and the number of the others."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def sort_by_use(names: Iterable[Name], list_used: Callable[[Name], Iterable[Name]]) -> list[Name]:
+    """Return names, each after those that it uses; ``list_used`` may return further names, and circles."""
+    result, remaining = list[Name](), dict.fromkeys(names)
+
+    def add(name: Name) -> None:
+        if name in remaining:
+            del remaining[name]
+            for other in list_used(name):
+                add(other)
+            result.append(name)
+
+    while remaining:
+        add(next(iter(remaining)))
+    return result
 
 
 def join_hint(message: str, hint: str) -> str:

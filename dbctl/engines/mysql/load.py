@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
@@ -19,10 +18,9 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.files.codecs import read_gzip
+from dbctl.model import sort_by_use
 from dbctl.progress import no_progress
 from dbctl.url import Url
-
-Name = TypeVar("Name", str, bytes)
 
 #: The last line of a complete dump; a time may follow.
 END = b"-- Dump completed"
@@ -345,22 +343,6 @@ def order_views(text: bytes) -> bytes:
     return b"".join(
         [text[: views[0].start()], *without_definers, *reversed(ordered), text[views[-1].end() :]]
     )
-
-
-def sort_by_use(names: Iterable[Name], list_used: Callable[[Name], Iterable[Name]]) -> list[Name]:
-    """Return names, each after those that it uses; ``list_used`` may return further names, and circles."""
-    result, remaining = list[Name](), dict.fromkeys(names)
-
-    def add(name: Name) -> None:
-        if name in remaining:
-            del remaining[name]
-            for other in list_used(name):
-                add(other)
-            result.append(name)
-
-    while remaining:
-        add(next(iter(remaining)))
-    return result
 
 
 def run_script(

@@ -14,7 +14,7 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableTable,
     exchange_kind,
 )
-from dbctl.model import Struct
+from dbctl.model import Struct, sort_by_use
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 
@@ -59,21 +59,10 @@ def list_exclusions(app: App, database: str, db: Readable) -> Exclusions:
 def select_tables(schema: PortableSchema, exclusions: Exclusions) -> list[PortableTable]:
     """Return the tables to copy, each after those to which its rows refer, as far as references have no cycle."""
     tables = {table.name: table for table in schema.tables if not exclusions.is_excluded(table.name)}
-    ordered: dict[str, PortableTable] = {}
-    visiting: set[str] = set()
-
-    def visit(table: PortableTable) -> None:
-        if table.name in ordered or table.name in visiting:
-            return
-        visiting.add(table.name)
-        for reference in sorted(table.references, key=lambda reference: reference.table):
-            if reference.table in tables:
-                visit(tables[reference.table])
-        ordered[table.name] = table
-
-    for name in sorted(tables):
-        visit(tables[name])
-    return list(ordered.values())
+    names = sort_by_use(
+        sorted(tables), lambda name: sorted(reference.table for reference in tables[name].references)
+    )
+    return [tables[name] for name in names]
 
 
 def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:

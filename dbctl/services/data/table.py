@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -12,7 +13,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNotFoundError
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.errors.users import ObjectMissingError
-from dbctl.model import Row, Struct, now
+from dbctl.model import Row, Struct, now, sort_by_use
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
@@ -342,20 +343,9 @@ def row_key(table: DataTable, row: Row) -> dict[str, object]:
 
 
 def sort_by_references(db: Readable, names: Sequence[str]) -> list[str]:
-    """Return the tables in order of their references, referenced tables first; cycles remain in their original order."""
-    references: Mapping[str, set[str]] = {
-        name: {table.table for table in db.references(name)} - {name} for name in names if name in db.tables()
-    }
-    remaining, ordered = list(names), list[str]()
-    while remaining:
-        next_table = next(
-            (
-                table
-                for table in remaining
-                if not any(table in references.get(candidate, ()) for candidate in remaining)
-            ),
-            remaining[0],
-        )
-        ordered.append(next_table)
-        remaining.remove(next_table)
-    return ordered
+    """Return the tables in order of their references, referenced tables first, as far as references have no circle."""
+    referenced = defaultdict[str, list[str]](list)
+    for name in names:
+        for reference in db.references(name) if name in db.tables() else ():
+            referenced[reference.table].append(name)
+    return sort_by_use(names, referenced.__getitem__)

@@ -12,12 +12,12 @@ from msgspec import structs
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.load import sort_by_use
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.extensions.transfer.portable.contract import Omission
 from dbctl.extensions.transfer.portable.native import NativeObject
+from dbctl.model import sort_by_use
 
 #: Columns whose values are stored. The times of versions are generated, but belong to the history.
 COLUMNS = """select table_name as "table", column_name as name, column_type as type, coalesce(character_set_name, '') as charset,
