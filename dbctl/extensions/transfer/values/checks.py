@@ -1,8 +1,4 @@
-"""Checks of values, in the texts of ``RowSource``, against the type of the column that receives them.
-
-A check returns the first reason of each value that cannot be stored. It reads all values of a batch at once, and at
-single values only if the batch has such a value.
-"""
+"""Checks of values, in the texts of ``RowSource``, against the type of the column that receives them."""
 
 from __future__ import annotations
 
@@ -10,11 +6,9 @@ import codecs
 import json
 import re
 import struct
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
-from functools import partial
 from itertools import accumulate
 from math import isinf
 from typing import TypeAlias
@@ -22,14 +16,10 @@ from typing import TypeAlias
 from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import ColumnPair, JsonForm, LogicalType, StorageLimits
 
-#: The values of a column in consecutive rows.
-Values: TypeAlias = Sequence[bytes | None]
-#: Returns why a value cannot be stored; empty: it can.
+#: Returns the first reason why a value cannot be stored; empty: it can be stored.
 ValueCheck: TypeAlias = Callable[[bytes], str]
-#: Whether a batch may have a value that cannot be stored, so that they have to be checked one by one.
-Prefilter: TypeAlias = Callable[[Sequence[bytes]], bool]
-#: Yields the position of each value of a batch that cannot be stored, and the reason.
-BatchCheck: TypeAlias = Callable[[Values], Iterator[tuple[int, str]]]
+#: The same for a value that may be NULL.
+ColumnCheck: TypeAlias = Callable[[bytes | None], str]
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 _DECIMAL = re.compile(rb"-?([0-9]+)(?:\.([0-9]+))?")
@@ -56,49 +46,21 @@ _FIRST_LONG_BYTE = 0xF0
 _NOT_FINITE = {b"NaN", b"Infinity", b"-Infinity"}
 
 
-def create_check(pair: ColumnPair, limits: StorageLimits) -> BatchCheck | None:
+def create_check(pair: ColumnPair, limits: StorageLimits) -> ColumnCheck | None:
     """Return the check of a pair of columns; None if every value can be stored."""
-    logical, checks = pair.destination_type, None
+    logical, find_reason = pair.destination_type, None
     if limits.enforces_types or logical.kind in _ALWAYS_CHECKED:
-        checks = _CHECKS.get(logical.kind, _check_text)(logical, limits)
-    if checks is None and pair.is_nullable:
+        find_reason = _CHECKS.get(logical.kind, _check_text)(logical, limits)
+    if find_reason is None and pair.is_nullable:
         return None
-    return partial(_check_batch, pair.is_nullable, *(checks or _check_each(lambda _value: "")))
+    missing = "" if pair.is_nullable else "NULL in a NOT NULL column"
+    check = find_reason or (lambda _value: "")
+    return lambda value: missing if value is None else check(value)
 
 
-def _check_batch(
-    is_nullable: bool,  # noqa: FBT001 - bound by position
-    is_suspect: Prefilter,
-    find_reason: ValueCheck,
-    values: Values,
-) -> Iterator[tuple[int, str]]:
-    present = [value for value in values if value is not None]
-    if not is_nullable and None in values:
-        yield from (
-            (index, "NULL in a NOT NULL column") for index, value in enumerate(values) if value is None
-        )
-    if not present or not is_suspect(present):
-        return
-    for index, value in enumerate(values):
-        if value is not None and (reason := find_reason(value)):
-            yield index, reason
-
-
-_Checks: TypeAlias = tuple[Prefilter, ValueCheck]
-
-
-def _check_each(find_reason: ValueCheck) -> _Checks:
-    return lambda values: any(map(find_reason, set(values))), find_reason
-
-
-def _check_integer(logical: LogicalType, _limits: StorageLimits) -> _Checks:
+def _check_integer(logical: LogicalType, _limits: StorageLimits) -> ValueCheck:
     largest = (1 << (logical.bits - (not logical.is_unsigned))) - 1
     smallest = 0 if logical.is_unsigned else -largest - 1
-    longest = len(str(largest))
-
-    def is_suspect(values: Sequence[bytes]) -> bool:
-        joined = b"".join(values)
-        return not joined.isdigit() or b"" in values or max(map(len, values)) >= longest
 
     def find_reason(value: bytes) -> str:
         if not _INTEGER.fullmatch(value):
@@ -106,25 +68,25 @@ def _check_integer(logical: LogicalType, _limits: StorageLimits) -> _Checks:
         is_stored = smallest <= Decimal(value.decode()) <= largest  # int() refuses many digits
         return "" if is_stored else f"not between {smallest} and {largest}"
 
-    return is_suspect, find_reason
+    return find_reason
 
 
-def _check_boolean(_logical: LogicalType, _limits: StorageLimits) -> _Checks:
-    return _check_each(lambda value: "" if value in (b"0", b"1") else "neither true nor false")
+def _check_boolean(_logical: LogicalType, _limits: StorageLimits) -> ValueCheck:
+    return lambda value: "" if value in (b"0", b"1") else "neither true nor false"
 
 
-def _check_labels(logical: LogicalType, _limits: StorageLimits) -> _Checks:
+def _check_labels(logical: LogicalType, _limits: StorageLimits) -> ValueCheck:
     labels = {label.encode() for label in logical.labels}
     if logical.kind == "enum":
-        return _check_each(lambda value: "" if value in labels else "not a label of the enum")
+        return lambda value: "" if value in labels else "not a label of the enum"
 
     def find_reason(value: bytes) -> str:
         return "" if not value or labels.issuperset(value.split(b",")) else "not labels of the set"
 
-    return _check_each(find_reason)
+    return find_reason
 
 
-def _check_decimal(logical: LogicalType, limits: StorageLimits) -> _Checks:
+def _check_decimal(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     digits, scale = logical.digits, logical.scale
 
     def find_reason(value: bytes) -> str:
@@ -144,10 +106,10 @@ def _check_decimal(logical: LogicalType, limits: StorageLimits) -> _Checks:
             return f"more than {digits - scale} digits before the point"
         return f"more than {scale} digits after the point" if len(fraction) > scale else ""
 
-    return _check_each(find_reason)
+    return find_reason
 
 
-def _check_real(logical: LogicalType, limits: StorageLimits) -> _Checks:
+def _check_real(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     def find_reason(value: bytes) -> str:
         if value in _NOT_FINITE:
             is_storable = limits.stores_nan if value == b"NaN" else limits.stores_infinity
@@ -158,7 +120,7 @@ def _check_real(logical: LogicalType, limits: StorageLimits) -> _Checks:
             return "more digits than a number of 4 bytes has"
         return ""
 
-    return _check_each(find_reason)
+    return find_reason
 
 
 def _is_single(number: float) -> bool:
@@ -170,24 +132,9 @@ def _is_single(number: float) -> bool:
     return float(canonical.normalize_single(repr(single).encode())) == number
 
 
-def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks:
+def _check_text(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     rules = list(_text_rules(logical, limits))
-    longest = min(size for size in (logical.length, logical.max_bytes, sys.maxsize) if size is not None)
-    refused = [*([] if limits.stores_nul else [b"\0"]), *([b" \n"] if logical.is_fixed else [])]
-    codec = "ascii" if logical.charset else "utf-8"
-
-    def is_suspect(values: Sequence[bytes]) -> bool:
-        joined = b"\n".join([*values, b""])
-        return (
-            any(part in joined for part in refused)
-            or max(map(len, values)) > longest
-            or not _can_decode(joined, codec)
-        )
-
-    def find_reason(value: bytes) -> str:
-        return next((reason for is_refused, reason in rules if is_refused(value)), "")
-
-    return is_suspect, find_reason
+    return lambda value: next((reason for is_refused, reason in rules if is_refused(value)), "")
 
 
 def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[Callable[[bytes], bool], str]]:
@@ -225,7 +172,7 @@ def _can_encode(text: str, codec: str) -> bool:
     return True
 
 
-def _check_bytes(logical: LogicalType, _limits: StorageLimits) -> _Checks | None:
+def _check_bytes(logical: LogicalType, _limits: StorageLimits) -> ValueCheck | None:
     if logical.length is None:
         return None
     longest = 2 + 2 * logical.length  # the prefix, and two digits for each byte
@@ -233,12 +180,12 @@ def _check_bytes(logical: LogicalType, _limits: StorageLimits) -> _Checks | None
     def find_reason(value: bytes) -> str:
         return f"more than {logical.length} bytes" if len(value) > longest else ""
 
-    return _check_each(find_reason)
+    return find_reason
 
 
-def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+def _check_json(logical: LogicalType, limits: StorageLimits) -> ValueCheck | None:
     if logical.converts_numbers:
-        return _check_each(_find_changed_number)
+        return _find_changed_number
     if not limits.enforces_types:
         return None
     check_number = _JSON_NUMBERS[logical.json_form]
@@ -259,7 +206,7 @@ def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
         is_refused = not limits.stores_nul and logical.json_form != "text" and _NUL.search(value)
         return "NUL characters" if is_refused else ""
 
-    return _check_each(find_reason)
+    return find_reason
 
 
 def _find_changed_number(value: bytes) -> str:
@@ -310,17 +257,17 @@ def _refuse_constant(_word: str) -> None:
     raise ValueError
 
 
-def _check_uuid(_logical: LogicalType, limits: StorageLimits) -> _Checks:
+def _check_uuid(_logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     form = _UUID if limits.stores_all_uuids else _STANDARD_UUID
     reason = "not a UUID" if limits.stores_all_uuids else "not a UUID of a version and variant that exist"
-    return _check_each(lambda value: "" if form.fullmatch(value) else reason)
+    return lambda value: "" if form.fullmatch(value) else reason
 
 
-def _check_date(logical: LogicalType, limits: StorageLimits) -> _Checks:
+def _check_date(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     return _time_checks(logical, limits, lambda value: date.fromisoformat(value.decode("ascii")).year)
 
 
-def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> _Checks:
+def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     def read_year(value: bytes) -> int:
         if not _TIMESTAMP.fullmatch(value):
             raise ValueError
@@ -329,7 +276,9 @@ def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> _Checks:
     return _time_checks(logical, limits, read_year)
 
 
-def _time_checks(logical: LogicalType, limits: StorageLimits, read_year: Callable[[bytes], int]) -> _Checks:
+def _time_checks(
+    logical: LogicalType, limits: StorageLimits, read_year: Callable[[bytes], int]
+) -> ValueCheck:
     first, last = (limits.zoned_years if logical.has_zone else None) or limits.years
 
     def find_reason(value: bytes) -> str:
@@ -343,10 +292,10 @@ def _time_checks(logical: LogicalType, limits: StorageLimits, read_year: Callabl
             return f"more than {logical.fraction} digits after the second"
         return ""
 
-    return _check_each(find_reason)
+    return find_reason
 
 
-def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks:
+def _check_time(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     is_time_of_day = limits.max_hours < _HOURS_OF_A_DAY
 
     def find_reason(value: bytes) -> str:
@@ -358,12 +307,12 @@ def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks:
         is_long = len(match[2] or b"") > logical.fraction
         return f"more than {logical.fraction} digits after the second" if is_long else ""
 
-    return _check_each(find_reason)
+    return find_reason
 
 
 #: The kinds of columns that refuse values, or store them in another form, also if the engine does not enforce types.
 _ALWAYS_CHECKED = frozenset({"integer", "enum", "decimal", "real", "json"})
-_CHECKS: dict[str, Callable[[LogicalType, StorageLimits], _Checks | None]] = {
+_CHECKS: dict[str, Callable[[LogicalType, StorageLimits], ValueCheck | None]] = {
     "integer": _check_integer,
     "boolean": _check_boolean,
     "enum": _check_labels,

@@ -20,7 +20,7 @@ from dbctl.extensions.transfer.portable.contract import (
 from dbctl.extensions.transfer.portable.lines import split_line
 from dbctl.extensions.transfer.portable.read import ValueScreen
 from dbctl.extensions.transfer.tables import TransferTable
-from dbctl.extensions.transfer.values.checks import BatchCheck, create_check
+from dbctl.extensions.transfer.values.checks import ColumnCheck, create_check
 from dbctl.model import Row, Struct, format_count
 
 _KEYS = "repeated keys are removed, except for the last"
@@ -137,25 +137,21 @@ def find_changes(
 
 
 def _check_table(
-    source: RowSource, table: TransferTable, checks: Mapping[str, BatchCheck]
+    source: RowSource, table: TransferTable, checks: Mapping[str, ColumnCheck]
 ) -> Iterator[CopyProblem]:
     columns = [column for column in table.columns if column in table.key or column.name in checks]
+    checked = [(index, column.name) for index, column in enumerate(columns) if column.name in checks]
     counts = Counter[tuple[str, str]]()
     keys = defaultdict[tuple[str, str], list[Row]](list)
     with source.stream_lines(table.name, columns) as batches:
-        for batch in batches:
-            rows = list(map(split_line, batch.lines))
-            for column, values in zip(columns, zip(*rows, strict=True), strict=True):
-                check = checks.get(column.name)
-                for index, reason in check(values) if check else ():
-                    problem = column.name, reason
-                    counts[problem] += 1
-                    if counts[problem] <= MAX_KEYS and table.key:
-                        keys[problem].append(format_key(table, rows[index]))
-    for (column_name, reason), count in counts.items():
-        yield CopyProblem(
-            table=table.name, column=column_name, reason=reason, rows=count, keys=keys[column_name, reason]
-        )
+        for row in (split_line(line) for batch in batches for line in batch.lines):
+            for index, name in checked:
+                if reason := checks[name](row[index]):
+                    counts[name, reason] += 1
+                    if counts[name, reason] <= MAX_KEYS and table.key:
+                        keys[name, reason].append(format_key(table, row))
+    for (name, reason), count in counts.items():
+        yield CopyProblem(table=table.name, column=name, reason=reason, rows=count, keys=keys[name, reason])
 
 
 def format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
