@@ -17,7 +17,7 @@ from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.engines.postgresql import native_catalog
 from dbctl.extensions.transfer.engines.postgresql.derive import PostgreSQLValueScreen
 from dbctl.extensions.transfer.engines.postgresql.native_catalog import (
-    GUARDS,
+    IN_SCOPE,
     POPULATED,
     SchemaText,
     parse_schema,
@@ -75,13 +75,13 @@ class PostgreSQLNativeSink(PostgreSQLRowSink):
         self._names, self._scope = NativeNames(schema, is_destination=True), scope
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
-        del indexes  # those of the schema are created after the rows
+        scope = {"scope": self._scope}
         self._connection.run("set search_path = ''")  # the server writes qualified names
-        guards = self._connection.fetch(GUARDS, {"scope": self._scope})
-        views = self._connection.fetch(POPULATED, {"scope": self._scope})
+        guards = self._fetch_attachments(IN_SCOPE, scope, indexes=indexes)
+        views = self._connection.fetch(POPULATED, scope)
         self._connection.apply_settings()
         return [
-            *((str(drop), cast("list[str]", create)) for drop, create in guards),
+            *guards,
             *(
                 ("", [f"refresh materialized view {ident(str(schema))}.{ident(str(name))}"])
                 for schema, name in views

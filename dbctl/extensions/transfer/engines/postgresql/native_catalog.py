@@ -21,7 +21,7 @@ from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.sql.catalog import ident
 from dbctl.extensions.transfer.portable.native import NativeObject
 
-_IN_SCOPE = f"{IN_USER_SCHEMA} and (:scope = '' or n.nspname = :scope)"
+IN_SCOPE = f"{IN_USER_SCHEMA} and (:scope = '' or n.nspname = :scope)"
 #: Tables whose rows are copied, also partitions and those of extensions whose rows belong to the app. $scope limits them.
 TABLES = f"""select n.nspname::text as schema, c.relname::text as name,
   array(select array[a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)] from pg_catalog.pg_attribute a
@@ -46,17 +46,17 @@ ROLES = f"""select r.rolname::text, bool_or(o.is_owner) from (
   union all select a.grantee, false, owned.place from {_OWNED} owned
     cross join lateral pg_catalog.aclexplode(owned.acl) a where a.grantee <> 0) o
 join pg_catalog.pg_roles r on r.oid = o.role join pg_catalog.pg_namespace n on n.oid = o.place
-where {_IN_SCOPE} group by 1 order by 1"""
+where {IN_SCOPE} group by 1 order by 1"""
 #: Whether this role may use other roles as owners.
 KNOWN_ROLES = """select r.rolname::text, pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') from pg_catalog.pg_roles r"""
 SEQUENCES = f"""select n.nspname::text, c.relname::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'S' and {_IN_SCOPE}
+where c.relkind = 'S' and {IN_SCOPE}
   and c.relpersistence <> 't' and {OWN_RELATION} order by 1, 2"""
 #: Materialized views with rows, those that others read first.
 POPULATED = f"""select n.nspname::text, c.relname::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'm' and c.relispopulated and {_IN_SCOPE} and {OWN_RELATION} order by c.oid"""
+where c.relkind = 'm' and c.relispopulated and {IN_SCOPE} and {OWN_RELATION} order by c.oid"""
 #: What pg_dump describes, and a copy of the rows of tables lacks.
 OMISSIONS = """select 'large object' as kind, count(*)::text as name, 'only a backup contains large objects' as reason, true as is_blocking
   from pg_catalog.pg_largeobject_metadata having count(*) > 0
@@ -70,30 +70,11 @@ union all select 'index', i.indexrelid::regclass::text, 'it is invalid', false
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace where not i.indisvalid and (:scope = '' or n.nspname = :scope)"""
 #: Anything that the destination of a copy must not have.
 CONTENTS = f"""select c.oid::regclass::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and {_IN_SCOPE} and c.relpersistence <> 't' and {OWN_RELATION}
+where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and {IN_SCOPE} and c.relpersistence <> 't' and {OWN_RELATION}
 union all select format('%s', p.oid::regprocedure) from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where {_IN_SCOPE} and {OWN_FUNCTION}
+where {IN_SCOPE} and {OWN_FUNCTION}
 union all select format_type(t.oid, null) from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
-where t.typtype in ('d', 'e') and {_IN_SCOPE} and {OWN_TYPE}
-order by 1"""
-#: What changes or refuses rows: foreign keys and triggers, with the statements that create them again.
-GUARDS = f"""select format('alter table %s drop constraint %I', c.oid::regclass, f.conname) as drop,
-  array_remove(array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_get_constraintdef(f.oid)),
-    format('comment on constraint %I on %s is %L', f.conname, c.oid::regclass,
-      nullif(obj_description(f.oid, 'pg_constraint'), ''))], null) as create
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
-where {_IN_SCOPE}
-union all
-select format('drop trigger %I on %s', g.tgname, c.oid::regclass), array_remove(array[pg_get_triggerdef(g.oid),
-    case g.tgenabled when 'D' then format('alter table %s disable trigger %I', c.oid::regclass, g.tgname)
-      when 'R' then format('alter table %s enable replica trigger %I', c.oid::regclass, g.tgname)
-      when 'A' then format('alter table %s enable always trigger %I', c.oid::regclass, g.tgname) end,
-    format('comment on trigger %I on %s is %L', g.tgname, c.oid::regclass, nullif(obj_description(g.oid, 'pg_trigger'), ''))], null)
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal
-where {_IN_SCOPE}
-  and coalesce(to_jsonb(g) ->> 'tgparentid', '0') = '0'
+where t.typtype in ('d', 'e') and {IN_SCOPE} and {OWN_TYPE}
 order by 1"""
 #: Schemas that a copy of one schema leaves out.
 OTHER_SCHEMAS = f"""select distinct n.nspname::text from pg_catalog.pg_namespace n

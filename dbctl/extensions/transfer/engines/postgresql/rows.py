@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
 
 from psycopg import pq
 
@@ -14,8 +15,8 @@ from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, VISIBLE, read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter
 from dbctl.engines.postgresql.dialect import exact_reader
-from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.queries import read_copied, start_copy
+from dbctl.engines.postgresql.session import Session
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.portable import canonical
@@ -116,19 +117,27 @@ def _decode_controls(batch: Sequence[Line]) -> Sequence[Line]:
 
 
 _TABLES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-#: Statements that drop an object and create it again.
-_ATTACHMENTS = f"""
+#: What changes or refuses rows, or slows down a copy, of tables ``c`` that meet a condition: the statement that drops an object, and
+#: those that create it again.
+ATTACHMENTS = f"""
 select 'key' as kind, f.conname, format('alter table %s drop constraint %I', c.oid::regclass, f.conname),
-  format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_get_constraintdef(f.oid))
-{_TABLES} join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 where {VISIBLE}
+  array_remove(array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_get_constraintdef(f.oid)),
+    format('comment on constraint %I on %s is %L', f.conname, c.oid::regclass,
+      nullif(obj_description(f.oid, 'pg_constraint'), ''))], null)
+{_TABLES} join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 where {{0}}
 union all
-select 'trigger', g.tgname, format('drop trigger %I on %s', g.tgname, c.oid::regclass), pg_get_triggerdef(g.oid)
-{_TABLES} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal where {VISIBLE}
+select 'trigger', g.tgname, format('drop trigger %I on %s', g.tgname, c.oid::regclass), array_remove(array[pg_get_triggerdef(g.oid),
+    case g.tgenabled when 'D' then format('alter table %s disable trigger %I', c.oid::regclass, g.tgname)
+      when 'R' then format('alter table %s enable replica trigger %I', c.oid::regclass, g.tgname)
+      when 'A' then format('alter table %s enable always trigger %I', c.oid::regclass, g.tgname) end,
+    format('comment on trigger %I on %s is %L', g.tgname, c.oid::regclass, nullif(obj_description(g.oid, 'pg_trigger'), ''))], null)
+{_TABLES} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal
+where {{0}} and coalesce(to_jsonb(g) ->> 'tgparentid', '0') = '0'
 union all
-select 'index', i.relname, format('drop index %s', i.oid::regclass), pg_get_indexdef(i.oid)
+select 'index', i.relname, format('drop index %s', i.oid::regclass), array[pg_get_indexdef(i.oid)]
 {_TABLES} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisunique
   join pg_catalog.pg_class i on i.oid = x.indexrelid
-where {VISIBLE} and not exists (select from pg_catalog.pg_constraint f where f.conindid = i.oid and f.contype in ('p', 'u', 'x'))
+where {{0}} and not exists (select from pg_catalog.pg_constraint f where f.conindid = i.oid and f.contype in ('p', 'u', 'x'))
 order by 1, 2"""
 
 
@@ -164,9 +173,15 @@ class PostgreSQLRowSink(ServerRowSink):
         return self._execute(f"delete from only {self._names.quote_table(table)}")
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
+        return self._fetch_attachments(VISIBLE, {}, indexes=indexes)
+
+    def _fetch_attachments(
+        self, condition: str, parameters: Mapping[str, object], *, indexes: bool
+    ) -> list[tuple[str, Sequence[str]]]:
+        rows = self._connection.fetch(ATTACHMENTS.format(condition), parameters)
         return [
-            (str(drop), [str(create)])
-            for kind, _, drop, create in self._connection.fetch(_ATTACHMENTS)
+            (str(drop), cast("list[str]", create))
+            for kind, _, drop, create in rows
             if indexes or kind != "index"
         ]
 
