@@ -110,6 +110,26 @@ def test_rows_are_copied_into_the_tables_of_the_app(transfer, destination):
     assert run_sql(destination, "select name from item where id = 5") == [("new",)]
 
 
+def test_triggers_and_foreign_keys_of_the_app_keep_their_state(transfer, destination):
+    run_sql(
+        destination,
+        "create function mark() returns trigger language plpgsql as $$begin new.name := 'marked'; return new; end$$",
+        "create trigger mark before insert or update on item for each row execute function mark()",
+        "alter table item disable trigger mark",
+        "comment on trigger mark on item is 'disabled by the app'",
+        "comment on constraint item_kind_id_fkey on item is 'to the kind'",
+    )
+    transfer("run", "--to", destination)
+    states = "select tgenabled, obj_description(oid, 'pg_trigger') from pg_trigger where tgname = 'mark'"
+    assert run_sql(destination, states) == [("D", "disabled by the app")]
+    comment = (
+        "select obj_description(oid, 'pg_constraint') from pg_constraint where conname = 'item_kind_id_fkey'"
+    )
+    assert run_sql(destination, comment) == [("to the kind",)]
+    transfer("switch", "--to", destination, "--yes")
+    assert run_sql(destination, states) == [("D", "disabled by the app")]
+
+
 LACKED = "the source lacks it or has other values, and the copy would replace it"
 
 

@@ -310,3 +310,22 @@ def test_zero_dates_of_mysql_are_stored_unchanged_in_sqlite(form: TimeForm) -> N
     write = value_parser(LineColumn(name="created", kind="timestamp", time_form=form), "DATETIME")
     assert write(b"0000-00-00 00:00:00") == "0000-00-00 00:00:00"
     assert write(b"2026-00-10 00:00:00") == "2026-00-10 00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "stored"),
+    [
+        ("epoch-ms", b"2026-01-02 03:04:05.25", 1767323045250),
+        ("epoch-s", b"2026-01-02 03:04:05", 1767323045),
+        # as a number, each would be another time
+        ("epoch-ms", b"1971-01-02 03:04:05", "1971-01-02 03:04:05"),
+        ("epoch-ms", b"2026-01-02 03:04:05.0001", "2026-01-02 03:04:05.0001"),
+        ("epoch-s", b"2026-01-02 03:04:05.25", "2026-01-02 03:04:05.25"),
+        ("epoch-s", b"infinity", "infinity"),
+    ],
+)
+def test_times_are_numbers_of_sqlite_if_they_remain_the_same(
+    form: TimeForm, text: bytes, stored: object
+) -> None:
+    write = value_parser(LineColumn(name="created", kind="timestamp", time_form=form), "INTEGER")
+    assert write(text) == stored

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -14,6 +15,7 @@ from dbctl.engines.sqlite.values import RawText, find_affinity
 from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.lines import escape
+from dbctl.profiles import codecs
 
 #: Characters that a line escapes, as SQL, and their escapes.
 _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}
@@ -291,20 +293,14 @@ def _parse_bytes(text: bytes) -> object:
     return bytes.fromhex(text[2:].decode("ascii")) if text.startswith(rb"\x") else parse_text(text)
 
 
-def _parse_milliseconds(text: bytes) -> object:
+def _parse_number_of_time(write: Callable[[datetime], object], text: bytes) -> object:
+    """Return a time as a number; as a text if the number would be read as another time."""
     try:
         time = datetime.fromisoformat(text.decode("ascii")).replace(tzinfo=UTC)
     except ValueError:
         return parse_text(text)
-    milliseconds, remainder = divmod(time - _EPOCH_START, timedelta(milliseconds=1))
-    return parse_text(text) if remainder else milliseconds
-
-
-def _parse_seconds(text: bytes) -> object:
-    milliseconds = _parse_milliseconds(text)
-    if not isinstance(milliseconds, int):
-        return milliseconds
-    return parse_text(text) if milliseconds % 1000 else milliseconds // 1000
+    number = write(time)
+    return number if codecs.read_time(number) == time else parse_text(text)
 
 
 def _parse_iso(text: bytes) -> object:
@@ -329,6 +325,6 @@ _PARSERS: Mapping[LogicalKind, Callable[[bytes], object]] = {
 _TIMES: Mapping[TimeForm, Callable[[bytes], object]] = {
     "sqlite-time": parse_text,
     "iso-ms": _parse_iso,
-    "epoch-ms": _parse_milliseconds,
-    "epoch-s": _parse_seconds,
+    "epoch-ms": partial(_parse_number_of_time, codecs.TIMES["epoch-ms"]),
+    "epoch-s": partial(_parse_number_of_time, codecs.TIMES["epoch-s"]),
 }
