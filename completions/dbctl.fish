@@ -858,7 +858,7 @@ complete -c dbctl -n '__dbctl_at \'transfer run\'' -l migrations -x -a '(__fish_
 complete -c dbctl -n '__dbctl_at \'transfer run\'' -l variant -x -a '(__dbctl_live option:variants)' -d 'Select the variant of the schema for an empty database, if the app has several'
 complete -c dbctl -n '__dbctl_at \'transfer run\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'transfer verify\'' -l to -x -d 'The address of the destination: sqlite:///FILE, postgresql://… or mysql://…'
-complete -c dbctl -n '__dbctl_at \'transfer switch\'' -l to -x -d 'The address of the destination, as for dbctl transfer run'
+complete -c dbctl -n '__dbctl_at \'transfer switch\'' -l to -x -d 'The address of the destination: sqlite:///FILE, postgresql://… or mysql://…'
 complete -c dbctl -n '__dbctl_at \'transfer switch\'' -l unlock -d 'Let the source accept writes again, instead of switching, to return to it'
 complete -c dbctl -n '__dbctl_at \'transfer switch\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'transfer upgrade\'' -l to -x -d 'The new server, without a database: postgresql://USER@HOST:PORT or mysql://…; or its container'

@@ -44,15 +44,6 @@ Unlock: TypeAlias = Annotated[
         "--unlock", help="Let the source accept writes again, instead of switching, to return to it."
     ),
 ]
-ToUnlessUnlock: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--to",
-        callback=require_address,
-        metavar="URL",
-        help="The address of the destination, as for dbctl transfer run.",
-    ),
-]
 Derive: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -151,7 +142,7 @@ def verify(session: Session, to: To) -> int:
     answers=lambda: (SwitchResult, UnlockResult, DryRunResult),
     writes=Write(source="generated", is_selected=False),
 )
-def switch(session: Session, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False) -> int:
+def switch(session: Session, to: To = "", unlock: Unlock = False, dry_run: DryRun = False) -> int:
     """Make the source refuse writes, copy what changed since the copy, compare all tables again, and end the transfer.
 
     Changes in the destination since the copy are lost. The source keeps its rows: it is the way back. It accepts writes again
