@@ -12,7 +12,6 @@ from msgspec import structs
 from dbctl.config import loader
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation, set_invocation
-from dbctl.errors.usage import DatabaseUnknownError
 from dbctl.spec import LIBRARY, CommandSpec
 
 if TYPE_CHECKING:
@@ -101,9 +100,7 @@ class Session:
             app.database(self.only)
         limits = app.configured.backup.databases if app.configured.backup else ()
         for name in (*app.configured.databases, *limits):
-            if name not in app.core.databases:
-                names = app.core.databases
-                raise DatabaseUnknownError(app=app.name, name=name, names=", ".join(names), candidates=names)
+            app.database(name)
         app.require_proof()
         outer = set_invocation(lambda: _describe_app(selection, app, outer))
         try:
