@@ -6,7 +6,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Struct
 
 #: The named groups of a hash: parameters of its prefix, ``salt`` and ``hash``.
@@ -163,6 +162,8 @@ def _compute_argon2(password: bytes, parts: Parts) -> str:
             type=Type[parts["type"].upper()],
         )
     except HashingError as error:  # not enough memory
+        from dbctl.errors.users import HashExpensiveError
+
         raise HashExpensiveError(format="argon2") from error
     return encode_unpadded(raw)
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Collection
 
 from dbctl.errors.usage import ValueInvalidError
-from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Secret
 from dbctl.profiles.codecs import HashFormat
 from dbctl.profiles.password_formats import PASSWORD_FORMATS
@@ -87,6 +86,8 @@ def verify_password(password: Secret, stored: str, accepted: Collection[HashForm
         return False
     hash_format, parts = PASSWORD_FORMATS[match[0]], match[1]
     if not hash_format.cost(parts).is_accepted:
+        from dbctl.errors.users import HashExpensiveError
+
         raise HashExpensiveError(format=match[0])
     # Apps let bcrypt truncate passwords, so only the first bytes are compared.
     raw = password.reveal().encode("utf-8", "surrogateescape")[: hash_format.max_bytes]

@@ -50,7 +50,7 @@ _SHOWN_NAMES = (
     r"|signature|version|commit|blob|image|thumb(?:nail)?|avatar|icon)s?$"
 )
 _ID_NAMES = r"(?<!session)(?:^|_)(?:u?u?id|guid)s?$"
-_RANDOM = re.compile(r"[\w+/=.-]{24,512}")
+_RANDOM = r"[\w+/=.-]{24,512}"
 #: The smallest share of neighboring characters of another class (upper case, lower case, digit). Random text has about 0.6, text of words about 0.3.
 RANDOM_SHARE = 0.42
 #: Patterns of service keys, by issuer; each has a known prefix.
@@ -73,7 +73,7 @@ SECRET_VALUES = re.compile(
     r"|\{(?:SSHA|SHA|CRYPT|PBKDF2)[\w-]*\}\S+|" + "|".join(KEY_FORMS.values())
 )
 #: An address with a password.
-_ADDRESS = re.compile(r"[a-z][a-z\d+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#@]+)@\S+", re.IGNORECASE)
+_ADDRESS = r"(?i)[a-z][a-z\d+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#@]+)@\S+"
 #: Names of members of JSON documents that are secret in addition to ``_ENDINGS``.
 _SECRET_MEMBERS = frozenset({"authorization", "cookie", "set_cookie", "csrf"})
 #: Texts in place of a secret: masks, types, and references to another place.
@@ -81,7 +81,7 @@ _PLACEHOLDERS = r"(?i)\s*|[*•x.-]+|none|null|true|false|string|text|hidden|red
 #: Rows whose values are examined.
 SAMPLE_ROWS = 10
 _TEXT = r"CHAR|TEXT|CLOB|BLOB|BINARY|BYTEA|STRING|JSON|^$"
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_CAMEL = r"(?<=[a-z0-9])(?=[A-Z])"
 _SEPARATORS = r"[^a-z0-9]+"
 
 
@@ -92,16 +92,16 @@ def mask(row: Row, columns: Collection[str]) -> Row:
 
 def has_secret_name(column: str) -> bool:
     """Return whether columns with such a name usually hold secrets."""
-    return re.search(_ENDINGS, _CAMEL.sub("_", column).lower()) is not None
+    return re.search(_ENDINGS, re.sub(_CAMEL, "_", column).lower()) is not None
 
 
 @cache  # commands read the names of a schema several times, and the patterns are long
 def is_secret_column(table: str, column: str) -> bool:
     """Return whether a column of text holds secrets by its name, or by its name and that of its table."""
-    name = _CAMEL.sub("_", column).lower()
+    name = re.sub(_CAMEL, "_", column).lower()
     if has_secret_name(column) or name in _SECRET_IN_ANY_TABLE:
         return True
-    table_name = _CAMEL.sub("_", table).lower()
+    table_name = re.sub(_CAMEL, "_", table).lower()
     if re.search(_LINK_COLUMNS, f"{table_name}.{name}"):
         return True
     return name in _CARRIERS and re.search(_CARRIER_TABLES, table_name) is not None
@@ -259,7 +259,7 @@ def list_key_columns(db: Readable, table: str) -> list[str]:
         for column in db.tables()[table].columns.values()
         if column.is_primary_key
         or column.name in keys
-        or re.search(_ID_NAMES, _CAMEL.sub("_", column.name).lower())
+        or re.search(_ID_NAMES, re.sub(_CAMEL, "_", column.name).lower())
     ]
 
 
@@ -274,9 +274,9 @@ def _is_random_value(column: str, value: object) -> bool:
     Hexadecimal text and UUIDs are not such values: most of them are keys of rows and digests of content.
     """
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
-    if not isinstance(text, str) or not _RANDOM.fullmatch(text):
+    if not isinstance(text, str) or not re.fullmatch(_RANDOM, text):
         return False
-    if re.search(_SHOWN_NAMES, _CAMEL.sub("_", column).lower()):
+    if re.search(_SHOWN_NAMES, re.sub(_CAMEL, "_", column).lower()):
         return False
     classes = [_class_of(character) for character in text]
     if not {"upper", "lower", "digit"} <= set(classes):
@@ -302,7 +302,7 @@ def _is_secret_value(value: object) -> bool:
 def _has_secret_form(text: str) -> bool:
     if SECRET_VALUES.fullmatch(text):
         return True
-    address = _ADDRESS.fullmatch(text)
+    address = re.fullmatch(_ADDRESS, text) if "://" in text else None
     return address is not None and not re.fullmatch(_PLACEHOLDERS, address["password"])
 
 
@@ -326,7 +326,7 @@ def _has_secret_member(text: str) -> bool:
 
 
 def _is_secret_member(name: str, value: str) -> bool:
-    word = re.sub(_SEPARATORS, "_", _CAMEL.sub("_", name).lower())
+    word = re.sub(_SEPARATORS, "_", re.sub(_CAMEL, "_", name).lower())
     if word.endswith("tokens") or not (word in _SECRET_MEMBERS or re.search(_ENDINGS, word)):
         return False  # "tokens" are words in most documents
     is_label = re.sub(_SEPARATORS, "_", value.lower()) == word

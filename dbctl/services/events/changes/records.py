@@ -217,7 +217,6 @@ class CountedRecord(StoredRecord, frozen=True):
     changes: Sequence[_CountedChange] = ()  # type: ignore[assignment]
 
 
-_DECODER = msgspec.json.Decoder(StoredRecord, float_hook=Decimal)
 _COUNTING_DECODER = msgspec.json.Decoder(CountedRecord)
 #: Of any record; a float would not have every number of it.
 _EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
@@ -243,7 +242,9 @@ def is_sealed(text: bytes) -> bool:
 def decode_record(text: bytes, *, with_images: bool = False) -> StoredRecord | None:
     """Return a record, by default without the images of rows; None if the text is none."""
     try:
-        return _DECODER.decode(text) if with_images else _COUNTING_DECODER.decode(text)
+        if with_images:  # few commands need them, and preparing their decoder would delay each record
+            return msgspec.json.Decoder(StoredRecord, float_hook=Decimal).decode(text)
+        return _COUNTING_DECODER.decode(text)
     except JSON_ERRORS:
         return None
 
