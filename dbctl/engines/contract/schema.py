@@ -209,6 +209,11 @@ class ScriptRunner(ABC):
     def run_statement(self, sql: str) -> None:
         """Run one statement of a script in ``schema_transaction`` or ``outside_transaction``; transaction control is rejected."""
 
+    def run_definitions(self, statements: Sequence[str]) -> None:
+        """Run statements that create objects, in ``schema_transaction``, as the engine shows them: with settings of the session before them."""
+        for sql in statements:
+            self.run_statement(sql)
+
     @abstractmethod
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         """Insert a row that records a script, in the transaction of the caller."""

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from typing import NamedTuple
+from functools import partial
 
 import pymysql
 
@@ -18,6 +18,7 @@ from dbctl.engines.mysql import connection, stored_code
 from dbctl.engines.mysql.load import DumpScanner, remove_database_name
 from dbctl.engines.mysql.opening import error_number, open_session, quote
 from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.stored_code import Definition
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import CorruptError
@@ -32,8 +33,6 @@ _CREATES = re.compile(rb"\s*(?:/\*M?!\d*\s*)?(?:CREATE|DEFINER)\b", re.IGNORECAS
 _DEFINER = re.compile(rb"\bDEFINER\s*=\s*" + _QUOTED + rb"(?:@" + _QUOTED + rb")?", re.IGNORECASE)
 _NAMED = re.compile(r"DEFINER=`(?:[^`]|``)*`@`(?:[^`]|``)*`")
 LIBRARY = "library"
-TRIGGERS = """select trigger_name from information_schema.triggers where trigger_schema = {}
-order by event_object_table, action_timing, event_manipulation, action_order"""
 #: Accounts with rights on one database and none on the whole server: most likely the account of the app.
 ACCOUNTS = """select grantee from information_schema.schema_privileges where privilege_type = 'TRIGGER'
   and table_schema in ({0}, {1}) and grantee not in
@@ -41,17 +40,6 @@ ACCOUNTS = """select grantee from information_schema.schema_privileges where pri
 HAS_SERVER_RIGHTS = "select 1 from information_schema.user_privileges where privilege_type <> 'USAGE' and grantee = {} limit 1"
 #: Error numbers: a view refers to a missing object; an account may not create objects for other definers.
 OBJECT_MISSING, DEFINER_DENIED = (1146, 1356), 1227
-
-
-class Definition(NamedTuple):
-    """The statement that creates a trigger, view, routine or event."""
-
-    kind: str
-    name: str
-    statement: str
-    mode: str  #: the ``sql_mode`` that its text was written for
-    collation: str
-    zone: str = ""  #: of an event
 
 
 def split_lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
@@ -96,30 +84,21 @@ def read_definitions(session: Session, database: str) -> list[Definition]:
     """Return the definitions of a database besides tables, in an order that can be executed."""
     session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
     session.run(f"use {quote(database)}")
-    definitions = list[Definition]()
-    for view in stored_code.list_names(session, stored_code.VIEWS, database):
-        ((_, statement, _, collation),) = _show(session, "view", view)
-        definitions.append(Definition("view", view, statement, "", collation))
-    for name in stored_code.list_libraries(session, database):
-        ((_, mode, statement),) = _show(session, LIBRARY, name)
-        definitions.append(Definition(LIBRARY, name, statement, mode, ""))
-    for kind, name in stored_code.list_routines(session, database):
-        ((_, mode, statement, _, collation, _),) = _show(session, kind.lower(), name)
-        text = b"".join(remove_database_name([statement.encode("utf-8", "surrogateescape")], database))
-        statement = text.decode("utf-8", "surrogateescape")
-        definitions.append(Definition(kind.lower(), name, statement, mode, collation))
-    for name in stored_code.list_names(session, TRIGGERS, database):
-        _, mode, statement, _, collation, *_ = _show(session, "trigger", name)[0]
-        definitions.append(Definition("trigger", name, statement, mode, collation))
-    for name in stored_code.list_names(session, stored_code.EVENTS, database):
-        ((_, mode, zone, statement, _, collation, _),) = _show(session, "event", name)
-        definitions.append(Definition("event", name, statement, mode, collation, zone))
-    return definitions
+    read, list_names = partial(stored_code.read_definition, session), stored_code.list_names
+    routines = stored_code.list_routines(session, database)
+    return [
+        *(read("view", name) for name in list_names(session, stored_code.VIEWS, database)),
+        *(read(LIBRARY, name) for name in stored_code.list_libraries(session, database)),
+        *(_remove_database(read(kind.lower(), name), database) for kind, name in routines),
+        *(read("trigger", name) for name in list_names(session, stored_code.TRIGGERS, database)),
+        *(read("event", name) for name in list_names(session, stored_code.EVENTS, database)),
+    ]
 
 
-def _show(session: Session, kind: str, name: str) -> list[tuple[str, ...]]:
-    rows = session.run(f"show create {kind} {quote(name)}")
-    return [tuple(map(str, row)) for row in rows]
+def _remove_database(routine: Definition, database: str) -> Definition:
+    statement = routine.statement.encode("utf-8", "surrogateescape")
+    text = b"".join(remove_database_name([statement], database))
+    return routine._replace(statement=text.decode("utf-8", "surrogateescape"))
 
 
 def create_objects(session: Session, database: str, definitions: Sequence[Definition]) -> list[str]:
@@ -161,18 +140,19 @@ def _try_create(session: Session, definition: Definition, definer: str) -> bool:
 
 
 def _create(session: Session, definition: Definition, definer: str) -> None:
-    collation = definition.collation if definition.collation.startswith("utf8mb4") else ""
-    session.run(f"set names utf8mb4 {f'collate {collation}' if collation else ''}")
-    session.run(f"set session sql_mode = {format_literal(definition.mode)}")
-    if definition.zone:
-        session.run(f"set session time_zone = {format_literal(definition.zone)}")
-    definer_clause = f"DEFINER={definer}" if definer else ""
+    collation = definition.settings.get("collation_connection", "")
+    settings = {
+        **definition.settings,
+        "character_set_client": "utf8mb4",  # the codec of any other one is chosen by the dump
+        "collation_connection": collation if collation.startswith("utf8mb4") else "utf8mb4_general_ci",
+    }
+    clause = f"DEFINER={definer}" if definer else ""
     is_library = definition.kind == LIBRARY  # it has no definer, and its text may look like one
-    session.run(
-        definition.statement
-        if is_library
-        else _NAMED.sub(lambda _: definer_clause, definition.statement, count=1)
+    statement = (
+        definition.statement if is_library else _NAMED.sub(lambda _: clause, definition.statement, count=1)
     )
+    for sql in definition._replace(statement=statement, settings=settings).statements:
+        session.run(sql)
 
 
 def _find_definer(session: Session, database: str) -> str:

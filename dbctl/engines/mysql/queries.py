@@ -29,6 +29,7 @@ from dbctl.engines.mysql.read_only import (
     find_stored_function,
 )
 from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.stored_code import encode_statements
 from dbctl.engines.mysql.values import MySQLColumn, exact_expression, format_literal, keep_exact_values
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.servers.values import kind_of
@@ -174,10 +175,10 @@ class MySQLScripts(ServerScripts):
             packages = [oracle, *packages]
         return ["set foreign_key_checks = 0", *drops, "set foreign_key_checks = 1", *packages]
 
-    def run_definition(self, statement: bytes) -> None:
-        """Run a statement of the server in the character set and the mode of the session."""
+    def run_definitions(self, statements: Sequence[str]) -> None:
         self._transactions.require()
-        self._connection.execute_text(statement)
+        for statement in encode_statements(self._connection.session, statements):
+            self._connection.execute_text(statement)
         self._begin_again()
 
     def run_statement(self, sql: str) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import NamedTuple, cast
 
 import pymysql
+from pymysql.charset import charset_by_name
 
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.dump_programs import PRODUCT_OPTIONS
 from dbctl.engines.mysql.load import FINAL_VIEWS, remove_database_name
-from dbctl.engines.mysql.opening import error_number
+from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED
@@ -26,8 +27,12 @@ USES_OF_VIEWS = """select view_name, table_name from information_schema.view_tab
 where view_schema = {0} and table_schema = {0}"""
 #: The tables that a view reads, or its definer, do not exist.
 VIEW_BROKEN = (1356, 1449)
-TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
-ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {}"
+#: In the order in which those of one event run.
+TRIGGERS = """select trigger_name from information_schema.triggers where trigger_schema = {}
+order by event_object_table, action_timing, event_manipulation, action_order"""
+#: Packages of MariaDB come before their bodies.
+ROUTINES = """select routine_type, routine_name from information_schema.routines where routine_schema = {}
+order by routine_type, routine_name"""
 LIBRARIES = "select library_name from information_schema.libraries where library_schema = {} order by 1"
 PACKAGE, PACKAGE_BODY = "PACKAGE", "PACKAGE BODY"  #: of MariaDB; a body is dropped with its package
 #: The default of a column with a sequence names the database that contained the sequence when it was set.
@@ -258,3 +263,54 @@ def list_unrestorable_views(session: Session) -> list[str]:
     unreadable = {view for view in views if _is_broken(session, f"select 1 from {ident(view)} limit 0")}
     reads = session.run(USES_OF_VIEWS.format(format_literal(session.database))) if unreadable else []
     return sorted({str(view) for view, used in reads if {str(view), str(used)} <= unreadable})
+
+
+#: The mode in which definitions are read and run: a table may have any default, and no other engine than its own.
+PLAIN_MODE = "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
+#: Settings of statements whose objects have none of their own.
+DEFAULT_SETTINGS = {
+    "sql_mode": PLAIN_MODE,
+    "time_zone": "+00:00",
+    "character_set_client": "utf8mb4",
+    "collation_connection": "utf8mb4_general_ci",
+}
+_SETTINGS = "set session "
+#: The place of the statement in the result of SHOW CREATE; its character set and its collation follow.
+_PLACES = {"view": 1, "event": 3}
+
+
+class Definition(NamedTuple):
+    """A trigger, view, routine, library or event, as the server shows it."""
+
+    kind: str
+    name: str
+    statement: str  #: empty: this user may not read it
+    settings: Mapping[str, str]  #: of the session that created it
+
+    @property
+    def statements(self) -> Sequence[str]:
+        """What creates it again, for ``encode_statements``."""
+        settings = {**DEFAULT_SETTINGS, **self.settings}
+        values = (f"{name} = {format_literal(value)}" for name, value in settings.items())
+        return [_SETTINGS + ", ".join(values), self.statement]
+
+
+def read_definition(session: Session, kind: str, name: str) -> Definition:
+    """Return the definition of an object; ``kind`` is in lower case, and the mode of the session decides how a view is shown."""
+    (row,) = session.run(f"show create {kind} {quote(name)}")
+    place = _PLACES.get(kind, 2)
+    names = ["sql_mode", "time_zone"][: place - 1]
+    settings = dict(zip(names, row[1:], strict=False))
+    settings |= zip(["character_set_client", "collation_connection"], row[place + 1 :], strict=False)
+    texts = {name: str(value) for name, value in settings.items()}
+    return Definition(kind, name, str(row[place] or ""), texts)
+
+
+def encode_statements(session: Session, statements: Iterable[str]) -> Iterator[bytes]:
+    """Yield statements, which have to run before the next one is read: in the character set of the settings before them."""
+    encoding = "utf-8"
+    for sql in statements:
+        yield sql.encode(encoding, "surrogateescape")
+        if sql.startswith(_SETTINGS):
+            ((charset,),) = session.run("select @@character_set_client")
+            encoding = charset_by_name(str(charset)).encoding

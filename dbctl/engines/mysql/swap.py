@@ -332,7 +332,7 @@ class ScratchRestore:
     def _swap_tables(self, source: str, old_name: str) -> bytes:
         server, central, request = self._server, self._central, self._request
         dump = request.dump
-        script, definitions = b"", list[foreign.Definition]()
+        script, definitions = b"", list[stored_code.Definition]()
         if dump.foreign:
             with server.central(request.timeout) as session:
                 definitions = foreign.read_definitions(session, source)
@@ -377,7 +377,9 @@ class ScratchRestore:
             self.remarks += stored_code.grant_routine_rights(central, server.name, routine_rights)
         return before
 
-    def _complete_tables(self, source: str, script: bytes, definitions: Sequence[foreign.Definition]) -> None:
+    def _complete_tables(
+        self, source: str, script: bytes, definitions: Sequence[stored_code.Definition]
+    ) -> None:
         """Create what is no table after the tables of ``source`` were moved."""
         server, central, metadata = self._server, self._central, self._request.dump.metadata
         if "charset" in metadata:

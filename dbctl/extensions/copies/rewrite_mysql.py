@@ -6,19 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dbctl.engines.contract.database import Column
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLWriter
+from dbctl.engines.mysql.stored_code import TRIGGERS, encode_statements, list_names, read_definition
 from dbctl.engines.mysql.values import is_binary
 from dbctl.engines.servers.values import kind_of
-from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sql.catalog import ident
 from dbctl.extensions.copies.contract import refuse_orphans
 from dbctl.extensions.copies.pseudonyms import DIGITS
 from dbctl.extensions.copies.rewrite_servers import ServerRewriter
 from dbctl.extensions.copies.rules import TableRule
 from dbctl.extensions.copies.section import Kind
 
-#: In the order in which those of one event run.
-TRIGGERS = """select trigger_name from information_schema.triggers where trigger_schema = database()
-order by event_object_table, action_timing, event_manipulation, action_order"""
 #: Columns that a change of their row sets to the current time.
 RENEWED = """select column_name from information_schema.columns
 where table_schema = database() and table_name = :table and lower(extra) like '%on update%'"""
@@ -33,6 +32,7 @@ class MySQLRewriter(ServerRewriter):
     """The part ``Rewriter``."""
 
     _db: MySQLWriter
+    _connection: MySQLConnection
 
     def find_unreadable(self) -> Sequence[str]:
         return ()
@@ -44,20 +44,16 @@ class MySQLRewriter(ServerRewriter):
 
     @contextmanager
     def without_triggers(self) -> Iterator[None]:
-        names = [str(name) for (name,) in self._connection.fetch(TRIGGERS)]
-        triggers = [self._connection.fetch_by_name(f"show create trigger {ident(name)}")[0] for name in names]
+        session = self._connection.session
+        with self._connection.translate_errors("show create trigger"):
+            names = list_names(session, TRIGGERS, session.database)
+            triggers = [read_definition(session, "trigger", name) for name in names]
         for name in names:
             self._connection.run(f"drop trigger {ident(name)}")
         yield
         for trigger in triggers:
-            settings = {
-                "sql_mode": trigger["sql_mode"],
-                "character_set_client": trigger["character_set_client"],
-                "collation_connection": trigger["collation_connection"],
-            }
-            for name, value in settings.items():
-                self._connection.run(f"set session {name} = {quote_literal(str(value))}")
-            self._connection.run(str(trigger["sql original statement"]))
+            for statement in encode_statements(session, trigger.statements):
+                self._connection.execute_text(statement)
         self._connection.apply_settings()
 
     @contextmanager

@@ -262,10 +262,8 @@ class Destination(Struct, frozen=True):
         """Run statements that create objects, in ``ScriptRunner.schema_transaction``."""
         if self.native:
             self.native.create_objects(statements)
-            return
-        scripts = require_scripts(self.db)
-        for sql in statements:
-            scripts.run_statement(sql)
+        else:
+            require_scripts(self.db).run_definitions(statements)
 
 
 class SyncResult(Struct, frozen=True, kw_only=True):

@@ -110,6 +110,27 @@ def test_rows_are_copied_into_the_tables_of_the_app(transfer, destination):
     assert run_sql(destination, "select name from item where id = 5") == [("new",)]
 
 
+def test_triggers_of_mysql_keep_the_settings_of_their_creation(answer, databases, tmp_path):
+    source, destination = tmp_path / "source.db", databases("mysql", tmp_path)
+    run_sql(
+        f"sqlite:///{source}",
+        "create table item (id integer primary key, name text)",
+        "insert into item values (1, 'a')",
+    )
+    run_sql(
+        destination,
+        "create table item (id bigint primary key, name varchar(40))",
+        "set session sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT', character_set_client = latin1, collation_connection = latin1_swedish_ci",
+        b"create trigger mark before update on \"item\" for each row set new.name = new.name || '\xe9\\\\'",
+    )
+    shown = "show create trigger mark"
+    before = run_sql(destination, shown)[0][:5]
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    assert run_sql(destination, shown)[0][:5] == before
+    run_sql(destination, "update item set id = 1")
+    assert run_sql(destination, "select name from item") == [("aé\\",)]
+
+
 def test_triggers_and_foreign_keys_of_the_app_keep_their_state(transfer, destination):
     run_sql(
         destination,

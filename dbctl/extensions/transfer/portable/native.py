@@ -133,8 +133,7 @@ class NativeSchemas(SqlPart, ABC):
         Raises:
             QueryFailedError: the engine refuses a statement.
         """
-        for sql in statements:
-            self._scripts.run_statement(sql)
+        self._scripts.run_definitions(statements)
 
     def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
         """Create objects in this scratch database; yield those that it refuses, with its reason."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.extensions.transfer.portable.contract import Omission
 from dbctl.extensions.transfer.portable.native import NativeObject
@@ -29,18 +28,7 @@ KEYS = """select table_name, column_name from information_schema.key_column_usag
 where table_schema = database() and constraint_name = 'PRIMARY' order by table_name, ordinal_position"""
 TABLES = """select table_name as name, table_type as type, coalesce(engine, '') as engine from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
-#: Without those that make tables refuse writes.
-TRIGGERS = f"""select trigger_name from information_schema.triggers where trigger_schema = database()
-  and left(trigger_name, {len(WRITE_LOCK)}) <> '{WRITE_LOCK}'
-order by event_object_table, action_timing, event_manipulation, action_order"""
-#: Packages of MariaDB come before their bodies.
-ROUTINES = """select lower(routine_type), routine_name from information_schema.routines where routine_schema = database()
-order by routine_type, routine_name"""
-VIEWS = "select table_name from information_schema.views where table_schema = database() order by 1"
 EVENTS = "select event_name, status = 'ENABLED' from information_schema.events where event_schema = database() order by 1"
-LIBRARIES = (
-    "select library_name from information_schema.libraries where library_schema = database() order by 1"
-)
 SEQUENCES = """select table_name from information_schema.tables
 where table_schema = database() and table_type = 'SEQUENCE' order by 1"""
 COUNTERS = """select table_name, auto_increment from information_schema.tables
@@ -57,8 +45,6 @@ CURRENT_ACCOUNT = "select current_user()"
 COLLATION = "select default_collation_name from information_schema.schemata where schema_name = database()"
 
 
-#: The mode in which definitions are read and run: a table may have any default, and no other engine than its own.
-PLAIN_MODE = "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 _TEXT = r"'(?:[^'\\]|\\.|'')*'"
 _NAME = r"`(?:[^`]|``)*`"
 _ANY_NAME = rf'(?:{_NAME}|"(?:[^"]|"")*")'
@@ -104,43 +90,42 @@ class DefinitionReader:
 
     def read_routines(self) -> Iterator[NativeObject]:
         """Yield libraries, routines and packages."""
-        if self._connection.server.has_libraries:
-            for (library,) in self._connection.fetch(LIBRARIES):
-                yield self._read_code("library", str(library), "create library")
-        for kind, name in self._connection.fetch(ROUTINES):
-            yield self._read_code(str(kind), str(name), f"create {kind}")
+        session = self._connection.session
+        for name in stored_code.list_libraries(session, self._database):
+            yield self._read_code("library", name)
+        for kind, name in stored_code.list_routines(session, self._database):
+            yield self._read_code(kind.lower(), name)
 
     def read_views(self) -> Iterator[NativeObject]:
         """Yield views after those that they read."""
         for name in self._broken:
             reason = "it cannot be read in the source"
             self.omissions.append(Omission(kind="view", name=name, reason=reason))
-        names = [str(name) for (name,) in self._connection.fetch(VIEWS)]
-        views = {
-            name: self._read_code("view", name, "create view") for name in names if name not in self._broken
-        }
+        names = stored_code.list_names(self._connection.session, stored_code.VIEWS, self._database)
+        views = {name: self._read_code("view", name) for name in names if name not in self._broken}
         for name in sort_by_use(views, lambda name: _list_reads(views[name].statements[-1])):
             yield views[name]
 
     def read_triggers(self) -> Iterator[NativeObject]:
         """Yield triggers in the order in which the server runs those of one event."""
-        for (name,) in self._connection.fetch(TRIGGERS):
-            yield self._read_code("trigger", str(name), "sql original statement")
+        for name in stored_code.list_names(self._connection.session, stored_code.TRIGGERS, self._database):
+            if not name.startswith(WRITE_LOCK):
+                yield self._read_code("trigger", name)
 
     def read_events(self) -> Iterator[NativeObject]:
         """Yield events, all of them disabled: until the end of a transfer, only those of the source may run."""
         for name, _ in self._connection.fetch(EVENTS):
-            event = self._read_code("event", str(name), "create event")
+            event = self._read_code("event", str(name))
             statements = [_ENABLED.sub(r"\1 DISABLE", sql, count=1) for sql in event.statements]
             yield structs.replace(event, statements=statements)
 
-    def _read_code(self, kind: str, name: str, column: str) -> NativeObject:
-        (row,) = self._connection.fetch_by_name(f"show create {kind} {quote(name)}")
-        if row[column] is None:
+    def _read_code(self, kind: str, name: str) -> NativeObject:
+        definition = stored_code.read_definition(self._connection.session, kind, name)
+        if not definition.statement:
             reason = "this user may not read it"
             self.omissions.append(Omission(kind=kind, name=name, reason=reason, is_blocking=True))
             return NativeObject(kind=kind, name=name, statements=[])
-        sql = self._replace_definer(str(row[column]))
+        sql = self._replace_definer(definition.statement)
         if kind == "view":
             sql = strip_database(sql, self._database)
         elif self._database != self._rules.destination:
@@ -148,7 +133,7 @@ class DefinitionReader:
             if names_database(sql, self._database):
                 reason = f"its text names the database {self._database}, and the destination is {self._rules.destination}"
                 self.omissions.append(Omission(kind=kind, name=name, reason=reason, is_blocking=True))
-        return NativeObject(kind=kind, name=name, statements=[_describe_settings(row), sql])
+        return NativeObject(kind=kind, name=name, statements=definition._replace(statement=sql).statements)
 
     def _replace_definer(self, sql: str) -> str:
         def replace(match: re.Match[str]) -> str:
@@ -160,36 +145,24 @@ class DefinitionReader:
         return _DEFINER.sub(replace, sql, count=1)
 
 
-def list_guards(connection: MySQLConnection) -> list[tuple[str, Sequence[str]]]:
-    """Return what changes rows by itself, triggers and events: the statement that drops it, and those that create it."""
+def list_guards(connection: MySQLConnection, *, events: bool) -> list[tuple[str, Sequence[str]]]:
+    """Return the triggers, and with ``events`` also the events, which change rows by themselves: what drops each, and what creates it."""
     definitions = DefinitionReader(connection, Rules("", "", (), connection.session.database))
     with show_plainly(connection):
-        guards = [*definitions.read_triggers(), *definitions.read_events()]
+        guards = [*definitions.read_triggers(), *(definitions.read_events() if events else ())]
     return [(f"drop {part.kind} if exists {quote(part.name)}", part.statements) for part in guards]
 
 
 @contextmanager
 def show_plainly(connection: MySQLConnection) -> Iterator[None]:
     """Read definitions in the block as ``PLAIN_MODE`` writes them."""
-    connection.run(f"set session sql_mode = '{PLAIN_MODE}', sql_quote_show_create = 1")
+    connection.run(f"set session sql_mode = '{stored_code.PLAIN_MODE}', sql_quote_show_create = 1")
     try:
-        yield
+        with connection.translate_errors("show create"):
+            yield
     finally:
         if connection.is_usable:
             connection.run(f"set session sql_mode = '{connection.session.settings['sql_mode']}'")
-
-
-def _describe_settings(row: Mapping[str, object]) -> str:
-    """Return the statement that sets what the server stored with an object when it was created."""
-    settings = {
-        "sql_mode": row.get("sql_mode", PLAIN_MODE),
-        "time_zone": row.get("time_zone", "+00:00"),
-        "character_set_client": row.get("character_set_client", "utf8mb4"),
-        "collation_connection": row.get("collation_connection", "utf8mb4_general_ci"),
-    }
-    return "set session " + ", ".join(
-        f"{name} = {format_literal(str(value))}" for name, value in settings.items()
-    )
 
 
 def strip_database(sql: str, database: str) -> str:

@@ -11,7 +11,6 @@ from operator import itemgetter
 from typing import cast
 
 import pymysql
-from pymysql.charset import charset_by_name
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.mysql import stored_code
@@ -20,13 +19,12 @@ from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import error_number, quote
-from dbctl.engines.mysql.queries import OBJECTS, MySQLScripts
+from dbctl.engines.mysql.queries import OBJECTS
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.extensions.transfer.engines.mysql import definitions as catalog
 from dbctl.extensions.transfer.engines.mysql.definitions import (
-    PLAIN_MODE,
     DefinitionReader,
     Rules,
     list_guards,
@@ -180,13 +178,11 @@ class MySQLNativeSink(MySQLRowSink):
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         del indexes  # those of the schema are created with its tables
-        return list_guards(self._connection)
+        return list_guards(self._connection, events=True)
 
 
 #: Settings of statements that create tables, and those that only some servers and users may set.
-SETTINGS = (
-    f"set session sql_mode = '{PLAIN_MODE}', foreign_key_checks = 0, time_zone = '+00:00', names utf8mb4"
-)
+SETTINGS = f"set session sql_mode = '{stored_code.PLAIN_MODE}', foreign_key_checks = 0, time_zone = '+00:00', names utf8mb4"
 FURTHER_SETTINGS = (
     "explicit_defaults_for_timestamp = 1",
     "innodb_strict_mode = 0",
@@ -328,16 +324,8 @@ class MySQLNativeSchemas(NativeSchemas):
 
     def create_objects(self, statements: Sequence[str]) -> None:
         self._prepare_session()
-        self._run(statements)
+        super().create_objects(statements)
         self._connection.apply_settings()
-
-    def _run(self, statements: Sequence[str]) -> None:
-        scripts, encoding = MySQLScripts(cast("MySQLWriter", self._db)), "utf-8"
-        for sql in statements:
-            scripts.run_definition(sql.encode(encoding))
-            if sql.startswith("set session "):  # those that precede a statement with its own settings
-                ((charset,),) = self._connection.fetch("select @@character_set_client")
-                encoding = charset_by_name(str(charset)).encoding
 
     def _prepare_session(self) -> None:
         self._connection.run(SETTINGS)
@@ -355,7 +343,7 @@ class MySQLNativeSchemas(NativeSchemas):
             if part.kind == "event":  # it would run
                 continue
             try:
-                self._run(part.statements)
+                db.scripts.run_definitions(part.statements)
             except DbctlError as error:
                 yield part, str(error.context.get("reason") or error)
                 self._connection.run("rollback")

@@ -17,6 +17,7 @@ from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import QueryFailedError
+from dbctl.extensions.transfer.engines.mysql.definitions import list_guards
 from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.lines import NULL, TAB, split_line
@@ -132,7 +133,6 @@ MAX_STATEMENT_BYTES = 1 << 20
 DUPLICATES = frozenset({121, 1005, 1022, 1050, 1061, 1359, 1537, 1826})
 #: Kinds that a column of bits may store, which reads a quoted number as characters.
 BARE_KINDS = frozenset[LogicalKind]({"boolean", "bits"})
-TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = database() order by 1"
 
 
 class MySQLRowSink(ServerRowSink):
@@ -198,12 +198,7 @@ class MySQLRowSink(ServerRowSink):
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         del indexes  # InnoDB creates an index slowly, and a foreign key needs one
-        names = [str(name) for (name,) in self._connection.fetch(TRIGGERS)]
-        return [(f"drop trigger if exists {quote(name)}", self._read_trigger(name)) for name in names]
-
-    def _read_trigger(self, name: str) -> Sequence[str]:
-        ((_, _, statement, *_),) = self._connection.fetch(f"show create trigger {quote(name)}")
-        return [str(statement)]
+        return list_guards(self._connection, events=False)
 
     def is_duplicate_object(self, error: Exception) -> bool:
         return error_number(error.__cause__) in DUPLICATES
