@@ -28,8 +28,11 @@ Row: TypeAlias = tuple[object, ...]
 #: ``same`` is equality without regard to case; ``contains`` and ``starts`` ignore case, too, and match text literally.
 #: ``element`` is ``same`` for one of the values in a text separated by semicolons, ignoring spaces around the values.
 #: ``in`` takes a sequence and is one parameter. ``=`` and ``!=`` with None compare with NULL. With a ``datetime`` as value,
-#: the engine compares the column as a time, in whatever form each row stores it.
-Op: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", "in", "same", "contains", "starts", "element"]
+#: the engine compares the column as a time, in whatever form each row stores it. ``identical`` is true if storing the value
+#: would change nothing: each digit, letter and byte is equal, and the type of the value where the column stores any.
+Op: TypeAlias = Literal[
+    "=", "!=", "<", "<=", ">", ">=", "in", "same", "contains", "starts", "element", "identical"
+]
 
 
 class Condition(Struct, frozen=True):

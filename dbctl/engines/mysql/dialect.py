@@ -13,6 +13,7 @@ from dbctl.engines.mysql.values import (
     MySQLColumn,
     charset_of,
     comparable_value,
+    encode_for_column,
     encode_value,
 )
 from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, ServerDialect, compare_time, kind_of
@@ -179,6 +180,13 @@ class MySQLDialect(ServerDialect):
         if kind == "enum" and op not in ("=", "!="):
             return f"{self.exact_text(value)} {op} {placeholder}"
         return f"{value} {op} {placeholder}"
+
+    def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
+        if kind_of(column) in TIMES:
+            return f"{value} = {statement.bind(encode_for_column(column, operand))}"
+        if column.type.startswith("FLOAT"):
+            return f"{value} = cast({statement.bind(operand)} as float)"
+        return self.compare(value, column, "=", statement, operand)
 
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         kind = kind_of(column)

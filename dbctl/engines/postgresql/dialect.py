@@ -102,6 +102,13 @@ class PostgreSQLDialect(ServerDialect):
             return f"{self.sort_expression(value, column)} {op} {statement.bind(comparable.text)}"
         return f"{value} {op} {placeholder}"
 
+    def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
+        has_fixed_scale = column.type.startswith("NUMERIC(")
+        if has_fixed_scale or kind_of(column) in ("integer", "boolean", "uuid", "enum", "bytes"):
+            return self.compare(value, column, "=", statement, operand)
+        text = statement.bind(encode_value(operand))
+        return f'{value}::text collate "C" = cast({text} as {base_type(column)})::text'
+
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         kind = kind_of(column)
         comparables = [comparable for item in values if (comparable := comparable_value(column, item))]

@@ -69,6 +69,10 @@ class Dialect(ABC):
             return f"{self.to_milliseconds(value, column)} {op} {statement.bind(round(operand.timestamp() * 1000))}"
         return f"{value} {op} {statement.bind(operand)}"
 
+    def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
+        """Return SQL for "storing ``operand``, which is not None, would change nothing"."""
+        return self.compare(value, column, "=", statement, operand)
+
     def equal_operands(self, value: str, column: Column, other: str, other_column: Column) -> tuple[str, str]:
         """Return SQL for two values in a form in which they can be compared."""
         return value, other
@@ -217,8 +221,10 @@ class QueryBuilder:
     def _comparison(self, statement: Statement, table: str, condition: Condition, alias: str) -> str:
         value, column = self._operand(table, condition.column, alias)
         op, operand = condition.op, condition.value
-        if operand is None and op in ("=", "!="):
+        if operand is None and op in ("=", "!=", "identical"):
             return f"{value} is {'not ' if op == '!=' else ''}null"
+        if op == "identical":
+            return self._dialect.is_identical(value, column, statement, operand)
         if op == "in":
             if not isinstance(operand, Sequence) or isinstance(operand, str):
                 raise TypeError("op 'in' requires a sequence")

@@ -92,6 +92,13 @@ class SQLiteDialect(Dialect):
             return f"{value} {op} {bind_value(statement, operand)}"
         return super().compare(value, column, op, statement, operand)
 
+    def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
+        bound = bind_value(statement, operand)
+        test = f"{value} collate binary = {bound}"
+        if column.type not in ("", "ANY") and "BLOB" not in column.type:
+            return test
+        return f"({test} and typeof({value}) = typeof({bound}))"  # such a column has 5 or 5.0
+
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         import json
 

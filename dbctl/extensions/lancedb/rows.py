@@ -206,7 +206,7 @@ class RowReader:
 
     def _compare(self, table: str, where: Condition) -> str:
         name, column_type = self._resolve(table, where.column)
-        op, value = where.op, where.value
+        op, value = "=" if where.op == "identical" else where.op, where.value
         if op == "in":
             if not isinstance(value, Sequence) or isinstance(value, str):
                 raise TypeError("op 'in' takes a sequence")

@@ -21,7 +21,7 @@ from dbctl.services.data.add import (
     user_fields,
 )
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
-from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints, is_equal_stored
+from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints
 from dbctl.services.search.fulltext import add_repair_hint
 from dbctl.services.users.update import UpdateUsers, UserUpdate
 
@@ -153,11 +153,14 @@ class UpdateRow:
         self._user_update = _prepare_user_update(table, self._before, fields) if fields else None
         rules = RowRules(table.app, table.database, table.live)
         rules.check_changed(self._before, values | _parse_role_key(table, new_values), any_state=any_state)
+        where = table.key_conditions(key)
         self._single_true = SingleTrueUpdate(
-            table.app, table.database, table.live, table.key_conditions(key), self._before, values
+            table.app, table.database, table.live, where, self._before, values
         )
         self._values = {
-            name: value for name, value in values.items() if not is_equal_stored(self._before[name], value)
+            name: value
+            for name, value in values.items()
+            if not table.db.count(table.name, [*where, Condition(name, "identical", value)])
         }
         self._changed_columns = [*self._values, *fields]
         # A single true column is a state of several rows, and no change of this one.
@@ -221,7 +224,10 @@ class UpdateRows:
         """Check the rules of the app for each row; the errors are those of ``set_rows``."""
         self._table, self._values, self._matched = table, values, matched
         _check_changes(table, where, values)
-        self._where = [*where, AnyOf([_differs(column, value) for column, value in values.items()])]
+        self._where = [
+            *where,
+            AnyOf([Not(Condition(column, "identical", value)) for column, value in values.items()]),
+        ]
         self._changed = changed = table.db.count(table.name, self._where)
         self.plan = Plan(
             title=f"Set {', '.join(values)} of {format_count(matched, 'row')} of {table.name}",
@@ -265,10 +271,6 @@ def _check_changes(table: DataTable, where: Sequence[Where], values: Mapping[str
         rows = table.db.select(table.name, columns, where)
     for row in rows:
         rules.check_changed(dict(zip(columns, row, strict=True)), values)
-
-
-def _differs(column: str, value: object) -> Where:
-    return Condition(column, "!=", None) if value is None else Not(Condition(column, "=", value))
 
 
 def _parse_role_key(table: DataTable, new_values: Mapping[str, str]) -> dict[str, object]:

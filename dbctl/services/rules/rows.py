@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import date
 from functools import partial
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where, Writable
@@ -241,11 +242,8 @@ def is_equal_stored(stored: object, value: object) -> bool:
         return stored is value
     if stored == value or str(stored) == str(value):
         return True
-    return (
-        not isinstance(stored, str)
-        and not isinstance(value, str)
-        and read_time(stored) == read_time(value) is not None
-    )
+    are_times = isinstance(stored, date) and isinstance(value, date)  # also with a time of day
+    return are_times and read_time(stored) == read_time(value)
 
 
 # Rules of a table -------------------------------------------------------------------------------------------

@@ -125,6 +125,71 @@ def test_numbers_are_shown_with_every_digit(balances, capsys):
     assert stored in show("set", "balances", "1", "amount=1", "--dry-run")
 
 
+#: By engine: a type, a stored value, a new one as it is typed, and what is stored then; an equal value is no change.
+NEARLY_EQUAL = {
+    "postgresql": [
+        ("bigint", "1577836800", "1577836800000", "1577836800000"),
+        ("timestamptz", "'2024-01-01 00:00:00.1234+00'", "2024-01-01T00:00:00.123401Z", "2024-01-01 00:00:00.123401+00"),
+        ("timestamp", "'2024-01-01 00:00:00.1234'", "2024-01-01T00:00:00.1234", "2024-01-01 00:00:00.1234"),
+        ("numeric", "0.10", "0.1", "0.1"),
+        ("numeric(10,2)", "0.10", "0.1", "0.10"),
+        ("real", "0.1", "0.1", "0.1"),
+        ("double precision", "0.1", "0.1000000000000001", "0.1000000000000001"),
+        ("char(3)", "'a'", "a", "a"),
+        ("date", "'2024-02-29'", "2024-02-29", "2024-02-29"),
+        ("interval", "'1 day'", "24:00:00", "24:00:00"),
+        ("integer[]", "'{1,NULL}'", "{1, null}", "{1,NULL}"),
+        ("json", "'[1.10]'", "[1.1]", "[1.1]"),
+        ("jsonb", "'[1.10]'", "[ 1.10 ]", "[1.10]"),
+        ("bytea", r"'\x00ff'", r"\x00FF", r"\x00ff"),
+    ],
+    "mysql": [
+        ("bigint", "1577836800", "1577836800000", "1577836800000"),
+        ("datetime(6)", "'2024-01-01 00:00:00.1234'", "2024-01-01T00:00:00.123401Z", "2024-01-01 00:00:00.123401"),
+        ("decimal(10,2)", "0.10", "0.1", "0.10"),
+        ("float", "7654321", "7654320", "7654320.0"),
+        ("float", "7654321", "7654321", "7654321.0"),
+        ("float", "0.1", "0.1", "0.10000000149011612"),
+        ("varchar(9) collate utf8mb4_general_ci", "'a'", "A", "A"),
+        ("varchar(9)", "'a'", "a ", "a "),
+        ("date", "'2024-02-29'", "2024-02-29", "2024-02-29"),
+    ],
+    "sqlite": [
+        ("integer", "1577836800", "1577836800000", "1577836800000"),
+        ("real", "1577836800", "1577836800000", "1577836800000.0"),
+        ("real", "5", "5", "5.0"),
+        ("integer", "5", "5", "5"),
+        ("", "'5'", "5", "5"),
+        ("blob", "5", "5.0", "5.0"),
+        ("", "5", "5", "5"),
+        ("text collate nocase", "'a'", "A", "'A'"),
+        ("text", "'1.0'", "1.0", "'1.0'"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [["1"], ["--filter", "id=1", "--yes"]], ids=["key", "filter"])
+def test_each_value_that_would_be_stored_otherwise_is_changed(kinds, answer, row):
+    cases = NEARLY_EQUAL[kinds.database.engine]
+    columns = ", ".join(f"c{number} {declared}" for number, (declared, *_) in enumerate(cases))
+    kinds.run(
+        "drop table if exists nearly",
+        f"create table nearly (id integer primary key, {columns})",
+        f"insert into nearly values (1, {', '.join(stored for _, stored, *_ in cases)})",
+    )
+    forms = {"postgresql": "{}::text", "mysql": "{}", "sqlite": "quote({})"}
+
+    def read(number, declared):
+        form = "{} * 1e0" if declared == "float" else forms[kinds.database.engine]
+        return str(kinds.database.rows(f"select {form.format(f'c{number}')} from nearly")[0][0])
+
+    for number, (declared, stored, typed, new) in enumerate(cases):
+        before = read(number, declared)
+        result = answer("data", "set", "nearly", *row, f"c{number}={typed}")["data"]
+        after = read(number, declared)
+        assert (bool(result["changed"]), after) == (before != after, new), (declared, stored, typed)
+
+
 def test_operation_with_rounded_numbers_of_an_older_version_is_refused(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))

@@ -34,7 +34,7 @@ Test = Callable[[JsonRow], bool]
 
 #: The operators that compare two values that are not NULL.
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge,
+    "=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge, "identical": eq,
 }  # fmt: skip
 #: The operators that compare texts, whose ASCII letters are in lower case.
 TEXT_TESTS: Mapping[str, Callable[[str, str], bool]] = {
@@ -174,7 +174,7 @@ def _create_comparison(column: str, op: str, value: object) -> Test:
             check_value(column, member)
         return lambda row: row[column] is not None and row[column] in values
     if value is None:
-        return lambda row: (row[column] is None) is (op == "=")
+        return lambda row: (row[column] is None) is (op != "!=")
     if isinstance(value, datetime):
         compare_times = COMPARISONS[op]
         return lambda row: (time := read_time(row[column])) is not None and compare_times(time, value)
