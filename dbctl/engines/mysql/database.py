@@ -19,6 +19,7 @@ from dbctl.engines.contract.database import (
     InSubquery,
     Merge,
     Not,
+    Query,
     ReferenceCount,
     ShiftedTime,
     Where,
@@ -32,10 +33,18 @@ from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, read_nu
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.values import MySQLCodec, MySQLColumn, MySQLTable, encode_for_column, format_literal
+from dbctl.engines.mysql.values import (
+    MySQLCodec,
+    MySQLColumn,
+    MySQLTable,
+    encode_for_column,
+    exact_expression,
+    format_literal,
+    shorten_single,
+)
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.servers.values import TIMES, kind_of
-from dbctl.engines.sql.catalog import Statement, ident, merge_expressions, require_column_count
+from dbctl.engines.sql.catalog import Row, Statement, ident, merge_expressions, require_column_count
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
@@ -121,6 +130,21 @@ class MySQLDatabase(ServerDatabase):
         """
         connection = MySQLConnection(url, target, timeout=timeout, read_only=self.read_only)
         super().__init__(connection, MySQLCatalog(connection), MySQLDialect(lambda: connection.server))
+
+    def read_rows(self, query: Query) -> list[Row]:
+        rows = self.connection.fetch(*self.select_statement(query, exact_expression))
+        is_single = [
+            self.catalog.require_column(query.table, name).type.startswith("FLOAT") for name in query.columns
+        ]
+        if not any(is_single):
+            return rows
+        return [
+            tuple(
+                shorten_single(value) if single else value
+                for value, single in zip(row, is_single, strict=True)
+            )
+            for row in rows
+        ]
 
     @cached_property
     def storage(self) -> StorageManager:

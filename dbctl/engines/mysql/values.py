@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from ctypes import c_float
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache, partial
@@ -380,6 +381,14 @@ def keep_exact_values(session: Session) -> Iterator[None]:
 def exact_expression(column: Column, name: str) -> str:
     """Return SQL for a column with every digit: the server prints six of a FLOAT."""
     return f"({name} * 1e0)" if column.type.startswith("FLOAT") else name
+
+
+def shorten_single(value: object) -> object:
+    """Return the shortest number that a FLOAT stores as ``value``, a number that a FLOAT has: 0.1 for 0.10000000149011612."""
+    if not isinstance(value, float):
+        return value
+    numbers = (float(f"{value:.{digits}g}") for digits in range(6, 10))
+    return next((number for number in numbers if c_float(number).value == value), value)
 
 
 def exact_reader(column: Column) -> Callable[[bytes], object]:

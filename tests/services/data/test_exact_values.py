@@ -190,6 +190,20 @@ def test_each_value_that_would_be_stored_otherwise_is_changed(kinds, answer, row
         assert (bool(result["changed"]), after) == (before != after, new), (declared, stored, typed)
 
 
+def test_single_precision_is_shown_with_every_digit(kinds, answer):
+    if "mysql" not in kinds.database.engine:
+        pytest.skip("other engines print every digit themselves")
+    numbers = [1234567, 16777216, 0.1, 3.4028235e38, -1.1754944e-38, 1.5]
+    kinds.run(
+        "drop table if exists singles",
+        "create table singles (id integer primary key auto_increment, amount float)",
+        *(f"insert into singles (amount) values ({number})" for number in numbers),
+    )
+    assert [row["amount"] for row in answer("data", "rows", "singles")["data"]["items"]] == numbers
+    answer("data", "set", "singles", "1", "amount=1234570")
+    assert answer("data", "show", "singles", "1")["data"]["amount"] == 1234570
+
+
 def test_operation_with_rounded_numbers_of_an_older_version_is_refused(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
