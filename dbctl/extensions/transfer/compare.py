@@ -71,11 +71,6 @@ MAX_ROWS = 100_000
 _FIRST_WIDTH = ROWS_PER_PART.bit_length() - 1
 
 
-def decode_value(value: bytes) -> str:
-    """Return a value of a line for a message."""
-    return value.decode(errors="replace")
-
-
 class Differences(Struct, frozen=True, kw_only=True):
     """The keys of rows that differ; without a key complete rows, each as often as the other side lacks it."""
 

@@ -24,7 +24,7 @@ from dbctl.extensions.transfer.check import (
     find_refused_statements,
     refuse_problems,
 )
-from dbctl.extensions.transfer.compare import decode_value, require, require_scripts
+from dbctl.extensions.transfer.compare import require, require_scripts
 from dbctl.extensions.transfer.copy import (
     Destination,
     TransferState,
@@ -74,7 +74,6 @@ class NativeCopy:
         self.rules = self._source.prepare(db, ledger_detection.TRANSFER_TABLE)
         self.schema = self._source.read_native(self.rules)
         self.rows: RowSource = self._source.open_rows(self.schema)
-        self.format_value = self._source.format_value
         self.final = self.schema.final
         self.destination_rows = self._destination.open_rows(self.schema, is_destination=True)
         self._tables = [
@@ -205,8 +204,6 @@ class NativeCopy:
 
 class PortableCopy:
     """A copy with the app's migrations, or a derived schema; the source is in a snapshot."""
-
-    format_value = staticmethod(decode_value)
 
     def __init__(self, endpoints: Endpoints, source: Readable, db: Readable, options: SchemaOptions) -> None:
         """Read the schema of the source."""

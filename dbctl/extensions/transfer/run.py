@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dbctl import progress
@@ -13,17 +13,16 @@ from dbctl.extensions.transfer.compare import (
     MAX_DIFFERENCES,
     TableComparison,
     TableDigest,
-    decode_value,
     digest_table,
     require,
     require_scripts,
 )
+from dbctl.extensions.transfer.comparison.differing_rows import RowValues
 from dbctl.extensions.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.extensions.transfer.copy import Destination, TransferState, copy_table, has_state, synchronize
 from dbctl.extensions.transfer.endpoints import Endpoints
 from dbctl.extensions.transfer.errors import TransferDestinationMissingError, TransferDifferentError
-from dbctl.extensions.transfer.portable.contract import Line, RowSource
-from dbctl.extensions.transfer.portable.lines import split_line
+from dbctl.extensions.transfer.portable.contract import RowSource
 from dbctl.extensions.transfer.portable.write_lock import WriteProof, WriteProofs
 from dbctl.extensions.transfer.schema import SchemaOptions, SchemaOrigin, attach, detach
 from dbctl.extensions.transfer.tables import TransferTable
@@ -313,8 +312,7 @@ def verify_transfer(endpoints: Endpoints, *, tries_writes: bool = True) -> Trans
                 for column in names
             ]
             results = [
-                verify_table(copy.rows, other_rows, table, format_value=copy.format_value)
-                for table in progress.list_parts(tables, "table")
+                verify_table(copy.rows, other_rows, table) for table in progress.list_parts(tables, "table")
             ]
         counters, is_switched = find_late_counters(destination), tries_writes and not has_state(destination)
     return TransferVerification(
@@ -359,18 +357,12 @@ def find_late_counters(db: Readable) -> list[str]:
     return [finding.message for finding in findings if finding.code == "sequence-behind"]
 
 
-def verify_table(
-    source: RowSource,
-    destination: RowSource,
-    table: TransferTable,
-    *,
-    format_value: Callable[[bytes], str] = decode_value,
-) -> VerifiedTable:
+def verify_table(source: RowSource, destination: RowSource, table: TransferTable) -> VerifiedTable:
     """Compare one table, each side in a snapshot."""
     comparison = TableComparison(source, destination, table)
     left, right = comparison.source, comparison.destination
     differences = comparison.find_differences(MAX_DIFFERENCES)
-    keys = [*differences.missing, *differences.changed, *differences.extra]
+    keys, values = [*differences.missing, *differences.changed, *differences.extra], RowValues(source, table)
     return VerifiedTable(
         table=table.name,
         source_rows=left.rows,
@@ -381,14 +373,6 @@ def verify_table(
         missing=len(differences.missing),
         changed=len(differences.changed),
         extra=len(differences.extra),
-        keys=[describe_key(table, key, format_value) for key in keys[:MAX_KEYS]],
+        keys=[values.describe_key(key) for key in keys[:MAX_KEYS]],
         counted=differences.is_complete,
     )
-
-
-def describe_key(table: TransferTable, key: Line, format_value: Callable[[bytes], str] = decode_value) -> Row:
-    """Return the values of a key by column; without a key, those of the row."""
-    return {
-        column.name: format_value(value or b"")
-        for column, value in zip(table.key or table.columns, split_line(key), strict=True)
-    }

@@ -96,10 +96,6 @@ def test_digest_is_the_sum_of_the_digests_of_lines() -> None:
     assert TableDigest.parse(9, digest.hexadecimal) == digest
 
 
-def test_text_of_a_value_for_a_message() -> None:
-    assert compare.decode_value(b"\xc3\xa9\xff") == "é\ufffd"
-
-
 @pytest.mark.parametrize("columns", [KEYED, WORDS, BARE])
 def test_progress_counts_the_rows_of_both_sides(start: Callable[..., Sides], columns: str) -> None:
     counts = list[int]()

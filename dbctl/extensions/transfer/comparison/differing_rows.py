@@ -57,17 +57,26 @@ class RowDifference(Struct, frozen=True, kw_only=True):
 class RowValues:
     """The values of rows of one table as part of a result."""
 
-    def __init__(
-        self,
-        table: TransferTable,
-        readers: Mapping[str, Callable[[bytes], object]],
-        hidden: Collection[str],
-    ) -> None:
-        self._columns, self._key, self._readers, self._hidden = table.columns, table.key, readers, hidden
+    def __init__(self, source: RowSource, table: TransferTable, hidden: Collection[str] = ()) -> None:
+        """Set the source of the values that only its engine reads, and the columns whose values a report hides."""
+        self._columns, self._key, self._hidden = table.columns, table.key, hidden
+        self._readers = {
+            column.name: source.value_reader(table.name, column.name)
+            for column in table.columns
+            if column.kind == "native"
+        }
 
     def sort_key(self, key: Line) -> list[tuple[int, bytes]]:
         """Return the order of a key: numbers by their value, texts by their bytes."""
         return [_sort_value(value or b"") for value in split_line(key)]
+
+    def describe_key(self, key: Line) -> Row:
+        """Return the values of a key by column as texts; without a key, those of the row."""
+        columns, decode = self._key or self._columns, partial(bytes.decode, errors="backslashreplace")
+        return {
+            column.name: "" if value is None else _write(self._readers.get(column.name, decode)(value))
+            for column, value in zip(columns, split_line(key), strict=True)
+        }
 
     def create_difference(
         self, change: RowChange, key: Line, a: Line | None, b: Line | None
@@ -110,9 +119,7 @@ class RowValues:
         if value is not None and self._columns[index].name in self._hidden:
             return MASK
         result = self._read(index, value)
-        if isinstance(result, bytes):
-            result = f"\\x{result.hex()}"
-        return _shorten(result) if isinstance(result, str) else result
+        return _shorten(_write(result)) if isinstance(result, str | bytes) else result
 
 
 def _read_value(kind: LogicalKind, value: bytes) -> object:
@@ -125,6 +132,10 @@ def _read_value(kind: LogicalKind, value: bytes) -> object:
         if kind == "real" and isfinite(number := float(value)):
             return number
     return value.decode(errors="backslashreplace")
+
+
+def _write(value: object) -> str:
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
 def _shorten(text: str) -> str:
@@ -195,15 +206,6 @@ class RowComparison:
                 for key in batch:
                     yield change, key, left.get(key), right.get(key)
 
-    def create_values(self, table: TransferTable, hidden: Collection[str]) -> RowValues:
-        """Return what converts the lines of a table to values."""
-        readers = {
-            column.name: self.sources[0].value_reader(table.name, column.name)
-            for column in table.columns
-            if column.kind == "native"
-        }
-        return RowValues(table, readers, hidden)
-
     def _pair_table(self, left: PortableTable, right: PortableTable) -> TransferTable:
         """Return the columns that both sides have, those of the key first."""
         pairs = self.pairs[left.name]
@@ -264,6 +266,6 @@ def read_changes(
                 reason = f"{count:,}{'' if rows.is_counted else ' or more'} rows differ"
                 yield TableChange(database=database, table=name, rows=count, reason=reason, exact=True)
             elif count:
-                values = comparison.create_values(rows.table, ())
+                values = RowValues(comparison.sources[0], rows.table)
                 images = [values.create_image(key, a, b) for _, key, a, b in comparison.read_rows(rows)]
                 yield TableChange(database=database, table=name, rows=count, images=images, exact=True)

@@ -6,7 +6,12 @@ from collections.abc import Collection, Iterator, Sequence
 
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.transfer.comparison.differing_rows import RowChange, RowComparison, RowDifference
+from dbctl.extensions.transfer.comparison.differing_rows import (
+    RowChange,
+    RowComparison,
+    RowDifference,
+    RowValues,
+)
 from dbctl.extensions.transfer.comparison.schemas import ComparedSides, Side
 from dbctl.extensions.transfer.portable.contract import Line, PortableTable
 from dbctl.model import Closing, Row, Struct, format_count
@@ -163,7 +168,8 @@ class _DataComparison:
         left, right = (tables[name] for tables in self._comparison.tables)
         only_a, only_b = (_list_missing_columns(*sides) for sides in ((left, right), (right, left)))
         differing = self._comparison.find_differences(name, self._request.limit)
-        values = self._comparison.create_values(differing.table, self._find_hidden_columns(name))
+        hidden = self._find_hidden_columns(name)
+        values = RowValues(self._comparison.sources[0], differing.table, hidden)
         rows = list[tuple[RowChange, Line, Line | None, Line | None]]()
         if any(differing.lines.values()):
             order: Sequence[RowChange] = ("changed", "only a", "only b")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, TypeAlias, cast
 
 from dbctl.engines.contract.database import Readable, Writable, require_supported
@@ -105,6 +105,8 @@ TableNames: TypeAlias = Catalog | NativeNames
 class NativeSchemas(SqlPart, ABC):
     """The part that describes a database for another one of the same engine."""
 
+    row_source: ClassVar[Callable[..., RowSource]]
+    row_sink: ClassVar[Callable[..., RowSink]]
     #: objects of ``after`` cannot be created while rows refer to missing rows
     refuses_orphans: ClassVar[bool] = False
     #: SQL for the number of rows to copy of a table, with its name and its condition
@@ -151,17 +153,13 @@ class NativeSchemas(SqlPart, ABC):
         ((count,),) = self._connection.fetch(self.counting.format(native.place, native.condition))
         return int(str(count))
 
-    @abstractmethod
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         """Return the part that reads the rows of this database exactly as they are stored."""
+        return self.row_source(self._db, schema, is_destination=is_destination)
 
-    @abstractmethod
-    def format_value(self, value: bytes) -> str:
-        """Return a value of such a row for a message."""
-
-    @abstractmethod
     def open_sink(self, schema: NativeSchema) -> RowSink:
         """Return the part that writes such rows into this database."""
+        return self.row_sink(self._db, schema)
 
     @abstractmethod
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:

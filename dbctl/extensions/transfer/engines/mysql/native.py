@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -33,7 +33,7 @@ from dbctl.extensions.transfer.engines.mysql.definitions import (
 from dbctl.extensions.transfer.engines.mysql.derive import MySQLValueScreen
 from dbctl.extensions.transfer.engines.mysql.rows import ESCAPED, MySQLRowSink, MySQLRowSource, MySQLWriteLock
 from dbctl.extensions.transfer.engines.mysql.schema import MySQLPortableSchemas
-from dbctl.extensions.transfer.portable.contract import Line, LineColumn, Omission, RowSink, RowSource
+from dbctl.extensions.transfer.portable.contract import Line, LineColumn, Omission
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
 from dbctl.extensions.transfer.portable.native import (
     Definitions,
@@ -118,6 +118,10 @@ class MySQLNativeRows(MySQLRowSource):
         native = self._native.require_native(table)
         return list(native.key) == [column] and native.columns[column].split("(")[0].split()[0] in INTEGERS
 
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        del table, column  # a value is a literal
+        return _read_literal
+
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
         native, escapes = self._native.require_native(table), self._connection.server.backslash_escapes
         literals = [
@@ -126,6 +130,11 @@ class MySQLNativeRows(MySQLRowSource):
         ]
         parts = ", ".join(f"coalesce({literal}, x'5C4E')" for literal in literals)
         return f"concat_ws(x'09', {parts}) from {self._names.quote_table(table)} {native.condition}"
+
+
+def _read_literal(value: bytes) -> str:
+    text = value.decode(errors="replace")
+    return text[1:-1].replace("''", "'") if text.startswith("'") else text
 
 
 class MySQLNativeSink(MySQLRowSink):
@@ -202,6 +211,7 @@ _COUNTER, _SEQUENCE = "AUTO_INCREMENT", "sequence"
 class MySQLNativeSchemas(NativeSchemas):
     """The part ``NativeSchemas``."""
 
+    row_source, row_sink = MySQLNativeRows, MySQLNativeSink
     _db: MySQLDatabase
     _connection: MySQLConnection
 
@@ -350,16 +360,6 @@ class MySQLNativeSchemas(NativeSchemas):
                 db.transactions.forget_errors()
                 self._connection.run("start transaction read write")
         self._connection.apply_settings()
-
-    def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
-        return MySQLNativeRows(self._db, schema, is_destination=is_destination)
-
-    def format_value(self, value: bytes) -> str:
-        text = value.decode(errors="replace")
-        return text[1:-1].replace("''", "'") if text.startswith("'") else text
-
-    def open_sink(self, schema: NativeSchema) -> RowSink:
-        return MySQLNativeSink(cast("MySQLWriter", self._db), schema)
 
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
         del is_destination  # tables have the same names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 from dbctl.engines.contract.database import Readable
@@ -30,7 +30,7 @@ from dbctl.extensions.transfer.engines.postgresql.rows import (
 )
 from dbctl.extensions.transfer.engines.postgresql.schema import PostgreSQLPortableSchemas
 from dbctl.extensions.transfer.engines.postgresql.versions import PostgreSQLVersions
-from dbctl.extensions.transfer.portable.contract import LineColumn, Omission, RowSink, RowSource
+from dbctl.extensions.transfer.portable.contract import LineColumn, Omission
 from dbctl.extensions.transfer.portable.native import (
     Definitions,
     NativeNames,
@@ -58,6 +58,10 @@ class PostgreSQLNativeRows(PostgreSQLRowSource):
         native = self._native.require_native(table)
         return list(native.key) == [column] and native.columns[column] in INTEGERS
 
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        del table, column  # a value is the text of the server
+        return lambda value: value.decode(errors="replace")
+
     def _select(self, table: str, columns: Sequence[LineColumn]) -> str:
         names = ", ".join(self._expression(table, column) for column in columns)
         # rows of child tables are those of other tables
@@ -70,12 +74,12 @@ class PostgreSQLNativeRows(PostgreSQLRowSource):
 class PostgreSQLNativeSink(PostgreSQLRowSink):
     """The part ``RowSink`` for rows without any conversion."""
 
-    def __init__(self, db: PostgreSQLWriter, schema: NativeSchema, scope: str) -> None:
+    def __init__(self, db: PostgreSQLWriter, schema: NativeSchema) -> None:
         super().__init__(db)
-        self._names, self._scope = NativeNames(schema, is_destination=True), scope
+        self._names = NativeNames(schema, is_destination=True)
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
-        scope = {"scope": self._scope}
+        scope = {"scope": read_scope(self._connection.session)}
         self._connection.run("set search_path = ''")  # the server writes qualified names
         guards = self._fetch_attachments(IN_SCOPE, scope, indexes=indexes)
         views = self._connection.fetch(POPULATED, scope)
@@ -138,6 +142,7 @@ WITHOUT_ROLES = ("--no-owner", "--no-privileges")
 class PostgreSQLNativeSchemas(NativeSchemas):
     """The part ``NativeSchemas``."""
 
+    row_source, row_sink = PostgreSQLNativeRows, PostgreSQLNativeSink
     _db: PostgreSQLDatabase
     _connection: PostgreSQLConnection
     refuses_orphans = True
@@ -242,16 +247,6 @@ class PostgreSQLNativeSchemas(NativeSchemas):
         self._connection.fetch(LOAD_ACCESS_METHOD)
         super().create_objects(statements)
         self._connection.apply_settings()
-
-    def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
-        return PostgreSQLNativeRows(self._db, schema, is_destination=is_destination)
-
-    def format_value(self, value: bytes) -> str:
-        return value.decode(errors="replace")
-
-    def open_sink(self, schema: NativeSchema) -> RowSink:
-        scope = read_scope(self._connection.session)
-        return PostgreSQLNativeSink(cast("PostgreSQLWriter", self._db), schema, scope)
 
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
         scope = rules["destination_scope" if is_destination else "scope"]

@@ -16,7 +16,7 @@ from dbctl.extensions.transfer.engines.sqlite.rows import SQLiteRowSink, SQLiteR
 from dbctl.extensions.transfer.engines.sqlite.schema import SQLitePortableSchemas
 from dbctl.extensions.transfer.engines.sqlite.screen import SQLiteValueScreen
 from dbctl.extensions.transfer.engines.sqlite.values import parse_exact
-from dbctl.extensions.transfer.portable.contract import LineColumn, Omission, RowSink, RowSource
+from dbctl.extensions.transfer.portable.contract import LineColumn, Omission
 from dbctl.extensions.transfer.portable.native import (
     Definitions,
     NativeNames,
@@ -37,9 +37,9 @@ ROWID, ROWID_ALIAS = "rowid", "rowid alias"
 class SQLiteNativeRows(SQLiteRowSource):
     """The part ``RowSource`` for a native schema."""
 
-    def __init__(self, db: SQLiteDatabase, schema: NativeSchema) -> None:
+    def __init__(self, db: SQLiteDatabase, schema: NativeSchema, *, is_destination: bool) -> None:
         super().__init__(db)
-        self._names = self._native = NativeNames(schema)
+        self._names = self._native = NativeNames(schema, is_destination=is_destination)
 
     def has_integer_order(self, table: str, column: str) -> bool:
         native = self._native.require_native(table)
@@ -87,6 +87,7 @@ _PRAGMAS = ("user_version", "application_id")
 class SQLiteNativeSchemas(NativeSchemas):
     """The part ``NativeSchemas``."""
 
+    row_source, row_sink = SQLiteNativeRows, SQLiteNativeSink
     _db: SQLiteDatabase
     _connection: SQLiteConnection
 
@@ -157,16 +158,6 @@ class SQLiteNativeSchemas(NativeSchemas):
         if str(encoding) != rules["encoding"]:
             reason = f"the destination has {rules['encoding']}; the characters are the same"
             yield Omission(kind="encoding", name=str(encoding), reason=reason)
-
-    def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
-        del is_destination  # tables have the same names
-        return SQLiteNativeRows(self._db, schema)
-
-    def format_value(self, value: bytes) -> str:
-        return value[value[:1] in (b"t", b"r") :].decode(errors="replace")
-
-    def open_sink(self, schema: NativeSchema) -> RowSink:
-        return SQLiteNativeSink(cast("SQLiteWriter", self._db), schema)
 
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
         del is_destination
