@@ -105,13 +105,14 @@ def _create_column(row: dict[str, Any]) -> MySQLColumn:
     return msgspec.convert({**row, **fields}, MySQLColumn, strict=False)
 
 
-SCHEMA_TABLES = """select table_name as name, engine, table_collation as collation, coalesce(create_options, '') as options
+SCHEMA_TABLES = """select table_name as name, engine, table_collation as collation, coalesce(create_options, '') as options,
+  table_comment as comment
 from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""
 SCHEMA_COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as nullable,
   column_default as "default", coalesce(collation_name, '') as collation, lower(coalesce(extra, '')) as attributes,
-  coalesce(generation_expression, '') as expression from information_schema.columns where table_schema = database()
-order by table_name, ordinal_position"""
+  coalesce(generation_expression, '') as expression, coalesce(character_set_name, '') as charset, column_comment as comment
+from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
 INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "unique", index_type as kind, index_comment as comment, column_name as "column",
   concat(coalesce(column_name, {}), case when sub_part is null then '' else concat('(', sub_part, ')') end,
     case collation when 'D' then ' desc' else '' end) as term

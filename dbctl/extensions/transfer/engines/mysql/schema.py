@@ -11,7 +11,7 @@ import msgspec
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.mysql.catalog import INDEXES, VIEWS
+from dbctl.engines.mysql.catalog import INDEXES, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.read_only import LEXER
@@ -170,13 +170,6 @@ _WRITERS: Mapping[LogicalKind, Callable[[LogicalType], str]] = {
 }
 
 
-COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
-  column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,
-  coalesce(character_set_name, '') as charset, coalesce(collation_name, '') as collation,
-  coalesce(column_comment, '') as comment
-from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
-COMMENTS = """select table_name, table_comment from information_schema.tables
-where table_schema = database() and table_type <> 'VIEW' and table_comment <> ''"""
 OMISSIONS = """select lower(routine_type) as kind, routine_name as name, 'routines have to be written again' as reason
 from information_schema.routines where routine_schema = database()
 union all select 'event', event_name, 'events have to be written again' from information_schema.events where event_schema = database()
@@ -217,11 +210,11 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
         is_mariadb = self._connection.server.is_mariadb
         with self._connection.read_transaction():
             schema = self._db.schema_reader.schema()
-            columns = group_rows(fetch(COLUMNS))
+            columns = group_rows(fetch(SCHEMA_COLUMNS))
             indexes = group_rows(fetch(INDEXES.format("''" if is_mariadb else "expression")))
             views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]
             omissions = [Omission(**row) for row in fetch(OMISSIONS)]
-            comments = {str(name): str(text) for name, text in self._connection.fetch(COMMENTS)}
+            comments = {row["name"]: row["comment"] for row in fetch(SCHEMA_TABLES)}
         omissions += list_triggers(schema)
         for table in schema.tables:
             omissions += _find_omissions(table.name, columns[table.name], indexes[table.name])
@@ -230,7 +223,7 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
             tables=[
                 msgspec.structs.replace(
                     _build_table(table, columns[table.name], indexes[table.name], is_mariadb=is_mariadb),
-                    comment=comments.get(table.name, ""),
+                    comment=comments[table.name],
                 )
                 for table in schema.tables
             ],
@@ -296,7 +289,7 @@ def _build_column(row: NamedRow, *, is_mariadb: bool) -> PortableColumn:
         name=row["name"],
         declared=declared,
         type=logical,
-        is_nullable=bool(row["is_nullable"]),
+        is_nullable=bool(row["nullable"]),
         default="" if row["expression"] else _default(row, is_mariadb=is_mariadb),
         generated=_quote_names(row["expression"], is_mariadb=is_mariadb),
         is_stored="stored" in row["attributes"] or "persistent" in row["attributes"],

@@ -13,7 +13,7 @@ from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.extensions.transfer.engines.sqlite.pages import SQLitePages
 from dbctl.extensions.transfer.engines.sqlite.rows import SQLiteRowSink, SQLiteRowSource, SQLiteWriteLock
-from dbctl.extensions.transfer.engines.sqlite.schema import SQLitePortableSchemas
+from dbctl.extensions.transfer.engines.sqlite.schema import HAS_SEQUENCES, SQLitePortableSchemas
 from dbctl.extensions.transfer.engines.sqlite.screen import SQLiteValueScreen
 from dbctl.extensions.transfer.engines.sqlite.values import parse_exact
 from dbctl.extensions.transfer.portable.contract import LineColumn, Omission
@@ -80,7 +80,6 @@ _COLUMNS = "select name, type, pk from pragma_table_xinfo(:table) where hidden =
 #: A key of one column that is the rowid has no index.
 _IS_ROWID = """select count(*) from pragma_index_list(:table) where origin = 'pk'"""
 _SEQUENCES = "select name, seq from sqlite_sequence where name <> :state"
-_HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 _PRAGMAS = ("user_version", "application_id")
 
 
@@ -162,7 +161,7 @@ class SQLiteNativeSchemas(NativeSchemas):
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
         del is_destination
         values = {name: str(self._connection.run(f"pragma {name}")[0][0]) for name in _PRAGMAS}
-        if self._connection.run(_HAS_SEQUENCES):
+        if self._connection.run(HAS_SEQUENCES):
             rows = self._connection.run(_SEQUENCES, {"state": rules["state"]})
             values |= {f"sequence {name}": str(number) for name, number in rows}
         return values

@@ -126,7 +126,7 @@ _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid
 #: Those that a derived schema has, too.
 _KNOWN_COLLATIONS = frozenset({"", "BINARY", "NOCASE"})
 _COLLATION = re.compile(r"(.*) collate (\w+)(?: desc)?", re.DOTALL)
-_HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
+HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 
 
 class SQLitePortableSchemas(SQLitePart, PortableSchemas):
@@ -178,13 +178,13 @@ class SQLitePortableSchemas(SQLitePart, PortableSchemas):
         return [text.encode("utf-8", "surrogateescape").lower() for text in texts]  # of ASCII letters only
 
     def read_counters(self) -> Mapping[str, int]:
-        if not self._connection.fetch(_HAS_SEQUENCES):
+        if not self._connection.fetch(HAS_SEQUENCES):
             return {}
         rows = self._connection.fetch("select name, seq from sqlite_sequence")
         return {str(name): int(str(last)) + 1 for name, last in rows if isinstance(last, int)}
 
     def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
-        if not self._connection.fetch(_HAS_SEQUENCES):
+        if not self._connection.fetch(HAS_SEQUENCES):
             return ()
         return [
             f"update sqlite_sequence set seq = {number - 1:d} where name = {quote_literal(table)} and seq < {number - 1:d}"
