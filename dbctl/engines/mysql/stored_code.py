@@ -39,14 +39,15 @@ PACKAGE, PACKAGE_BODY = "PACKAGE", "PACKAGE BODY"  #: of MariaDB; a body is drop
 DEFAULTS = """select table_name, column_name, column_default from information_schema.columns
 where table_schema = {0} and column_default like '%nextval("%'"""
 EVENTS = "select event_name from information_schema.events where event_schema = {}"
-#: Objects that other users than this one have created.
-DEFINERS = """select definer, what from (
+#: The objects of a database, and the users that have created them.
+DEFINED = """(
   select definer, concat('trigger ', trigger_name) as what from information_schema.triggers where trigger_schema = {0}
   union all select definer, concat('view ', table_name) from information_schema.views where table_schema = {0}
   union all select definer, concat('event ', event_name) from information_schema.events where event_schema = {0}
   union all select definer, concat(lower(routine_type), ' ', routine_name) from information_schema.routines
-    where routine_schema = {0}) made
-where definer <> current_user() order by what"""
+    where routine_schema = {0}) made"""
+#: Objects that other users than this one have created.
+DEFINERS = f"select definer, what from {DEFINED} where definer <> current_user() order by what"
 DEFINER_PRIVILEGES = re.compile(
     r"\b(?:ALL PRIVILEGES|SUPER|SET USER|SET_USER_ID|SET_ANY_DEFINER)\b.* ON \*\.\*"
 )

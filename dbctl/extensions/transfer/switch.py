@@ -25,7 +25,6 @@ from dbctl.extensions.transfer.errors import (
     TransferSchemaChangedError,
 )
 from dbctl.extensions.transfer.portable.contract import RowSource
-from dbctl.extensions.transfer.portable.native import NativeSchemas
 from dbctl.extensions.transfer.portable.write_lock import WriteLock
 from dbctl.extensions.transfer.run import (
     TransferredTable,
@@ -166,9 +165,8 @@ class SwitchTransfer(Operation):
             if changing:
                 raise SourceChangingError(target=self.target, tables=", ".join(changing))
             digests = verify_digests(endpoints, state, destination.rows, tables)
-            if copy.final:
-                with require_scripts(db).schema_transaction():
-                    require(db, NativeSchemas).create_objects(copy.final)
+            with require_scripts(db).schema_transaction():
+                destination.create(copy.final)
             drop_state(db)
         return SwitchResult(
             source=str(endpoints.source_url),

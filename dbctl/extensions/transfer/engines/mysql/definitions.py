@@ -33,12 +33,8 @@ SEQUENCES = """select table_name from information_schema.tables
 where table_schema = database() and table_type = 'SEQUENCE' order by 1"""
 COUNTERS = """select table_name, auto_increment from information_schema.tables
 where table_schema = database() and auto_increment is not null and table_name <> :state"""
-DEFINERS = f"""select distinct definer from (
-  select definer from information_schema.triggers where trigger_schema = database()
-    and left(trigger_name, {len(WRITE_LOCK)}) <> '{WRITE_LOCK}'
-  union all select definer from information_schema.views where table_schema = database()
-  union all select definer from information_schema.events where event_schema = database()
-  union all select definer from information_schema.routines where routine_schema = database()) named order by 1"""
+DEFINERS = f"""select distinct definer from {stored_code.DEFINED.format("database()")}
+where left(what, {len("trigger ") + len(WRITE_LOCK)}) <> 'trigger {WRITE_LOCK}' order by 1"""
 #: Roles have no host.
 ACCOUNTS = "select concat(user, '@', host) from mysql.user"
 CURRENT_ACCOUNT = "select current_user()"

@@ -57,7 +57,7 @@ _QUOTED = "concat('''', cast({0} as char), '''')"
 _LITERALS = {
     **dict.fromkeys([*INTEGERS, "decimal"], _DIGITS),
     **dict.fromkeys(["bit", "enum", "set"], _NUMBER),
-    "float": _QUOTED.format("({0} + 0e0)"),
+    "float": _QUOTED.format("({0} * 1e0)"),
     **dict.fromkeys(["double", "date", "time", "datetime", "timestamp"], _QUOTED),
 }
 _HEX = "concat('{1}x''', hex({0}), '''')"

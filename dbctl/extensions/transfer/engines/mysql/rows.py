@@ -80,20 +80,12 @@ class MySQLRowSource(ServerRowSource):
     def _expression(self, table: str, column: LineColumn) -> str:
         live = self._catalog.require_column(table, column.name)
         name = self._catalog.quote_column(table, column.name, "")
-        if column.kind == "native":
-            text = EXPRESSIONS["bytes"] if is_binary(live) else _TEXT
-            if kind_of(live) in _PLAIN:
-                # of a product, a number with a fraction keeps every digit and the sign of zero, and bits are a number
-                number = f"{name} + 0" if live.type.startswith("BIT") else exact_expression(live, name)
-                return f"cast({number} as char)"
-            return f"cast({text.format(name)} as binary)"
-        if column.kind not in EXPRESSIONS and kind_of(live) in _PLAIN:
-            if _is_single(live):
-                name = f"({name} + 0e0)"
-            elif live.type.startswith("BIT"):
-                name = f"({name} + 0)"
-            return f"cast({name} as char)"
-        return f"cast({EXPRESSIONS.get(column.kind, _TEXT).format(name)} as binary)"
+        if kind_of(live) in _PLAIN and column.kind not in EXPRESSIONS:
+            # bits are a number, and one with a fraction keeps every digit and the sign of zero
+            number = f"({name} + 0)" if live.type.startswith("BIT") else exact_expression(live, name)
+            return f"cast({number} as char)"
+        kind = "bytes" if column.kind == "native" and is_binary(live) else column.kind
+        return f"cast({EXPRESSIONS.get(kind, _TEXT).format(name)} as binary)"
 
     def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
         return exact_reader(self._catalog.require_column(table, column))
