@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.emit import cache_notes, emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, requested_page
 from dbctl.cli._support.session import Session
@@ -256,8 +256,4 @@ def _role_and_permissions(arguments: Sequence[str], ident: str) -> tuple[str | K
 
 def _cache_notes(app: "App") -> list[str]:
     section = app.profile.roles
-    return (
-        [f"a running {app.profile.title} may use the old permissions for up to {section.cache}"]
-        if section and section.cache
-        else []
-    )
+    return cache_notes(app, "permissions", section.cache if section else "")

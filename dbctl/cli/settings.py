@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.emit import cache_notes, emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, read_file, requested_page
 from dbctl.cli._support.session import Session
@@ -268,6 +268,4 @@ def _select_owner(user: str, ident: str, of: str) -> SettingOwner:
 
 def _cache_notes(app: "App", login: SettingOwner) -> list[str]:
     section = find_section(app, scope_of(login))
-    if section is None or not section.cache:
-        return []
-    return [f"a running {app.profile.title} may use the old value for up to {section.cache}"]
+    return cache_notes(app, "value", section.cache if section else "")

@@ -155,6 +155,14 @@ def note(session: Session, text: str) -> None:
         streams.remark(f"note: {text}", "dim")
 
 
+def cache_notes(app: App, values: str, cache: str) -> list[str]:
+    """Return the note that a running app may use old ``values`` for a while; ``cache`` is the duration or the end, or empty."""
+    if not cache:
+        return []
+    period = f"for up to {cache}" if cache[0].isdigit() else f"until {cache.removeprefix('until ')}"
+    return [f"a running {app.profile.title} may use the old {values} {period}"]
+
+
 def warn(session: Session, text: str) -> None:
     """Write a warning to standard error, even without a terminal, or to the ``warnings`` of the JSON object."""
     if session.run:

@@ -210,15 +210,12 @@ def _list_tokens(users: Users) -> Iterator[tuple[str, ColumnNames, Mapping[str, 
 
 
 def _list_public_values(settings: Settings, row: Mapping[str, object]) -> set[str]:
-    """Return the column with the value of a setting that is not secret; empty without a single key."""
-    keys = list_names(settings.key)
-    if not keys or not set(keys) <= row.keys():
+    """Return the column with the value of a setting that is not secret; empty if the row lacks the columns of a key."""
+    forms = [list_names(form) for form in (settings.key, *(variant.key for variant in settings.variant))]
+    keys = [".".join(str(row[name]) for name in form) for form in forms if form and {*form} <= row.keys()]
+    if not keys or any(is_secret_setting(settings, key) for key in keys):
         return set()
-    key = ".".join(str(row[name]) for name in keys)
-    names = list_names(settings.fields["value"])
-    return {
-        name for name in names if not is_secret_setting(settings, key) and not _is_secret_value(row.get(name))
-    }
+    return {name for name in list_names(settings.fields["value"]) if not _is_secret_value(row.get(name))}
 
 
 def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list[str]:

@@ -292,3 +292,50 @@ def test_settings_of_objects(answer, tmp_path, monkeypatch):
     ):  # fmt: skip
         assert answer("settings", "set", "days", "6", *words, status=status)["error"]["code"] == code
     assert answer("integrity", "check")["data"]["findings"] == []
+
+
+VARIANTS = """
+secret = ["*_key"]
+cache = "until the app restarts"
+[[settings.variant]]
+key = ["grp", "name"]
+type = "kind"
+types = {{ text = "string" }}
+[[settings.variant]]
+key = "name"
+type = "type"
+types = {{ text = "string" }}
+"""
+
+
+def test_undo_restores_settings_of_each_variant_that_are_no_secrets(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "forge.toml").write_text(
+        PROFILE.replace('key = "name"', "")
+        .replace("{settings}", VARIANTS)
+        .replace("{{", "{")
+        .replace("}}", "}")
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.forge]\nprofile = "forge.toml"\n[apps.forge.databases]\nmain = "forge.db"\n'
+    )
+    with empty_database("sqlite", tmp_path / "forge.db") as db:
+        db.run(
+            "create table options (id integer primary key, name text, value text, type text)",
+            "insert into options values (1, 'color', 'red', 'text'), (2, 'mail_key', 'k-1', 'text')",
+        )
+        before = db.content()
+        warnings = answer("settings", "set", "color", "blue")["warnings"]
+        assert "a running Forge may use the old value until the app restarts" in warnings
+        answer("data", "replace", "blue", "green", "--yes")
+        assert db.rows("select value from options where id = 1") == [("green",)]
+        for position in range(2):
+            changes = answer("audit", "list")["data"]["items"]
+            newest = [change["operation"] for change in changes if change["command"] != "undo"]
+            answer("undo", str(newest[position]), "--yes")
+        assert db.content() == before
+        answer("settings", "set", "mail_key", "k-2")
+        number = answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"]
+        assert "k-2" not in json.dumps(answer("audit", "show", str(number)))
+        assert answer("undo", str(number), "--yes", status=6)["error"]["code"] == "undo-impossible"
