@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 from zlib import crc32
 
 from xxhash import xxh3_128_intdigest
@@ -71,13 +71,19 @@ MAX_ROWS = 100_000
 _FIRST_WIDTH = ROWS_PER_PART.bit_length() - 1
 
 
-class Differences(Struct, frozen=True, kw_only=True):
-    """The keys of rows that differ; without a key complete rows, each as often as the other side lacks it."""
+#: The kind of difference of a row: only the first side has it, only the second one, or its values differ. In a table without a key,
+#: no row is ``changed``.
+RowChange: TypeAlias = Literal["only a", "only b", "changed"]
+#: Keys of rows that differ; without a key complete rows, each as often as the other side lacks it.
+ChangedKeys: TypeAlias = Mapping[RowChange, Sequence[Line]]
 
-    missing: Sequence[Line] = ()  #: only in the source
-    changed: Sequence[Line] = ()  #: in both, with other values
-    extra: Sequence[Line] = ()  #: only in the destination
-    is_complete: bool = True  #: false: there are more
+
+class Differences(Struct, frozen=True, kw_only=True):
+    """The rows of a table that differ."""
+
+    keys: ChangedKeys  #: the first ones
+    counts: Mapping[RowChange, int]
+    is_complete: bool  #: whether all rows that differ are counted
 
 
 class TableComparison:
@@ -111,7 +117,7 @@ class TableComparison:
         """Whether both have the same rows."""
         return self.source == self.destination
 
-    def iterate_differences(self) -> Iterator[Differences]:
+    def iterate_differences(self) -> Iterator[ChangedKeys]:
         """Yield the rows that differ, in groups that fit in memory."""
         if self.is_equal:
             return
@@ -123,18 +129,19 @@ class TableComparison:
         for group in _group_parts(left, right):
             yield self._compare_rows(left.read_rows(group), right.read_rows(group))
 
-    def find_differences(self, limit: int) -> Differences:
-        """Return at most about ``limit`` rows that differ."""
-        missing, changed, extra = list[Line](), list[Line](), list[Line]()
-        for differences in self.iterate_differences():
-            if len(missing) + len(changed) + len(extra) > limit:
-                return Differences(missing=missing, changed=changed, extra=extra, is_complete=False)
-            missing += differences.missing
-            changed += differences.changed
-            extra += differences.extra
-        return Differences(missing=missing, changed=changed, extra=extra)
+    def find_differences(self, max_rows: int, limit: int | None = None) -> Differences:
+        """Count the rows that differ until there are more than ``max_rows``; keep the first ``limit`` keys of each kind, None: all."""
+        keys: dict[RowChange, list[Line]] = {"only a": [], "only b": [], "changed": []}
+        counts = dict.fromkeys(keys, 0)
+        for group in self.iterate_differences():
+            if sum(counts.values()) > max_rows:
+                return Differences(keys=keys, counts=counts, is_complete=False)
+            for change, lines in group.items():
+                counts[change] += len(lines)
+                keys[change] += lines if limit is None else lines[: limit - len(keys[change])]
+        return Differences(keys=keys, counts=counts, is_complete=True)
 
-    def _compare_ranges(self, left: _KeyRanges, right: _KeyRanges) -> Iterator[Differences]:
+    def _compare_ranges(self, left: _KeyRanges, right: _KeyRanges) -> Iterator[ChangedKeys]:
         width = max(left.width, right.width)
         left.widen(width)
         right.widen(width)
@@ -144,16 +151,17 @@ class TableComparison:
             else:
                 yield self._compare_rows(left.read_rows(group), right.read_rows(group))
 
-    def _compare_rows(self, left: Mapping[Line, int], right: Mapping[Line, int]) -> Differences:
+    def _compare_rows(self, left: Mapping[Line, int], right: Mapping[Line, int]) -> ChangedKeys:
         if not self._table.key:
-            return Differences(
-                missing=list(_subtract_counts(left, right)), extra=list(_subtract_counts(right, left))
-            )
-        return Differences(
-            missing=[key for key in left if key not in right],
-            changed=[key for key, digest in left.items() if right.get(key, digest) != digest],
-            extra=[key for key in right if key not in left],
-        )
+            return {
+                "only a": list(_subtract_counts(left, right)),
+                "only b": list(_subtract_counts(right, left)),
+            }
+        return {
+            "only a": [key for key in left if key not in right],
+            "only b": [key for key in right if key not in left],
+            "changed": [key for key, digest in left.items() if right.get(key, digest) != digest],
+        }
 
 
 def join_digests(digests: Iterable[TableDigest]) -> TableDigest:

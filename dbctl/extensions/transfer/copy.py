@@ -12,7 +12,6 @@ from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.extensions.transfer.compare import (
     MAX_DIFFERENCES,
-    Differences,
     TableComparison,
     TableDigest,
     require,
@@ -347,13 +346,12 @@ def synchronize(
                 state.save_table(table.name, complete)
         return None
     # with more differences, all rows of the table are replaced
-    differences = (
-        comparison.find_differences(MAX_DIFFERENCES) if table.key else Differences(is_complete=False)
-    )
+    differences = comparison.find_differences(MAX_DIFFERENCES) if table.key else None
     with destination.db.transaction():
-        if differences.is_complete:
-            fetch = (*differences.missing, *differences.changed)
-            delete = (*differences.extra, *differences.changed)
+        if differences and differences.is_complete:
+            keys, counts = differences.keys, differences.counts
+            fetch = (*keys["only a"], *keys["changed"])
+            delete = (*keys["only b"], *keys["changed"])
             deleted = destination.sink.delete_lines(table.name, table.key, delete)
             require_row_count(deleted, len(delete), destination.db)
             batches = _fetch(source, table, fetch)
@@ -361,9 +359,9 @@ def synchronize(
             require_row_count(written, len(fetch), destination.db)
             result = SyncResult(
                 table=table.name,
-                added=len(differences.missing),
-                changed=len(differences.changed),
-                deleted=len(differences.extra),
+                added=counts["only a"],
+                changed=counts["changed"],
+                deleted=counts["only b"],
             )
         else:
             deleted = destination.sink.clear_table(table.name)

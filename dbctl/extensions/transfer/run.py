@@ -361,8 +361,9 @@ def verify_table(source: RowSource, destination: RowSource, table: TransferTable
     """Compare one table, each side in a snapshot."""
     comparison = TableComparison(source, destination, table)
     left, right = comparison.source, comparison.destination
-    differences = comparison.find_differences(MAX_DIFFERENCES)
-    keys, values = [*differences.missing, *differences.changed, *differences.extra], RowValues(source, table)
+    differences = comparison.find_differences(MAX_DIFFERENCES, MAX_KEYS)
+    keys, counts, values = differences.keys, differences.counts, RowValues(source, table)
+    first = [*keys["only a"], *keys["changed"], *keys["only b"]][:MAX_KEYS]
     return VerifiedTable(
         table=table.name,
         source_rows=left.rows,
@@ -370,9 +371,9 @@ def verify_table(source: RowSource, destination: RowSource, table: TransferTable
         source_digest=left.hexadecimal,
         destination_digest=right.hexadecimal,
         equal=comparison.is_equal,
-        missing=len(differences.missing),
-        changed=len(differences.changed),
-        extra=len(differences.extra),
-        keys=[values.describe_key(key) for key in keys[:MAX_KEYS]],
+        missing=counts["only a"],
+        changed=counts["changed"],
+        extra=counts["only b"],
+        keys=list(map(values.describe_key, first)),
         counted=differences.is_complete,
     )

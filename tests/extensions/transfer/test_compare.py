@@ -14,7 +14,7 @@ from xxhash import xxh3_128_intdigest
 
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.extensions.transfer import compare
-from dbctl.extensions.transfer.compare import Differences, TableComparison, TableDigest, digest_table, require
+from dbctl.extensions.transfer.compare import ChangedKeys, TableComparison, TableDigest, digest_table, require
 from dbctl.extensions.transfer.portable.contract import LineBatch, LineColumn, RowSource
 from dbctl.extensions.transfer.tables import TransferTable
 from tests.observed_progress import observe_progress
@@ -73,8 +73,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Sides]]:
         yield compare_files
 
 
-def list_keys(differences: Differences) -> tuple[list[str], list[str], list[str]]:
-    groups = differences.missing, differences.changed, differences.extra
+def list_keys(keys: ChangedKeys) -> tuple[list[str], list[str], list[str]]:
+    groups = (keys.get(change, ()) for change in ("only a", "changed", "only b"))
     return tuple([line.decode() for line in group] for group in groups)  # type: ignore[return-value]
 
 
@@ -122,7 +122,7 @@ def test_only_ranges_of_keys_that_differ_are_read_again(start: Callable[..., Sid
     del changed[1999]
     comparison, left, right = start(list(rows.items()), list(changed.items()))
     result = comparison.find_differences(100)
-    assert list_keys(result) == (["1999"], ["300", "600", "1300"], ["2001"])
+    assert list_keys(result.keys) == (["1999"], ["300", "600", "1300"], ["2001"])
     assert result.is_complete
     assert left.reads == [("", ""), ("255", "767"), ("1279", "1535"), ("1791", "1999")]
     assert right.reads == [("", ""), ("255", "767"), ("1279", "1535"), ("1791", "2001")]
@@ -130,7 +130,7 @@ def test_only_ranges_of_keys_that_differ_are_read_again(start: Callable[..., Sid
 
 def test_rows_of_one_side(start: Callable[..., Sides]) -> None:
     comparison, left, right = start([(7, 0)], [])
-    assert list_keys(comparison.find_differences(9)) == (["7"], [], [])
+    assert list_keys(comparison.find_differences(9).keys) == (["7"], [], [])
     assert (left.reads, right.reads) == ([("", ""), ("", "7")], [("", "")])
 
 
@@ -143,7 +143,7 @@ def test_ranges_are_joined_until_their_number_fits(
     sides = pair(range(-4, 4)), pair([*range(-4, 3), 90])
     comparison, left, right = start(*(reversed(sides) if is_swapped else sides))
     assert sorted(ranges.width for ranges in comparison._ranges) == [1, 2]
-    missing, changed, extra = list_keys(comparison.find_differences(9))
+    missing, changed, extra = list_keys(comparison.find_differences(9).keys)
     assert (missing, changed, extra) == ((["90"], [], ["3"]) if is_swapped else (["3"], [], ["90"]))
     # the narrower ranges get the width of the others
     assert sorted([left.reads, right.reads]) == [[("", ""), ("-1", "3")], [("", ""), ("-1", "90")]]
@@ -172,10 +172,10 @@ def test_number_of_differences_is_limited(
     monkeypatch.setattr(compare, "MAX_ROWS", 1)
     comparison, _, _ = start([(1, 0), (2, 0), (4, 0), (6, 0)], [(2, 1), (3, 0), (5, 0)])
     result = comparison.find_differences(limit)
-    assert sum(map(len, list_keys(result))) == size
+    assert sum(map(len, list_keys(result.keys))) == size
     assert result.is_complete == (limit >= 5)
     if result.is_complete:
-        assert list_keys(result) == (["1", "4", "6"], ["2"], ["3", "5"])
+        assert list_keys(result.keys) == (["1", "4", "6"], ["2"], ["3", "5"])
 
 
 @pytest.mark.parametrize("columns", [WORDS, KEYED])
@@ -215,7 +215,7 @@ def test_groups_have_at_most_the_limit_of_rows(
     monkeypatch.setattr(compare, "_FIRST_WIDTH", 1)
     monkeypatch.setattr(compare, "MAX_ROWS", 4)
     comparison, left, _ = start(pair(range(12)), pair(range(12), 1))
-    assert [len(group.changed) for group in comparison.iterate_differences()] == [4, 4, 4]
+    assert [len(group["changed"]) for group in comparison.iterate_differences()] == [4, 4, 4]
     assert left.reads == [("", ""), ("", "3"), ("3", "7"), ("7", "11")]
 
 
@@ -233,10 +233,14 @@ def test_groups_of_hashes_have_at_most_the_limit_of_rows(
         else:
             groups.append(sizes[part])
     result = list(comparison.iterate_differences())
-    assert [len(group.missing) + len(group.changed) for group in result] == groups
+    assert [len(group["only a"]) + len(group["changed"]) for group in result] == groups
 
 
 def test_rows_without_a_key_are_counted(start: Callable[..., Sides]) -> None:
     comparison, _, _ = start([(1, 1), (1, 1), (1, 1), (2, 2), (3, 3)], [(1, 1), (2, 2), (2, 2), (4, 4)], BARE)
     result = comparison.find_differences(9)
-    assert [sorted(group) for group in list_keys(result)] == [["1\t1", "1\t1", "3\t3"], [], ["2\t2", "4\t4"]]
+    assert [sorted(group) for group in list_keys(result.keys)] == [
+        ["1\t1", "1\t1", "3\t3"],
+        [],
+        ["2\t2", "4\t4"],
+    ]

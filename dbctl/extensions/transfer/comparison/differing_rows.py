@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import isfinite
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.codec import to_json
-from dbctl.extensions.transfer.compare import TableComparison, require
+from dbctl.extensions.transfer.compare import Differences, RowChange, TableComparison, require
 from dbctl.extensions.transfer.portable import lines as line_batches
 from dbctl.extensions.transfer.portable.contract import (
     ChangedRows,
@@ -29,8 +29,6 @@ from dbctl.model import Row, Struct
 from dbctl.services.app.secrets import MASK
 from dbctl.services.events.changes.records import RowImage, TableChange
 
-#: The kind of difference of a row; in a table without a key, no row is ``changed``.
-RowChange: TypeAlias = Literal["only a", "only b", "changed"]
 #: Characters of a value in a result.
 MAX_CHARACTERS = 1_000
 #: Digits of a number that is sorted as a number.
@@ -148,13 +146,11 @@ def _sort_value(value: bytes) -> tuple[int, bytes]:
 
 
 class DifferingRows(NamedTuple):
-    """The rows of one table that differ: as lines, or keys of lines, by their kind of difference."""
+    """The rows of one table that differ."""
 
     table: TransferTable
     comparison: TableComparison
-    lines: Mapping[RowChange, Sequence[Line]]  #: the first ones
-    counts: Mapping[RowChange, int]
-    is_counted: bool  #: whether all differing rows are counted
+    differences: Differences
 
 
 class RowComparison:
@@ -181,26 +177,12 @@ class RowComparison:
         """Find the rows that differ in a table of both sides; ``limit`` of each kind are returned."""
         table = self._pair_table(*(tables[name] for tables in self.tables))
         comparison = TableComparison(*self.sources, table)
-        lines: dict[RowChange, list[Line]] = {"only a": [], "only b": [], "changed": []}
-        counts, is_counted = dict.fromkeys(lines, 0), True
-        for differences in comparison.iterate_differences():
-            if sum(counts.values()) > MAX_COUNTED:
-                is_counted = False
-                break
-            groups: dict[RowChange, Sequence[Line]] = {
-                "only a": differences.missing,
-                "only b": differences.extra,
-                "changed": differences.changed,
-            }
-            for change, group in groups.items():
-                counts[change] += len(group)
-                lines[change] += group[: limit - len(lines[change])]
-        return DifferingRows(table, comparison, lines, counts, is_counted)
+        return DifferingRows(table, comparison, comparison.find_differences(MAX_COUNTED, limit))
 
     def read_rows(self, rows: DifferingRows) -> Iterator[tuple[RowChange, Line, Line | None, Line | None]]:
-        """Yield the kind, the key, and the lines of both sides of the rows that were rows."""
+        """Yield the kind, the key, and the lines of both sides of the first rows of each kind."""
         for change in ("changed", "only a", "only b"):
-            for batch in line_batches.split_batches(rows.lines[change], _BATCH_ROWS):
+            for batch in line_batches.split_batches(rows.differences.keys[change], _BATCH_ROWS):
                 left = {} if change == "only b" else self._fetch_rows(self.sources[0], rows.table, batch)
                 right = {} if change == "only a" else self._fetch_rows(self.sources[1], rows.table, batch)
                 for key in batch:
@@ -261,9 +243,9 @@ def read_changes(
             comparison.sources = changed
         for name in sorted(comparison.pairs):
             rows = comparison.find_differences(name, limit)
-            count = sum(rows.counts.values())
+            count, is_complete = sum(rows.differences.counts.values()), rows.differences.is_complete
             if count > limit:
-                reason = f"{count:,}{'' if rows.is_counted else ' or more'} rows differ"
+                reason = f"{count:,}{'' if is_complete else ' or more'} rows differ"
                 yield TableChange(database=database, table=name, rows=count, reason=reason, exact=True)
             elif count:
                 values = RowValues(comparison.sources[0], rows.table)

@@ -6,12 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from dbctl.errors.databases import TableMissingError
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.transfer.comparison.differing_rows import (
-    RowChange,
-    RowComparison,
-    RowDifference,
-    RowValues,
-)
+from dbctl.extensions.transfer.compare import RowChange
+from dbctl.extensions.transfer.comparison.differing_rows import RowComparison, RowDifference, RowValues
 from dbctl.extensions.transfer.comparison.schemas import ComparedSides, Side
 from dbctl.extensions.transfer.portable.contract import Line, PortableTable
 from dbctl.model import Closing, Row, Struct, format_count
@@ -168,25 +164,25 @@ class _DataComparison:
         left, right = (tables[name] for tables in self._comparison.tables)
         only_a, only_b = (_list_missing_columns(*sides) for sides in ((left, right), (right, left)))
         differing = self._comparison.find_differences(name, self._request.limit)
+        comparison, differences = differing.comparison, differing.differences
         hidden = self._find_hidden_columns(name)
         values = RowValues(self._comparison.sources[0], differing.table, hidden)
         rows = list[tuple[RowChange, Line, Line | None, Line | None]]()
-        if any(differing.lines.values()):
+        if any(differences.keys.values()):
             order: Sequence[RowChange] = ("changed", "only a", "only b")
             rows = sorted(
                 self._comparison.read_rows(differing),
                 key=lambda row: (order.index(row[0]), values.sort_key(row[1])),
             )
-        comparison = differing.comparison
         return TableDifference(
             table=name,
             equal=comparison.is_equal and not (only_a or only_b),
             rows_a=comparison.source.rows,
             rows_b=comparison.destination.rows,
-            only_a=differing.counts["only a"],
-            only_b=differing.counts["only b"],
-            changed=differing.counts["changed"],
-            counted=differing.is_counted,
+            only_a=differences.counts["only a"],
+            only_b=differences.counts["only b"],
+            changed=differences.counts["changed"],
+            counted=differences.is_complete,
             key=[column.name for column in differing.table.key],
             columns_only_a=only_a,
             columns_only_b=only_b,
