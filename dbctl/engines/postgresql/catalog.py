@@ -82,6 +82,9 @@ where {VISIBLE} order by c.relname, a.attnum"""
 _NAMES = """array(select a.attname::text from unnest(f.{}) with ordinality k (number, at)
     join pg_catalog.pg_attribute a on a.attrelid = f.{} and a.attnum = k.number order by k.at)"""
 OWN_COLUMNS, REFERENCED_COLUMNS = _NAMES.format("conkey", "conrelid"), _NAMES.format("confkey", "confrelid")
+#: SQL for the statements that create foreign key ``f`` of table ``c`` again.
+CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_catalog.pg_get_constraintdef(f.oid)),
+    format('comment on constraint %I on %s is %L', f.conname, c.oid::regclass, pg_catalog.obj_description(f.oid, 'pg_constraint'))]"""
 #: SQL for the name of a referential action, from the column of its code.
 ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
     when 'd' then 'SET DEFAULT' end"""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import cast
 
 from dbctl.engines.contract.database import Column
 from dbctl.engines.postgresql.catalog import (
+    CREATE_KEY,
     IN_USER_SCHEMA,
     OWN_COLUMNS,
     OWN_RELATION,
@@ -28,7 +30,7 @@ UNREADABLE = f"""select format('%I.%I', n.nspname, c.relname) from pg_catalog.pg
 where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartition and {IN_USER_SCHEMA} and {OWN_RELATION}
   and not ({VISIBLE})
 union all select 'large objects' where exists (select from pg_catalog.pg_largeobject_metadata) order by 1"""
-FOREIGN_KEYS = f"""select c.oid::regclass::text, f.conname::text, pg_catalog.pg_get_constraintdef(f.oid),
+FOREIGN_KEYS = f"""select c.oid::regclass::text, f.conname::text, {CREATE_KEY},
   c.relname::text, {OWN_COLUMNS}, p.relname::text, {REFERENCED_COLUMNS}
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_class p on p.oid = f.confrelid
 where f.contype = 'f' and f.conparentid = 0 order by 1, 2"""
@@ -76,8 +78,8 @@ class PostgreSQLRewriter(ServerRewriter):
             return rule == "empty" or any(name in rule for name in columns)
 
         keys = [
-            (table, name, definition, own, columns)
-            for table, name, definition, own, columns, other, others in self._connection.fetch(FOREIGN_KEYS)
+            (table, name, create, own, columns)
+            for table, name, create, own, columns, other, others in self._connection.fetch(FOREIGN_KEYS)
             if is_affected(str(own), columns) or is_affected(str(other), others)  # type: ignore[arg-type]
         ]
         forced = self._connection.fetch(FORCED)
@@ -88,9 +90,10 @@ class PostgreSQLRewriter(ServerRewriter):
         yield
         for (table,) in forced:
             self._connection.run(f"alter table {table} force row level security")
-        for table, name, definition, own, columns in keys:
+        for _, _, create, own, columns in keys:
             with self._report_violations(str(own), columns):  # type: ignore[arg-type]
-                self._connection.run(f"alter table {table} add constraint {ident(str(name))} {definition}")
+                for sql in cast("list[str]", create):
+                    self._connection.run(sql)
 
     @cached_property
     def _partitioned(self) -> frozenset[str]:

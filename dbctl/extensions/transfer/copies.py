@@ -181,9 +181,7 @@ class NativeCopy:
             except PrivilegeMissingError:
                 yield UNTRIED
                 return
-            scripts, native = scratch.scripts, require(scratch, NativeSchemas)
-            if scripts is None:
-                return
+            scripts, native = require_scripts(scratch), require(scratch, NativeSchemas)
             with scripts.schema_transaction():
                 for sql in native.drop_statements(self.rules) if native.list_contents() else ():
                     scripts.run_statement(sql)

@@ -18,6 +18,7 @@ from tests.extensions.copies.club import configure
 GUARDS = """
 alter table posts drop constraint posts_author_fkey, add constraint written_by foreign key (author) references members (login)
   on update restrict deferrable initially deferred not valid;
+comment on constraint written_by on posts is 'the author''s login';
 create function refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$;
 create trigger guard before update on members for each row execute function refuse();
 create trigger late after update on posts for each row execute function refuse();
@@ -26,7 +27,8 @@ create trigger off after update on posts for each row execute function refuse();
 alter table posts disable trigger off;
 """
 STATES = """select conname::text, pg_get_constraintdef(oid) from pg_constraint where contype = 'f'
-union all select tgname, tgenabled::text from pg_trigger where not tgisinternal order by 1"""
+union all select conname, obj_description(oid, 'pg_constraint') from pg_constraint where contype = 'f'
+union all select tgname, tgenabled::text from pg_trigger where not tgisinternal order by 1, 2"""
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from psycopg import pq
 
 from dbctl import signals
 from dbctl.engines.contract.schema import WRITE_LOCK
-from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, VISIBLE, read_scope
+from dbctl.engines.postgresql.catalog import CREATE_KEY, IN_USER_SCHEMA, VISIBLE, read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter
 from dbctl.engines.postgresql.dialect import exact_reader
@@ -121,16 +121,14 @@ _TABLES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = 
 #: those that create it again.
 ATTACHMENTS = f"""
 select 'key' as kind, f.conname, format('alter table %s drop constraint %I', c.oid::regclass, f.conname),
-  array_remove(array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_get_constraintdef(f.oid)),
-    format('comment on constraint %I on %s is %L', f.conname, c.oid::regclass,
-      nullif(obj_description(f.oid, 'pg_constraint'), ''))], null)
+  {CREATE_KEY}
 {_TABLES} join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 where {{0}}
 union all
 select 'trigger', g.tgname, format('drop trigger %I on %s', g.tgname, c.oid::regclass), array_remove(array[pg_get_triggerdef(g.oid),
     case g.tgenabled when 'D' then format('alter table %s disable trigger %I', c.oid::regclass, g.tgname)
       when 'R' then format('alter table %s enable replica trigger %I', c.oid::regclass, g.tgname)
       when 'A' then format('alter table %s enable always trigger %I', c.oid::regclass, g.tgname) end,
-    format('comment on trigger %I on %s is %L', g.tgname, c.oid::regclass, nullif(obj_description(g.oid, 'pg_trigger'), ''))], null)
+    format('comment on trigger %I on %s is %L', g.tgname, c.oid::regclass, obj_description(g.oid, 'pg_trigger'))], null)
 {_TABLES} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal
 where {{0}} and coalesce(to_jsonb(g) ->> 'tgparentid', '0') = '0'
 union all
