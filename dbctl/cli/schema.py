@@ -11,8 +11,7 @@ from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render import streams
-from dbctl.render.streams import Format, is_terminal
-from dbctl.render.text import escape
+from dbctl.render.streams import Format
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
@@ -72,7 +71,5 @@ def diagram(
             warn(session, "Mermaid draws this diagram only with raised limits; select tables, or pass --keys")
         if session.options.output is not Format.TABLE:
             return emit(session, result, app=app)
-        lines = result.mermaid.splitlines()
-        text = "".join(f"{escape(line)}\n" for line in lines) if is_terminal() else result.mermaid
-        streams.write(text, utf8=True)
+        streams.write_file(result.mermaid)
         return 0

@@ -11,7 +11,7 @@ from dbctl.errors.usage import FormatNotSupportedError, TemplateInvalidError, Us
 from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
 from dbctl.render import streams, tables
 from dbctl.render.envelope import envelope, line
-from dbctl.render.streams import Format, OutputOptions, is_terminal, supports_drawing
+from dbctl.render.streams import Format, OutputOptions, supports_drawing
 from dbctl.render.tables import build_blocks, is_table, known_columns, records, select_columns
 from dbctl.render.text import escape, format_duration, jsonable
 from dbctl.units import format_size
@@ -82,7 +82,7 @@ def _check_options(output: CommandOutput, options: OutputOptions) -> None:
 
 
 def _table(output: CommandOutput, options: OutputOptions) -> None:
-    if isinstance(output.result, ChangeResult) and not (output.result.lost_output or is_terminal()):
+    if isinstance(output.result, ChangeResult) and not (output.result.lost_output or sys.stdout.isatty()):
         return
     blocks = build_blocks(
         output.result, options.columns, drawn=supports_drawing(sys.stdout), quiet=options.quiet
@@ -186,7 +186,7 @@ def _csv(output: CommandOutput, options: OutputOptions) -> None:
     names, rows = _cells(output, options)
     if options.excel_safe:
         rows = _escape_formulas(rows, records(output.result), names, options)
-    if is_terminal():  # a program gets every byte; on a terminal control characters are escaped
+    if sys.stdout.isatty():  # a program gets every byte; on a terminal control characters are escaped
         rows = [[escape(cell) for cell in row] for row in rows]
     import csv
     import io

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from dbctl import progress
 from dbctl.errors.connection import OutputFailedError
 from dbctl.model import Struct
-from dbctl.render.text import escape
+from dbctl.render.text import escape, escape_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,11 +102,6 @@ def supports_drawing(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
 
 
-def is_terminal() -> bool:
-    """Whether standard output is a terminal."""
-    return sys.stdout.isatty()
-
-
 #: Output for the pager, which starts at the end of the command: while the user reads, no database is open.
 _pages: list[str] = []
 #: The remarks that follow the pages.
@@ -150,6 +145,11 @@ def write(text: str, *, utf8: bool = False) -> None:
         raise
     except OSError as error:
         raise OutputFailedError(reason=error.strerror) from error
+
+
+def write_file(text: str) -> None:
+    """Write text that is a file for another program; a terminal shows its control characters as escapes. Raises the errors of ``write``."""
+    write(escape_lines(text) if sys.stdout.isatty() else text, utf8=True)
 
 
 def write_bytes(data: bytes) -> None:

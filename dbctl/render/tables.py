@@ -25,15 +25,7 @@ from dbctl.model import (
 )
 from dbctl.render import streams
 from dbctl.render.streams import supports_color, supports_drawing
-from dbctl.render.text import (
-    NULL,
-    describe_stored_value,
-    draw_sparkline,
-    escape,
-    escape_lines,
-    fields_of,
-    format_value,
-)
+from dbctl.render.text import NULL, describe_stored_value, draw_sparkline, escape, fields_of, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -330,7 +322,7 @@ def write_result(blocks: Sequence[Block], options: OutputOptions, *, paged: bool
 def write_script(sql: str, options: OutputOptions) -> None:
     """Write SQL for a program, or highlighted for a terminal; raises the errors of ``write_result``."""
     if not (supports_drawing(sys.stdout) or supports_color(sys.stdout)):
-        streams.write(escape_lines(sql) if sys.stdout.isatty() else sql, utf8=True)
+        streams.write_file(sql)
         return
     from dbctl.render.terminal.layout import highlight_script
     from dbctl.render.terminal.screen import Screen

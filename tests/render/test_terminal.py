@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import sys
+from contextlib import closing
 
 import pyte
 import pytest
@@ -10,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.model import DryRunResult, Finding, Findings, Page, Plan, StoredRow
+from dbctl.render import streams
 from dbctl.render.tables import build_blocks, cell_width, plain_lines
 from dbctl.render.terminal.layout import highlight_script, lay_out, wrap_remark
 from dbctl.render.terminal.roles import SIGNS
@@ -149,3 +154,15 @@ def test_times_and_numbers_are_never_cut():
     (line,) = draw(Page(items=rows, total=1), 80)[1:]
     assert str(10**25) in line
     assert line.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("open_pair", "shown"), [(pty.openpty, b"\\x1b[31mred\tb\r\n"), (os.pipe, b"\x1b[31mred\tb\n")]
+)
+def test_file_for_a_program_is_escaped_only_on_a_terminal(monkeypatch, open_pair, shown):
+    ours, theirs = open_pair()
+    with os.fdopen(ours, "rb", buffering=0) as reader, closing(os.fdopen(theirs, "w")) as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        streams.write_file("\x1b[31mred\tb\n")
+        output.flush()
+        assert reader.read(100) == shown

@@ -11,8 +11,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render import streams
-from dbctl.render.streams import Format, is_terminal
-from dbctl.render.text import escape
+from dbctl.render.streams import Format
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
@@ -55,8 +54,5 @@ def metrics(
         return emit(session, write_metrics(collected, write), target=target)
     if options.output is not Format.TABLE:
         return emit(session, collected.page, target=target)
-    text = format_metrics(collected.page.items)
-    streams.write(
-        "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True
-    )
+    streams.write_file(format_metrics(collected.page.items))
     return 0

@@ -18,8 +18,7 @@ from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Page
 from dbctl.render import streams
-from dbctl.render.streams import Format, is_terminal
-from dbctl.render.text import escape
+from dbctl.render.streams import Format
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
@@ -87,7 +86,8 @@ def cron(
         ]
         page = Page(items=lines, total=len(lines), column_names=Job.__struct_fields__)
         return emit(session, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
-    return _write_text(text)
+    streams.write_file(text)
+    return 0
 
 
 @Example("schedule systemd --all-apps --install")
@@ -163,7 +163,8 @@ def systemd(
     if session.options.output is not Format.TABLE:
         page = Page(items=units, total=len(units), column_names=Unit.__struct_fields__)
         return emit(session, page, target=", ".join(names))
-    return _write_text("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
+    streams.write_file("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
+    return 0
 
 
 @Example("schedule kubernetes --namespace shop", on=EVERYWHERE)
@@ -248,16 +249,9 @@ def status(
 def _emit_manifest(session: Session, jobs: "Sequence[PlannedJob]", text: str) -> int:
 
     if session.options.output is Format.TABLE:
-        return _write_text(text)
+        streams.write_file(text)
+        return 0
     apps = list(dict.fromkeys(job.app for job in jobs))
     from dbctl.extensions.schedule.manifests import Manifest
 
     return emit(session, Manifest(apps=apps, jobs=len(jobs), text=text), target=", ".join(apps))
-
-
-def _write_text(text: str) -> int:
-    """Write a file for another program."""
-    streams.write(
-        "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True
-    )
-    return 0

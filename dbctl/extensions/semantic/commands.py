@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from dbctl.extensions.semantic import search
 from dbctl.extensions.semantic.search import Reference, SemanticRequest
 from dbctl.extensions.semantic.vector_input import MAX_BYTES
 from dbctl.model import Page
-from dbctl.render.streams import Format, is_terminal
+from dbctl.render.streams import Format
 from dbctl.spec import Example
 
 GROUP = Group("search semantic", section="Inspect", position=8, help="Semantic search (vector similarity).")
@@ -95,7 +96,7 @@ def semantic(
     )
     with session.open_app() as app:
         output = session.options.output_options
-        is_table = output.format is Format.TABLE and is_terminal()
+        is_table = output.format is Format.TABLE and sys.stdout.isatty()
         result = search.find(app, request, columns=output.columns, summary=is_table)
         for problem in result.problems:
             warn(session, problem)
