@@ -32,6 +32,7 @@ INFINITE = Decimal("1E+999")
 _PLAIN = frozenset({str, int, bool, type(None), Decimal})
 _ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 _WIDTH = re.compile(r"(?:CHARACTER VARYING|CHARACTER|VARCHAR|CHAR)\((\d+)\)")
+_SCALE = re.compile(r"(?:NUMERIC|DECIMAL)\(\d+,(\d+)\)")  # the server would round further digits
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _LONGEST_SHOWN = 40
 
@@ -155,7 +156,7 @@ def integer_parser(column: Column, smallest: int, largest: int) -> Parser:
 
     def read(value: str) -> object:
         try:
-            integer = int(value) if "_" not in value else None
+            integer = int(value) if value.isascii() and "_" not in value else None
         except ValueError:
             integer = None
         if integer is None:
@@ -183,12 +184,29 @@ def _checked_parser(column: Column, accepts: Callable[[str], object], reason: st
 
 
 def number_parser(column: Column, *, finite: bool) -> Parser:
-    """Return a parser for numbers; ``finite``: without NaN and infinity."""
-    return _checked_parser(
+    """Return a parser for numbers, without digits that the column would round; ``finite``: without NaN and infinity."""
+    parse = _checked_parser(
         column,
-        lambda value: "_" not in value and (Decimal(value).is_finite() or not finite),
+        lambda value: value.isascii() and "_" not in value and (Decimal(value).is_finite() or not finite),
         "it is not a number",
     )
+    match = _SCALE.match(column.type)
+    scale = int(match[1]) if match else None
+
+    def read(value: str) -> object:
+        number = Decimal(str(parse(value)))
+        if scale is not None and (digits := _count_fraction_digits(number)) > scale:
+            refuse(column, value, f"it has {digits} digits after the point, at most {scale} are stored")
+        return value
+
+    return read
+
+
+def _count_fraction_digits(number: Decimal) -> int:
+    """Return the digits after the point, without zeros at the end."""
+    _, digits, exponent = number.as_tuple()
+    text = "".join(map(str, digits)).rstrip("0")
+    return len(text) - len(digits) - exponent if text and isinstance(exponent, int) else 0
 
 
 def boolean_parser(column: Column, words: Collection[str]) -> Parser:

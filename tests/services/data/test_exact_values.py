@@ -223,6 +223,32 @@ def test_operation_with_rounded_numbers_of_an_older_version_is_refused(answer, t
     assert database.rows("select * from sums") == []
 
 
+@pytest.mark.parametrize("form", ["set", "add", "csv", "jsonl"])
+def test_number_that_the_column_would_round_is_refused(kinds, answer, form):
+    if kinds.database.engine == "sqlite":
+        pytest.skip("its columns have no scale")
+    kinds.run(
+        "drop table if exists prices",
+        "create table prices (id integer primary key, amount numeric(10,2))",
+        "insert into prices values (1, 5)",
+    )
+    words = {"set": ["set", "prices", "1"], "add": ["add", "prices", "id=2"]}.get(form)
+
+    def store(number, status):
+        if words:
+            return answer("data", *words, f"amount={number}", status=status)
+        path = Path(f"prices.{form}")
+        path.write_text(f"id,amount\n2,{number}\n" if form == "csv" else f'{{"id": 2, "amount": {number}}}\n')
+        return answer("data", "import", "prices", str(path), status=status)
+
+    before = kinds.database.rows("select * from prices")
+    for number in ("1.005", "-0.994999", "1e-3", "12345.6789"):
+        assert store(number, 2)["error"]["code"] in ("value-invalid", "import-invalid")
+    assert kinds.database.rows("select * from prices") == before
+    store("7.2000", 0)
+    assert "7.20" in {str(amount) for (amount,) in kinds.database.rows("select amount from prices")}
+
+
 @pytest.mark.parametrize("words", [["set", "ranges", "1"], ["add", "ranges"]])
 def test_every_type_is_accepted_as_text(kinds, answer, words):
     if kinds.database.engine == "postgresql":
