@@ -25,10 +25,10 @@ FIGURES = re.findall(
 
 #: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
-    "backup create": (445, 82),
-    "restore apply": (730, 113),
-    "migrate up": (385, 71),
-    "search games": (335, 60),
+    "backup create": (439, 82),
+    "restore apply": (716, 112),
+    "migrate up": (377, 71),
+    "search games": (327, 59),
 }
 
 
