@@ -206,9 +206,11 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
 
 
 def describe_stored_value(value: object) -> object:
-    """Return a value of a database for a table: NULL as ``NULL``, and text that could be mistaken for it in quotation marks."""
+    """Return a value of a database for a table: NULL as ``NULL``, arrays as JSON, and text that could be mistaken for NULL in quotation marks."""
     if value is None:
         return NULL
+    if isinstance(value, list):
+        return msgspec.json.encode(jsonable(value)).decode()
     if isinstance(value, str) and (value in {"", NULL, MISSING} or value[0] == value[-1] == "'"):
         return "'" + value.replace("'", "''") + "'"
     return value

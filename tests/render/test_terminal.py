@@ -132,11 +132,11 @@ def test_names_of_columns_are_on_one_line(name, width):
 
 
 def test_null_differs_from_text():
-    values = [None, "", "NULL", "-", "'", "''", "x"]
+    values = [None, "", "NULL", "-", "'", "''", [None], [""], ["NULL"], ["-"], "x"]
     rows = [StoredRow(id=number, value=value) for number, value in enumerate(values)]
     for lines in (
-        draw(Page(items=rows, total=7), 80),
-        list(plain_lines(build_blocks(Page(items=rows, total=7)))),
+        draw(Page(items=rows, total=len(rows)), 80),
+        list(plain_lines(build_blocks(Page(items=rows, total=len(rows))))),
     ):
         shown = [line.split()[1] for line in lines[1:]]
         assert len({*shown}) == len(values)
