@@ -15,6 +15,7 @@ from dbctl.engines.mysql import foreign
 from dbctl.engines.mysql.catalog import matches_pattern, parse_grant
 from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.stored_code import DEFINED
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.roles import OMIT_SECRETS, ServerRoles
 from dbctl.errors.connection import PrivilegeMissingError
@@ -22,10 +23,6 @@ from dbctl.model import Struct, format_count
 
 #: Roles have no host.
 ACCOUNTS = "select user, host, {0}, super_priv = 'Y' from mysql.user"
-DEFINERS = """select definer from information_schema.triggers where trigger_schema = {0}
-union select definer from information_schema.views where table_schema = {0}
-union select definer from information_schema.events where event_schema = {0}
-union select definer from information_schema.routines where routine_schema = {0}"""
 #: Accounts with rights on databases, whose names may be patterns, and on single objects.
 GRANTEES = """select user, host, db, true from mysql.db
 union select user, host, db, false from mysql.tables_priv union select user, host, db, false from mysql.columns_priv
@@ -148,9 +145,8 @@ def read_accounts(session: Session) -> str:
     A user who may not read the accounts of the server sees definers only, and not whether they exist.
     """
     database = session.database
-    names = {
-        str(name).removesuffix("@") for (name,) in session.run(DEFINERS.format(format_literal(database)))
-    }
+    definers = session.run(f"select distinct definer from {DEFINED.format(format_literal(database))}")
+    names = {str(name).removesuffix("@") for (name,) in definers}
     known = _read_known(session)
     if known is None:
         accounts = [Account(name=name, is_named=True) for name in sorted(names)]

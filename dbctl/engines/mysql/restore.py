@@ -35,7 +35,6 @@ from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.swap import (
     CENTRAL,
-    CHARSET,
     CODE_MARKER,
     DATABASES,
     TABLES,
@@ -124,14 +123,12 @@ class MySQLRestoreTarget(RestoreTarget):
         with self._server.translate_errors(), self._server.central() as central:
             name = derived_name(self._server.name, f"{RETAINED_SUFFIX}{stamp}")
             tables = stored_code.list_names(central, TABLES, self._server.name)
-            ((charset, collation),) = central.run(CHARSET.format(format_literal(self._server.name)))
             metadata = {
                 **describe_server(central),
                 "kept": name,
                 "database": self._server.name,
                 "tables": str(len(tables)),
-                "charset": str(charset),
-                "collation": str(collation),
+                **self._server.read_charset(central, self._server.name),
             }
             moves = ", ".join(rename_clauses(tables, name, self._server.name))
             statement = f"rename table {moves}" if moves else "select 'no tables'"

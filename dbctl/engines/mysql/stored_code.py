@@ -14,7 +14,7 @@ from pymysql.charset import charset_by_name
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.dump_programs import PRODUCT_OPTIONS
 from dbctl.engines.mysql.load import FINAL_VIEWS, remove_database_name
-from dbctl.engines.mysql.opening import error_number, quote
+from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED
@@ -185,11 +185,9 @@ def _find_missing_right(central: Session, database: str, definer: str) -> str:
 
     Few accounts may list other accounts, so a statement about a missing event tests the definer.
     """
-    user, _, host = definer.rpartition("@")
     event = ident(f"dbctl_{secrets.token_hex(8)}")
-    account = f"{format_literal(user)}@{format_literal(host)}"
     try:
-        central.run(TRY_DEFINER.format(account, ident(database), event))
+        central.run(TRY_DEFINER.format(quote_account(definer), ident(database), event))
     except pymysql.Error as error:
         if error_number(error) == RIGHT_MISSING and (
             match := RIGHTS_FOR_DEFINERS.search(str(error.args[-1]))

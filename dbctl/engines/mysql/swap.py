@@ -68,7 +68,12 @@ class RestoreServer:
             session.drop()
 
     def exists(self, central: Session, name: str) -> bool:
-        return bool(central.run(CHARSET.format(format_literal(name))))
+        return bool(self.read_charset(central, name))
+
+    def read_charset(self, central: Session, name: str) -> dict[str, str]:
+        """Return the character set and the collation of a database as metadata of a dump; empty if it does not exist."""
+        rows = central.run(CHARSET.format(format_literal(name)))
+        return {"charset": str(rows[0][0]), "collation": str(rows[0][1])} if rows else {}
 
     def require_retained(self, central: Session, dump: Dump) -> None:
         """Refuse to restore a retained database that was dropped.
@@ -140,7 +145,7 @@ class StagedTables(StagedDump):
         self._old, self._code = (
             "",
             b"",
-        )  #: the database with the replaced tables, and the script of their code objects
+        )  #: the replaced tables' database, and the script of their code objects
 
     def swap(self) -> LoadResult:
         with self._restore.translate_errors():
@@ -288,8 +293,7 @@ class ScratchRestore:
 
     def swap_back(self, old_name: str, code: bytes) -> None:
         """Move replaced tables to their original place, with the script of their code objects."""
-        ((charset, collation),) = self._central.run(CHARSET.format(format_literal(old_name)))
-        metadata = {"charset": str(charset), "collation": str(collation)}
+        metadata = self._server.read_charset(self._central, old_name)
         dump = structs.replace(self._request.dump, foreign=False, metadata=metadata)
         request = structs.replace(self._request, dump=dump, retained={})
         reverse = ScratchRestore(self._server, request, self._central)
@@ -345,8 +349,7 @@ class ScratchRestore:
         before = stored_code.dump_script(server.url, central, server.name, server.target)
         broken_views = stored_code.find_broken_views(central, server.name)
         unreadable = stored_code.find_broken_views(central, source)
-        ((charset, collation),) = central.run(CHARSET.format(format_literal(server.name)))
-        central.run(create_statement(old_name, {"charset": str(charset), "collation": str(collation)}))
+        central.run(create_statement(old_name, server.read_charset(central, server.name)))
         with signals.block_signals():
             try:
                 for database in (server.name, source):

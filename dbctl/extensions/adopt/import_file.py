@@ -14,8 +14,7 @@ from msgspec import structs
 from dbctl import __version__
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, LoadRequest
-from dbctl.engines.contract.engine import VerifyOptions
-from dbctl.engines.contract.imports import DumpImport, FolderImport, ImportedDump
+from dbctl.engines.contract.engine import DumpImport, FolderImport, ImportedDump, VerifyOptions
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import ENGINES, HINTS, TITLES, FileType, detect_file_type
 from dbctl.errors.backup import DecompressionLimitError, FileInvalidError, FileNotRestorableError

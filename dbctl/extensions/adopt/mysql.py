@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract.imports import ImportedDump
+from dbctl.engines.contract.engine import ImportedDump
 from dbctl.engines.mysql.foreign import split_lines
 from dbctl.engines.mysql.load import DumpScanner
 from dbctl.errors.backup import FileNotRestorableError

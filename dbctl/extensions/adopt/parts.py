@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbctl.engines.contract.dumps import Content
-from dbctl.engines.contract.imports import DumpImport, ImportedDump
+from dbctl.engines.contract.engine import DumpImport, ImportedDump
 from dbctl.engines.mysql.engine import MySQLEngine
 from dbctl.engines.postgresql.engine import PostgreSQLEngine
 from dbctl.errors.usage import require_driver

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from dbctl.engines.contract.dumps import Content
-from dbctl.engines.contract.imports import ImportedDump
+from dbctl.engines.contract.engine import ImportedDump
 from dbctl.engines.postgresql.dump_programs import END, DumpScanner
 from dbctl.engines.postgresql.dump_statements import PsqlCommandError, PsqlScanner
 from dbctl.engines.postgresql.load import open_text

@@ -15,7 +15,7 @@ from typing import IO
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Content
-from dbctl.engines.contract.imports import ImportedDump
+from dbctl.engines.contract.engine import ImportedDump
 from dbctl.engines.sqlite.connection import connect
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import Content, Dump, DumpRequest, DumpResult, Dumps, DumpVerification
-from dbctl.engines.contract.imports import DumpImport, FolderImport, ImportedDump
+from dbctl.engines.contract.engine import DumpImport, FolderImport, ImportedDump
 from dbctl.engines.sql.checks import find_differences
 from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
 from dbctl.errors.base import DbctlError
