@@ -160,7 +160,21 @@ class PostgreSQLRestoreTarget(RestoreTarget):
             yield
 
     def strategy(self, dump: Dump) -> RestoreStrategy:
-        return select_strategy(self._server, dump)
+        server = self._server
+        if server.name in TEMPLATES:
+            raise NotSupportedError(
+                feature="a restore",
+                subject=f"{server.target}, a template for new databases",
+                hint="Nothing was changed. Choose another database.",
+            )
+        if dump.form != "kept":
+            _require_same_schema(server, dump)
+        with server.translate_errors():
+            central_url = server.central_url()
+            if central_url is None:
+                return _in_place_strategy(server, dump, "no other database of the server accepts connections")
+            with server.open_session(central_url) as central:
+                return _select(server, central, dump)
 
     def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
         server = self._server
@@ -229,7 +243,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         with server.translate_errors(), server.central(request.timeout) as central:
             restore = ScratchRestore(server, request, central)
             with restore.prepare_roles(temporary=True) as roles:
-                require_trial(server, central, dump)
+                _require_trial(server, central, dump)
                 # Neither affects the rows, and another server may lack them.
                 properties = structs.replace(new_properties(dump, server.name), owner="", tablespace="")
                 with restore.create_database(properties) as url:
@@ -265,25 +279,7 @@ RIGHTS = """select current_user::text, rolsuper or rolcreatedb,
 from pg_catalog.pg_roles where rolname = current_user"""
 
 
-def select_strategy(server: RestoreServer, dump: Dump) -> RestoreStrategy:
-    """Return the strategy, as ``RestoreTarget.strategy`` describes."""
-    if server.name in TEMPLATES:
-        raise NotSupportedError(
-            feature="a restore",
-            subject=f"{server.target}, a template for new databases",
-            hint="Nothing was changed. Choose another database.",
-        )
-    if dump.form != "kept":
-        _require_same_schema(server, dump)
-    with server.translate_errors():
-        central_url = server.central_url()
-        if central_url is None:
-            return _in_place_strategy(server, dump, "no other database of the server accepts connections")
-        with server.open_session(central_url) as central:
-            return _select(server, central, dump)
-
-
-def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
+def _require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
     """Refuse a trial restore on a server that cannot load the dump, although the dump may be valid.
 
     Raises:
