@@ -8,9 +8,28 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system /run/user/0 "$folder/config"
 chmod 700 /run/user/0
 export XDG_RUNTIME_DIR=/run/user/0 XDG_CONFIG_HOME=$folder/config
-env --unset=PLACE_FILE /lib/systemd/systemd --user > "$folder/manager.log" 2>&1 &
+# A manager moves all processes of its control group, and of the groups in it, such as those of containers. So it gets a group of its own.
+group=dbctl-manager-$$
+for hierarchy in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+    [ ! -e $hierarchy/cgroup.procs ] || break
+done
+own=$(sed -n 's/^0:://p' /proc/self/cgroup)
+[ $hierarchy != /sys/fs/cgroup/systemd ] || own=$(sed -n 's/^[0-9]*:name=systemd://p' /proc/self/cgroup)
+mkdir "$hierarchy$own/$group"
+(
+    echo $BASHPID > "$hierarchy$own/$group/cgroup.procs"
+    exec env --unset=PLACE_FILE /lib/systemd/systemd --user > "$folder/manager.log" 2>&1
+) &
 manager=$!
-trap 'kill $manager; wait $manager || true' EXIT
+trap end EXIT
+end() {
+    kill $manager
+    wait $manager || true
+    for _ in $(seq 100); do
+        find /sys/fs/cgroup -depth -type d -path "*/$group*" -exec rmdir {} + 2> /dev/null && break
+        sleep 0.1
+    done
+}
 for _ in $(seq 100); do
     systemctl --user is-system-running > /dev/null 2>&1 && break
     sleep 0.1

@@ -111,7 +111,8 @@ def test_systemd_accepts_units_with_exposure_ok(folder, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount the folders of the manager")
 def test_service_manager_runs_timers_and_services(folder, tmp_path):
-    """The manager is that of a user, in its own mount namespace; it starts the units of the system as well."""
+    """The manager is that of a user, in its own mount namespace and control group; it starts the units of the system as well."""
+    groups = Path("/proc/self/cgroup").read_text()
     config = folder / "dbctl.toml"
     config.write_text(config.read_text().replace('"backups"', '"${PLACE}/backups"'))
     # systemd hides /dev/shm while it copies credentials.
@@ -139,6 +140,7 @@ def test_service_manager_runs_timers_and_services(folder, tmp_path):
             timeout=120,
         )
     assert process.returncode == 0, process.stdout + process.stderr
+    assert Path("/proc/self/cgroup").read_text() == groups  # it has moved no other process
     lines = process.stdout.splitlines()
     timers = [line.split()[1] for line in lines if line.startswith("active ")]
     assert len(timers) == 6
