@@ -21,6 +21,8 @@ def runtime():
     """Provide a folder for sockets, whose path must be short."""
     with tempfile.TemporaryDirectory(prefix="run-", dir="/tmp") as folder:
         yield Path(folder)
+        # The process that ends a route outlives dbctl for a moment.
+        wait_until_empty(Path(folder))
 
 
 @pytest.fixture
@@ -69,7 +71,11 @@ def start_dbctl(tmp_path, runtime):
 
 @pytest.fixture
 def start(tmp_path, runtime):
-    """Start a command in the background; return a function that waits for it, and returns status, output and errors."""
+    """Start a command in the background; return a function that waits for it, and returns status, output and errors.
+
+    It is killed with the test, which may have failed before it waited.
+    """
+    started = []
 
     def start_command(*words):
         process = subprocess.Popen(
@@ -80,6 +86,7 @@ def start(tmp_path, runtime):
             cwd=tmp_path,
             env=os.environ | {"DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime)},
         )
+        started.append(process)
 
         def wait():
             output, errors = process.communicate(timeout=2 * SECONDS)
@@ -89,7 +96,11 @@ def start(tmp_path, runtime):
 
         return wait
 
-    return start_command
+    yield start_command
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
