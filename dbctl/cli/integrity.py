@@ -34,7 +34,11 @@ GROUP = Group(
 def check(
     session: Session,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Skip the slow comparison of indexes with tables.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Skip slow checks: the comparison of indexes with tables, and CHECK constraints of SQLite.",
+        ),
     ] = False,
     table: Annotated[str, typer.Option("--table", metavar="NAME", help="Check only this table.")] = "",
 ) -> int:

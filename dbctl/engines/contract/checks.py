@@ -94,8 +94,8 @@ class Checks(ABC):
         """Return the number of committed changes that readers cannot see, because earlier data is damaged."""
         return 0
 
-    def list_undefined_functions(self) -> Sequence[str]:
-        """Return the functions that only the app defines, on whose values the last ``find_damage`` does not report."""
+    def list_unchecked(self) -> Sequence[str]:
+        """Return what the last ``find_damage`` did not check, one sentence each."""
         return ()
 
     def list_text_indexes(self) -> Sequence[str]:

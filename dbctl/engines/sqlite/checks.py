@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
 from dbctl.engines.contract.checks import Checks, IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.errors import MISSING_FUNCTION
 from dbctl.engines.sqlite.fulltext_index import TABLE_TEXTS, read_text_indexes
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.model import format_count
 
 #: SQLite's limit on the lines of integrity_check.
 MAX_LINES = 100
@@ -31,6 +33,9 @@ INDEX_DAMAGE = (
 #: Lines about rows that violate a constraint of their table.
 VALUE_IN = r"(?s)(?:NULL|TEXT|NUMERIC) value in (?P<name>.+)\..+"
 CHECK_IN = r"(?s)CHECK constraint failed in (?P<name>.+)"
+
+#: Parentheses around the expression of a CHECK constraint, with those of its CREATE TABLE.
+NESTING_OF_CHECKS = 2
 
 ORPHANS_SQL = """select "table", parent, fkid, count(*), min(rowid) from pragma_foreign_key_check{}
 group by "table", parent, fkid order by 1, 2, 3"""
@@ -67,34 +72,72 @@ def _concerns(line: str, names: Collection[str]) -> bool:
     return match is not None and match["name"] in names
 
 
+def _calls(functions: Collection[str], sql: str) -> bool:
+    """Return whether a definition names one of the functions."""
+    names = "|".join(map(re.escape, functions))
+    return bool(names and re.search(rf"(?i)\b({names})\b", sql))
+
+
+def list_checks(definition: str) -> list[str]:
+    """Return the expressions of the CHECK constraints of a CREATE TABLE, as it has them."""
+    from dbctl.engines.sqlite.lint import LEXER
+
+    if re.match(VIRTUAL, definition):
+        return []
+    checks, depth, start, previous = list[str](), 0, -1, ""
+    for token in LEXER.read_significant(definition):
+        if token.text == "(":
+            depth += 1
+            if depth == NESTING_OF_CHECKS and previous == "check":
+                start = token.start + 1
+        elif token.text == ")":
+            if depth == NESTING_OF_CHECKS and start >= 0:
+                checks.append(definition[start : token.start])
+                start = -1
+            depth -= 1
+        previous = token.text.lower() if token.kind == "word" else ""
+    return checks
+
+
 class SQLiteChecks(SQLitePart, Checks):
     """The part ``Checks``."""
 
     gives_advice = False
-    _undefined: Sequence[str] = ()
+    _unchecked: Sequence[str] = ()
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
+        functions, failures = dict[str, None](), list[str]()
+        lines = self.find_file_damage(functions, quick=quick, table=table)
+        # SQLite reads the CHECK constraints only of a file that it may write.
+        if self._connection.read_only and not quick:
+            lines += self._find_violations(functions, failures, table)
+        if functions:
+            failures.append(
+                f"values that depend on functions of the app are not checked: {', '.join(functions)}"
+            )
+        self._unchecked = failures
+        return lines
+
+    def find_file_damage(
+        self, functions: dict[str, None], *, quick: bool = False, table: str = ""
+    ) -> list[str]:
+        """As ``find_damage``, without the CHECK constraints of a file that is opened to read; add the undefined functions to ``functions``."""
         pragma = "quick_check" if quick else "integrity_check"
         if table:
-            return self._read_damage(pragma, ident(self._catalog.require_table(table).name))
-        lines = self._read_damage(pragma, str(MAX_LINES))
+            return self._read_damage(pragma, ident(self._catalog.require_table(table).name), functions)
+        lines = self._read_damage(pragma, str(MAX_LINES), functions)
         if len(lines) < MAX_LINES:
             return lines
         # One damaged index fills the list; checking each table separately finds the others.
         for name in self._catalog.base_tables():
-            lines += self._read_damage(pragma, ident(name))
+            lines += self._read_damage(pragma, ident(name), functions)
         return list(dict.fromkeys(lines))
 
-    def _read_damage(self, pragma: str, argument: str) -> list[str]:
-        functions = list[str]()
-        self._undefined = functions
+    def _read_damage(self, pragma: str, argument: str, functions: dict[str, None]) -> list[str]:
         try:
-            reports = self._run_check(f"pragma {pragma}({argument})", functions)
+            reports = [str(row[0]) for row in self._run_check(f"pragma {pragma}({argument})", functions)]
         except CorruptError as error:  # the check itself failed
             return [str(error.context["reason"])]
-        finally:
-            for name in functions:
-                self._connection.driver.create_function(name, -1, None)
         damage = split_reports(reports)
         if functions:
             callers = self._list_callers(functions)
@@ -103,28 +146,63 @@ class SQLiteChecks(SQLitePart, Checks):
             return [line for line in damage if line != MALFORMED]
         return damage
 
-    def _run_check(self, sql: str, functions: list[str]) -> list[str]:
-        """Return the reports of a check, in which functions that only the app defines return NULL; add them to ``functions``."""
-        while True:
-            try:
-                return [str(row[0]) for row in self._connection.fetch(sql)]
-            except QueryFailedError as error:
-                match = re.search(MISSING_FUNCTION, str(error))
-                if match is None or match[1] in functions:
-                    raise
-                self._connection.driver.create_function(match[1], -1, _return_null, deterministic=True)
-                functions.append(match[1])
+    def _run_check(self, sql: str, functions: dict[str, None]) -> Sequence[Row]:
+        """Return the rows of a check, in which functions that only the app defines return NULL; add them to ``functions``."""
+        defined = list[str]()
+        try:
+            while True:
+                try:
+                    return self._connection.fetch(sql)
+                except QueryFailedError as error:
+                    match = re.search(MISSING_FUNCTION, str(error))
+                    if match is None or match[1] in defined:
+                        raise
+                    self._connection.driver.create_function(match[1], -1, _return_null, deterministic=True)
+                    defined.append(match[1])
+        finally:
+            functions.update(dict.fromkeys(defined))
+            for name in defined:
+                self._connection.driver.create_function(name, -1, None)
 
-    def list_undefined_functions(self) -> Sequence[str]:
-        return self._undefined
+    def _find_violations(self, functions: dict[str, None], failures: list[str], table: str) -> Iterator[str]:
+        """Yield the CHECK constraints that rows violate; add the functions and tables without a result to the lists."""
+        sql = "select name, sql from sqlite_master where type = 'table' and sql is not null and :table in ('', name)"
+        try:
+            definitions = self._connection.fetch(sql, {"table": table})
+        except CorruptError:  # reported
+            return
+        for name, definition in definitions:
+            if checks := list_checks(str(definition)):
+                try:
+                    yield from self._count_violations(str(name), checks, functions)
+                except CorruptError:
+                    continue
+                except QueryFailedError as error:
+                    reason = error.context["reason"]
+                    failures.append(f"the CHECK constraints of {name} are not checked: {reason}")
 
-    def _list_callers(self, functions: Sequence[str]) -> Collection[str]:
+    def _count_violations(
+        self, table: str, checks: Sequence[str], functions: dict[str, None]
+    ) -> Iterator[str]:
+        sums = ", ".join(f"sum(not ({check}))" for check in checks)
+        undefined = dict[str, None]()
+        # An index may be damaged.
+        (counts,) = self._run_check(f"select {sums} from {ident(table)} not indexed", undefined)
+        functions.update(undefined)
+        for check, count in zip(checks, counts, strict=True):
+            if count and not _calls(undefined, check):
+                rows = format_count(cast("int", count), "row")
+                yield f"CHECK constraint failed in {table}: {rows} without {' '.join(check.split())}"
+
+    def list_unchecked(self) -> Sequence[str]:
+        return self._unchecked
+
+    def _list_callers(self, functions: Collection[str]) -> Collection[str]:
         """Return the tables and indexes whose definitions name one of the functions, and the indexes of these tables."""
-        calls = re.compile(rf"(?i)\b({'|'.join(map(re.escape, functions))})\b")
         objects = self._connection.fetch(
             "select name, tbl_name, sql from sqlite_master where sql is not null"
         )
-        callers = {str(name) for name, _, sql in objects if calls.search(str(sql))}
+        callers = {str(name) for name, _, sql in objects if _calls(functions, str(sql))}
         indexes = self._connection.fetch("select name, tbl_name from sqlite_master where type = 'index'")
         return callers | {str(name) for name, table in indexes if table in callers}
 

@@ -278,7 +278,7 @@ class SQLiteDumps(Dumps):
         """Check a dump; ``quick`` does not compare indexes with their tables."""
         problems = [
             line
-            for line in SQLiteChecks(self._db).find_damage(quick=quick)
+            for line in SQLiteChecks(self._db).find_file_damage({}, quick=quick)
             if not line.startswith(APP_VIOLATIONS)
         ]
         if problems:

@@ -41,9 +41,8 @@ def check_damage(subject: Subject) -> Sequence[Finding]:
     else:
         lines = checks.find_damage(quick=subject.quick, table=subject.table)
         subject.damage = list(_describe_damage(subject, checks, lines))
-        if names := checks.list_undefined_functions():
-            message = f"values that depend on functions of the app are not checked: {', '.join(names)}"
-            return [*subject.damage, subject.finding("info", "not-checked", message)]
+        unchecked = [subject.finding("info", "not-checked", text) for text in checks.list_unchecked()]
+        return [*subject.damage, *unchecked]
     return subject.damage
 
 

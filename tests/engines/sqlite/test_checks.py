@@ -89,6 +89,67 @@ def test_zeroed_page_is_reported_as_damage(file):
         assert list(opened.checks.find_damage(quick=True))
 
 
+CHECKED = """create table item (
+  id integer primary key, amount integer default (1) constraint positive check (amount > 0 /* ) */), "check" text,
+  name text check (length(name) > 1 -- the end of a line: )
+  ),
+  kind text check (kind in ('a)', "b", 'c')), constraint pairs check (("check" is null) = (kind is null)))"""
+
+
+def write_against_checks(file, *statements):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("pragma ignore_check_constraints = on")
+        for sql in statements:
+            db.execute(sql)
+
+
+def test_violated_checks_of_file_that_is_read_are_counted(file):
+    write_against_checks(
+        file,
+        CHECKED,
+        "insert into item values (1, 1, 'x', 'one', 'a)'), (2, null, null, null, null), (3, 5, 'x', 'two', 'b')",
+    )
+    with closing(SQLiteReader(file, "app/user")) as reader:
+        assert list(reader.checks.find_damage()) == []
+    write_against_checks(
+        file,
+        "insert into item values (4, 0, null, 'four', null), (5, -1, null, 'five', null), (6, 1, null, 's', 'c')",
+        "create table other (a integer check (a <> 7), b integer as (a + 1) check (b <> 9)) ",
+        "insert into other values (8)",
+    )
+    with closing(SQLiteReader(file, "app/user")) as reader:
+        assert [line.partition(": ")[::2] for line in reader.checks.find_damage()] == [
+            ("CHECK constraint failed in item", "2 rows without amount > 0 /* ) */"),
+            ("CHECK constraint failed in item", "1 row without length(name) > 1 -- the end of a line: )"),
+            ("CHECK constraint failed in item", '1 row without ("check" is null) = (kind is null)'),
+            ("CHECK constraint failed in other", "1 row without b <> 9"),
+        ]
+        assert len(reader.checks.find_damage(table="other")) == 1
+        assert list(reader.checks.find_damage(table="parent")) == []
+        assert list(reader.checks.find_damage(quick=True)) == []
+        assert list(reader.checks.list_unchecked()) == []
+    with closing(SQLiteWriter(file, "app/user")) as writer:  # SQLite reports each row
+        assert len(writer.checks.find_damage()) == 4
+
+
+def test_check_without_a_result_is_stated(file):
+    with closing(sqlite3.connect(file)) as db, db:
+        db.create_function("is_known", 1, lambda value: value == 1, deterministic=True)
+        db.execute("create table own (a integer check (is_known(a)), b integer check (b > 0))")
+        db.execute("create table document (a text check (json_extract(a, '$') is not null))")
+        db.execute("insert into own values (1, 1)")
+        db.execute("pragma ignore_check_constraints = on")
+        db.execute("insert into own values (2, 0)")
+        db.execute("insert into document values ('{')")
+    with closing(SQLiteReader(file, "app/user")) as reader:
+        assert list(reader.checks.find_damage()) == ["CHECK constraint failed in own: 1 row without b > 0"]
+        document, function = reader.checks.list_unchecked()
+        assert "document" in document
+        assert function.endswith("is_known")
+        assert list(reader.checks.find_damage(table="parent")) == []
+        assert list(reader.checks.list_unchecked()) == []
+
+
 @pytest.mark.parametrize("module", ["fts5", "fts4"])
 def test_text_index_check_compares_rows_and_writes_nothing(file, module):
     extra = ", content_rowid='id'" if module == "fts5" else ""
