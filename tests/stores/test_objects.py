@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from dbctl.config.storage import Address
 from dbctl.errors.backup import (
     RepositoryFailedError,
     StorageFailedError,
@@ -20,7 +21,7 @@ from dbctl.errors.backup import (
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.files.atomic import hash_blocks
 from dbctl.stores.base import FolderState
-from dbctl.stores.objects import client
+from dbctl.stores.objects import client, connection
 from dbctl.stores.registry import open_store
 from tests import servers, storage
 from tests.conformance.buckets import BucketContract, BucketLocation
@@ -404,6 +405,35 @@ def test_failed_upload_leaves_no_backup_and_no_parts(place, proxy, step, respons
     )
     assert place.bucket.keys() == before
     assert b"<Upload>" not in place.bucket.uploads()
+
+
+@pytest.mark.parametrize(("blocks", "fits"), [(10, True), (11, False)])
+def test_file_is_refused_that_is_larger_than_its_parts(place, monkeypatch, blocks, fits):
+    """The expected size of 6 MiB takes two parts of 5 MiB."""
+    monkeypatch.setattr(connection, "MAX_PARTS", 2)
+
+    def write():
+        with place.open().create_folder(FIRST_FOLDER) as writer:
+            writer.write("big", (b"x" * 2**20 for _ in range(blocks)), 6 << 20)
+            writer.write_manifest("{}")
+
+    if fits:
+        write()
+    else:
+        error = assert_fails(write)
+        assert (error.code, "10,485,760 bytes" in str(error)) == ("storage-failed", True)
+    assert bool(place.bucket.keys()) == fits
+    assert b"<Upload>" not in place.bucket.uploads()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "count"),
+    [("", 10_000), ("https://s3.nl-ams.scw.cloud", 1_000), ("https://scw.cloud.example.com", 10_000)],
+)
+def test_parts_of_an_upload_are_those_of_the_provider(monkeypatch, endpoint, count):
+    for name, value in storage.variables(endpoint or "https://localhost").items():
+        monkeypatch.setenv(name, value)
+    assert connection.count_parts(Address(bucket="b", prefix="")) == count
 
 
 def test_changed_content_is_detected(place, proxy):

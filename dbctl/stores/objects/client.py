@@ -6,6 +6,7 @@ body, which the server has to check.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,14 @@ from dbctl import signals
 from dbctl.config.storage import Address
 from dbctl.errors.backup import StorageFailedError, StorageSettingInvalidError
 from dbctl.files.temp import start_call
-from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE, Connect, Timeouts, prepare_connection
+from dbctl.stores.objects.connection import (
+    MAX_ATTEMPTS,
+    RETRY_PAUSE,
+    Connect,
+    Timeouts,
+    count_parts,
+    prepare_connection,
+)
 from dbctl.stores.objects.errors import (
     EMPTY,
     RequestFailure,
@@ -38,8 +46,8 @@ T = TypeVar("T")
 
 #: Bytes of a part of an upload (the minimum of the protocol), and of a read request.
 PART, BLOCK = 5 << 20, 4 << 20
-#: An upload has at most 10,000 parts.
-MAX_PARTS = 9_000
+#: The share of the parts of an upload that its expected size takes: the size may be an estimate.
+PLANNED_SHARE = 0.9
 #: Parts that are sent at the same time; one more than this number is in memory.
 CONCURRENT_PARTS = 3
 #: The time after which no further attempt of a request starts, and the longest time without a received byte: for reads,
@@ -51,6 +59,7 @@ WRITE_TIMEOUT = timedelta(seconds=60)
 POLL_SECONDS, FINISH_SECONDS = 0.05, 10.0
 
 
+TOO_LARGE = 'The expected size was too small. Compress the dump with compress = "zstd", or do not stream it: --no-stream.'
 #: A key that no object has.
 ABSENT_KEY = ".dbctl-nobodys"
 
@@ -231,12 +240,23 @@ class Client:
         return None
 
     def upload(self, key: str, blocks: Iterable[bytes], size: int) -> None:
-        """Write an object of about ``size`` bytes in parts; an interrupted upload is aborted completely."""
+        """Write an object of about ``size`` bytes in parts; an interrupted upload is aborted completely.
+
+        All parts have the same size, because some providers refuse others, such as Cloudflare R2 and MEGA S4.
+
+        Raises:
+            StorageFailedError: it was not written, or has more bytes than parts of this size can take.
+        """
         store, stop = self._client(WRITE_TIMEOUT), threading.Event()
+        part_count = count_parts(self._address)
+        part = max(PART, math.ceil(size / (PLANNED_SHARE * part_count)))
+        remaining = part_count * part
 
         def interruptible_blocks() -> Iterator[bytes]:
+            nonlocal remaining
             for block in blocks:
-                if stop.is_set():
+                remaining -= len(block)
+                if remaining < 0 or stop.is_set():
                     raise _StoppedError
                 yield block
 
@@ -246,11 +266,15 @@ class Client:
                 key,
                 interruptible_blocks(),
                 use_multipart=True,
-                chunk_size=max(PART, -(-size // MAX_PARTS)),
+                chunk_size=part,
                 max_concurrency=CONCURRENT_PARTS,
             )
 
-        self._call(send, changes=True, stop=stop.set)
+        try:
+            self._call(send, changes=True, stop=stop.set)
+        except _StoppedError:
+            reason = f"the file is larger than {part_count * part:,} bytes, for which its upload was planned"
+            raise self._create_error(RequestFailure(reason=reason, hint=TOO_LARGE)) from None
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects one after the other; missing objects are ignored."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, S3Store
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Attempts of one request, and the pause before the second one.
 MAX_ATTEMPTS, RETRY_PAUSE = 5, timedelta(milliseconds=100)
+#: The most parts of an upload, and of providers with fewer ones, by the ends of their hosts.
+MAX_PARTS, FEWER_PARTS = 10_000, {".scw.cloud": 1_000}
 #: The longest time of a whole request.
 REQUEST_TIMEOUT = timedelta(seconds=300)
 
@@ -41,6 +44,13 @@ def prepare_connection(address: Address) -> Connect:
         StorageSettingInvalidError: a setting is invalid.
     """
     return _PROVIDERS[address.scheme](address)
+
+
+def count_parts(address: Address) -> int:
+    """Return the most parts that an upload to a bucket may have."""
+    endpoint = s3.resolve_access(address).endpoint if address.scheme == "s3" else ""
+    host = urlsplit(endpoint).hostname or ""
+    return next((count for end, count in FEWER_PARTS.items() if host.endswith(end)), MAX_PARTS)
 
 
 def _prepare_s3(address: Address) -> Connect:
