@@ -50,7 +50,8 @@ HINTS: Mapping[Content, Remedy | str] = {
     "encrypted": "Name its key with --identity FILE, or decrypt it with age -d first.",
     "compressed": "Decompress it first (xz -d, bunzip2, unzip).",
     "empty": "The program that wrote it probably failed.",
-    "unknown": "Supported: SQLite databases, dumps of sqlite3, pg_dump and mysqldump, and tar archives of a LanceDB folder, uncompressed or compressed with gzip or zstd.",
+    "unknown": "Supported: SQLite databases, dumps of sqlite3, pg_dump and mysqldump, and tar archives of a LanceDB folder, uncompressed or compressed with gzip or zstd."
+    " Load a dump of another program into an empty database with that program, and dump that one.",
 }
 #: The first bytes of files.
 _SIGNATURES: Sequence[tuple[tuple[bytes, ...], Content]] = (
@@ -77,6 +78,21 @@ _TEXT_HEADERS: Sequence[tuple[bytes, Content]] = (
     (b"-- PostgreSQL database dump", "postgresql-sql"),
     (b"-- MariaDB dump ", "mysql-sql"),
     (b"-- MySQL dump ", "mysql-sql"),
+)
+#: Blank lines, comments, and a command for the client before the first statement of pg_dump.
+_BEFORE = rb"(?:\s*\n|--[^\n]*\n|\\restrict [^\n]*\n)*"
+#: A command for the client before that of MariaDB's program. Other programs, whose dumps are read differently, write comments.
+_SANDBOX = rb"(?:/\*M!999999\\-[^\n]*\s+)?"
+#: How a text dump without its header begins, and what else its beginning contains: each pair is written by one program alone.
+_TEXT_STATEMENTS: Sequence[tuple[bytes, bytes, Content]] = (
+    (_BEFORE + rb"SET default_transaction_read_only = off;", rb"^CREATE ROLE ", "postgresql-cluster"),
+    (
+        _BEFORE + rb"SET statement_timeout = 0;",
+        rb"^SET (?:client_encoding|lock_timeout) = ",
+        "postgresql-sql",
+    ),
+    (_SANDBOX + rb"/\*!\d{5} SET @", rb"", "mysql-sql"),
+    (_SANDBOX + rb"(?:DROP TABLE IF EXISTS|CREATE TABLE) `", rb"^\) ENGINE=\w+ ", "mysql-sql"),
 )
 #: Position and value of the format in an archive of pg_dump; the directory format has the value of tar, too.
 _FORM_AT, _FORM_TAR = 10, 3
@@ -152,4 +168,7 @@ def _detect_text(head: bytes) -> Content:
         for prefix, content in _TEXT_HEADERS:
             if line.startswith(prefix):
                 return content
+    for statement, other, content in _TEXT_STATEMENTS:
+        if re.match(statement, lines) and re.search(other, lines, re.MULTILINE):
+            return content
     return "json" if lines[:1] in (b"{", b"[") else "unknown"

@@ -22,8 +22,13 @@ from dbctl.model import sort_by_use
 from dbctl.progress import no_progress
 from dbctl.url import Url
 
-#: The last line of a complete dump; a time may follow.
+#: The last line of a complete dump, which a time may follow; and of one without comments, whose first lines contain the beginning.
 END = b"-- Dump completed"
+END_WITHOUT_COMMENTS = (
+    b"/*!40111 SET SQL_NOTES=@OLD_SQL_NOTES */;",
+    b"/*M!100616 SET NOTE_VERBOSITY=@OLD_NOTE_VERBOSITY */;",
+)
+BEGIN_WITHOUT_COMMENTS = re.compile(rb"/\*M?!\d+ SET @OLD_(?:SQL_NOTES|NOTE_VERBOSITY)=@@")
 DATA, END_OF_ROWS = b"-- Dumping data for table `", b"UNLOCK TABLES;"
 STRUCTURE = b"-- Table structure for table `"
 DELIMITER = b"DELIMITER "
@@ -33,6 +38,7 @@ _TABLESPACE = re.compile(rb"\) /\*!50100 TABLESPACE `((?:[^`]|``)+)` \*/ ")
 DEFAULT_TABLESPACES = frozenset({"innodb_file_per_table", "innodb_system"})
 #: The first line of newer programs of MariaDB, a command for the client without a terminator.
 SANDBOX = b"/*M!999999\\-"
+_CREATE_TABLE = re.compile(rb"CREATE TABLE `((?:[^`]|``)+)` \(")
 _INSERT = re.compile(rb"(?:INSERT|REPLACE) +(?:IGNORE +|DELAYED +|LOW_PRIORITY +)*INTO `((?:[^`]|``)+)`")
 _QUOTED = re.compile(rb"'(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`", re.DOTALL)
 
@@ -74,11 +80,13 @@ class DumpScanner:
         self.rows: dict[str, int] = {}
         self.problem = "its end is missing"  #: the defect of the dump; empty if it is complete
         self.tablespaces: dict[str, str] = {}  #: by table, without default tablespaces
+        self.has_comments = False  #: whether it has those that its program writes unless an option omits them
+        self.has_beginning = False  #: whether it begins as one with an end does
         self.log_position: dict[str, str] = {}  #: facts of ``LOG_FACTS``, if the dump contains its position
         self._structure = ""  #: the table of the current definition
         self._remainder = b""
         self._table = ""  #: the table of the current rows
-        self._in_data = False
+        self._in_data = False  #: after the comment before rows
         self._inserting = False
         self._in_statement = False  #: whether a statement other than rows is unfinished
         self._in_body = False  #: inside the body of a trigger, a routine or an event
@@ -124,7 +132,7 @@ class DumpScanner:
         self.problem = "its end is missing"
         if line.startswith(b"-- "):
             self._scan_comment(line)
-        elif self._in_data and (match := _INSERT.match(line)):
+        elif self._can_begin_rows and (match := _INSERT.match(line)):
             self._table = _decode_name(match[1])
             self.rows.setdefault(self._table, 0)
             unquoted = _QUOTED.sub(b"", line[match.end() :]).partition(b"VALUES")[2]
@@ -137,20 +145,37 @@ class DumpScanner:
             self._in_data = self._in_statement = False
         elif line.startswith(DELIMITER):
             self._in_data, self._in_body = False, not line.endswith(b" ;")
+        elif line.startswith(END_WITHOUT_COMMENTS) and not self.has_comments:
+            self._note_unfinished(line)
+            self.problem = self._cut_reason
         elif not line.startswith((b"--", SANDBOX)):
-            if self._in_statement and not self._in_body and (match := _TABLESPACE.match(line)):
-                name = _decode_name(match[1])
-                if name not in DEFAULT_TABLESPACES:
-                    self.tablespaces[self._structure] = name
+            if not self._in_body:
+                self._scan_definition(line)
             self._in_statement = not line.rstrip().endswith(b";")
+
+    @property
+    def _can_begin_rows(self) -> bool:
+        return self._in_data if self.has_comments else not (self._in_statement or self._in_body)
+
+    def _scan_definition(self, line: bytes) -> None:
+        """Read the tablespace of a table, and without comments what these would state."""
+        if self._in_statement and (match := _TABLESPACE.match(line)):
+            name = _decode_name(match[1])
+            if name not in DEFAULT_TABLESPACES:
+                self.tablespaces[self._structure] = name
+        if self.has_comments:
+            return
+        if match := _CREATE_TABLE.match(line):
+            self._structure = _decode_name(match[1])
+            self.rows.setdefault(self._structure, 0)
+        self.has_beginning = self.has_beginning or bool(BEGIN_WITHOUT_COMMENTS.match(line))
 
     def _scan_comment(self, line: bytes) -> None:
         is_end = line.startswith(END)
-        if self._in_body and not is_end:
+        if self._in_body and not (is_end and self.has_comments):
             return  # a comment of the body
-        if self._in_statement or self._in_body:
-            self._note_cut(f"the statement before {line.decode(errors='replace')!r}")
-            self._in_statement = False
+        self.has_comments = True
+        self._note_unfinished(line)
         if is_end:
             self.problem = self._cut_reason
         if "binlog" not in self.log_position and (match := _LOG_POSITION.match(line)):
@@ -162,6 +187,12 @@ class DumpScanner:
         if line.startswith(DATA):
             self._in_data = True
             self.rows.setdefault(_decode_name(line[len(DATA) :].rstrip().removesuffix(b"`")), 0)
+
+    def _note_unfinished(self, line: bytes) -> None:
+        """Note that a statement is truncated if a line begins in it."""
+        if self._in_statement or self._in_body:
+            self._note_cut(f"the statement before {line.decode(errors='replace')!r}")
+            self._in_statement = False
 
     def _note_cut(self, statement: str) -> None:
         self._cut_reason = self._cut_reason or f"{statement} is truncated"

@@ -17,6 +17,7 @@ from dbctl.files.codecs import open_parallel_gzip
 from dbctl.files.subprocesses import BLOCK
 
 INSTEAD = "dbctl accepts dumps of mysqldump DATABASE, without --databases and --all-databases."
+COMPLETE_FIRST = "Dump it again without --compact; or load it into an empty database with the client program, and dump that one."
 #: Statements that select another database than the target; values never begin a line.
 _USE = re.compile(rb"\s*(?:/\*!\d*\s*)?USE\s+(`(?:[^`]|``)+`|\w+)", re.IGNORECASE)
 _CREATE = re.compile(rb"\s*(?:/\*!\d*\s*)?(?:CREATE|DROP)\s+(?:DATABASE|SCHEMA)\b", re.IGNORECASE)
@@ -76,9 +77,16 @@ def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
         scanner.finish()
         output.write(compressor.flush())
     copy.unlink()
+    _require_complete(scanner, target)
+    return ImportedDump(metadata=metadata)
+
+
+def _require_complete(scanner: DumpScanner, target: str) -> None:
+    if scanner.problem and not (scanner.has_comments or scanner.has_beginning):
+        reason = "it has neither the beginning nor the end of a dump, as mysqldump --compact omits them"
+        raise FileNotRestorableError(path=target, reason=reason, hint=COMPLETE_FIRST)
     if scanner.problem:
         raise CorruptError(target=target, reason=scanner.problem)
-    return ImportedDump(metadata=metadata)
 
 
 def _require_single_database(databases: set[bytes], target: str) -> None:

@@ -25,10 +25,13 @@ _VERSION_AT, TAR_BLOCK = 6, 512
 TAR_END = bytes(2 * TAR_BLOCK)
 _SERVER = re.compile(rb"^-- Dumped from database version (\S+)", re.MULTILINE)
 _CLIENT = re.compile(rb"^-- Dumped by pg_dump version (\S+)", re.MULTILINE)
+#: The comments before its first object.
+_COMMENT = re.compile(rb"^-- (?:PostgreSQL database dump|Dumped |Name: )", re.MULTILINE)
 #: Lines with which newer programs disable psql meta-commands; older programs do not recognise them.
 _RESTRICT = re.compile(rb"^\\(?:un)?restrict \w+$\n?", re.MULTILINE)
 #: Bytes at either end of a dump that contain its first and last lines.
 HEAD = 1 << 14
+DUMP_AGAIN = "Dump it again without a filter for comments; or load it into an empty database with psql, and dump that one."
 INSTEAD = "dbctl accepts dumps of pg_dump -Fc without --create and --inserts."
 
 
@@ -59,8 +62,7 @@ def import_dump(copy: Path, destination: Path, content: Content, target: str) ->
                 inserts = inserts or b"\nINSERT INTO " in block
                 psql_scanner.feed(block)
                 scanner.feed(block)
-        if not scanner.is_complete:  # also if it ends inside a string
-            raise CorruptError(target=target, reason="its end is missing")
+        _require_complete(scanner, head, target)
         psql_scanner.finish()
     except PsqlCommandError as error:
         raise FileNotRestorableError(path=target, reason=f"it contains {error}", hint=INSTEAD) from error
@@ -77,6 +79,14 @@ def import_dump(copy: Path, destination: Path, content: Content, target: str) ->
     schemas = {schema for schema, _table in scanner.rows}
     metadata["path"] = json.dumps(sorted(schemas) if len(schemas) == 1 else ["public"])
     return ImportedDump(metadata=metadata)
+
+
+def _require_complete(scanner: DumpScanner, head: bytes, target: str) -> None:
+    if not (scanner.is_complete or _COMMENT.search(head)):
+        reason = "its comments were removed, so that nothing shows where its rows and it end"
+        raise FileNotRestorableError(path=target, reason=reason, hint=DUMP_AGAIN)
+    if not scanner.is_complete:  # also if it ends inside a string
+        raise CorruptError(target=target, reason="its end is missing")
 
 
 def _required_version(path: Path, begin: int) -> int:
@@ -96,7 +106,7 @@ def _convert_to_text(archive: Path, target: str) -> None:
         CorruptError: the archive is truncated, or pg_restore cannot read it.
         ClientMissingError, ClientOldError: no installed pg_restore can read it.
     """
-    _require_complete(archive, target)
+    _require_complete_archive(archive, target)
     text = archive.with_name(f"{archive.name}.sql")
     metadata = {"format": "tar", "client": str(_required_version(archive, TAR_BLOCK))}
     with open_text(archive, metadata, target) as blocks, create_file(text, temporary=True) as file:
@@ -105,7 +115,7 @@ def _convert_to_text(archive: Path, target: str) -> None:
     text.replace(archive)
 
 
-def _require_complete(archive: Path, target: str) -> None:
+def _require_complete_archive(archive: Path, target: str) -> None:
     """Refuse a truncated tar archive, since pg_restore may never finish reading it.
 
     Raises:

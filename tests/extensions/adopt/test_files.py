@@ -291,9 +291,22 @@ def write_file(destination, data):
         (b"BZh91AY", FileNotRestorableError, "unsupported format"),
         (gzip_data(gzip_data(b"x")), FileNotRestorableError, "unsupported format"),
         (b"-- PostgreSQL database cluster dump\n", FileNotRestorableError, "whole PostgreSQL server"),
+        (
+            b"SET default_transaction_read_only = off;\n\nCREATE ROLE app;\n",
+            FileNotRestorableError,
+            "whole PostgreSQL server",
+        ),
+        # other programs, whose dumps are read differently
+        (
+            b"-- HeidiSQL 12\n\n/*!40101 SET @OLD_SQL_NOTES=@@SQL_NOTES */;\n",
+            FileNotRestorableError,
+            "unknown type",
+        ),
+        (b'SET SQL_MODE = "NO_AUTO_VALUE_ON_ZERO";\n', FileNotRestorableError, "unknown type"),
+        (b"CREATE TABLE `a` (b int);\n", FileNotRestorableError, "unknown type"),
         (b"SQLite format 3\0" + b"x" * 5000, FileInvalidError, ""),
     ],
-    ids=[str(number) for number in range(12)],
+    ids=[str(number) for number in range(16)],
 )
 def test_invalid_content_is_rejected_with_its_type(path, foreign_dir, data, expected, text):
     error = assert_rejected(path, write_file(foreign_dir / "backup_20260105.db", data))

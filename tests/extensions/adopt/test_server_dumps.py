@@ -113,6 +113,76 @@ def test_dump_of_every_format_is_restored_and_undone(pantry, foreign_dir):
     assert pantry.content() == changed_content
 
 
+#: Options with which the programs write no comments; their last statement shows that a dump is complete.
+WITHOUT_COMMENTS = [
+    ("--skip-comments",),
+    ("--skip-comments", "--skip-extended-insert", "--skip-add-locks", "--skip-disable-keys"),
+    ("--skip-comments", "--skip-add-drop-table", "--complete-insert"),
+]
+
+
+@pytest.mark.parametrize("options", WITHOUT_COMMENTS, ids=range(len(WITHOUT_COMMENTS)))
+def test_dump_without_comments_is_restored_and_counted(mysql_pantry, foreign_dir, options):
+    pantry = mysql_pantry
+    pantry.run(
+        "create table `a``b` (id int primary key, text varchar(60))",
+        "create table log (line text)",
+        r"insert into `a``b` values (1, '-- Dump completed'), (2, 'x\n/*!40111 SET SQL_NOTES=@OLD_SQL_NOTES */;\n('), (3, ';')",
+        "create view shown as select * from `a``b`",
+        "create trigger cut before insert on log for each row set new.line = trim(new.line)",
+        "create procedure add_row() begin\n-- Dump completed\nINSERT INTO `a``b` VALUES (9, 'x');\nend",
+    )
+    before = pantry.content()
+    file = mysqldump(pantry, foreign_dir / "backup.sql", *options)
+    assert file.read_bytes().count(b"\n-- ") == 1
+    with stage_file(pantry.path, file) as (_app, _overlay, staged):
+        (member,) = staged.manifest.members
+        assert member.rows == {name: len(rows) for name, rows in before.items() if name != "shown"}
+    (finding,) = verify_files(pantry.path, file)
+    assert finding.message.endswith("; loaded for trial")
+    pantry.change_data()
+    pantry.run("drop view shown", "drop table log, `a``b`")
+    apply(pantry.path, file)
+    assert pantry.content() == before
+
+
+def test_dump_without_comments_is_refused_if_it_is_cut(mysql_pantry, foreign_dir):
+    pantry = mysql_pantry
+    before, file = pantry.content(), foreign_dir / "backup.sql"
+    complete = mysqldump(pantry, foreign_dir / "complete.sql", "--skip-comments").read_bytes().rstrip()
+    insert = complete.rindex(b"INSERT INTO")
+    for end in (complete.rindex(b"\n"), complete.index(b";", insert) + 2, insert + 30, len(complete) - 1):
+        file.write_bytes(complete[:end])
+        error = catch_error(FileInvalidError, lambda: apply(pantry.path, file))
+        assert "end is missing" in str(error) or "truncated" in str(error), end
+    assert pantry.content() == before
+
+
+@pytest.mark.parametrize("options", [("--compact",), ("--compact", "--add-drop-table")], ids=range(2))
+def test_compact_dump_is_refused_with_what_to_do(mysql_pantry, foreign_dir, options):
+    file = mysqldump(mysql_pantry, foreign_dir / "backup.sql", *options)
+    error = catch_error(FileNotRestorableError, lambda: apply(mysql_pantry.path, file))
+    assert "--compact" in str(error)
+    assert "Dump it again" in error.hint
+
+
+def test_dump_whose_header_was_removed_is_restored(postgresql_pantry, foreign_dir):
+    pantry = postgresql_pantry
+    before = pantry.content()
+    text = pg_dump(pantry, foreign_dir / "backup.sql").read_bytes()
+    header, first, rest = text.partition(b"SET statement_timeout")
+    assert b"PostgreSQL database dump" in header
+    (foreign_dir / "backup.sql").write_bytes(first + rest)
+    pantry.change_data()
+    apply(pantry.path, foreign_dir / "backup.sql")
+    assert pantry.content() == before
+    lines = [line for line in text.split(b"\n") if not line.startswith(b"--")]
+    (foreign_dir / "backup.sql").write_bytes(b"\n".join(lines))
+    error = catch_error(FileNotRestorableError, lambda: apply(pantry.path, foreign_dir / "backup.sql"))
+    assert "comments were removed" in str(error)
+    assert "Dump it again" in error.hint
+
+
 def test_dump_without_table_rows_restores_empty_table(postgresql_pantry, tmp_path):
     pantry = postgresql_pantry
     pantry.run("create table log (line text)", "insert into log values ('x')")
