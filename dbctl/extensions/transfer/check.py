@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.schema import SchemaReference
-from dbctl.extensions.transfer.compare import require
+from dbctl.errors.base import DbctlError
+from dbctl.extensions.transfer.compare import require, require_scripts
 from dbctl.extensions.transfer.errors import ValuesUnstorableError
 from dbctl.extensions.transfer.portable.contract import PortableSchema, PortableSchemas, RowSource
 from dbctl.extensions.transfer.portable.lines import split_line
-from dbctl.extensions.transfer.schema import TransferSchema, read_schema, try_statements
+from dbctl.extensions.transfer.schema import TransferSchema, read_schema
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.duplicates import find_duplicates
 from dbctl.extensions.transfer.values.unstorable import CopyProblem, find_unstorable_values
@@ -43,9 +43,14 @@ def find_problems(
 
 def find_refused_statements(schema: TransferSchema, scratch: Readable) -> Iterator[CopyProblem]:
     """Create a derived schema in a private database; yield the statements that its engine refuses."""
-    for sql, reason in try_statements(schema, cast("Writable", scratch)):
-        name = " ".join(sql.split())[:_LONGEST_STATEMENT]
-        yield CopyProblem(table=name, column="statement", keys=(), rows=0, reason=reason)
+    scripts = require_scripts(scratch)
+    for sql in (*schema.statements, *schema.later_statements):
+        try:
+            with scripts.schema_transaction():
+                scripts.run_statement(sql)
+        except DbctlError as error:
+            name, reason = " ".join(sql.split())[:_LONGEST_STATEMENT], error.context.get("reason") or error
+            yield CopyProblem(table=name, column="statement", keys=(), rows=0, reason=str(reason))
 
 
 def _find_missing_parents(

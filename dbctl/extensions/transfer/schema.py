@@ -272,17 +272,6 @@ def open_planned_destination(
         yield scratch
 
 
-def try_statements(schema: TransferSchema, scratch: Writable) -> Iterator[tuple[str, str]]:
-    """Create a derived schema in a private database; yield each statement that the engine refuses, with its reason."""
-    scripts = require_scripts(scratch)
-    for sql in (*schema.statements, *schema.later_statements):
-        try:
-            with scripts.schema_transaction():
-                scripts.run_statement(sql)
-        except DbctlError as error:
-            yield sql, str(error.context.get("reason") or error)
-
-
 def create_schema(schema: TransferSchema, db: Writable, state: TransferState) -> None:
     """Create the tables, and detach what the copy does not need; afterwards the phase is ``copy``."""
     sink = require(db, RowSink)
