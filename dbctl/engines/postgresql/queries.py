@@ -376,13 +376,13 @@ def start_copy(wire: pq.abc.PGconn, sql: bytes) -> PQGen[None]:
         raise errors.error_from_result(result)
 
 
-def read_copied(wire: pq.abc.PGconn, limit: int) -> PQGen[tuple[list[memoryview], int | None]]:
+def read_copied(wire: pq.abc.PGconn, limit: int) -> PQGen[tuple[list[bytes], int | None]]:
     """Read at most ``limit`` rows of COPY, each with its line feed; return them, and after the last one the number of all rows."""
-    rows = list[memoryview]()
+    rows = list[bytes]()
     while len(rows) < limit:
         length, data = wire.get_copy_data(1)
         if length > 0:
-            rows.append(data)
+            rows.append(bytes(data))  # many buffers of the driver at once take twice as long
         elif length == 0:
             while not (yield Wait.R):
                 continue

@@ -105,7 +105,7 @@ class PostgreSQLRowSource(ServerRowSource):
             rows, count = session.wait(read_copied(session.pgconn, BATCH_ROWS))  # type: ignore[arg-type]
             signals.raise_if_interrupted()
             if rows:
-                yield [bytes(row[:-1]) for row in rows]
+                yield [row[:-1] for row in rows]
 
 
 def _decode_controls(batch: Sequence[Line]) -> Sequence[Line]:
