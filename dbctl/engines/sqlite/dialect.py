@@ -84,8 +84,12 @@ class SQLiteDialect(Dialect):
         return f"instr(lower({value}), lower({statement.bind(text)}))"
 
     def contains(self, value: str, column: Column, statement: Statement, text: str) -> str:
-        # LIKE would compare BLOBs as text.
-        return f"(typeof({value}) = 'text' and {super().contains(value, column, statement, text)})"
+        # LIKE would compare BLOBs as text, and stops at a NUL; a text with a NUL has more bytes than characters before it.
+        has_rest = f"length({value}) < length(cast({value} as blob))"
+        rest = f"{has_rest} and instr(lower({value}), lower({statement.bind(text)})) > 0"
+        return (
+            f"(typeof({value}) = 'text' and ({super().contains(value, column, statement, text)} or {rest}))"
+        )
 
     def compare(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
         if isinstance(operand, str | bytes):

@@ -229,9 +229,9 @@ class ReplaceInTable:
         if not self.columns:
             return
         names = list(dict.fromkeys([*self._primary_key, *self.columns, *self._rules.columns]))
-        has_text = AnyOf(
-            [Condition(name, "contains", text) for name in self.columns for text in self._replacement.filters]
-        )
+        # SQLite finds no text after a NUL, which PHP writes into names of private properties
+        filters = [*self._replacement.filters, "\0"]
+        has_text = AnyOf([Condition(name, "contains", text) for name in self.columns for text in filters])
         after, offset = list[Where](), 0
         while True:
             query = Query(

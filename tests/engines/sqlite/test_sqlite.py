@@ -149,6 +149,15 @@ def test_nul_in_text_does_not_end_comparison(fresh):
         assert [row[0] for row in rows] == expected, op
 
 
+def test_word_after_a_nul_is_scanned(fresh):
+    fresh.execute("create table t (id integer primary key, a text)")
+    fresh.execute("insert into t values (?, ?)", (1, "a\0 Needle"), (2, "é\0needl"), (3, b"a\0needle"))
+    matches = fresh.reader().text_scanner.scan_text(
+        "t", ["a"], "needle", limit=9, timeout=timedelta(seconds=9)
+    )
+    assert [match.key for match in matches] == [(1,)]
+
+
 def test_overlong_search_word_is_refused(fresh):
     fresh.execute("create table t (a text)")
     fresh.execute("insert into t values ('x')")

@@ -192,6 +192,27 @@ def test_special_characters(database, answer, old, new, value, expected):
     assert read_values(database)[101] == expected
 
 
+def test_text_after_a_nul_is_replaced(database, answer):
+    if database.engine == "postgresql":
+        pytest.skip("it stores no NUL")
+    private = f'O:1:"A":1:{{s:6:"\0A\0url";s:18:"{OLD}";}}'
+    for number, value in enumerate(["x\0" + OLD, private, "a\0b"], 101):
+        as_text = "cast(x'{}' as text)" if database.engine == "sqlite" else "_utf8mb4 x'{}'"
+        database.run(
+            f"insert into items (id, value) values ({number}, {as_text.format(value.encode().hex())})"
+        )
+    before = database.content()
+    answer("data", "replace", OLD, NEW, "--yes")
+    values = read_values(database)
+    assert [values[number] for number in (101, 102, 103)] == [
+        "x\0" + NEW,
+        private.replace(OLD, NEW).replace("s:18", "s:22"),
+        "a\0b",
+    ]
+    answer("undo", str(answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"]), "--yes")
+    assert database.content() == before
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [(("", "x"), 2), (("x", "x"), 2), (("a\0", "b"), 2), (("a", "b\udcff"), 2)],
