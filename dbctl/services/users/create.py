@@ -26,7 +26,13 @@ from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.app.validation import check_secret, truncate
-from dbctl.services.users.passwords import Passwords, add_pepper, describe_lost_password, require_prefix
+from dbctl.services.users.passwords import (
+    Passwords,
+    add_pepper,
+    describe_lost_password,
+    require_pepper,
+    require_prefix,
+)
 
 if TYPE_CHECKING:
     from dbctl.services.users.companions import CompanionRows
@@ -137,6 +143,8 @@ class CreateUser:
             self._settings = defaults_for_new_user(users.app, users.db)
         if self._rows.passwords:
             require_prefix(users.app)
+            if self._rows.passwords.section.pepper:
+                require_pepper(users.app)
             self._rows.passwords.require_declared_formats()
         login, roles = new.fields[users.section.login[0]], self._row.roles
         added_steps, rows = self._rows.plan([self._row])

@@ -24,7 +24,7 @@ from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.user_table import UserTable, open_users, users_database
 from dbctl.services.users.create import ROLE_FIELDS, NewUserRows, UserRow, check_password, hash_password
 from dbctl.services.users.files import Existing, Line
-from dbctl.services.users.passwords import Passwords, describe_lost_password
+from dbctl.services.users.passwords import Passwords, describe_lost_password, require_pepper
 
 #: Columns of a file that are not fields of the profile.
 EXTRA_COLUMNS = (*ROLE_FIELDS, "password", "password_hash")
@@ -267,6 +267,8 @@ class ImportUsers:
         self._rows, self._entries, self._skipped, self._file = rows, entries, skipped, file
         if rows.passwords:
             rows.passwords.require_declared_formats()
+            if rows.passwords.section.pepper and not all(entry.password_hash for entry in entries.values()):
+                require_pepper(rows.users.app)
         added_steps, counts = rows.plan([entry.row for entry in entries.values()])
         steps = [f"add {format_count(len(entries), 'user')}", *added_steps] if entries else []
         steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []

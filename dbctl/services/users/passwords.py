@@ -227,13 +227,22 @@ def add_pepper(app: App, password: Secret) -> Secret:
 
         text = normalize(section.normal_form, text)
     if section.pepper:
-        from dbctl.config.secrets import read_pepper
-
-        text += read_pepper(app.configured).reveal()
+        text += require_pepper(app).reveal()
     if section.hmac_key:
         key = app.password_key or read_key(app, open_users(app).db, section.hmac_key)
         text = compute_hmac(text, key).reveal()
     return Secret(text)
+
+
+def require_pepper(app: App) -> Secret:
+    """Return the secret that the app appends to passwords, if ``pepper`` of its section is set.
+
+    Raises:
+        PepperMissingError: the secret is not available.
+    """
+    from dbctl.config.secrets import read_pepper
+
+    return read_pepper(app.configured)
 
 
 def require_prefix(app: App) -> str:

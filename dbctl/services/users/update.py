@@ -34,7 +34,7 @@ from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.last_admin import find_exclusive_role, list_holders, refuse_shared_role
-from dbctl.services.users.passwords import Passwords, describe_lost_password, require_prefix
+from dbctl.services.users.passwords import Passwords, describe_lost_password, require_pepper, require_prefix
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
 SIGN_OUT_FIELDS = frozenset({"role", "active", "password"})
@@ -192,6 +192,8 @@ class UpdateUsers:
         if update.sets_password:
             passwords = Passwords(users.app, users.live)
             require_prefix(users.app)
+            if passwords.section.pepper:
+                require_pepper(users.app)
             passwords.require_declared_formats()
             self._names.append("password")
             self._also = passwords.section.also

@@ -338,12 +338,16 @@ def test_pepper_of_a_file_follows_the_password(answer, forge, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["", "pepper_file = 'missing'"])
-def test_missing_pepper_refuses_passwords(answer, forge, option):
+def test_missing_pepper_refuses_passwords_and_their_plans(answer, forge, tmp_path, option):
     forge.declare(SYNAPSE, option)
     forge.add("ann", "$2b$06$Fw8hitM/P/CBm/4I65fzGuSrN9Ju1dG46.75oQFk4BKh9edP6DYz6")
     before = forge.rows()
     for words in (WRITES[0], WRITES[2], ("users", "check-password", "ann", "--password-file", "password")):
         assert answer(*words, status=2)["error"]["code"] == "pepper-missing"
+    write_users_file(tmp_path, login="bo", password=PASSWORD)
+    for words in (("create", "bo"), ("set-password", "ann", "--generate"), ("import", "users.csv")):
+        planned = answer("users", *words, "--dry-run", status=2)
+        assert planned["error"]["code"] == "pepper-missing"
     assert forge.rows() == before
 
 
