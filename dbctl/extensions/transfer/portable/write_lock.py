@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import ClassVar, Literal
@@ -19,7 +18,7 @@ from dbctl.engines.contract.database import (
     Writable,
     require_supported,
 )
-from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.contract.schema import WRITE_LOCK, SchemaReference
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.base import DbctlError
@@ -38,17 +37,31 @@ WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: db
 EVENTS = ("insert", "update", "delete")
 
 
-class WriteLock(SqlPart, ABC):
+class WriteLock(SqlPart):
     """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
 
     exceptions: ClassVar[str]  #: writes that it does not refuse, in words
-    triggers: ClassVar[str] = (
-        ""  #: SQL that returns the names of the triggers of locked tables, and the tables
-    )
+    #: SQL that returns the names of the triggers of locked tables, and the tables
+    triggers: ClassVar[str] = ""
+    refusal: ClassVar[str] = ""  #: SQL of the body of a trigger
 
-    @abstractmethod
     def _lock_statements(self) -> Sequence[str]:
         """Return the statements that lock the tables that are not locked."""
+        existing = {str(name) for name, _ in self._connection.fetch(self.triggers)}
+        return [
+            f"create trigger {ident(name)} before {event} on {ident(table)} {self.refusal}"
+            for table in self._list_tables()
+            for event in EVENTS
+            if (name := self._name_trigger(event, table)) not in existing
+        ]
+
+    def _list_tables(self) -> Sequence[str]:
+        """Return the tables to lock."""
+        return self._catalog.base_tables()
+
+    def _name_trigger(self, event: str, table: str) -> str:
+        """Return the name of a trigger, which is unique in the database."""
+        return f"{WRITE_LOCK}_{event}_{table}"
 
     def list_locked(self) -> Sequence[str]:
         """Return the tables that refuse writes."""

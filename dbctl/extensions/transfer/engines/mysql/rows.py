@@ -11,7 +11,7 @@ from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.opening import error_number, quote
+from dbctl.engines.mysql.opening import error_number
 from dbctl.engines.mysql.queries import stream_rows
 from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary
 from dbctl.engines.servers.values import kind_of
@@ -22,7 +22,7 @@ from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.lines import NULL, TAB, split_line
 from dbctl.extensions.transfer.portable.server_rows import ServerRowSink, ServerRowSource
-from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock
+from dbctl.extensions.transfer.portable.write_lock import WRITE_LOCK_MESSAGE, WriteLock
 
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
@@ -207,19 +207,9 @@ class MySQLWriteLock(WriteLock):
 
     exceptions = "TRUNCATE TABLE, and changes of the schema"
     triggers = _TRIGGERS
+    refusal = f"for each row signal sqlstate '45000' set mysql_errno = {_READ_ONLY}, message_text = {quote_literal(WRITE_LOCK_MESSAGE)}"
     _connection: MySQLConnection
 
-    def _lock_statements(self) -> Sequence[str]:
-        existing = {str(name) for name, _ in self._connection.fetch(_TRIGGERS)}
-        refusal = f"signal sqlstate '45000' set mysql_errno = {_READ_ONLY}, message_text = {quote_literal(WRITE_LOCK_MESSAGE)}"
-        return [
-            f"create trigger {quote(name)} before {event} on {quote(table)} for each row {refusal}"
-            for table in self._catalog.base_tables()
-            for event in EVENTS
-            if (name := _name_trigger(event, table)) not in existing
-        ]
-
-
-def _name_trigger(event: str, table: str) -> str:
-    """Return the name of a trigger, which is unique in the database and limited to 64 characters."""
-    return f"{WRITE_LOCK}_{event}_{blake2b(table.encode(), digest_size=8).hexdigest()}"
+    def _name_trigger(self, event: str, table: str) -> str:
+        # a name has at most 64 characters
+        return f"{WRITE_LOCK}_{event}_{blake2b(table.encode(), digest_size=8).hexdigest()}"

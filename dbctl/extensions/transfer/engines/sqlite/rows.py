@@ -30,7 +30,7 @@ from dbctl.extensions.transfer.portable import lines
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, RowSink, RowSource
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
 from dbctl.extensions.transfer.portable.native import TableNames
-from dbctl.extensions.transfer.portable.write_lock import EVENTS, WRITE_LOCK_MESSAGE, WriteLock
+from dbctl.extensions.transfer.portable.write_lock import WRITE_LOCK_MESSAGE, WriteLock
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
@@ -307,17 +307,13 @@ class SQLiteWriteLock(WriteLock):
 
     exceptions = "changes of the schema, such as DROP TABLE"
     triggers = _TRIGGERS
+    refusal = f"begin select raise(abort, {quote_literal(WRITE_LOCK_MESSAGE)}); end"
     _connection: SQLiteConnection
     _catalog: SQLiteCatalog
 
-    def _lock_statements(self) -> Sequence[str]:
-        refusal = f"begin select raise(abort, {quote_literal(WRITE_LOCK_MESSAGE)}); end"
-        return [
-            f"create trigger if not exists {ident(f'{WRITE_LOCK}_{event}_{table.name}')} before {event} on {ident(table.name)} {refusal}"
-            for table in self._catalog.tables().values()
-            if table.kind in ("table", "shadow")  # the module of a virtual table writes to its shadow tables
-            for event in EVENTS
-        ]
+    def _list_tables(self) -> Sequence[str]:
+        # the module of a virtual table writes to its shadow tables
+        return [table.name for table in self._catalog.tables().values() if table.kind in ("table", "shadow")]
 
     def _run(self, statements: Sequence[str]) -> None:
         # the transaction of a script would count all rows without a referenced row
