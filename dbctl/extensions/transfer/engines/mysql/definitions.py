@@ -18,12 +18,8 @@ from dbctl.extensions.transfer.portable.contract import Omission
 from dbctl.extensions.transfer.portable.native import NativeObject
 from dbctl.model import sort_by_use
 
-#: Columns whose values are stored. The times of versions are generated, but belong to the history.
-COLUMNS = """select table_name as "table", column_name as name, column_type as type, coalesce(character_set_name, '') as charset,
-  coalesce(generation_expression, '') in ('ROW START', 'ROW END') as is_version
-from information_schema.columns where table_schema = database()
-  and (coalesce(generation_expression, '') in ('', 'ROW START', 'ROW END') or lower(extra) like '%default_generated%')
-order by table_name, ordinal_position"""
+#: Expressions of the times of versions, which are generated, but belong to the history.
+VERSION_TIMES = ("ROW START", "ROW END")
 KEYS = """select table_name, column_name from information_schema.key_column_usage
 where table_schema = database() and constraint_name = 'PRIMARY' order by table_name, ordinal_position"""
 TABLES = """select table_name as name, table_type as type, coalesce(engine, '') as engine from information_schema.tables

@@ -6,20 +6,19 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
 from typing import cast
 
 import pymysql
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.mysql import stored_code
-from dbctl.engines.mysql.catalog import VERSIONED, require_rights
+from dbctl.engines.mysql.catalog import SCHEMA_COLUMNS, VERSIONED, require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.queries import OBJECTS
+from dbctl.engines.servers.database import group_rows
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
@@ -266,9 +265,11 @@ class MySQLNativeSchemas(NativeSchemas):
         return definitions, before, after
 
     def _read_tables(self, rules: NativeRules) -> Iterator[NativeTable]:
-        by_table = itemgetter("table")
-        rows = self._connection.fetch_by_name(catalog.COLUMNS)
-        columns = {name: list(part) for name, part in groupby(rows, key=by_table)}
+        columns = group_rows(
+            row
+            for row in self._connection.fetch_by_name(SCHEMA_COLUMNS)
+            if row["expression"] in ("", *catalog.VERSION_TIMES) or "default_generated" in row["attributes"]
+        )
         keys: dict[str, list[str]] = {}
         for table, column in self._connection.fetch(catalog.KEYS):
             keys.setdefault(str(table), []).append(str(column))
@@ -276,12 +277,12 @@ class MySQLNativeSchemas(NativeSchemas):
             name = str(row["name"])
             if name == rules["state"] or row["type"] == "SEQUENCE" or row["engine"].upper() in _WITHOUT_ROWS:
                 continue
-            versions = [part["name"] for part in columns[name] if part["is_version"]]
+            versions = [part["name"] for part in columns[name] if part["expression"] in catalog.VERSION_TIMES]
             with_history = row["type"] == "SYSTEM VERSIONED" and self._copies_history(name, rules)
             declared = {
                 part["name"]: part["type"] + (f" charset {part['charset']}" if part["charset"] else "")
                 for part in columns[name]
-                if with_history or not part["is_version"]
+                if with_history or part["name"] not in versions
             }
             if with_history and not versions:
                 declared |= dict.fromkeys(("row_start", "row_end"), "timestamp(6)")
