@@ -191,11 +191,13 @@ def number_parser(column: Column, *, finite: bool) -> Parser:
         "it is not a number",
     )
     match = _SCALE.match(column.type)
-    scale = int(match[1]) if match else None
+    if match is None:
+        return parse
+    scale = int(match[1])
 
     def read(value: str) -> object:
-        number = Decimal(str(parse(value)))
-        if scale is not None and (digits := _count_fraction_digits(number)) > scale:
+        digits = _count_fraction_digits(Decimal(str(parse(value))))
+        if digits > scale:
             refuse(column, value, f"it has {digits} digits after the point, at most {scale} are stored")
         return value
 
