@@ -18,7 +18,7 @@ from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import BATCH_ROWS, Begin, RowStream, RowStreams, UserQuery
 from dbctl.engines.mysql import lint
 from dbctl.engines.mysql.catalog import require_rights
-from dbctl.engines.mysql.connection import MySQLConnection, MySQLTransactions
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLWriter, RowInserter
 from dbctl.engines.mysql.read_only import (
     LEXER,
@@ -146,20 +146,19 @@ union all select 'event', event_name from information_schema.events where event_
 PACKAGES = ("package", "package body")
 
 
-class MySQLScripts(ServerScripts):
+class MySQLScripts(MySQLPart, ServerScripts):
     """The part ``ScriptRunner``."""
 
     script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = False  # schema changes commit
-    _connection: MySQLConnection
-    _transactions: MySQLTransactions
+    _db: MySQLWriter
 
     @contextmanager
     def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
         del short_waits  # each statement commits, and has a separate timeout
-        if self._transactions.depth:
+        if self._db.transactions.depth:
             raise RuntimeError("a schema change inside another transaction")
-        with self._restore_settings(), self._transactions.transaction():
+        with self._restore_settings(), self._db.transactions.transaction():
             yield
 
     def drop_statements(self) -> Sequence[str]:
@@ -176,7 +175,7 @@ class MySQLScripts(ServerScripts):
         return ["set foreign_key_checks = 0", *drops, "set foreign_key_checks = 1", *packages]
 
     def run_definitions(self, statements: Sequence[str]) -> None:
-        self._transactions.require()
+        self._db.transactions.require()
         for statement in encode_statements(self._connection.session, statements):
             self._connection.execute_text(statement)
         self._begin_again()
@@ -184,15 +183,15 @@ class MySQLScripts(ServerScripts):
     def run_statement(self, sql: str) -> None:
         if reason := lint.SCRIPTS.unsupported_reason(sql):
             raise QueryFailedError(target=self._connection.target, reason=reason)
-        if self._in_step_mode and not self._transactions.depth:
+        if self._in_step_mode and not self._db.transactions.depth:
             try:
                 self._connection.fetch(sql, writing=True)
             finally:
                 self._catalog.forget()
                 # No transaction is open.
-                self._transactions.forget_errors()
+                self._db.transactions.forget_errors()
             return
-        self._transactions.require()
+        self._db.transactions.require()
         self._connection.fetch(sql, writing=True)
         self._begin_again()
 

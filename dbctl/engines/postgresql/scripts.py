@@ -10,7 +10,6 @@ from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import Begin
 from dbctl.engines.postgresql import lint
-from dbctl.engines.postgresql.connection import PostgreSQLConnection, PostgreSQLTransactions
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLWriter
 from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.values import base_type
@@ -35,13 +34,12 @@ INVALID_INDEX = """select 1 from pg_catalog.pg_index i join pg_catalog.pg_class 
 where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(c.oid)"""
 
 
-class PostgreSQLScripts(ServerScripts):
+class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
     """The part ``ScriptRunner``."""
 
     script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = True
-    _connection: PostgreSQLConnection
-    _transactions: PostgreSQLTransactions
+    _db: PostgreSQLWriter
 
     @property
     def lock_attempts(self) -> int:
@@ -49,12 +47,12 @@ class PostgreSQLScripts(ServerScripts):
 
     @contextmanager
     def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
-        if self._transactions.depth > self._transactions.base_depth:
+        if self._db.transactions.depth > self._db.transactions.base_depth:
             raise RuntimeError("a schema change inside another transaction")
         # Each statement needs a new snapshot, so that it includes rows that were committed while it waited for its lock.
         with (
             self._restore_settings(),
-            self._transactions.begin("begin isolation level read committed read write"),
+            self._db.transactions.begin("begin isolation level read committed read write"),
         ):
             if short_waits and self._connection.timeout > SHORT_LOCK_SECONDS:
                 limit = f"{SHORT_LOCK_SECONDS}s"
@@ -86,17 +84,17 @@ class PostgreSQLScripts(ServerScripts):
     @contextmanager
     def outside_transaction(self) -> Iterator[None]:
         # No other session is affected by a transaction in a scratch schema.
-        with self.schema_transaction() if self._transactions.base_depth else super().outside_transaction():
+        with self.schema_transaction() if self._db.transactions.base_depth else super().outside_transaction():
             yield
 
     def run_statement(self, sql: str) -> None:
-        if self._transactions.base_depth and not (sql := lint.remove_concurrently(sql)):
+        if self._db.transactions.base_depth and not (sql := lint.remove_concurrently(sql)):
             return
-        outside = self._in_step_mode and not self._transactions.depth
+        outside = self._in_step_mode and not self._db.transactions.depth
         if reason := lint.SCRIPTS.unsupported_reason(sql, outside=outside):
             raise QueryFailedError(target=self._connection.target, reason=reason)
         if not outside:
-            self._transactions.require()
+            self._db.transactions.require()
         self._connection.running_statement = sql
         try:
             self._connection.fetch(sql, writing=True)

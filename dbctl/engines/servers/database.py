@@ -149,20 +149,18 @@ class ServerCodec(SqlPart, ValueCodec):
         )
 
 
-class ServerScripts(ScriptRunner):
+class ServerScripts(SqlPart, ScriptRunner):
     """What the parts ``ScriptRunner`` of all servers share."""
 
-    def __init__(self, db: ServerWriter) -> None:
-        self._connection, self._catalog, self._transactions = db.connection, db.catalog, db.transactions
-        self._db = db
-        self._in_step_mode = False  #: whether statements may run outside a transaction
+    _db: ServerWriter
+    _in_step_mode = False  #: whether statements may run outside a transaction
 
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         self._db.insert(table, values)
 
     @contextmanager
     def outside_transaction(self) -> Iterator[None]:
-        if self._transactions.depth:
+        if self._db.transactions.depth:
             raise RuntimeError("step mode inside a transaction")
         self._in_step_mode = True
         try:
@@ -178,8 +176,8 @@ class ServerScripts(ScriptRunner):
             yield
         finally:
             self._catalog.forget()
-            if self._connection.is_usable:
-                self._connection.apply_settings()
+            if self._db.connection.is_usable:
+                self._db.connection.apply_settings()
 
 
 #: A row of the catalog by column name; the names are fields of the value that is built from it.

@@ -27,8 +27,8 @@ from dbctl.engines.file_locks import describe_lock_holders
 from dbctl.engines.sql.catalog import describe_references, ident, lower_ascii
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.checks import SQLiteChecks
-from dbctl.engines.sqlite.connection import STEPS_BETWEEN_CHECKS, build_uri
-from dbctl.engines.sqlite.database import SQLiteReader
+from dbctl.engines.sqlite.connection import STEPS_BETWEEN_CHECKS, ReadConnection, build_uri
+from dbctl.engines.sqlite.database import SQLitePart, SQLiteReader
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES, read_identity
 from dbctl.engines.sqlite.fulltext_index import TABLE_TEXTS, TextIndex, read_text_indexes
@@ -220,15 +220,15 @@ def create_step_callback(
 APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
 
 
-class SQLiteDumps(Dumps):
+class SQLiteDumps(SQLitePart, Dumps):
     """The part ``Dumps`` of a reader."""
 
     forms: Mapping[str, str] = {"file": ""}  # a copy of the file, without a further suffix
     supports_partial = False
     is_compressed = False
 
-    def __init__(self, db: SQLiteReader) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+    _db: SQLiteReader
+    _connection: ReadConnection
 
     def dump(self, request: DumpRequest) -> DumpResult:
         if request.tables:

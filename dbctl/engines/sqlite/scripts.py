@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
 
-class SQLiteScriptRunner(ScriptRunner):
+class SQLiteScriptRunner(SQLitePart, ScriptRunner):
     """The part ``ScriptRunner``."""
 
     script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = True
 
-    def __init__(self, db: SQLiteWriter) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
-        self._in_step_mode = False  #: whether statements may run outside a transaction
-        #: the version of the file after the last transaction, and its orphaned rows
-        self._last_orphans: tuple[object, Counter[tuple[object, object]]] | None = None
+    _db: SQLiteWriter
+    _connection: WriteConnection
+    _in_step_mode = False  #: whether statements may run outside a transaction
+    #: the version of the file after the last transaction, and its orphaned rows
+    _last_orphans: tuple[object, Counter[tuple[object, object]]] | None = None
 
     @contextmanager
     def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
