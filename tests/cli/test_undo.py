@@ -16,6 +16,7 @@ from dbctl.services.undo.operation import undo_operation
 from tests.databases import File, Folder, empty_database, from_url, read_event_store
 from tests.services import larder_app
 from tests.services.larder_app import ANA
+from tests.services.mysql_samples import WORDPRESS_TABLES
 from tests.services.rules import test_rows as guild
 
 KINDS = ("sqlite", "postgresql", "mysql")
@@ -595,3 +596,43 @@ def test_only_rows_that_refer_to_a_sign_in_stay_deleted(answer, tmp_path, monkey
         assert (undone["ended_sessions"], undone["without_password"]) == (0, 0)
         assert database.rows("select id, token from devices order by id") == [(2, None), (3, "b"), (4, "b")]
         assert database.rows("select token from tokens") == [("b",)]
+
+
+def test_rows_of_a_table_that_also_has_sign_ins_are_restored(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    capabilities, factors = 'a:1:{s:6:"author";b:1;}', 'a:1:{i:0;s:15:"Two_Factor_Totp";}'
+    kinds = {"nickname": "Eve", "wp_capabilities": capabilities, "session_tokens": 'a:1:{s:1:"x";i:1;}'}
+    kinds |= {"_two_factor_enabled_providers": factors, "_two_factor_totp_key": "ABCDEFGH"}
+    with empty_database("mysql", tmp_path / "none") as database:
+        database.run(*WORDPRESS_TABLES.strip(";\n").split(";\n"))
+        database.run(
+            "alter table wp_users alter user_pass set default '', alter user_activation_key set default ''",
+            "insert into wp_users values (1, 'admin', '$P$BGHR2eF0FJayiZ7exgYlpQHY6Tezsu0', 'admin', 'a@example.org', '', now(), '', 0, 'A')",
+            "insert into wp_usermeta values (1, 1, 'wp_capabilities', 'a:1:{s:13:\"administrator\";b:1;}')",
+            "insert into wp_users values (2, 'eve', '$P$BGHR2eF0FJayiZ7exgYlpQHY6Tezsu0', 'eve', 'eve@example.org', '', now(), '', 0, 'Eve')",
+            *(
+                f"insert into wp_usermeta values ({number}, 2, '{key}', '{value}')"
+                for number, (key, value) in enumerate(kinds.items(), 10)
+            ),
+        )
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.a]\nprofile = "wordpress"\ndatabases = "{database.url}"\n'
+        )
+
+        def read():
+            return dict(database.rows("select meta_key, meta_value from wp_usermeta where user_id = 2"))
+
+        del kinds["session_tokens"]
+        answer("users", "set-role", "eve", "editor")
+        assert "session_tokens" not in read()
+        answer("undo", str(find_newest(answer)), "--yes")
+        assert read() == kinds
+        answer("users", "delete", "eve", "--yes")
+        warnings = answer("undo", str(find_newest(answer)), "--yes")["warnings"]
+        assert [warning for warning in warnings if "users set-password" in warning]
+        lost = {"_two_factor_totp_key", "_two_factor_enabled_providers"}
+        assert {key: value for key, value in read().items() if value} == {
+            key: value for key, value in kinds.items() if key not in lost
+        }
+        assert answer("users", "show", "eve")["data"]["role"] == "author"

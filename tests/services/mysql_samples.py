@@ -322,3 +322,14 @@ MYSQL_NEW: Sequence[tuple[tuple[int, int, int], str]] = (
      " where c.parent = p.id)) from parent p")),
     ((9, 7, 0), "create materialized view materialized as select id from parent where id < 9"),
 )  # fmt: skip
+
+WORDPRESS_TABLES = """\
+create table wp_users (ID bigint primary key auto_increment, user_login varchar(60) not null, user_pass varchar(255) not null,
+  user_nicename varchar(50) not null, user_email varchar(100) not null, user_url varchar(100) not null,
+  user_registered datetime, user_activation_key varchar(255) not null, user_status int not null default 0, display_name varchar(250) not null);
+create table wp_usermeta (umeta_id bigint primary key auto_increment, user_id bigint not null, meta_key varchar(255), meta_value longtext);
+create table wp_options (option_id bigint primary key auto_increment, option_name varchar(191) unique, option_value longtext not null,
+  autoload varchar(20) not null default 'yes');
+create table wp_posts (ID bigint primary key auto_increment, post_author bigint, post_title text, post_content longtext, post_status varchar(20),
+  post_password varchar(255), guid varchar(255));
+"""

@@ -153,9 +153,10 @@ class ReplaceEverywhere:
         if secrets := sum(rows.secrets for rows in counted.values()):
             yield f"undo will not restore {format_count(secrets, 'secret')}"
         for database, rows in counted.items():
-            db = self._app.reader(database)
+            tables = self._app.reader(database).tables()
             for table in rows.rows:
-                if SignInChanges.list_columns(self._app, db, database, table) is None:
+                sign_ins = SignInChanges.list_rows(self._app, database, tables[table])
+                if any(not (item.only or item.columns) for item in sign_ins):
                     yield f"undo will not restore the rows of {table}, a table of sign-ins"
 
     def apply(self, _: Writable) -> ReplaceResult:

@@ -188,16 +188,20 @@ def _list_other_tokens(app: App, database: str, table: str, row: Mapping[str, ob
     of_row, others = set[str](), set[str]()
     for place, names, only in _list_tokens(users):
         if place == table:
-            is_other = any(
-                name in row and str(row[name]) not in map(str, value if isinstance(value, list) else [value])
-                for name, value in only.items()
-            )
-            (others if is_other else of_row).update(list_names(names))
+            (of_row if has_values(row, only) else others).update(list_names(names))
     return {
         column
         for column in others - of_row
         if f"{table}.{column}" not in app.database(database).secret and not _is_secret_value(row.get(column))
     }
+
+
+def has_values(row: Mapping[str, object], expected: Mapping[str, ExpectedValue]) -> bool:
+    """Return whether a row has the expected values; a column that it lacks may have any."""
+    return all(
+        name not in row or str(row[name]) in map(str, value if isinstance(value, list) else [value])
+        for name, value in expected.items()
+    )
 
 
 def _list_tokens(users: Users) -> Iterator[tuple[str, ColumnNames, Mapping[str, ExpectedValue]]]:

@@ -30,7 +30,7 @@ from dbctl.services.undo.tables import (
 )
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
-from dbctl.services.users.sign_in_state import SignInChanges, list_factor_columns
+from dbctl.services.users.sign_in_state import SignInChanges
 
 #: Commands whose changes are reverted otherwise, by the first word, and how.
 REMEDIES: Mapping[str, Remedy | str] = {
@@ -54,7 +54,7 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
     rows: Mapping[str, int]  #: restored rows by table
     ended_sessions: int
     differing: Mapping[str, Sequence[str]]  #: columns that the database itself changed again, by table
-    without_password: int  #: restored users with a new, unknown password
+    without_password: int  #: restored users without the password that they had
 
     @property
     def effect(self) -> Effect | None:
@@ -206,23 +206,17 @@ class RevertRows:
         images = change.images or ()
         if live is None or not all(_has_columns(live, image) for image in images):
             raise _refuse(self._operation, f"the table {table} has another schema now")
-        sign_in_columns = SignInChanges.list_columns(self._app, db, name, table)
         recorder = self._app.recorder
         return TableUndo(
             db,
             table,
             images,
             read_key=cache(recorder.read_key) if recorder else bytes,
-            sign_in_columns=sign_in_columns,
-            factor_columns=self._list_factor_columns(name, live),
+            sign_ins=SignInChanges.list_rows(self._app, name, live),
+            sign_in_columns=SignInChanges.list_columns(self._app, name, live),
             times=self._find_times(name, db, table),
             exact=change.exact,
         )
-
-    def _list_factor_columns(self, database: str, table: Table) -> Sequence[str]:
-        users = self._app.profile.users
-        is_users_database = users and self._app.resolve_database(users) == database
-        return list_factor_columns(users, table) if users and is_users_database else ()
 
     def _sort_inserts(self, name: str) -> InsertOrder:
         try:
@@ -243,17 +237,21 @@ class RevertRows:
 
     def _find_new_passwords(self) -> set[str]:
         """Return the table of users, if deleted users lack only their password."""
-        users = self._app.profile.users
-        if users is None or users.password is None:
-            return set()
-        columns = {column for name in users.password.columns for column in list_names(name)}
+        columns = self._list_password_columns()
         return {
             table.table
-            for table in self._list_tables()
-            if table.table == users.table
-            and set(table.list_missing_columns()) <= columns
-            and table.list_missing_columns()
+            for table in self._list_users()
+            if set(table.list_missing_columns()) <= columns and table.list_missing_columns()
         }
+
+    def _list_password_columns(self) -> set[str]:
+        users = self._app.profile.users
+        names = users.password.columns if users and users.password else ()
+        return {column for name in names for column in list_names(name)}
+
+    def _list_users(self) -> Iterator[TableUndo]:
+        users = self._app.profile.users
+        return (table for table in self._list_tables() if users and table.table == users.table)
 
     def _list_tables(self) -> Iterator[TableUndo]:
         for tables in self._tables.values():
@@ -310,19 +308,19 @@ class RevertRows:
         ended = sign_ins.end_sessions(app)
         details = {"operation": self._operation.operation, "command": self._operation.command}
         audit.record(app, db, "undo", "operation", self._operation.operation, details)
-        inserted = [
+        lost = self._list_password_columns()
+        without_password = [
             row
-            for table in self._list_tables()
-            if table.table in self._passwords
+            for table in self._list_users()
             for row in table.rows
-            if row.inserts
+            if row.inserts and not lost.isdisjoint(row.omitted)
         ]
         return Undone(
             operation=self._operation.operation,
             rows=self.plan.rows,
             ended_sessions=ended,
             differing=differing,
-            without_password=len(inserted),
+            without_password=len(without_password),
         )
 
     def _restore(self, writer: Writable, database: str) -> None:

@@ -22,6 +22,7 @@ from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.model import format_count
 from dbctl.services.app.change import require_row_count
+from dbctl.services.app.secrets import has_values
 from dbctl.services.audit.capture import KEYS_PER_QUERY
 from dbctl.services.events.changes.records import (
     RowImage,
@@ -32,6 +33,7 @@ from dbctl.services.events.changes.records import (
     is_restorable,
     is_secret,
 )
+from dbctl.services.users.sign_in_state import SignInRows
 
 Values: TypeAlias = Mapping[str, object]
 #: What only equal keys have in common.
@@ -60,8 +62,8 @@ class TableUndo:
         images: Sequence[RowImage],
         *,
         read_key: Callable[[], bytes],
-        sign_in_columns: Collection[str] | None,
-        factor_columns: Collection[str],
+        sign_ins: Sequence[SignInRows],
+        sign_in_columns: Collection[str],
         times: Collection[str],
         exact: bool,
     ) -> None:
@@ -72,8 +74,8 @@ class TableUndo:
             table: a table of it.
             images: the rows in the log.
             read_key: returns the key of the digests of secrets.
-            sign_in_columns: columns that are not restored, because they end sign-ins; None: all of them.
-            factor_columns: columns of second factors: a deleted row is restored with their defaults, because the log has no secrets.
+            sign_ins: sign-ins and second factors: they are not restored, or, if deleted, with the defaults of their columns.
+            sign_in_columns: columns that are not restored, because they end sign-ins.
             times: columns with the time of a change, which are restored only with another column.
             exact: whether the log has exact values; those of older versions are the values of ``select``.
         """
@@ -81,17 +83,16 @@ class TableUndo:
         self._columns, self._exact, self._codec = db.tables()[table].columns, exact, db.codec
         self._decode = codec.from_json if exact else decode_old_value
         self.key = db.tables()[table].primary_key
-        self._sign_in_columns, self._times = sign_in_columns, times
-        self._defaulted = {name for name in factor_columns if not self._columns[name].required}
+        self._sign_ins, self._sign_in_columns, self._times = sign_ins, sign_in_columns, times
         readable = [image for image in images if all(map(is_restorable, image.key.values()))]
         keys = [tuple(self._decode(image.key[name]) for name in self.key) for image in readable]
+        self._current = self._read_current(keys)
         self.rows = [row for row in map(self._create, readable, keys) if row]
-        self._current = self._read_current()
 
-    def _read_current(self) -> dict[Identity, Values]:
+    def _read_current(self, keys: Sequence[tuple[object, ...]]) -> dict[Identity, Values]:
         columns, rows = list(self._columns), dict[Identity, Values]()
         read = self._codec.read if self._exact else self._db.read_rows
-        for where in self._where([row.key for row in self.rows]):
+        for where in self._where(keys):
             for row in read(Query(self.table, columns, where, for_update=True)):
                 values = dict(zip(columns, row, strict=True))
                 rows[codec.identify_all(values[name] for name in self.key)] = values
@@ -140,18 +141,23 @@ class TableUndo:
         """Return the change that restores a row; None: the row is not restored."""
         if image.before is None:
             return Restoration(key, None, inserts=False, image=image, omitted=())
-        if self._sign_in_columns is None:
+        row = {**self._current.get(codec.identify_all(key), {}), **image.before}
+        sign_ins = [rows for rows in self._sign_ins if has_values(row, rows.only)]
+        if not all(rows.columns for rows in sign_ins):
             return None
+        factors = {name for rows in sign_ins for name in rows.columns}
         encoded = {
             name: value for name, value in image.before.items() if not self._columns[name].is_generated
         }
         if image.after is None:
+            defaulted = {name for name in factors if not self._columns[name].required}
             encoded = {**image.key, **encoded}
-            encoded = {name: value for name, value in encoded.items() if name not in self._defaulted}
+            encoded = {name: value for name, value in encoded.items() if name not in defaulted}
+        ended = {*self._sign_in_columns, *factors}
         restored = {
             name: self._decode(value)
             for name, value in encoded.items()
-            if is_restorable(value) and (image.after is None or name not in self._sign_in_columns)
+            if is_restorable(value) and (image.after is None or name not in ended)
         }
         if image.after is not None:
             restored = {
@@ -329,7 +335,7 @@ class TableUndo:
         return list(dict.fromkeys(name for _, names in self._find_differences() for name in names))
 
     def _find_differences(self) -> Iterator[tuple[Restoration, Sequence[str]]]:
-        current = self._read_current()
+        current = self._read_current([row.key for row in self.rows])
         for row in self.rows:
             if row.values is None:
                 continue

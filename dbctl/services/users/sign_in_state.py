@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from dbctl.engines.contract.database import (
     AllOf,
@@ -18,8 +19,8 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
-from dbctl.profiles.model.base import NewValue
-from dbctl.profiles.model.users import Payload, SignInTable, Users
+from dbctl.profiles.model.base import ExpectedValue, NewValue
+from dbctl.profiles.model.users import Payload, SignInTable
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
@@ -295,14 +296,13 @@ def primary_key(live: LiveTable) -> str:
     return keys[0]
 
 
-def list_factor_columns(users: Users, live: Table | None) -> list[str]:
-    """Return the columns of a table that are second factors; their secrets are not in the audit log."""
-    sections = [
-        section for section in users.second_factor if live and section.table.removesuffix("?") == live.name
-    ]
-    return [
-        column for section in sections for name in section.on_reset if (column := find_column(live, name))
-    ]
+class SignInRows(NamedTuple):
+    """Rows of a table that are sign-ins or second factors, whose secrets are not in the audit log."""
+
+    only: Mapping[str, ExpectedValue]  #: their values; empty: all rows of the table
+    columns: Sequence[
+        str
+    ]  #: the columns of a second factor, if ``users reset-2fa`` keeps the row; otherwise empty
 
 
 class SignInChanges:
@@ -325,19 +325,25 @@ class SignInChanges:
         return SignOut(users, leaving).apply(db)
 
     @staticmethod
-    def list_columns(app: App, db: Readable, database: str, table: str) -> Sequence[str] | None:
-        """Return the columns of a table that end sign-ins, and those of second factors; None: its rows are such."""
+    def list_rows(app: App, database: str, live: Table) -> Sequence[SignInRows]:
+        """Return the kinds of rows of a table that are sign-ins or second factors."""
         users = app.core.users
         if users is None or users_database(app) != database:
             return ()
-        names = [section.table for section in users.signed_in]
-        names += [factor.table for factor in users.second_factor if not factor.on_reset]
-        if any(name.removesuffix("?") == table for name in names):
-            return None
-        live = db.tables().get(table)
-        renewed = users.on_sign_out if table == users.table else ()
-        ends = [column for name in renewed if (column := find_column(live, name))]
-        return [*ends, *list_factor_columns(users, live)]
+        tables = [(section.table, SignInRows(section.only, ())) for section in users.signed_in]
+        for factor in users.second_factor:
+            columns = [column for name in factor.on_reset if (column := find_column(live, name))]
+            if columns or not factor.on_reset:
+                tables.append((factor.table, SignInRows(factor.only, columns)))
+        return [rows for name, rows in tables if name.removesuffix("?") == live.name]
+
+    @staticmethod
+    def list_columns(app: App, database: str, live: Table) -> Sequence[str]:
+        """Return the columns of a table of users that end their sign-ins."""
+        users = app.core.users
+        if users is None or users_database(app) != database or live.name != users.table:
+            return ()
+        return [column for name in users.on_sign_out if (column := find_column(live, name))]
 
 
 def _read_states(app: App) -> Mapping[object, object] | None:
