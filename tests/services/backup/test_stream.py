@@ -17,8 +17,10 @@ from pyrage import x25519
 
 from dbctl.errors.backup import BackupFailedError
 from dbctl.errors.base import Exit
+from dbctl.services.backup import streaming
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.stores.directory import DirectoryWriter
+from dbctl.stores.objects import connection
 from tests import storage
 from tests.fault_proxy import FaultProxy, error_response
 from tests.in_process import ROOT
@@ -219,6 +221,20 @@ def test_part_that_is_refused_ends_the_backup(answer, larder, proxy, bucket):  #
     assert bucket.keys() == []
     assert b"<Upload>" not in bucket.uploads()
     assert not list(larder.databases())[1:]
+
+
+def test_dump_that_is_larger_than_planned_ends_the_backup(answer, larder, proxy, bucket, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(streaming, "MARGIN", 0)
+    monkeypatch.setattr(streaming, "MIN_SIZE", 6 << 20)
+    monkeypatch.setattr(connection, "MAX_PARTS", 2)
+    error = answer("backup", "create", status=Exit.UNREACHABLE)["error"]
+    assert error["code"] == "storage-failed"
+    assert "larger than 10,485,760 bytes" in error["message"]
+    assert "--no-stream" in error["hint"]
+    assert bucket.keys() == []
+    assert b"<Upload>" not in bucket.uploads()
+    assert not list(larder.databases())[1:]
+    answer("backup", "create", "--no-stream")
 
 
 def test_other_content_in_the_store_is_no_backup(answer, larder, proxy, bucket):  # noqa: F811

@@ -332,6 +332,24 @@ def test_duplicate_unique_values_have_a_separate_hint(folder, run_json):
         execute(path, "reindex by_card")
 
 
+def test_violated_check_constraint_is_reported(folder, run_json):
+    with closing(sqlite3.connect(folder / "user.db")) as db, db:
+        db.create_function("is_known", 1, bool, deterministic=True)
+        db.executescript(
+            """pragma ignore_check_constraints = on; create table rated (stars integer check (stars between 1 and 5));
+            insert into rated values (1), (6), (null), (0); create table known (a integer check (is_known(a)));"""
+        )
+    before = snapshot(folder)
+    corrupt, unchecked = run_json("integrity", "check", status=4)["findings"]
+    assert (corrupt["target"], corrupt["severity"], corrupt["code"]) == ("fp/user", "error", "corrupt")
+    assert "2 rows without stars between 1 and 5" in corrupt["message"]
+    assert (unchecked["severity"], unchecked["code"]) == ("info", "not-checked")
+    assert "is_known" in unchecked["message"]
+    assert run_json("integrity", "check", "--table", "known")["findings"] == [unchecked]
+    assert run_json("integrity", "check", "--quick")["findings"] == []
+    assert snapshot(folder) == before
+
+
 def test_full_text_index_is_checked_only_in_writable_database(folder, run_json):
     for name in ("user.db", "flashpoint.sqlite"):
         execute(
