@@ -78,7 +78,7 @@ def list_definitions(objects: Sequence[NativeObject], *, only_compared: bool = T
 class NativeNames:
     """The tables of a native schema, which may be in other schemas than those of the app, and their names in SQL."""
 
-    def __init__(self, schema: NativeSchema, *, is_destination: bool = False) -> None:
+    def __init__(self, schema: NativeSchema, *, is_destination: bool) -> None:
         self._tables = {table.name: table for table in schema.tables}
         self._is_destination = is_destination
 
@@ -155,11 +155,11 @@ class NativeSchemas(SqlPart, ABC):
 
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         """Return the part that reads the rows of this database exactly as they are stored."""
-        return self.row_source(self._db, schema, is_destination=is_destination)
+        return self.row_source(self._db, NativeNames(schema, is_destination=is_destination))
 
     def open_sink(self, schema: NativeSchema) -> RowSink:
         """Return the part that writes such rows into this database."""
-        return self.row_sink(self._db, schema)
+        return self.row_sink(self._db, NativeNames(schema, is_destination=True))
 
     @abstractmethod
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:

@@ -19,9 +19,9 @@ from dbctl.extensions.transfer.portable.native import TableNames
 class ServerRowSource(RowSource):
     """The part ``RowSource``."""
 
-    def __init__(self, db: ServerDatabase) -> None:
+    def __init__(self, db: ServerDatabase, names: TableNames | None = None) -> None:
         self._connection, self._catalog = db.connection, db.catalog
-        self._names: TableNames = db.catalog
+        self._names: TableNames = names or db.catalog
 
     @staticmethod
     @abstractmethod
@@ -74,9 +74,9 @@ class ServerRowSink(RowSink):
 
     _connection: ServerConnection[Any]
 
-    def __init__(self, db: ServerWriter) -> None:
+    def __init__(self, db: ServerWriter, names: TableNames | None = None) -> None:
         self._db, self._connection = db, db.connection
-        self._names: TableNames = db.catalog
+        self._names: TableNames = names or db.catalog
 
     @staticmethod
     @abstractmethod

@@ -104,9 +104,7 @@ def literal_expression(name: str, declared: str, *, escapes: bool) -> str:
 class MySQLNativeRows(MySQLRowSource):
     """The part ``RowSource`` for rows as literals."""
 
-    def __init__(self, db: MySQLDatabase, schema: NativeSchema, *, is_destination: bool) -> None:
-        super().__init__(db)
-        self._names = self._native = NativeNames(schema, is_destination=is_destination)
+    _names: NativeNames
 
     @staticmethod
     def quote_value(column: LineColumn, value: bytes) -> str:
@@ -114,7 +112,7 @@ class MySQLNativeRows(MySQLRowSource):
         return value.decode()
 
     def has_integer_order(self, table: str, column: str) -> bool:
-        native = self._native.require_native(table)
+        native = self._names.require_native(table)
         return list(native.key) == [column] and native.columns[column].split("(")[0].split()[0] in INTEGERS
 
     def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
@@ -122,7 +120,7 @@ class MySQLNativeRows(MySQLRowSource):
         return _read_literal
 
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
-        native, escapes = self._native.require_native(table), self._connection.server.backslash_escapes
+        native, escapes = self._names.require_native(table), self._connection.server.backslash_escapes
         literals = [
             literal_expression(ident(column.name), native.columns[column.name], escapes=escapes)
             for column in columns
@@ -139,9 +137,7 @@ def _read_literal(value: bytes) -> str:
 class MySQLNativeSink(MySQLRowSink):
     """The part ``RowSink`` for rows as literals."""
 
-    def __init__(self, db: MySQLWriter, schema: NativeSchema) -> None:
-        super().__init__(db)
-        self._names = self._native = NativeNames(schema, is_destination=True)
+    _names: NativeNames
 
     @staticmethod
     def quote_value(column: LineColumn, value: bytes) -> str:
@@ -180,7 +176,7 @@ class MySQLNativeSink(MySQLRowSink):
 
     def clear_table(self, table: str) -> int:
         count = super().clear_table(table)
-        if self._native.require_native(table).condition == HISTORY:
+        if self._names.require_native(table).condition == HISTORY:
             self._connection.execute_text(f"delete history from {self._names.quote_table(table)}")
         return count
 

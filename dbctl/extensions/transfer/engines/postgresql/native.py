@@ -50,12 +50,10 @@ INTEGERS = ("smallint", "integer", "bigint")
 class PostgreSQLNativeRows(PostgreSQLRowSource):
     """The part ``RowSource`` for rows without any conversion."""
 
-    def __init__(self, db: PostgreSQLDatabase, schema: NativeSchema, *, is_destination: bool) -> None:
-        super().__init__(db)
-        self._names = self._native = NativeNames(schema, is_destination=is_destination)
+    _names: NativeNames
 
     def has_integer_order(self, table: str, column: str) -> bool:
-        native = self._native.require_native(table)
+        native = self._names.require_native(table)
         return list(native.key) == [column] and native.columns[column] in INTEGERS
 
     def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
@@ -66,17 +64,13 @@ class PostgreSQLNativeRows(PostgreSQLRowSource):
         names = ", ".join(self._expression(table, column) for column in columns)
         # rows of child tables are those of other tables
         rows = f"only {self._names.quote_table(table)}"
-        if condition := self._native.require_native(table).condition:
+        if condition := self._names.require_native(table).condition:
             rows = f"(select * from {rows} {condition}) r"
         return f"select {names} from {rows}"
 
 
 class PostgreSQLNativeSink(PostgreSQLRowSink):
     """The part ``RowSink`` for rows without any conversion."""
-
-    def __init__(self, db: PostgreSQLWriter, schema: NativeSchema) -> None:
-        super().__init__(db)
-        self._names = NativeNames(schema, is_destination=True)
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         scope = {"scope": read_scope(self._connection.session)}

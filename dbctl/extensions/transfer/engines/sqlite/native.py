@@ -37,30 +37,24 @@ ROWID, ROWID_ALIAS = "rowid", "rowid alias"
 class SQLiteNativeRows(SQLiteRowSource):
     """The part ``RowSource`` for a native schema."""
 
-    def __init__(self, db: SQLiteDatabase, schema: NativeSchema, *, is_destination: bool) -> None:
-        super().__init__(db)
-        self._names = self._native = NativeNames(schema, is_destination=is_destination)
+    _names: NativeNames
 
     def has_integer_order(self, table: str, column: str) -> bool:
-        native = self._native.require_native(table)
+        native = self._names.require_native(table)
         return list(native.key) == [column] and native.columns[column] in (ROWID, ROWID_ALIAS)
 
     def _find_rowid(self, table: str) -> str:
-        columns = self._native.require_native(table).columns
+        columns = self._names.require_native(table).columns
         rowid = next((name for name, declared in columns.items() if declared == ROWID), "")
         alias = next((name for name, declared in columns.items() if declared == ROWID_ALIAS), "")
         return rowid or (ident(alias) if alias else "")
 
     def _describe_column(self, table: str, column: str) -> tuple[str, bool]:
-        return self._native.require_native(table).columns[column], True
+        return self._names.require_native(table).columns[column], True
 
 
 class SQLiteNativeSink(SQLiteRowSink):
     """The part ``RowSink`` for a native schema."""
-
-    def __init__(self, db: SQLiteWriter, schema: NativeSchema) -> None:
-        super().__init__(db)
-        self._names = NativeNames(schema)
 
     def _create_parsers(
         self, table: str, columns: Sequence[LineColumn]

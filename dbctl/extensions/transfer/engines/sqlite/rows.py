@@ -64,9 +64,9 @@ class _Statements(NamedTuple):
 class SQLiteRowSource(SQLitePart, RowSource):
     """The part ``RowSource``."""
 
-    def __init__(self, db: SQLiteDatabase) -> None:
+    def __init__(self, db: SQLiteDatabase, names: TableNames | None = None) -> None:
         super().__init__(db)
-        self._names: TableNames = db.catalog
+        self._names: TableNames = names or db.catalog
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -232,9 +232,9 @@ class SQLiteRowSink(RowSink):
     rows of users would only take time.
     """
 
-    def __init__(self, db: SQLiteWriter) -> None:
+    def __init__(self, db: SQLiteWriter, names: TableNames | None = None) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
-        self._names: TableNames = db.catalog
+        self._names: TableNames = names or db.catalog
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
