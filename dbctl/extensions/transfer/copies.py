@@ -120,58 +120,53 @@ class NativeCopy:
 
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""
-        native = require(db, NativeSchemas)
+        native = self._destination
         return Destination(db, native.open_sink(self.schema), self.destination_rows, native)
 
-    def open_destination_rows(self, db: Readable) -> RowSource:
-        """Return the part that reads the rows of the destination."""
-        return require(db, NativeSchemas).open_rows(self.schema, is_destination=True)
-
-    def drop_statements(self, db: Writable) -> Sequence[str]:
+    def drop_statements(self) -> Sequence[str]:
         """Return the statements that empty the destination."""
-        return require(db, NativeSchemas).drop_statements(self.rules)
+        return self._destination.drop_statements(self.rules)
 
     def compare_ledgers(self) -> Iterator[tuple[str, str]]:
         """Yield nothing: rows of ledgers are compared as those of other tables."""
         yield from ()
 
-    def record_created(self, db: Writable, state: TransferState) -> None:
+    def record_created(self, state: TransferState) -> None:
         """Do nothing: ``compare_schemas`` compares with the source."""
 
     def require_fit(self) -> None:
         """Do nothing: the destination is empty."""
 
-    def refuse_problems(self, db: Writable) -> None:
+    def refuse_problems(self) -> None:
         """Refuse rows that the destination would not accept.
 
         Raises:
             ValuesUnstorableError: rows refer to missing rows.
         """
-        del db
         refuse_problems(self._reader, self.find_orphans())
 
-    def create_schema(self, db: Writable, state: TransferState) -> None:
+    def create_schema(self, destination: Destination, state: TransferState) -> None:
         """Create what rows need, and record what is created after them; afterwards the phase is ``copy``.
 
         Raises:
             TransferSchemaError: the destination would lack rows.
         """
         refuse_losses(self.schema.omissions, str(self._endpoints.destination_url))
-        scripts, destination = require_scripts(db), require(db, NativeSchemas)
+        scripts = require_scripts(destination.db)
         with scripts.schema_transaction():
-            destination.create_objects([sql for part in self.schema.before for sql in part.statements])
+            destination.create([sql for part in self.schema.before for sql in part.statements])
             state.add_attachments([list(part.statements) for part in self.schema.after])
             if scripts.transactional_ddl:
                 state.enter_phase("copy")
         if not scripts.transactional_ddl:
-            with db.transaction():
+            with destination.db.transaction():
                 state.enter_phase("copy")
 
-    def set_values(self, db: Writable) -> None:
+    def set_values(self, destination: Destination) -> None:
         """Set the counters, and other values that no table stores."""
-        native, values = require(db, NativeSchemas), self._source.read_values(self.rules)
-        with require_scripts(db).schema_transaction():
-            native.create_objects(native.value_statements(values))
+        values = self._source.read_values(self.rules)
+        with require_scripts(destination.db).schema_transaction():
+            destination.create(self._destination.value_statements(values))
 
     def find_refused_objects(self) -> Iterator[Omission]:
         """Yield the objects that the destination refuses, found by creating all of them in a scratch database."""
@@ -209,7 +204,7 @@ class PortableCopy:
         self._options = options
         self.schema = select_schema(endpoints, source, db, options)
         self.origin: SchemaOrigin = self.schema.origin  #: where the schema of the destination comes from
-        self.rows: RowSource = require(source, RowSource)
+        self.rows, self.destination_rows = require(source, RowSource), require(db, RowSource)
         self.final: Sequence[str] = ()
 
     @cached_property
@@ -233,10 +228,6 @@ class PortableCopy:
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""
         return Destination.open(db)
-
-    def open_destination_rows(self, db: Readable) -> RowSource:
-        """Return the part that reads the rows of the destination."""
-        return require(db, RowSource)
 
     def require_fit(self) -> None:
         """Refuse a schema that the app made, if rows do not fit, or if it has other rows.
@@ -272,27 +263,28 @@ class PortableCopy:
             return
         for group in state.attachments.values():
             yield "statement", "; ".join(group), "missing"
-        yield from state.list_lost_objects(self._read_created(self._db))
+        yield from state.list_lost_objects(self._read_created())
         for change in state.list_schema_changes(self.fingerprints):
             yield "schema", self._endpoints.target, f"{change} since the copy"
 
-    def _read_created(self, db: Readable) -> Mapping[str, str]:
-        return fingerprint_objects(read_schema(db), [ledger_detection.TRANSFER_TABLE])
+    def _read_created(self) -> Mapping[str, str]:
+        return fingerprint_objects(read_schema(self._db), [ledger_detection.TRANSFER_TABLE])
 
-    def record_created(self, db: Writable, state: TransferState) -> None:
+    def record_created(self, state: TransferState) -> None:
         """Record the objects of the destination, which a comparison then misses."""
-        state.save_created(self._read_created(db))
+        state.save_created(self._read_created())
 
-    def drop_statements(self, db: Writable) -> Sequence[str]:
+    def drop_statements(self) -> Sequence[str]:
         """Return the statements that empty the destination."""
-        return require_scripts(db).drop_statements()
+        return require_scripts(self._db).drop_statements()
 
-    def create_schema(self, db: Writable, state: TransferState) -> None:
+    def create_schema(self, destination: Destination, state: TransferState) -> None:
         """Create the tables; afterwards the phase is ``copy``."""
         is_derived = self.origin == "derived"
-        create_schema(derive_schema(self.schema, db)[0] if is_derived else self.schema, db, state)
+        schema = derive_schema(self.schema, self._db)[0] if is_derived else self.schema
+        create_schema(schema, destination, state)
 
-    def refuse_problems(self, db: Writable) -> None:
+    def refuse_problems(self) -> None:
         """Refuse rows and statements that the destination would not accept.
 
         Raises:
@@ -301,22 +293,21 @@ class PortableCopy:
         if self.origin == "destination":
             return  # as ``require_fit`` did
         if self.schema.migrations:
-            self._refuse_unfit(db)
+            self._refuse_unfit(self._db)
             return
         # its types have the checks that the types of the destination lack
-        with open_planned_destination(self.schema, self._endpoints, db) as scratch:
+        with open_planned_destination(self.schema, self._endpoints, self._db) as scratch:
             self._refuse_unfit(scratch)
 
-    def set_values(self, db: Writable) -> None:
+    def set_values(self, destination: Destination) -> None:
         """Set the counters."""
-        scripts = require_scripts(db)
+        db = destination.db
         numbers = require(self._source, PortableSchemas).read_counters()
         with db.transaction():  # also where the source counts nothing, and takes the largest key
             for table in self.schema.source.tables:
                 db.advance_sequences(table.name)
-        with scripts.schema_transaction():
-            for sql in require(db, PortableSchemas).set_counters(numbers):
-                scripts.run_statement(sql)
+        with require_scripts(db).schema_transaction():
+            destination.create(require(db, PortableSchemas).set_counters(numbers))
 
 
 Copy: TypeAlias = NativeCopy | PortableCopy
@@ -342,7 +333,7 @@ def drop_refused_copy(db: Writable, state: TransferState, copy: Copy) -> Iterato
             attach(copy.open(db), state)
             drop_state(db)
         elif not state.tables:
-            empty_destination(db, copy.drop_statements(db))
+            empty_destination(db, copy.drop_statements())
         raise
 
 

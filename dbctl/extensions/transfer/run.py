@@ -93,16 +93,14 @@ class RunTransfer(Operation):
             copy = open_copy(endpoints, source, db, self._options)
             copy.require_fit()
             is_adopted = copy.origin == "destination"
-            state = endpoints.begin_state(
-                db, copy.fingerprints, lambda: copy.drop_statements(db), is_adopted=is_adopted
-            )
+            state = endpoints.begin_state(db, copy.fingerprints, copy.drop_statements, is_adopted=is_adopted)
             state.begin_run()
             is_resumed, destination = state.was_interrupted, copy.open(db)
             with drop_refused_copy(db, state, copy):
                 _prepare_destination(copy, destination, state)
                 tables = copy.list_tables()
                 if not state.tables:
-                    copy.refuse_problems(db)
+                    copy.refuse_problems()
             started = time.monotonic()
             with explain_failure():
                 with destination.sink.bulk_load():
@@ -111,7 +109,7 @@ class RunTransfer(Operation):
             copied = time.monotonic()
             digests = verify_digests(endpoints, state, destination.rows, tables)
             with db.transaction():
-                copy.record_created(db, state)
+                copy.record_created(state)
             return TransferResult(
                 source=str(endpoints.source_url),
                 destination=str(endpoints.destination_url),
@@ -147,7 +145,7 @@ def explain_failure() -> Iterator[None]:
 def _prepare_destination(copy: Copy, destination: Destination, state: TransferState) -> None:
     """Create the schema, or detach what an interrupted copy had attached."""
     if state.phase == "schema":
-        copy.create_schema(destination.db, state)
+        copy.create_schema(destination, state)
     else:
         with require_scripts(destination.db).schema_transaction():
             detach(destination, state, indexes=False)
@@ -156,7 +154,7 @@ def _prepare_destination(copy: Copy, destination: Destination, state: TransferSt
 def finish_copy(copy: Copy, destination: Destination, state: TransferState) -> None:
     """Set the sequences, and create indexes, foreign keys and triggers."""
     attach(destination, state)
-    copy.set_values(destination.db)
+    copy.set_values(destination)
 
 
 def verify_digests(
@@ -301,7 +299,6 @@ def verify_transfer(endpoints: Endpoints, *, tries_writes: bool = True) -> Trans
                 SchemaDifference(kind=kind, name=name, difference=difference)
                 for kind, name, difference in copy.compare_schemas()
             ]
-            other_rows = copy.open_destination_rows(destination)
             missing = {part.name for part in objects if (part.kind, part.difference) == ("table", "missing")}
             tables = [table for table in copy.list_tables() if copy.name_object(table) not in missing]
             columns = find_missing_columns(source, destination, tables)
@@ -312,7 +309,8 @@ def verify_transfer(endpoints: Endpoints, *, tries_writes: bool = True) -> Trans
                 for column in names
             ]
             results = [
-                verify_table(copy.rows, other_rows, table) for table in progress.list_parts(tables, "table")
+                verify_table(copy.rows, copy.destination_rows, table)
+                for table in progress.list_parts(tables, "table")
             ]
         counters, is_switched = find_late_counters(destination), tries_writes and not has_state(destination)
     return TransferVerification(

@@ -20,13 +20,7 @@ from dbctl.extensions.transfer.compare import require, require_scripts
 from dbctl.extensions.transfer.copy import Destination, TransferState, has_state, load_state
 from dbctl.extensions.transfer.endpoints import REMEDY, Endpoints
 from dbctl.extensions.transfer.errors import TransferSchemaError, TransferSourcePendingError
-from dbctl.extensions.transfer.portable.contract import (
-    ColumnPair,
-    Omission,
-    PortableSchema,
-    PortableSchemas,
-    RowSink,
-)
+from dbctl.extensions.transfer.portable.contract import ColumnPair, Omission, PortableSchema, PortableSchemas
 from dbctl.extensions.transfer.portable.native import NativeSchemas
 from dbctl.extensions.transfer.tables import (
     Exclusions,
@@ -272,16 +266,16 @@ def open_planned_destination(
         yield scratch
 
 
-def create_schema(schema: TransferSchema, db: Writable, state: TransferState) -> None:
+def create_schema(schema: TransferSchema, destination: Destination, state: TransferState) -> None:
     """Create the tables, and detach what the copy does not need; afterwards the phase is ``copy``."""
-    sink = require(db, RowSink)
+    db, sink = destination.db, destination.sink
     if schema.migrations:
         apply_all(schema.migrations, db)
     scripts = require_scripts(db)
     with scripts.schema_transaction():
         for sql in schema.statements:
             scripts.run_statement(sql)
-        detach(Destination.open(db), state, indexes=True)
+        detach(destination, state, indexes=True)
         state.add_attachments([[sql] for sql in schema.later_statements])
     with sink.bulk_load(), db.transaction():
         for table in reversed(schema.source.tables):  # the source has the rows that migrations insert
