@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -153,7 +154,8 @@ class CreateUser:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
             from dbctl.services.settings.queries import settings_table_name
 
-            rows[settings_table_name(users.app, "user")] = len(self._settings)
+            table = settings_table_name(users.app, "user")
+            rows[table] = rows.get(table, 0) + len(self._settings)
         self.plan = Plan(title=f"Create user {login}", target=users.db.target, steps=steps, rows=rows)
 
     def apply(self, db: Writable) -> UserCreated:
@@ -319,7 +321,8 @@ class NewUserRows:
         steps = [f"add {format_count(count, 'row')} to {table}" for table, count in counts.items()]
         has_role_rows = users.roles and users.roles.has_rows and assignments
         role_counts = users.roles.count_rows(assignments) if users.roles and has_role_rows else {}
-        return steps, {users.live.name: len(rows), **counts, **role_counts}
+        # a table of metadata may have companion rows and roles
+        return steps, dict(Counter({users.live.name: len(rows)}) + Counter(counts) + Counter(role_counts))
 
     def add_password(self, row: UserRow, hashed: str) -> dict[str, object]:
         """Return the columns of a row with its password.

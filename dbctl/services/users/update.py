@@ -212,7 +212,7 @@ class UpdateUsers:
             title=title.format(logins=join_logins(selected), **fields),
             target=users.db.target,
             steps=steps,
-            rows={**self._count_rows(), **self._sign_out.counts} if touched else {},
+            rows=self._count_rows() if touched else {},
         )
         removed = users.roles.where_removed(list(self._assignments.values())) if users.roles else {}
         named = {users.live.name: users.where_ids(touched)}
@@ -238,13 +238,17 @@ class UpdateUsers:
         )
 
     def _count_rows(self) -> dict[str, int]:
+        """Return the rows by table; a table of metadata may have roles, other columns and sign-ins of users."""
         users, assignments = self._users, list(self._assignments.values())
-        other_rows = users.roles.count_rows(assignments) if users.roles and assignments else {}
-        other_rows |= users.joined.count_rows(self._names, len(self._touched))
+        counts = Counter(users.roles.count_rows(assignments) if users.roles and assignments else {})
+        counts.update(users.joined.count_rows(self._names, len(self._touched)))
+        counts.update(self._sign_out.counts)
         # the first plan precedes the hash of a new password
         is_written = bool(self._stored()) or "password" in self._names
         is_written |= self._ends_sessions and bool(users.section.on_sign_out)
-        return ({users.live.name: len(self._touched)} if is_written else {}) | other_rows
+        own_rows = counts.pop(users.live.name, 0)  # such as roles in bits, and sign-ins in columns
+        own_rows = len(self._touched) if is_written else min(own_rows, len(self._touched))
+        return {name: count for name, count in {users.live.name: own_rows, **counts}.items() if count}
 
     def _stored(self) -> dict[str, object]:
         """Return the new values of the rows of users, with the time of the change."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import empty_database
+from tests.services.mysql_samples import WORDPRESS_TABLES
 
 ENGINES = ("sqlite", "postgresql", "mysql")
 SCHEMA = {
@@ -362,3 +363,28 @@ def test_required_value_of_a_missing_field_is_refused_before_the_insert(answer, 
     assert (error["code"], "slug" in error["message"]) == ("schema-mismatch", True)
     answer("users", "create", "ann", "--email", "Ann@x.example", "--generate")
     assert forge.rows("select slug from people") == [("ann-x-example",)]
+
+
+def test_plan_counts_all_rows_of_a_table_of_metadata(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with empty_database("mysql", tmp_path / "none") as database:
+        database.run(
+            *WORDPRESS_TABLES.strip(";\n").split(";\n"),
+            "alter table wp_users alter user_activation_key set default '', alter user_url set default ''",
+            "insert into wp_users values (1, 'ann', '$P$BGHR2eF0FJayiZ7exgYlpQHY6Tezsu0', 'ann', 'a@example.org', '', now(), '', 0, 'Ann')",
+            "insert into wp_usermeta values (1, 1, 'wp_capabilities', 'a:1:{s:6:\"author\";b:1;}'), (2, 1, 'wp_user_level', '2'),"
+            " (3, 1, 'session_tokens', 'a:0:{}')",
+        )
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.a]\nprofile = "wordpress"\n[apps.a.databases]\nmain = "{database.url}"\n'
+        )
+        for words in (
+            ["set-role", "ann", "editor"],
+            ["create", "bob", "--email", "b@example.org", "--name", "Bob", "--generate"],
+        ):
+            planned = answer("users", *words, "--dry-run")["data"]["plan"]["rows"]
+            before = {row[0]: row for row in database.rows("select * from wp_usermeta")}
+            answer("users", *words, "--yes")
+            after = {row[0]: row for row in database.rows("select * from wp_usermeta")}
+            changed = [key for key in {*before, *after} if before.get(key) != after.get(key)]
+            assert planned["wp_usermeta"] == len(changed), words
