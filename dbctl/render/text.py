@@ -85,7 +85,7 @@ def fields_of(value: object) -> dict[str, object]:
 def jsonable(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 - one branch per type
     """Convert ``value`` to types of JSON.
 
-    Times are ISO 8601 in UTC with milliseconds, durations seconds, bytes and text that is not Unicode
+    Times are ISO 8601 in UTC with milliseconds, or microseconds if the time has any, durations seconds, bytes and text that is not Unicode
     ``{"$b64": …}``. NaN and the infinities, which JSON lacks, are the texts ``NaN``, ``Infinity`` and
     ``-Infinity``; a decimal that no float represents exactly is also text.
 
@@ -114,7 +114,8 @@ def jsonable(value: object) -> object:  # noqa: C901, PLR0911, PLR0912 - one bra
         return _decimal(value)
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        unit = "microseconds" if value.microsecond % 1000 else "milliseconds"
+        return aware.astimezone(UTC).isoformat(timespec=unit).replace("+00:00", "Z")
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, timedelta):

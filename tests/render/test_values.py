@@ -32,7 +32,7 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
         (NOON, "2026-05-01T12:00:00.000Z"),
         (
             datetime(2026, 5, 1, 14, 0, 0, 123999, tzinfo=timezone(timedelta(hours=2))),
-            "2026-05-01T12:00:00.123Z",
+            "2026-05-01T12:00:00.123999Z",
         ),
         (datetime(2026, 5, 1, 12), "2026-05-01T12:00:00.000Z"),  # noqa: DTZ001 - naive times are UTC
         (timedelta(minutes=1), 60),

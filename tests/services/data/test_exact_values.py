@@ -204,6 +204,20 @@ def test_single_precision_is_shown_with_every_digit(kinds, answer):
     assert answer("data", "show", "singles", "1")["data"]["amount"] == 1234570
 
 
+def test_times_are_shown_with_microseconds(kinds, answer):
+    if kinds.database.engine == "sqlite":
+        pytest.skip("it stores times as texts or numbers")
+    declared = "timestamptz" if kinds.database.engine == "postgresql" else "datetime(6)"
+    kinds.run(
+        "drop table if exists moments",
+        f"create table moments (id integer primary key, at {declared})",
+        "insert into moments values (1, '2024-01-01 00:00:00.123456'), (2, '2024-01-01 00:00:00.5')",
+    )
+    expected = ["2024-01-01T00:00:00.123456Z", "2024-01-01T00:00:00.500Z"]
+    for words in (["rows", "moments"], ["query", "select at from moments order by id"]):
+        assert [row["at"] for row in answer("data", *words)["data"]["items"]] == expected
+
+
 def test_operation_with_rounded_numbers_of_an_older_version_is_refused(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
