@@ -636,3 +636,33 @@ def test_rows_of_a_table_that_also_has_sign_ins_are_restored(answer, tmp_path, m
             key: value for key, value in kinds.items() if key not in lost
         }
         assert answer("users", "show", "eve")["data"]["role"] == "author"
+
+
+def test_deletion_in_a_table_that_others_inherit_is_not_undone_without_their_columns(
+    answer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database("postgresql", tmp_path / "none") as database:
+        database.run(
+            "create table places (id integer primary key, name text)",
+            "create table cities (mayor text) inherits (places)",
+            "insert into cities values (1, 'Ulm', 'Ann')",
+            "create table days (day date primary key, note text) partition by range (day)",
+            "create table days_of_today partition of days default",
+            "insert into days values ('2026-01-01', 'x')",
+        )
+        (tmp_path / "dbctl.toml").write_text(f'[apps.a]\nprofile = "plain"\ndatabases = "{database.url}"\n')
+        before = database.content()
+        answer("data", "set", "places", "1", "name=Bonn")
+        answer("undo", str(find_newest(answer)), "--yes")
+        answer("data", "delete", "days", "2026-01-01", "--yes")
+        answer("undo", str(find_newest(answer)), "--yes")
+        assert database.content() == before
+        steps = answer("data", "delete", "places", "1", "--dry-run")["data"]["plan"]["steps"]
+        assert "undo will be impossible" in steps[-1]
+        answer("data", "delete", "places", "1", "--yes")
+        assert (
+            answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]["code"] == "undo-impossible"
+        )
+        assert database.rows("select * from places") == []

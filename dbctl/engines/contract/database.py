@@ -157,6 +157,8 @@ class Table(Struct, frozen=True, kw_only=True):
     name: str
     columns: Mapping[str, Column]  #: in their declared order
     is_view: bool = False
+    #: whether its rows may be those of other tables, which inherit from it and have further columns
+    is_inherited: bool = False
 
     @property
     def primary_key(self) -> list[str]:

@@ -64,6 +64,7 @@ COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
   union all select d.oid, t.base, t.not_null or d.typnotnull, t.has_default or d.typdefault is not null
   from pg_catalog.pg_type d join types t on t.oid = d.typbasetype where d.typtype = 'd')
 select c.relname as table, c.relkind in ('v', 'm') as is_view, a.attname as name,
+  c.relkind = 'r' and exists (select from pg_catalog.pg_inherits h where h.inhparent = c.oid) as is_inherited,
   pg_catalog.format_type(a.atttypid, a.atttypmod) as type, not (a.attnotnull or t.not_null) as nullable,
   (a.attnotnull or t.not_null) and not (a.atthasdef or a.attidentity <> '' or t.has_default) and q.oid is null as required,
   coalesce(q.oid::pg_catalog.regclass::text, '') as sequence,
@@ -110,15 +111,13 @@ class PostgreSQLCatalog(Catalog):
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, PostgreSQLColumn]] = {}
-        views: dict[str, bool] = {}
+        kinds: dict[str, dict[str, bool]] = {}
         for row in self._connection.fetch_by_name(COLUMNS):
             columns.setdefault(row["table"], {})[row["name"]] = _create_column(row)
-            views[row["table"]] = row["is_view"]
+            kinds[row["table"]] = {"is_view": row["is_view"], "is_inherited": row["is_inherited"]}
         if not columns:
             self._require_access()
-        return {
-            name: Table(name=name, columns=columns, is_view=views[name]) for name, columns in columns.items()
-        }
+        return {name: Table(name=name, columns=columns, **kinds[name]) for name, columns in columns.items()}
 
     def _require_access(self) -> None:
         """Refuse to report an empty database when this role may not use its schema."""

@@ -200,7 +200,9 @@ class Change(Operation, Generic[R]):
         from dbctl.services.audit.capture import describe_unrecorded
 
         reasons = {
-            name: describe_unrecorded(tables[name], rows, recorder.settings)
+            name: describe_unrecorded(
+                tables[name], rows, recorder.settings, deletes=bool(plan.deleted.get(name))
+            )
             for name, rows in plan.rows.items()
             if rows and name in tables
         }

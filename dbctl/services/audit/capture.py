@@ -41,6 +41,7 @@ KEYS_PER_QUERY = 200
 _CASCADES = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 VALUES_OFF = "values are off"
 DROPPED = "the table was dropped"
+INHERITED = "they may be rows of tables that inherit from it, and have further columns"
 NO_KEY, UNREADABLE = "the table has no primary key", "the database role may not read or lock the rows"
 
 
@@ -94,6 +95,9 @@ class RowImages:
         pending: list[tuple[str, Sequence[Where]]] = [(table, where)]
         while pending:
             name, conditions = pending.pop()
+            live = self._writer.tables().get(name)
+            if live and live.is_inherited:
+                self.reasons[name] = INHERITED
             if not (key := self.begin_change(name)):
                 continue
             with self._note_privileges(name):
@@ -234,10 +238,12 @@ def digest_table(db: Readable, table: str, key: bytes) -> str:
     return digest.hexdigest()[:32]
 
 
-def describe_unrecorded(table: Table, rows: int, settings: AuditConfig) -> str:
-    """Return why a change of rows of a table will only be counted; empty: its rows will be recorded, as far as is known."""
+def describe_unrecorded(table: Table, rows: int, settings: AuditConfig, *, deletes: bool) -> str:
+    """Return why a change or deletion of rows of a table will only be counted; empty: they will be recorded, as far as is known."""
     if not table.primary_key:
         return NO_KEY
+    if deletes and table.is_inherited:
+        return INHERITED
     if rows > settings.max_rows:
         return describe_limit(settings.max_rows)
     return "" if settings.values else VALUES_OFF
