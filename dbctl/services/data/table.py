@@ -333,7 +333,9 @@ class DataTable:
             return Condition(definition.name, op, timestamp)
         try:
             return Condition(definition.name, op, self._parse_exact(definition.name, text))
-        except ValueInvalidError:  # no row has this value; all other rows differ from it
+        except ValueInvalidError:  # no row has this value
+            if op == "!=":  # a typing error would select all rows
+                raise
             return Condition(definition.name, op, text)
 
 

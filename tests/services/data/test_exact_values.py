@@ -263,6 +263,21 @@ def test_number_that_the_column_would_round_is_refused(kinds, answer, form):
     assert "7.20" in {str(amount) for (amount,) in kinds.database.rows("select amount from prices")}
 
 
+def test_filter_for_other_values_than_an_invalid_one_is_refused(kinds, answer):
+    if kinds.database.engine == "sqlite":
+        pytest.skip("its columns can have any value")
+    kinds.run(
+        "drop table if exists counted",
+        "create table counted (id integer primary key, n integer)",
+        "insert into counted values (1, 10), (2, null)",
+    )
+    error = answer("data", "delete", "counted", "--filter", "n!=1O", "--yes", status=2)["error"]
+    assert error["code"] == "value-invalid"
+    assert answer("data", "rows", "counted", "--filter", "n=1O")["data"]["items"] == []
+    answer("data", "delete", "counted", "--filter", "n!=11", "--yes")
+    assert kinds.database.rows("select id from counted") == [(2,)]
+
+
 @pytest.mark.parametrize("words", [["set", "ranges", "1"], ["add", "ranges"]])
 def test_every_type_is_accepted_as_text(kinds, answer, words):
     if kinds.database.engine == "postgresql":
