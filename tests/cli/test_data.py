@@ -243,7 +243,9 @@ def test_composite_and_missing_keys(path, answer):
     assert answer("data", "show", "pairs", "1", "y")["c"] == "two"
     assert answer("data", "set", "pairs", "1", "y", "c=three")["key"] == {"a": 1, "b": "y"}
     assert answer("data", "show", "pairs", "1", status=2)["code"] == "usage"
-    assert answer("data", "set", "loose", "a=1", status=2)["code"] == "usage"
+    for words in (["a=1"], ["1", "a=1"]):
+        refused = answer("data", "set", "loose", *words, status=2)
+        assert (refused["code"], "without a primary key" in refused["message"]) == ("usage", True)
     assert answer("data", "rows", "few")["items"][0]["password_hash"] == "***"
     assert answer("data", "set", "few", "username=x", status=2)["code"] == "usage"
 

@@ -170,8 +170,8 @@ def ensure_batch(batches: Iterator[Sequence[tuple[object, ...]]]) -> Iterator[Se
 
 
 def count_key_columns(app: App, table: str) -> int:
-    """Return the number of columns of the primary key."""
-    return len(DataTable(app, app.reader(selected_database(app)), table).key)
+    """Return the number of columns of the primary key; raises UsageError without one."""
+    return len(DataTable(app, app.reader(selected_database(app)), table).require_key())
 
 
 def _next_key(table: DataTable, items: Sequence[Row], after: Sequence[str]) -> Sequence[str]:

@@ -188,11 +188,20 @@ class DataTable:
             self.parse_typed(self.require_readable_column(name).name, text)
         return after_key(self.key, values)
 
-    def _parse_key(self, key: Sequence[str]) -> Sequence[object]:
-        """Return the values of a primary key, given as text."""
+    def require_key(self) -> Sequence[str]:
+        """Return the columns of the primary key.
+
+        Raises:
+            UsageError: the table has none.
+        """
         if not self.key:
             kind = "a view" if self.live.table.is_view else "without a primary key"
             raise UsageError(detail=f"{self.name} is {kind}, so its rows have no key")
+        return self.key
+
+    def _parse_key(self, key: Sequence[str]) -> Sequence[object]:
+        """Return the values of a primary key, given as text."""
+        self.require_key()
         if len(key) != len(self.key):
             raise UsageError(
                 detail=f"the key of {self.name} has {len(self.key)} parts: {' '.join(self.key).upper()}"
