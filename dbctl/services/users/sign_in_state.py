@@ -300,9 +300,8 @@ class SignInRows(NamedTuple):
     """Rows of a table that are sign-ins or second factors, whose secrets are not in the audit log."""
 
     only: Mapping[str, ExpectedValue]  #: their values; empty: all rows of the table
-    columns: Sequence[
-        str
-    ]  #: the columns of a second factor, if ``users reset-2fa`` keeps the row; otherwise empty
+    #: the columns of a second factor, if ``users reset-2fa`` keeps the row; otherwise empty
+    columns: Sequence[str]
 
 
 class SignInChanges:
