@@ -82,6 +82,11 @@ class Checks(ABC):
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         """Return the index that a line of ``find_damage`` reports; None if the line is not about an index alone."""
 
+    def concerns_values(self, line: str) -> bool:
+        """Return whether a line of ``find_damage`` reports rows that violate a constraint: nothing is damaged."""
+        del line
+        return False
+
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         """Return the first rows whose indexed values differ from the table; empty if the engine cannot compare them."""
         return ()

@@ -210,6 +210,9 @@ class SQLiteChecks(SQLitePart, Checks):
         match = re.fullmatch(INDEX_DAMAGE, line)
         return match and IndexDamage(index=match["name"], has_duplicates=match["duplicate"] is not None)
 
+    def concerns_values(self, line: str) -> bool:
+        return any(re.fullmatch(pattern, line) for pattern in (VALUE_IN, CHECK_IN))
+
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         rows = self._connection.fetch(
             "select tbl_name from sqlite_master where type = 'index' and name = :name", {"name": index}

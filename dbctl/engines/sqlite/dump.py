@@ -216,10 +216,6 @@ def create_step_callback(
     return step
 
 
-#: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.
-APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
-
-
 class SQLiteDumps(SQLitePart, Dumps):
     """The part ``Dumps`` of a reader."""
 
@@ -276,10 +272,11 @@ class SQLiteDumps(SQLitePart, Dumps):
 
     def verify_dump(self, *, quick: bool) -> DumpVerification:
         """Check a dump; ``quick`` does not compare indexes with their tables."""
+        checks = SQLiteChecks(self._db)
         problems = [
             line
-            for line in SQLiteChecks(self._db).find_file_damage({}, quick=quick)
-            if not line.startswith(APP_VIOLATIONS)
+            for line in checks.find_file_damage({}, quick=quick)
+            if not checks.concerns_values(line)  # the app wrote them, and a copy is not worse
         ]
         if problems:
             return DumpVerification(tables={}, schema="", problems=problems)

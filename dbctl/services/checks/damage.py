@@ -28,21 +28,29 @@ LISTED_DIFFERENCES = 3
 DUPLICATE_HINT = Remedy(
     "Two rows have the same unique value. Keep a copy and delete one of them; then rebuild the index with: `maintain reindex`"
 )
+VIOLATION_HINT = (
+    "Correct or delete these rows: the app cannot write them again, and a dump with them cannot be loaded."
+)
 LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise keep a copy of file and -wal before the app starts again."
 ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
 
 
 @check("corrupt")
 def check_damage(subject: Subject) -> Sequence[Finding]:
-    """Return the damage of a database or table; later checks omit what depends on damaged rows."""
+    """Return the damage of a database or table, and rows that violate constraints; later checks omit what depends on damaged rows."""
     checks = subject.db.checks
     if checks is None:
         subject.damage = [subject.finding("info", "not-checked", "its engine has no integrity check")]
     else:
         lines = checks.find_damage(quick=subject.quick, table=subject.table)
-        subject.damage = list(_describe_damage(subject, checks, lines))
+        damage = [line for line in lines if not checks.concerns_values(line)]
+        subject.damage = list(_describe_damage(subject, checks, damage))
+        violations = [
+            subject.finding("error", "constraint-violated", message, VIOLATION_HINT)
+            for message in group_lines([line for line in lines if checks.concerns_values(line)])
+        ]
         unchecked = [subject.finding("info", "not-checked", text) for text in checks.list_unchecked()]
-        return [*subject.damage, *unchecked]
+        return [*subject.damage, *violations, *unchecked]
     return subject.damage
 
 

@@ -340,9 +340,9 @@ def test_violated_check_constraint_is_reported(folder, run_json):
             insert into rated values (1), (6), (null), (0); create table known (a integer check (is_known(a)));"""
         )
     before = snapshot(folder)
-    corrupt, unchecked = run_json("integrity", "check", status=4)["findings"]
-    assert (corrupt["target"], corrupt["severity"], corrupt["code"]) == ("fp/user", "error", "corrupt")
-    assert "2 rows without stars between 1 and 5" in corrupt["message"]
+    violated, unchecked = run_json("integrity", "check", status=4)["findings"]
+    assert (violated["target"], violated["code"]) == ("fp/user", "constraint-violated")
+    assert "2 rows without stars between 1 and 5" in violated["message"]
     assert (unchecked["severity"], unchecked["code"]) == ("info", "not-checked")
     assert "is_known" in unchecked["message"]
     assert run_json("integrity", "check", "--table", "known")["findings"] == [unchecked]
@@ -535,3 +535,21 @@ def test_custom_profile_defines_cross_checks(tmp_path, run_json):
     execute(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')
     (result,) = run_json("integrity", "cross-check", *arguments)["findings"]
     assert result["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"
+
+
+@pytest.mark.parametrize("declared", ["integer check (amount > 0)", "integer not null"])
+def test_rows_that_violate_constraints_are_no_damage(tmp_path, monkeypatch, answer, declared):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("shop.db")) as connection, connection:
+        connection.execute("create table item (id integer primary key, amount integer)")
+        connection.execute("insert into item values (1, null), (2, 5)")
+        connection.execute("update item set amount = 0 where amount is null and ?", ["check" in declared])
+        connection.execute("pragma writable_schema = on")
+        connection.execute(
+            "update sqlite_master set sql = replace(sql, 'amount integer', ?)", [f"amount {declared}"]
+        )
+    words = ("--profile", "plain", "--url", "main=shop.db")
+    (finding,) = answer(*words, "integrity", "check", status=4)["data"]["findings"]
+    assert (finding["code"], finding["severity"]) == ("constraint-violated", "error")
+    assert "item" in finding["message"]
+    assert "restore" not in finding["hint"]
