@@ -303,6 +303,8 @@ def _write_content(path: Path, *, journal_mode: str) -> bool:
             _upgrade(connection)
             legacy.import_files(connection, path.parent)
             connection.execute("commit")
+            # Closing it would do the same, but hide that the disk is full; the log is not part of the new store.
+            connection.execute("pragma wal_checkpoint(truncate)")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode not in _NO_SHARED_MEMORY:
             raise

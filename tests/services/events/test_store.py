@@ -235,7 +235,7 @@ def test_file_that_is_no_store_is_neither_read_nor_written_nor_replaced(tmp_path
     assert (path.lstat().st_ino, path.read_bytes() if path.is_file() else None) == before
 
 
-@pytest.mark.parametrize("leave", [0, 4096, 8192, 16_384, 65_536])
+@pytest.mark.parametrize("leave", [0, 4096, 8192, 16_384, *range(65_536, 229_376, 16_384)])
 def test_full_disk_damages_nothing_and_leaves_no_incomplete_store(disk, leave):
     state = disk / "state"
     fill(disk, leave=leave)
