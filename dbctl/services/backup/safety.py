@@ -31,7 +31,7 @@ from dbctl.services.backup.manifest import Manifest, Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import Source
-from dbctl.services.backup.verification_record import UNREADABLE, Pin
+from dbctl.services.backup.verification_record import Pin
 
 #: Errors of files that exist, but cannot be copied as a database.
 UNREADABLE_ERRORS = (CorruptError, InterruptedWriteError, NotADatabaseError, QueryFailedError)
@@ -228,12 +228,11 @@ def pin_larger(repository: Repository, shrunken: Sequence[Shrinkage], backup: st
     """Pin the larger backups before a shrunken one, and yield their ids; the caller has the lock of the repository.
 
     Raises:
-        RepositoryFailedError, DiskFullError: a record cannot be written.
+        RepositoryFailedError, DiskFullError: a record cannot be read or written.
     """
+    pin = Pin(at=now(), by="dbctl", reason=f"backup {backup} has far fewer rows")
     for name in dict.fromkeys(shrinkage.larger for shrinkage in shrunken):
-        record = verification_record.read(repository.store, name)
-        # prune retains a backup with an unreadable record
-        if record is not UNREADABLE and record.pin is None:
-            pin = Pin(at=now(), by="dbctl", reason=f"backup {backup} has far fewer rows")
-            verification_record.write(repository.store, name, structs.replace(record, pin=pin))
+        verification_record.update(
+            repository.store, name, lambda record: structs.replace(record, pin=record.pin or pin)
+        )
         yield name

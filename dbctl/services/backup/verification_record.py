@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -60,27 +60,46 @@ class Verification(Struct, frozen=True, kw_only=True):
     pin: Pin | None = None
 
 
-#: Result of ``read`` for an invalid file. It may contain a pin, so its backup is not deleted by rules.
+#: Result of ``read`` for an invalid file. It may contain a pin, so its backup is not deleted.
 UNREADABLE = Verification()
+#: Why such a backup is not deleted, and the reason of the pin in the record that replaces the file.
+UNREADABLE_RECORD = "its record cannot be read, and may contain a pin"
 
 
 def read(store: Store, folder: str) -> Verification:
     """Return the record; an empty one if there is none, and ``UNREADABLE`` if the file cannot be read or is invalid."""
     try:
-        content = store.read_verification(folder)
-        verification = msgspec.json.decode(content, type=Verification) if content else Verification()
-    except (*JSON_ERRORS, RepositoryFailedError):
+        return _parse(store.read_verification(folder)) or UNREADABLE
+    except RepositoryFailedError:
         return UNREADABLE
-    return verification if all(map(is_plausible_time, _timestamps(verification))) else UNREADABLE
 
 
-def write(store: Store, folder: str, verification: Verification) -> None:
-    """Replace the record.
+def _parse(content: bytes | None) -> Verification | None:
+    """Return the record in a file; None: it is invalid."""
+    try:
+        verification = msgspec.json.decode(content, type=Verification) if content else Verification()
+    except JSON_ERRORS:
+        return None
+    return verification if all(map(is_plausible_time, _timestamps(verification))) else None
+
+
+def update(store: Store, folder: str, change: Callable[[Verification], Verification]) -> None:
+    """Replace the record by what ``change`` makes of it; an invalid one becomes one with a pin first.
 
     Raises:
+        RepositoryFailedError: it cannot be read, so what replaced it could lack its pin.
         RepositoryFailedError, DiskFullError: it cannot be written; verifying a read-only repository is still possible.
     """
-    store.write_verification(folder, msgspec.json.encode(verification).decode())
+    existing = _read_pinned(store, folder)
+    if (updated := change(existing)) != existing:
+        store.write_verification(folder, msgspec.json.encode(updated).decode())
+
+
+def _read_pinned(store: Store, folder: str) -> Verification:
+    """Return the record, or one with a pin instead of an invalid one; raises ``RepositoryFailedError``."""
+    if existing := _parse(store.read_verification(folder)):
+        return existing
+    return Verification(pin=Pin(at=now(), by="dbctl", reason=UNREADABLE_RECORD))
 
 
 def record(
@@ -92,7 +111,7 @@ def record(
     deep: bool,
     drills: Mapping[str, Drill] = {},
 ) -> None:
-    """Record the result of a verification; raises as ``write`` does.
+    """Record the result of a verification; raises as ``update`` does.
 
     Args:
         store: of the backup.
@@ -102,58 +121,60 @@ def record(
         deep: whether they were also loaded.
         drills: the successful drills by database.
     """
-    previous = read(store, folder)
-    if errors:
-        failed = Failure(at=now(), deep=deep, message=errors[0])
-        write(store, folder, structs.replace(previous, failed=failed))
-    elif all_files or drills:
+
+    def change(previous: Verification) -> Verification:
+        if errors:
+            return structs.replace(previous, failed=Failure(at=now(), deep=deep, message=errors[0]))
+        if not (all_files or drills):
+            return previous
         failure_remains = previous.failed is not None and (
             not all_files or (previous.failed.deep and not deep)
         )
-        verification = structs.replace(
+        return structs.replace(
             previous,
             verified_at=now() if all_files else previous.verified_at,
             loaded_at=now() if all_files and deep else previous.loaded_at,
             failed=previous.failed if failure_remains else None,
             drills={**previous.drills, **drills},
         )
-        write(store, folder, verification)
+
+    update(store, folder, change)
 
 
 def record_moment(store: Store, folder: str, database: str, drill: Drill) -> None:
-    """Record the drill of a database as of a moment, which began with a backup; raises as ``write`` does."""
-    previous = read(store, folder)
-    write(store, folder, structs.replace(previous, moments={**previous.moments, database: drill}))
+    """Record the drill of a database as of a moment, which began with a backup; raises as ``update`` does."""
+    update(
+        store,
+        folder,
+        lambda previous: structs.replace(previous, moments={**previous.moments, database: drill}),
+    )
 
 
 def record_fetch(store: Store, folder: str, fetched_at: datetime) -> None:
-    """Record that a server had written nothing after a part of its log; raises as ``write`` does."""
-    write(store, folder, structs.replace(read(store, folder), fetched_at=fetched_at))
+    """Record that a server had written nothing after a part of its log; raises as ``update`` does."""
+    update(store, folder, lambda previous: structs.replace(previous, fetched_at=fetched_at))
 
 
 def copy_record(source: Store, destination: Store, folder: str) -> None:
-    """Merge the record of a backup into the record of its copy; raises as ``write`` does.
+    """Merge the record of a backup into the record of its copy; raises as ``update`` does.
 
     A pin is also copied. The time of verification is not copied, because it concerns the storage. A failure to load the backup is copied if the
     copy has no record.
     """
-    source_record, existing = read(source, folder), read(destination, folder)
-    failed = (
-        source_record.failed
-        if source_record.failed and source_record.failed.deep and existing == Verification()
-        else existing.failed
-    )
-    pin = existing.pin or source_record.pin
-    updated = structs.replace(
-        existing,
-        drills=_merge(existing.drills, source_record.drills),
-        moments=_merge(existing.moments, source_record.moments),
-        fetched_at=max(filter(None, [existing.fetched_at, source_record.fetched_at]), default=None),
-        failed=failed,
-        pin=pin,
-    )
-    if updated != existing:
-        write(destination, folder, updated)
+    other = _read_pinned(source, folder)
+
+    def merge(existing: Verification) -> Verification:
+        has_failure = other.failed is not None and other.failed.deep and existing == Verification()
+        return structs.replace(
+            existing,
+            drills=_merge(existing.drills, other.drills),
+            moments=_merge(existing.moments, other.moments),
+            fetched_at=max(filter(None, [existing.fetched_at, other.fetched_at]), default=None),
+            failed=other.failed if has_failure else existing.failed,
+            pin=existing.pin or other.pin,
+        )
+
+    update(destination, folder, merge)
 
 
 def _merge(existing: Mapping[str, Drill], other: Mapping[str, Drill]) -> Mapping[str, Drill]:

@@ -34,11 +34,10 @@ from dbctl.services.backup.retention.rules import (
     retention_for,
     retention_reasons,
 )
-from dbctl.services.backup.verification_record import UNREADABLE, Verification
+from dbctl.services.backup.verification_record import UNREADABLE, UNREADABLE_RECORD, Verification
 from dbctl.units import parse_duration, parse_size
 
 DAMAGED = "damaged: see backup verify"
-UNREADABLE_RECORD = "its record cannot be read, and may contain a pin: see backup verify"
 #: A shorter gap between backups does not indicate a wrong clock, even with a short retention.
 MIN_GAP = timedelta(days=7)
 
@@ -370,7 +369,10 @@ class DeleteBackups(BackupOperation):
         if unprotected := sorted(at_risk - remaining):
             raise LastBackupError(ids=", ".join(sorted(ids)), databases=", ".join(unprotected))
         for manifest in selected:
-            if pin := repository.read_verification(manifest).pin:
+            record = repository.read_verification(manifest)
+            if record is UNREADABLE:
+                raise BackupPinnedError(id=manifest.id, reason=UNREADABLE_RECORD, by="dbctl")
+            if pin := record.pin:
                 raise BackupPinnedError(id=manifest.id, reason=pin.reason, by=pin.by)
             if refusal := repository.store.read_protection(manifest.id).refusal:
                 raise BackupRetainedError(place=repository.store.location, id=manifest.id, reason=refusal)

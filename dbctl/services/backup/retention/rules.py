@@ -20,7 +20,7 @@ from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.verification_record import Pin, Verification
+from dbctl.services.backup.verification_record import UNREADABLE, UNREADABLE_RECORD, Pin, Verification
 from dbctl.units import parse_duration
 
 NEWEST = "the newest"
@@ -152,7 +152,7 @@ class PinBackups(BackupOperation):
             BackupMissingError, BackupCorruptError: as ``Repository.find``.
         """
         steps = [
-            f"unpin {manifest.id}: {record.pin.reason if record.pin else ''}"
+            f"unpin {manifest.id}: {record.pin.reason if record.pin else UNREADABLE_RECORD}"
             if self._reason is None
             else f"pin {manifest.id}: {self._reason}"
             for manifest, record in self._select()
@@ -166,7 +166,7 @@ class PinBackups(BackupOperation):
             PlanChangedError: the plan differs from the confirmed plan; nothing was changed.
             BusyError: another dbctl process uses the repository.
             BackupMissingError, BackupCorruptError: as ``plan``.
-            RepositoryFailedError, DiskFullError: a record cannot be written.
+            RepositoryFailedError, DiskFullError: a record cannot be read or written.
         """
         store = self._repository.store
         store.list_folders()  # before the lock, which would create the repository
@@ -174,8 +174,10 @@ class PinBackups(BackupOperation):
             self._require_confirmed(confirmed)
             selected = self._select()
             pin = None if self._reason is None else Pin(at=now(), by=operator_name(), reason=self._reason)
-            for manifest, record in selected:
-                verification_record.write(store, manifest.id, structs.replace(record, pin=pin))
+            for manifest, _ in selected:
+                verification_record.update(
+                    store, manifest.id, lambda record: structs.replace(record, pin=pin)
+                )
         return BackupsPinned(backups=[manifest.id for manifest, _ in selected], reason=self._reason)
 
     def _select(self) -> list[tuple[Manifest, Verification]]:
@@ -187,5 +189,5 @@ class PinBackups(BackupOperation):
         return [
             (manifest, record)
             for manifest, record in records
-            if (record.pin.reason if record.pin else None) != self._reason
+            if record is UNREADABLE or (record.pin.reason if record.pin else None) != self._reason
         ]
