@@ -455,6 +455,6 @@ class RestoreTarget(ABC):
             RestoreFailedError, CorruptError: it cannot be loaded.
         """
 
-    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
-        """Drop the databases that earlier restores retained, except ``retained``; return what could not be dropped."""
+    def drop_retained(self, is_dropped: Callable[[str], bool]) -> Sequence[str]:
+        """Drop the databases that earlier restores retained with names for which ``is_dropped`` is true; return what could not be dropped."""
         return ()

@@ -9,7 +9,7 @@ dumped as a script before, and created again afterwards.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import pymysql
@@ -177,12 +177,12 @@ class MySQLRestoreTarget(RestoreTarget):
             with ScratchRestore(server, request, central).stage() as staged:
                 yield staged
 
-    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+    def drop_retained(self, is_dropped: Callable[[str], bool]) -> Sequence[str]:
         pattern = re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}")
         remarks = []
         with self._server.translate_errors(), self._server.central() as central:
             for (database,) in central.run(DATABASES):
-                if pattern.fullmatch(str(database)) and database != retained.get("kept"):
+                if pattern.fullmatch(str(database)) and is_dropped(str(database)):
                     try:
                         central.run(f"drop database {ident(str(database))}")
                     except pymysql.Error as error:

@@ -254,15 +254,15 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                     verification = restore.load(url, roles, head)
                     yield TrialRestore(url=url, verification=verification, remarks=restore.remarks)
 
-    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+    def drop_retained(self, is_dropped: Callable[[str], bool]) -> Sequence[str]:
         pattern = f"^{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}(\\d{{8}}_\\d{{6}}|new_[0-9a-f]{{8}})$"
         remarks = []
         with self._server.translate_errors(), self._server.central() as central:
             for (database,) in central.run(
-                "select datname from pg_catalog.pg_database where datname ~ $1 and datname <> $2 and not datallowconn",
-                pattern,
-                retained.get("kept", ""),
+                "select datname from pg_catalog.pg_database where datname ~ $1 and not datallowconn", pattern
             ):
+                if not is_dropped(str(database)):
+                    continue
                 try:
                     central.run(f"drop database {ident(str(database))}")
                 except psycopg.Error as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -262,10 +262,10 @@ class LanceRestoreTarget(RestoreTarget):
         ):
             yield TrialRestore(url=Url(engine="lancedb", path=str(extracted)), verification=verification)
 
-    def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
+    def drop_retained(self, is_dropped: Callable[[str], bool]) -> Sequence[str]:
         remarks = []
         for folder in swap.list_siblings(self._root):
-            if folder.name == retained.get("kept") or folder.name.startswith(swap.temp_prefix(self._root)):
+            if folder.name.startswith(swap.temp_prefix(self._root)) or not is_dropped(folder.name):
                 continue
             try:
                 swap.remove(folder)

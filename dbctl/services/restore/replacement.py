@@ -331,8 +331,9 @@ class Replacement:
         for member in self._members:
             if self.results[member.database].method in ("swapped", "new"):
                 restore_target = self._app.restore_target(member.database)
+                latest = find_retained_facts(self.safety, member).get("kept")
                 try:
-                    messages = restore_target.drop_retained(find_retained_facts(self.safety, member))
+                    messages = restore_target.drop_retained(lambda name, latest=latest: name != latest)  # type: ignore[misc]
                 except DbctlError as error:
                     messages = [f"databases retained by earlier restores were not dropped: {error}"]
                 self._drop_messages[member.database] = messages

@@ -368,7 +368,7 @@ def test_restore_retains_previous_folder_until_next_restore(root, tmp_path):
     (sibling,) = swap.list_siblings(root)
     assert read_ids(open_table(sibling)) == message_ids(*range(21))
     second = load(root, path, dump, "20260101_000001")
-    restore_target(root).drop_retained(second.metadata)
+    restore_target(root).drop_retained(lambda name: name != second.metadata["kept"])
     assert [entry.name for entry in swap.list_siblings(root)] == [second.metadata["kept"]]
     with pytest.raises(RetainedDatabaseMissingError):
         restore_target(root).strategy(retained)

@@ -13,9 +13,12 @@ from dbctl.errors.base import Exit
 from dbctl.errors.usage import NotSupportedError
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
+from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.restore.drill import RunDrills
+from dbctl.stores.base import MANIFEST
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
 from tests.services.promptvault_app import (
@@ -327,3 +330,25 @@ def test_deleted_safety_backup_drops_its_database(pantry):
         result = operation.apply()
     assert (list(result.dropped), list(result.remarks)) == ([name], [])
     assert set(pantry.databases()) == before
+
+
+@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)
+def test_deleted_safety_backup_drops_no_database_of_another_one(pantry, tmp_path):
+    """One of another repository may retain it, or one whose manifest cannot be read."""
+    before = set(pantry.databases())
+    create_app_backup(pantry.path)
+    safety = apply_restore(pantry.path).safety_backup
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        copies = Repository(app, str(tmp_path / "copies"))
+        CopyBackups(repository, copies, [safety]).apply()
+    latest = apply_restore(pantry.path).safety_backup
+    (name,) = set(pantry.databases()) - before
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        (promptvault_app.find_backup_folder(pantry.path, latest) / MANIFEST).write_text("{")
+        for operation in (
+            DeleteBackups(repository, [safety]),
+            DeleteBackups(Repository(app, str(tmp_path / "copies")), [safety]),
+        ):
+            assert not [step for step in operation.plan().steps if step.startswith("drop")]
+            assert not operation.apply().dropped
+    assert set(pantry.databases()) - before == {name}

@@ -23,7 +23,7 @@ from dbctl.services.app import clock
 from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.log_range import find_required_log
-from dbctl.services.backup.manifest import Manifest
+from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.repository import LATEST, Repository, RepositoryContent
 from dbctl.services.backup.retention.rules import (
     FUTURE,
@@ -288,12 +288,16 @@ class DeleteBackups(BackupOperation):
             LogRequiredError: a backup is a part of the log since a copy of its server.
             BackupRetainedError: the storage retains a backup.
         """
+        selected = self._select()
         steps = [
             f"delete {manifest.id} ({manifest.kind}, {manifest.created_at:%Y-%m-%d %H:%M} UTC):"
             f" {', '.join(manifest.affected_databases)}"
-            for manifest in self._select()
+            for manifest in selected
         ]
-        steps += [f"drop the retained database {name} on its server" for name in self._list_retained()]
+        steps += [
+            f"drop the retained database {member.facts['kept']} on its server"
+            for member in self._find_retained(selected)
+        ]
         title = f"Delete backups in {self._repository.store.location}"
         return self._create_plan(title, steps, destructive=True)
 
@@ -311,39 +315,34 @@ class DeleteBackups(BackupOperation):
         with self._lock():
             self._require_confirmed(confirmed)
             selected = self._select()
-            retained = self._list_retained()
+            retained = self._find_retained(selected)
             for manifest in reversed(deltas.sort_bases_first(selected)):
                 store.remove_folder(manifest.id)
-            remarks = list(self._drop_retained(selected))
+            remarks = list(self._drop_retained(retained))
         return BackupsDeleted(
             deleted=[manifest.id for manifest in selected],
             freed_bytes=sum(manifest.bytes for manifest in selected),
-            dropped=[] if remarks else retained,
+            dropped=[] if remarks else [member.facts["kept"] for member in retained],
             remarks=remarks,
         )
 
-    def _list_retained(self) -> list[str]:
-        """Return the names of the databases on servers that only the selected backups retain."""
-        selected = self._select()
+    def _find_retained(self, selected: Sequence[Manifest]) -> Sequence[Member]:
+        """Return the members of the selected backups that are databases on their server."""
         lost = self._repository.find_lost_databases(selected)
         return [
-            member.facts["kept"]
+            member
             for manifest in selected
             for member in manifest.members
             if member.form == "kept" and manifest.id not in lost
         ]
 
-    def _drop_retained(self, deleted: Sequence[Manifest]) -> Iterator[str]:
+    def _drop_retained(self, retained: Sequence[Member]) -> Iterator[str]:
         """Drop the databases that deleted backups retained on their server; yield what could not be dropped."""
-        databases = {
-            member.database for manifest in deleted for member in manifest.members if member.form == "kept"
-        }
-        remaining = self._repository.manifests()[0]
-        for database in sorted(databases):
-            members = (manifest.restorable_member(database) for manifest in remaining)
-            newest = next((member.facts for member in members if member and member.form == "kept"), {})
+        for database in sorted({member.database for member in retained}):
+            # others belong to backups of other repositories, or to those whose manifests cannot be read
+            names = {member.facts["kept"] for member in retained if member.database == database}
             try:
-                yield from self._app.restore_target(database).drop_retained(newest)
+                yield from self._app.restore_target(database).drop_retained(names.__contains__)
             except DbctlError as error:
                 yield f"the retained database of {database} was not dropped: {error}"
 
