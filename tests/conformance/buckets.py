@@ -229,6 +229,22 @@ class BucketContract(StoreContract):
             create_backup(store, a=b"1")
         assert place.bucket.keys() == ["deep/er/app/.dbctl-lock"]  # the lock of the other process
 
+    def test_lost_lock_prevents_deletion(self, place):
+        store = place.open()
+        create_backup(store, a=b"1")
+        with pytest.raises(BusyError), store.lock("prune", timeout=0):
+            place.bucket.put("deep/er/app/.dbctl-lock", b'{"token": "of another dbctl"}')
+            store.remove_folder(FIRST_FOLDER)
+        assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
+        assert ".dbctl-incomplete" not in place.list_names(FIRST_FOLDER)
+
+    def test_expired_lock_is_not_held(self, place, open_from_other_machine, monkeypatch):
+        leave_lock_of_killed_process(place, open_from_other_machine)
+        assert place.open().is_locked()
+        expiry = lock.now() + timedelta(seconds=lock.EXPIRY_SECONDS + 1)
+        monkeypatch.setattr(lock, "now", lambda: expiry)
+        assert not place.open().is_locked()
+
     @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b'{"machine": 1}', b"[" * 100_000])
     def test_unreadable_lock_is_respected(self, place, text):
         place.bucket.put("deep/er/app/.dbctl-lock", text)

@@ -225,13 +225,18 @@ def test_lock_of_other_machine_is_respected_until_it_expires(place, monkeypatch,
         (claim,) = (place.root / "app").glob(".dbctl-lock-*")
         expired = claim.stat().st_mtime - lock.EXPIRY_SECONDS - 60
         os.utime(claim, (expired, expired))
+        assert not other.is_locked()
         with (
             other.lock("prune", timeout=0),
             pytest.raises(BusyError),
             holder.create_folder(FIRST_FOLDER) as writer,
         ):
             writer.write_manifest("{}")
-    assert place.open().list_folders() == {}
+        assert place.open().list_folders() == {}
+        create_backup(place.open(), a=b"1")
+        with pytest.raises(BusyError):
+            holder.remove_folder(FIRST_FOLDER)
+    assert place.open().list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
     assert not place.open().is_locked()
 
 

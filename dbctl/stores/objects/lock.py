@@ -22,7 +22,7 @@ from dbctl.errors.connection import BusyError
 from dbctl.files.lock import describe_holder, wait_for_lock
 from dbctl.model import now
 from dbctl.stores.objects.client import Client
-from dbctl.stores.remote.contract import ConflictError, Tag
+from dbctl.stores.remote.contract import ConflictError, Entry, Tag
 
 #: Seconds between two renewals, and the age after which another process takes over: 15 minutes of clock error and 5 more.
 RENEW_SECONDS, EXPIRY_SECONDS = 60.0, 20 * 60.0
@@ -74,12 +74,11 @@ class Lease:
                 self._release()
 
     def is_held(self) -> bool:
-        """Return whether any process holds the lock."""
+        """Return whether any process holds the lock: an owner that was killed renews it no longer."""
         try:
-            self._client.get(self._key)
+            return not _has_expired(self._client.get(self._key)[0])
         except FileNotFoundError:
             return False
-        return True
 
     def renew(self) -> None:
         """Renew the lock.
@@ -113,7 +112,7 @@ class Lease:
             entry, text = self._client.get(self._key)
             # The kernel of this machine released the owner's local lock, so its process has ended.
             has_ended = _read(text).get("machine") == self._machine
-            if not (has_ended or (now() - entry.at).total_seconds() > EXPIRY_SECONDS):
+            if not (has_ended or _has_expired(entry)):
                 return False
             self._tag = self._client.exchange(self._key, self._serialize(), entry.tag)
         except (ConflictError, FileNotFoundError):  # another process was faster, or has just released it
@@ -136,6 +135,10 @@ class Lease:
 
     def _describe_holder(self) -> str:
         return describe_holder(lambda: self._client.get(self._key)[1])
+
+
+def _has_expired(entry: Entry) -> bool:
+    return (now() - entry.at).total_seconds() > EXPIRY_SECONDS
 
 
 def _read(text: bytes) -> dict[str, object]:

@@ -183,6 +183,8 @@ class RemoteStore:
             yield writer
 
     def remove_folder(self, folder: str) -> None:
+        # Another process that has taken the lock over may have stored a backup that requires this one.
+        self.renew()
         # Writing the mark before deleting the manifest leaves a folder marked as incomplete after an interruption.
         self.client.put(self.key(folder, INCOMPLETE_MARK), b"")
         self.client.delete([self.key(folder, MANIFEST)])

@@ -63,8 +63,11 @@ class ClaimLock:
                 self._client.delete([self._own])
 
     def is_held(self) -> bool:
-        """Return whether any process claims the lock."""
-        return bool(self._list_claims())
+        """Return whether any process claims the lock: one that was killed renews its claim no longer.
+
+        Nothing is written, so the age of a claim is that by the clock of this machine.
+        """
+        return any((now() - claim.at).total_seconds() <= EXPIRY_SECONDS for claim in self._list_claims())
 
     def renew(self) -> None:
         """Renew the lock; raises ``BusyError`` if it was lost."""
