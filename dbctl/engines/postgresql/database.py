@@ -133,6 +133,8 @@ class PostgreSQLReader(PostgreSQLDatabase):
 class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     """A database that may be written."""
 
+    # A column that is GENERATED ALWAYS AS IDENTITY accepts the number of an imported or restored row, as it does by COPY.
+    _insert_clause = " overriding system value"
     transactions: PostgreSQLTransactions
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
@@ -213,7 +215,7 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
         aliases = ", ".join(f"c{index}" for index in range(len(names)))
         self.transactions.require()
         return self.connection.execute_write(
-            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(names.values())})"
+            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(names.values())}){self._insert_clause}"
             f" select {casts} from ({merge.select}) as s ({aliases})"
             f" on conflict ({', '.join(names[name] for name in merge.key)}) do {conflict_clause(names, merge.columns)}",
             merge.parameters,

@@ -59,6 +59,8 @@ class ServerDatabase(SqlDatabase):
 
 class ServerWriter(ServerDatabase, Writable):
     read_only = False
+    #: between the columns of an INSERT and its values
+    _insert_clause: ClassVar[str] = ""
     transactions: ServerTransactions
 
     @abstractmethod
@@ -110,7 +112,7 @@ class ServerWriter(ServerDatabase, Writable):
     def _insert_statement(self, statement: Statement, table: str, values: Mapping[str, object]) -> str:
         names = ", ".join(self.catalog.quote_column(table, name, "") for name in values)
         expressions = ", ".join(self._value(statement, table, name, value) for name, value in values.items())
-        return f"insert into {self.catalog.quote_table(table)} ({names}) values ({expressions})"
+        return f"insert into {self.catalog.quote_table(table)} ({names}){self._insert_clause} values ({expressions})"
 
     def _value(self, statement: Statement, table: str, name: str, value: object) -> str:
         """Return SQL for the new value of a column."""
