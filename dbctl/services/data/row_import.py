@@ -47,18 +47,8 @@ Key = tuple[str, ...]
 NumberedRow = tuple[int, Sequence[object]]
 
 
-def list_refused_lines(
-    table: DataTable,
-    columns: Sequence[str],
-    rows: Iterable[NumberedRow],
-    limit: int,
-    read_added: Callable[[str, Sequence[str]], Collection[Key]],
-) -> dict[int, str]:
-    """Return the reasons by number of line, at most ``limit``; ``read_added`` returns the keys that the file adds to a table.
-
-    Compared are primary keys, unique indexes of columns without a condition, and foreign keys to other tables.
-    """
-    checks = [*_list_keys(table, columns), *_list_references(table, columns, read_added)]
+def _find_refused(checks: Sequence[_Check], rows: Iterable[NumberedRow], limit: int) -> dict[int, str]:
+    """Return the reasons by number of line, at most ``limit``."""
     refused, iterator = dict[int, str](), iter(rows)
     while len(refused) < limit and (batch := list(islice(iterator, BATCH_LINES))):
         signals.raise_if_interrupted()
@@ -141,7 +131,7 @@ class _ForeignKey(_Check):
 
 
 def _list_keys(table: DataTable, columns: Sequence[str]) -> Iterator[_Check]:
-    """Yield a check for each unique key whose columns the file has."""
+    """Yield a check for the primary key and each unique index of columns without a condition, if the file has the columns."""
     keys = [tuple(table.key)]
     keys += [
         tuple(name.strip('"`') for name in index.columns)
@@ -156,7 +146,7 @@ def _list_keys(table: DataTable, columns: Sequence[str]) -> Iterator[_Check]:
 def _list_references(
     table: DataTable, columns: Sequence[str], read_added: Callable[[str, Sequence[str]], Collection[Key]]
 ) -> Iterator[_Check]:
-    """Yield a check for each foreign key to another table whose columns the file has."""
+    """Yield a check for each foreign key to another table whose columns the file has; ``read_added`` returns the keys that the file adds."""
     for parent in table.db.tables():
         for reference in table.db.references(parent):
             if reference.table == table.name != parent and set(reference.columns) <= set(columns):
@@ -243,11 +233,43 @@ def import_rows(app: App, file: RowFile) -> Change[ImportResult]:
     def prepare() -> None:
         checked.append(_check_file(app, app.reader(selected_database(app)), file))
 
-    return Change(app, selected_database(app), draft, prepare=prepare)
+    return _Import(app, file, draft, prepare)
+
+
+class _Import(Change[ImportResult]):
+    def __init__(
+        self, app: App, file: RowFile, draft: Callable[[Readable], ImportRows], prepare: Callable[[], None]
+    ) -> None:
+        super().__init__(app, selected_database(app), draft, prepare=prepare)
+        self._file = file
+
+    def plan(self) -> Plan:
+        """Return the plan; raises as ``import_rows``, also for keys that other rows have, which the database refuses when it is applied."""
+        plan = super().plan()
+        # Not for foreign keys: which values are equal is known to the database alone, and no key would be refused in vain.
+        if refused := _list_refused(self._app, self._file, with_references=False):
+            reason = f"{format_count(len(refused), 'line')} of {self._file.name} have the key of another row"
+            error = ConstraintError(target=self.target, reason=reason)
+            error.details = _describe_lines(self._file, refused)
+            raise error
+        return plan
 
 
 def add_refused_lines(app: App, file: RowFile, error: ConstraintError | AlreadyExistsError) -> None:
     """Add all lines that keys and foreign keys refuse to the error of an import, which names only the first one."""
+    refused = _list_refused(app, file, with_references=True)
+    if any(detail == f"line {number} of {file.name}" for number in refused for detail in error.details):
+        error.details = _describe_lines(file, refused)
+
+
+def _describe_lines(file: RowFile, refused: Mapping[int, str]) -> list[str]:
+    return shorten_details(
+        [f"line {number} of {file.name}: {reason}" for number, reason in sorted(refused.items())]
+    )
+
+
+def _list_refused(app: App, file: RowFile, *, with_references: bool) -> dict[int, str]:
+    """Return why keys, and with ``with_references`` also foreign keys, refuse lines, by number of line, at most ``MAX_ERRORS`` of each table."""
     db = app.reader(selected_database(app))
     tables = {name: DataTable(app, db, name) for name in file.list_tables({})}
 
@@ -269,10 +291,11 @@ def add_refused_lines(app: App, file: RowFile, error: ConstraintError | AlreadyE
     refused = dict[int, str]()
     for table in tables.values():
         columns = _FileRows(table, file).columns
-        refused |= list_refused_lines(table, columns, read_numbered(table), MAX_ERRORS, read_added)
-    if any(detail == f"line {number} of {file.name}" for number in refused for detail in error.details):
-        lines = [f"line {number} of {file.name}: {reason}" for number, reason in sorted(refused.items())]
-        error.details = shorten_details(lines)
+        checks = list(_list_keys(table, columns))
+        if with_references:
+            checks += _list_references(table, columns, read_added)
+        refused |= _find_refused(checks, read_numbered(table), MAX_ERRORS)
+    return refused
 
 
 class ImportRows:

@@ -66,13 +66,18 @@ def test_every_refused_line_is_listed(
     error = json.loads(capsys.readouterr().out)["error"]
     assert (status, error["code"]) == (6, "constraint")
     first = 1 if form == "jsonl" else 2
-    assert error["message"].splitlines()[1:] == [
+    lines = [
         f"line {first + 1} of {file}: code a exists in books",
         f"line {first + 2} of {file}: shelf 9 refers to a missing row of shelves",
         f"line {first + 4} of {file}: id 2 is also in line {first}",
         f"line {first + 5} of {file}: shelf 8 refers to a missing row of shelves",
         f"line {first + 6} of {file}: id 1 exists in books",
     ]
+    assert error["message"].splitlines()[1:] == lines
+    status = main([*options, "data", "import", "books", str(file), "--dry-run"])
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (status, error["code"]) == (6, "constraint")
+    assert error["message"].splitlines()[1:] == [line for line in lines if "refers to" not in line]
     main([*options, "stats", "tables", "--exact"])
     tables = {row["table"]: row["rows"] for row in json.loads(capsys.readouterr().out)["data"]["items"]}
     assert tables["books"] == 1
