@@ -9,6 +9,8 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from dbctl.engines.contract.database import Column, Query, ShiftedTime, TimeForm
 from dbctl.engines.contract.streaming import NewColumn
 from dbctl.engines.postgresql.values import (
@@ -232,7 +234,22 @@ class PostgreSQLCodec(ServerCodec):
         make = _PARSERS.get(kind_of(column))
         if make is not None:
             return make(column)
+        if column.type.endswith("[]"):
+            return self._create_array_parser(column)
         return codec.json_parser(column) if _is_json(column) else codec.text_parser(column)
+
+    def _create_array_parser(self, column: Column) -> codec.Parser:
+        """Return a parser for arrays in the form of the server, and as a list of JSON, the form that results have."""
+        parse_text = codec.text_parser(column)
+
+        def read(text: str) -> object:
+            try:
+                value = codec.decode_json(text) if text.startswith("[") else None
+            except (msgspec.DecodeError, UnicodeEncodeError):  # an array with bounds begins with [, too
+                value = None
+            return parse_text(text if value is None else self.format_item(column, value) or text)
+
+        return read
 
     def format_item(self, column: Column, value: object) -> str | None:
         if _is_json(column):
@@ -292,7 +309,7 @@ _EXACT_READERS: Mapping[Kind, Callable[[str], object]] = {
 def _format_element(value: object) -> object:
     if isinstance(value, list):
         return [_format_element(item) for item in value]
-    return codec.encode_json(value) if isinstance(value, dict) else value
+    return codec.encode_json(value) if isinstance(value, dict | bool) else value
 
 
 def _is_json(column: Column) -> bool:

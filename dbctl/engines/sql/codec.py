@@ -13,7 +13,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -31,6 +31,7 @@ INFINITE = Decimal("1E+999")
 #: Types whose values ``to_json`` returns unchanged, except for text that is not UTF-8.
 _PLAIN = frozenset({str, int, bool, type(None), Decimal})
 _ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _WIDTH = re.compile(r"(?:CHARACTER VARYING|CHARACTER|VARCHAR|CHAR)\((\d+)\)")
 _SCALE = re.compile(r"(?:NUMERIC|DECIMAL)\(\d+,(\d+)\)")  # the server would round further digits
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
@@ -261,6 +262,15 @@ def json_parser(column: Column) -> Parser:
 def encode_json(value: object) -> str:
     """Return a value as JSON, with all digits of its numbers."""
     return _ENCODER.encode(value).decode()
+
+
+def decode_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text, in which numbers with a fraction or an exponent are ``Decimal``.
+
+    Raises:
+        msgspec.DecodeError, UnicodeEncodeError: it is not JSON.
+    """
+    return _DECODER.decode(text)
 
 
 def json_value_parser(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract.database import AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors.base import Remedy
-from dbctl.errors.usage import UseDedicatedCommandError
+from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
@@ -158,9 +159,7 @@ class UpdateRow:
             table.app, table.database, table.live, where, self._before, values
         )
         self._values = {
-            name: value
-            for name, value in values.items()
-            if not table.db.count(table.name, [*where, Condition(name, "identical", value)])
+            name: value for name, value in values.items() if _count_different(table, where, {name: value})
         }
         self._changed_columns = [*self._values, *fields]
         # A single true column is a state of several rows, and no change of this one.
@@ -224,11 +223,8 @@ class UpdateRows:
         """Check the rules of the app for each row; the errors are those of ``set_rows``."""
         self._table, self._values, self._matched = table, values, matched
         _check_changes(table, where, values)
-        self._where = [
-            *where,
-            AnyOf([Not(Condition(column, "identical", value)) for column, value in values.items()]),
-        ]
-        self._changed = changed = table.db.count(table.name, self._where)
+        self._where = [*where, _differs(values)]
+        self._changed = changed = _count_different(table, where, values)
         self.plan = Plan(
             title=f"Set {', '.join(values)} of {format_count(matched, 'row')} of {table.name}",
             target=table.db.target,
@@ -254,6 +250,24 @@ class UpdateRows:
         return RowsChangeResult(
             table=table.name, matched=self._matched, changed=changed, values=masked_values
         )
+
+
+def _differs(values: Mapping[str, object]) -> Where:
+    """Return the condition for rows that have another value than a new one."""
+    return AnyOf([Not(Condition(column, "identical", value)) for column, value in values.items()])
+
+
+def _count_different(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> int:
+    """Return the number of the matching rows that the new values change.
+
+    Raises:
+        ValueInvalidError: a type whose text only the server parses, such as a range, does not have a value.
+    """
+    try:
+        return table.db.count(table.name, [*where, _differs(values)])
+    except QueryFailedError as error:
+        reason = str(error.context["reason"])
+        raise ValueInvalidError(name=", ".join(values), value="given", reason=reason) from error
 
 
 def _stamped(table: DataTable, values: Mapping[str, object], stamp: str | None) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dbctl.engines.contract.database import Merge
 from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.conformance.contract import EngineContract
 from tests.conformance.streaming import run_query
@@ -169,3 +170,48 @@ def test_new_rows_are_numbered_by_the_sequence_of_the_app(postgresql):
         (7, "Cy"),
     ]
     assert postgresql.rows("""select nextval('"User_id_seq"')""") == [(8,)]
+
+
+def test_given_numbers_of_a_generated_key_are_stored(postgresql):
+    """``undo`` and ``data import`` store the keys that rows had."""
+    postgresql.execute("create table numbered (id int generated always as identity primary key, name text)")
+    postgresql.execute("create view seen as select id, name from numbered")
+    writer = postgresql.writer()
+    with writer.transaction():
+        writer.insert("numbered", {"id": 7, "name": "a"})
+        writer.insert("seen", {"id": 8, "name": "b"})
+        writer.insert_many("seen", ["id", "name"], [[9, "c"]])
+        writer.merge(
+            Merge(
+                table="numbered",
+                select="select 10, :name",
+                parameters={"name": "d"},
+                key=["id"],
+                columns={"name": "replace"},
+            )
+        )
+        writer.advance_sequences("numbered")
+        assert writer.insert("numbered", {"name": "e"}, returning="id") == 11
+    assert postgresql.rows("select string_agg(id || name, ' ' order by id) from numbered") == [
+        ("7a 8b 9c 10d 11e",)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ('["a,b", null, "\\"", "é"]', '{"a,b",NULL,"\\"",é}'),
+        ("[]", "{}"),
+        ('[["a"], ["b"]]', "{{a},{b}}"),
+        ("{a,NULL}", "{a,NULL}"),
+        ("[2:3]={a,b}", "[2:3]={a,b}"),
+        ("[1.50, true]", "{1.50,true}"),
+    ],
+)
+def test_arrays_are_parsed_as_results_show_them_and_as_the_server_does(postgresql, text, stored):
+    postgresql.execute("create table boxes (id int primary key, tags text[])")
+    writer = postgresql.writer()
+    parse = writer.codec.text_parser("boxes", "tags")
+    with writer.transaction():
+        writer.insert("boxes", {"id": 1, "tags": parse(text)})
+    assert postgresql.rows("select tags::text from boxes") == [(stored,)]

@@ -300,6 +300,20 @@ def test_every_type_is_accepted_as_text(kinds, answer, words):
     assert None not in shown[0]
 
 
+@pytest.mark.parametrize("words", [["ranges", "1"], ["ranges", "--filter", "id=1"]])
+def test_text_that_only_the_server_can_parse_is_refused_as_a_value(kinds, answer, words):
+    if kinds.database.engine != "postgresql":
+        pytest.skip("other engines have no types of which only the server knows the text")
+    kinds.run(
+        "drop table if exists ranges",
+        "create table ranges (id integer primary key, r int4range)",
+        "insert into ranges values (1, '[1,2)')",
+    )
+    error = answer("data", "set", *words, "r=[1", status=2)["error"]
+    assert (error["code"], error["message"][:7]) == ("value-invalid", "r given")
+    assert kinds.database.rows("select r::text from ranges") == [("[1,2)",)]
+
+
 EXTREMES = {
     "numeric": ["NaN", "Infinity", "1.50"],
     "double precision": ["NaN", "Infinity", "0.1"],

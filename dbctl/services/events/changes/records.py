@@ -218,8 +218,6 @@ class CountedRecord(StoredRecord, frozen=True):
 
 
 _COUNTING_DECODER = msgspec.json.Decoder(CountedRecord)
-#: Of any record; a float would not have every number of it.
-_EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 
 
@@ -232,7 +230,7 @@ def seal(values: Mapping[str, Any]) -> tuple[bytes, str]:
 def is_sealed(text: bytes) -> bool:
     """Whether a record has the right hash, which is that of its bytes without the hash: numbers are never read and written again."""
     try:
-        digest = _EXACT_DECODER.decode(text)["hash"]
+        digest = codec.decode_json(text)["hash"]
     except (*JSON_ERRORS, KeyError, TypeError):
         return False
     before, member, after = text.partition(f'"hash":"{digest}",'.encode())
@@ -251,7 +249,7 @@ def decode_record(text: bytes, *, with_images: bool = False) -> StoredRecord | N
 
 def decode_exactly(text: bytes) -> Mapping[str, Any]:
     """Return all fields of a valid record."""
-    fields: Mapping[str, Any] = _EXACT_DECODER.decode(text)
+    fields: Mapping[str, Any] = codec.decode_json(text)
     return fields
 
 
