@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import IO
 
 from dbctl import progress, signals
-from dbctl.engines.contract.database import Condition, Readable, Reference, Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import DbctlError, shorten_details
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import (
@@ -26,7 +24,6 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.secrets import MASK
-from dbctl.services.app.validation import normalise_value, truncate
 from dbctl.services.data.csv_jsonl import (
     Cell,
     Form,
@@ -36,128 +33,9 @@ from dbctl.services.data.csv_jsonl import (
     read_rows,
     read_rows_of_table,
 )
+from dbctl.services.data.key_checks import Key, find_refused, list_keys, list_references, normalise_key
 from dbctl.services.data.table import DataTable, selected_database, sort_by_references
 from dbctl.services.rules.rows import RowRules, guard_constraints
-
-#: Lines whose keys are compared with the stored ones in one query for each constraint.
-BATCH_LINES = 300
-
-Key = tuple[str, ...]
-#: The number of a line, and its values.
-NumberedRow = tuple[int, Sequence[object]]
-
-
-def _find_refused(checks: Sequence[_Check], rows: Iterable[NumberedRow], limit: int) -> dict[int, str]:
-    """Return the reasons by number of line, at most ``limit``."""
-    refused, iterator = dict[int, str](), iter(rows)
-    while len(refused) < limit and (batch := list(islice(iterator, BATCH_LINES))):
-        signals.raise_if_interrupted()
-        for check in checks:
-            for number, reason in check.find(batch):
-                refused.setdefault(number, reason)
-    return dict(sorted(refused.items())[:limit])
-
-
-class _Check(ABC):
-    """The comparison of some columns of a file with columns of a stored table."""
-
-    def __init__(self, table: DataTable, columns: Sequence[str], own: Sequence[str]) -> None:
-        self._table, self._own = table, own
-        self._indexes = [columns.index(name) for name in own]
-
-    @abstractmethod
-    def find(self, batch: Sequence[NumberedRow]) -> Iterator[tuple[int, str]]:
-        """Yield the refused lines of a batch, each with the reason."""
-
-    def _read_keys(self, batch: Sequence[NumberedRow]) -> Iterator[tuple[int, Sequence[object]]]:
-        """Yield each line with its values of the columns, unless one is NULL."""
-        for number, row in batch:
-            values = [row[index] for index in self._indexes]
-            if None not in values:
-                yield number, values
-
-    def _find_stored(
-        self, name: str, columns: Sequence[str], keys: Sequence[tuple[int, Sequence[object]]]
-    ) -> set[Key]:
-        """Return the stored keys among those of lines, and possibly further ones with the same first value."""
-        first = [values[0] for _, values in keys]
-        rows = self._table.db.select(name, columns, [Condition(columns[0], "in", first)]) if first else []
-        return {normalise_key(row) for row in rows}
-
-    def _describe(self, values: Sequence[object]) -> str:
-        shown = (
-            f"{name} {truncate(str(self._table.mask_value(name, value)))}"
-            for name, value in zip(self._own, values, strict=True)
-        )
-        return ", ".join(shown)
-
-
-class _UniqueKey(_Check):
-    def __init__(self, table: DataTable, columns: Sequence[str], own: Sequence[str]) -> None:
-        super().__init__(table, columns, own)
-        self._lines = dict[Key, int]()
-
-    def find(self, batch: Sequence[NumberedRow]) -> Iterator[tuple[int, str]]:
-        keys = list(self._read_keys(batch))
-        stored = self._find_stored(self._table.name, self._own, keys)
-        for number, values in keys:
-            key = normalise_key(values)
-            if key in stored:
-                yield number, f"{self._describe(values)} exists in {self._table.name}"
-            elif key in self._lines:
-                yield number, f"{self._describe(values)} is also in line {self._lines[key]}"
-            self._lines.setdefault(key, number)
-
-
-class _ForeignKey(_Check):
-    def __init__(
-        self,
-        table: DataTable,
-        columns: Sequence[str],
-        reference: Reference,
-        parent: str,
-        added: Collection[Key],
-    ) -> None:
-        super().__init__(table, columns, reference.columns)
-        self._parent, self._to, self._added = parent, reference.to, added
-
-    def find(self, batch: Sequence[NumberedRow]) -> Iterator[tuple[int, str]]:
-        keys = list(self._read_keys(batch))
-        stored = self._find_stored(self._parent, self._to, keys)
-        for number, values in keys:
-            key = normalise_key(values)
-            if key not in stored and key not in self._added:
-                yield number, f"{self._describe(values)} refers to a missing row of {self._parent}"
-
-
-def _list_keys(table: DataTable, columns: Sequence[str]) -> Iterator[_Check]:
-    """Yield a check for the primary key and each unique index of columns without a condition, if the file has the columns."""
-    keys = [tuple(table.key)]
-    keys += [
-        tuple(name.strip('"`') for name in index.columns)
-        for index in table.db.storage.list_indexes() or ()
-        if index.table == table.name and index.unique and not index.where
-    ]
-    for key in dict.fromkeys(keys):
-        if key and set(key) <= set(columns):
-            yield _UniqueKey(table, columns, key)
-
-
-def _list_references(
-    table: DataTable, columns: Sequence[str], read_added: Callable[[str, Sequence[str]], Collection[Key]]
-) -> Iterator[_Check]:
-    """Yield a check for each foreign key to another table whose columns the file has; ``read_added`` returns the keys that the file adds."""
-    for parent in table.db.tables():
-        for reference in table.db.references(parent):
-            if reference.table == table.name != parent and set(reference.columns) <= set(columns):
-                added = read_added(parent, reference.to)
-                yield _ForeignKey(table, columns, reference, parent, added)
-
-
-def normalise_key(values: Sequence[object]) -> Key:
-    """Return values in the form in which keys are compared."""
-    return tuple(map(normalise_value, values))
-
 
 #: Rows of an import between two reports of the progress.
 PROGRESS_ROWS = 1000
@@ -291,10 +169,10 @@ def _list_refused(app: App, file: RowFile, *, with_references: bool) -> dict[int
     refused = dict[int, str]()
     for table in tables.values():
         columns = _FileRows(table, file).columns
-        checks = list(_list_keys(table, columns))
+        checks = list(list_keys(table, columns))
         if with_references:
-            checks += _list_references(table, columns, read_added)
-        refused |= _find_refused(checks, read_numbered(table), MAX_ERRORS)
+            checks += list_references(table, columns, read_added)
+        refused |= find_refused(checks, read_numbered(table), MAX_ERRORS)
     return refused
 
 
