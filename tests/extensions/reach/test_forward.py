@@ -64,6 +64,18 @@ class Machine:
             return connection.execute(sql, values).fetchall()
 
 
+@pytest.mark.parametrize("vias", [("ssh:one", "ssh:two"), ("ssh:one docker:box",) * 2])
+def test_app_whose_files_are_not_on_one_machine_is_not_changed(answer, tmp_path, monkeypatch, vias):
+    monkeypatch.chdir(tmp_path)
+    databases = zip(("user", "flashpoint"), vias, strict=True)
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.arcade]\nprofile = "flashpoint-web"\n[apps.arcade.databases]\n'
+        + "".join(f'{name} = {{ url = "/srv/{name}.db", via = "{via}" }}\n' for name, via in databases)
+    )
+    error = answer("settings", "set", "app.siteName", "x", status=6)["error"]
+    assert error["code"] == "routed-read-only"
+
+
 @pytest.fixture(params=["ssh:bastion"])
 def via(request):
     return request.param
