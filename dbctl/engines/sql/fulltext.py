@@ -86,7 +86,8 @@ class SqlTextScanner(SqlPart, TextScanner):
             begin = f"(case when {position} > {CHARACTERS_BEFORE} then {position} - {CHARACTERS_BEFORE} else 1 end)"
             length = CHARACTERS_BEFORE + len(word) + CHARACTERS_AFTER
             text = self._db.dialect.as_text(value, column)
-            excerpts.append(f"case when {test} then substr({text}, {begin}, {length}) end")
+            excerpt = self._db.dialect.cut_text(text, begin, length)
+            excerpts.append(f"case when {test} then {excerpt} end")
             tests.append(test)
         keys = (self._catalog.quote_column(table, name, "t0") for name in key)
         sql = (

@@ -59,6 +59,10 @@ class Dialect(ABC):
     def text_position(self, value: str, column: Column, statement: Statement, text: str) -> str:
         """Return SQL for the position of a text in ``value``, from 1."""
 
+    def cut_text(self, text: str, begin: str, length: int) -> str:
+        """Return SQL for the part of a text from the position ``begin``, of at most ``length`` characters."""
+        return f"substr({text}, {begin}, {length})"
+
     def contains(self, value: str, column: Column, statement: Statement, text: str) -> str:
         """Return SQL for "``value`` contains ``text``"."""
         return self.text_test(value, column, "contains", statement, text)

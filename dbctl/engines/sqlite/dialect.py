@@ -83,6 +83,12 @@ class SQLiteDialect(Dialect):
     def text_position(self, value: str, _column: Column, statement: Statement, text: str) -> str:
         return f"instr(lower({value}), lower({statement.bind(text)}))"
 
+    def cut_text(self, text: str, begin: str, length: int) -> str:
+        # substr ends at a NUL, so a text with one is not cut; only the few rows of a result are read
+        return (
+            f"case when instr({text}, char(0)) then {text} else {super().cut_text(text, begin, length)} end"
+        )
+
     def contains(self, value: str, column: Column, statement: Statement, text: str) -> str:
         # LIKE would compare BLOBs as text, and stops at a NUL; a text with a NUL has more bytes than characters before it.
         has_rest = f"length({value}) < length(cast({value} as blob))"

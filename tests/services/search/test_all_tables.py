@@ -188,6 +188,18 @@ def test_words_are_literal(larder, word):
     assert list_matches(scan(larder, word)) == []
 
 
+def test_snippet_contains_a_match_behind_a_nul(answer, tmp_path):
+    file = tmp_path / "a.db"
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("create table notes (id integer primary key, body text)")
+        texts = ("before\0after the word", "é" * 500 + "word\0after", "\0" + "x" * 500 + " word " + "y" * 500)
+        db.executemany("insert into notes (body) values (?)", [(text,) for text in texts])
+    words = ("search", "all", "word", "--url", f"main={file}", "--mark", "<", ">")
+    snippets = [item["snippet"] for item in answer(*words)["data"]["items"]]
+    assert ["<word>" in snippet for snippet in snippets] == [True] * 3
+    assert max(map(len, snippets)) < 200
+
+
 def test_index_that_triggers_copy_is_not_scanned(answer, tmp_path):
     path = tmp_path / "notes.db"
     with closing(sqlite3.connect(path)) as connection:
