@@ -16,15 +16,17 @@ from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
 
 #: The columns of each table and view, with their place in the primary key, and the version of the schema.
-_TABLES = """select m.name, m.type, m.sql, l.type, l.wr, v.schema_version{columns}
+_TABLES = """select m.name, m.type, l.type, l.wr, v.schema_version{columns}
 from pragma_schema_version v cross join pragma_table_list l cross join sqlite_master m on m.name = l.name and m.type in ('table', 'view'){join}
 where l.schema = 'main' and substr(m.name, 1, 7) <> 'sqlite_' order by m.rowid{order}"""
+#: Whether the primary key of ``m`` has an index, and is not the rowid; only so does ``integer primary key desc`` differ from a rowid.
+_HAS_KEY_INDEX = "exists (select 1 from pragma_index_list(m.name) where origin = 'pk')"
 _COLUMNS_OF_ALL = _TABLES.format(
-    columns=', x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden',
+    columns=f', x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden, x.pk = 1 and {_HAS_KEY_INDEX}',
     join=" left join pragma_table_xinfo(m.name) x",
     order=", x.cid",
 )
-_ONLY_TABLES = _TABLES.format(columns="", join="", order="")
+_ONLY_TABLES = _TABLES.format(columns=f", {_HAS_KEY_INDEX}", join="", order="")
 #: Defaults that write the current UTC time with seconds, in lower case and without blanks.
 _CLOCK_DEFAULT = (
     r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
@@ -34,8 +36,6 @@ _CLOCK_DEFAULT = (
 _REFERENCES = """select m.name, f.id, f."table", f."from", f."to", f.on_delete
 from sqlite_master m join pragma_foreign_key_list(m.name) f
 where m.type = 'table' and m.name in (select value from json_each(:tables)) order by m.rowid, f.id, f.seq"""
-#: An ``integer primary key desc`` is not the rowid; no table with this word is treated as if it were.
-_DESCENDING = r"(?i)\bdesc\b"
 
 
 class SQLiteTable(Table, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class SQLiteTable(Table, frozen=True, kw_only=True):
 
     kind: str  #: "table", "shadow", "virtual" or "view"
     key: Sequence[str]  #: the columns of the primary key in the order of its declaration
-    rowid: str  #: the column that is the rowid; empty if that is not known
+    rowid: str  #: the column that is the rowid; empty if none is
     has_rowid: bool  #: whether each row has one, in a column or not
 
 
@@ -85,13 +85,13 @@ class SQLiteCatalog(Catalog):
             # One of them cannot be read: a view over missing tables, or a virtual table of an extension that only the
             # app loads. It is treated as missing.
             rows = [
-                (*row, *column)
-                for row in self._connection.fetch(_ONLY_TABLES)
+                (*row, *column, has_key_index)
+                for *row, has_key_index in self._connection.fetch(_ONLY_TABLES)
                 for column in self._read_columns(str(row[0]))
             ]
-        self._schema_version = int(str(rows[0][5])) if rows else None
-        groups = groupby(rows, key=itemgetter(slice(5)))
-        tables = [_build_table(row, [column[6:] for column in columns]) for row, columns in groups]
+        self._schema_version = int(str(rows[0][4])) if rows else None
+        groups = groupby(rows, key=itemgetter(slice(4)))
+        tables = [_build_table(row, [column[5:] for column in columns]) for row, columns in groups]
         return {table.name: table for table in tables if table.columns}
 
     def _read_columns(self, table: str) -> Sequence[Row]:
@@ -127,13 +127,13 @@ class SQLiteCatalog(Catalog):
 
 
 def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
-    name, entry, sql, kind, is_without_rowid = row
-    key = sorted((int(str(place)), str(column)) for _, column, *_, place, _ in rows if place)
+    name, entry, kind, is_without_rowid = row
+    key = sorted((int(str(place)), str(column)) for _, column, *_, place, _, _ in rows if place)
     rowid, columns = "", {}
-    for _position, column, declared, not_null, default, place, hidden in rows:
+    for _position, column, declared, not_null, default, place, hidden, has_key_index in rows:
         declared_type = str(declared or "").upper()
         is_rowid = bool(place) and len(key) == 1 and declared_type == "INTEGER" and not is_without_rowid
-        if is_rowid and kind == "table" and not re.search(_DESCENDING, str(sql)):
+        if is_rowid and kind == "table" and not has_key_index:
             rowid = str(column)
         if column is not None and hidden != 1:
             columns[str(column)] = Column(

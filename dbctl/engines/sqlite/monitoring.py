@@ -152,20 +152,13 @@ class SQLiteStorage(SQLitePart, StorageManager):
             return
         for table, definition in self._catalog.tables().items():
             is_named = definition.has_rowid and ("" in contents or table.lower() in contents)
-            if is_named and not self._has_stable_rowids(table):
+            if is_named and not definition.rowid:
                 raise MaintenanceUnsafeError(
                     operation="VACUUM",
                     target=self._catalog.target,
                     reason=f"{table} has no INTEGER PRIMARY KEY: VACUUM may change its rowids, to which a full-text index may refer",
                     hint="Skip VACUUM, because free pages are reused, or run it manually and rebuild the text index.",
                 )
-
-    def _has_stable_rowids(self, table: str) -> bool:
-        """Whether the key is the rowid; ``integer primary key desc`` has an index and is not."""
-        key = [row for row in self._connection.fetch(f"pragma table_info({ident(table)})") if row[5]]
-        indexes = self._connection.fetch(f"pragma index_list({ident(table)})")
-        has_key_index = any(row[3] == "pk" for row in indexes)
-        return len(key) == 1 and str(key[0][2]).upper() == "INTEGER" and not has_key_index
 
     def maintain(self, task: MaintenanceTask) -> None:
         from dbctl.engines.file_locks import describe_lock_holders

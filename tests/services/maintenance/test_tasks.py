@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.files import mounts as volumes
 from tests.shapes.flashpoint_web import document_flashpoint_db, document_user_db
 
@@ -143,6 +144,26 @@ def test_vacuum_is_refused_if_full_text_index_uses_unstable_rowids(folder, run_j
         True,
     )
     assert run_json("maintain vacuum --dry-run", status=6)["code"] == "maintenance-unsafe"
+
+
+@pytest.mark.parametrize(
+    ("key", "status"),
+    [
+        ("id integer primary key desc", 6),  # it has an index, and is not the rowid
+        ('id integer primary key, "desc" text', 0),
+        ("id integer, primary key (id desc)", 0),
+    ],
+)
+def test_vacuum_is_refused_only_if_the_key_is_not_the_rowid(folder, run_json, key, status):
+    execute(folder / "user.db", f"create table notes ({key})")
+    execute(folder / "user.db", "create virtual table search using fts5 (body, content='')")
+    execute(folder / "user.db", "insert into notes (id) values (7), (9)")
+    run_json("maintain vacuum --dry-run", status=status)
+    with closing(SQLiteReader(folder / "user.db", "app/user")) as reader:
+        column = reader.tables()["notes"].rowid
+    with closing(sqlite3.connect(folder / "user.db")) as connection:
+        rows = connection.execute("select count(*) from notes where id = rowid").fetchall()
+    assert (column == "id", rows == [(2,)]) == (not status, not status)
 
 
 def test_vacuum_is_allowed_with_integer_primary_keys(folder, run_json):
