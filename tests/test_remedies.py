@@ -202,7 +202,9 @@ def test_commands_quote_names_with_spaces():
 
 @pytest.fixture
 def invocation() -> Iterator[None]:
-    described = Invocation(config="--config /srv/my.toml", app="blog", others="--db logs")
+    described = Invocation(
+        config="--config /srv/my.toml", app="blog", others="--url logs=/srv/a.db --db logs"
+    )
     outer = set_invocation(lambda: described)
     yield
     set_invocation(outer)
@@ -210,16 +212,21 @@ def invocation() -> Iterator[None]:
 
 @pytest.mark.usefixtures("invocation")
 def test_commands_repeat_the_selection():
-    selected = "--config /srv/my.toml --db logs --app"
-    assert (
-        UndoMissingError(app="shop", place="s3").hint
-        == f"List backups with: dbctl backup list {selected} shop"
-    )
+    selected = "--config /srv/my.toml --url logs=/srv/a.db --db logs --app"
+    for app in ("blog", "blog/first"):
+        hint = UndoMissingError(app=app, place="s3").hint
+        assert hint == f"List backups with: dbctl backup list {selected} {app}"
     remedy = Remedy("Check: `apps check`; or write: `init DIR`; or run: `data rows a --db b --app c`")
     assert remedy.write() == (
         f"Check: dbctl apps check {selected} blog; or write: dbctl init DIR --config /srv/my.toml;"
         " or run: dbctl data rows a --db b --app c --config /srv/my.toml"
     )
+
+
+@pytest.mark.usefixtures("invocation")
+def test_commands_for_another_app_have_no_address_or_database_of_the_selected_one():
+    hint = UndoMissingError(app="shop", place="s3").hint
+    assert hint == "List backups with: dbctl backup list --config /srv/my.toml --app shop"
 
 
 @pytest.mark.parametrize(

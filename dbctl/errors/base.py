@@ -73,10 +73,17 @@ class Invocation(NamedTuple):
         """Return the command line of ``command`` for ``app``; default: the selected one."""
         words = [self.program, command, self.config]
         if not f"{command} ".startswith(tuple(f"{name} " for name in WITHOUT_APP)):
-            words += [self.others] if "--db " not in command else []
+            # addresses and databases of the selected app mean nothing for another one
+            is_other = self.selects_app and _get_app(app or self.app) != _get_app(self.app or app)
+            words += [self.others] if "--db " not in command and not is_other else []
             app = (app or self.app) if self.selects_app and "--app " not in command else ""
             words += [f"--app {quote(app)}"] if app else []
         return " ".join(filter(None, words))
+
+
+def _get_app(name: str) -> str:
+    """Return the app of an instance, ``APP/INSTANCE``, or the name itself."""
+    return name.partition("/")[0]
 
 
 _describe: Callable[[], Invocation] = Invocation
