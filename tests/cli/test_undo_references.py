@@ -108,6 +108,30 @@ def test_only_restored_users_without_password_are_counted(club):
     assert club.rows("select passwd from people where id = 2") == [(HASH,)]
 
 
+def test_default_of_the_column_is_no_password_of_a_restored_user(club):
+    """An empty text would be a password that the app never writes, and that checks report."""
+    alter = {
+        "sqlite": "drop table tokens; drop table people;"
+        + PEOPLE.replace("passwd varchar(99) not null", "passwd varchar(99) not null default ''"),
+        "postgresql": "alter table people alter passwd set default ''",
+        "mysql": "alter table people alter passwd set default ''",
+    }[club.database.engine]
+    club.run(*alter.split(";"))
+    if club.database.engine == "sqlite":
+        club.run(f"insert into people values (1, 'ida', null, '{HASH}', '2026', null)")
+    club.run(f"insert into people values (3, 'eva', null, '{HASH}', '2026', null)")
+    number = club.change("users", "delete", "eva")
+    assert (
+        "set a random password for restored users: the log has no password hashes"
+        in club.plan(number)["steps"]
+    )
+    assert club.undo(number)["without_password"] == 1
+    assert [warning.partition(" restored")[0] for warning in club.warnings] == ["1 user"]
+    ((password,),) = club.rows("select passwd from people where id = 3")
+    assert password.startswith("$2b$04$")
+    assert password != HASH
+
+
 def test_undo_of_a_new_password_does_not_make_old_sign_ins_valid(club):
     number = club.change("users", "set-password", "ida", "--generate")
     query = "select valid_from, passwd from people where id = 1"

@@ -236,12 +236,16 @@ class RevertRows:
         return {column for item in names if (column := find_column(live, item))}
 
     def _find_new_passwords(self) -> set[str]:
-        """Return the table of users, if deleted users lack only their password."""
+        """Return the table of users, if deleted users lack only their password, and the app has no NULL for that.
+
+        A default of the column, such as an empty text, is no password that the app writes.
+        """
         columns = self._list_password_columns()
         return {
             table.table
             for table in self._list_users()
-            if set(table.list_missing_columns()) <= columns and table.list_missing_columns()
+            if set(table.list_missing_columns()) <= columns
+            and not columns.isdisjoint(table.list_omitted_columns())
         }
 
     def _list_password_columns(self) -> set[str]:

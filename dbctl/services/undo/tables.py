@@ -175,10 +175,14 @@ class TableUndo:
         """The number of rows of the operation of which nothing is restored."""
         return len(self._images) - len(self.rows)
 
-    def list_missing_columns(self) -> list[str]:
-        """Return the columns that a new row needs and the log lacks."""
+    def list_omitted_columns(self) -> list[str]:
+        """Return the columns of new rows that the log lacks, and that may not be NULL."""
         names = {name for row in self.rows if row.inserts for name in row.omitted}
-        return [name for name in self._columns if name in names and self._columns[name].required]
+        return [name for name in self._columns if name in names and not self._columns[name].nullable]
+
+    def list_missing_columns(self) -> list[str]:
+        """Return those of them without a default."""
+        return [name for name in self.list_omitted_columns() if self._columns[name].required]
 
     def drop_inserts(self) -> None:
         """Do not restore deleted rows: they lack a required value."""
