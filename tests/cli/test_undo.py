@@ -264,6 +264,73 @@ def test_plan_announces_that_undo_will_be_impossible(answer, tmp_path, monkeypat
         assert "rows of links are not in the log: the table has no primary key" in error["message"]
 
 
+SECRETS = """
+schema = "dbctl.profile/1"
+name = "mailer"
+title = "Mailer"
+[databases.main]
+engines = ["sqlite"]
+[users]
+admin = false
+table = "people"
+id = { column = "id" }
+login = ["login"]
+fields = { login = "login" }
+[[settings]]
+scope = "system"
+table = "options"
+key = "name"
+open = true
+secret = ["smtp.*"]
+fields = { value = "value", updated_at = "changed", updated_by = "author" }
+[[settings]]
+scope = "user"
+table = "people"
+user = "id"
+object = true
+secret = ["key"]
+fields = { value = "prefs" }
+"""
+LOST = "undo will be impossible: the log has no secrets"
+
+
+@pytest.mark.parametrize(
+    ("words", "steps", "status"),
+    [
+        (["set", "smtp.key", "new"], [LOST], 6),
+        (["set", "smtp.by-ida", "new"], ["undo will not restore the secrets smtp.by-ida"], 0),
+        (["set", "smtp.new", "new"], [], 0),
+        (["set", "title", "new"], [], 0),
+        (["set", "title", "sk-" + 20 * "x"], [LOST], 6),
+        (["reset", "title"], [], 0),
+        (["reset", "smtp.key"], [LOST], 6),
+        (["set", "color", "red", "--user", "ida"], [LOST], 6),
+        (["apply", "new.json"], ["undo will not restore the secrets smtp.key"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_plan_of_a_setting_announces_what_undo_does(answer, tmp_path, monkeypatch, words, steps, status):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "mailer.toml").write_text(SECRETS)
+    (tmp_path / "new.json").write_text('{"smtp.key": "new", "title": "new"}')
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table options (name text primary key, value text not null, changed text, author integer)",
+            "create table people (id integer primary key, login text, prefs text)",
+            "insert into people values (1, 'ida', '{}')",
+            "insert into options values ('smtp.key', 'old', '', null), ('smtp.by-ida', 'old', '', 1), ('title', 'T', '', null)",
+        )
+        options = ("--profile", "mailer.toml", "--url", "main=app.db", "--yes")
+        planned = answer("settings", *words, "--dry-run", *options)["data"]["plan"]["steps"]
+        assert [step for step in planned if step.startswith("undo ")] == steps
+        answer("settings", *words, *options)
+        answer("undo", str(find_newest(answer)), *options, status=status)
+        rows = dict(database.rows("select name, value from options"))
+        is_restored = rows == {"smtp.key": "old", "smtp.by-ida": "old", "title": "T"}
+        assert is_restored == (not steps or "--user" in words)
+
+
 def test_bulk_above_the_limit_is_counted_and_refused(answer, pantry):
     configuration = pantry.folder / "dbctl.toml"
     text = configuration.read_text()

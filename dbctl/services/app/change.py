@@ -211,10 +211,8 @@ class Change(Operation, Generic[R]):
             for name, reason in reasons.items()
             if reason
         ]
-        from dbctl.services.app.secrets import find_table_secrets
-
         secrets = {
-            name: find_table_secrets(self._app, self._database, database, name)
+            name: self._list_secrets(database, name)
             for name, rows in plan.deleted.items()
             if rows and name in tables and not reasons.get(name)
         }
@@ -225,6 +223,12 @@ class Change(Operation, Generic[R]):
         ]
         steps += _describe_lost_rows(self._app, self._database, database, secrets)
         return msgspec.structs.replace(plan, steps=[*plan.steps, *steps]) if steps else plan
+
+    def _list_secrets(self, database: Readable, table: str) -> Sequence[str]:
+        """Return the columns of deleted rows of a table that the audit log lacks."""
+        from dbctl.services.app.secrets import find_table_secrets
+
+        return find_table_secrets(self._app, self._database, database, table)
 
     def apply(self, confirmed: str | None = None) -> R:
         """Apply the change in one transaction.

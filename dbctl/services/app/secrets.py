@@ -166,7 +166,7 @@ def list_row_secrets(
         table: its name.
         row: the values of all its columns.
     """
-    secret = {*find_columns(table), *(name for name, value in row.items() if _is_secret_value(value))}
+    secret = {*find_columns(table), *(name for name, value in row.items() if is_secret_value(value))}
     if app.database(database).guess_secrets and (
         random := {name for name, value in row.items() if _is_random_value(name, value)}
     ):
@@ -192,7 +192,7 @@ def _list_other_tokens(app: App, database: str, table: str, row: Mapping[str, ob
     return {
         column
         for column in others - of_row
-        if f"{table}.{column}" not in app.database(database).secret and not _is_secret_value(row.get(column))
+        if f"{table}.{column}" not in app.database(database).secret and not is_secret_value(row.get(column))
     }
 
 
@@ -219,7 +219,7 @@ def _list_public_values(settings: Settings, row: Mapping[str, object]) -> set[st
     keys = [".".join(str(row[name]) for name in form) for form in forms if form and {*form} <= row.keys()]
     if not keys or any(is_secret_setting(settings, key) for key in keys):
         return set()
-    return {name for name in list_names(settings.fields["value"]) if not _is_secret_value(row.get(name))}
+    return {name for name in list_names(settings.fields["value"]) if not is_secret_value(row.get(name))}
 
 
 def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list[str]:
@@ -231,7 +231,7 @@ def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list
     samples = dict(
         zip(columns, zip(*db.select(table, columns, limit=SAMPLE_ROWS), strict=True), strict=False)
     )
-    secret = [name for name, values in samples.items() if any(map(_is_secret_value, values))]
+    secret = [name for name, values in samples.items() if any(map(is_secret_value, values))]
     random = [
         name for name, values in samples.items() if name not in secret and _has_random_values(name, values)
     ]
@@ -295,7 +295,8 @@ def _class_of(character: str) -> str:
     return "upper" if character.isupper() else "lower" if character.islower() else "other"
 
 
-def _is_secret_value(value: object) -> bool:
+def is_secret_value(value: object) -> bool:
+    """Return whether a value has the form of a secret, or is a JSON document with one."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     return isinstance(text, str) and (_has_secret_form(text.strip()) or _has_secret_member(text))
 

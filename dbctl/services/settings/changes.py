@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
 
 from msgspec import structs
@@ -14,12 +14,19 @@ from dbctl.model import ChangeResult, Effect, Page, Plan, Row, Struct
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, Prepared
-from dbctl.services.app.secrets import is_secret_setting
+from dbctl.services.app.secrets import is_secret_setting, is_secret_value
 from dbctl.services.app.validation import truncate
 from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.settings.queries import open_for_login, open_settings
 from dbctl.services.settings.rows import SettingRows
-from dbctl.services.settings.store import Setting, SettingOwner, SettingStore, scope_of, settings_database
+from dbctl.services.settings.store import (
+    Setting,
+    SettingOwner,
+    SettingStore,
+    find_section,
+    scope_of,
+    settings_database,
+)
 from dbctl.services.settings.values import find_schema_error, is_equal, parse_schema, to_json
 
 Mode = Literal["create-only", "merge", "exact"]
@@ -177,11 +184,17 @@ class SettingsChange(Change[R]):
     ) -> None:
         """Describe a change; the draft also raises ``CommandUnprovenError``."""
         super().__init__(app, settings_database(app, scope_of(login)), self._check)
-        self._draft = draft
+        self._draft, self._section = draft, find_section(app, scope_of(login))
 
     def list_writes(self) -> Sequence[str]:
         """Return what the change would write in the present state, as ``SettingStore.describe_write``."""
         return self._draft(self._app.reader(self._database)).list_writes()
+
+    def _list_secrets(self, database: Readable, table: str) -> Sequence[str]:
+        # the plan names the removed settings that are secret; other rows of their table have no secrets
+        if self._section and table == self._section.table:
+            return ()
+        return super()._list_secrets(database, table)
 
     def _check(self, db: Readable) -> PreparedSettings[R]:
         prepared = self._draft(db)
@@ -314,13 +327,42 @@ def _create_plan(
     plan = Plan(
         title=title,
         target=store.db.target,
-        steps=[_describe(store, difference) for difference in differences],
+        steps=[
+            *(_describe(store, difference) for difference in differences),
+            *_describe_lost(store, differences),
+        ],
         rows={store.live.name: len(differences)} if differences else {},
         destructive=destructive,
     )
     removed = [difference.key for difference in differences if difference.state == "only-live"]
     where = [condition for key in removed for condition in store.where_removed(key)]
     return add_dependent_rows(plan, store.db, {store.live.name: where}) if where else plan
+
+
+def _describe_lost(store: SettingStore, differences: Sequence[Difference]) -> Iterator[str]:
+    """Yield the step about values that ``undo`` will not restore, because the log has no secrets."""
+    lost = [item for item in differences if _is_lost(store, item)]
+    if not lost or store.app.recorder is None:
+        return
+    if len(lost) == len(differences) and not any(_can_restore_rest(store, item) for item in lost):
+        yield "undo will be impossible: the log has no secrets"
+    else:
+        yield f"undo will not restore the secrets {', '.join(item.key for item in lost)}"
+
+
+def _is_lost(store: SettingStore, item: Difference) -> bool:
+    section = store.section
+    if section.object and section.secret:
+        return True  # the log has the object of all settings as one secret
+    is_secret = is_secret_setting(section, item.key) or any(map(is_secret_value, (item.live, item.file)))
+    return is_secret and item.state != "add"
+
+
+def _can_restore_rest(store: SettingStore, item: Difference) -> bool:
+    """Return whether ``undo`` can restore something else of a row: the row without the value, or the author of the earlier change."""
+    if item.state == "only-live" and not store.section.object:
+        return not store.live.table.columns[store.live.column(store.section.fields["value"])].required
+    return item.state == "change" and store.find(item.key).updated_by is not None
 
 
 def _live(store: SettingStore) -> dict[str, Setting]:
