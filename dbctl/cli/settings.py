@@ -15,20 +15,15 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.render.streams import Format
 from dbctl.services.settings import queries
-from dbctl.services.settings.changes import (
-    apply_file,
-    compare_file,
-    reset_setting,
-    set_setting,
-    update_setting,
-)
+from dbctl.services.settings.changes import apply_file, compare_file, reset_setting, set_setting
 from dbctl.services.settings.encodings import read_settings_file
 from dbctl.services.settings.store import ObjectText, SettingOwner, find_section, scope_of
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
     from dbctl.services.app.app import App
-    from dbctl.services.settings.changes import Difference, SettingChanged, SettingsApplied, SettingUpdated
+    from dbctl.services.settings.changes import Difference, SettingChanged, SettingsApplied
+    from dbctl.services.settings.metadata import SettingUpdated
     from dbctl.services.settings.store import Setting
 
 
@@ -178,6 +173,8 @@ def update(
     fields = {field: value for field, value in values.items() if value is not None}
     if not fields:
         raise UsageError(detail="pass at least one of --description, --public, --no-public and --schema")
+    from dbctl.services.settings.metadata import update_setting
+
     with session.open_app() as app:
         return run_change(session, update_setting(app, key, fields), dry_run=dry_run)
 

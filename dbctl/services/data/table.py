@@ -353,10 +353,14 @@ def row_key(table: DataTable, row: Row) -> dict[str, object]:
     return {name: row[name] for name in table.key}
 
 
-def sort_by_references(db: Readable, names: Sequence[str]) -> list[str]:
-    """Return the tables in order of their references, referenced tables first, as far as references have no circle."""
+def sort_by_references(db: Readable, names: Collection[str], *, ignored: Collection[str] = ()) -> list[str]:
+    """Return the tables in order of their references, referenced tables first, as far as references have no circle.
+
+    References with an action on deletion that is ``ignored`` do not count.
+    """
     referenced = defaultdict[str, list[str]](list)
     for name in names:
         for reference in db.references(name) if name in db.tables() else ():
-            referenced[reference.table].append(name)
+            if reference.on_delete not in ignored:
+                referenced[reference.table].append(name)
     return sort_by_use(names, referenced.__getitem__)

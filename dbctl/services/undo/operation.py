@@ -17,17 +17,11 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.audit.capture import digest_table
+from dbctl.services.data.table import sort_by_references
 from dbctl.services.deletion.cascade import GuardedInvariants
 from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.rules.rows import guard_constraints
-from dbctl.services.undo.tables import (
-    InsertOrder,
-    TableUndo,
-    UnorderableRowsError,
-    Values,
-    sort_inserts,
-    sort_tables,
-)
+from dbctl.services.undo.tables import InsertOrder, TableUndo, UnorderableRowsError, Values, sort_inserts
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.services.users.sign_in_state import SignInChanges
@@ -328,10 +322,11 @@ class RevertRows:
         )
 
     def _restore(self, writer: Writable, database: str) -> None:
-        order = self._orders[database]
-        tables, has_cycle = sort_tables(writer, self._tables[database])
-        if has_cycle or order.is_deferred:
-            writer.defer_references()
+        order, by_name = self._orders[database], {table.table: table for table in self._tables[database]}
+        # with the ignored actions, a row can be deleted before those that refer to it
+        names = sort_by_references(writer, by_name, ignored=("CASCADE", "SET NULL"))
+        tables = [by_name[name] for name in names]
+        writer.defer_references()  # of circles
         for table in reversed(tables):
             table.delete_rows(writer)
         for table, row in order.rows:

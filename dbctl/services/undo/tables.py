@@ -353,10 +353,6 @@ class TableUndo:
                 yield row, names
 
 
-#: Actions with which a row can be deleted before those that refer to it.
-_FOLLOWED = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
-
-
 class UnorderableRowsError(Exception):
     """Rows refer to each other in a cycle, and the database checks each row at once; ``args`` is the reason."""
 
@@ -366,7 +362,6 @@ class InsertOrder(NamedTuple):
 
     rows: Sequence[tuple[TableUndo, Restoration]]
     postponed: Mapping[str, Sequence[str]]  #: columns that are NULL until all rows exist, by table
-    is_deferred: bool  #: whether the database has to check foreign keys at the end
 
 
 class _Link(NamedTuple):
@@ -387,20 +382,18 @@ def sort_inserts(db: Readable, tables: Sequence[TableUndo]) -> InsertOrder:
     """
     rows = [(table, row) for table in tables for row in table.rows if row.inserts]
     links = list(_read_links(db, tables, rows))
-    postponed, is_deferred = defaultdict[str, list[str]](list), False
+    postponed = defaultdict[str, list[str]](list)
     while True:
         sorter = TopologicalSorter[int](dict.fromkeys(range(len(rows)), ()))
         for link in links:
             for referring, referenced in link.pairs:
                 sorter.add(referring, referenced)
         try:
-            return InsertOrder([rows[index] for index in sorter.static_order()], postponed, is_deferred)
+            return InsertOrder([rows[index] for index in sorter.static_order()], postponed)
         except CycleError as error:
             link = _choose_link(links, {(later, earlier) for earlier, later in pairwise(error.args[1])})
             links.remove(link)
-            if link.reference.deferrable:
-                is_deferred = True
-            else:
+            if not link.reference.deferrable:
                 postponed[link.reference.table] += link.nullable
 
 
@@ -445,20 +438,3 @@ def _choose_link(links: Sequence[_Link], cycle: set[tuple[int, int]]) -> _Link:
         f"deleted rows of {tables} refer to each other by foreign keys that may not be NULL"
         " and are checked at once"
     )
-
-
-def sort_tables(db: Readable, tables: Sequence[TableUndo]) -> tuple[Sequence[TableUndo], bool]:
-    """Return the tables in an order in which each comes after those to which it refers, and whether foreign keys prevent it."""
-    for followed in (frozenset[str](), _FOLLOWED):
-        by_name = {table.table: table for table in tables}
-        sorter = TopologicalSorter[str](dict.fromkeys(by_name, ()))
-        for name in by_name:
-            for reference in db.references(name):
-                is_ordered = reference.table in by_name and reference.on_delete not in followed
-                if is_ordered and reference.table != name:
-                    sorter.add(reference.table, name)
-        try:
-            return [by_name[name] for name in sorter.static_order()], False
-        except CycleError:
-            continue
-    return tables, True

@@ -23,14 +23,9 @@ from dbctl.errors.users import SettingMissingError
 from dbctl.model import PageRequest
 from dbctl.profiles import loader
 from dbctl.services.settings import queries
-from dbctl.services.settings.changes import (
-    apply_file,
-    compare_file,
-    reset_setting,
-    set_setting,
-    update_setting,
-)
+from dbctl.services.settings.changes import apply_file, compare_file, reset_setting, set_setting
 from dbctl.services.settings.encodings import read_settings_file
+from dbctl.services.settings.metadata import update_setting
 from dbctl.services.settings.values import is_equal
 from tests.services.flashpoint_app import (
     SHAPES,
