@@ -51,12 +51,14 @@ class Display(Protocol):
 class Work:
     """The work of one command, which reports its progress while it is the current one."""
 
+    _part = _activity = _unit = ""
+    _total: Total = None
+    _done = _counted_since = 0.0
+
     def __init__(self, command: str) -> None:
         self.on_stage: Callable[[], None] = no_progress  #: called after each change of the stage
         self.on_poll: Callable[[], None] = no_progress  #: called by ``poll``
         self._command, self._begin = command, time.monotonic()
-        self._part = self._activity = ""
-        self.measure("", None, "")
 
     def measure(self, activity: str, total: Total, unit: str) -> None:
         """Begin to count: ``advance`` receives amounts in ``unit``, a noun in the plural."""

@@ -104,7 +104,9 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     if problems:
         raise sort_problems(problems, paths)
     configuration = _create_sections(file, files, entries, origins)
-    if problems := _check_sections(configuration):
+    if (configuration.extension_sections or files[0].defaults) and (
+        problems := _check_sections(configuration)
+    ):
         raise sort_problems(problems, paths)
     if os.geteuid() == 0 and _has_commands(configuration):
         for source in files:
@@ -133,6 +135,7 @@ def _create_sections(
     of_apps = {
         ("apps", app, name): section
         for app, entry in apps.items()
+        if type(entry) is not AppConfig
         for name, section in list_app_sections(entry).items()
     }
     return Sections(

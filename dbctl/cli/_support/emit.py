@@ -334,7 +334,8 @@ def show_progress(
         yield work.advance
         return
     options, work = session.options, progress.Work(session.spec.name)
-    work.measure(activity, total, unit)
+    if activity or unit:
+        work.measure(activity, total, unit)
     can_draw = not options.quiet and supports_drawing(sys.stderr)
     display = None
     if options.progress is ProgressMode.JSON or (options.progress is ProgressMode.AUTO and can_draw):

@@ -180,7 +180,8 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
                     session.run = ObservedRun(session, is_recorded=records)
                 signals.raise_if_interrupted()
                 session.run.observe_begin()
-            if (app := session.find_routed_app()) is not None:
+            spec = session.spec
+            if (spec.writes or spec.reads_log) and (app := session.find_routed_app()) is not None:
                 from dbctl.extensions import registry
 
                 place = registry.find_place("forward_command")

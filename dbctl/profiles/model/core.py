@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -90,10 +90,8 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     settings: Sequence[Settings] = ()  #: settings of the app and of users
     audit: Audit | None = None  #: the table in which dbctl records its changes as the app does
 
-    @property
-    def variants(self) -> Sequence[ProfileVariant]:
-        """None: a profile with variants is always read as a whole."""
-        return ()
+    #: none: a profile with variants is always read as a whole
+    variants: ClassVar[Sequence[ProfileVariant]] = ()
 
     @property
     def main_database(self) -> str:

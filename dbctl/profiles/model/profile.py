@@ -150,7 +150,7 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
     key_search: Sequence[KeySearch] = ()  #: columns with free text that may contain keys of services
     backup: Backup = Backup()  #: names and contents of backups
     #: versions of the app with other schemas; without a match, the profile is used as written
-    variants: Sequence[ProfileVariant] = ()
+    variants: Sequence[ProfileVariant] = ()  # type: ignore[misc]  # no field of the core, which has none
 
     def __post_init__(self) -> None:
         for name, reason in self.backup.keep.find_problems():

@@ -110,7 +110,7 @@ class App:
         tables: Mapping[str, Table] = {}
         if detects_prefix or profile.variants:
             try:
-                with closing(self._open_for_reading(self._main)) as database:
+                with closing(self.open_for_reading(self._main)) as database:
                     tables = database.tables()
             except BusyError as error:
                 self._main_lock = error
@@ -228,17 +228,6 @@ class App:
                 profile=self.core.name, feature=feature, decisions="; ".join(decisions), topic=topic
             )
 
-    def require_proof(self, writes: Sequence[str] = ()) -> None:
-        """Refuse a command about users or settings that is not proven, if the configuration requires proofs.
-
-        Raises:
-            CommandUnprovenError: it is not, or not for these writes of settings.
-        """
-        if self.configured.require:
-            from dbctl.services.app import proofs
-
-            proofs.require_proof(self, writes)
-
     def require_writable(self, name: str) -> Database:
         """Return the profile's section about a database that dbctl may change.
 
@@ -311,7 +300,21 @@ class App:
         Raises:
             ReplicaPromotedError, ReplicaLagError: it is read from its replica, which is none, or too far behind.
         """
-        database = self._open_for_reading(name)
+        url, target, section = self.url(name), self.target(name), self.database(name)
+        engine = registry.load_engine(url.engine)
+        options = OpenOptions(
+            timeout=self.timeout,
+            traceless=self.session.traceless,
+            keys=section.identity_columns(),
+        )
+        try:
+            database = engine.create_reader(url, target, options)
+        except InterruptedWriteError:
+            if self.session.traceless or section.mode == "read-only":
+                raise
+            # Opening for writing rolls back the interrupted transaction, as the app itself would; it changes no row.
+            engine.open_for_writing(url, target, timeout=self.timeout).close()
+            database = engine.open_for_reading(url, target, timeout=self.timeout)
         if replica := self.replicas.get(name):
             from dbctl.engines.contract.monitoring import require_replica
 
@@ -320,23 +323,6 @@ class App:
                 require_replica(database, max_lag=replica.max_lag, timeout=self.timeout)
                 stack.pop_all()
         return database
-
-    def _open_for_reading(self, name: str) -> Readable:
-        url, target, section = self.url(name), self.target(name), self.database(name)
-        engine = registry.load_engine(url.engine)
-        try:
-            options = OpenOptions(
-                timeout=self.timeout,
-                traceless=self.session.traceless,
-                keys=section.identity_columns(),
-            )
-            return engine.create_reader(url, target, options)
-        except InterruptedWriteError:
-            if self.session.traceless or section.mode == "read-only":
-                raise
-        # Opening for writing rolls back the interrupted transaction, as the app itself would; it changes no row.
-        engine.open_for_writing(url, target, timeout=self.timeout).close()
-        return engine.open_for_reading(url, target, timeout=self.timeout)
 
     @contextmanager
     def writer(self, name: str, write: Write | None = None, *, create: bool = False) -> Iterator[Writable]:
@@ -360,7 +346,7 @@ class App:
         self._mark_used(name)
         reader = self._readers.pop(name, None)
         if not (reader or create) and engine.writers_leave_traces:
-            reader = self._open_for_reading(name)
+            reader = self.open_for_reading(name)
         if reader:
             with closing(reader):  # closing it later would drop this process's locks on the file
                 if not create:  # the file of another app must not even be opened for writing

@@ -101,7 +101,10 @@ class Session:
         limits = app.configured.backup.databases if app.configured.backup else ()
         for name in (*app.configured.databases, *limits):
             app.database(name)
-        app.require_proof()
+        if configured.require:
+            from dbctl.services.app import proofs
+
+            proofs.require_proof(app)
         outer = set_invocation(lambda: _describe_app(selection, app, outer))
         try:
             yield app

@@ -199,7 +199,10 @@ class SettingsChange(Change[R]):
         prepared = self._draft(db)
         if self._app.core.proven:
             self._writes = prepared.list_writes()
-            self._app.require_proof(self._writes)
+            if self._app.configured.require:
+                from dbctl.services.app import proofs
+
+                proofs.require_proof(self._app, self._writes)
         return prepared
 
 
