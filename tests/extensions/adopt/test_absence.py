@@ -60,6 +60,7 @@ def test_file_is_refused_with_a_hint(run, words, feature):
     assert "Its extension is not installed." in refused.stderr
 
 
+@pytest.mark.slow
 def test_backup_folders_of_dbctl_are_listed_verified_and_restored(run):
     (backup,) = json.loads(run("backup", "list", "-o", "json").stdout)["data"]["items"]
     assert run("backup", "verify", backup["path"]).returncode == 0

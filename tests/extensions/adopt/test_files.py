@@ -140,6 +140,7 @@ def find_backups(path):
 # Restore ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_format_is_restored_and_undone(path, foreign_dir):
     before = read_content(path)
     files = write_all_formats(path, foreign_dir)

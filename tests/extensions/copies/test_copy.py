@@ -93,6 +93,7 @@ def test_keys_hold_and_empty_values_and_copied_rows_stay(club, destination, run,
     assert all(first == second for first, second in mails)
 
 
+@pytest.mark.slow
 def test_copies_with_one_key_join_and_others_do_not(tmp_path):
     """The same people in databases of two engines."""
     mails = {}
@@ -392,6 +393,7 @@ def test_generated_column_with_regexp_is_computed(club, destination, run, tmp_pa
     assert read(destination, "select id, kind from fees order by id") == [(1, "text"), (2, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 def test_types_of_postgresql(club, destination, run, tmp_path):
     club.run(
@@ -503,6 +505,7 @@ def test_copy_states_that_it_has_the_original_values(club, destination, run):
     assert destination.content() == club.content()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 @pytest.mark.parametrize(
     ("statements", "objects"),

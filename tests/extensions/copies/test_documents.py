@@ -25,6 +25,7 @@ engines = ["postgresql"]
 """
 
 
+@pytest.mark.slow
 def test_elements_of_arrays_and_documents_without_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]
 ) -> None:

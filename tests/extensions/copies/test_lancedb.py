@@ -175,6 +175,7 @@ def copy(app: Path, *words: str, status: int = 0) -> dict:
     return run(app, "copy", "--to", "out/", "--anonymise", "--key", "copies.key", *words, status=status)
 
 
+@pytest.mark.slow
 def test_values_are_the_pseudonyms_of_all_engines_and_other_types_stay(app):
     result = copy(app)
     pseudonyms = Pseudonyms(CopyKey(app / "copies.key").secret)
@@ -213,6 +214,7 @@ def test_values_are_the_pseudonyms_of_all_engines_and_other_types_stay(app):
     assert json.loads((app / "out/lancedb.copy.json").read_text())["proof"]["hits"] == 0
 
 
+@pytest.mark.slow
 def test_copy_has_one_version_without_deleted_rows_and_its_indexes_have_no_original(app):
     result = copy(app)
     table = read(app / "out/lancedb")
@@ -235,6 +237,7 @@ def test_copy_has_one_version_without_deleted_rows_and_its_indexes_have_no_origi
     assert [index.name for index in read(app / "out/lancedb", "drafts").list_indices()] == ["text_idx"]
 
 
+@pytest.mark.slow
 def test_original_that_another_column_repeats_is_found_although_files_are_compressed(app):
     result = copy(app, "--keep", "notes.body")
     assert result["data"]["proofs"][1]["copied"] == 0  # greetings that no other column has
@@ -251,6 +254,7 @@ def test_original_that_another_column_repeats_is_found_although_files_are_compre
     copy(app, "--replace", "--yes")
 
 
+@pytest.mark.slow
 def test_copied_vectors_remain_with_their_index(app):
     result = copy(app, "--keep", "notes.vector")
     table = read(app / "out/lancedb")
@@ -260,6 +264,7 @@ def test_copied_vectors_remain_with_their_index(app):
     assert not any("notes.vector " in text for text in result["warnings"])
 
 
+@pytest.mark.slow
 def test_sample_of_members_leaves_their_notes_out(app):
     copy(app, "--sample", "members:10%")
     with closing(sqlite3.connect(app / "out/chat.db")) as connection:

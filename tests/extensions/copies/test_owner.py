@@ -74,6 +74,7 @@ def copy(run, club, destination):
     return run("copy", "--to", servers.text(own), "--anonymise")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 def test_owner_with_createdb_copies_guarded_tables(club, destination, postgresql_owner, run):
     club.run(f"alter role {postgresql_owner.own.user} createdb")
@@ -88,6 +89,7 @@ def test_owner_with_createdb_copies_guarded_tables(club, destination, postgresql
     assert list_databases(club) == [club.own.path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 def test_owner_without_createdb_gets_the_remedy(club, destination, postgresql_owner, run, tmp_path):
     assert run("backup", "create")["ok"]
@@ -123,6 +125,7 @@ def grant_temporary(club, account):
     club.run(f"grant all on `{pattern}%`.* to {account.own.user}@'%'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["mysql"], indirect=True)
 def test_account_with_temporary_databases_copies_guarded_tables(club, destination, mysql_owner, run):
     grant_temporary(club, mysql_owner)

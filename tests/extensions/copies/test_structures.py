@@ -19,6 +19,7 @@ def copy(run, destination, status=0):
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["mysql"], indirect=True)
 def test_history_of_a_table_has_no_original(club, destination, run, tmp_path):
     club.run(
@@ -38,6 +39,7 @@ def test_history_of_a_table_has_no_original(club, destination, run, tmp_path):
     assert len(read(destination, "select id from notes for system_time all")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 def test_forced_row_security_remains_and_all_rows_are_rewritten(club, destination, run):
     club.run(

@@ -61,12 +61,14 @@ def read_tables(path, *, without=("migrations",)):
         }
 
 
+@pytest.mark.slow
 def test_same_seed_and_time_create_the_same_rows(built, tmp_path):
     again = build_sample(tmp_path / "again", **SMALL)
     for name, path in built[0].databases.items():
         assert read_tables(again.databases[name]) == read_tables(path)
 
 
+@pytest.mark.slow
 def test_different_seed_creates_different_rows(built, tmp_path):
     other = build_sample(tmp_path / "other", **SMALL, seed=1)
     assert read_tables(other.databases["user"])["users"] != read_tables(built[0].databases["user"])["users"]

@@ -203,6 +203,7 @@ def waqtor(
 
 
 # One test for each variant: pytest creates the sample of a fixture again for each line if variant and line are one parameter.
+@pytest.mark.slow
 @pytest.mark.parametrize("waqtor", ["deployed"], indirect=True)
 @pytest.mark.parametrize("line", WAQTOR_LINES["deployed"])
 def test_effect_and_closing_line_of_waqtor_are_what_happened(

@@ -60,6 +60,7 @@ def read_comparable_rows(url, *, document):
     return rows_by_table
 
 
+@pytest.mark.slow
 def test_every_table_has_rows_that_depend_only_on_the_seed(tmp_path):
     with servers.postgresql_schema() as first, servers.postgresql_schema() as second:
         result = build(tmp_path / "one", first)
@@ -71,6 +72,7 @@ def test_every_table_has_rows_that_depend_only_on_the_seed(tmp_path):
     assert (tmp_path / "one/runtime/server/db/waqtor.db").is_file()
 
 
+@pytest.mark.slow
 def test_both_variants_have_the_same_rows(tmp_path):
     with servers.postgresql_schema() as deployed, servers.postgresql_schema() as document:
         row_counts = build(tmp_path / "one", deployed).rows
@@ -83,6 +85,7 @@ def test_both_variants_have_the_same_rows(tmp_path):
         assert set(PostgreSQL(document).tables()) == {*COMMON_COLUMNS, "schema_migrations"}
 
 
+@pytest.mark.slow
 def test_partly_migrated_database_is_filled_in_its_variant(tmp_path, answer):
     with servers.postgresql_schema() as url, servers.postgresql_schema() as other:
         app = ["--profile", "waqtor", "--url", f"main={servers.text(url)}"]
@@ -96,6 +99,7 @@ def test_partly_migrated_database_is_filled_in_its_variant(tmp_path, answer):
         assert read_rows(url, COMMON_COLUMNS) == read_rows(other, COMMON_COLUMNS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["deployed", "document"])
 def test_sample_of_each_variant_passes_all_checks(tmp_path, answer, monkeypatch, variant):
     monkeypatch.chdir(tmp_path)
@@ -130,6 +134,7 @@ def test_sample_of_each_variant_passes_all_checks(tmp_path, answer, monkeypatch,
         }
 
 
+@pytest.mark.slow
 def test_database_with_tables_is_refused_but_interrupted_build_is_repeated(tmp_path):
     def interrupt(_more):
         raise KeyboardInterrupt

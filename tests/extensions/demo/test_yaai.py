@@ -45,6 +45,7 @@ def test_rows_depend_only_on_the_seed(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a").rglob("*") if path.is_file()} == {0o600}
 
 
+@pytest.mark.slow
 def test_sample_passes_all_checks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
 ) -> None:

@@ -104,6 +104,7 @@ def query(database: Path, sql: str, *values: object) -> list[tuple[object, ...]]
         return db.execute(sql, values).fetchall()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("app", APPS)
 def test_library_of_application_accepts_passwords_of_dbctl(learn, start, tmp_path, app):
     number, select, options, accepts = APPS[app]
