@@ -169,24 +169,25 @@ def test_added_row_has_typed_values_and_defaults(dbctl):
     assert dbctl("data", "add", "books")["key"] == {"id": 78}
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "code"),
-    [
-        (["books", "pages=many"], 2, "value-invalid"),
-        (["books", "pages=0"], 6, "constraint"),
-        (["books", "shelf=99"], 6, "constraint"),
-        (["books", "nope=1"], 2, "column-missing"),
-        (["books", "pages"], 2, "usage"),
-        (["books", "pages=1", "--null", "pages"], 2, "usage"),
-        (["books", "--null", "id"], 2, "value-invalid"),
-        (["books", "--null", "title"], 2, "value-invalid"),
-        (["shelves"], 2, "usage"),
-        (["nothing", "a=1"], 5, "table-missing"),
-    ],
-)
-def test_invalid_row_is_refused_and_not_added(dbctl, words, status, code):
-    assert dbctl("data", "add", *words, status=status)["code"] == code
-    assert len(titles(dbctl)) == 3
+#: Arguments of data add, and how they are refused.
+INVALID_ROWS = [
+    (["books", "pages=many"], 2, "value-invalid"),
+    (["books", "pages=0"], 6, "constraint"),
+    (["books", "shelf=99"], 6, "constraint"),
+    (["books", "nope=1"], 2, "column-missing"),
+    (["books", "pages"], 2, "usage"),
+    (["books", "pages=1", "--null", "pages"], 2, "usage"),
+    (["books", "--null", "id"], 2, "value-invalid"),
+    (["books", "--null", "title"], 2, "value-invalid"),
+    (["shelves"], 2, "usage"),
+    (["nothing", "a=1"], 5, "table-missing"),
+]
+
+
+def test_invalid_row_is_refused_and_not_added(dbctl):
+    for words, status, code in INVALID_ROWS:
+        assert dbctl("data", "add", *words, status=status)["code"] == code, words
+        assert len(titles(dbctl)) == 3, words
 
 
 def test_row_without_text_key_is_refused(tmp_path, monkeypatch, answer):
@@ -228,23 +229,24 @@ def test_filtered_rows_are_changed_after_confirmation(dbctl):
     assert titles(dbctl, "--filter", "pages=7") == ["One", "Two"]
 
 
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (["state=x", "--filter", "pages>0", "--limit", "2"], "limit-exceeded"),
-        (["id=9", "--filter", "pages>0"], "usage"),
-        (["--filter", "pages>0"], "usage"),
-        (["state=x", "--filter", "nope=1"], "column-missing"),
-        (["pages=many", "--filter", "pages>0"], "value-invalid"),
-        (["pages=0", "--filter", "pages>0"], "constraint"),
-        (["state=x"], "usage"),
-        (["1", "state=x", "--filter", "pages>0"], "usage"),
-    ],
-)
-def test_refused_filtered_change_changes_nothing(dbctl, words, code):
+#: Arguments of data set, and how they are refused.
+REFUSED_CHANGES = [
+    (["state=x", "--filter", "pages>0", "--limit", "2"], "limit-exceeded"),
+    (["id=9", "--filter", "pages>0"], "usage"),
+    (["--filter", "pages>0"], "usage"),
+    (["state=x", "--filter", "nope=1"], "column-missing"),
+    (["pages=many", "--filter", "pages>0"], "value-invalid"),
+    (["pages=0", "--filter", "pages>0"], "constraint"),
+    (["state=x"], "usage"),
+    (["1", "state=x", "--filter", "pages>0"], "usage"),
+]
+
+
+def test_refused_filtered_change_changes_nothing(dbctl):
     before = json.dumps(dbctl("data", "rows", "books"))
-    assert dbctl("data", "set", "books", *words, "--yes", status=None)["code"] == code
-    assert json.dumps(dbctl("data", "rows", "books")) == before
+    for words, code in REFUSED_CHANGES:
+        assert dbctl("data", "set", "books", *words, "--yes", status=None)["code"] == code, words
+        assert json.dumps(dbctl("data", "rows", "books")) == before, words
 
 
 def test_transition_forbidden_for_one_row_is_refused_for_all(answer, tmp_path):
@@ -287,19 +289,20 @@ def test_filtered_rows_are_deleted_after_confirmation(dbctl):
     assert titles(dbctl) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (["books", "--filter", "pages>0", "--limit", "2"], "limit-exceeded"),
-        (["books", "--filter", "nope=1"], "column-missing"),
-        (["books", "1", "--filter", "pages>0"], "usage"),
-        (["books"], "usage"),
-        (["nothing", "--filter", "pages>0"], "table-missing"),
-    ],
-)
-def test_refused_filtered_deletion_deletes_nothing(dbctl, words, code):
-    assert dbctl("data", "delete", *words, "--yes", status=None)["code"] == code
-    assert titles(dbctl) == ["One", "Two", "Three"]
+#: Arguments of data delete, and how they are refused.
+REFUSED_DELETIONS = [
+    (["books", "--filter", "pages>0", "--limit", "2"], "limit-exceeded"),
+    (["books", "--filter", "nope=1"], "column-missing"),
+    (["books", "1", "--filter", "pages>0"], "usage"),
+    (["books"], "usage"),
+    (["nothing", "--filter", "pages>0"], "table-missing"),
+]
+
+
+def test_refused_filtered_deletion_deletes_nothing(dbctl):
+    for words, code in REFUSED_DELETIONS:
+        assert dbctl("data", "delete", *words, "--yes", status=None)["code"] == code, words
+        assert titles(dbctl) == ["One", "Two", "Three"], words
 
 
 @pytest.mark.needs_extension("lancedb")
@@ -374,13 +377,17 @@ def test_reference_is_a_key_or_a_name(library):
         assert shelf_of(library, title) == shelf
 
 
-@pytest.mark.parametrize("text", ["lower", "7", "1 and more", "", "low\x01"])
-def test_unknown_name_of_a_reference_exits_5(library, text):
+#: Names that no shelf has.
+UNKNOWN_NAMES = ["lower", "7", "1 and more", "", "low\x01"]
+
+
+def test_unknown_name_of_a_reference_exits_5(library):
     before = titles(library)
-    error = library("data", "add", "books", "title=Lost", f"shelf={text}", status=5)
-    assert (error["code"], titles(library)) == ("object-missing", before)
-    assert "dbctl data rows shelves" in error["hint"]
-    assert library("data", "set", "books", "1", f"shelf={text}", status=5)["code"] == "object-missing"
+    for text in UNKNOWN_NAMES:
+        error = library("data", "add", "books", "title=Lost", f"shelf={text}", status=5)
+        assert (error["code"], titles(library)) == ("object-missing", before)
+        assert "dbctl data rows shelves" in error["hint"]
+        assert library("data", "set", "books", "1", f"shelf={text}", status=5)["code"] == "object-missing"
 
 
 def test_reference_is_set_by_name_in_one_row_and_in_several(library):

@@ -155,30 +155,33 @@ def test_values_of_json_are_stored_with_their_types(place, tmp_path, capsys):
     assert stored == [{"b": [1, "2.50"], "a": None}, [], None]
 
 
-@pytest.mark.parametrize(
-    ("content", "status"),
-    [
-        (b"", 2),
-        (b"a,,c\n1,2,3\n", 2),
-        (b"a,A\n1,2\n", 2),
-        (b"a,a\n1,2\n", 2),
-        (b"a, b\n1,2\n", 2),
-        (b"a;b\n1;2\n", 2),
-        (b"a\tb\n1\t2\n", 2),
-        (b"a,x\x1b[31m\n1,2\n", 2),
-        (b"a,b\n1,2\n1\n", 2),
-        (b'a,b\n1,"2\n', 2),
-        (b"a,b\n1,\xff\n", 2),
-        (b"a,b\n1,x\x00y\n", 2),
-        (b"a,b\n,2\n", 2),  # the key is NULL
-        (b"b,c\n1,2\n", 2),  # no column of the key
-        (b"a,b\n1,2\n1,3\n", 6),  # a key twice
-    ],
-)
-def test_refused_file_leaves_no_table(place, tmp_path, content, status):
-    (tmp_path / "rows.csv").write_bytes(content)
-    assert place.command("data", "import", "fresh", "rows.csv", "--create", "--key", "a") == status
-    assert list_tables(place) == {"shelves"}
+#: Content of files, and the exit code by which it is refused.
+REFUSED_FILES = [
+    (b"", 2),
+    (b"a,,c\n1,2,3\n", 2),
+    (b"a,A\n1,2\n", 2),
+    (b"a,a\n1,2\n", 2),
+    (b"a, b\n1,2\n", 2),
+    (b"a;b\n1;2\n", 2),
+    (b"a\tb\n1\t2\n", 2),
+    (b"a,x\x1b[31m\n1,2\n", 2),
+    (b"a,b\n1,2\n1\n", 2),
+    (b'a,b\n1,"2\n', 2),
+    (b"a,b\n1,\xff\n", 2),
+    (b"a,b\n1,x\x00y\n", 2),
+    (b"a,b\n,2\n", 2),  # the key is NULL
+    (b"b,c\n1,2\n", 2),  # no column of the key
+    (b"a,b\n1,2\n1,3\n", 6),  # a key twice
+]
+
+
+def test_refused_file_leaves_no_table(place, tmp_path):
+    for content, status in REFUSED_FILES:
+        (tmp_path / "rows.csv").write_bytes(content)
+        assert place.command("data", "import", "fresh", "rows.csv", "--create", "--key", "a") == status, (
+            content
+        )
+        assert list_tables(place) == {"shelves"}, content
     (tmp_path / "rows.csv").write_text("a\n1\n")
     assert place.command("data", "import", "fresh", "rows.csv", "--create") == 0
 
@@ -190,18 +193,19 @@ def test_texts_that_begin_like_bytes_are_texts(place, tmp_path):
     assert sorted(bytes(row[0]) for row in place.run("select b from fresh")) == [b"\0", b"\xff"]
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "words"),
-    [
-        ("rows.csv", b"a\tb\n1\t2\n", "separate the columns by commas"),
-        ("rows.csv", "a,b\n1,2\n".encode("utf-16"), "not valid UTF-8"),
-        ("rows.json", b'[{"a": 1}]', "--format jsonl"),
-    ],
-)
-def test_error_names_what_the_file_is(place, tmp_path, capsys, file, content, words):
-    (tmp_path / file).write_bytes(content)
-    assert place.command("data", "import", "fresh", file, "--create") == 2
-    assert words in capsys.readouterr().err
+#: Files of another form, and a part of the error.
+WRONG_FILES = [
+    ("rows.csv", b"a\tb\n1\t2\n", "separate the columns by commas"),
+    ("rows.csv", "a,b\n1,2\n".encode("utf-16"), "not valid UTF-8"),
+    ("rows.json", b'[{"a": 1}]', "--format jsonl"),
+]
+
+
+def test_error_names_what_the_file_is(place, tmp_path, capsys):
+    for file, content, words in WRONG_FILES:
+        (tmp_path / file).write_bytes(content)
+        assert place.command("data", "import", "fresh", file, "--create") == 2
+        assert words in capsys.readouterr().err
 
 
 def test_only_a_nul_in_json_is_refused(place, tmp_path):
@@ -213,15 +217,17 @@ def test_only_a_nul_in_json_is_refused(place, tmp_path):
     assert json.loads(str(place.run("select cast(a as char(99)) from fresh")[0][0])) == ["\\u0000"]
 
 
-@pytest.mark.parametrize(
-    ("name", "status"), [("shelves", 6), ("SHELVES", 6), ("schema_migrations", 2), (" x", 2)]
-)
-def test_name_in_use_is_refused(place, tmp_path, name, status):
-    (tmp_path / "rows.csv").write_text("a\n1\n")
-    for more in ([], ["--dry-run"]):
-        assert place.command("data", "import", name, "rows.csv", "--create", *more) == status
-    assert list_tables(place) == {"shelves"}
-    assert not place.run("select * from shelves")
+#: Names that a new table cannot have, and the exit code.
+NAMES_IN_USE = [("shelves", 6), ("SHELVES", 6), ("schema_migrations", 2), (" x", 2)]
+
+
+def test_name_in_use_is_refused(place, tmp_path):
+    for name, status in NAMES_IN_USE:
+        (tmp_path / "rows.csv").write_text("a\n1\n")
+        for more in ([], ["--dry-run"]):
+            assert place.command("data", "import", name, "rows.csv", "--create", *more) == status
+        assert list_tables(place) == {"shelves"}
+        assert not place.run("select * from shelves")
 
 
 @pytest.mark.parametrize("rows", [0, 3, 1500])
