@@ -12,7 +12,7 @@ from dbctl.extensions.transfer.endpoints import MAX_NAMES, REMEDY, Endpoints
 from dbctl.extensions.transfer.errors import TransferDestinationError
 from dbctl.extensions.transfer.portable.contract import Line, PortableSchema, PortableTable, RowSource
 from dbctl.extensions.transfer.portable.lines import join_line, key_of, split_line
-from dbctl.extensions.transfer.schema import SchemaOptions, TransferSchema, read_schema
+from dbctl.extensions.transfer.schema import SchemaOptions, TransferSchema
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.unstorable import MAX_KEYS, CopyProblem, format_key
 from dbctl.model import join_first
@@ -67,6 +67,7 @@ def find_adoption_problems(
     db: Readable,
     tables: Sequence[TransferTable],
     counts: Mapping[str, int],
+    schemas: tuple[PortableSchema, PortableSchema],
 ) -> Iterator[CopyProblem]:
     """Yield migrations of one side, rows of the destination that the source lacks, and columns that no row of the source fills.
 
@@ -74,10 +75,9 @@ def find_adoption_problems(
     """
     for name, difference in compare_ledgers(endpoints, source, db):
         yield CopyProblem(table=name, column="ledger", keys=(), rows=0, reason=difference)
-    own, other = read_schema(source), read_schema(db)
     known = {table.name: table for table in tables}
-    left = _Identities(require(source, RowSource), known, own, other)
-    right = _Identities(require(db, RowSource), known, own, other)
+    left = _Identities(require(source, RowSource), known, *schemas)
+    right = _Identities(require(db, RowSource), known, *schemas)
     for name in counts:
         missing = Counter(identity for _, identity in right.read(name))
         missing -= Counter(identity for _, identity in left.read(name))
@@ -90,7 +90,7 @@ def find_adoption_problems(
                 rows=missing.total(),
                 reason="the source lacks it or has other values, and the copy would replace it",
             )
-    for created in other.tables:
+    for created in schemas[1].tables:
         if created.name not in known:
             continue
         names = {column.name for column in known[created.name].columns}

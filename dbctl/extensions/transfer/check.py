@@ -13,7 +13,7 @@ from dbctl.extensions.transfer.compare import require, require_scripts
 from dbctl.extensions.transfer.errors import ValuesUnstorableError
 from dbctl.extensions.transfer.portable.contract import PortableSchema, PortableSchemas, RowSource
 from dbctl.extensions.transfer.portable.lines import split_line
-from dbctl.extensions.transfer.schema import TransferSchema, read_schema
+from dbctl.extensions.transfer.schema import TransferSchema
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.duplicates import find_duplicates
 from dbctl.extensions.transfer.values.unstorable import CopyProblem, find_unstorable_values
@@ -23,7 +23,10 @@ _LONGEST_STATEMENT = 120
 
 
 def find_problems(
-    source: Readable, destination: Readable, tables: Sequence[TransferTable]
+    source: Readable,
+    destination: Readable,
+    tables: Sequence[TransferTable],
+    schemas: tuple[PortableSchema, PortableSchema],
 ) -> Iterator[CopyProblem]:
     """Yield what prevents the copy; every row of the source is read.
 
@@ -31,11 +34,11 @@ def find_problems(
         source: the source, in a snapshot.
         destination: a database with the tables and indexes of the destination.
         tables: the tables to copy.
+        schemas: those of both databases.
     """
-    own, schemas = read_schema(source), require(destination, PortableSchemas)
-    other = schemas.read_portable()
-    yield from find_unstorable_values(source, tables, schemas.limits)
-    yield from find_duplicates(source, tables, own, other, schemas)
+    (own, other), part = schemas, require(destination, PortableSchemas)
+    yield from find_unstorable_values(source, tables, part.limits)
+    yield from find_duplicates(source, tables, own, other, part)
     yield from find_orphans(source, tables)
     yield from _find_missing_parents(source, own, other, tables)
     yield from _find_large_counters(source, own, tables)

@@ -219,7 +219,7 @@ class PortableCopy:
         Raises:
             TransferSchemaError: the destination lacks a table or a column.
         """
-        return pair_tables(self._endpoints, self.schema, self._db)
+        return pair_tables(self._endpoints, self.schema, read_schema(self._db))
 
     def name_object(self, table: TransferTable) -> str:
         """Return the name that ``compare_schemas`` has for a table."""
@@ -377,13 +377,15 @@ def inspect_copy(
             schema = structs.replace(schema, omissions=[*schema.omissions, UNTRIED])
         else:
             problems += find_refused_statements(schema, destination)
+        schemas = read_schema(source), read_schema(destination)
     else:
         is_new = schema.origin == "destination" and not has_state(destination)
         if is_new:
             require_common_tables(endpoints, schema, options, destination)
-        tables = pair_tables(endpoints, schema, destination)
+        schemas = read_schema(source), read_schema(destination)
+        tables = pair_tables(endpoints, schema, schemas[1])
         if is_new:
             replaced.update(count_existing_rows(endpoints, source, destination, tables))
-            problems += find_adoption_problems(endpoints, source, destination, tables, replaced)
-    problems += find_problems(source, destination, tables)
+            problems += find_adoption_problems(endpoints, source, destination, tables, replaced, schemas)
+    problems += find_problems(source, destination, tables, schemas)
     return CopyInspection(schema=schema, tables=tables, replaced=replaced, problems=problems)

@@ -224,14 +224,14 @@ def build_copied_tables(
     return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
 
 
-def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:
-    """Return the tables with the columns of both sides.
+def pair_tables(endpoints: Endpoints, schema: TransferSchema, other: PortableSchema) -> list[TransferTable]:
+    """Return the tables with the columns of both sides; ``other`` is the schema of the destination.
 
     Raises:
         TransferSchemaError: the destination lacks a table or a column.
     """
     try:
-        return build_copied_tables(endpoints, schema, pair_columns(schema.source, read_schema(db)))
+        return build_copied_tables(endpoints, schema, pair_columns(schema.source, other))
     except TransferSchemaError as error:
         if schema.origin != "migrations":
             error.hint = f"No row was copied. {REMEDY}"

@@ -12,7 +12,7 @@ from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.extensions.transfer.check import find_problems, find_refused_statements
 from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.portable.contract import PortableSchema, RowSource
-from dbctl.extensions.transfer.schema import TransferSchema
+from dbctl.extensions.transfer.schema import TransferSchema, read_schema
 from dbctl.extensions.transfer.tables import build_tables, pair_columns
 from dbctl.extensions.transfer.values.unstorable import CopyProblem
 from dbctl.url import parse_url
@@ -35,7 +35,7 @@ def find(source: ComparedDatabase, destination: ComparedDatabase, copied: Sequen
         open_reader(destination) as other,
         require(reader, RowSource).snapshot(),
     ):
-        return list(find_problems(reader, other, built))
+        return list(find_problems(reader, other, built, (read_schema(reader), read_schema(other))))
 
 
 @pytest.mark.parametrize(
