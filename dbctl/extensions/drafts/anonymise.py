@@ -31,7 +31,7 @@ def draft_rules(evidence: Evidence, *, emptied: Collection[str], described: Coll
         name = normalize(table.name)
         if table.name in emptied or "*" in table.name or usual_names.LEDGER_TABLE.search(name):
             continue
-        if usual_names.LOG_TABLE.search(name):
+        if usual_names.is_log(table.name):
             tables.append(Line(table.name, "empty", "by its name a log", is_candidate=True))
         recognised = {item.column: item for item in recognise_columns(table)}
         for column in _list_undescribed(table, described):

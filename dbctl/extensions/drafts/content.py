@@ -179,18 +179,17 @@ def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[
 
 
 def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[str]) -> Part | None:
-    value = usual_names.find_name(table, usual_names.SETTING_VALUE)
-    keys = [column for column in usual_names.find_names(table, usual_names.SETTING_KEY) if column != value]
-    keys = [column for column in keys if subjects.is_text(table.columns[column])]
-    if not (value and keys):
+    columns = find_setting_columns(table)
+    if columns is None:
         return None
+    key, value = columns
     user, *_ = (
         *references.match_columns(table, references.USER_REFERENCE),
         *references.match_columns(table, references.USER_WORD),
         "",
     )
     scope = "user" if user else "system"
-    is_unique = any({keys[0], *([user] if user else [])} == set(key) for key in table.keys)
+    is_unique = any({key, *([user] if user else [])} == set(columns) for columns in table.keys)
     lines: list[Line | str] = [
         Line("scope", scope, f"the column {user}" if user else ""),
         Line("table", table.name, format_count(len(table.rows), "sampled row")),
@@ -200,18 +199,16 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     kind = _find_types(table)
     types = _describe_types(table, kind) if kind else {}
     if not types:
-        lines.append(Line("key", keys[0], "a unique index" if is_unique else "the name of the column"))
+        lines.append(Line("key", key, "a unique index" if is_unique else "the name of the column"))
     stored = _find_form(table.values(value))
     if stored and not types:
         lines.append(Line("stored", stored, "the form of the values"))
     booleans = _find_booleans(table, value, kind)
     if booleans:
         lines += [Line("true", booleans[1], "stored values"), Line("false", booleans[0])]
-    if excluded := sorted(
-        {key for key in map(str, table.values(keys[0])) if usual_names.is_version_key(key)}
-    ):
+    if excluded := sorted({name for name in map(str, table.values(key)) if usual_names.is_version_key(name)}):
         lines.append(Line("excluded", excluded, "by its name, what records migrations"))
-    if secret := _list_secret_keys(table, keys[0]):
+    if secret := _list_secret_keys(table, key):
         lines.append(Line("secret", secret, "the names of the keys"))
     is_candidate = not is_unique or scope in scopes or (bool(user) and users is None)
     remarks = ["Settings"]
@@ -222,8 +219,17 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     else:
         scopes.add(scope)
     if types:
-        lines.append(Line("variant", [{"key": keys[0], "type": kind, "types": types}], "the stored types"))
+        lines.append(Line("variant", [{"key": key, "type": kind, "types": types}], "the stored types"))
     return Part(header="settings", is_array=True, remarks=remarks, lines=lines, is_candidate=is_candidate)
+
+
+def find_setting_columns(table: TableEvidence) -> tuple[str, str] | None:
+    """Return the columns with the key and with the value of a setting; None: the table lacks one."""
+    value = usual_names.find_name(table, usual_names.SETTING_VALUE)
+    for key in usual_names.find_names(table, usual_names.SETTING_KEY) if value else ():
+        if key != value and subjects.is_text(table.columns[key]):
+            return key, value
+    return None
 
 
 def _map_fields(table: TableEvidence) -> dict[str, Value]:

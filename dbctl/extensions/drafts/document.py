@@ -106,6 +106,15 @@ def join_names(names: Sequence[str]) -> str:
     return join_first(names, MOST_LISTED)
 
 
+def read_lines(lines: Iterable[Line | str]) -> dict[str, Value]:
+    """Return the values of lines that are no candidates, by key."""
+    values = dict[str, Value]()
+    for line in lines:
+        if isinstance(line, Line) and not line.is_candidate:
+            values[line.key] = line.value  # type: ignore[assignment]  # entries are values of lists
+    return values
+
+
 def write_section(section: msgspec.Struct) -> dict[str, Value]:
     """Return a section of a profile in its language, without the keys that have their default."""
     written = dict[str, Value]()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Entry, Line, Part, Value, write_header
-from dbctl.model import format_count
+from dbctl.model import Struct, format_count
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.evidence.references import find_user_references
@@ -241,21 +241,41 @@ def _draft_members(evidence: Evidence, users: TableEvidence) -> Draft | None:
         words = set(references.list_words(link.name))
         if not {"role", "group"} & words or len(link.columns) > MOST_PAIR_COLUMNS or link.name == users.name:
             continue
-        user = next(
-            (
-                reference.column
-                for reference in find_user_references(evidence, users, users.key)
-                if reference.table == link.name
-            ),
-            "",
-        )
-        role = user and _find_role_of_pair(evidence, users, link, user)
-        if role:
-            pairs.append((not link.rows, "role" not in words, link, user, role))
+        if pair := find_pair(evidence, users, link):
+            pairs.append((not link.rows, "role" not in words, pair))
     if not pairs:
         return None
-    *_, link, user, role = min(pairs, key=lambda pair: pair[:2])
-    return _describe_members(evidence, link, user, *role)
+    *_, pair = min(pairs, key=lambda entry: entry[:2])
+    return _draft_pair(evidence, pair)
+
+
+class Pair(Struct, frozen=True, kw_only=True):
+    """A table of pairs of a user and a role."""
+
+    link: TableEvidence
+    user: str
+    role: str
+    table: TableEvidence | None  #: of roles; None: the pair has the name of the role
+
+    @property
+    def key(self) -> str:
+        """The column of the table of roles to whose values a pair refers."""
+        target = self.link.target(self.role)
+        return target[1] if target else self.table.key if self.table else ""
+
+    @property
+    def label(self) -> str:
+        """The column with the names of the roles."""
+        return usual_names.find_name(self.table, usual_names.LABEL) if self.table else ""
+
+
+def find_pair(evidence: Evidence, users: TableEvidence, link: TableEvidence) -> Pair | None:
+    """Return how a table gives roles to users; None: it does not."""
+    for reference in find_user_references(evidence, users, users.key):
+        if reference.table == link.name:
+            role = _find_role_of_pair(evidence, users, link, reference.column)
+            return Pair(link=link, user=reference.column, role=role[0], table=role[1]) if role else None
+    return None
 
 
 def _find_role_of_pair(
@@ -294,41 +314,39 @@ def _contains(table: TableEvidence, stored: Sequence[object]) -> bool:
     return bool(stored) and {str(value) for value in stored} <= known
 
 
-def _describe_members(
-    evidence: Evidence, link: TableEvidence, user: str, role: str, table: TableEvidence | None
-) -> Draft:
-    lines = [Line("table", link.name, "the name of the table"), Line("user", user), Line("role", role)]
-    if link.key and link.columns[link.key].required and link.key not in (user, role):
-        codec, codec_evidence = subjects.guess_key_codec(link.columns[link.key], link.values(link.key))
+def describe_pair(pair: Pair) -> list[Line]:
+    """Return the lines about a table of pairs."""
+    link = pair.link
+    lines = [
+        Line("table", link.name, "the name of the table"),
+        Line("user", pair.user),
+        Line("role", pair.role),
+    ]
+    if link.key and link.columns[link.key].required and link.key not in (pair.user, pair.role):
+        codec, evidence = subjects.guess_key_codec(link.columns[link.key], link.values(link.key))
         lines.append(
-            Line("id", {"column": link.key, "codec": codec}, codec_evidence, is_candidate=codec == "given")
+            Line("id", {"column": link.key, "codec": codec}, evidence, is_candidate=codec == "given")
         )
-    parts, stored, is_fixed = list[Part](), sorted({str(value) for value in link.values(role)}), True
+    if pair.table:
+        roles = {"table": pair.table.name, "key": pair.key, "name": pair.label}
+        lines.append(Line("roles", roles, format_count(len(pair.table.rows), "role")))
+    return lines
+
+
+def _draft_pair(evidence: Evidence, pair: Pair) -> Draft:
+    link, table = pair.link, pair.table
+    parts = [Part(header="users.role.members", lines=describe_pair(pair))]
     if table:
-        label = usual_names.find_name(table, usual_names.LABEL)
-        target = link.target(role)
-        key = target[1] if target else table.key
-        lines.append(
-            Line(
-                "roles",
-                {"table": table.name, "key": key, "name": label},
-                format_count(len(table.rows), "role"),
-            )
-        )
-        parts.append(_describe_roles_table(table, key, label))
-        parts += _draft_permissions(evidence, table)
-        stored, is_fixed = [str(value) for value in table.values(label)], label == key
-    admin, decisions = _choose_admin(stored, is_fixed=is_fixed)
-    own = list[Part]()
-    if not table:
-        own.append(Part(header="users.role", lines=[Line("values", stored, "stored values; add the others")]))
+        stored = [str(value) for value in table.values(pair.label)]
+        admin, decisions = _choose_admin(stored, is_fixed=pair.label == pair.key)
+        parts += [_describe_roles_table(table, pair.key, pair.label), *_draft_permissions(evidence, table)]
+    else:
+        stored = sorted({str(value) for value in link.values(pair.role)})
+        admin, decisions = _choose_admin(stored)
+        values = Line("values", stored, "stored values; add the others")
+        parts.insert(0, Part(header="users.role", lines=[values]))
         decisions = [*decisions, _leave_open(f"{len(link.rows)} sampled rows of {link.name}")]
-    return Draft(
-        tables=[link.name],
-        lines=admin,
-        parts=[*own, Part(header="users.role.members", lines=lines), *parts],
-        decisions=decisions,
-    )
+    return Draft(tables=[link.name], lines=admin, parts=parts, decisions=decisions)
 
 
 def _draft_metadata(evidence: Evidence) -> Draft | None:

@@ -152,6 +152,8 @@ TIME_NAME = re.compile(
 LOG_TABLE = re.compile(
     r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal|revisions?)$|^actions$"
 )
+#: Columns with the user who wrote a row.
+ACTOR = re.compile(r"(^|_)by(_|$)|^(creator|editor|author)(_id)?$")
 #: Tables in which an app records what happens, also without an action, and what it refuses.
 EVENT_TABLE = re.compile(
     r"(^|_)(logs?|logentry|audits?|history|events?|activity|activities|attempts?|notifications?)($|_)"
@@ -177,6 +179,11 @@ def find_names(table: TableEvidence, names: Sequence[str]) -> list[str]:
 def find_name(table: TableEvidence, names: Sequence[str]) -> str:
     """Return the first of these columns, or an empty text."""
     return next(iter(find_names(table, names)), "")
+
+
+def is_log(table: str) -> bool:
+    """Return whether a table is named after what users do."""
+    return bool(LOG_TABLE.search(normalize(table)))
 
 
 def is_version_key(key: str) -> bool:

@@ -1,7 +1,7 @@
 """Sections about users and passwords."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -301,6 +301,11 @@ class Users(Section, frozen=True, kw_only=True):
             for index, (table, end) in enumerate(values):
                 if table.removesuffix("?") == self.table and not end:
                     raise ValueError(f"{key}[{index}]: without {ends}, it would delete users")
+
+    @property
+    def sign_in_tables(self) -> Collection[str]:
+        """The names of the tables of ``signed_in``, in their order."""
+        return dict.fromkeys(rows.table.removesuffix("?") for rows in self.signed_in)
 
     @property
     def owned(self) -> Sequence[str]:

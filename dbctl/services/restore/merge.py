@@ -223,9 +223,7 @@ class Merge:
     def _session_tables(self) -> set[str]:
         """Return the tables whose rows are sessions of users."""
         users = find_users_section(self._app, self._database)
-        return (
-            {session_table.table.removesuffix("?") for session_table in users.signed_in} if users else set()
-        )
+        return set(users.sign_in_tables) if users else set()
 
 
 def find_users_section(app: App, database: str) -> Users | None:

@@ -101,7 +101,7 @@ def _refuse_unlisted(app: App) -> None:
     users = app.profile.users
     if app.profile.sessions or users is None:
         return
-    tables = dict.fromkeys(table.table.removesuffix("?") for table in users.signed_in)
+    tables = users.sign_in_tables
     if tables or users.on_sign_out:
         places = [*tables, *(f"{users.table}.{name.removesuffix('?')}" for name in users.on_sign_out)]
         reason = f"no section [[sessions]] of the profile describes {', '.join(places)}"

@@ -75,8 +75,7 @@ def list_expendable_tables(app: App) -> set[str]:
     """Return the tables from which changes of users delete rows: their sessions and roles."""
     users = app.require_section(app.core.users, "users")
     members = users.role.members if users.role else None
-    names = {section.table for section in users.signed_in} | ({members.table} if members else set())
-    return {name.removesuffix("?") for name in names}
+    return {*users.sign_in_tables, *([members.table.removesuffix("?")] if members else ())}
 
 
 class SignOut:

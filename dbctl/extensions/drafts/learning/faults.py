@@ -17,8 +17,9 @@ from dbctl.extensions.drafts.learning.errors import (
 from dbctl.extensions.drafts.learning.scene import ChangedRow, Scene, decode_changes
 from dbctl.extensions.drafts.usual_names import EVENT_TABLE
 from dbctl.model import Row, join_first
+from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.app.evidence.references import normalize
-from dbctl.services.app.evidence.subjects import read_time_form
+from dbctl.services.app.evidence.subjects import is_boolean, read_time_form
 from dbctl.services.events.changes.records import TableChange
 
 #: Columns of users, besides times, in which an app records sign-ins and requests of a user.
@@ -150,7 +151,8 @@ def _refuse_other_users(scene: Scene) -> None:
     rows = [row for row in scene.list_rows(users.table) if row.database == scene.users_database]
     keys = {row[users.id.column] for row in _list_subjects(scene)}
     others = [row for row in rows if row.key.get(users.id.column) not in keys]
-    changed = [row for row in others if row.before is not None and _is_beyond_traces(row, keys)]
+    table = scene.evidence[scene.users_database].tables[users.table]
+    changed = [row for row in others if row.before is not None and _is_beyond_traces(row, table, keys)]
     count = db.count(users.table) - len(list(scene.list_users()))
     columns = {*scene.login_columns, *([users.password.column] if users.password else [])}
     if changed and len(changed) == count and (count > 1 or columns & (changed[0].before or {}).keys()):
@@ -182,13 +184,20 @@ def _create_other_admin_error(scene: Scene, reason: str) -> DemonstrationWrongEr
     )
 
 
-def _is_beyond_traces(row: ChangedRow, keys: set[object]) -> bool:
+def _is_beyond_traces(row: ChangedRow, table: TableEvidence, keys: set[object]) -> bool:
     """Return whether the row of another user changed in more than times, traces of requests, and references to the subject."""
     before = row.before or {}
     return row.after is None or any(
-        not (TRACE.search(column) or read_time_form(value) or before.get(column) in keys)
+        not (TRACE.search(column) or read_time_form(value))
+        # the number of a boolean can be the key of a user
+        and (before[column] not in keys or _is_flag(table, column, [before[column], value]))
         for column, value in row.after.items()
     )
+
+
+def _is_flag(table: TableEvidence, column: str, values: Sequence[object]) -> bool:
+    definition = table.columns.get(column)
+    return definition is not None and is_boolean(definition, values)
 
 
 def _list_subjects(scene: Scene) -> list[Row]:

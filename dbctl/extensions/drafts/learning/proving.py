@@ -268,4 +268,4 @@ def _is_own(profile: Profile, row: ChangedRow) -> bool:
     audit, users = profile.audit, profile.users
     if row.before is None:
         return audit is not None and row.table == audit.table
-    return users is not None and row.table in {section.table.removesuffix("?") for section in users.signed_in}
+    return users is not None and row.table in users.sign_in_tables

@@ -133,3 +133,41 @@ def test_pairs_of_the_profile_need_no_foreign_keys(learn, tmp_path):
     profile.write_text((BUILTIN / "ghost.toml").read_text())
     learned = learn("ghost", 5, profile, engine="mysql")["data"]
     assert (learned["tables"], learned["lines"]) == (["roles_users"], [])
+
+
+SCHEMA = """
+create table users (id integer primary key, username text not null unique, active boolean not null default 1);
+create table devices (id integer primary key, user_id integer not null references users (id), enabled integer not null);
+insert into users (username) values ('ada'), ('bo'), ('cy');
+insert into devices (user_id, enabled) values (1, 7), (2, 7);
+"""
+
+
+@pytest.fixture
+def deactivate(answer, tmp_path):
+    """Learn a deactivation that statements do, and return the result."""
+
+    def run(login, statements, status=0):
+        before, after = tmp_path / "before.db", tmp_path / "after.db"
+        for path, script in ((before, SCHEMA), (after, SCHEMA + statements)):
+            with closing(sqlite3.connect(path)) as db:
+                db.executescript(script)
+        words = ["--before", str(before), "--after", str(after), "--login", login, "--admin", "none"]
+        return answer(
+            "profiles", "learn", "deactivate", *words, "--to", str(tmp_path / "app.toml"), status=status
+        )
+
+    return run
+
+
+def test_further_rows_of_the_user_are_open_and_not_proven(deactivate, answer, tmp_path):
+    learned = deactivate("bo", "update users set active = 0 where id = 2; update devices set enabled = 9")
+    assert learned["data"]["decisions"] == ["other: the app changes devices.enabled of the user, too"]
+    replayed = answer("profiles", "prove", str(tmp_path / "app.toml"), status=4)["data"]["recordings"][0]
+    assert {difference["table"] for difference in replayed["differences"]} == {"main.devices"}
+
+
+def test_flag_of_another_user_is_no_reference_to_the_first_user(deactivate, tmp_path):
+    refused = deactivate("ada", "update users set active = 0 where id in (1, 2)", status=4)
+    assert refused["error"]["code"] == "demonstration-wrong"
+    assert not (tmp_path / "app.toml").exists()

@@ -9,10 +9,10 @@ from dbctl.engines.contract.schema import SchemaReference
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.databases import draft_owned_rows
 from dbctl.extensions.drafts.document import Decision, Value, join_names
-from dbctl.extensions.drafts.learning.rules.paths import UserPaths
+from dbctl.extensions.drafts.learning.rules.user_rows import RECORD, UserRule
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene, decode_changes
 from dbctl.extensions.drafts.new_users import find_value_references
-from dbctl.model import Row, format_count
+from dbctl.model import format_count
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.references import find_user_references
@@ -28,59 +28,50 @@ def learn_deletion(scene: Scene) -> Lesson:
     """Return the keys about the rows of deleted users.
 
     Raises:
-        DemonstrationWrongError: the row of the user remains, or other users were deleted too.
+        DemonstrationWrongError: the row of the user remains.
     """
-    user = scene.find_user()
-    name, key = scene.users.id.column, user[scene.users.id.column]
-    rows = [row for row in scene.list_rows(scene.users.table) if row.database == scene.users_database]
-    own = next((row for row in rows if row.key.get(name) == key), None)
-    if own is None or own.after is not None:
-        state = f"only {', '.join(own.after)} changed" if own and own.after else "nothing in it changed"
-        raise scene.create_error(
-            f"the row of {scene.subject.login!r} remains, and {state}",
-            "If the app keeps the rows of users, learn deactivate instead.",
-        )
-    others = [row for row in rows if row.after is None and row is not own]
-    if others:
-        raise scene.create_error(f"{format_count(len(others) + 1, 'user')} were deleted")
-    return _Deletion(scene, user).create_lesson()
+    return _Deletion(scene).learn()
 
 
-class _Deletion:
+class _Deletion(UserRule):
     """The rows that went, and the references that changed, with one user."""
 
-    def __init__(self, scene: Scene, user: Row) -> None:
-        self._scene, self._section, self._paths = scene, scene.users, UserPaths(scene, user)
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        if self.own.after is not None:
+            state = f"only {', '.join(self.own.after)} changed" if self.own.after else "nothing in it changed"
+            raise scene.create_error(
+                f"the row of {scene.subject.login!r} remains, and {state}",
+                "If the app keeps the rows of users, learn deactivate instead.",
+            )
         self._deleted = dict[str, list[ChangedRow]]()
-        for row in self._paths.rows:
-            if row.after is None and row.table != self._section.table:
+        for row in self.rows:
+            if row.after is None and row.table != self.users.table:
                 self._deleted.setdefault(row.table, []).append(row)
-        self._explained = self._paths.explain(self._deleted)
+        self._explained = self.paths.explain(self._deleted)
         self._cleared, self._transferred = dict[str, None](), dict[str, Counter[object]]()
-        self._decisions, self._notes = list[str](), list[str]()
-        self._unrelated = dict[str, str]()
 
-    def create_lesson(self) -> Lesson:
-        scene, evidence = self._scene, self._scene.evidence_count
+    def learn(self) -> Lesson:
+        scene, evidence = self.scene, self.scene.evidence_count
         self._explain_changes()
         self._explain_added()
         shown = list(self._list_deleted())
-        contradicted = [path for path in self._section.cascade if self._is_contradicted(path)]
+        contradicted = [path for path in self.users.cascade if self._is_contradicted(path)]
         watched = {parse_row_path(path)[0].table for path in contradicted} & self._list_earlier()
         if watched:
             # An app may delete users in several ways: one demonstration does not revoke what another one shows.
             contradicted = [path for path in contradicted if parse_row_path(path)[0].table not in watched]
             text = f"the app kept rows of {join_names(sorted(watched))}, and deleted them in an earlier demonstration"
-            self._decisions.append(text)
-        cascade = self._order([*(path for path in self._section.cascade if path not in contradicted), *shown])
+            self._leave_open(text)
+        cascade = self._order([*(path for path in self.users.cascade if path not in contradicted), *shown])
         retained = self._list_retained(contradicted, cascade)
-        former = [path for path in self._section.clear if self._is_deleted(path)]
+        former = [path for path in self.users.clear if self._is_deleted(path)]
         clear = list(
-            dict.fromkeys([*(path for path in self._section.clear if path not in former), *self._cleared])
+            dict.fromkeys([*(path for path in self.users.clear if path not in former), *self._cleared])
         )
         lists = [
-            ("cascade", self._section.cascade, cascade, shown),
-            ("clear", self._section.clear, clear, list(self._cleared)),
+            ("cascade", self.users.cascade, cascade, shown),
+            ("clear", self.users.clear, clear, list(self._cleared)),
         ]
         keys = [
             LearnedKey(path=("users", name), value=value or None, evidence=evidence, shown=own)
@@ -92,25 +83,20 @@ class _Deletion:
         ]
         keys += [
             LearnedKey(path=("users", "retained", path), value=None, evidence=evidence)
-            for path in self._section.retained
+            for path in self.users.retained
             if self._is_deleted(path)
         ]
         keys += self._learn_transfer()
         self._describe_deleted()
-        further = [path for path in self._section.retained if not self._is_deleted(path)]
+        further = [path for path in self.users.retained if not self._is_deleted(path)]
         rest = self._draft_rest(cascade, [*clear, *retained, *further, *self._transferred])
         decided = {"deletion"} | ({"rights"} if all(entry.topic != "rights" for entry in rest) else set())
         open_topics = {"deletion"} & scene.profile.undecided.keys()
-        return Lesson(
-            keys=keys,
-            decided=[topic for topic in ("deletion", "rights") if topic in decided],
-            decisions=[
-                *(Decision("deletion", text) for text in self._decisions),
-                *(entry for entry in rest if entry.topic in open_topics),
-            ],
-            notes=self._notes,
-            unrelated=self._unrelated,
-        )
+        self.decisions += [entry for entry in rest if entry.topic in open_topics]
+        return self.create_lesson(keys, [topic for topic in ("deletion", "rights") if topic in decided])
+
+    def _leave_open(self, text: str) -> None:
+        self.leave_open("deletion", text)
 
     # Deleted rows -----------------------------------------------------------------------------------------------------
 
@@ -119,22 +105,22 @@ class _Deletion:
         for table, paths in self._explained.items():
             targets = [
                 reference.table
-                for reference in self._paths.evidence.tables[table].references
+                for reference in self.evidence.tables[table].references
                 if reference.on_delete not in _HANDLED
             ]
             is_blocking = any(target in self._deleted and target != table for target in targets)
             yield from (path for path in paths if is_blocking or not self._is_cascaded(path))
         unexplained = [table for table in self._deleted if table not in self._explained]
         if unexplained:
-            self._decisions.append(
+            self._leave_open(
                 f"the app deletes rows of {join_names(unexplained)}, whose columns do not show the user"
             )
 
     def _is_cascaded(self, path: str) -> bool:
         """Return whether a foreign key deletes the rows of a path with those to which they refer."""
         step, *later = parse_row_path(path)
-        reference = self._paths.find_reference(step.table, step.column)
-        parent = later[0].table if later else self._section.table
+        reference = self.paths.find_reference(step.table, step.column)
+        parent = later[0].table if later else self.users.table
         return (
             bool(reference and reference.on_delete == "CASCADE" and reference.table == parent)
             and not step.filter
@@ -143,7 +129,7 @@ class _Deletion:
 
     def _list_earlier(self) -> set[str]:
         """Return the tables whose rows earlier demonstrations deleted."""
-        changes = [change for recording in self._scene.earlier for change in recording.changes]
+        changes = [change for recording in self.scene.earlier for change in recording.changes]
         return {row.table for row in decode_changes(changes) if row.after is None}
 
     def _is_contradicted(self, path: str) -> bool:
@@ -157,12 +143,12 @@ class _Deletion:
         return bool(selected) and selected <= self._list_keys(path)
 
     def _select(self, path: str) -> set[tuple[str, ...]]:
-        known = self._paths.is_known(path)
-        return (self._paths.select(path, most=MOST_ROWS) or set()) if known else set()
+        known = self.paths.is_known(path)
+        return (self.paths.select(path, most=MOST_ROWS) or set()) if known else set()
 
     def _list_keys(self, path: str) -> set[tuple[str, ...]]:
         table = parse_row_path(path)[0].table
-        return {self._paths.identify(table, row.before or {}) for row in self._deleted.get(table, ())}
+        return {self.paths.identify(table, row.before or {}) for row in self._deleted.get(table, ())}
 
     def _order(self, paths: Sequence[str]) -> list[str]:
         """Return paths so that rows are deleted before those to which they refer; rows of one table go together."""
@@ -186,12 +172,12 @@ class _Deletion:
         return ordered
 
     def _list_references(self, table: str) -> Sequence[SchemaReference]:
-        evidence = self._paths.evidence.tables.get(table)
+        evidence = self.evidence.tables.get(table)
         return evidence.references if evidence else ()
 
     def _describe_deleted(self) -> None:
         """Note the rows of other users that went because they refer to rows of this user."""
-        key, users = self._section.id.column, self._section.table
+        key, users = self.users.id.column, self.users.table
         for table, rows in self._deleted.items():
             owners = [
                 reference.columns[0]
@@ -201,11 +187,11 @@ class _Deletion:
             others = [
                 row
                 for row in rows
-                if row.before and any(row.before[column] not in (None, self._paths.key) for column in owners)
+                if row.before and any(row.before[column] not in (None, self.key) for column in owners)
             ]
             if others and table in self._explained:
                 path = join_names(self._explained[table])
-                self._notes.append(
+                self.notes.append(
                     f"with a user go {format_count(len(others), 'row')} of {table} of other users: {path}"
                 )
 
@@ -213,7 +199,7 @@ class _Deletion:
 
     def _explain_changes(self) -> None:
         rest = Counter[str]()
-        for row in self._paths.rows:
+        for row in self.rows:
             if row.before is None or row.after is None:
                 continue
             paths = {column: self._find_path(row.table, column, old) for column, old in row.before.items()}
@@ -223,64 +209,63 @@ class _Deletion:
                 elif not self._is_time(row, column):
                     rest[f"{row.table}.{column}"] += 1
                 elif not any(paths.values()):  # dbctl completes the time of a change
-                    self._unrelated[f"{row.table}.{column}"] = "a time in rows that do not refer to the user"
+                    self.unrelated[f"{row.table}.{column}"] = "a time in rows that do not refer to the user"
         for place, count in (+rest).items():
             text = f"the app changes {place} in {format_count(count, 'row')}, which is not explained"
-            self._decisions.append(text)
-        for path in [path for path in self._cleared if self._paths.count_after(path)]:
+            self._leave_open(text)
+        for path in [path for path in self._cleared if self.paths.count_after(path)]:
             del self._cleared[path]
-            self._decisions.append(f"the app clears {path} in some rows, and keeps it in others")
+            self._leave_open(f"the app clears {path} in some rows, and keeps it in others")
 
     def _explain_reference(self, row: ChangedRow, column: str, path: str) -> bool:
         """Add a reference that was cleared, or given to another user; return whether it was."""
         value = (row.after or {})[column]
         if value is None:
-            reference = self._paths.find_reference(row.table, column)
+            reference = self.paths.find_reference(row.table, column)
             if reference is None or reference.on_delete != "SET NULL":
                 self._cleared[path] = None
             return True
-        is_transferred = path == f"{row.table}.{column}" and self._paths.is_user(value)
+        is_transferred = path == f"{row.table}.{column}" and self.paths.is_user(value)
         if is_transferred:
             self._transferred.setdefault(path, Counter())[value] += 1
         return is_transferred
 
     def _is_time(self, row: ChangedRow, column: str) -> bool:
-        definition = self._paths.evidence.tables[row.table].columns.get(column)
+        definition = self.evidence.tables[row.table].columns.get(column)
         return definition is not None and subjects.is_time(definition, [(row.after or {})[column]])
 
     def _find_path(self, table: str, column: str, value: object) -> str:
         """Return the path of a changed column that had the key of the user, or of a deleted row; empty: it had neither."""
-        if path := self._paths.find_column(table, column, value):
+        if path := self.paths.find_column(table, column, value):
             return path
-        reference = self._paths.find_reference(table, column)
+        reference = self.paths.find_reference(table, column)
         if reference is None or reference.table not in self._explained:
             return ""
-        parent, target = self._paths.evidence.tables[reference.table], reference.to[0]
+        parent, target = self.evidence.tables[reference.table], reference.to[0]
         stored = [row.before[target] for row in self._deleted[reference.table] if row.before]
         if value not in stored:
             return ""
-        evidence = self._paths.evidence.tables[table]
+        evidence = self.evidence.tables[table]
         return references.extend_path(parent, self._explained[reference.table][0], evidence, reference)
 
     def _explain_added(self) -> None:
-        changed = {row.table for row in self._paths.rows if row.before is not None}
-        signed_in = {item.table.removesuffix("?") for item in self._section.signed_in}
-        for table in dict.fromkeys(row.table for row in self._paths.rows if row.before is None):
-            if table in signed_in - changed:
-                self._unrelated[table] = "it signs a user in"
-            elif usual_names.LOG_TABLE.search(references.normalize(table)) and table not in changed:
-                self._unrelated[table] = "the log of the app"
+        changed = {row.table for row in self.rows if row.before is not None}
+        for table in dict.fromkeys(row.table for row in self.rows if row.before is None):
+            if table in self.users.sign_in_tables and table not in changed:
+                self.unrelated[table] = "it signs a user in"
+            elif usual_names.is_log(table) and table not in changed:
+                self.unrelated[table] = RECORD
             else:
-                self._decisions.append(f"the app adds rows to {table}")
-        others = {row.database for row in self._scene.list_rows()} - {self._scene.users_database}
+                self._leave_open(f"the app adds rows to {table}")
+        others = {row.database for row in self.scene.list_rows()} - {self.scene.users_database}
         if others:
-            self._decisions.append(f"the app changes rows of other databases: {join_names(sorted(others))}")
+            self._leave_open(f"the app changes rows of other databases: {join_names(sorted(others))}")
 
     def _learn_transfer(self) -> Iterator[LearnedKey]:
         """Yield the rows that another user got, and leave open who gets them next time."""
         if not self._transferred:
             return
-        known = {f"{item.table.removesuffix('?')}.{item.column}": item for item in self._section.transfer}
+        known = {f"{item.table.removesuffix('?')}.{item.column}": item for item in self.users.transfer}
         entries = list[Value]()
         for path in dict.fromkeys([*known, *self._transferred]):
             table, _, column = path.partition(".")
@@ -288,11 +273,11 @@ class _Deletion:
             name = known[path].table if path in known else table
             entries.append({"table": name, "column": column} | ({"once": once} if once else {}))
         if any(path not in known for path in self._transferred):
-            yield LearnedKey(path=("users", "transfer"), value=entries, evidence=self._scene.evidence_count)
+            yield LearnedKey(path=("users", "transfer"), value=entries, evidence=self.scene.evidence_count)
         heirs = Counter[object]()
         for counts in self._transferred.values():
             heirs.update(counts)
-        self._decisions.append(
+        self._leave_open(
             f"rows of {join_names(list(self._transferred))} went to {format_count(len(heirs), 'other user')}:"
             " name the user with --transfer-to, or in users.successor if the app always chooses the same"
         )
@@ -301,41 +286,41 @@ class _Deletion:
 
     def _list_retained(self, contradicted: Sequence[str], cascade: Collection[str]) -> list[str]:
         """Return the paths of columns that still have the key of the user."""
-        evidence, users = self._scene.evidence[self._scene.users_database], self._paths.table
-        owned = list(find_user_references(evidence, users, self._section.id.column))
+        evidence, users = self.scene.evidence[self.scene.users_database], self.table
+        owned = list(find_user_references(evidence, users, self.users.id.column))
         blocked = {reference.path for reference in owned if reference.deletion == "blocked"}
-        copied = find_value_references(evidence, self._paths.before, users, self._paths.logins, ())
+        copied = find_value_references(evidence, self.paths.before, users, self.paths.logins, ())
         places = {parse_row_path(path)[0].path for path in [*cascade, *self._cleared, *self._transferred]}
         candidates = [
             *contradicted,
             *(reference.path for reference in owned if reference.deletion != "handled"),
-            *(f"{item.table.removesuffix('?')}.{item.column}" for item in self._section.transfer),
+            *(f"{item.table.removesuffix('?')}.{item.column}" for item in self.users.transfer),
             *(reference.path for reference in copied if reference.path),
         ]
         retained = list[str]()
         for path in dict.fromkeys(candidates):
-            if parse_row_path(path)[0].path in places or not self._paths.is_known(path):
+            if parse_row_path(path)[0].path in places or not self.paths.is_known(path):
                 continue
-            if not self._paths.count_after(path):
+            if not self.paths.count_after(path):
                 continue
             if path in blocked:
-                self._decisions.append(f"rows keep the key in {path}, which a foreign key prevents in dbctl")
+                self._leave_open(f"rows keep the key in {path}, which a foreign key prevents in dbctl")
             else:
                 retained.append(path)
         return retained
 
     def _draft_rest(self, cascade: Sequence[str], retained: Sequence[str]) -> Sequence[Decision]:
         """Return the decisions about rows that this user did not have."""
-        section, role = self._section, self._section.role
+        section, role = self.users, self.users.role
         places = [steps[0].path for path in (*cascade, *retained) if len(steps := parse_row_path(path)) == 1]
         tables = [item.table for item in section.create]
         tables += [item.table for item in (role.members, role.metadata) if item] if role else []
         draft = draft_owned_rows(
-            self._scene.evidence[self._scene.users_database],
-            self._paths.before,
-            self._paths.table,
-            logins=self._paths.logins,
-            signed_in=[item.table.removesuffix("?") for item in section.signed_in],
+            self.scene.evidence[self.scene.users_database],
+            self.paths.before,
+            self.table,
+            logins=self.paths.logins,
+            signed_in=section.sign_in_tables,
             described=[table.removesuffix("?") for table in tables],
             cascade=cascade,
             retained=[*retained, *places],

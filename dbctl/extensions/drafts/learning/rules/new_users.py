@@ -12,11 +12,12 @@ from dbctl.extensions.drafts import new_users, sign_ins, usual_names
 from dbctl.extensions.drafts.document import Decision, Value
 from dbctl.extensions.drafts.learning.explain import Explainer, Explanation, list_added, summarize
 from dbctl.extensions.drafts.learning.rules.passwords import learn_first_password
+from dbctl.extensions.drafts.learning.rules.user_rows import RECORD
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Struct, format_count
 from dbctl.profiles.codecs import read_text, read_time
 from dbctl.profiles.templates import FILTERS, filter_text
-from dbctl.services.app.evidence import references, subjects
+from dbctl.services.app.evidence import subjects
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.form import RoleForm, create_role_form
 from dbctl.services.app.user_table import is_active
@@ -64,17 +65,13 @@ def learn_admin(scene: Scene) -> Lesson:
 
 
 def find_new_user(scene: Scene) -> ChangedRow:
-    """Return the added row of users, of which exactly one has the entered login.
+    """Return the added row of users, with the entered login.
 
     Raises:
-        DemonstrationWrongError: none, or several, were added, or the new user has another login.
+        DemonstrationWrongError: none was added, or the new user has another login.
     """
     users, login = scene.users, scene.subject.login
     added = [row for row in list_added(scene) if _is_user(scene, row)]
-    if len(added) > 1:
-        raise scene.create_error(
-            f"{len(added)} users were added", "Restore the state before, and create a single user."
-        )
     if added:
         if _has_text(added[0], login):
             return added[0]
@@ -271,9 +268,8 @@ class _NewUser:
 
     def _is_record(self, row: ChangedRow) -> bool:
         """Return whether a row only records the action, or signs the user in."""
-        name = references.normalize(row.table)
-        if usual_names.LOG_TABLE.search(name):
-            self._unrelated[row.table] = "it records what happened"
+        if usual_names.is_log(row.table):
+            self._unrelated[row.table] = RECORD
         elif row.table in self._sign_in_tables:
             self._unrelated[row.table] = "it signs the user in"
         else:
@@ -288,7 +284,7 @@ class _NewUser:
         companions = new_users.find_companions(evidence, scene.before[self._row.database], table, ())
         of_each = {reference.table for reference in companions}
         named = {other.name for other in evidence.base_tables() if sign_ins.find_kind(other) == "session"}
-        return {*(section.table.removesuffix("?") for section in self._users.signed_in), *(named - of_each)}
+        return {*self._users.sign_in_tables, *(named - of_each)}
 
     def _sort_tables(self, rows: Sequence[ChangedRow]) -> list[list[ChangedRow]]:
         """Return the rows by table: a table after those to which it refers."""

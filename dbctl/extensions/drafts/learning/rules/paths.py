@@ -32,6 +32,8 @@ class UserPaths:
 
     def __init__(self, scene: Scene, user: Row) -> None:
         self.users, self.user, self.key = scene.users, user, user[scene.users.id.column]
+        #: the column to which foreign keys of rows of users refer
+        self.target = (scene.users.table, scene.users.id.column)
         self.before: Readable = scene.before[scene.users_database]
         self.after: Readable = scene.after[scene.users_database]
         self.rows = [row for row in scene.list_rows() if row.database == scene.users_database]
@@ -108,7 +110,7 @@ class UserPaths:
         evidence, path = self.evidence.tables[table], f"{table}.{column}"
         target = evidence.target(column)
         if target:
-            return path if target == (self.users.table, self.users.id.column) else ""
+            return path if target == self.target else ""
         return path if path in self._known or self._is_named(evidence, column) else ""
 
     def find_reference(self, table: str, column: str) -> SchemaReference | None:
@@ -149,7 +151,7 @@ class UserPaths:
         candidates = [
             f"{table}.{reference.columns[0]}"
             for reference in keyed
-            if (reference.table, list(reference.to)) == (self.users.table, [self.users.id.column])
+            if (reference.table, *reference.to) == self.target
         ]
         candidates += [path for path in self._known if parse_row_path(path)[0].table == table]
         candidates += [

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-import msgspec
-
 from dbctl.engines.contract.database import Condition
-from dbctl.extensions.drafts import usual_names
-from dbctl.extensions.drafts.document import Value, write_section
+from dbctl.extensions.drafts import roles, usual_names
+from dbctl.extensions.drafts.document import Value, read_lines, write_section
 from dbctl.extensions.drafts.learning.rules.states import UserChange
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.extensions.drafts.roles import ADMIN, USER
@@ -29,7 +27,6 @@ def learn_role(scene: Scene) -> Lesson:
         DemonstrationWrongError: neither the row of the user nor a row with roles changed, or the user got another role.
     """
     change = UserChange(scene)
-    _refuse_several(scene)
     role, name, tables = _learn_pairs(scene, change) or _learn_columns(scene, change)
     evidence = scene.evidence_count
     keys = [LearnedKey(path=("users", "role"), value=role, evidence=evidence)] if role else []
@@ -39,23 +36,6 @@ def learn_role(scene: Scene) -> Lesson:
         decided.append("admin")
     change.explain_others(tables)
     return change.create_lesson(keys, decided)
-
-
-def _refuse_several(scene: Scene) -> None:
-    """Refuse changes of the same columns, other than times, in the rows of several users."""
-    users, key = scene.users, scene.find_user()[scene.users.id.column]
-    rows = [row for row in scene.list_rows(users.table) if row.before and row.after]
-    own = {name for row in rows if row.key.get(users.id.column) == key for name in row.after or {}}
-    for row in rows:
-        same = [
-            name
-            for name in own.intersection(row.after or {})
-            if not subjects.read_time_form((row.after or {})[name])
-        ]
-        if same and row.key.get(users.id.column) != key:
-            raise scene.create_error(
-                f"{same[0]} of several users changed", "Give one user another role, and learn again."
-            )
 
 
 def _is_admin(name: str) -> bool:
@@ -69,41 +49,33 @@ def _is_admin(name: str) -> bool:
 def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], str, Sequence[str]] | None:
     """Return the section about a table of pairs whose rows of the user changed, and the role that the user got."""
     members = scene.users.role.members if scene.users.role else None
-    for table in dict.fromkeys(row.table for row in change.rows):
-        evidence = change.evidence.tables[table]
-        is_known = members is not None and members.table == table  # also without foreign keys
-        user, role = (members.user, members.role) if members and is_known else _find_pair(change, evidence)
-        if not user or not role:
+    section = write_section(scene.users.role or UserRole())
+    for name in dict.fromkeys(row.table for row in change.rows):
+        table = change.evidence.tables[name]
+        pair = roles.find_pair(change.evidence, change.table, table)
+        if members and members.table == name:  # also without foreign keys
+            own = change.evidence.tables[members.roles.table] if members.roles else None
+            pair = roles.Pair(link=table, user=members.user, role=members.role, table=own)
+        rows = [row for row in change.rows if pair and row.table == name and _is_pair(row, pair, change)]
+        if not (pair and rows):
             continue
-        rows = [row for row in change.rows if row.table == table and _is_pair(row, user, role, change)]
-        if not rows:
-            continue
-        target = evidence.target(role)
-        if members and is_known and members.roles and not target:
-            target = (members.roles.table, members.roles.key)
-        roles = change.evidence.tables[target[0]] if target else None
-        label = usual_names.find_name(roles, usual_names.LABEL) if roles else ""
-        added = [row.after[role] for row in rows if row.after is not None]
-        name = ""
-        if added and target and label:
-            name = _read_name(scene, target, label, added[0])
-            _require_role(scene, name)
-        section = write_section(scene.users.role or UserRole())
-        new = _learn_further(change, evidence, {user, role, evidence.key}, rows)
-        explained = [table, f"{table}.{role}"]
-        if members and is_known:
-            known = msgspec.to_builtins(members)
+        added = [row.after[pair.role] for row in rows if row.after is not None]
+        role = ""
+        if added and pair.table:
+            role = _read_name(scene, (pair.table.name, pair.key), pair.label, added[0])
+            _require_role(scene, role)
+        new = _learn_further(change, table, {pair.user, pair.role, table.key}, rows)
+        explained = [name, f"{name}.{pair.role}"]
+        if members and members.table == name:
             if not new or dict(members.new) == new:
-                return {}, name, explained
-            pair = {key: value for key, value in known.items() if value}
-            return {**section, "members": pair | {"new": new}}, name, explained
-        pair = {"table": table, "user": user, "role": role} | ({"new": new} if new else {})
-        if target and label:
-            pair["roles"] = {"table": target[0], "key": target[1], "name": label}
-        if evidence.key and evidence.columns[evidence.key].required:
-            codec, _ = subjects.guess_key_codec(evidence.columns[evidence.key], evidence.values(evidence.key))
-            pair["id"] = {"column": evidence.key, "codec": codec}
-        return {**_keep_columns(section), "members": pair}, name, explained
+                return {}, role, explained
+            return {**section, "members": {**write_section(members), "new": new}}, role, explained
+        entry = read_lines(roles.describe_pair(pair))
+        return (
+            {**_keep_columns(section), "members": {**entry, **({"new": new} if new else {})}},
+            role,
+            explained,
+        )
     return None
 
 
@@ -126,34 +98,22 @@ def _learn_further(
                     "other", f"the value of {table.name}.{column} in a new row is not explained"
                 )
             else:
-                change.ignore(f"{table.name}.{column}", "it differs in each row")
+                change.unrelated[f"{table.name}.{column}"] = "it differs in each row"
     return new
 
 
-def _find_pair(change: UserChange, table: TableEvidence) -> tuple[str, str]:
-    """Return the columns with the user and with the role of a table of pairs; empty: it is none."""
-    user = role = ""
-    for column in table.columns:
-        target = table.target(column)
-        if target == (change.table.name, change.users.id.column):
-            user = user or column
-        elif target and usual_names.ROLES_TABLE.search(references.normalize(target[0])):
-            role = role or column
-    return user, role
-
-
-def _is_pair(row: ChangedRow, user: str, role: str, change: UserChange) -> bool:
+def _is_pair(row: ChangedRow, pair: roles.Pair, change: UserChange) -> bool:
     """Return whether a row is a pair of the user that was added or deleted, or got another role.
 
     A changed row may be a new pair with the key of a deleted one, which SQLite assigns again.
     """
     if row.before is None or row.after is None:
         values = row.after or row.before or {}
-    elif role in row.after and row.key:
-        values = change.read_row(row)
+    elif pair.role in row.after and row.key:
+        values = change.read_values(row, after=True) or {}
     else:
         return False
-    return str(values.get(user)) == str(change.key)
+    return str(values.get(pair.user)) == str(change.key)
 
 
 def _read_name(scene: Scene, target: tuple[str, str], label: str, key: object) -> str:
@@ -188,7 +148,7 @@ def _learn_columns(scene: Scene, change: UserChange) -> tuple[dict[str, Value], 
     columns = change.columns
     if not columns:
         raise scene.create_error(f"neither the row of {scene.subject.login!r} nor one with a role changed")
-    before, after = change.row.before or {}, change.row.after or {}
+    before, after = change.own.before or {}, change.own.after or {}
     section = write_section(scene.users.role or UserRole())
     if len(columns) > 1 or section.get("ranks"):
         return _learn_ranks(scene, section, {name: (before[name], after[name]) for name in columns})
@@ -206,7 +166,7 @@ def _learn_labels(
     scene: Scene, change: UserChange, section: Mapping[str, Value], column: str
 ) -> tuple[dict[str, Value], str, Sequence[str]]:
     """Return the section about one column with a value for each role."""
-    before, after = (change.row.before or {})[column], (change.row.after or {})[column]
+    before, after = (change.own.before or {})[column], (change.own.after or {})[column]
     definition = change.table.columns[column]
     if isinstance(after, str) and definition.native != "boolean":
         _require_role(scene, after)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from msgspec import structs
-
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Value, write_section
 from dbctl.extensions.drafts.learning.rules.states import UserChange
@@ -34,16 +32,14 @@ def learn_reset(scene: Scene) -> Lesson:
         evidence=scene.evidence_count,
         shown=tables,
     )
-    lesson = change.create_lesson([key], ["second-factors"])
-    places = [f"{change.users.table}.{name}" for name in ends]
-    return structs.replace(
-        lesson, unrelated={place: reason for place, reason in lesson.unrelated.items() if place not in places}
-    )
+    for name in ends:
+        change.unrelated.pop(f"{change.users.table}.{name}", None)
+    return change.create_lesson([key], ["second-factors"])
 
 
 def _find_ends(change: UserChange) -> Mapping[str, bool | int | str]:
     """Return the new values of the columns of the user; a time that becomes NULL is one of them, other times are not."""
-    before, after = change.row.before or {}, change.row.after or {}
+    before, after = change.own.before or {}, change.own.after or {}
     names = [
         name for name in after if name in change.columns or (after[name] is None and before[name] is not None)
     ]
@@ -54,7 +50,7 @@ def _describe_columns(
     change: UserChange, ends: Mapping[str, bool | int | str]
 ) -> Iterator[Mapping[str, Value]]:
     """Yield the section about the columns of the user that the app changed."""
-    before = change.row.before or {}
+    before = change.own.before or {}
     flags = [name for name, end in ends.items() if end in (False, 0) and before[name] in (True, 1)]
     section: dict[str, Value] = {"name": usual_names.OTHER_FACTOR, "table": change.users.table}
     section |= {"user": change.users.id.column, "on_reset": {**ends, **dict.fromkeys(flags, False)}}
@@ -69,10 +65,13 @@ def _write(value: object) -> bool | int | str:
 
 def _describe_rows(change: UserChange) -> list[Mapping[str, Value]]:
     """Return a section for each table from which the app deleted rows of the user, but its sign-ins."""
-    sign_ins = {section.table.removesuffix("?") for section in change.users.signed_in}
     sections = dict[str, Mapping[str, Value]]()
     for row in change.rows:
-        if row.after is None and row.table not in sign_ins and (column := _find_user(change, row)):
+        if (
+            row.after is None
+            and row.table not in change.users.sign_in_tables
+            and (column := _find_user(change, row))
+        ):
             name = usual_names.name_second_factor(row.table)
             section: dict[str, Value] = {"name": name, "table": row.table, "user": column}
             if name == usual_names.RECOVERY_CODES:
@@ -83,7 +82,7 @@ def _describe_rows(change: UserChange) -> list[Mapping[str, Value]]:
 
 def _find_user(change: UserChange, row: ChangedRow) -> str:
     """Return the column of a deleted row with the key of the user; a foreign key precedes others; empty: none."""
-    table, target = change.evidence.tables[row.table], (change.users.table, change.users.id.column)
+    table, target = change.evidence.tables[row.table], change.paths.target
     columns = [name for name, value in (row.before or {}).items() if str(value) == str(change.key)]
     columns = [name for name in columns if table.target(name) in (None, target)]
     # a number that is the whole key of the row is the user's only by a foreign key; part of a key, it may be

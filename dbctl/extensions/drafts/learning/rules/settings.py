@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.extensions.drafts import usual_names
+from dbctl.extensions.drafts.content import find_setting_columns
 from dbctl.extensions.drafts.document import Decision, Value, write_section
+from dbctl.extensions.drafts.learning.rules.user_rows import RECORD
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.profiles.model.settings import Settings
 from dbctl.services.app.evidence import references, subjects
@@ -21,8 +23,8 @@ def learn_setting(scene: Scene) -> Lesson:
     unrelated, rows = dict[str, str](), list[ChangedRow]()
     described = {known.table.removesuffix("?") for known in scene.profile.settings if not known.row}
     for row in scene.list_rows():
-        if usual_names.LOG_TABLE.search(references.normalize(row.table)):
-            unrelated[row.table] = "it records what happened"
+        if usual_names.is_log(row.table):
+            unrelated[row.table] = RECORD
         elif scene.profile.users and row.table == scene.profile.users.table and row.table not in described:
             unrelated[row.table] = "the row of a user is no setting of the app"
         else:
@@ -67,16 +69,12 @@ def _get_mapping(values: Mapping[str, Value], name: str) -> Mapping[str, Value]:
 
 def _learn_row_of_key(row: ChangedRow, table: TableEvidence) -> dict[str, Value] | None:
     """Return the section about a table whose rows have a key and a value; None: it is none."""
-    value = usual_names.find_name(table, usual_names.SETTING_VALUE)
-    keys = [
-        column
-        for column in usual_names.find_names(table, usual_names.SETTING_KEY)
-        if column != value and subjects.is_text(table.columns[column])
-    ]
-    if not keys or value not in (row.after or {}):
+    columns = find_setting_columns(table)
+    if columns is None or columns[1] not in (row.after or {}):
         return None
+    key, value = columns
     users = references.match_columns(table, references.USER_REFERENCE)
-    section: dict[str, Value] = {"scope": "user" if users else "system", "table": table.name, "key": keys[0]}
+    section: dict[str, Value] = {"scope": "user" if users else "system", "table": table.name, "key": key}
     return section | ({"user": users[0]} if users else {}) | {"fields": {"value": value}}
 
 

@@ -9,12 +9,11 @@ import msgspec
 
 from dbctl.extensions.drafts import sign_ins, usual_names
 from dbctl.extensions.drafts.document import Line, Value, join_names, write_section
-from dbctl.extensions.drafts.learning.faults import TRACE
-from dbctl.extensions.drafts.learning.rules.sign_in_rows import SignInRule, find_end
+from dbctl.extensions.drafts.learning.rules.user_rows import SignInRule, find_end
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row, format_count
 from dbctl.profiles.model.users import SignInTable
-from dbctl.services.app.evidence import references, subjects
+from dbctl.services.app.evidence import references
 from dbctl.services.app.evidence.gather import TableEvidence
 
 #: Columns of users with the time of a sign-in, or of a request.
@@ -29,13 +28,13 @@ def learn_sign_in(scene: Scene) -> Lesson:
     Raises:
         DemonstrationWrongError: the sign-in failed, or only other users signed in.
     """
-    return _SignIn(scene).create_lesson()
+    return _SignIn(scene).learn()
 
 
 class _SignIn(SignInRule):
     """The rows that one sign-in added or changed."""
 
-    def create_lesson(self) -> Lesson:
+    def learn(self) -> Lesson:
         for row in self.list_others():
             self._explain(row)
         keys = [*self._learn_user()]
@@ -65,42 +64,39 @@ class _SignIn(SignInRule):
 
     def _explain(self, row: ChangedRow) -> None:
         """Learn the table of a row that shows the sign-in, or say what else the row is."""
-        rows, table = self.rows, self.rows.read_table(row)
-        values, earlier = rows.read_values(row, after=True), rows.read_values(row, after=False)
+        table = self.read_table(row)
+        values, earlier = self.read_values(row, after=True), self.read_values(row, after=False)
         is_session = sign_ins.find_kind(table) == "session"
         if values is None:
-            has_user = rows.find_user(table, earlier or {})
+            has_user = self.find_user(table, earlier or {})
             reason = "earlier sign-ins that end" if has_user else "sessions without a user"
-            if is_session or rows.find_sections(table.name):
+            if is_session or self.find_sections(table.name):
                 self.unrelated.setdefault(table.name, reason)
             else:
                 self.leave_open("other", f"the app deletes rows of {table.name}")
             return
-        source = rows.find_user(table, values)
+        source = self.find_user(table, values)
         if source is None:
             self.explain_stranger(table, values, row)
-        elif earlier is not None and rows.find_user(table, earlier):
+        elif earlier is not None and self.find_user(table, earlier):
             names = [f"{table.name}.{column}" for column in row.after or {}]
             self.unrelated.update(dict.fromkeys(names, "in an earlier row of the user"))
-        elif usual_names.LOG_TABLE.search(references.normalize(table.name)):
-            self.unrelated[table.name] = "it records what happened"
-        else:
+        elif not self.explain_log(row):
             self._learn_row(table, row, values, source)
 
     def _learn_row(self, table: TableEvidence, row: ChangedRow, values: Row, source: Line) -> None:
-        rows = self.rows
-        for section in rows.find_sections(table.name):
-            if rows.covers(section, row, after=True):
+        for section in self.find_sections(table.name):
+            if self.covers(section, row, after=True):
                 self.sections[table.name] = write_section(section)
                 return
-        learned = rows.draft(table, values, source)
+        learned = self.draft(table, values, source)
         kind = sign_ins.find_kind(table)
         if kind == "key":
             text = f"the app adds rows of {table.name}, which look like keys of programs: a new password may not end them"
             self.leave_open("sign-ins", text)
         elif kind != "session" and "token" not in learned:
             self.leave_open("other", f"the app adds rows of {table.name} for the user, which have no token")
-        elif not rows.covers(msgspec.convert(learned, SignInTable), row, after=True):
+        elif not self.covers(msgspec.convert(learned, SignInTable), row, after=True):
             text = f"the app adds rows of {table.name}, in which dbctl does not find the user by {source.key} = {source.value}"
             self.leave_open("sign-ins", text)
         else:
@@ -123,33 +119,24 @@ class _SignIn(SignInRule):
 
     def _learn_user(self) -> Iterator[LearnedKey]:
         """Yield the column with the time of the last login; raises as ``learn_sign_in`` for a failed sign-in."""
-        scene, rows = self.scene, self.rows
-        own = rows.find_own()
-        for other in scene.list_rows(scene.users.table):
-            if other is not own and other != own and other.after:
-                self.unrelated.update(
-                    dict.fromkeys((f"{other.table}.{name}" for name in other.after), "of other users")
-                )
-        if own is None or own.after is None:
-            return
-        before, after, users = own.before or {}, own.after, scene.users
+        scene, own = self.scene, self.own
+        for other in self.rows:
+            if other.table == self.table.name and other is not own:
+                places = (f"{other.table}.{name}" for name in other.after or {})
+                self.unrelated.update(dict.fromkeys(places, "of other users"))
+        before, after = own.before or {}, own.after or {}
         self._refuse_failed(before, after)
-        times = [name for name in after if self._is_time(name, before.get(name), after[name])]
+        times = [name for name in after if self.explain_time(self.table, name, before.get(name), after[name])]
         column = self._choose_login_time(times)
-        passwords = users.password.columns if users.password else ()
+        passwords = self.users.password.columns if self.users.password else ()
         for name in after:
-            place = f"{users.table}.{name}"
-            if name == column or name == scene.user_fields.get("updated_at"):
-                self.unrelated.pop(place, None)
-            elif name in times:
-                self.unrelated[place] = "a time in the row of the user"
-            elif TRACE.search(name):
-                self.unrelated[place] = "a trace of the sign-in"
-            elif name in passwords:
+            place = f"{self.users.table}.{name}"
+            if name in passwords:
                 self.unrelated[place] = "the app hashes the password again"
-            else:
+            elif not self.explain_trace(self.table, name, before.get(name), after[name]):
                 self.leave_open("users", f"the app changes {place} at a sign-in")
         if column:
+            self.unrelated.pop(f"{self.users.table}.{column}", None)
             yield LearnedKey(
                 path=("users", "fields", "last_login_at"), value=column, evidence=scene.evidence_count
             )
@@ -161,15 +148,9 @@ class _SignIn(SignInRule):
             is_raised = isinstance(value, int) and isinstance(earlier, int | None) and value > (earlier or 0)
             if is_raised and _FAILED.search(references.normalize(name)) and not self.sections:
                 raise self.scene.create_error(
-                    f"the sign-in failed: {self.scene.users.table}.{name} rose from {earlier or 0} to {value}",
+                    f"the sign-in failed: {self.users.table}.{name} rose from {earlier or 0} to {value}",
                     "Repeat it with the correct password.",
                 )
-
-    def _is_time(self, name: str, before: object, after: object) -> bool:
-        definition = self.rows.table.columns.get(name)
-        return definition is not None and subjects.is_time(
-            definition, [value for value in (before, after) if value]
-        )
 
     def _choose_login_time(self, times: Sequence[str]) -> str:
         """Return the column of the last login; empty: no time that changed is named after one."""
@@ -196,13 +177,13 @@ def learn_sign_out(scene: Scene) -> Lesson:
     Raises:
         DemonstrationWrongError: only sign-ins of other users ended.
     """
-    return _SignOut(scene).create_lesson()
+    return _SignOut(scene).learn()
 
 
 class _SignOut(SignInRule):
     """The rows that one sign-out deleted or changed."""
 
-    def create_lesson(self) -> Lesson:
+    def learn(self) -> Lesson:
         scene = self.scene
         for row in self.list_others():
             self._explain(row)
@@ -217,16 +198,15 @@ class _SignOut(SignInRule):
         return self.create([])
 
     def _explain(self, row: ChangedRow) -> None:
-        rows, table = self.rows, self.rows.read_table(row)
-        earlier, values = rows.read_values(row, after=False), rows.read_values(row, after=True)
-        is_log = usual_names.LOG_TABLE.search(references.normalize(table.name))
-        source = rows.find_user(table, earlier) if earlier is not None else None
-        if is_log:
-            self.unrelated[table.name] = "it records what happened"
-        elif (
+        table = self.read_table(row)
+        earlier, values = self.read_values(row, after=False), self.read_values(row, after=True)
+        source = self.find_user(table, earlier) if earlier is not None else None
+        if self.explain_log(row):
+            return
+        if (
             earlier is None
             and sign_ins.find_kind(table) == "session"
-            and not rows.find_user(table, values or {})
+            and not self.find_user(table, values or {})
         ):
             self.leave_open("sign-ins", f"the app adds rows of {table.name}, which have no user")
         elif earlier is None:
@@ -238,7 +218,7 @@ class _SignOut(SignInRule):
 
     def _learn_row(self, table: TableEvidence, row: ChangedRow, earlier: Row, source: Line) -> None:
         """Learn from a row of the user that was deleted or changed."""
-        rows, name = self.rows, table.name
+        name = table.name
         on_end, times = find_end(table, row)
         self.unrelated |= times
         if row.after is not None and not on_end:
@@ -248,8 +228,8 @@ class _SignOut(SignInRule):
                 " which do not show that a sign-in ended",
             )
             return
-        known = next((item for item in rows.find_sections(name) if rows.covers(item, row, after=False)), None)
-        drafted = write_section(known) if known else rows.draft(table, earlier, source)
+        known = next((item for item in self.find_sections(name) if self.covers(item, row, after=False)), None)
+        drafted = write_section(known) if known else self.draft(table, earlier, source)
         learned = {key: value for key, value in drafted.items() if key != "on_end"}
         if on_end:
             learned["on_end"] = on_end
@@ -261,7 +241,7 @@ class _SignOut(SignInRule):
             self.leave_open(
                 "other", f"the app changes or deletes rows of {name} of the user, which have no token"
             )
-        elif not rows.covers(section, row, after=False) or rows.covers(section, row, after=True):
+        elif not self.covers(section, row, after=False) or self.covers(section, row, after=True):
             self.leave_open(
                 "sign-ins", f"the app ends rows of {name}, which dbctl does not find as sign-ins of the user"
             )
@@ -271,23 +251,16 @@ class _SignOut(SignInRule):
 
     def _count_rest(self, row: ChangedRow, section: SignInTable) -> None:
         """Say how many sign-ins of the user remain: dbctl ends all of them."""
-        if count := self.rows.count_open(section, row, after=True):
+        if count := self.count_open(section, row, after=True):
             text = f"the app keeps {format_count(count, 'other sign-in')} of the user in {row.table}; sessions revoke ends all"
             self.notes[:] = dict.fromkeys([*self.notes, text])
 
     def _explain_user(self) -> None:
         """Leave open what else changed in the row of the user, such as a stamp that ends all sign-ins."""
-        own, users = self.rows.find_own(), self.scene.users
-        before = own.before or {} if own else {}
-        for column, value in (own.after or {}).items() if own else ():
-            place, definition = f"{users.table}.{column}", self.rows.table.columns.get(column)
-            stored = [item for item in (before.get(column), value) if item]
-            if column in users.on_sign_out or column == self.scene.user_fields.get("updated_at"):
-                continue
-            if definition and subjects.is_time(definition, stored):
-                self.unrelated[place] = "a time in the row of the user"
-            elif TRACE.search(column):
-                self.unrelated[place] = "a trace of the sign-out"
-            else:
+        before = self.own.before or {}
+        for column, value in (self.own.after or {}).items():
+            place = f"{self.users.table}.{column}"
+            is_known = column in self.users.on_sign_out
+            if not (is_known or self.explain_trace(self.table, column, before.get(column), value)):
                 text = f"the app changes {place} at a sign-out: if the new value ends all sign-ins, add it to users.on_sign_out"
                 self.leave_open("sign-ins", text)

@@ -7,12 +7,11 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 
-from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Value, join_names
 from dbctl.extensions.drafts.learning.explain import Explainer
 from dbctl.extensions.drafts.learning.faults import TRACE
 from dbctl.extensions.drafts.learning.rules.password_hashes import is_password_hash
-from dbctl.extensions.drafts.learning.rules.sign_in_rows import SignInRule
+from dbctl.extensions.drafts.learning.rules.user_rows import SignInRule
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.model import Row, Secret
 from dbctl.profiles.codecs import read_text
@@ -39,7 +38,7 @@ def learn_token(scene: Scene) -> Lesson:
     Raises:
         DemonstrationWrongError: no token was added, or only those of other users.
     """
-    return _NewToken(scene).create_lesson()
+    return _NewToken(scene).learn()
 
 
 class _NewToken(SignInRule):
@@ -47,13 +46,13 @@ class _NewToken(SignInRule):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
-        self._explainer = Explainer(scene, self.rows.user)
+        self._explainer = Explainer(scene, self.user)
         #: by ``table.column``, whether the profile names it elsewhere
         self._secrets = dict[str, bool]()
         self._counts = dict[str, Value]()  #: paths of tokens by the name of their number
         self._tables = list[str]()  #: with tokens
 
-    def create_lesson(self) -> Lesson:
+    def learn(self) -> Lesson:
         scene = self.scene
         for row in sorted(self.list_others(), key=lambda row: row.after is None):
             self._explain(row)
@@ -76,7 +75,7 @@ class _NewToken(SignInRule):
             shown = [place for place in entries if place.replace("?", "") in own]
             path = ("databases", database, "secret")
             yield LearnedKey(path=path, value=entries, evidence=evidence, shown=shown)
-        if self._counts and not self.scene.users.counts:
+        if self._counts and not self.users.counts:
             yield LearnedKey(path=("users", "counts"), value=self._counts, evidence=evidence)
             return
         for name, counted in self._counts.items():
@@ -86,15 +85,15 @@ class _NewToken(SignInRule):
 
     def _explain(self, row: ChangedRow) -> None:
         """Learn the table of a row with a token, or say what else the row is."""
-        rows, table = self.rows, self.rows.read_table(row)
-        values = rows.read_values(row, after=True)
-        if usual_names.LOG_TABLE.search(references.normalize(table.name)):
-            self.unrelated[table.name] = "it records what happened"
-        elif values is None:
+        table = self.read_table(row)
+        values = self.read_values(row, after=True)
+        if self.explain_log(row):
+            return
+        if values is None:
             self._explain_deleted(row, table)
         elif not (secrets := self._find_secrets(row, table)):
             self._explain_rest(row, table)
-        elif rows.find_user(table, values) is None and rows.has_other_user(table, values):
+        elif self.find_user(table, values) is None and self.has_other_user(table, values):
             self.others[table.name] = None
             self.unrelated[table.name] = "of other users"
         else:
@@ -102,7 +101,7 @@ class _NewToken(SignInRule):
 
     def _explain_deleted(self, row: ChangedRow, table: TableEvidence) -> None:
         earlier = row.before or {}
-        if table.name in self._tables and self.rows.find_user(table, earlier):
+        if table.name in self._tables and self.find_user(table, earlier):
             self.notes.append(f"the app replaces the earlier token of the user in {table.name}")
         else:
             self.leave_open("other", f"the app deletes rows of {table.name}")
@@ -111,23 +110,23 @@ class _NewToken(SignInRule):
         if row.before is None:
             self.leave_open("other", f"the app adds rows of {table.name}, which have no token")
             return
-        for column, value in (row.after or {}).items():
-            self._explain_column(table, column, row.before.get(column), value)
+        for column in row.after or {}:
+            self._explain_column(row, table, column)
 
     def _learn_row(
         self, row: ChangedRow, table: TableEvidence, values: Row, secrets: Mapping[str, str]
     ) -> None:
         """Learn from a row with a token."""
-        rows, name = self.rows, table.name
+        name = table.name
         if name not in self._tables:
             self._tables.append(name)
-        covering = [section for section in rows.find_sections(name) if rows.covers(section, row, after=True)]
+        covering = [section for section in self.find_sections(name) if self.covers(section, row, after=True)]
         live = self.scene.after[row.database].tables()[name]
         tokens = [find_column(live, section.token) for section in covering]
         for column, form in secrets.items():
             self._secrets[f"{name}.{column}"] = column in tokens
             self.notes.append(f"{name}.{column} has {form}")
-        source = rows.find_user(table, values)
+        source = self.find_user(table, values)
         if source is None:
             self.notes.append(f"no column of {name} has the key of the user: only the app ends these tokens")
             return
@@ -144,7 +143,7 @@ class _NewToken(SignInRule):
         """Return the path of the tokens of a user in a table, which may have rows of other kinds; empty: there is none."""
         if not has_row_path(table.name, column):
             return ""
-        kinds: Mapping[str, Value] = self.rows.find_kind(table, values)
+        kinds: Mapping[str, Value] = self.find_kind(table, values)
         for kind, value in kinds.items():
             return f"{table.name}[{kind}={value}].{column}"
         return f"{table.name}.{column}"
@@ -176,29 +175,23 @@ class _NewToken(SignInRule):
 
     def _explain_user(self) -> None:
         """Learn a token in the row of the user, and explain the other columns of it."""
-        own, table = self.rows.find_own(), self.rows.table
-        if own is None or own.before is None:
-            return
+        own, table = self.own, self.table
         secrets = self._find_secrets(own, table)
         for column, form in secrets.items():
             self._secrets[f"{table.name}.{column}"] = False
             self.notes.append(f"{table.name}.{column} has {form}")
-            if column not in self.scene.users.on_sign_out:
+            if column not in self.users.on_sign_out:
                 text = f"whether a new password or a deactivation changes {table.name}.{column}: if it does, add it to users.on_sign_out"
                 self.leave_open("sign-ins", text)
-        for column, value in (own.after or {}).items():
-            if column not in secrets and column != self.scene.user_fields.get("updated_at"):
-                self._explain_column(table, column, own.before.get(column), value)
+        for column in own.after or {}:
+            if column not in secrets:
+                self._explain_column(own, table, column)
 
-    def _explain_column(self, table: TableEvidence, column: str, before: object, after: object) -> None:
+    def _explain_column(self, row: ChangedRow, table: TableEvidence, column: str) -> None:
         """Say why a changed column has nothing to do with the token, or leave it open."""
-        place, definition = f"{table.name}.{column}", table.columns.get(column)
-        if definition and subjects.is_time(definition, [value for value in (before, after) if value]):
-            self.unrelated[place] = "a time of the row"
-        elif TRACE.search(column):
-            self.unrelated[place] = "a trace of the request"
-        else:
-            self.leave_open("other", f"the app changes {place} with a new token")
+        before, after = ((values or {}).get(column) for values in (row.before, row.after))
+        if not self.explain_trace(table, column, before, after):
+            self.leave_open("other", f"the app changes {table.name}.{column} with a new token")
 
 
 _DIGESTS = ("sha256", "sha512", "sha1", "sha384", "sha224", "md5")
