@@ -100,8 +100,8 @@ def _describe_times(
         decisions.append(
             Decision("format", "the format of times: most have one that dbctl reads, but does not write")
         )
-    text = f"without a type for times: {counts}"
-    return [Line("time", form or "sqlite-time", f"{text}; users have this" if forms_of_users else text)]
+    reason = "; none has this form" if form is None else "; users have this" if forms_of_users else ""
+    return [Line("time", form or "sqlite-time", f"without a type for times: {counts}{reason}")]
 
 
 def _describe_booleans(evidence: Evidence) -> list[Line | str]:

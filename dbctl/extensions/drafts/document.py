@@ -115,13 +115,19 @@ def read_lines(lines: Iterable[Line | str]) -> dict[str, Value]:
     return values
 
 
+def write_stored(value: object) -> bool | int | str:
+    """Return a stored value in the language of profiles."""
+    return ":null" if value is None else value if isinstance(value, int) else str(value)
+
+
 def write_section(section: msgspec.Struct) -> dict[str, Value]:
     """Return a section of a profile in its language, without the keys that have their default."""
     written = dict[str, Value]()
     for field in structs.fields(section):
         value, factory = getattr(section, field.name), field.default_factory
         if value != (field.default if factory is msgspec.NODEFAULT else factory()):
-            written[field.name] = msgspec.to_builtins(value)
+            is_section = isinstance(value, msgspec.Struct)
+            written[field.name] = write_section(value) if is_section else msgspec.to_builtins(value)
     return written
 
 

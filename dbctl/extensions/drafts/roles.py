@@ -396,7 +396,7 @@ def _choose_admin(labels: Sequence[str], *, is_fixed: bool = True) -> tuple[list
 
     ``is_fixed`` is whether the rows of users have the name itself, so that the app compares it.
     """
-    known = [label for label in labels if label.lower() in usual_names.ADMIN_ROLES]
+    known = [label for label in labels if usual_names.is_admin_role(label)]
     if len(known) == 1 and is_fixed:
         return [Line("admin", known[0], "the name of the role")], []
     shown = [label for label in known or labels if len(label) <= LONGEST_ROLE][:MOST_ROLES]

@@ -79,9 +79,7 @@ def _rate_tables(evidence: Evidence) -> list[UsersCandidate]:
 def _rate(table: TableEvidence, incoming: int) -> UsersCandidate:
     name = references.normalize(table.name)
     passwords = references.match_columns(table, usual_names.PASSWORD)
-    logins = usual_names.find_names(
-        table, ["username", "user_name", "login", "login_name", "user_login", *usual_names.FIELDS["email"]]
-    )
+    logins = usual_names.find_names(table, usual_names.LOGINS)
     if usual_names.USERS_TABLE.search(name) and incoming:
         labels = usual_names.find_names(table, usual_names.FIELDS["username"])
         logins = list(dict.fromkeys([*logins, *(column for column in labels if table.is_unique(column))]))

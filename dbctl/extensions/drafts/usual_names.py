@@ -59,8 +59,8 @@ INACTIVE = re.compile(
 ROLE_OF_PAIR = re.compile(r"^(role|group|gid|r_?id|g_?id)(_?(id|name|slug|uuid))?$")
 #: A boolean column with this name shows who is an admin, if it is true for some; other names may mean less, or more.
 CLEAR_ADMIN_FLAG = re.compile(r"^(is_|user_)?(admin|administrator)(_flag)?$")
-ADMIN_ROLES = ("admin", "administrator", "superadmin", "superuser", "owner", "root", "sysadmin", "global:owner",
-               "global:admin")  # fmt: skip
+_ADMIN_ROLES = ("admin", "administrator", "superadmin", "superadministrator", "superuser", "owner", "root", "sysadmin",
+                "globalowner", "globaladmin")  # fmt: skip
 ROLES_TABLE = re.compile(r"^(\w+_)?(roles?|groups?)$")
 PERMISSIONS_TABLE = re.compile(r"^(\w+_)?(permissions?|privileges?|scopes?|capabilit(y|ies))$")
 LABEL = ("name", "slug", "title", "label", "code", "codename", "display_name")
@@ -152,8 +152,11 @@ TIME_NAME = re.compile(
 LOG_TABLE = re.compile(
     r"(^|_)(logs?|log_?entr(y|ies)|audits?|audit_?trail|histor(y|ies)|activit(y|ies)|events?|journal|revisions?)$|^actions$"
 )
-#: Columns with the user who wrote a row.
-ACTOR = re.compile(r"(^|_)by(_|$)|^(creator|editor|author)(_id)?$")
+#: Columns with the user who wrote a row; of the second form those with keys.
+_BY = re.compile(r"(^|_)by(_|$)|^(creator|editor|author)$")
+_WRITER = re.compile(
+    r"^(created|updated|modified|changed|added|invited|creator|editor|author)(_(user|admin))?(_(id|fk))?$"
+)
 #: Tables in which an app records what happens, also without an action, and what it refuses.
 EVENT_TABLE = re.compile(
     r"(^|_)(logs?|logentry|audits?|history|events?|activity|activities|attempts?|notifications?)($|_)"
@@ -184,6 +187,18 @@ def find_name(table: TableEvidence, names: Sequence[str]) -> str:
 def is_log(table: str) -> bool:
     """Return whether a table is named after what users do."""
     return bool(LOG_TABLE.search(normalize(table)))
+
+
+def is_actor(table: TableEvidence, column: str) -> bool:
+    """Return whether a column is named after the user who wrote a row."""
+    name = normalize(column)
+    has_key = table.target(column) is not None or name.endswith("id")
+    return bool(_BY.search(name) or (has_key and _WRITER.search(name)))
+
+
+def is_admin_role(name: str) -> bool:
+    """Return whether a role is named after admins, and nothing else."""
+    return normalize(name).replace("_", "") in _ADMIN_ROLES
 
 
 def is_version_key(key: str) -> bool:

@@ -496,3 +496,12 @@ def test_app_without_second_factors_has_no_candidate(shop):
     shop.create(columns=", secret_question text, photo text", values=(", '', ''", ", '', ''"))
     shop.draft()
     assert "[[users.second_factor]]" not in shop.profile.read_text()
+
+
+def test_format_that_no_stored_time_has_is_stated(shop):
+    values = (", '2026-01-01T00:00:00.123456+00:00'", ", '2026-02-01T00:00:00.123456+00:00'")
+    shop.create(columns=", created_at text", values=values)
+    draft = shop.draft()
+    (line,) = [text for text in shop.profile.read_text().splitlines() if text.startswith("time = ")]
+    assert line.endswith("# without a type for times: 2 other; none has this form")
+    assert "format" in draft["undecided"]

@@ -29,10 +29,6 @@ NEUTRAL = ("", "0", "false", "{}", "[]", "null")
 SHORTEST_PART, SHORTEST_KEY = 3, 16
 #: Longer texts are no constants of a profile.
 LONGEST_CONSTANT = 400
-#: Columns with the key of the user who acted in the app.
-_ACTOR = re.compile(
-    r"^(created|updated|modified|changed|added|invited|creator|editor)(_by)?(_(user|admin))?(_(id|fk))?$"
-)
 #: Formats with whole seconds store a time before the moment of the action.
 _PRECISION = timedelta(seconds=1)
 
@@ -232,8 +228,7 @@ class Explainer:
 
     @staticmethod
     def _explain_actor(table: TableEvidence, column: str) -> Explanation | None:
-        is_named = _ACTOR.search(references.normalize(column))
-        if is_named and (table.target(column) or column.lower().endswith("id")):
+        if usual_names.is_actor(table, column):
             return Explanation(kind="actor", reason="the key of the user who acted in the app")
         return None
 

@@ -18,12 +18,7 @@ from dbctl.extensions.base import Place
 from dbctl.extensions.drafts.draft import NAME, draft_profile
 from dbctl.extensions.drafts.learning.changed_setting import name_setting
 from dbctl.extensions.drafts.learning.faults import refuse_wrong, remove_noise
-from dbctl.extensions.drafts.learning.profile_file import (
-    describe_decisions,
-    extend_profile,
-    find_value,
-    replace_profile,
-)
+from dbctl.extensions.drafts.learning.profile_file import extend_profile, find_value, replace_profile
 from dbctl.extensions.drafts.learning.recordings import (
     Action,
     Recording,
@@ -320,7 +315,7 @@ def _create_result(
             )
             for key in lesson.keys
         ],
-        decisions=describe_decisions(lesson.decisions),
+        decisions=[f"{decision.topic}: {decision.text}" for decision in lesson.decisions],
         unrelated=[*noise, *(f"{place}: {reason}" for place, reason in lesson.unrelated.items())],
         learned_notes=lesson.notes,
     )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl.extensions.drafts.document import (
     COMMENT_COLUMN,
-    Decision,
     Line,
     Part,
     add_comment,
@@ -294,8 +293,3 @@ def _decide(document: TOMLDocument, lesson: Lesson) -> None:
             entries.append(write_comment(decision.text))
     if open_topics is not None and not open_topics:
         document.pop("undecided", None)
-
-
-def describe_decisions(decisions: Sequence[Decision]) -> list[str]:
-    """Return open decisions for a result."""
-    return [f"{decision.topic}: {decision.text}" for decision in decisions]

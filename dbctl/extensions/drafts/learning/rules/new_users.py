@@ -7,7 +7,6 @@ from functools import cached_property
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import new_users, sign_ins, usual_names
 from dbctl.extensions.drafts.document import Decision, Value
 from dbctl.extensions.drafts.learning.explain import Explainer, Explanation, list_added, summarize
@@ -76,9 +75,7 @@ def find_new_user(scene: Scene) -> ChangedRow:
         if _has_text(added[0], login):
             return added[0]
         raise scene.create_error(f"the new user has not the login {login!r}")
-    columns = [scene.user_fields[field] for field in users.login if field in scene.user_fields]
-    db = scene.before[scene.users_database]
-    if any(db.select(users.table, [column], [Condition(column, "same", login)]) for column in columns):
+    if scene.list_users():
         raise scene.create_error(
             f"{login!r} was a user before the action", "Repeat it in the app with a login that no user has."
         )
@@ -134,7 +131,7 @@ class _NewUser:
             self._create_key("new", own.values, summarize(own.explained)),
             self._create_key("create", [section for section in sections if section]),
             *self._learn_role(),
-            *self._learn_match(login),
+            *self._learn_match(),
         ]
         self._judge_changes()
         passwords = learn_first_password(self._scene, self._row.after or {})
@@ -160,11 +157,9 @@ class _NewUser:
     def _leave_open(self, place: str, reason: str) -> None:
         self._decisions.append(Decision("new-users", f"{place}: {reason}"))
 
-    def _learn_match(self, login: Sequence[str]) -> Iterator[LearnedKey]:
+    def _learn_match(self) -> Iterator[LearnedKey]:
         """Yield how logins are compared, if a user with the entered one in another case existed."""
-        db, column = self._scene.before[self._scene.users_database], self._scene.user_fields.get(login[0])
-        same = [Condition(column, "same", self._scene.subject.login)] if column else []
-        if column and self._users.match != "exact" and db.select(self._users.table, [column], same):
+        if self._users.match != "exact" and self._scene.list_users():
             yield self._create_key("match", "exact")
 
     # The row of the user -----------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class _NewPassword(UserRule):
             place = f"{self.users.table}.{name}"
             if name in completed:
                 continue
-            if usual_names.ACTOR.search(references.normalize(name)):
+            if usual_names.is_actor(self.table, name):
                 self.unrelated[place] = "the user who acted in the app"
                 continue
             value = self._explain_value(name, (self.own.before or {}).get(name), after[name])

@@ -6,18 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 
 from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import roles, usual_names
-from dbctl.extensions.drafts.document import Value, read_lines, write_section
+from dbctl.extensions.drafts.document import Value, read_lines, write_section, write_stored
 from dbctl.extensions.drafts.learning.rules.states import UserChange
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.extensions.drafts.roles import ADMIN, USER
 from dbctl.model import Row
 from dbctl.profiles.model.core import Topic
 from dbctl.profiles.model.roles import UserRole
-from dbctl.services.app.evidence import references, subjects
+from dbctl.services.app.evidence import subjects
 from dbctl.services.app.evidence.gather import TableEvidence
-
-#: Words of the names of roles that are those of admins.
-_ADMIN_WORDS = frozenset(["admin", "administrator", "superadmin", "superuser", "sysadmin", "root"])
 
 
 def learn_role(scene: Scene) -> Lesson:
@@ -31,16 +28,11 @@ def learn_role(scene: Scene) -> Lesson:
     evidence = scene.evidence_count
     keys = [LearnedKey(path=("users", "role"), value=role, evidence=evidence)] if role else []
     decided = list[Topic]()
-    if name and _is_admin(name) and not scene.users.admin:
+    if name and usual_names.is_admin_role(name) and not scene.users.admin:
         keys.append(LearnedKey(path=("users", "admin"), value=name, evidence=evidence))
         decided.append("admin")
     change.explain_others(tables)
     return change.create_lesson(keys, decided)
-
-
-def _is_admin(name: str) -> bool:
-    words = references.normalize(name).split("_")
-    return name.lower() in usual_names.ADMIN_ROLES or bool(_ADMIN_WORDS.intersection(words))
 
 
 # Pairs ----------------------------------------------------------------------------------------------------------------
@@ -180,7 +172,7 @@ def _learn_labels(
         str(bool(value)).lower() if is_flag and str(value) not in labels else str(value)
         for value in (before, after)
     ]
-    opposite = USER if _is_admin(scene.subject.role or ADMIN) else ADMIN
+    opposite = USER if usual_names.is_admin_role(scene.subject.role or ADMIN) else ADMIN
     name = scene.subject.role or str(labels.get(texts[1], "")) or (ADMIN if is_flag and after else USER)
     labels |= {texts[1]: name}
     labels.setdefault(texts[0], opposite)
@@ -202,7 +194,7 @@ def _learn_bits(
         )
         return {}, "", ()
     name = scene.subject.role or (ADMIN if added else USER)
-    opposite = USER if _is_admin(name) else ADMIN
+    opposite = USER if usual_names.is_admin_role(name) else ADMIN
     bits = {name: added, opposite: removed}
     former = section.get("bits") if section.get("column") == column else None
     if former:
@@ -230,12 +222,12 @@ def _learn_ranks(
         _require_role(scene, current)
         return {}, current, ()
     name = scene.subject.role or ADMIN
-    opposite = USER if _is_admin(name) else ADMIN
+    opposite = USER if usual_names.is_admin_role(name) else ADMIN
     entries: list[dict[str, Value]] = [
         {"name": label, "columns": {column: _read_boolean(value) for column, value in state.items()}}
         for label, state in ((name, own[1]), (opposite, own[0]))
     ]
-    entries.sort(key=lambda entry: not _is_admin(str(entry["name"])))
+    entries.sort(key=lambda entry: not usual_names.is_admin_role(str(entry["name"])))
     rest = {key: value for key, value in section.items() if key in ("members", "permissions")}
     return {"ranks": entries, "default": USER if USER in (name, opposite) else name, **rest}, name, ()
 
@@ -251,4 +243,4 @@ def _find_rank(scene: Scene, values: Row) -> str:
 
 def _read_boolean(value: object) -> Value:
     """Return a stored value in the language of profiles, in which columns of roles are often booleans."""
-    return bool(value) if value in (0, 1) else value if isinstance(value, int | str) else str(value)
+    return bool(value) if value in (0, 1) else write_stored(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dbctl.extensions.drafts import usual_names
-from dbctl.extensions.drafts.document import Value, write_section
+from dbctl.extensions.drafts.document import Value, write_section, write_stored
 from dbctl.extensions.drafts.learning.rules.states import UserChange
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 
@@ -43,7 +43,7 @@ def _find_ends(change: UserChange) -> Mapping[str, bool | int | str]:
     names = [
         name for name in after if name in change.columns or (after[name] is None and before[name] is not None)
     ]
-    return {name: _write(after[name]) for name in names}
+    return {name: write_stored(after[name]) for name in names}
 
 
 def _describe_columns(
@@ -56,11 +56,6 @@ def _describe_columns(
     section |= {"user": change.users.id.column, "on_reset": {**ends, **dict.fromkeys(flags, False)}}
     if ends:
         yield section | ({"confirmed": dict.fromkeys(flags, True)} if flags else {})
-
-
-def _write(value: object) -> bool | int | str:
-    """Return a stored value in the language of profiles."""
-    return ":null" if value is None else value if isinstance(value, int) else str(value)
 
 
 def _describe_rows(change: UserChange) -> list[Mapping[str, Value]]:

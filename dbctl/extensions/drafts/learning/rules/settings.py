@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from msgspec import structs
 
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.content import find_setting_columns
-from dbctl.extensions.drafts.document import Decision, Value, write_section
+from dbctl.extensions.drafts.document import Decision, write_section, write_stored
 from dbctl.extensions.drafts.learning.rules.user_rows import RECORD
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
-from dbctl.profiles.model.settings import Settings
+from dbctl.profiles.model.settings import Settings, SettingsRow, SettingType
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
 
@@ -38,47 +38,38 @@ def learn_setting(scene: Scene) -> Lesson:
         return Lesson(unrelated=unrelated)
     table = scene.evidence[row.database].tables[row.table]
     section = _learn_row_of_key(row, table) or _learn_column(scene, row, table)
-    sections = [write_section(settings) for settings in scene.profile.settings]
-    same = [index for index, known in enumerate(scene.profile.settings) if _is_same(known, section)]
-    if not same and any(known.scope == section["scope"] for known in scene.profile.settings):
+    known = [*scene.profile.settings]
+    same = next((entry for entry in known if _is_same(entry, section)), None)
+    if same is None and section.scope in {entry.scope for entry in known}:
         text = f"{row.table} has settings, too: a profile has one table of settings of each scope"
         return Lesson(decisions=[Decision("other", text)], unrelated=unrelated)
-    if same:
-        section = _merge(sections.pop(same[0]), section)
-    key = LearnedKey(path=("settings",), value=[*sections, section], evidence=scene.evidence_count)
-    return Lesson(keys=[key], unrelated=unrelated)
+    if same and same.row and section.row:  # a further column
+        types = {**same.row.types, **section.row.types}
+        section = structs.replace(same, row=structs.replace(same.row, types=types))
+    others = [entry for entry in known if entry is not same]
+    value = [write_section(entry) for entry in (*others, section)]
+    return Lesson(
+        keys=[LearnedKey(path=("settings",), value=value, evidence=scene.evidence_count)], unrelated=unrelated
+    )
 
 
-def _is_same(known: Settings, section: Mapping[str, Value]) -> bool:
-    return (known.table.removesuffix("?"), bool(known.row)) == (section["table"], "row" in section)
+def _is_same(known: Settings, section: Settings) -> bool:
+    return (known.table.removesuffix("?"), bool(known.row)) == (section.table, bool(section.row))
 
 
-def _merge(known: Mapping[str, Value], section: Mapping[str, Value]) -> dict[str, Value]:
-    """Return a section about the columns of one row with a further column."""
-    former, row = known["row"], section["row"]
-    if not isinstance(former, Mapping) or not isinstance(row, Mapping):
-        return {**known}
-    types = {**_get_mapping(former, "types"), **_get_mapping(row, "types")}
-    return {**known, "row": {**{name: value for name, value in former.items() if value}, "types": types}}
-
-
-def _get_mapping(values: Mapping[str, Value], name: str) -> Mapping[str, Value]:
-    value = values[name]
-    return value if isinstance(value, Mapping) else {}
-
-
-def _learn_row_of_key(row: ChangedRow, table: TableEvidence) -> dict[str, Value] | None:
+def _learn_row_of_key(row: ChangedRow, table: TableEvidence) -> Settings | None:
     """Return the section about a table whose rows have a key and a value; None: it is none."""
     columns = find_setting_columns(table)
     if columns is None or columns[1] not in (row.after or {}):
         return None
     key, value = columns
-    users = references.match_columns(table, references.USER_REFERENCE)
-    section: dict[str, Value] = {"scope": "user" if users else "system", "table": table.name, "key": key}
-    return section | ({"user": users[0]} if users else {}) | {"fields": {"value": value}}
+    user = next(iter(references.match_columns(table, references.USER_REFERENCE)), "")
+    return Settings(
+        scope="user" if user else "system", table=table.name, user=user, key=key, fields={"value": value}
+    )
 
 
-def _learn_column(scene: Scene, row: ChangedRow, table: TableEvidence) -> dict[str, Value]:
+def _learn_column(scene: Scene, row: ChangedRow, table: TableEvidence) -> Settings:
     """Return the section about the columns of one row."""
     after = {
         column: value
@@ -91,10 +82,10 @@ def _learn_column(scene: Scene, row: ChangedRow, table: TableEvidence) -> dict[s
             f"the row of {row.table} that changed is no setting", "Change one setting only."
         )
     (column, value), (key, stored) = *after.items(), *row.key.items()
-    types: Sequence[tuple[type, str]] = [(bool, "boolean"), (int, "integer"), (str, "string")]
-    kind = next((name for python, name in types if isinstance(value, python)), "number")
+    kind: SettingType = (
+        "integer" if isinstance(value, int) else "string" if isinstance(value, str) else "number"
+    )
     if subjects.is_boolean(table.columns[column], [value]):
         kind = "boolean"
-    identity = stored if isinstance(stored, int) else str(stored)
-    row_section: dict[str, Value] = {"key": key, "value": identity, "types": {column: kind}}
-    return {"scope": "system", "table": table.name, "fields": {}, "row": row_section}
+    section = SettingsRow(key=key, value=write_stored(stored), types={column: kind})
+    return Settings(scope="system", table=table.name, fields={}, row=section)

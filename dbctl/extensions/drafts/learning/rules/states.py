@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from dbctl.extensions.drafts import usual_names
-from dbctl.extensions.drafts.document import Value
+from dbctl.extensions.drafts.document import Value, write_stored
 from dbctl.extensions.drafts.learning.rules.ended_tokens import EndedTokens
 from dbctl.extensions.drafts.learning.rules.user_rows import UserRule
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
@@ -73,10 +73,7 @@ def _describe_active(
 
 
 def _write(value: object, *, is_time: bool) -> Value:
-    """Return a stored value in the language of profiles."""
-    if value is None:
-        return ":null"
-    return ":now" if is_time and value not in ("", 0) else value if isinstance(value, int) else str(value)
+    return ":now" if is_time and value not in (None, "", 0) else write_stored(value)
 
 
 class UserChange(UserRule):

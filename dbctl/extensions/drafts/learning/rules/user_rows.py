@@ -83,7 +83,7 @@ class UserRule:
 
     def find_user(self, table: TableEvidence, values: Row) -> Line | None:
         """Return the line ``user`` or ``payload`` by which a row refers to the user; None: it does not."""
-        columns = sorted(values, key=lambda name: bool(usual_names.ACTOR.search(references.normalize(name))))
+        columns = sorted(values, key=lambda name: usual_names.is_actor(table, name))
         for column in columns:
             if self.paths.find_column(table.name, column, values[column]):
                 return Line("user", column)
