@@ -145,17 +145,15 @@ insert into devices (user_id, enabled) values (1, 7), (2, 7);
 
 @pytest.fixture
 def deactivate(answer, tmp_path):
-    """Learn a deactivation that statements do, and return the result."""
+    """Learn a deactivation, or another action, that statements do, and return the result."""
 
-    def run(login, statements, status=0):
+    def run(login, statements, status=0, action="deactivate", options=("--admin", "none"), schema=SCHEMA):
         before, after = tmp_path / "before.db", tmp_path / "after.db"
-        for path, script in ((before, SCHEMA), (after, SCHEMA + statements)):
+        for path, script in ((before, schema), (after, schema + statements)):
             with closing(sqlite3.connect(path)) as db:
                 db.executescript(script)
-        words = ["--before", str(before), "--after", str(after), "--login", login, "--admin", "none"]
-        return answer(
-            "profiles", "learn", "deactivate", *words, "--to", str(tmp_path / "app.toml"), status=status
-        )
+        words = ["--before", str(before), "--after", str(after), "--login", login, *options]
+        return answer("profiles", "learn", action, *words, "--to", str(tmp_path / "app.toml"), status=status)
 
     return run
 
@@ -171,3 +169,14 @@ def test_flag_of_another_user_is_no_reference_to_the_first_user(deactivate, tmp_
     refused = deactivate("ada", "update users set active = 0 where id in (1, 2)", status=4)
     assert refused["error"]["code"] == "demonstration-wrong"
     assert not (tmp_path / "app.toml").exists()
+
+
+@pytest.mark.parametrize(("role", "admin"), [("Super Admin", "Super Admin"), ("Team admin", None)])
+def test_role_that_is_named_after_more_than_admins_decides_nothing(deactivate, tmp_path, role, admin):
+    column = "alter table users add column role text not null default 'member';"
+    script = f"update users set role = '{role}' where id = 2"
+    deactivate("bo", script, action="set-role", options=["--role", role], schema=SCHEMA + column)
+    profile = toml.loads((tmp_path / "app.toml").read_text())
+    assert profile["users"].get("admin") == admin
+    assert profile["users"]["role"]["values"] == ["member", role]
+    assert ("admin" in profile.get("undecided", {})) is (admin is None)

@@ -48,13 +48,16 @@ def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], st
         if members and members.table == name:  # also without foreign keys
             own = change.evidence.tables[members.roles.table] if members.roles else None
             pair = roles.Pair(link=table, user=members.user, role=members.role, table=own)
-        rows = [row for row in change.rows if pair and row.table == name and _is_pair(row, pair, change)]
-        if not (pair and rows):
+        elif pair is None or pair.table is None:  # a name that is no row may be anything
+            continue
+        rows = [row for row in change.rows if row.table == name and _is_pair(row, pair, change)]
+        if not rows:
             continue
         added = [row.after[pair.role] for row in rows if row.after is not None]
-        role = ""
+        role = str(added[0]) if added else ""
         if added and pair.table:
             role = _read_name(scene, (pair.table.name, pair.key), pair.label, added[0])
+        if role:
             _require_role(scene, role)
         new = _learn_further(change, table, {pair.user, pair.role, table.key}, rows)
         explained = [name, f"{name}.{pair.role}"]
@@ -162,7 +165,10 @@ def _learn_labels(
     definition = change.table.columns[column]
     if isinstance(after, str) and definition.native != "boolean":
         _require_role(scene, after)
-        return ({} if section.get("column") == column else {"column": column}), after, ()
+        values = scene.users.role.values if scene.users.role else ()
+        if section.get("column") != column:
+            return {"column": column}, after, ()
+        return ({**section, "values": [*values, after]} if values and after not in values else {}), after, ()
     is_flag = subjects.is_boolean(definition, [before, after])
     if isinstance(before, int) and isinstance(after, int) and before & after:
         return _learn_bits(scene, change, section, column, (before, after))
