@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dbctl.model import Secret
     from dbctl.services.app.app import App
     from dbctl.services.backup.encryption import DecryptionKeys
+    from dbctl.url import Url
 
 GROUP = Group("profiles")
 
@@ -173,9 +174,6 @@ def _learn_files(
 ) -> "Learned":
     from dbctl.extensions.drafts.learning.learn import learn
 
-    urls = loader.parse_urls(session.options.url or (), Path.cwd())
-    if len(urls) > 1:
-        raise UsageError(detail="--url: pass only the address of the server that loads the dumps")
     if not after:
         raise UsageError(detail="--before: pass the state after the action, too: --after FILE")
     app = loader.find_app(session.selection) if session.options.app else None
@@ -186,10 +184,18 @@ def _learn_files(
             request,
             before=before,
             after=[*map(Path, after)],
-            server=next(iter(urls.values()), None),
+            server=read_server(session),
             pepper=_read_pepper(app, request.action) if app else None,
         )
     )
+
+
+def read_server(session: Session) -> "Url | None":
+    """Return the server of ``--url`` that loads the dumps; None: none is passed."""
+    urls = loader.parse_urls(session.options.url or (), Path.cwd())
+    if len(urls) > 1:
+        raise UsageError(detail="--url: pass only the address of the server that loads the dumps")
+    return next(iter(urls.values()), None)
 
 
 def _read_pepper(app: "ConfiguredApp", action: Action) -> "Secret | None":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -23,6 +23,8 @@ from dbctl.services.app.secrets import has_secret_name
 Kind = Literal[
     "null", "entered", "password", "time", "key", "random", "constant", "counter", "derived", "actor", "unexplained"
 ]  # fmt: skip
+#: Kinds of values that a row of ``users.new`` or ``users.create`` can have.
+WRITABLE = ("entered", "time", "key", "random", "constant", "derived")
 #: Constants of apps that need no other row as evidence.
 NEUTRAL = ("", "0", "false", "{}", "[]", "null")
 #: The fewest characters of a text that is a part of another one, or of a key that occurs in another table, by no chance.
@@ -140,6 +142,22 @@ class Explainer:
             reason="no entered value, time, key, form or constant explains it"
             + self._describe_demonstrations(table, column, value, earlier),
         )
+
+    def explain_row(
+        self, row: ChangedRow, position: int = 0, covered: Collection[str] = ()
+    ) -> Iterator[tuple[str, Explanation]]:
+        """Yield the columns of an added row that have a value, except those that the database numbers."""
+        table = self.read_table(row.database, row.table)
+        for column, value in (row.after or {}).items():
+            definition = table.columns[column]
+            if column in covered or definition.is_generated or value is None:
+                continue
+            explanation = self.explain(row, column, position=position)
+            is_numbered = (
+                column == table.key and subjects.guess_key_codec(definition, [])[0] == "autoincrement"
+            )
+            if not is_numbered or explanation.kind == "key":  # a key that refers to the user is no new number
+                yield column, explanation
 
     def _describe_demonstrations(
         self, table: TableEvidence, column: str, value: object, earlier: Sequence[object]

@@ -9,8 +9,7 @@ import typer
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.session import Session
-from dbctl.config import loader
-from dbctl.errors.usage import UsageError
+from dbctl.extensions.drafts.learning.commands import read_server
 from dbctl.extensions.drafts.learning.recordings import Action
 from dbctl.spec import Example
 
@@ -47,13 +46,10 @@ def prove(
     """
     from dbctl.extensions.drafts.learning import proving
 
-    urls = loader.parse_urls(session.options.url or (), Path.cwd())
-    if len(urls) > 1:
-        raise UsageError(detail="--url: pass only the address of the server that loads the dumps")
     request = proving.ProveRequest(
         profile=profile,
         action=action,
-        server=next(iter(urls.values()), None),
+        server=read_server(session),
         timeout=session.options.timeout,
         selection=session.selection,
         stored=not dry_run,

@@ -14,10 +14,10 @@ from typing import Any
 
 from dbctl.config.model import STATE_OFF
 from dbctl.errors.base import Remedy
+from dbctl.extensions.drafts.document import Line, Part, write_document
 from dbctl.extensions.drafts.learning.recordings import Action, Recording, list_folders, read_engine
 from dbctl.extensions.drafts.learning.scene import decode_changes
 from dbctl.extensions.drafts.learning.states import State
-from dbctl.files import toml
 from dbctl.files.atomic import create_file
 from dbctl.model import Finding, Row, Secret, Struct, format_count, now
 from dbctl.profiles import loader
@@ -63,19 +63,19 @@ class CommandRunner:
         #: the variables of the commands; all databases are on one server
         self._environment = {name: value for name, value in os.environ.items() if not _OWN.match(name)}
         self._environment[_VARIABLE] = next(iter(passwords), "")
-        lines = [f"[journal]\nfolder = {toml.quoted(STATE_OFF, value=True)}\n\n[apps.{_APP}]\n"]
-        lines.append(f"profile = {toml.quoted(str(profile.absolute()), value=True)}\n")
+        app = [Line("profile", str(profile.absolute()))]
         if pepper:
             self._environment[_PEPPER] = pepper.reveal()
-            lines.append(f"pepper_env = {toml.quoted(_PEPPER, value=True)}\n")
-        lines.append(f"\n[apps.{_APP}.databases]\n")
-        lines += [
-            f"{toml.quoted(name)} = {toml.quoted(_write(url), value=True)}\n"
-            for name, url in state.urls.items()
+            app.append(Line("pepper_env", _PEPPER))
+        databases = [Line(name, _write(url)) for name, url in state.urls.items()]
+        parts = [
+            Part(header="journal", lines=[Line("folder", STATE_OFF)]),
+            Part(header=f"apps.{_APP}", lines=app),
+            Part(header=f"apps.{_APP}.databases", lines=databases),
         ]
         self._config = folder / "dbctl.toml"
         with create_file(self._config) as file:
-            file.write("".join(lines).encode())
+            file.write(write_document(parts).encode())
 
     def run(self, words: Sequence[str], secret: Secret | None = None) -> Replayed:
         """Run a command, with a secret on its standard input; it is confirmed."""

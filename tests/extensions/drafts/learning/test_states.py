@@ -30,12 +30,7 @@ STATES = [
     ("calibre-web", 7, ["set-role", "admin"], {}),
     ("calibre-web", 8, ["set-role", "user"], {}),
     ("pgadmin4", 13, ["set-role", "Administrator"], {}),
-    (
-        "strapi",
-        25,
-        ["set-role", "Super Admin"],
-        {"admin_users": (0, 0, ["updated_at"]), "admin_users_roles_lnk": (0, 0, ["user_ord"])},
-    ),
+    ("strapi", 25, ["set-role", "Super Admin"], {"admin_users": (0, 0, ["updated_at"])}),
 ]
 ON_POSTGRESQL = [("label-studio", 10), ("pgadmin4", 13), ("mlflow", 7)]
 

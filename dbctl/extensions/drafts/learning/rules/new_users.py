@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.extensions.drafts import new_users, sign_ins, usual_names
 from dbctl.extensions.drafts.document import Decision, Value
-from dbctl.extensions.drafts.learning.explain import Explainer, Explanation, list_added, summarize
+from dbctl.extensions.drafts.learning.explain import WRITABLE, Explainer, Explanation, list_added, summarize
 from dbctl.extensions.drafts.learning.rules.passwords import learn_first_password
 from dbctl.extensions.drafts.learning.rules.user_rows import RECORD
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
@@ -23,8 +23,6 @@ from dbctl.services.app.user_table import is_active
 
 #: Fields to which dbctl itself writes the time of the change.
 _WRITTEN_TIMES = ("created_at", "updated_at")
-#: Kinds of values that a row of ``users.new`` or ``users.create`` can have.
-_WRITABLE = ("entered", "time", "key", "random", "constant", "derived")
 
 
 def learn_user(scene: Scene) -> Lesson:
@@ -217,7 +215,7 @@ class _NewUser:
                 self._unrelated[place] = (
                     explanation.reason if is_actor else "the time of a sign-in, not of the creation"
                 )
-            elif explanation.kind in _WRITABLE:
+            elif explanation.kind in WRITABLE:
                 explained[column] = explanation
             elif explanation.kind != "password" or users.password:
                 self._leave_open(place, explanation.reason)
@@ -325,19 +323,9 @@ class _NewUser:
         self, row: ChangedRow, position: int = 0, covered: Collection[str] = ()
     ) -> dict[str, Explanation]:
         """Return the columns of an added row that dbctl can write; others are open decisions, or unrelated."""
-        table = self._explainer.read_table(row.database, row.table)
         explained = dict[str, Explanation]()
-        for column, value in (row.after or {}).items():
-            definition = table.columns[column]
-            if column in covered or definition.is_generated or value is None:
-                continue
-            explanation = self._explainer.explain(row, column, position=position)
-            is_numbered = (
-                column == table.key and subjects.guess_key_codec(definition, [])[0] == "autoincrement"
-            )
-            if is_numbered and explanation.kind != "key":  # a key that refers to the user is no new number
-                continue
-            if explanation.kind in (*_WRITABLE, "counter"):
+        for column, explanation in self._explainer.explain_row(row, position, covered):
+            if explanation.kind in (*WRITABLE, "counter"):
                 explained[column] = explanation
             elif explanation.kind == "actor":
                 self._unrelated[f"{row.table}.{column}"] = explanation.reason

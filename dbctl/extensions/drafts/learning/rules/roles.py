@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract.database import Condition
 from dbctl.extensions.drafts import roles, usual_names
 from dbctl.extensions.drafts.document import Value, read_lines, write_section, write_stored
+from dbctl.extensions.drafts.learning.explain import WRITABLE, Explainer
 from dbctl.extensions.drafts.learning.rules.states import UserChange
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.extensions.drafts.roles import ADMIN, USER
@@ -14,7 +15,6 @@ from dbctl.model import Row
 from dbctl.profiles.model.core import Topic
 from dbctl.profiles.model.roles import UserRole
 from dbctl.services.app.evidence import subjects
-from dbctl.services.app.evidence.gather import TableEvidence
 
 
 def learn_role(scene: Scene) -> Lesson:
@@ -59,7 +59,7 @@ def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], st
             role = _read_name(scene, (pair.table.name, pair.key), pair.label, added[0])
         if role:
             _require_role(scene, role)
-        new = _learn_further(change, table, {pair.user, pair.role, table.key}, rows)
+        new = _learn_further(change, pair, rows)
         explained = [name, f"{name}.{pair.role}"]
         if members and members.table == name:
             if not new or dict(members.new) == new:
@@ -74,26 +74,21 @@ def _learn_pairs(scene: Scene, change: UserChange) -> tuple[dict[str, Value], st
     return None
 
 
-def _learn_further(
-    change: UserChange, table: TableEvidence, covered: Collection[str], rows: Sequence[ChangedRow]
-) -> dict[str, Value]:
-    """Return the further columns of a new pair that have one value in all rows; other values belong to no rule."""
-    new = dict[str, Value]()
+def _learn_further(change: UserChange, pair: roles.Pair, rows: Sequence[ChangedRow]) -> dict[str, Value]:
+    """Return the further columns of a new pair, as ``users create`` writes them; other values belong to no rule."""
+    explainer, new = Explainer(change.scene, change.user), dict[str, Value]()
     for row in rows:
-        for column, value in (row.after or {}).items():
-            if column in covered or value is None:
-                continue
-            stored = table.values(column)
-            if len(stored) > 1 and len(stored) == len(table.rows) and all(other == value for other in stored):
-                new[column] = value if isinstance(value, bool | int | str) else float(str(value))
-            elif subjects.is_time(table.columns[column], [value]):
-                new[column] = ":now"
-            elif table.columns[column].required:
-                change.leave_open(
-                    "other", f"the value of {table.name}.{column} in a new row is not explained"
-                )
+        added = row._replace(before=None, after=change.read_values(row, after=True))
+        for column, explanation in explainer.explain_row(
+            added, covered=(pair.user, pair.role, pair.link.key)
+        ):
+            place = f"{row.table}.{column}"
+            if explanation.kind in (*WRITABLE, "counter") and explanation.value is not None:
+                new[column] = explanation.value
+            elif pair.link.columns[column].required and explanation.kind != "actor":
+                change.leave_open("other", f"the value of {place} in a new row is not explained")
             else:
-                change.unrelated[f"{table.name}.{column}"] = "it differs in each row"
+                change.unrelated[place] = explanation.reason
     return new
 
 
