@@ -204,7 +204,7 @@ def _read_leaves(column: pa.Array) -> Iterator[bytes]:
     elif type_family(arrow_type) in ("text", "bytes"):
         yield b"\n".join(column.drop_null().cast(pa.large_binary()).to_pylist())
     else:
-        yield "\n".join(map(str, column.drop_null().to_pylist())).encode()
+        yield "\n".join(map(str, to_python(column.drop_null()))).encode()
     yield b"\n"
 
 

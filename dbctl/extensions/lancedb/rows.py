@@ -19,11 +19,13 @@ from dbctl.engines.contract.fulltext import CHARACTERS_AFTER, CHARACTERS_BEFORE,
 from dbctl.engines.sql.catalog import lower_ascii
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb.catalog import Catalog
 from dbctl.extensions.lancedb.values import (
     MATCH_ALL,
     MATCH_NONE,
     Row,
+    has_literals,
     quote_text,
     refuse_unstorable,
     to_literal,
@@ -48,9 +50,20 @@ def _compare_value(name: str, column_type: pa.DataType, op: str, operand: object
     operand_literal = to_literal(operand, column_type)
     if operand_literal is not None:
         return f"{name} {op} {operand_literal}"
+    if not has_literals(column_type):
+        raise no_condition_error(name, column_type)
     if isinstance(operand, float) and type_family(column_type) == "integer":
         return f"cast({name} as double) {op} {operand!r}"
     return f"{name} is not null" if op == "!=" else MATCH_NONE
+
+
+def no_condition_error(name: str, column_type: pa.DataType) -> NotSupportedError:
+    """Return the error for a comparison with a value for which the library has no literal; no row and every row would be wrong."""
+    return NotSupportedError(
+        feature=f"a condition on {name}, of type {column_type}",
+        subject="LanceDB",
+        hint="Select rows by another column.",
+    )
 
 
 def fold_case(value: str) -> str:
@@ -207,6 +220,8 @@ class RowReader:
     def _compare(self, table: str, where: Condition) -> str:
         name, column_type = self._resolve(table, where.column)
         op, value = "=" if where.op == "identical" else where.op, where.value
+        if where.op == "identical" and value is not None and not has_literals(column_type):
+            return MATCH_NONE  # so that the value is stored again
         if op == "in":
             if not isinstance(value, Sequence) or isinstance(value, str):
                 raise TypeError("op 'in' takes a sequence")
@@ -223,6 +238,8 @@ class RowReader:
         return self.catalog.column_expression(table, column), self.catalog.column_type(table, column)
 
     def _in_list(self, name: str, column_type: pa.DataType, values: Sequence[object]) -> str:
+        if not has_literals(column_type) and any(value is not None for value in values):
+            raise no_condition_error(name, column_type)
         literals = [text for text in (to_literal(value, column_type) for value in values) if text is not None]
         return f"{name} in ({', '.join(dict.fromkeys(literals))})" if literals else MATCH_NONE
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from itertools import accumulate
@@ -42,6 +43,8 @@ def to_python(column: pa.Array | pa.ChunkedArray) -> list[object]:
     if type_family(arrow_type) == "vector":
         chunks: Sequence[pa.Array] = getattr(column, "chunks", [column])
         return [item for chunk in chunks for item in _lists_to_json(chunk)]
+    if read := _READERS.get(type_family(arrow_type)):
+        return read(column)
     raw_values = column.to_pylist()
     convert = _CONVERTERS.get(str(arrow_type).partition("[")[0].partition("<")[0])
     return [None if item is None else convert(item) for item in raw_values] if convert else raw_values
@@ -74,6 +77,94 @@ def _lists_to_json(column: pa.Array) -> Iterator[str | None]:
         yield f"[{text}]" if is_valid else None
 
 
+def _read_times(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Return times in UTC; one with nanoseconds, or of a year that a ``datetime`` cannot have, as text."""
+    import pyarrow as pa
+
+    is_date = pa.types.is_date(column.type)
+    plain = column if is_date else column.cast(pa.timestamp(column.type.unit))  # in UTC
+    try:
+        # the library would return nanoseconds in a type of its own
+        exact = plain if is_date or column.type.unit != "ns" else plain.cast(pa.timestamp("us"))
+        return [None if item is None else _to_utc(item) for item in exact.to_pylist()]
+    except (pa.ArrowInvalid, OverflowError):
+        return [None if text is None else _read_time(text) for text in plain.cast(pa.string()).to_pylist()]
+
+
+def _read_time(text: str) -> object:
+    parsed = parse_time(text)
+    return text if parsed is None else f"{text.replace(' ', 'T')}Z" if parsed[1] else parsed[0]
+
+
+def parse_time(value: str | date) -> tuple[datetime, int] | None:
+    """Return a time in UTC, and the nanoseconds after its microsecond; None for a text that is no time."""
+    if isinstance(value, date):
+        return _to_utc(value), 0
+    digits = _NANOSECONDS.search(value)
+    text = value if digits is None else value[: digits.start(1)] + value[digits.end(1) :]
+    try:
+        return _to_utc(datetime.fromisoformat(text.strip())), int(digits[1]) if digits else 0
+    except (ValueError, OverflowError):
+        return None
+
+
+#: The digits of nanoseconds, which ``fromisoformat`` would ignore.
+_NANOSECONDS = re.compile(r"\.[0-9]{6}([0-9]{3})(?![0-9])")
+
+
+def to_epoch_number(value: object, arrow_type: pa.DataType) -> int | None:
+    """Return a time, also as text, in the unit of a type; None if it is none, or more precise."""
+    parsed = parse_time(value) if isinstance(value, str | date) else None
+    if parsed is None:
+        return None
+    microseconds = (parsed[0] - _EPOCH) // timedelta(microseconds=1)
+    return to_duration_number(Decimal(microseconds * 1000 + parsed[1]).scaleb(-9), arrow_type)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _read_clock_times(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    import pyarrow as pa
+
+    texts = column.cast(pa.string()).to_pylist()
+    return [text.rstrip("0").rstrip(".") if text and "." in text else text for text in texts]
+
+
+def _read_durations(column: pa.Array | pa.ChunkedArray) -> list[object]:
+    """Return seconds."""
+    import pyarrow as pa
+
+    exponent = -_UNIT_DIGITS[column.type.unit]
+    numbers = column.cast(pa.int64()).to_pylist()
+    return [None if number is None else Decimal(number).scaleb(exponent) for number in numbers]
+
+
+#: Decimal digits of the fractions of a second in a unit of the library.
+_UNIT_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+
+
+def to_clock_number(value: object, arrow_type: pa.DataType) -> int | None:
+    """Return a time of day, also as text, in the unit of a type; None if it is none, or more precise."""
+    digits = _NANOSECONDS.search(str(value))
+    try:
+        clock = time.fromisoformat(str(value).strip())
+    except ValueError:
+        return None
+    seconds = Decimal(clock.hour * 3600 + clock.minute * 60 + clock.second)
+    fraction = Decimal(clock.microsecond * 1000 + (int(digits[1]) if digits else 0)).scaleb(-9)
+    return None if clock.tzinfo else to_duration_number(seconds + fraction, arrow_type)
+
+
+def to_duration_number(value: object, arrow_type: pa.DataType) -> int | None:
+    """Return seconds, also as text, in the unit of a type; None if they are no number, or more precise."""
+    seconds = _parse_number(value)
+    number = (
+        Decimal("nan") if seconds is None else Decimal(str(seconds)).scaleb(_UNIT_DIGITS[arrow_type.unit])
+    )
+    return int(number) if number.is_finite() and number == int(number) and int(number) in INT64 else None
+
+
 def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=_json_default)
 
@@ -86,18 +177,13 @@ def _json_default(value: object) -> object:
     return str(value)
 
 
-def _to_utc(value: datetime) -> datetime:
+def _to_utc(value: date) -> datetime:
+    if not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _date_to_datetime(value: date) -> datetime:
-    return datetime(value.year, value.month, value.day, tzinfo=UTC)
-
-
 _CONVERTERS: dict[str, Callable[[Any], object]] = {
-    "timestamp": _to_utc,
-    "date32": _date_to_datetime,
-    "date64": _date_to_datetime,
     "struct": _to_json,
     "map": _to_json,
     "list": _to_json,
@@ -107,7 +193,18 @@ _CONVERTERS: dict[str, Callable[[Any], object]] = {
 
 
 Family: TypeAlias = Literal[
-    "text", "boolean", "integer", "float", "time", "bytes", "vector", "nested", "other"
+    "text",
+    "boolean",
+    "integer",
+    "float",
+    "decimal",
+    "time",
+    "clock",
+    "duration",
+    "bytes",
+    "vector",
+    "nested",
+    "other",
 ]
 
 
@@ -129,13 +226,23 @@ def type_family(arrow_type: pa.DataType) -> Family:
         "boolean": types.is_boolean(arrow_type),
         "integer": types.is_integer(arrow_type),
         "float": types.is_floating(arrow_type),
+        "decimal": types.is_decimal(arrow_type),
         "time": types.is_timestamp(arrow_type) or types.is_date(arrow_type),
+        "clock": types.is_time(arrow_type),
+        "duration": types.is_duration(arrow_type),
         "bytes": types.is_binary(arrow_type)
         or types.is_large_binary(arrow_type)
         or types.is_fixed_size_binary(arrow_type),
         "nested": types.is_nested(arrow_type),
     }
     return next((name for name, test in tests.items() if test), "other")
+
+
+_READERS: Mapping[Family, Callable[[pa.Array | pa.ChunkedArray], list[object]]] = {
+    "time": _read_times,
+    "clock": _read_clock_times,
+    "duration": _read_durations,
+}
 
 
 def decoded_type(arrow_type: pa.DataType) -> pa.DataType:
@@ -197,7 +304,8 @@ def to_literal(value: object, arrow_type: pa.DataType) -> str | None:
     Raises:
         ValueInvalidError: as ``refuse_unstorable``.
     """
-    refuse_unstorable(value)
+    if not (isinstance(value, int) and type_family(arrow_type) == "integer"):
+        refuse_unstorable(value)
     return write_stored(value, arrow_type)
 
 
@@ -258,18 +366,46 @@ def _float_literal(value: object, _arrow_type: pa.DataType) -> str | None:
     return digits if "." in digits or "e" in digits else f"{digits}.0"
 
 
+def _decimal_literal(value: object, arrow_type: pa.DataType) -> str | None:
+    number = _parse_number(value)
+    return (
+        None
+        if number is None
+        else f"cast('{number:f}' as decimal({arrow_type.precision}, {arrow_type.scale}))"
+    )
+
+
 def _time_literal(value: object, arrow_type: pa.DataType) -> str | None:
-    if isinstance(value, datetime):
-        timestamp = value
-    elif isinstance(value, date):
-        timestamp = _date_to_datetime(value)
-    else:
-        try:
-            timestamp = datetime.fromisoformat(str(value).strip())
-        except ValueError:
-            return None
-    text = _to_utc(timestamp).replace(tzinfo=None).isoformat(sep=" ")
-    return f"cast('{text}' as {'date' if str(arrow_type).startswith('date') else 'timestamp'})"
+    parsed = parse_time(value if isinstance(value, date) else str(value))
+    if parsed is None:
+        return None
+    timestamp, nanoseconds = parsed
+    text = timestamp.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    if str(arrow_type).startswith("date"):
+        return f"cast('{text}' as date)"
+    unit = "Nanosecond" if arrow_type.unit == "ns" else "Microsecond"
+    text += f"{nanoseconds:03}" if unit == "Nanosecond" else ""
+    # compared with a column in another zone, a time without zone would be one of that zone
+    zone, suffix = ("None", "") if arrow_type.tz is None else ('Some("UTC")', "Z")
+    return f"arrow_cast('{text}{suffix}', 'Timestamp({unit}, {zone})')"
+
+
+def _clock_literal(value: object, arrow_type: pa.DataType) -> str | None:
+    return _cast_number(to_clock_number(value, arrow_type), f"Time{arrow_type.bit_width}", arrow_type)
+
+
+def _duration_literal(value: object, arrow_type: pa.DataType) -> str | None:
+    return _cast_number(to_duration_number(value, arrow_type), "Duration", arrow_type)
+
+
+def _cast_number(number: int | None, name: str, arrow_type: pa.DataType) -> str | None:
+    unit = {"s": "Second", "ms": "Millisecond", "us": "Microsecond", "ns": "Nanosecond"}[arrow_type.unit]
+    bits = 32 if name == "Time32" else 64
+    return None if number is None else f"arrow_cast(arrow_cast({number}, 'Int{bits}'), '{name}({unit})')"
+
+
+def _bytes_literal(value: object, _arrow_type: pa.DataType) -> str | None:
+    return f"x'{value.hex()}'" if isinstance(value, bytes) else None
 
 
 _LITERALS: dict[Family, Callable[[object, pa.DataType], str | None]] = {
@@ -277,5 +413,14 @@ _LITERALS: dict[Family, Callable[[object, pa.DataType], str | None]] = {
     "boolean": _boolean_literal,
     "integer": _integer_literal,
     "float": _float_literal,
+    "decimal": _decimal_literal,
     "time": _time_literal,
+    "clock": _clock_literal,
+    "duration": _duration_literal,
+    "bytes": _bytes_literal,
 }
+
+
+def has_literals(arrow_type: pa.DataType) -> bool:
+    """Whether conditions can compare columns of a type with a value."""
+    return type_family(arrow_type) in _LITERALS

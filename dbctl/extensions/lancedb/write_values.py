@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -18,8 +18,12 @@ from dbctl.extensions.lancedb.rows import scale_to_milliseconds
 from dbctl.extensions.lancedb.values import (
     Family,
     Row,
+    parse_time,
     quote_name,
     refuse_unstorable,
+    to_clock_number,
+    to_duration_number,
+    to_epoch_number,
     to_integer,
     to_rows,
     type_family,
@@ -125,7 +129,10 @@ def to_array(field: pa.Field, values: Sequence[object], target: str) -> pa.Array
     converted = [None if value is None else convert(field, value, target) for value in values]
     if not field.nullable and None in converted:
         raise ConstraintError(target=target, reason=f"{field.name} cannot be empty")
+    write = _NUMBER_WRITERS.get(str(field.type).partition("[")[0])
     try:
+        if write and not (pa.types.is_timestamp(field.type) and field.type.unit != "ns"):
+            converted = [None if value is None else write(value, field.type) for value in converted]
         return pa.array(converted, field.type)
     except (pa.ArrowException, OverflowError, TypeError, ValueError, UnicodeError) as error:
         raise ConstraintError(target=target, reason=f"{field.name}: {error}") from error
@@ -171,26 +178,35 @@ def _to_float(value: object, _arrow_type: pa.DataType) -> object:
 
 
 def _to_time(value: object, arrow_type: pa.DataType) -> object:
-    try:
-        timestamp = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
+    if not isinstance(value, str | date):
+        return value
+    parsed = parse_time(value)
+    if parsed is None or (parsed[1] and getattr(arrow_type, "unit", None) != "ns"):
         return None
-    if isinstance(timestamp, datetime) and timestamp.tzinfo and getattr(arrow_type, "tz", None) is None:
-        return timestamp.astimezone(UTC).replace(tzinfo=None)
-    return timestamp
+    return value if parsed[1] else parsed[0]
+
+
+def _to_clock(value: object, arrow_type: pa.DataType) -> object:
+    return None if to_clock_number(value, arrow_type) is None else str(value)
+
+
+def _to_duration(value: object, arrow_type: pa.DataType) -> object:
+    return None if to_duration_number(value, arrow_type) is None else Decimal(str(value))
 
 
 def _to_bytes(value: object, _arrow_type: pa.DataType) -> object:
     return value if isinstance(value, bytes) else None
 
 
-def _to_other(value: object, arrow_type: pa.DataType) -> object:
-    if not str(arrow_type).startswith("decimal"):
-        return value
+def _to_decimal(value: object, arrow_type: pa.DataType) -> object:
+    import pyarrow as pa
+
     try:
-        return Decimal(value) if isinstance(value, int | str | Decimal) else None
-    except InvalidOperation:
+        number = Decimal(value) if isinstance(value, int | str | Decimal) else None
+        pa.scalar(number, arrow_type)  # fails for a number with more digits
+    except (InvalidOperation, pa.ArrowException):
         return None
+    return number
 
 
 _CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
@@ -200,7 +216,18 @@ _CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
     "float": _to_float,
     "time": _to_time,
     "bytes": _to_bytes,
-    "other": _to_other,
+    "decimal": _to_decimal,
+    "clock": _to_clock,
+    "duration": _to_duration,
+}
+
+
+#: Columns of these types get numbers in their unit: the library converts no texts, and no nanoseconds.
+_NUMBER_WRITERS: Mapping[str, Callable[[object, pa.DataType], int | None]] = {
+    "timestamp": to_epoch_number,
+    "time32": to_clock_number,
+    "time64": to_clock_number,
+    "duration": to_duration_number,
 }
 
 

@@ -301,5 +301,5 @@ def _sorted_rows(table: LanceTable, where: str) -> list[str]:
     return sorted(
         repr(row)
         for batch in table.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
-        for row in batch.to_pylist()
+        for row in to_rows(batch, batch.schema.names)
     )

@@ -25,6 +25,7 @@ from dbctl.services.app.validation import day_after, parse_boolean, parse_time, 
 
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
+_NANOSECONDS = re.compile(r"\.[0-9]{7}")
 #: Operators of filters, the longer ones first.
 OPERATORS: Mapping[str, Op] = {
     "!=": "!=",
@@ -255,6 +256,8 @@ class DataTable:
         """Return the time that a text is for a column; None for a number, and for a column without times."""
         if not self.is_time(definition.name) or ("INT" in definition.type and _WHOLE.fullmatch(text)):
             return None
+        if definition.native == "time" and _NANOSECONDS.search(text):
+            return None  # a datetime would lose them: the database parses the text
         return now() if text == "now" else parse_time(definition.name, text)
 
     def _find_named_reference(self, column: str) -> tuple[str, str, Sequence[str]] | None:

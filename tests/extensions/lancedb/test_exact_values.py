@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -43,6 +43,9 @@ TYPES = {
         st.fixed_dictionaries({"a": st.integers(0, 1 << 62), "b": TEXTS}),
     ),
     "list": (pa.list_(pa.string()), st.lists(st.none() | TEXTS)),
+    "zoned": (pa.timestamp("us", tz="America/St_Johns"), TIMES.map(lambda time: time.replace(tzinfo=UTC))),
+    "clock": (pa.time64("us"), st.times()),
+    "duration": (pa.duration("us"), st.timedeltas(timedelta(-(10**6)), timedelta(10**6))),
     "decimal": (pa.decimal128(30, 10), st.decimals(-(10**19), 10**19, places=10)),
 }
 SCHEMA = pa.schema([("id", pa.int64()), *((name, kind) for name, (kind, _) in TYPES.items())])
@@ -93,3 +96,63 @@ def test_export_and_import_keep_every_value(form, answer, tmp_path, monkeypatch)
         suppress_health_check=list(HealthCheck),
     )
     limited(given(ROWS)(check))()
+
+
+MICROSECONDS = 1_710_054_000_000_000
+#: Columns whose values are compared by literals of their own, with one value, its text, and a text that the column cannot have.
+COMPARED = {
+    "zoned": (pa.timestamp("us", tz="America/St_Johns"), MICROSECONDS, "2024-03-10T07:00:00Z", None),
+    "offset": (pa.timestamp("ms", tz="+05:30"), MICROSECONDS // 1000, "2024-03-10T07:00:00Z", None),
+    "plain": (pa.timestamp("us"), MICROSECONDS, "2024-03-10T07:00:00Z", "2024-03-10T07:00:00.123456789Z"),
+    "precise": (pa.timestamp("ns"), MICROSECONDS * 1000 + 789, "2024-03-10T07:00:00.000000789Z", None),
+    "decimal": (pa.decimal128(38, 10), Decimal("5.0000000001"), "5.0000000001", "5.00000000001"),
+    "clock": (pa.time64("us"), 3_723_000_004, "01:02:03.000004", "25:00"),
+    "short_clock": (pa.time32("s"), 3723, "01:02:03", "01:02:03.5"),
+    "duration": (pa.duration("us"), 86_400_000_001, "86400.000001", "0.0000001"),
+    "bytes": (pa.binary(), b"\x00\xff", "\\x00ff", "00ff"),
+    "uuid": (pa.binary(4), b"\x00\xff\x01\x02", "\\x00ff0102", "00ff"),
+    "unsigned": (pa.uint64(), (1 << 64) - 1, "18446744073709551615", "18446744073709551616"),
+}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_conditions_and_changes_have_exact_values(name, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    arrow_type, value, text, invalid = COMPARED[name]
+    other = type(value)() if isinstance(value, Decimal | int) else bytes(4)
+    kinds = pa.table({"id": [1, 2, 3], "value": pa.array([value, other, None], arrow_type)})
+    lancedb.connect("lance").create_table("kinds", kinds)
+
+    def select(condition):
+        data = answer("data", "rows", "kinds", "--filter", f"value{condition}")["data"]
+        return [row["id"] for row in data["items"]]
+
+    assert select(f"={text}") == [1]
+    assert select(f"!={text}") == [2]
+    assert select(f"<{text}") == [2]
+    for form in ("csv", "jsonl"):
+        answer("data", "export", "kinds", f"rows.{form}")
+        lancedb.connect("lance").create_table("kinds", schema=kinds.schema, mode="overwrite")
+        answer("data", "import", "kinds", f"rows.{form}")
+        assert lancedb.connect("lance").open_table("kinds").to_arrow() == kinds
+    answer("data", "set", "kinds", "--filter", "id=2", f"value={text}", "--yes")
+    stored = lancedb.connect("lance").open_table("kinds").search().where("id = 2").to_arrow()
+    assert stored["value"].combine_chunks() == kinds["value"].combine_chunks()[:1]
+    if invalid:
+        error = answer("data", "set", "kinds", "--filter", "id=2", f"value={invalid}", "--yes", status=2)[
+            "error"
+        ]
+        assert error["code"] == "value-invalid"
+
+
+def test_condition_without_a_literal_is_refused(answer, tmp_path, monkeypatch):
+    """It selected no row, and with != every row."""
+    monkeypatch.chdir(tmp_path)
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    kinds = pa.table({"id": [1, 2], "value": [["a"], ["b"]]})
+    lancedb.connect("lance").create_table("kinds", kinds)
+    for condition in ('value=["a"]', 'value!=["a"]'):
+        words = ("data", "delete", "kinds", "--filter", condition, "--yes")
+        assert answer(*words, status=2)["error"]["code"] == "not-supported"
+    assert lancedb.connect("lance").open_table("kinds").to_arrow() == kinds
