@@ -247,6 +247,27 @@ def test_prune_keeps_the_log_since_the_earliest_retained_copy(shop, answer, fail
     assert third in reasons
 
 
+def test_prune_keeps_the_log_since_a_damaged_copy(shop, answer, tmp_path):
+    """A copy whose verification failed can be a valid one: prune deletes neither it nor what it needs."""
+    answer("backup", "log")
+    for _ in range(2):
+        answer("backup", "create", "--physical")
+        shop.sell(1)
+        answer("backup", "log")
+    (_, first), (*after, before) = list_backups(answer, "physical"), list_backups(answer, "log")
+    (path,) = (tmp_path / "backups/shop" / first).glob("server_*")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    for limit in (["--keep-last", "1"], ["--max-bytes", "1"]):
+        plan = answer("backup", "prune", *limit, "--dry-run")["data"]["plan"]["steps"]
+        assert [step.split()[1] for step in plan if step.startswith("delete ")] == [before]
+    assert answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["deleted"] == [before]
+    path.write_bytes(content)
+    at = shop.sales[0].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
+    assert set(after) == set(list_backups(answer, "log"))
+
+
 def test_limit_of_bytes_deletes_a_copy_together_with_its_log(shop, answer):
     for _ in range(2):
         answer("backup", "create", "--physical")

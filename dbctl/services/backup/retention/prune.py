@@ -177,7 +177,7 @@ class PruneBackups(BackupOperation):
             for reason in (NEWEST, FUTURE)
             if reason in reasons
         }
-        exceeded = list(self._apply_limits(manifests, valid, reasons_by_id, protections))
+        exceeded = list(self._apply_limits(content, reasons_by_id, protections))
         for backup_id, reason in protections.items():
             if reason not in reasons_by_id.setdefault(backup_id, []):
                 reasons_by_id[backup_id].append(reason)
@@ -189,7 +189,7 @@ class PruneBackups(BackupOperation):
                 refusal := self._repository.store.read_protection(manifest.id).refusal
             ):
                 reasons_by_id[manifest.id] = [refusal]
-        for backup_id, reason in find_required_log(valid, reasons_by_id).items():
+        for backup_id, reason in find_required_log(manifests, reasons_by_id).items():
             reasons_by_id.setdefault(backup_id, []).append(reason)
         dependents = deltas.find_dependents(
             [manifest for manifest in manifests if manifest.id in deltas.add_bases(reasons_by_id, manifests)]
@@ -208,17 +208,17 @@ class PruneBackups(BackupOperation):
 
     def _apply_limits(
         self,
-        manifests: Sequence[Manifest],
-        valid: Sequence[Manifest],
+        content: RepositoryContent,
         reasons_by_id: dict[str, list[str]],
         protections: Mapping[str, str],
     ) -> Iterator[str]:
         """Remove the reasons of the oldest unprotected backups until the limits are met; yield limits that are not met."""
         limits, store = self._retention, self._repository.store
+        manifests, valid = content.manifests, content.valid
 
         def count_freed() -> int:
-            ruled = {*reasons_by_id, *protections}
-            retained = deltas.add_bases(ruled, manifests) | find_required_log(valid, ruled).keys()
+            ruled = {*reasons_by_id, *protections, *content.damaged}
+            retained = deltas.add_bases(ruled, manifests) | find_required_log(manifests, ruled).keys()
             return sum(manifest.bytes for manifest in valid if manifest.id not in retained)
 
         freed = count_freed()
