@@ -228,7 +228,7 @@ def pin_larger(repository: Repository, shrunken: Sequence[Shrinkage], backup: st
     """Pin the larger backups before a shrunken one, and yield their ids; the caller has the lock of the repository.
 
     Raises:
-        RepositoryFailedError, DiskFullError: a record cannot be read or written.
+        RepositoryFailedError, DiskFullError: a record cannot be written.
     """
     pin = Pin(at=now(), by="dbctl", reason=f"backup {backup} has far fewer rows")
     for name in dict.fromkeys(shrinkage.larger for shrinkage in shrunken):

@@ -69,25 +69,17 @@ UNREADABLE_RECORD = "its record cannot be read, and may contain a pin"
 def read(store: Store, folder: str) -> Verification:
     """Return the record; an empty one if there is none, and ``UNREADABLE`` if the file cannot be read or is invalid."""
     try:
-        return _parse(store.read_verification(folder)) or UNREADABLE
-    except RepositoryFailedError:
-        return UNREADABLE
-
-
-def _parse(content: bytes | None) -> Verification | None:
-    """Return the record in a file; None: it is invalid."""
-    try:
+        content = store.read_verification(folder)
         verification = msgspec.json.decode(content, type=Verification) if content else Verification()
-    except JSON_ERRORS:
-        return None
-    return verification if all(map(is_plausible_time, _timestamps(verification))) else None
+    except (*JSON_ERRORS, RepositoryFailedError):
+        return UNREADABLE
+    return verification if all(map(is_plausible_time, _timestamps(verification))) else UNREADABLE
 
 
 def update(store: Store, folder: str, change: Callable[[Verification], Verification]) -> None:
-    """Replace the record by what ``change`` makes of it; an invalid one becomes one with a pin first.
+    """Replace the record by what ``change`` makes of it, or of one with a pin, if it cannot be read.
 
     Raises:
-        RepositoryFailedError: it cannot be read, so what replaced it could lack its pin.
         RepositoryFailedError, DiskFullError: it cannot be written; verifying a read-only repository is still possible.
     """
     existing = _read_pinned(store, folder)
@@ -96,8 +88,8 @@ def update(store: Store, folder: str, change: Callable[[Verification], Verificat
 
 
 def _read_pinned(store: Store, folder: str) -> Verification:
-    """Return the record, or one with a pin instead of an invalid one; raises ``RepositoryFailedError``."""
-    if existing := _parse(store.read_verification(folder)):
+    """Return the record, or one with a pin instead of one that cannot be read."""
+    if (existing := read(store, folder)) is not UNREADABLE:
         return existing
     return Verification(pin=Pin(at=now(), by="dbctl", reason=UNREADABLE_RECORD))
 

@@ -92,7 +92,7 @@ class VerifyBackups:
     def run(self) -> VerifyResult:
         """Verify the backups and files."""
         app, repository, selected = self._app, self._repository, self._selected
-        findings, remarks = list[Finding](), list[str]()
+        findings, remarks, deleted = list[Finding](), list[str](), list[str]()
         if self._reports_all:
             findings += self._find_without_manifest()
         lost_databases = repository.find_lost_databases(selected)
@@ -100,14 +100,17 @@ class VerifyBackups:
         for manifest in progress.list_parts(selected, "backup"):
             problems = list(verifier.find_problems(manifest, [app.only] if app.only else ()))
             if problems and repository.is_deleted(manifest):
-                remarks.append(f"{manifest.id} was deleted during the verification")
+                deleted.append(manifest.id)
                 continue
             findings += [*problems, *_find_unrestorable(app, manifest, lost_databases.get(manifest.id, ""))]
             remarks += record_result(repository, manifest, problems, all_files=not app.only, deep=self._deep)
             findings += compare_with_live(app, manifest) if self._live else ()
         for path in self._paths:
             findings += self._verify_file(path)
-        checked = len(selected) + len(self._unreadable) + len(self._paths)
+        remarks += [f"{name} was deleted during the verification" for name in deleted]
+        if deleted and len(deleted) == len(selected):  # by prune, or their disk is no longer mounted
+            findings.append(self._report_no_backup())
+        checked = len(selected) - len(deleted) + len(self._unreadable) + len(self._paths)
         return VerifyResult(
             findings=Findings(checked=checked, unit="backup", findings=findings),
             remarks=remarks,
@@ -117,8 +120,7 @@ class VerifyBackups:
     def _find_without_manifest(self) -> Iterator[Finding]:
         target, repository = self._app.name, self._repository
         if not (self._selected or self._unreadable):
-            message = f"no backup in {repository.store.location}"
-            yield Finding(target, "error", "no-backup", message, NO_BACKUP_HINT.write())
+            yield self._report_no_backup()
         for folder, reason in self._unreadable.items():
             yield Finding(
                 target,
@@ -135,6 +137,12 @@ class VerifyBackups:
                 f"{folder} was interrupted, or is being created",
                 Remedy("It is not a backup. Remove it with: `backup prune`").write(),
             )
+
+    def _report_no_backup(self) -> Finding:
+        message = f"no backup in {self._repository.store.location}"
+        if self._selected:
+            message = f"none of the selected backups is in {self._repository.store.location} any more"
+        return Finding(self._app.name, "error", "no-backup", message, NO_BACKUP_HINT.write())
 
     def _verify_file(self, path: Path) -> Iterator[Finding]:
         app, problems = self._app, list[Finding]()

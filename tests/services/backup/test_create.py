@@ -413,7 +413,20 @@ def test_backup_deleted_during_verification_is_not_reported_as_damage(deployed):
         [],
         [f"{deleted.id} was deleted during the verification"],
     )
+    assert verification.findings.checked == 1
     assert [backup.id for backup in list_all_backups(deployed).page.items] == [remaining.id]
+
+
+def test_verification_of_a_repository_that_disappears_is_no_success(deployed):
+    """The directory in which a disk was mounted remains."""
+    backups = [create_app_backup(deployed).id for _ in range(2)]
+    folder = find_backup_folder(deployed, backups[0]).parent
+    with promptvault_app.open_repository(deployed) as (app, repository):
+        operation = VerifyBackups(repository, deep=False, keys=promptvault_app.create_keys(app))
+        folder.rename(deployed.parent / "unmounted")
+        verification = operation.run()
+    assert (list_codes(verification.findings), verification.status) == (["no-backup"], Exit.CHECK_FAILED)
+    assert verification.findings.checked == 0
 
 
 @pytest.mark.parametrize("kind", ["fifo", "link", "folder", "huge", *(["closed"] if os.geteuid() else [])])

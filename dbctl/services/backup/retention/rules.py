@@ -166,7 +166,7 @@ class PinBackups(BackupOperation):
             PlanChangedError: the plan differs from the confirmed plan; nothing was changed.
             BusyError: another dbctl process uses the repository.
             BackupMissingError, BackupCorruptError: as ``plan``.
-            RepositoryFailedError, DiskFullError: a record cannot be read or written.
+            RepositoryFailedError, DiskFullError: a record cannot be written.
         """
         store = self._repository.store
         store.list_folders()  # before the lock, which would create the repository
