@@ -73,7 +73,7 @@ class Backup(Struct, frozen=True, kw_only=True):
     moments: Mapping[str, Drill] = {}
     pin: Pin | None = None  #: it is not deleted
     bases: Sequence[str] = ()  #: the backups from which its files are differences, or which have files of it
-    note: str = ""  #: remark on a foreign backup, or on one that can no longer be restored
+    note: str = ""  #: remark on a foreign backup, or on one that is damaged or can no longer be restored
 
     def summary(self) -> Row:
         summary = {
@@ -387,8 +387,13 @@ class Repository:
                 return f"{member.file} is missing"
             if sizes[member.file] != member.bytes:
                 return f"{member.file} has {sizes[member.file]:,} bytes instead of {member.bytes:,}"
-        failed = verification.failed
-        return failed.message.removeprefix(f"backup {manifest.id}, ") if failed else ""
+        return _describe_failure(manifest, verification)
+
+
+def _describe_failure(manifest: Manifest, verification: Verification) -> str:
+    """Return the damage that a verification found after the last successful one; empty: none."""
+    failed = verification.failed
+    return failed.message.removeprefix(f"backup {manifest.id}, ") if failed else ""
 
 
 def _describe_note(manifest: Manifest, verification: Verification, lost: str) -> str:
@@ -396,8 +401,10 @@ def _describe_note(manifest: Manifest, verification: Verification, lost: str) ->
     differences = [member.delta.backup for member in manifest.files if member.delta]
     origin += [f"difference from {', '.join(dict.fromkeys(differences))}"] if differences else []
     origin += describe_members(manifest.members)
-    pin = [f"pinned: {verification.pin.reason}"] if verification.pin else []
-    return lost or "; ".join([*pin, *origin])
+    failure = _describe_failure(manifest, verification)
+    notes = [f"damaged: {failure}"] if failure else []
+    notes += [f"pinned: {verification.pin.reason}"] if verification.pin else []
+    return lost or "; ".join([*notes, *origin])
 
 
 def verified_at(manifest: Manifest, verification: Verification) -> datetime:

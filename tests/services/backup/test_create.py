@@ -453,6 +453,20 @@ def test_unreadable_manifest_hides_no_other_backup(deployed, kind):
     assert create_app_backup(deployed).complete
 
 
+def test_list_states_the_damage_that_a_verification_found(deployed):
+    backup = create_app_backup(deployed)
+    path = find_backup_folder(deployed, backup) / backup.members[0].file
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))
+    assert list_codes(verify_backups(deployed, deep=False)) == ["file-changed"]
+    (item,) = list_all_backups(deployed).page.items
+    assert item.note.startswith(f"damaged: {path.name}: ")
+    path.write_bytes(content)
+    assert list_codes(verify_backups(deployed, deep=False)) == []
+    (item,) = list_all_backups(deployed).page.items
+    assert item.note == ""
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo", "naive", "early"])
 def test_planted_verification_record_is_ignored(deployed, kind):
     backup = create_app_backup(deployed)
