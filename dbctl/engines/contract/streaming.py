@@ -172,7 +172,14 @@ class StagedRows(ABC):
 
     @abstractmethod
     def compare(self, columns: Sequence[str]) -> StagedCounts:
-        """Compare the staged rows with the table, by the key and ``columns``."""
+        """Compare the staged rows with the table, by the key and ``columns``.
+
+        The key decides which rows belong together; one that it treats as equal, such as in another case, is a difference.
+        """
+
+    @abstractmethod
+    def count_shared_keys(self) -> int:
+        """Return the number of rows of the table whose key is that of several staged rows, as its collation compares them."""
 
     @abstractmethod
     def add(self) -> int:
@@ -184,7 +191,7 @@ class StagedRows(ABC):
 
     @abstractmethod
     def replace(self, columns: Sequence[str]) -> int:
-        """Update the rows that differ in ``columns``, in a transaction; return their number."""
+        """Update the rows that differ in ``columns`` or in the text of their key, in a transaction; return their number."""
 
 
 class StagingTables(ABC):

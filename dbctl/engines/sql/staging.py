@@ -20,12 +20,15 @@ class SqlStagedRows(StagedRows):
     ) -> None:
         self._db, self._table, self._staging_table = db, table, staging_table
         self._columns = columns
+        self._key = [ident(name) for name in key]
+        #: columns of the key whose equal values can differ: ``a`` and ``A``
+        self._texts = [name for name in key if db.has_spellings(table, name)]
         self._link = " and ".join(db.same_key(f"t0.{ident(name)}", f"s.{ident(name)}") for name in key)
         self._is_matched = "(" + " or ".join(f"t0.{ident(name)} is not null" for name in key) + ")"
         self._joined = f"{staging_table} s left join {ident(table)} t0 on {self._link}"
 
     def compare(self, columns: Sequence[str]) -> StagedCounts:
-        is_same = f"{self._is_matched} and {self._same_values(columns)}"
+        is_same = f"{self._is_matched} and {self._same_values([*self._texts, *columns])}"
         # One use of the staging table only: some servers cannot open a temporary table twice in a statement.
         (counts,) = self._db.fetch(
             f"select count(*), coalesce(sum(case when {self._is_matched} then 1 else 0 end), 0),"
@@ -34,6 +37,11 @@ class SqlStagedRows(StagedRows):
         total, matched, same = (int(str(count)) for count in counts)
         return StagedCounts(missing=total - matched, differing=matched - same, same=same)
 
+    def count_shared_keys(self) -> int:
+        names = ", ".join(f"t0.{name}" for name in self._key)
+        shared = f"select 1 from {self._joined} where {self._is_matched} group by {names} having count(*) > 1"
+        return int(str(self._db.fetch(f"select count(*) from ({shared}) shared")[0][0]))
+
     def add(self) -> int:
         selected = ", ".join(f"s.{ident(name)}" for name in self._columns)
         return self._db.insert_select(
@@ -41,6 +49,7 @@ class SqlStagedRows(StagedRows):
         )
 
     def replace(self, columns: Sequence[str]) -> int:
+        columns = [*self._texts, *columns]
         condition = f"{self._link} and not {self._same_values(columns)}"
         return self._db.update_from(self._table, self._staging_table, condition, columns) if columns else 0
 
@@ -73,6 +82,10 @@ class SqlStagingTables(SqlPart, StagingTables):
     def same_key(self, own: str, other: str) -> str:
         """Return SQL for equality of a key column and a value, as the key's index compares them."""
         return f"{own} = {other}"
+
+    def has_spellings(self, table: str, column: str) -> bool:
+        """Whether values of a key column can be equal for the key, and not the same."""
+        return "INT" not in self._catalog.require_column(table, column).type
 
     @abstractmethod
     def same_value(self, table: str, column: str) -> str:

@@ -133,6 +133,12 @@ class Merge:
         )
         checked_rows = CheckedRows(rules, name, columns, Rows(source, db, name, name, columns))
         staged = require_staging(db).stage(name, key, columns, checked_rows)
+        if count := staged.count_shared_keys():
+            reason = (
+                f"{format_count(count, 'key')} of the live table would get several rows of the backup, whose keys"
+                " the live table treats as equal"
+            )
+            raise self.not_restored(name, reason, as_new)
         return StagedTable(
             name=name,
             compared_columns=[column for column in columns if column not in key and column not in secret],

@@ -107,6 +107,57 @@ def test_existing_name_is_refused(pantry):
             assert f"already has {kind} {name!r}" in str(error)
 
 
+#: A column of text whose values are equal in each case, or not.
+KEYS = {
+    "sqlite": {"same": "varchar(20) collate nocase", "distinct": "varchar(20)"},
+    "postgresql": {"same": "varchar(20) collate any_case", "distinct": "varchar(20)"},
+    "mysql": {
+        "same": "varchar(20) collate utf8mb4_general_ci",
+        "distinct": "varchar(20) collate utf8mb4_bin",
+    },
+}
+
+
+def create_codes(pantry, case, *rows):
+    if pantry.engine == "postgresql":
+        pantry.run(
+            "create collation if not exists any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        )
+    pantry.run(
+        "drop table if exists codes",
+        f"create table codes (code {KEYS[pantry.engine][case]} not null primary key, note varchar(20))",
+        *(f"insert into codes values ('{code}', '{note}')" for code, note in rows),
+    )
+
+
+def read_codes(pantry):
+    return sorted(map(tuple, pantry.rows("select code, note from codes")))
+
+
+@pytest.mark.parametrize(("mode", "counts"), [("missing", (0, 0, 1, 1)), ("replace", (0, 1, 1, 0))])
+def test_key_in_another_case_is_a_difference(pantry, mode, counts):
+    create_codes(pantry, "same", ("a", "one"), ("b", "two"))
+    create_app_backup(pantry.path)
+    pantry.run("update codes set code = 'A' where note = 'one'")
+    before = read_codes(pantry)
+    assert list_counts(restore_tables(pantry, "codes", merge=mode)) == [("codes", *counts)]
+    assert read_codes(pantry) == (before if mode == "missing" else [("a", "one"), ("b", "two")])
+
+
+@pytest.mark.parametrize("mode", ["missing", "replace"])
+def test_keys_that_differ_only_in_case_are_those_of_the_table(pantry, mode):
+    create_codes(pantry, "distinct", ("a", "one"), ("A", "two"))
+    create_app_backup(pantry.path)
+    pantry.run("delete from codes where note = 'two'")
+    assert list_counts(restore_tables(pantry, "codes", merge=mode)) == [("codes", 1, 0, 1, 0)]
+    assert read_codes(pantry) == [("A", "two"), ("a", "one")]
+    create_codes(pantry, "same", ("a", "one"))
+    for action in (plan_restore, restore_tables):  # one of the two rows would replace the other
+        error = catch_error(TableNotRestoredError, lambda action=action: action(pantry, "codes", merge=mode))
+        assert "1 key of the live table" in str(error)
+    assert read_codes(pantry) == [("a", "one")]
+
+
 def test_dropped_table_is_restored_with_its_name(pantry):
     before = read_shelf(pantry)
     create_app_backup(pantry.path)
