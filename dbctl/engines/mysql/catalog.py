@@ -138,6 +138,30 @@ left join information_schema.columns c on c.table_schema = t.table_schema and c.
 where t.table_schema = database() and t.table_type = 'SYSTEM VERSIONED' group by t.table_name order by 1"""
 
 
+#: Since this version, the program of MariaDB dumps history, and its server restores it.
+HISTORY_VERSION = (10, 11)
+
+
+class History(NamedTuple):
+    """The tables that store earlier versions of their rows."""
+
+    dumped: Sequence[str]  #: those whose dumps have the versions
+    lost: Sequence[str]  #: those whose dumps do not
+
+
+def find_history(connection: MySQLConnection, tables: Sequence[str] = ()) -> History:
+    """Return the tables with history among ``tables``, or all: the program dumps the history of each of them, or of none."""
+    if not connection.server.is_mariadb:
+        return History((), ())
+    versioned = {
+        str(name): by_transactions
+        for name, by_transactions in connection.fetch(VERSIONED)
+        if not tables or name in tables
+    }
+    is_lost = connection.server.version[:2] < HISTORY_VERSION or any(versioned.values())
+    return History((), list(versioned)) if is_lost else History(list(versioned), ())
+
+
 class MySQLSchemaReader(ServerSchemaReader):
     """The part ``SchemaReader``."""
 

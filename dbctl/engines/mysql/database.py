@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 
@@ -29,7 +29,7 @@ from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import RowStreams, StagingTables
-from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, read_numbered_columns
+from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, find_history, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.opening import quote
@@ -145,6 +145,13 @@ class MySQLDatabase(ServerDatabase):
             )
             for row in rows
         ]
+
+    def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
+        counts = dict(super().count_dump_rows(extra))
+        for table in find_history(self.connection).dumped:
+            history = f"{self.catalog.quote_table(table)} for system_time all"
+            counts[table] = int(str(self.connection.fetch(f"select count(*) from {history}")[0][0]))
+        return counts
 
     @cached_property
     def storage(self) -> StorageManager:

@@ -12,7 +12,7 @@ import pymysql
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, exact_values, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
-from dbctl.engines.mysql.catalog import VERSIONED
+from dbctl.engines.mysql.catalog import find_history
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import CHARSET, MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
@@ -142,8 +142,6 @@ and coalesce(table_rows, 0) <= :rows and coalesce(data_length, 0) <= :bytes orde
 #: used the table yet: afterwards another table may have the name.
 CREATION_TIMES = """select table_name, create_time from information_schema.tables where table_schema = database()
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by 1"""
-#: Since this version, the program of MariaDB dumps history, and its server restores it.
-HISTORY_VERSION = (10, 11)
 #: Character sets whose text is restored exactly from a dump in utf8mb4; others contain bytes without a Unicode character, or
 #: several codes for the same character.
 EXACT_CHARSETS = frozenset({"", "utf8mb4", "utf8mb3", "utf8", "latin1"})
@@ -276,7 +274,7 @@ class MySQLDumper(MySQLPart, Dumps):
     def _describe_losses(self, tables: Sequence[str], scanner: DumpScanner) -> list[str]:
         """Return a sentence for each loss in a dump, and for each requirement of a restore."""
         remarks = []
-        if history := self._find_lost_history(tables):
+        if history := find_history(self._connection, tables).lost:
             remarks.append(
                 f"the backup lacks earlier versions of rows of {', '.join(history)}: {HISTORY_REASON}"
             )
@@ -312,7 +310,7 @@ class MySQLDumper(MySQLPart, Dumps):
         options += HISTOGRAMS[session.server.product]
         if request.records_log and not request.schema_only and has_log(session):
             options.append(LOG_OPTION)
-        if self._find_versioned(tables) and not self._find_lost_history(tables):
+        if find_history(self._connection, tables).dumped:
             options.append("--dump-history")
         watch = dump_programs.create_watch(
             self._connection.url, session.database, target, NO_BACKUP, timeout=timeout
@@ -372,21 +370,6 @@ class MySQLDumper(MySQLPart, Dumps):
             ):
                 inexact[quote(name)] = expressions
         return inexact
-
-    def _find_versioned(self, tables: Sequence[str]) -> dict[str, bool]:
-        """Return the tables that store earlier versions of their rows, and whether by transactions."""
-        if not self._connection.server.is_mariadb:
-            return {}
-        rows = self._connection.fetch(VERSIONED)
-        return {
-            str(name): bool(by_transactions) for name, by_transactions in rows if not tables or name in tables
-        }
-
-    def _find_lost_history(self, tables: Sequence[str]) -> list[str]:
-        """Return the tables whose history the program cannot dump; it dumps the history of all tables or of none."""
-        versioned = self._find_versioned(tables)
-        is_lost = self._connection.server.version[:2] < HISTORY_VERSION or any(versioned.values())
-        return list(versioned) if is_lost else []
 
     def _count_small_tables(self, tables: Sequence[str], without: Collection[str]) -> dict[str, int]:
         """Return the row counts of tables that are small by the server's estimate; empty ``tables`` means all but ``without``."""

@@ -103,7 +103,7 @@ class RestoreTables(RestoreOperation):
         """Return the rows to insert and replace; the live database is not changed."""
         with self._source.open_content(self._member) as source, self._open_writer(PLANNED_TABLE) as db:
             if self._selection.new_name:
-                return self._plan_table(db, self._require_table(source))
+                return self._plan_table(db, source)
             return self._plan_merge(db, self._merge.stage_tables(source, db))
 
     def apply(self, confirmed: str | None = None) -> TablesRestoreResult:
@@ -188,7 +188,7 @@ class RestoreTables(RestoreOperation):
 
     def _create_table(self, source: Readable, db: Writable, confirmed: str | None) -> list[RestoredTable]:
         table, new = self._require_table(source), self._selection.new_name
-        self._require_confirmed(confirmed, lambda: self._plan_table(db, table))
+        self._require_confirmed(confirmed, lambda: self._plan_table(db, source))
         self._require_free_name(db, new)
         table_columns = [column for column in table.columns.values() if not column.is_generated]
         if new != table.name:  # in a table of another name they would not be masked
@@ -242,9 +242,10 @@ class RestoreTables(RestoreOperation):
             hint = f"Choose another name: in this database, {kind} and a table cannot have the same name."
             raise AlreadyExistsError(target=self.target, kind=kind, name=new, hint=hint)
 
-    def _plan_table(self, db: Writable, table: Table) -> Plan:
-        """Return the plan of a new table."""
-        new, row_count = self._selection.new_name, self._member.rows[table.name]
+    def _plan_table(self, db: Writable, source: Readable) -> Plan:
+        """Return the plan of a new table, which gets no earlier versions of rows."""
+        table, new = self._require_table(source), self._selection.new_name
+        row_count = source.count(table.name)
         self._require_free_name(db, new)
         steps = [
             f"create the table {new} with the columns and the key of {table.name} only",

@@ -37,8 +37,12 @@ from dbctl.errors.connection import (
 from dbctl.errors.restore import RestoreFailedError, RestoreUnfinishedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Secret
+from dbctl.services.backup.verify import compare_with_live
+from dbctl.services.restore.merge import TableSelection
+from dbctl.services.restore.preview import preview
+from dbctl.services.restore.tables import RestoreTables
 from tests import servers
-from tests.services import larder_app
+from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
     apply_restore,
@@ -852,3 +856,24 @@ def test_unsupported_row_history_is_reported(pantry):
     pantry.run("drop table by_number")
     backup = create_app_backup(pantry.path)
     assert not [remark for remark in backup.remarks if "by_time" in remark]
+
+
+@pytest.mark.mariadb
+def test_live_rows_are_counted_with_the_history_that_a_backup_has(pantry):
+    pantry.run(
+        "create table by_time (id int primary key, x int) with system versioning",
+        "insert into by_time values (1, 1), (2, 1)",
+        "update by_time set x = 2 where id = 1",
+        "delete from by_time where id = 2",
+    )
+    backup = create_app_backup(pantry.path)
+    assert backup.members[0].rows["by_time"] == 3  # two versions of the first row, and the deleted one
+    assert list_codes(verify_backups(pantry.path, deep=True)) == []
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        assert list(compare_with_live(app, repository.find(backup.id))) == []
+        (database,) = preview(promptvault_app.open_source(repository, backup.id)).databases
+        assert [table.table for table in database.tables if table.current_rows != table.backup_rows] == []
+        selection = TableSelection(tables=["by_time"], new_name="by_then")
+        operation = RestoreTables(promptvault_app.open_source(repository, backup.id), selection)
+        assert "fill it with 1 row" in operation.plan().steps
+        assert operation.apply().tables[0].inserted == 1
