@@ -17,12 +17,13 @@ from dbctl.errors.backup import (
     StorageSettingInvalidError,
 )
 from dbctl.errors.base import Exit
-from dbctl.errors.connection import BusyError
+from dbctl.errors.connection import BusyError, DiskFullError
 from dbctl.stores.base import FolderState, Store
 from dbctl.stores.registry import open_store
 from dbctl.stores.sftp import lock
 from tests.conformance.stores import FIRST_FOLDER, SECOND_FOLDER, StoreContract, StoreLocation, create_backup
 from tests.reach.ssh import SshHosts, start_ssh
+from tests.small_disk import mount_disk
 
 pytestmark = pytest.mark.slow
 
@@ -255,6 +256,27 @@ def test_full_disk_of_the_server_is_reported(place):
         place.open().require_space(1 << 60, staged=False)
     assert place.open().free_space() > 1
     assert abs(place.open().free_space() - shutil.disk_usage(place.root).free) < 1 << 30
+
+
+def test_failure_is_not_a_full_disk_because_the_estimate_is_larger(place):
+    store = place.open()
+    with (
+        pytest.raises(StorageFailedError, match="without a reason"),
+        store.create_folder(FIRST_FOLDER) as writer,
+    ):
+        place.put(FIRST_FOLDER, "a", b"of another program")
+        writer.write("a", iter([b"1"]), 1 << 60)
+
+
+def test_disk_that_becomes_full_is_reported_and_the_folder_deleted(hosts, tmp_path):
+    del hosts  # which set up ssh
+    with mount_disk(tmp_path / "disk", "6m") as disk:
+        place = SftpLocation(disk / "backups")
+        create_backup(place.open(), a=b"1")
+        store = place.open()
+        with pytest.raises(DiskFullError), store.create_folder(SECOND_FOLDER) as writer:
+            writer.write("b", iter([os.urandom(1 << 20)] * 9), 5 << 20)  # more than estimated
+        assert place.open().list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
 @pytest.mark.parametrize(

@@ -224,10 +224,11 @@ class SftpClient:
 
     def upload(self, key: str, blocks: Iterable[bytes], size: int) -> None:
         """Create a file, and sync it if the server can."""
+        del size  # an estimate, which says nothing about a failure; each request states what it needs
         self._create_folders(key)
         words = self._pack(key) + struct.pack(">I", CREATE_ONLY) + pack_mode(FILE_MODE)
         (reply,) = self._connection.exchange([Request(Kind.OPEN, words)])
-        handle = self._require(reply, key, size).handle
+        handle = self._require(reply, key, 1).handle
         try:
             position, buffer = 0, bytearray()
             for block in blocks:
@@ -240,13 +241,13 @@ class SftpClient:
             if self._connection.supports(FSYNC):
                 words = pack_text(FSYNC) + handle.pack()
                 (reply,) = self._connection.exchange([Request(Kind.EXTENDED, words)], handle)
-                self._require(reply, key)
+                self._require(reply, key, len(buffer))
         except BaseException:
             with signals.block_signals():
                 self._close(handle)
             raise
         (reply,) = self._connection.exchange([Request(Kind.CLOSE, handle.pack())], handle)
-        self._require(reply, key, size)
+        self._require(reply, key, len(buffer))
 
     def _write(self, key: str, handle: Handle, position: int, content: bytes) -> None:
         parts = [(start, content[start : start + CHUNK]) for start in range(0, len(content), CHUNK)]
