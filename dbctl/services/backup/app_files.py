@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import stat
 import tarfile
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -17,7 +17,8 @@ from msgspec import structs
 from dbctl import progress
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import FileFailedError
+from dbctl.errors.connection import DiskFullError, FileFailedError
+from dbctl.files.atomic import create_file, is_full
 from dbctl.files.temp import RateLimiter
 from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.app.app import App
@@ -59,12 +60,15 @@ class AppFiles(MemberSource):
 
         Raises:
             FileFailedError: a file cannot be read.
+            DiskFullError: the archive, or the copy of a large file in the system's temporary folder, does not fit.
         """
         file = archive_name(folder.name)
         file_count = 0
         read_at = now()
-        descriptor = os.open(folder.path_for(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "wb") as output, tarfile.open(fileobj=output, mode="w:gz") as archive:
+        with (
+            create_file(folder.path_for(file)) as output,
+            tarfile.open(fileobj=output, mode="w:gz") as archive,  # type: ignore[call-overload] # it only writes
+        ):
             for path in self._paths:
                 size = _add_to_archive(archive, path, self._app.configured.directory)
                 file_count += size is not None
@@ -72,7 +76,8 @@ class AppFiles(MemberSource):
                 if self._rate_limit:
                     self._rate_limit(size or 0)
         facts = {"files": str(file_count)}
-        return [structs.replace(folder.store(file), form="files", taken_at=read_at, facts=facts)]
+        stored = folder.store(file, output.counter.digest.sha256)
+        return [structs.replace(stored, form="files", taken_at=read_at, facts=facts)]
 
 
 def archive_name(time: str) -> str:
@@ -155,21 +160,23 @@ def _top_level_name(path: Path, directory: Path) -> str:
 def _add_to_archive(archive: tarfile.TarFile, path: Path, directory: Path) -> int | None:
     """Add one file in its current state; return its size in bytes, or None if it no longer exists."""
     name = str(path.relative_to(directory))
-    try:
-        info = archive.gettarinfo(str(path), arcname=name)
-        if not info.isreg():
-            archive.addfile(info)
-            return 0
-        # The app may write the file concurrently: its size is that of the bytes read.
-        with path.open("rb") as source, SpooledTemporaryFile(MAX_IN_MEMORY) as copy:
-            copy.writelines(iter(partial(source.read, MAX_IN_MEMORY), b""))
-            info.size, info.type, info.linkname = copy.tell(), tarfile.REGTYPE, ""
-            copy.seek(0)
-            archive.addfile(info, copy)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+    with SpooledTemporaryFile(MAX_IN_MEMORY) as copy:
+        try:
+            info = archive.gettarinfo(str(path), arcname=name)
+            # A further name of a file is archived as a file, because no link is extracted.
+            if has_content := info.isreg() or info.islnk():
+                # The app may write the file concurrently: its size is that of the bytes read.
+                with path.open("rb") as source:
+                    copy.writelines(iter(partial(source.read, MAX_IN_MEMORY), b""))
+                info.size, info.type, info.linkname = copy.tell(), tarfile.REGTYPE, ""
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if is_full(error):
+                raise DiskFullError(target=tempfile.gettempdir()) from error
+            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+        copy.seek(0)
+        archive.addfile(info, copy if has_content else None)
     return info.size
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from dbctl.errors.connection import DiskFullError
 from dbctl.profiles.model.profile import Backup
+from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.repository import Repository
+from tests.observed_progress import observe_progress
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import template
+from tests.small_disk import mount_disk
 
 PROFILE = """
 schema = "dbctl.profile/1"
@@ -77,6 +83,13 @@ def test_app_files_are_one_private_archive(run_cli, app):
     assert 'directory = "app"' in Path("dbctl.toml").read_text()
 
 
+def test_further_name_of_a_file_is_extracted_as_a_file(run_cli, app):
+    os.link(app / ".env", app / "auth/same")
+    run_cli("backup", "create")
+    run_cli("restore", "files", "latest", "--to", "DIR")
+    assert Path("DIR/auth/same").read_text() == Path("DIR/.env").read_text() == "SECRET=1\n"
+
+
 def test_plan_lists_app_files_and_writes_nothing(run_cli):
     plan = run_cli("backup", "create", "--dry-run")["plan"]
     assert "archive 4 files of the app (.env, auth/, data/" in plan["steps"][1]
@@ -96,6 +109,26 @@ def test_app_files_are_verified(run_cli):
     find_archive().write_bytes(raw)
     (finding,) = run_cli("backup", "verify", status=4)["findings"]
     assert (finding["target"], finding["code"]) == ("keys", "file-changed")
+
+
+@pytest.mark.usefixtures("run_cli")
+@pytest.mark.parametrize("place", ["repository", "temporary folder"])
+def test_full_disk_is_reported_by_its_place_and_leaves_nothing(app, tmp_path, monkeypatch, place):
+    key = app / "auth/session one/key"
+    key.write_bytes(b"")
+    with mount_disk(tmp_path / "small", "6m") as small, mount_disk(tmp_path / "large", "60m") as large:
+        disk = small if place == "repository" else large
+        if place == "temporary folder":
+            monkeypatch.setattr(tempfile, "tempdir", str(small))
+        with (
+            promptvault_app.open_repository(tmp_path / "any") as (opened, _repository),
+            # after the check of the space
+            observe_progress(lambda _bytes: key.write_bytes(os.urandom(8 << 20))),
+            pytest.raises(DiskFullError) as caught,
+        ):
+            CreateBackup(Repository(opened, str(disk / "backups"))).apply()
+        assert str(small) in str(caught.value)
+        assert [path for path in disk.rglob("*") if path.is_file() and path.name != ".dbctl-lock"] == []
 
 
 def test_restore_leaves_app_files_and_prints_extract_command(run_cli, app):
