@@ -173,6 +173,13 @@ def advance(count: float) -> None:
         _current[0].advance(count)
 
 
+def count_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield blocks, and count the bytes of each one as completed when the next one is read."""
+    for block in blocks:
+        yield block
+        advance(len(block))
+
+
 @contextmanager
 def uncounted() -> Iterator[None]:
     """Report nothing of the work of this block, which only plans what is done and counted later."""

@@ -39,12 +39,10 @@ class Encoded(Struct, frozen=True, kw_only=True):
     inner: FileDigest  #: the compressed content before encryption; without encryption, it has no hash
 
 
-class CompressedFile(Struct, frozen=True, kw_only=True):
-    """A compressed file."""
+class CompressedFile(Encoded, frozen=True, kw_only=True):
+    """What was compressed, in a file."""
 
     stored: FileDigest
-    plain_bytes: int  #: of the original
-    inner: FileDigest  #: the compressed content before encryption; without encryption, it has no hash
 
 
 class DecompressedFile(Struct, frozen=True, kw_only=True):

@@ -82,6 +82,11 @@ def require_space(folder: Path, required_bytes: int) -> None:
         raise InsufficientSpaceError(place=folder, required=required_bytes, free=free_bytes)
 
 
+def find_existing(path: Path) -> Path:
+    """Return an absolute path, or its nearest parent that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
 def free_space(folder: Path) -> int:
     """Return the free space on the disk of a folder in bytes, for users other than root."""
     status = os.statvfs(folder)

@@ -171,14 +171,10 @@ class DirectoryStore:
 
     def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
         del staged  # files are created directly in the store
-        mounts.require_space(self._nearest_folder(), required_bytes)
+        mounts.require_space(mounts.find_existing(self._root), required_bytes)
 
     def free_space(self) -> int | None:
-        return mounts.free_space(self._nearest_folder())
-
-    def _nearest_folder(self) -> Path:
-        """Return the path of the store, or its nearest existing parent."""
-        return next(folder for folder in (self._root, *self._root.parents) if folder.is_dir())
+        return mounts.free_space(mounts.find_existing(self._root))
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:

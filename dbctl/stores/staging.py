@@ -27,9 +27,7 @@ class Staging:
 
     def require_space(self, required_bytes: int) -> None:
         """Check the free space; raises ``InsufficientSpaceError``."""
-        mounts.require_space(
-            next(folder for folder in (self.path, *self.path.parents) if folder.is_dir()), required_bytes
-        )
+        mounts.require_space(mounts.find_existing(self.path), required_bytes)
 
     @contextmanager
     def folder(self, required_bytes: int) -> Iterator[Path]:

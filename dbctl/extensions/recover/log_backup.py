@@ -27,7 +27,7 @@ from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
-from dbctl.services.backup.log_range import LOST, find_newest
+from dbctl.services.backup.log_range import LOST, find_newest_log
 from dbctl.services.backup.manifest import SEQUENCE, Form, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
@@ -115,7 +115,7 @@ class BackUpLog(BackupOperation):
         repository, database = self._repository, self._database
         with ExitStack() as stack, self._lock():
             known, called_at = repository.manifests(), now()
-            newest = find_newest(known[0], database, "log")
+            newest = find_newest_log(known[0], database)
             with report_file_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             fetched = self._log.fetch(self._folder, self._name, newest.facts if newest else {})
@@ -220,7 +220,8 @@ class _ServerSource(MemberSource):
 
     def store(self, folder: BackupWriter, blocks: Iterator[bytes]) -> Member:
         """Store the archive, and count its bytes as progress."""
-        member = folder.compress_blocks(_count(blocks), self.file_name(folder.name), self._compress)
+        blocks = progress.count_blocks(blocks)
+        member = folder.compress_blocks(blocks, self.file_name(folder.name), self._compress)
         return structs.replace(member, database=self.database, form=self.form, engine=self._engine)
 
 
@@ -286,12 +287,6 @@ def _describe_clock(read_at: datetime, newest: Member | None) -> Iterator[str]:
             f"the clock of the server was set back: the last part of its log ends at {newest.taken_at:%Y-%m-%d %H:%M:%S} UTC,"
             f" this one at {read_at:%Y-%m-%d %H:%M:%S}; a moment that it had twice is recovered as the first of them after the copy"
         )
-
-
-def _count(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    for block in blocks:
-        progress.advance(len(block))
-        yield block
 
 
 def _archive(paths: Sequence[Path]) -> Iterator[bytes]:

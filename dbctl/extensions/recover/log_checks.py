@@ -13,7 +13,7 @@ from dbctl.errors.base import Remedy
 from dbctl.extensions.recover.log_backup import name_reader
 from dbctl.model import Finding, now
 from dbctl.services.app.evidence.subjects import Subject, check, require
-from dbctl.services.backup.log_range import find_newest
+from dbctl.services.backup.log_range import find_newest_log
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository
 
@@ -58,7 +58,7 @@ def check_log(subject: Subject) -> Iterator[Finding]:
     repository, manifests = Repository(subject.app), list[Manifest]()
     with suppress(RepositoryMissingError):  # reported by the check of backups
         manifests = repository.manifests()[0]
-    newest = require(find_newest(manifests, subject.database, "log"))
+    newest = require(find_newest_log(manifests, subject.database))
     name = name_reader(repository, subject.database)
     for problem in checks.find_problems(name, newest.facts):
         hint = HINTS.get(problem.code, problem.hint)

@@ -21,7 +21,7 @@ from dbctl.files.atomic import create_file
 from dbctl.files.codecs import CHUNK
 from dbctl.model import Struct, format_count
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.log_range import LOST, find_copy, find_newest, read_sequence, read_since
+from dbctl.services.backup.log_range import LOST, find_copy, find_newest_log, read_sequence, read_since
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import open_reader
 from dbctl.services.backup.repository import Repository
@@ -91,9 +91,7 @@ def find_archive(
     except RepositoryMissingError:
         return None
     copies = [(manifest, member) for manifest in manifests if (member := find_copy(manifest, database))]
-    log = [
-        (manifest, member) for manifest in manifests if (member := find_newest([manifest], database, "log"))
-    ]
+    log = [(manifest, member) for manifest in manifests if (member := find_newest_log([manifest], database))]
     if not copies and not log:
         return None
     copy = _choose_copy(copies, at, target)

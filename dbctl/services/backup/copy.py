@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from dbctl import progress
@@ -223,7 +223,7 @@ class CopyBackups(BackupOperation):
         try:
             with destination.create_folder(name) as folder:
                 for member in manifest.files:
-                    blocks = self._read_with_progress(name, member.file)
+                    blocks = progress.count_blocks(source.read(name, member.file))
                     stored = folder.write(member.file, blocks, member.bytes)
                     if (stored.bytes, stored.sha256) != (member.bytes, member.sha256):
                         reason = f"{member.file}: its SHA-256 does not match the manifest"
@@ -246,35 +246,22 @@ class CopyBackups(BackupOperation):
             raise self._invalid_backup_error(manifest.id, "its manifest was replaced during the copy")
         if manifest.app != self.app:
             raise self._invalid_backup_error(manifest.id, f"it is a backup of {manifest.app}")
-        for member in manifest.files:
-            if member.file not in sizes:
-                raise self._invalid_backup_error(manifest.id, f"{member.file}: it is missing")
-            if sizes[member.file] != member.bytes:
-                reason = f"{member.file}: it has {sizes[member.file]:,} bytes instead of {member.bytes:,}"
-                raise self._invalid_backup_error(manifest.id, reason)
+        if reason := manifest.find_missing(sizes):
+            raise self._invalid_backup_error(manifest.id, reason)
 
     def _invalid_backup_error(self, name: str, reason: str) -> BackupCorruptError:
         return BackupCorruptError(id=name, app=self.app, reason=reason)
 
-    def _read_with_progress(self, folder: str, file: str) -> Iterator[bytes]:
-        for block in self._source.store.read(folder, file):
-            yield block
-            progress.advance(len(block))
-
     def _find_difference(self, manifest: Manifest) -> BackupDiffersError | None:
         """Return how the backup with the same id in the other repository differs, or None if it is the same."""
-        store, reason, stored = self._repository.store, "", None
+        store = self._repository.store
         try:
             text = store.read_manifest(manifest.id)
             stored = None if text is None else backup_manifest.parse(text)
             if stored is None or omit_encryption(stored) != omit_encryption(manifest):
                 reason = "its manifest differs"
+            else:
+                reason = stored.find_missing(store.list_files(manifest.id))
         except (ManifestInvalidError, RepositoryFailedError) as error:
             reason = f"its manifest cannot be read: {error}"
-        sizes = store.list_files(manifest.id)
-        files = stored.files if stored else ()
-        if not reason and any(sizes.get(member.file) != member.bytes for member in files):
-            reason = "files are missing or truncated"
-        if not reason:
-            return None
-        return BackupDiffersError(id=manifest.id, place=store.location, reason=reason)
+        return BackupDiffersError(id=manifest.id, place=store.location, reason=reason) if reason else None

@@ -29,7 +29,7 @@ from dbctl.services.backup.databases import (
     suggest_other_databases,
 )
 from dbctl.services.backup.increments import Increments
-from dbctl.services.backup.log_range import find_newest, read_sequence
+from dbctl.services.backup.log_range import find_newest_log, read_sequence
 from dbctl.services.backup.manifest import (
     AuditEnd,
     Kind,
@@ -305,7 +305,7 @@ def create_backup(
     staged_sizes = [source.temporary_size() or source.stored_size() for source in local] if encryption else []
     earlier, unreadable = known or repository.manifests()
     for source in sources if kind != "recovered" else ():
-        source.log_sequence = read_sequence(find_newest(earlier, source.database, "log"))
+        source.log_sequence = read_sequence(find_newest_log(earlier, source.database))
         source.allow_empty = source.allow_empty or can_be_empty(app, source.database, earlier)
     created_at = backup_time or now()
     name = next_free_id(created_at, set(store.list_folders()))

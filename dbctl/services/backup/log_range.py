@@ -47,10 +47,10 @@ class LogRange(Struct, frozen=True, kw_only=True):
         )
 
 
-def find_newest(manifests: Sequence[Manifest], database: str, form: Form) -> Member | None:
-    """Return the newest file of a form with a database; ``manifests`` are newest first."""
+def find_newest_log(manifests: Sequence[Manifest], database: str) -> Member | None:
+    """Return the newest part of the log of the server of a database; ``manifests`` are newest first."""
     members = (member for manifest in manifests for member in manifest.members)
-    return next((member for member in members if (member.database, member.form) == (database, form)), None)
+    return next((member for member in members if (member.database, member.form) == (database, "log")), None)
 
 
 def read_sequence(member: Member | None) -> int:
@@ -104,7 +104,7 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
                 since, newest = read_since(copy), read_sequence(copy)
                 latest, unusable = LogRange(since=since, until=since, form=copy.form), []
                 has_gap = newest == 0  # the log begins later
-        elif part := find_newest([manifest], database, "log"):
+        elif part := find_newest_log([manifest], database):
             has_gap = has_gap or read_sequence(part) != newest + 1 or LOST in part.facts
             if latest and has_gap:
                 unusable.append(manifest.id)

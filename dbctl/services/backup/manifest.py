@@ -177,6 +177,15 @@ class Manifest(Struct, frozen=True, kw_only=True):
         """The size of its files."""
         return sum(member.bytes for member in self.files)
 
+    def find_missing(self, sizes: Mapping[str, int]) -> str:
+        """Return which of its files is missing or has another size in a folder with files of these sizes; empty: none."""
+        for member in self.files:
+            if member.file not in sizes:
+                return f"{member.file} is missing"
+            if sizes[member.file] != member.bytes:
+                return f"{member.file} has {sizes[member.file]:,} bytes instead of {member.bytes:,}"
+        return ""
+
     @property
     def databases(self) -> Sequence[str]:
         """The databases in the backup, without duplicates."""

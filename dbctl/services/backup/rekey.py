@@ -8,7 +8,7 @@ from functools import partial
 
 from msgspec import structs
 
-from dbctl import progress, signals
+from dbctl import progress
 from dbctl.errors.backup import (
     EncryptionNotConfiguredError,
     KeyWrongError,
@@ -20,7 +20,7 @@ from dbctl.errors.connection import CorruptError
 from dbctl.errors.usage import UsageError
 from dbctl.files import age, compression
 from dbctl.files.age import Identity
-from dbctl.files.atomic import FileDigest, HashingCounter
+from dbctl.files.atomic import FileDigest
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.backup import deltas
 from dbctl.services.backup import manifest as backup_manifest
@@ -310,16 +310,9 @@ class RekeyBackups(BackupOperation):
 
     def _decrypt(self, folder: str, new: Member, identities: Sequence[Identity]) -> FileDigest:
         """Return the digest of the content of a new file, as the store returns it."""
-        content = HashingCounter()
-
-        def write(block: bytes) -> int:
-            signals.raise_if_interrupted()
-            content.add(block)
-            return len(block)
-
-        with self._repository.store.open_locally(folder, new.file) as path, path.open("rb") as file:
-            age.decrypt(file.read, write, identities, target=f"backup {folder}", name=new.file)
-        return content.digest
+        target, blocks = f"backup {folder}", self._repository.store.read(folder, new.file)
+        decrypt = partial(age.decrypt, identities=identities, target=target, name=new.file)
+        return compression.hash_content(blocks, "none", target=target, name=new.file, decrypt=decrypt).inner
 
     def _refresh(self, manifest: Manifest, member: Member) -> Member:
         """Return a member with the present name and checksum of a file that another backup has."""

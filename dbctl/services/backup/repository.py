@@ -380,14 +380,8 @@ class Repository:
 
         ``verification``: the result of ``read_verification``, if the caller has it.
         """
-        verification = verification or self.read_verification(manifest)
-        sizes = self.store.list_files(manifest.id)
-        for member in manifest.files:
-            if member.file not in sizes:
-                return f"{member.file} is missing"
-            if sizes[member.file] != member.bytes:
-                return f"{member.file} has {sizes[member.file]:,} bytes instead of {member.bytes:,}"
-        return _describe_failure(manifest, verification)
+        missing = manifest.find_missing(self.store.list_files(manifest.id))
+        return missing or _describe_failure(manifest, verification or self.read_verification(manifest))
 
 
 def _describe_failure(manifest: Manifest, verification: Verification) -> str:

@@ -122,7 +122,7 @@ class SafetyBackupSource(Source):
             except (*UNREADABLE_ERRORS, BackupFailedError):
                 if not self._files:
                     raise
-                folder.discard(member_file_name(self.app, self.database, folder.name))
+                self.discard(folder)
         return self._copy_raw_files(folder)
 
     def _write_retained(self, folder: BackupWriter) -> Member:

@@ -93,18 +93,12 @@ class BackupSource:
                 reason=f"it belongs to {section.owner or 'another program'}",
                 hint=f"Nothing was changed. Its backup is in {place}; choose another database with --db.",
             )
+        feature = f"restoring {target} from {self.manifest.id}"
+        refuse_server_files(self.manifest, feature)
         member = self.manifest.restorable_member(database)
-        if self.manifest.kind in ("physical", "log"):
-            raise NotSupportedError(
-                feature=f"restoring {target} from {self.manifest.id}",
-                subject="its contents: files and the log of a whole server",
-                hint=Remedy(
-                    "Nothing was changed. Recover a moment as a backup, such as that of an hour ago: `backup recover --at 1h`"
-                ),
-            )
         if member is None:
             raise NotSupportedError(
-                feature=f"restoring {target} from {self.manifest.id}",
+                feature=feature,
                 subject="its contents: files that are not a valid database",
                 hint=f"Nothing was changed. The files are in {place}.",
             )
