@@ -70,11 +70,11 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
                 log.mkdir(mode=0o700)
             for manifest, member in self.log:
                 with open_reader(repository.store, keys) as reader:
-                    _unpack(reader.decode(manifest, member, self.target), log, self.target)
+                    _unpack(reader.decode_verified(manifest, member, self.target), log, self.target)
             base = ""
             if self.copy[1].form == "physical":
                 reader = stack.enter_context(open_reader(repository.store, keys))
-                base = str(reader.decode(*self.copy, self.target))
+                base = str(reader.decode_verified(*self.copy, self.target))
             yield Source(base=base, log=str(log))
 
 

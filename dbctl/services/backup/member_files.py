@@ -233,6 +233,13 @@ class MemberReader:
         self._keys_of_files[manifest.id, member.file] = (holder.id, stored.file)
         return path
 
+    def decode_verified(self, manifest: Manifest, member: Member, target: str) -> Path:
+        """Return a path as ``decode`` does, also of a file that needs no decoding after its SHA-256 was compared; raises the same errors."""
+        path = self.decode(manifest, member, target)
+        if not self.is_decoded(manifest, member) and hash_file(path) != member.sha256:
+            raise _mismatch_error(member, target)
+        return path
+
     def decode_base(self, manifest: Manifest, base: Member, target: str) -> Path:
         """Return a path as ``decode`` does, after the SHA-256 of the content was compared; raises the same errors."""
         path, key = self._decode_once(manifest, base, target, hashed=True), (manifest.id, base.file)
@@ -323,9 +330,7 @@ class MemberReader:
             # It is an error of the temporary folder, not of the backup.
             raise TempSpaceFailedError(target=target, reason=error) from error
         if (decoded.stored.sha256, decoded.inner.sha256) != (member.sha256, member.inner_sha256):
-            raise CorruptError(
-                target=target, reason=f"{member.file}: its SHA-256 does not match the manifest"
-            )
+            raise _mismatch_error(member, target)
         if member.delta:
             return self._apply_delta(member, member.delta, path, target)
         if hashed:
@@ -344,6 +349,10 @@ class MemberReader:
         except (FileFailedError, RepositoryFailedError) as error:
             raise TempSpaceFailedError(target=target, reason=error) from error
         return content
+
+
+def _mismatch_error(member: Member, target: str) -> CorruptError:
+    return CorruptError(target=target, reason=f"{member.file}: its SHA-256 does not match the manifest")
 
 
 def hash_file(path: Path) -> str:

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors.backup import BackupCorruptError, FileInvalidError, FileNotRestorableError
+from dbctl.errors.backup import FileInvalidError, FileNotRestorableError
 from dbctl.errors.connection import CorruptError, FileFailedError, FileMissingError
 from dbctl.files import atomic, compression, tar
-from dbctl.files.atomic import hash_blocks
 from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.encryption import DecryptionKeys
@@ -77,7 +76,7 @@ class RestoreFiles(BackupOperation):
         """Extract the files; on failure the folder is not created.
 
         Raises:
-            BackupCorruptError: the backup is damaged.
+            CorruptError: the backup is damaged.
             FileNotRestorableError: the file is not an archive.
             As ``tar.extract``.
         """
@@ -103,12 +102,7 @@ class RestoreFiles(BackupOperation):
             return
         store, member = self._repository.store, self._member or _find_member(self._source)
         with open_reader(store, self._keys) as reader:
-            path = reader.decode(self._source, member, self.target)
-            stored_path = reader.stored_path(self._source.id, member)
-            if hash_blocks(atomic.read_blocks(stored_path)).sha256 != member.sha256:
-                reason = f"{member.file}: its SHA-256 differs from the manifest"
-                raise BackupCorruptError(id=self._source.id, app=self.app, reason=reason)
-            yield path
+            yield reader.decode_verified(self._source, member, self.target)
 
     def _decompress(self, archive: Path, plain: Path) -> None:
         try:

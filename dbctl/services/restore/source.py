@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Literal, Protocol, TypeAlias
@@ -129,17 +128,15 @@ class BackupSource:
         ``reader``: the reader of the backup, if the caller has one.
 
         Raises:
-            BackupCorruptError: the file of the passwords is missing or damaged.
+            CorruptError: the file of the passwords is missing or damaged.
         """
         stored = self.manifest.password_member(member.database)
         if self.roles.missing != "create" or stored is None or member.foreign:
             return self.roles
         with ExitStack() as stack:
             reader = reader or stack.enter_context(self.open_reader())
-            content = reader.decode(self.manifest, stored, self.app.target(member.database)).read_bytes()
-        if hashlib.sha256(content).hexdigest() != (stored.inner_sha256 or stored.sha256):
-            reason = f"the SHA-256 of {stored.file} does not match the manifest"
-            raise BackupCorruptError(id=self.manifest.id, app=self.app.name, reason=reason)
+            path = reader.decode_verified(self.manifest, stored, self.app.target(member.database))
+            content = path.read_bytes()
         passwords = msgspec.json.decode(content, type=dict[str, str])
         return structs.replace(self.roles, passwords=passwords)
 

@@ -247,6 +247,24 @@ def test_prune_keeps_the_log_since_the_earliest_retained_copy(shop, answer, fail
     assert third in reasons
 
 
+@pytest.mark.parametrize("form", ["physical", "log"])
+def test_damaged_file_without_compression_is_not_replayed(shop, answer, fail, tmp_path, form):
+    """Nothing decompresses it, and a page of a server need not have a checksum."""
+    file = tmp_path / "dbctl.toml"
+    file.write_text(file.read_text().replace('"backups"', '"backups"\nbackup.compress = "none"'))
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    shop.sell(1)
+    answer("backup", "log")
+    (path,) = (tmp_path / "backups/shop" / list_backups(answer, form)[0]).glob("*.tar")
+    content = bytearray(path.read_bytes())
+    content[-5000] ^= 1
+    path.write_bytes(content)
+    at = shop.sales[-1].inserted + MICROSECOND
+    error = fail("backup", "recover", "--at", write_time(at), status=4)
+    assert (error["code"], path.name in error["message"]) == ("corrupt", True)
+
+
 def test_prune_keeps_the_log_since_a_damaged_copy(shop, answer, tmp_path):
     """A copy whose verification failed can be a valid one: prune deletes neither it nor what it needs."""
     answer("backup", "log")

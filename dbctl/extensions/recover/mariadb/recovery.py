@@ -206,7 +206,7 @@ def _load(request: RecoveryRequest, base: _Base, server: MariaDBServer) -> None:
     request.keys.prepare(request.repository.store, base.manifest)
     with open_reader(request.repository.store, request.keys) as reader, server.open_session() as session:
         load_request = LoadRequest(
-            path=reader.decode(base.manifest, member, target),
+            path=reader.decode_verified(base.manifest, member, target),
             dump=member.dump,
             timeout=0,
             progress=count_in_bytes((member.size, progress.advance)),
