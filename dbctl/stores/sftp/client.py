@@ -224,7 +224,7 @@ class SftpClient:
 
     def upload(self, key: str, blocks: Iterable[bytes], size: int) -> None:
         """Create a file, and sync it if the server can."""
-        del size  # an estimate, which says nothing about a failure; each request states what it needs
+        del size  # an estimate, which does not explain a failure; each request states what it needs
         self._create_folders(key)
         words = self._pack(key) + struct.pack(">I", CREATE_ONLY) + pack_mode(FILE_MODE)
         (reply,) = self._connection.exchange([Request(Kind.OPEN, words)])
