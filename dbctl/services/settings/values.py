@@ -10,10 +10,8 @@ from typing import Any
 from dbctl import signals
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.profiles.model.settings import Settings, SettingsVariant
-from dbctl.services.app.validation import reject_duplicate_keys
+from dbctl.services.app.validation import BOOLEAN_WORDS, reject_duplicate_keys
 
-#: Accepted input for booleans. The app itself accepts fewer words, see ``SettingTypes.read``.
-TRUE, FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 MAX_EXACT_INTEGER = 2**53  #: larger integers are not exact in floating point
 #: The types of a profile for each Python type; the first one that the variant has is used.
 KINDS: Mapping[type, Sequence[str]] = {
@@ -50,10 +48,10 @@ class SettingTypes:
         Raises:
             ValueError: the text is invalid for the kind.
         """
-        if kind == "boolean":
-            if text.strip().lower() not in TRUE + FALSE:
+        if kind == "boolean":  # the app itself accepts fewer words, see ``read``
+            if text.strip().lower() not in BOOLEAN_WORDS:
                 raise ValueError("it is neither true nor false")
-            return text.strip().lower() in TRUE
+            return BOOLEAN_WORDS[text.strip().lower()]
         if kind in ("integer", "float", "number"):
             return parse_number(text, whole=kind == "integer")
         if kind == "json":
