@@ -13,7 +13,7 @@ from urllib.parse import quote
 from dbctl.errors.usage import UsageError
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretPlace
-from dbctl.services.setup.compose_files import read_project, read_settings_file, to_list
+from dbctl.services.setup.compose_files import read_project, read_settings_file, to_list, to_mapping
 from dbctl.services.setup.containers import LOOPBACK, ContainerFacts, find_service
 from dbctl.services.setup.images import FILE_SUFFIX, find_engine, read_login, write_address
 from dbctl.url import DEFAULT_PORTS
@@ -121,9 +121,7 @@ class ComposeFile:
             values = env_file.read_variables(file)
             variables |= values
             files |= dict.fromkeys(values, file)
-        environment = service.get("environment") or {}
-        if isinstance(environment, list):
-            environment = dict(str(entry).partition("=")[::2] for entry in environment if "=" in str(entry))
+        environment = to_mapping(service.get("environment"))
         own = {str(key): str(value) for key, value in environment.items() if value is not None}
         return {key: file for key, file in files.items() if key not in own}, variables | own
 

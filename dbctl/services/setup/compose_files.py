@@ -78,7 +78,7 @@ def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
     for key, value in second.items():
         before = merged.get(key)
         if key == "environment" and before is not None:
-            merged[key] = {**_to_mapping(before), **_to_mapping(value)}
+            merged[key] = {**to_mapping(before), **to_mapping(value)}
         elif isinstance(before, Mapping) and isinstance(value, Mapping):
             merged[key] = _merge(before, value)
         elif key in ("ports", "env_file") and before is not None:
@@ -88,7 +88,7 @@ def _merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _to_mapping(environment: Any) -> Mapping[str, Any]:
+def to_mapping(environment: Any) -> Mapping[str, Any]:
     """Return the variables of a service, which may be a list of ``NAME=VALUE``."""
     if isinstance(environment, Mapping):
         return environment
