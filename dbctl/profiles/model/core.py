@@ -93,6 +93,10 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     #: none: a profile with variants is always read as a whole
     variants: ClassVar[Sequence[ProfileVariant]] = ()
 
+    def list_open(self, topic: Topic) -> Sequence[str]:
+        """Return the notes of a result about what the profile leaves open."""
+        return [f"the profile leaves it open: {decision}" for decision in self.undecided.get(topic, ())]
+
     @property
     def main_database(self) -> str:
         """The name of the first writable database, or of the first if none is writable."""

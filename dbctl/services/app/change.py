@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.contract.database import Readable, Where, Writable
 from dbctl.errors.connection import (
     CascadeUnreachableError,
     ConcurrentChangeError,
@@ -75,6 +75,20 @@ def require_row_count(actual: int, expected: int, db: Writable) -> None:
     if actual != expected:
         reason = f"{actual} of {format_count(expected, 'row')} were written; a trigger may have skipped rows"
         raise ConstraintError(target=db.target, reason=reason)
+
+
+def write_rows(
+    db: Writable, table: str, where: Sequence[Where], values: Mapping[str, object] | None = None
+) -> int:
+    """Change the rows that meet conditions, or delete them without ``values``; return their number.
+
+    Raises:
+        ConstraintError: as ``require_row_count``.
+    """
+    if count := db.count(table, where):
+        written = db.update(table, values, where) if values else db.delete(table, where)
+        require_row_count(written, count, db)
+    return count
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from msgspec import structs
@@ -40,6 +40,24 @@ class AffectedRows(Struct, frozen=True, kw_only=True):
     where: Where | None = None  #: the condition of the rows; None: they are in another database
 
 
+def describe_deleted(
+    db: Readable, table: str, where: Sequence[Where], note: str = ""
+) -> Iterator[AffectedRows]:
+    """Yield the rows of a table that are deleted, if there are any; ``note`` ends the step."""
+    if rows := db.count(table, where):
+        step = f"delete {format_count(rows, 'row')} of {table}{note}"
+        yield AffectedRows(table=table, rows=rows, step=step, kind="deleted", where=AllOf(where))
+
+
+def describe_cleared(
+    db: Readable, table: str, columns: Sequence[str], where: Sequence[Where]
+) -> Iterator[AffectedRows]:
+    """Yield the rows of a table whose reference becomes NULL, if there are any."""
+    if rows := db.count(table, where):
+        step = f"keep {format_count(rows, 'row')} of {table}, and set {', '.join(columns)} to NULL"
+        yield AffectedRows(table=table, rows=rows, step=step, kind="cleared", where=AllOf(where))
+
+
 class _CascadePaths(Struct, frozen=True, kw_only=True):
     """Conditions of affected rows: by table, and by table and columns for rows that remain."""
 
@@ -72,20 +90,12 @@ def find_affected_rows(
             deleted.setdefault(name, []).extend(where)
         for place, where in paths.set_null.items():
             set_null.setdefault(place, []).extend(where)
-    affected = []
+    affected = list[AffectedRows]()
     for name, where in deleted.items():
-        if rows := db.count(name, [AnyOf(where), *_not_deleted(name, starts)]):
-            step = f"delete {format_count(rows, 'row')} of {name}"
-            affected.append(
-                AffectedRows(table=name, rows=rows, step=step, kind="deleted", where=AnyOf(where))
-            )
+        affected += describe_deleted(db, name, [AnyOf(where), *_not_deleted(name, starts)])
     for (name, columns), where in set_null.items():
         remaining = [*_not_deleted(name, starts), *_not_deleted(name, deleted)]
-        if rows := db.count(name, [AnyOf(where), *remaining]):
-            step = f"keep {format_count(rows, 'row')} of {name}, and set {', '.join(columns)} to NULL"
-            affected.append(
-                AffectedRows(table=name, rows=rows, step=step, kind="cleared", where=AnyOf(where))
-            )
+        affected += describe_cleared(db, name, columns, [AnyOf(where), *remaining])
     return affected
 
 

@@ -14,7 +14,7 @@ from dbctl.model import Findings, Page, PageRequest
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant
 from dbctl.services.app.app import App
-from dbctl.services.app.change import require_row_count
+from dbctl.services.app.change import write_rows
 from dbctl.services.app.evidence.facts import refuse_contradictions
 from dbctl.services.app.live_table import find_named_key
 from dbctl.services.app.results import paginate
@@ -231,9 +231,7 @@ class SingleRowSettings(SettingStore):
         column, kind = self._columns[setting.key], self._row.types[setting.key]
         stored = value if kind != "json" else self.types.encode(value, kind)
         values = {column: self.live.encode(column, stored), **self._change_stamp(db)}
-        if rows := db.count(self.live.name):
-            require_row_count(db.update(self.live.name, values, [AllOf([])]), rows, db)
-        else:
+        if not write_rows(db, self.live.name, [AllOf([])], values):
             db.insert(self.live.name, {self._key: self._row.value, **values})
 
     def add(self, db: Writable, key: str, value: object) -> None:

@@ -177,10 +177,7 @@ class CreateUser:
             created=True,
             changed=True,
             default_settings=list(self._settings),
-            undecided=[
-                f"the profile leaves it open: {decision}"
-                for decision in users.app.core.undecided.get("new-users", ())
-            ],
+            undecided=users.app.core.list_open("new-users"),
             password=new.generated_password.reveal() if new.generated_password else None,
         )
 

@@ -211,10 +211,7 @@ class DeleteUsers:
         for rows in self._retained:
             row_count = format_count(rows.rows, "row")
             steps.append(f"keep {row_count} of {rows.table} with the user in {rows.column}: {rows.reason}")
-        self._undecided = [
-            f"the profile leaves it open: {decision}"
-            for decision in users.app.core.undecided.get("deletion", ())
-        ]
+        self._undecided = users.app.core.list_open("deletion")
         steps += self._undecided if leaving else []
         self._guarded = GuardedInvariants(users.app, users.db, users_database(users.app))
         if self._guarded:

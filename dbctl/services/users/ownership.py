@@ -15,16 +15,16 @@ from dbctl.engines.contract.database import (
     Where,
     Writable,
 )
-from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import KEY_IN_TEXT, RowStep, parse_row_path
-from dbctl.services.app.change import require_row_count
+from dbctl.services.app.change import write_rows
 from dbctl.services.app.live_table import find_column
 from dbctl.services.app.user_roles.form import BOOLEAN_LABELS, is_boolean
 from dbctl.services.app.user_table import User, UserTable
-from dbctl.services.deletion.cascade import AffectedRows
+from dbctl.services.deletion.cascade import AffectedRows, describe_cleared, describe_deleted
 from dbctl.services.users.companions import CompanionRows
+from dbctl.services.users.sign_in_state import require_single_key
 
 
 class Duplicates(Struct, frozen=True, kw_only=True):
@@ -82,10 +82,7 @@ class OwnershipTransfer:
     def apply(self, db: Writable) -> None:
         """Transfer the rows."""
         for item in self._tables:
-            where = self._transferable_rows(item)
-            if row_count := db.count(item.table, where):
-                values = {item.column: self.new_owner.id}
-                require_row_count(db.update(item.table, values, where), row_count, db)
+            write_rows(db, item.table, self._transferable_rows(item), {item.column: self.new_owner.id})
 
     def _leaving_rows(self, item: _TransferTable) -> Where:
         return Condition(item.column, "in", self._leaving)
@@ -193,30 +190,24 @@ class OwnedRows:
         """
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
-            remaining = AllOf([AnyOf(referring), Not(AnyOf(deleted.get(table, ())))])
-            if row_count := self._db.count(table, [remaining]):
-                step = f"keep {format_count(row_count, 'row')} of {table}, and set {column} to NULL"
-                yield AffectedRows(table=table, rows=row_count, step=step, kind="cleared", where=remaining)
+            remaining: list[Where] = [AnyOf(referring), Not(AnyOf(deleted.get(table, ())))]
+            yield from describe_cleared(self._db, table, [column], remaining)
         for table, where in (*self.conditions.items(), *self.later_conditions.items()):
-            if row_count := self._db.count(table, [AnyOf(where)]):
-                step = f"delete {format_count(row_count, 'row')} of {table}"
-                if duplicates := self._duplicates.get(table):
-                    step += f", which {self._new_owner} has too ({', '.join(duplicates.key)})"
-                yield AffectedRows(table=table, rows=row_count, step=step, kind="deleted", where=AnyOf(where))
+            duplicates = self._duplicates.get(table)
+            note = f", which {self._new_owner} has too ({', '.join(duplicates.key)})" if duplicates else ""
+            yield from describe_deleted(self._db, table, [AnyOf(where)], note)
 
     def clear(self, db: Writable) -> None:
         """Set the references to NULL."""
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
-            row_count = db.count(table, [AnyOf(referring)])
-            require_row_count(db.update(table, {column: None}, [AnyOf(referring)]), row_count, db)
+            write_rows(db, table, [AnyOf(referring)], {column: None})
 
 
 def delete_rows(db: Writable, conditions: Mapping[str, Sequence[Where]]) -> None:
     """Delete rows that meet one of the conditions of their table."""
     for table, where in conditions.items():
-        row_count = db.count(table, [AnyOf(where)])
-        require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
+        write_rows(db, table, [AnyOf(where)])
 
 
 NOT_TRANSFERRED = "they are not transferred to another user (--transfer-to)"
@@ -270,16 +261,8 @@ def follow_steps(db: Readable, steps: Sequence[RowStep], ids: Sequence[object]) 
     where: Where = Condition(step.column, "in", owners)
     if later_steps:
         parent = later_steps[0]
-        keys = db.tables()[parent.table].primary_key
-        if len(keys) != 1 and not parent.key:
-            missing = f"a primary key of {parent.table} with one column"
-            raise SchemaMismatchError(target=db.target, missing=missing, purpose="rows of users")
-        where = InSubquery(
-            [step.column],
-            parent.table,
-            [parent.key] if parent.key else keys,
-            [follow_steps(db, later_steps, ids)],
-        )
+        key = parent.key or require_single_key(db, parent.table, "rows of users")
+        where = InSubquery([step.column], parent.table, [key], [follow_steps(db, later_steps, ids)])
     return AllOf([where, Condition(step.filter, "=", _filter_value(db, step))]) if step.filter else where
 
 

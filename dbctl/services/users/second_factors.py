@@ -12,7 +12,7 @@ from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Effect, Plan, Stru
 from dbctl.profiles.model.users import SecondFactor
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import Change, write_rows
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -148,13 +148,10 @@ class _FactorTable:
 
     def reset(self, db: Writable, users: Sequence[User], updated_at: str | None) -> int:
         """Change or delete the rows of users; return their number. ``updated_at`` is the column with the time of the change."""
-        where, values, live = self.where(users), dict(self.values), self.live
-        count = db.count(live.name, where)
+        values, live = dict(self.values), self.live
         if values and updated_at:
             values.setdefault(updated_at, live.encode(updated_at, now()))
-        written = db.update(live.name, values, where) if values else db.delete(live.name, where)
-        require_row_count(written, count, db)
-        return count
+        return write_rows(db, live.name, self.where(users), values)
 
 
 def _differs(column: str, end: object) -> Where:

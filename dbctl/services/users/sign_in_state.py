@@ -23,7 +23,7 @@ from dbctl.profiles.model.base import ExpectedValue, NewValue
 from dbctl.profiles.model.users import Payload, SignInTable
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app.app import App
-from dbctl.services.app.change import require_row_count
+from dbctl.services.app.change import require_row_count, write_rows
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.user_table import User, UserTable, users_database
 from dbctl.services.users.companions import fill_row
@@ -120,10 +120,7 @@ class SignOut:
             changed = find_column(live.table, names) if values else None
             if changed:
                 values.setdefault(changed, live.encode(changed, now()))
-            open_count = db.count(live.name, where)
-            changed_count = db.update(live.name, values, where) if values else db.delete(live.name, where)
-            require_row_count(changed_count, open_count, db)
-            ended += changed_count
+            ended += write_rows(db, live.name, where, values)
         if self._users.section.on_sign_out:
             renew_columns(self._users, db, self._leaving, self._users.section.on_sign_out)
         return ended
@@ -171,8 +168,7 @@ def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
 
 def list_undecided(users: UserTable) -> Sequence[str]:
     """Return notes about tables that may have sign-ins, which no command ends."""
-    decisions = users.app.core.undecided.get("sign-ins", ())
-    return [f"not ended, because the profile leaves it open: {decision}" for decision in decisions]
+    return [f"sessions were not ended: {note}" for note in users.app.core.list_open("sign-ins")]
 
 
 def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequence[str] = ()) -> list[Where]:
@@ -270,14 +266,15 @@ def where_payload(
     """
     users = {str(key) for key in ids}
     keys = [key for key, user in read_payload_users(live, payload, where) if user in users]
-    return Condition(primary_key(live), "in", keys)
+    return Condition(require_single_key(live.db, live.name, "sessions"), "in", keys)
 
 
 def read_payload_users(
     live: LiveTable, payload: Payload, where: Sequence[Where] = ()
 ) -> Iterator[tuple[object, str]]:
     """Yield the primary key and the key of the user, as text, of each row whose payload contains a user."""
-    key, column = primary_key(live), live.column(payload.column)
+    key = require_single_key(live.db, live.name, "sessions")
+    column = live.column(payload.column)
     cursor: list[Where] = []
     while rows := live.db.select(live.name, [key, column], [*where, *cursor], limit=PAGE_ROWS):
         for row_key, stored in rows:
@@ -286,12 +283,16 @@ def read_payload_users(
         cursor = [after_key([key], [rows[-1][0]])]
 
 
-def primary_key(live: LiveTable) -> str:
-    """Return the column of the primary key; raises as ``where_payload``."""
-    keys = live.table.primary_key
+def require_single_key(db: Readable, table: str, purpose: str) -> str:
+    """Return the only column of the primary key.
+
+    Raises:
+        SchemaMismatchError: the table has no primary key, or one of several columns.
+    """
+    keys = db.tables()[table].primary_key
     if len(keys) != 1:
-        missing = f"a primary key of {live.name} with one column"
-        raise SchemaMismatchError(target=live.db.target, missing=missing, purpose="sessions")
+        missing = f"a primary key of {table} with one column"
+        raise SchemaMismatchError(target=db.target, missing=missing, purpose=purpose)
     return keys[0]
 
 

@@ -11,7 +11,7 @@ from dbctl.model import Row
 from dbctl.profiles.codecs import read_text
 from dbctl.profiles.model.roles import RoleMetadata
 from dbctl.profiles.php import dump_php, load_flags
-from dbctl.services.app.change import require_row_count
+from dbctl.services.app.change import write_rows
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, RoleAction, RoleForm
 
@@ -116,9 +116,7 @@ class Metadata(RoleForm):
     def _store(self, db: Writable, user: object, name: str, value: str) -> None:
         rows = self._rows
         where = [Condition(rows.user, "=", user), Condition(rows.key, "=", name)]
-        if stored := db.count(rows.table, where):
-            require_row_count(db.update(rows.table, {rows.value: value}, where), stored, db)
-        else:
+        if not write_rows(db, rows.table, where, {rows.value: value}):
             db.insert(rows.table, {rows.user: user, rows.key: name, rows.value: value})
 
     def has_only_unknown_roles(self) -> bool:
