@@ -21,6 +21,9 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.sql.catalog import NO_LIMIT, Catalog, Statement, ident
 
+#: Terms that are joined without parentheses: SQLite limits the depth of a condition, which is the number of its terms.
+MAX_TERMS = 100
+
 
 class Dialect(ABC):
     """The SQL of an engine for values of columns; it needs no connection.
@@ -190,6 +193,9 @@ class QueryBuilder:
             case AnyOf() | AllOf():
                 word, empty_result = (" or ", "1 = 0") if isinstance(where, AnyOf) else (" and ", "1 = 1")
                 parts = [self.condition(statement, table, condition, alias) for condition in where.conditions]
+                while len(parts) > MAX_TERMS:
+                    starts = range(0, len(parts), MAX_TERMS)
+                    parts = [f"({word.join(parts[start : start + MAX_TERMS])})" for start in starts]
                 return f"({word.join(parts)})" if parts else empty_result
             case Not():
                 return f"({self.condition(statement, table, where.condition, alias)}) is not true"
@@ -284,8 +290,29 @@ class QueryBuilder:
 
 
 def match_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Where:
-    """Return the condition that the columns have the values of one of the rows; a single column must not be NULL."""
+    """Return the condition that the columns have the values of one of the rows, with as few terms as possible.
+
+    A single column must not be NULL.
+    """
     if len(columns) == 1:
         return Condition(columns[0], "in", [value for (value,) in rows])
-    alternatives = (zip(columns, row, strict=True) for row in rows)
-    return AnyOf([AllOf([Condition(name, "=", value) for name, value in pairs]) for pairs in alternatives])
+    # equal values of several types, such as text and bytes, are not the same value of a column
+    known = [(row, [(type(value), repr(value)) for value in row]) for row in rows]
+    counts = [len({keys[index] for _, keys in known}) for index in range(len(columns))]
+    *first, last = sorted(range(len(columns)), key=counts.__getitem__)
+    groups = dict[tuple[object, ...], list[Sequence[object]]]()
+    for row, keys in known:
+        groups.setdefault((row[last] is None, *(keys[index] for index in first)), []).append(row)
+    return AnyOf(
+        [
+            AllOf(
+                [
+                    *(Condition(columns[index], "=", members[0][index]) for index in first),
+                    Condition(columns[last], "=", members[0][last])
+                    if len(members) == 1 or members[0][last] is None
+                    else Condition(columns[last], "in", [row[last] for row in members]),
+                ]
+            )
+            for members in groups.values()
+        ]
+    )

@@ -15,6 +15,7 @@ from dbctl.engines.contract.database import (
     Where,
     Writable,
 )
+from dbctl.engines.sql.query_builder import match_rows
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import KEY_IN_TEXT, RowStep, parse_row_path
@@ -97,7 +98,7 @@ class OwnershipTransfer:
     def _find_duplicates(self) -> Iterator[Duplicates]:
         for item in self._tables:
             if item.once and (keys := self._select_duplicates(item)):
-                where = self._match_keys(item, keys)
+                where = match_rows(self._key(item), list(keys))
                 rows = self._db.count(item.table, [where])
                 yield Duplicates(table=item.table, key=item.once, rows=rows, where=where)
 
@@ -119,28 +120,6 @@ class OwnershipTransfer:
                     duplicates.add(key)
                 seen.add(values)
         return duplicates
-
-    def _match_keys(self, item: _TransferTable, rows: Collection[tuple[object, ...]]) -> Where:
-        """Return the condition that a row has one of these keys, with as few terms as possible."""
-        keys = self._key(item)
-        *first, last = sorted(range(len(keys)), key=lambda index: len({row[index] for row in rows}))
-        groups = dict[tuple[object, ...], list[object]]()
-        for row in rows:
-            groups.setdefault(tuple(row[index] for index in first), []).append(row[last])
-        return AnyOf(
-            [
-                AllOf(
-                    [
-                        *(
-                            Condition(keys[index], "=", value)
-                            for index, value in zip(first, values, strict=True)
-                        ),
-                        Condition(keys[last], "in", members),
-                    ]
-                )
-                for values, members in groups.items()
-            ]
-        )
 
 
 class OwnedRows:

@@ -12,6 +12,7 @@ from dbctl.engines.contract.database import Condition, Not
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.errors.connection import ConstraintError
 from dbctl.services.deletion.cascade import AffectedRows, count_affected_rows, find_affected_rows
+from tests.databases import empty_database
 
 SCHEMA = """
 create table people (id integer primary key, boss integer references people (id) on delete set null);
@@ -207,6 +208,28 @@ def test_rows_below_a_row_with_a_key_of_two_columns_are_those_of_both(tmp_path):
         connection.execute("pragma foreign_keys = on")
         connection.execute("delete from people where id = 1")
         assert connection.execute("select id, team from people").fetchall() == [(2, 8), (3, 8)]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize("second", ["number", "1"])
+def test_many_rows_below_a_row_with_a_key_of_two_columns_are_deleted(
+    answer, tmp_path, monkeypatch, engine, second
+):
+    """SQLite refuses a condition with more than 1000 nested terms."""
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    digits = "(" + " union all ".join(f"select {digit} as d" for digit in range(10)) + ")"
+    numbers = f"select 2 + a.d + 10 * b.d + 100 * c.d as number from {digits} a, {digits} b, {digits} c, (select 0 as d union all select 1) e"
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table nodes (a integer, b integer, up_a integer, up_b integer, primary key (a, b),"
+            " foreign key (up_a, up_b) references nodes (a, b) on delete cascade)",
+            "insert into nodes values (1, 1, null, null), (9999, 1, null, null)",
+            f"insert into nodes select n.number, {second}, 1, 1 from ({numbers}) n group by n.number",
+            f"insert into nodes select n.number + 1000, {second}, 1, 1 from ({numbers}) n group by n.number",
+        )
+        options = ("--url", f"main={database.url}", "--yes")
+        assert answer("data", "delete", "nodes", "1", "1", *options)["data"]["rows"] == {"nodes": 2001}
+        assert database.rows("select a, b from nodes") == [(9999, 1)]
 
 
 def test_rows_deleted_before_their_parents_do_not_block(tmp_path):
