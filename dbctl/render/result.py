@@ -34,7 +34,8 @@ class CommandOutput(Struct, frozen=True, kw_only=True):
     target: str | None = None  #: ``app/database``
     warnings: Sequence[str] = ()
     findings: Findings | None = None  #: of a result that is not ``Findings`` itself
-    config: Path | None = None  #: the configuration, as the location of findings without a file
+    #: returns the configuration, as the location of findings without a file; None: there is none
+    find_config: Callable[[], Path | None] = lambda: None
     seconds: float | None = None  #: duration of the work
     has_closing_line: bool = True
     has_header: bool = True  #: csv and tsv begin with the names of the columns
@@ -243,7 +244,7 @@ def _report(output: CommandOutput, options: OutputOptions) -> None:
         findings,
         status=output.status,
         target=output.target,
-        config=output.config,
+        config=output.find_config(),
     )
     write_report(report, options.format)
 

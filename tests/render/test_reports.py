@@ -39,7 +39,7 @@ def write(findings, output, *, config=None, status=0):
         result=Findings(checked=len(findings), findings=findings),
         status=status,
         target="shop/main",
-        config=config,
+        find_config=lambda: config,
     )
     with redirect_stdout(StringIO()) as text:
         result_output.show(command_output, OutputOptions(format=output))

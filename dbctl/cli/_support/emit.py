@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -95,7 +96,7 @@ def emit(
         target=target,
         warnings=tuple(session.warnings),
         findings=findings,
-        config=_find_config(session) if output.format.is_report else None,
+        find_config=partial(_find_config, session),
         has_closing_line=closes,
         seconds=time.monotonic() - session.started,
     )
