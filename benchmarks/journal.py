@@ -103,7 +103,7 @@ def record_change(folder: Path) -> None:
     outcomes = list[Mapping[str, Any]]()
     settings = AuditConfig()
     operations = OperationRecorder(
-        recorder.store, author, settings, app="blog", warn=print, outcomes=outcomes
+        recorder.store, author, settings, app="blog", find_address=str, warn=print, outcomes=outcomes
     )
     changes = [TableChange(database="main", table="posts", rows=1, exact=True, images=())]
     operations.end(operations.begin(["main"], lambda: changes), "committed", ["main"])

@@ -34,6 +34,9 @@ def undo(
             parser=parse_positive, metavar="OPERATION", help="Number of an operation of dbctl audit list."
         ),
     ],
+    moved: Annotated[
+        bool, typer.Option("--moved", help="The databases have other addresses than when they were changed.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Revert a change of users, roles, settings or rows, if nothing has changed the rows since.
@@ -45,4 +48,4 @@ def undo(
     if not selection.app:
         selection = structs.replace(selection, app=details.app)
     with session.open_app(selection) as opened:
-        return run_change(session, undo_operation(opened, details), dry_run=dry_run)
+        return run_change(session, undo_operation(opened, details, is_moved=moved), dry_run=dry_run)

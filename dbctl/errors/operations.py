@@ -102,6 +102,11 @@ class UndoAppError(DbctlError, status=Exit.USAGE, code="undo-other-app"):
     remedy = "Select that app with --app, and its configuration with --config."
 
 
+class UndoDatabaseError(DbctlError, status=Exit.USAGE, code="undo-other-database"):
+    sentence = "operation {number} changed {expected}, but {target} is {actual}"
+    remedy = "Nothing was changed. Select the configuration of that database with --config. If it was moved, run: `undo {number} --moved`"
+
+
 class CommitInDoubtError(UnreachableError, status=Exit.FAILED):
     sentence = "{target}: it is unknown whether a commit took effect: {reason}"
     remedy = "The change was made completely, or not at all: check which, before you run it again."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -407,6 +409,35 @@ def test_operation_of_another_app_is_refused(answer, pantry):
     assert error["code"] == "undo-other-app"
     answer("undo", number, "--yes")
     answer("undo", "999999", "--yes", status=5)
+
+
+def test_operation_of_another_database_is_refused(answer, tmp_path, monkeypatch):
+    """Apps of several configurations often have the same name, such as that of their profile."""
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        with closing(sqlite3.connect(folder / "app.db")) as file:
+            file.executescript("create table t (id integer primary key, v); insert into t values (1, 'same')")
+        (folder / "dbctl.toml").write_text(
+            '[apps.plain]\nprofile = "plain"\n[apps.plain.databases]\nmain = "app.db"\n'
+        )
+    (tmp_path / "link").symlink_to(tmp_path / "first")
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path / "first")
+    config = ["--config", "dbctl.toml"]
+    answer("data", "delete", "t", "--filter", "id=1", *config, "--yes")
+    number = str(find_newest(answer))
+    monkeypatch.chdir(tmp_path / "second")
+    with closing(sqlite3.connect("app.db", isolation_level=None)) as file:
+        file.execute("delete from t")
+        error = answer("undo", number, *config, "--yes", status=2)["error"]
+        assert error["code"] == "undo-other-database"
+        assert str(tmp_path / "first" / "app.db") in error["message"]
+        assert file.execute("select count(*) from t").fetchone() == (0,)
+        answer("undo", number, *config, "--moved", "--yes")
+        assert file.execute("select * from t").fetchall() == [(1, "same")]
+    monkeypatch.chdir(tmp_path / "link")
+    answer("undo", number, *config, "--yes")
 
 
 @pytest.mark.needs_extension("demo", "lancedb")

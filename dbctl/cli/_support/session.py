@@ -133,6 +133,7 @@ class Session(AppSession):
             author,
             journal.audit,
             app=app.name,
+            find_address=app.find_address,
             warn=run.report_audit_failure if run else partial(warn, self),
             receive_anchor=run.set_anchor if run else self._store_anchor,
             outcomes=run.changes if run else None,

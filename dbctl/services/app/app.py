@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property, partial
@@ -395,6 +396,12 @@ class App:
         if self.spec.writes is None:
             raise ValueError(f"{self.spec.name} does not declare that it writes")
         return self.spec.writes
+
+    def find_address(self, name: str) -> str:
+        """Return where a database is, the same for every account and configuration."""
+        url = self.configured.databases[name]
+        path = os.path.realpath(url.path) if url.is_local else url.path
+        return str(structs.replace(url, path=path, user="", password=None))
 
     @cached_property
     def recorder(self) -> OperationRecorder | None:

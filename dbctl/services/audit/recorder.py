@@ -43,6 +43,7 @@ class OperationRecorder:
         settings: AuditConfig,
         *,
         app: str,
+        find_address: Callable[[str], str],
         warn: Callable[[str], None],
         receive_anchor: Callable[[Anchor], None] = lambda _anchor: None,
         outcomes: list[Mapping[str, Any]] | None = None,
@@ -54,11 +55,13 @@ class OperationRecorder:
             author: who runs the command.
             settings: of the configuration.
             app: the name of the app.
+            find_address: returns where a database of the app is, by its name.
             warn: receives the first failure.
             receive_anchor: receives the end of the log after each record.
             outcomes: of operations, which are recorded with the next operation or the end of the run; None: at once.
         """
         self._store, self._author, self._app, self.settings = store, author, app, settings
+        self._find_address = find_address
         self._warn, self._receive_anchor, self._outcomes = warn, receive_anchor, outcomes
         self._has_warned = False
         self._key: bytes | None = None
@@ -88,6 +91,7 @@ class OperationRecorder:
             return None
         author = {name: value for name, value in _to_builtins(self._author).items() if value not in _EMPTY}
         record = {"kind": "intent", "operation": 0, "app": self._app, "databases": databases}
+        record["addresses"] = {name: self._find_address(name) for name in databases}
         return self._append({**author, **record, "changes": changes}, is_required=True)
 
     def end(

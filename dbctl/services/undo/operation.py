@@ -9,7 +9,7 @@ from functools import cache
 
 from dbctl.engines.contract.database import Readable, Table, Writable, require_supported
 from dbctl.errors.base import Remedy
-from dbctl.errors.operations import UndoAppError, UndoConflictError, UndoImpossibleError
+from dbctl.errors.operations import UndoAppError, UndoConflictError, UndoDatabaseError, UndoImpossibleError
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
 from dbctl.profiles.model.base import list_names
 from dbctl.services.app import audit
@@ -72,16 +72,26 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
         return remarks
 
 
-def undo_operation(app: App, operation: OperationDetails) -> Change[Undone]:
-    """Revert an operation in one transaction per database.
+def undo_operation(app: App, operation: OperationDetails, *, is_moved: bool = False) -> Change[Undone]:
+    """Revert an operation in one transaction per database; ``is_moved``: also if they have other addresses now.
 
     Raises (when planned and when applied):
         UndoAppError: it changed another app.
+        UndoDatabaseError: it changed another database. Apps of two configurations often have the same name.
         UndoImpossibleError: the log has no rows of it, or only secrets.
         UndoConflictError: rows have changed since, or other rows refer to rows that it inserted.
     """
     if operation.app != app.name:
         raise UndoAppError(number=operation.operation, expected=operation.app, app=app.name)
+    for name, expected in operation.addresses.items():
+        if (
+            not is_moved
+            and name in app.configured.databases
+            and (actual := app.find_address(name)) != expected
+        ):
+            raise UndoDatabaseError(
+                number=operation.operation, expected=expected, actual=actual, target=app.target(name)
+            )
     if not operation.changes:
         raise _refuse(operation, "the log has no rows of it")
     if any(change.created for change in operation.changes):

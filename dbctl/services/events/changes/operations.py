@@ -115,7 +115,7 @@ class _Entry:
         record = self.intent
         rows = {f"{change.database}.{change.table}": change.rows for change in record.changes}
         names = ("operation", "time", "command", "app", "databases", "user", "acting_as", "undoes")
-        details = ("arguments", "changes", "sudo_user", "host", "config", "run", "hash")
+        details = ("arguments", "changes", "sudo_user", "host", "config", "addresses", "run", "hash")
         return OperationDetails(
             **{name: getattr(record, name) for name in (*names, *details)},
             rows=self._rows or rows,

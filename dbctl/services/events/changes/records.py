@@ -114,6 +114,7 @@ class OperationDetails(Operation, frozen=True, kw_only=True):
     sudo_user: str = ""
     host: str = ""
     config: str = ""
+    addresses: Mapping[str, str] = {}  #: where the databases were, by name, without accounts
     run: int | None = None  #: the id of the run in the journal
     hash: str = ""
 
@@ -121,7 +122,10 @@ class OperationDetails(Operation, frozen=True, kw_only=True):
         row = {
             **super().summary(),
             "arguments": shlex.join(["dbctl", *self.command.split(), *self.arguments]),
-            "databases": ", ".join(self.databases),
+            "databases": ", ".join(
+                f"{name} ({self.addresses[name]})" if name in self.addresses else name
+                for name in self.databases
+            ),
         }
         row |= {name: getattr(self, name) for name in ("sudo_user", "host", "config", "run", "undoes")}
         row |= {"undone_by": self.undone_by, "hash": self.hash}
@@ -193,6 +197,7 @@ class StoredRecord(msgspec.Struct, frozen=True):
     run: int | None = None
     undoes: int | None = None
     databases: Sequence[str] = ()
+    addresses: Mapping[str, str] = {}
     changes: Sequence[TableChange] = ()
     result: str = ""
     rows: Mapping[str, int] | None = None
