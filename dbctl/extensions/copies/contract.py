@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,13 +47,7 @@ class Rewriter(ABC):
 
     def read_rows(self, db: Readable, table: str, columns: Sequence[str]) -> Iterator[Sequence[object]]:
         """Yield the rows of a table of this database with exact values; vectors are bytes."""
-        if db.streams is None:
-            yield from db.select(table, columns)
-            return
-        with db.streams.stream(table, columns) as stream:
-            for batch in stream.batches:
-                signals.raise_if_interrupted()
-                yield from batch
+        yield from read_rows(db, table, columns)
 
     def list_omitted(
         self, db: Readable, tables: Mapping[str, TableRule]
@@ -82,6 +77,23 @@ class Rewriter(ABC):
         """Yield what a dump of the empty database contains, or a part of it in any order."""
 
 
+def read_rows(db: Readable, table: str, columns: Sequence[str]) -> Iterator[Sequence[object]]:
+    """Yield all rows of a table; memory does not grow with it on engines that stream rows."""
+    if db.streams is None:
+        yield from db.select(table, columns)
+        return
+    with db.streams.stream(table, columns) as stream:
+        for batch in stream.batches:
+            signals.raise_if_interrupted()
+            yield from batch
+
+
+def create_violation(db: Readable, paths: Sequence[str], reason: object) -> CopyConstraintError:
+    """Return the error about a violated constraint: its reason names some of the columns (``table.column``), or any may violate it."""
+    named = [path for path in paths if re.search(rf"\b{re.escape(path.rpartition('.')[2])}\b", str(reason))]
+    return CopyConstraintError(target=db.target, columns=", ".join(named or paths), reason=reason)
+
+
 @contextmanager
 def refuse_orphans(db: Readable) -> Iterator[None]:
     """Refuse changes of the block that leave more rows without the row to which they refer.
@@ -93,8 +105,8 @@ def refuse_orphans(db: Readable) -> Iterator[None]:
     yield
     for (table, columns), count in _count_orphans(db).items():
         if count > before.get((table, columns), 0):
-            paths, reason = ", ".join(f"{table}.{name}" for name in columns), f"{count} rows refer to no row"
-            raise CopyConstraintError(target=db.target, columns=paths, reason=reason)
+            paths = [f"{table}.{name}" for name in columns]
+            raise create_violation(db, paths, f"{count} rows refer to no row")
 
 
 def _count_orphans(db: Readable) -> Mapping[tuple[str, tuple[str, ...]], int]:

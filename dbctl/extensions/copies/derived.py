@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from dbctl.engines.contract.database import Readable
@@ -18,6 +18,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.ledger_detection import ledger_tables
 from dbctl.services.app.live_table import find_column, select_variant
 from dbctl.services.app.secrets import is_secret_setting
+from dbctl.services.data.personal_data import list_user_columns
 
 #: The rule of each field of users; times, ``*_at``, are copied.
 _FIELDS: Mapping[str, Kind] = {
@@ -128,13 +129,8 @@ class DerivedRules:
         key = find_column(self._live.get(users.table), users.id.column)
         stated = find_entry(find_entries(self._profile, self._database).columns, f"{users.table}.{key}")
         if key and (rule := stated or self.columns.get((users.table, key))):
-            for table, names in _list_references(users):
+            for table, names in (*list_user_columns(self._app), *_list_references(users)):
                 self._add(table, names, rule)
-            for sessions in self._profile.sessions:
-                self._add(sessions.table, sessions.user, rule)
-            for settings in self._profile.settings:
-                if settings.scope == "user" and self._app.resolve_database(settings) == self._database:
-                    self._add(settings.table, settings.user, rule)
 
     def _derive_settings(self, settings: Settings) -> None:
         live = self._live.get(settings.table.removesuffix("?"))
@@ -219,23 +215,14 @@ def _list_role_columns(table: str, role: UserRole) -> Iterator[tuple[str, str]]:
 
 
 def _list_references(users: Users) -> Iterator[tuple[str, ColumnNames]]:
-    """Yield the columns with the key of a user."""
+    """Yield the columns with the key of a user that no row of the user alone has."""
     paths = [*users.owned, *users.clear, *users.retained, *users.counts.values()]
     paths += [rows.rows for rows in users.related.values()]
     for path in paths:
         step = parse_row_path(path)[-1]
         if not step.text:
             yield step.table, step.column
-    sections: Iterable[tuple[str, ColumnNames]] = [
-        *((table.table, table.column) for table in users.transfer),
-        *((row.table, row.user) for row in users.create),
-        *((table.table, table.user) for table in users.signed_in),
-        *((factor.table, factor.user) for factor in users.second_factor if not factor.owner),
-        *((item.table, item.user) for item in users.joined.values() if not (item.owner or item.through)),
-        *((item.owner.table, item.owner.user) for item in users.joined.values() if item.owner),
-    ]
-    yield from sections
-    if users.statistics:
-        yield users.statistics.table, users.statistics.user
+    yield from ((factor.table, factor.user) for factor in users.second_factor if not factor.owner)
+    yield from ((item.owner.table, item.owner.user) for item in users.joined.values() if item.owner)
     if users.role and users.role.members and users.role.members.groups:
         yield users.role.members.groups.table, users.role.members.groups.user

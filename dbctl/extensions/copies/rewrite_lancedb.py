@@ -9,8 +9,7 @@ from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.contract.rebuild import ColumnRewrite, Rebuilder
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
-from dbctl.extensions.copies.contract import Rewriter
-from dbctl.extensions.copies.errors import CopyConstraintError
+from dbctl.extensions.copies.contract import Rewriter, create_violation
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, TableRule
 from dbctl.model import format_count
@@ -55,13 +54,8 @@ class LanceRewriter(Rewriter):
         try:
             return [*removed, *self._rebuilder.rebuild(rewrites)]
         except (ConstraintError, ValueInvalidError) as error:
-            reason = str(error)
-            paths = [
-                f"{table}.{name}" for table, new in rewrites.items() for name in new or () if name in reason
-            ]
-            raise CopyConstraintError(
-                target=self._db.target, columns=", ".join(paths), reason=error.context["reason"]
-            ) from error
+            paths = [f"{table}.{name}" for table, new in rewrites.items() for name in new or ()]
+            raise create_violation(self._db, paths, error.context["reason"]) from error
 
     def _describe_removed(self, tables: Mapping[str, TableRule]) -> Iterator[str]:
         for table, rule in tables.items():

@@ -17,8 +17,7 @@ from dbctl.engines.servers.connection import ServerConnection
 from dbctl.engines.servers.database import ServerWriter
 from dbctl.engines.sql.catalog import quote_literal
 from dbctl.errors.connection import ConstraintError
-from dbctl.extensions.copies.contract import Rewriter
-from dbctl.extensions.copies.errors import CopyConstraintError
+from dbctl.extensions.copies.contract import Rewriter, create_violation
 from dbctl.extensions.copies.pseudonyms import (
     CASELESS,
     GROUP,
@@ -176,13 +175,8 @@ class ServerRewriter(Rewriter):
         try:
             yield
         except ConstraintError as error:
-            raise self._violation(error, table, columns) from error
-
-    def _violation(self, error: ConstraintError, table: str, columns: Sequence[str]) -> CopyConstraintError:
-        reason = str(error.context.get("reason", error))
-        named = [name for name in columns if name in reason]
-        paths = ", ".join(f"{table}.{name}" for name in named or columns)
-        return CopyConstraintError(target=self._db.target, columns=paths, reason=reason)
+            paths = [f"{table}.{name}" for name in columns]
+            raise create_violation(self._db, paths, error.context.get("reason", error)) from error
 
     # Expressions --------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,7 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
 from dbctl.engines.sqlite.dump import STATISTICS, list_text_indexes
-from dbctl.extensions.copies.contract import Rewriter, refuse_orphans
-from dbctl.extensions.copies.errors import CopyConstraintError
+from dbctl.extensions.copies.contract import Rewriter, create_violation, refuse_orphans
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, TableRule
 
@@ -115,9 +114,7 @@ class SQLiteRewriter(SQLitePart, Rewriter):
         try:
             yield
         except sqlite3.IntegrityError as error:
-            named = [name for name in columns if re.search(rf"\b{re.escape(name)}\b", str(error))]
-            paths = ", ".join(f"{table}.{name}" for name in named or columns)
-            raise CopyConstraintError(target=self._db.target, columns=paths, reason=error) from error
+            raise create_violation(self._db, [f"{table}.{name}" for name in columns], error) from error
         except sqlite3.Error as error:
             raise self._connection.translate(error) from error
 

@@ -25,6 +25,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.extensions.copies.contract import read_rows
 from dbctl.model import Struct, format_count, time_before
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
@@ -266,7 +267,7 @@ def _list_profile_references(users: UserTable) -> Mapping[str, Sequence[Referenc
             reference = Reference(table=table, columns=[column], to=[key], on_delete="CASCADE")
             references.setdefault(parent, {})[table, column] = reference
 
-    for place, names in list_user_columns(users):
+    for place, names in list_user_columns(users.app):
         add(place, names, users.live.name, users.id)
     for path in (*section.owned, *section.retained, *section.counts.values()):
         steps = parse_row_path(path)
@@ -293,7 +294,7 @@ def _select_share(table: DataTable, share: float, key: bytes, required: Collecti
     (column,) = table.key
     limit = int(share * (1 << 8 * _DIGEST_BYTES))
     lists: dict[bool, list[object]] = {True: [], False: []}
-    for value in _read_column(table.db, table.name, column):
+    for (value,) in read_rows(table.db, table.name, [column]):
         digest = hmac.digest(key, f"{table.name}\0{value}".encode("utf-8", "surrogateescape"), sha256)
         is_inside = int.from_bytes(digest[:_DIGEST_BYTES], "big") < limit or str(value) in required
         lists[is_inside].append(value)
@@ -301,15 +302,6 @@ def _select_share(table: DataTable, share: float, key: bytes, required: Collecti
     if len(lists[False]) <= len(lists[True]):
         return Condition(column, "in", lists[False])
     return Not(InSubquery([column], table.name, [column], [Condition(column, "in", lists[True])]))
-
-
-def _read_column(db: Readable, table: str, column: str) -> Iterator[object]:
-    if db.streams is None:
-        yield from (value for (value,) in db.select(table, [column]))
-        return
-    with db.streams.stream(table, [column]) as stream:
-        for batch in stream.batches:
-            yield from (value for (value,) in batch)
 
 
 def _sort_dependent_first(db: Readable, tables: Sequence[str]) -> list[str]:

@@ -113,7 +113,7 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
     for key in db.references(users.live.name):
         if key.table not in system | {users.live.name} and list(key.to) == [users.id]:
             conditions.setdefault(key.table, []).append(Condition(key.columns[0], "=", user.id))
-    for place, name in list_user_columns(users):
+    for place, name in list_user_columns(users.app):
         table = place.removesuffix("?")
         if column := find_column(tables.get(table), name):
             conditions.setdefault(table, []).append(Condition(column, "=", user.id))
@@ -145,9 +145,10 @@ def _add_cascades(
                 _add_cascades(db, key.table, [within], direct, conditions)
 
 
-def list_user_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
+def list_user_columns(app: App) -> Iterator[tuple[str, ColumnNames]]:
     """Yield tables, which deployments may lack, and their columns that refer to a user, by the sections of the profile."""
-    profile, section = users.app.profile, users.section
+    profile = app.profile
+    section = app.require_section(profile.users, "users")
     for place in section.owned:
         step, *later_steps = parse_row_path(place)
         if not (later_steps or step.text):
@@ -160,11 +161,7 @@ def list_user_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
     if section.statistics:
         yield section.statistics.table, section.statistics.user
     for setting in profile.settings:
-        if (
-            setting.scope == "user"
-            and setting.user
-            and users.app.resolve_database(setting) == users_database(users.app)
-        ):
+        if setting.scope == "user" and setting.user and app.resolve_database(setting) == users_database(app):
             yield setting.table, setting.user
     if profile.audit and "user" in profile.audit.fields:
         yield profile.audit.table, profile.audit.fields["user"]
