@@ -323,14 +323,9 @@ def find_value_references(
 def _fits(evidence: Evidence, table: TableEvidence, column: Column, source: Column, *, is_key: bool) -> bool:
     """Return whether equal values are no chance."""
     stored = {str(value) for value in table.values(column.name)} - {""}
-    words = [
-        word
-        for word in references.normalize(column.name).split("_")
-        if word not in ("id", "key", "uuid", "name")
-    ]
-    word = words[-1] if words else ""
-    is_named = word in usual_names.USER_WORDS and not any(
-        references.list_words(other.name)[-1] == word for other in evidence.base_tables()
+    word = usual_names.find_user_word(column.name)
+    is_named = bool(word) and all(
+        references.list_words(other.name)[-1] != word for other in evidence.base_tables()
     )
     if subjects.is_whole(source):
         return is_key and is_named and subjects.is_whole(column) and not stored <= {"0", "1"}

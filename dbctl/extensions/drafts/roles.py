@@ -35,15 +35,17 @@ def draft_role(evidence: Evidence, users: TableEvidence, kinds: Collection[str])
 
 def _has_admin_flag(users: TableEvidence) -> bool:
     """Return whether a boolean column of users is named after admins, and some of the users are admins."""
-    return any(
-        _is_clear_flag(users, column)
-        for column in references.match_columns(users, usual_names.CLEAR_ADMIN_FLAG)
-    )
+    return any(_is_clear_flag(users, column) for column in users.columns)
 
 
 def _is_clear_flag(users: TableEvidence, column: str) -> bool:
     stored = users.values(column)
-    return subjects.is_boolean(users.columns[column], stored) and any(stored)
+    is_named = column in references.match_columns(users, usual_names.CLEAR_ADMIN_FLAG)
+    return is_named and subjects.is_boolean(users.columns[column], stored) and any(stored)
+
+
+def _is_super(column: str) -> bool:
+    return "super" in references.normalize(column)
 
 
 def _list_candidates(users: TableEvidence) -> Draft:
@@ -185,7 +187,8 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> Draft | None:
         for column in references.match_columns(users, references.ADMIN_FLAG)
         if subjects.is_boolean(users.columns[column], users.values(column))
     ]
-    if not flags or (len(flags) == 1 and not _has_admin_flag(users)):
+    flags.sort(key=lambda column: (not _is_super(column), not _is_clear_flag(users, column)))
+    if not flags or not (_is_clear_flag(users, flags[0]) or (len(flags) > 1 and _is_super(flags[0]))):
         return None
     admin = Line("admin", ADMIN)
     counts = ", ".join(
@@ -198,7 +201,6 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> Draft | None:
             "default": USER,
         }
         return Draft(columns=flags, lines=[Line("role", role, f"true: {counts}"), admin])
-    flags.sort(key=lambda column: "super" not in references.normalize(column))
     # The first column alone makes an admin; the rank of each further column has all columns before it cleared.
     ranks = [
         Entry({"name": ADMIN, "columns": dict.fromkeys(flags, True), "match": [flags[0]]}, "all columns"),

@@ -66,7 +66,7 @@ PERMISSIONS_TABLE = re.compile(r"^(\w+_)?(permissions?|privileges?|scopes?|capab
 LABEL = ("name", "slug", "title", "label", "code", "codename", "display_name")
 KEY_IN_NAME = re.compile(r"(?:^|[^a-z])users?[_:/-](\d+)(?!\d)", re.IGNORECASE)
 #: Words of columns with integers that are users; other numbers are often keys by chance.
-USER_WORDS = frozenset(["user", "owner", "author", "creator", "assignee", "sender", "recipient", "receiver", "admin", "member",
+_USER_WORDS = frozenset(["user", "owner", "author", "creator", "assignee", "sender", "recipient", "receiver", "admin", "member",
                         "editor", "reviewer", "approver", "manager", "actor", "account", "by"])  # fmt: skip
 SESSIONS_TABLE = re.compile(
     r"session|(access|refresh|auth|login|remember|personal_access|persistent)_?tokens?|authtoken|logins?$|^tokens?$|_tokens?$"
@@ -187,6 +187,12 @@ def find_name(table: TableEvidence, names: Sequence[str]) -> str:
 def is_log(table: str) -> bool:
     """Return whether a table is named after what users do."""
     return bool(LOG_TABLE.search(normalize(table)))
+
+
+def find_user_word(column: str) -> str:
+    """Return the last word of a column, other than that of a key, if it is one of users; empty: it is not."""
+    words = [word for word in normalize(column).split("_") if word not in ("id", "key", "uuid", "name")]
+    return words[-1] if words and words[-1] in _USER_WORDS else ""
 
 
 def is_actor(table: TableEvidence, column: str) -> bool:

@@ -505,3 +505,21 @@ def test_format_that_no_stored_time_has_is_stated(shop):
     (line,) = [text for text in shop.profile.read_text().splitlines() if text.startswith("time = ")]
     assert line.endswith("# without a type for times: 2 other; none has this form")
     assert "format" in draft["undecided"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        (("is_moderator", "is_admin"), ["is_admin"]),
+        (("is_staff", "is_superuser"), ["is_superuser"]),
+        (("is_moderator", "is_staff"), None),
+    ],
+)
+def test_flag_of_other_roles_makes_no_admin(shop, columns, match):
+    flags = "".join(f", {name} boolean not null default 0" for name in columns)
+    shop.create(columns=flags, values=(", 1, 1", ", 1, 0"))
+    draft = shop.draft()
+    ranks = draft["users"].get("role", {}).get("ranks", [{}])
+    assert ranks[0].get("match") == match
+    assert draft["users"].get("admin") == (match and "admin")
+    assert ("admin" in draft["undecided"]) is (match is None)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Value
-from dbctl.extensions.drafts.learning.rules.ended_tokens import EndedTokens
 from dbctl.extensions.drafts.learning.rules.password_hashes import (
     LearnedHash,
     describe_attempts,
@@ -108,14 +107,20 @@ class _NewPassword(UserRule):
         if renewed:
             value: Mapping[str, Value] = {**self.users.on_sign_out, **renewed}
             keys.append(LearnedKey(path=("users", "on_sign_out"), value=value, evidence=scene.evidence_count))
-        tokens = self._learn_sign_ins()
-        self._explain_rows(tokens.sections)
-        topics = tokens.decide([*tokens.sections, *tokens.retained])
+        named = [
+            name
+            for name in dict.fromkeys(row.table for row in self.rows if row.before)
+            if name not in self.users.sign_in_tables
+            and usual_names.SESSIONS_TABLE.search(references.normalize(name))
+        ]
+        retained = self.learn_ended(named)
+        self._explain_rows()
+        topics = self.decide([*self.sections, *retained])
         self.notes += [*self._contradict(also), *learned.notes]
         self.notes += [
-            f"the app retains the rows of {name} of the user with a new password" for name in tokens.retained
+            f"the app retains the rows of {name} of the user with a new password" for name in retained
         ]
-        return self.create_lesson([*keys, *tokens.create_keys()], ["passwords", *topics])
+        return self.create_lesson([*keys, *self.create_keys()], ["passwords", *topics])
 
     def _leave_hash_open(self, password: Secret, user: Row, changed: Sequence[str]) -> None:
         """Leave open a hash that no format verifies.
@@ -196,15 +201,9 @@ class _NewPassword(UserRule):
 
     # Rows of other tables --------------------------------------------------------------------------------------------
 
-    def _learn_sign_ins(self) -> EndedTokens:
-        """Learn how sign-ins end, in tables that the profile leaves open, or does not have."""
-        new = {row.table for row in self.rows if row.before}.difference(self.users.sign_in_tables)
-        return EndedTokens(
-            self, [name for name in new if usual_names.SESSIONS_TABLE.search(references.normalize(name))]
-        )
-
-    def _explain_rows(self, learned: Collection[str]) -> None:
-        """Say why rows of other tables do not belong to the change, or leave them open, but the ended rows of ``learned`` tables."""
+    def _explain_rows(self) -> None:
+        """Say why rows of other tables do not belong to the change, or leave them open, but the ended ones of learned tables."""
+        learned = self.sections
         changed, deleted = Counter[str](), Counter[str]()
         for row in self.scene.list_rows():
             is_local = row.database == self.scene.users_database

@@ -185,11 +185,9 @@ class UserPaths:
             return False
         if not subjects.is_whole(self.table.columns[self.users.id.column]):
             return True
-        words = [word for word in references.normalize(column).split("_") if word not in ("id", "key")]
         forms = (references.normalize(column), references.shorten(table, column))
-        return bool(words and words[-1] in usual_names.USER_WORDS) or any(
-            map(references.USER_WORD.search, forms)
-        )
+        is_word = any(map(references.USER_WORD.search, forms))
+        return is_word or bool(usual_names.find_user_word(column))
 
     def _list_known(self) -> list[str]:
         """Return the paths that the profile, or the names of rows, have."""

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Mapping
 
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Value, write_stored
-from dbctl.extensions.drafts.learning.rules.ended_tokens import EndedTokens
 from dbctl.extensions.drafts.learning.rules.user_rows import UserRule
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
 from dbctl.profiles.model.core import Topic
@@ -41,15 +40,14 @@ def learn_activity(scene: Scene) -> Lesson:
     if scene.action == "activate":
         change.explain_others(())
         return change.create_lesson(keys, topics)
-    tokens = EndedTokens(change)
-    places = [
-        f"{name}.{column}" for name in tokens.sections for column in change.evidence.tables[name].columns
-    ]
-    change.explain_others([*tokens.sections, *places])
-    topics += tokens.decide([*tokens.sections])
-    change.notes += [f"users set-password ends the rows of {name}, too" for name in tokens.sections]
-    change.notes += [f"the app retains the rows of {name} of a deactivated user" for name in tokens.retained]
-    return change.create_lesson([*keys, *tokens.create_keys()], topics)
+    retained = change.learn_ended()
+    ended = [*change.sections]
+    places = [f"{name}.{column}" for name in ended for column in change.evidence.tables[name].columns]
+    change.explain_others([*ended, *places])
+    topics += change.decide(ended)
+    change.notes += [f"users set-password ends the rows of {name}, too" for name in ended]
+    change.notes += [f"the app retains the rows of {name} of a deactivated user" for name in retained]
+    return change.create_lesson([*keys, *change.create_keys()], topics)
 
 
 def _rate_active(column: str) -> tuple[bool, bool, bool]:

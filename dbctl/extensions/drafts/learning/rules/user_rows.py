@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
 from msgspec import structs
 
 from dbctl.engines.contract.database import Condition, Query, Where
@@ -17,6 +18,7 @@ from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesso
 from dbctl.model import Row
 from dbctl.profiles.model.core import Topic
 from dbctl.profiles.model.users import SignInTable
+from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.app.live_table import LiveTable
@@ -47,6 +49,8 @@ class UserRule:
         self.own = next(own, ChangedRow(scene.users_database, self.table.name, {name: self.key}, {}, {}))
         self.decisions, self.notes = list[Decision](), list[str]()
         self.unrelated = dict[str, str]()  #: as in ``Lesson``
+        #: by table of sign-ins, what is learned about it
+        self.sections = dict[str, Mapping[str, Value]]()
 
     def leave_open(self, topic: Topic, text: str) -> None:
         if (decision := Decision(topic, text)) not in self.decisions:
@@ -161,10 +165,6 @@ class UserRule:
         except SchemaMismatchError:
             return False
 
-    def has_rows(self, path: str) -> bool:
-        """Return whether the user had rows of a path before the action."""
-        return self.paths.is_known(path) and self.paths.select(path, most=_MOST_ROWS) != set()
-
     def count_open(
         self, section: SignInTable, row: ChangedRow, where: Sequence[Where] = (), *, after: bool
     ) -> int:
@@ -175,9 +175,9 @@ class UserRule:
 
     # What the profile states --------------------------------------------------------------------------------------------
 
-    def create_key(self, sections: Mapping[str, Mapping[str, Value]]) -> LearnedKey:
-        """Return the key about the tables of sign-ins: those of the profile, and what was learned by table."""
-        entries = list[Mapping[str, Value]]()
+    def create_keys(self) -> Sequence[LearnedKey]:
+        """Return the key about the tables of sign-ins, those of the profile and learned ones; none if nothing was learned."""
+        sections, entries = self.sections, list[Mapping[str, Value]]()
         for section in self.users.signed_in:
             written, learned = write_section(section), sections.get(section.table.removesuffix("?"))
             # a table may have sign-ins of several kinds, each with its own section
@@ -186,26 +186,65 @@ class UserRule:
             elif learned not in entries:
                 entries.append(learned)
         entries += [learned for learned in sections.values() if learned not in entries]
-        return LearnedKey(
+        key = LearnedKey(
             path=("users", "signed_in"),
             value=entries,
             evidence=self.scene.evidence_count,
             shown=[str(section["table"]) for section in sections.values()],
         )
+        return [key] if sections else []
 
-    def list_decided(self, tables: Sequence[str]) -> list[str]:
-        """Return the open decisions of the profile about tables that are decided."""
-        return [text for text in self._undecided if any(_is_about(text, table) for table in tables)]
+    def decide(self, tables: Sequence[str]) -> list[Topic]:
+        """Return the decided topic, and leave its decisions about other tables open; none if none is about ``tables``."""
+        others = [text for text in self._undecided if not any(_is_about(text, name) for name in tables)]
+        if len(others) == len(self._undecided):
+            return []
+        self.decisions += [Decision("sign-ins", text) for text in others]
+        return ["sign-ins"]
 
-    def list_open_tables(self) -> list[str]:
-        """Return the tables that an open decision about sign-ins names."""
+    def learn_ended(self, further: Sequence[str] = ()) -> Sequence[str]:
+        """Learn how sign-ins ended in tables of open decisions, and in ``further`` ones, if the app ended all of the user.
+
+        Returns:
+            the tables of open decisions of which it retained all rows that the profile counts.
+        """
+        retained = list[str]()
         names = [table.name for table in self.evidence.base_tables()]
-        return [name for name in names if any(_is_about(text, name) for text in self._undecided)]
+        open_tables = [name for name in names if any(_is_about(text, name) for text in self._undecided)]
+        for table in dict.fromkeys([*open_tables, *further]):
+            own = [row for row in self.rows if row.table == table and row.before and self.is_own(row)]
+            if own:
+                self._learn_ended_rows(table, own)
+            elif table in open_tables and self._had_rows(table):
+                retained.append(table)
+        return retained
 
-    def keep_decisions(self, decided: Sequence[str]) -> list[Decision]:
-        """Return the open decisions about other tables, if some are decided."""
-        texts = self._undecided if decided else ()
-        return [Decision("sign-ins", text) for text in texts if text not in decided]
+    def _had_rows(self, table: str) -> bool:
+        """Return whether the user had tokens that the profile counts."""
+        paths = [path for path in self.users.counts.values() if parse_row_path(path)[0].table == table]
+        known = filter(self.paths.is_known, paths)
+        return any(self.paths.select(path, most=_MOST_ROWS) != set() for path in known)
+
+    def _learn_ended_rows(self, name: str, own: Sequence[ChangedRow]) -> None:
+        """Learn how the rows of a table ended, if all of the user ended in one way; otherwise they stay open."""
+        table, sections, unrelated = self.read_table(own[0]), list[Mapping[str, Value]](), dict[str, str]()
+        for row in own:
+            values = self.read_values(row, after=False) or {}
+            source = self.find_user(table, values)
+            on_end, times = find_end(table, row)
+            if source is None or (row.after is not None and not on_end):
+                return
+            drafted = {**self.draft(table, values, source)}
+            drafted.pop("on_end", None)
+            sections.append({**drafted, "on_end": on_end} if on_end else drafted)
+            unrelated |= times
+        section = msgspec.convert(sections[0], SignInTable)
+        is_known = all(self.covers(section, row, after=False) for row in own)
+        # A session that began with the action is open after it.
+        is_complete = is_known and self.count_open(section, own[0], after=False) == len(own)
+        if all(other == sections[0] for other in sections) and is_complete:
+            self.sections[name] = sections[0]
+            self.unrelated |= unrelated
 
     @property
     def _undecided(self) -> Sequence[str]:
@@ -217,8 +256,6 @@ class SignInRule(UserRule):
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
-        #: by table, what is learned about it
-        self.sections = dict[str, Mapping[str, Value]]()
         self.others = dict[str, None]()  #: tables with sign-ins of other users
 
     def list_others(self) -> Iterator[ChangedRow]:
@@ -232,10 +269,8 @@ class SignInRule(UserRule):
 
     def create(self, keys: Sequence[LearnedKey], tables: Sequence[str] = ()) -> Lesson:
         """Return the lesson with these keys, and that about the tables of sign-ins; earlier decisions about ``tables`` are replaced."""
-        decided = self.list_decided([*self.sections, *tables])
-        self.decisions += self.keep_decisions(decided)
-        own = [self.create_key(self.sections)] if self.sections else []
-        return self.create_lesson([*keys, *own], ["sign-ins"] if decided else [])
+        topics = self.decide([*self.sections, *tables])
+        return self.create_lesson([*keys, *self.create_keys()], topics)
 
     def explain_stranger(self, table: TableEvidence, values: Row, row: ChangedRow) -> None:
         """Explain a row without the key of the user."""
