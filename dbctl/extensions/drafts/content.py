@@ -10,6 +10,7 @@ from msgspec import structs
 
 from dbctl.engines.sql.catalog import ident
 from dbctl.extensions.drafts import usual_names
+from dbctl.extensions.drafts.databases import MAIN
 from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names
 from dbctl.model import Row, format_count
 from dbctl.services.app.evidence import references, subjects
@@ -23,7 +24,7 @@ STATES = ("status", "state", "visibility")
 _RESERVED = ("index", "all", "semantic", "vectors")
 
 
-def draft_searches(evidence: Evidence, excluded: Collection[str], database: str) -> Iterator[Part]:
+def draft_searches(evidence: Evidence, excluded: Collection[str]) -> Iterator[Part]:
     """Yield a search for each of the tables with the most texts."""
     rated = [
         (_rate(evidence, table), table) for table in evidence.base_tables() if table.name not in excluded
@@ -31,7 +32,7 @@ def draft_searches(evidence: Evidence, excluded: Collection[str], database: str)
     ranked = sorted(rated, key=lambda entry: (-entry[0], entry[1].name))
     for points, table in ranked[:MOST_SEARCHES]:
         if points > 0:
-            yield _draft_search(table, database)
+            yield _draft_search(table)
 
 
 def _rate(evidence: Evidence, table: TableEvidence) -> int:
@@ -65,7 +66,7 @@ def _rate(evidence: Evidence, table: TableEvidence) -> int:
     )
 
 
-def _draft_search(table: TableEvidence, database: str) -> Part:
+def _draft_search(table: TableEvidence) -> Part:
     texts = [
         column
         for column in [
@@ -87,7 +88,7 @@ def _draft_search(table: TableEvidence, database: str) -> Part:
     name = references.normalize(table.name).replace("_", "-") or "rows"
     lines = [
         Line("name", f"{name}-rows" if name in _RESERVED else name),
-        Line("database", database),
+        Line("database", MAIN),
         Line("table", table.name),
         Line("id", table.key),
         Line("words", words, "columns with texts"),

@@ -37,7 +37,6 @@ def draft_database(
     db: Readable,
     *,
     name: str,
-    title: str,
     file: Path | None,
     users: TableEvidence | None,
     covered: Collection[str],
@@ -48,7 +47,7 @@ def draft_database(
     root: list[Line | str] = [
         Line("schema", "dbctl.profile/1"),
         Line("name", name),
-        Line("title", title),
+        Line("title", name),
         *_describe_times(evidence, users, decisions),
         *_describe_booleans(evidence),
         *([Line("home", [str(file.parent)], "init finds the database there")] if file else []),

@@ -14,7 +14,7 @@ from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
 from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.extensions.drafts.anonymise import draft_rules, list_described
 from dbctl.extensions.drafts.content import draft_reports, draft_searches, draft_settings
-from dbctl.extensions.drafts.databases import MAIN, draft_database, draft_owned_rows
+from dbctl.extensions.drafts.databases import draft_database, draft_owned_rows
 from dbctl.extensions.drafts.document import (
     Decision,
     Draft,
@@ -134,7 +134,6 @@ def _draft(
         evidence,
         db,
         name=name,
-        title=name,
         file=Path(url.path).absolute() if url.is_file and not origin else None,
         users=table,
         covered=[*(users.secrets if users else ()), *sign_ins.secrets],
@@ -165,7 +164,7 @@ def _draft(
         *sections,
         *sign_ins.parts,
         *draft_settings(evidence, table),
-        *draft_searches(evidence, excluded, MAIN),
+        *draft_searches(evidence, excluded),
         *draft_reports(evidence, table, users.fields if users else {}),
         *draft_rules(evidence, emptied=sign_ins.tables, described=described),
     ]
