@@ -199,6 +199,11 @@ class PageRequest(Struct, frozen=True, kw_only=True):
     offset: int = 0
     sort: str = ""  #: a column, ``-column`` for descending order; empty: the default order
 
+    def find_total(self, row_count: int, count_all: Callable[[], int]) -> int:
+        """Return the number of all rows after this part with ``row_count`` rows was read; the last part shows it."""
+        is_last = (row_count or not self.offset) and (self.limit is None or row_count < self.limit)
+        return self.offset + row_count if is_last else count_all()
+
 
 class RetainedRows(Struct, frozen=True, kw_only=True):
     """Rows that a deletion leaves unchanged, although they refer to a deleted row."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from msgspec import structs
@@ -264,6 +266,11 @@ def resolve_engine(url: Url, engines: Sequence[str]) -> Url:
     if "file" in names or "folder" not in names:
         return url
     return structs.replace(url, engine=names["folder"], has_no_scheme=False)
+
+
+def locate_path(path: Path, engines: Sequence[str]) -> Url:
+    """Return the address of a file or folder, which may not exist, with the engine of ``engines`` that has such ones."""
+    return resolve_engine(Url(engine=PATH_ENGINE, path=os.path.realpath(path), has_no_scheme=True), engines)
 
 
 def _parse_file(engine: str, address: str) -> Url:

@@ -141,13 +141,6 @@ def _paginate(
     )
 
 
-def count_total(page_request: PageRequest, row_count: int, count_all: Callable[[], int]) -> int:
-    """Return the number of all rows after a page with ``row_count`` rows was read; the last page shows it."""
-    limit, offset = page_request.limit, page_request.offset
-    is_last = (row_count or not offset) and (limit is None or row_count < limit)
-    return offset + row_count if is_last else count_all()
-
-
 def _sort_key(value: object) -> tuple[int, float, str]:
     """Return a sort key for values of any type: numbers, then times, then text without regard to case."""
     if isinstance(value, int | float | Decimal):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from dbctl.model import Finding
 from dbctl.services.app.app import App
-from dbctl.url import PATH_ENGINE, Url, resolve_engine
+from dbctl.url import locate_path
 
 SENTENCE = "found at {path}, but not configured"
 
@@ -25,8 +24,7 @@ def find_unconfigured(app: App, name: str) -> Path | None:
             continue
         for other in section.find:
             path = Path(*main.parts[: -len(parts)], other)
-            bare = Url(engine=PATH_ENGINE, path=os.path.realpath(path), has_no_scheme=True)
-            if _has_content(path) if resolve_engine(bare, section.engines).is_folder else path.is_file():
+            if _has_content(path) if locate_path(path, section.engines).is_folder else path.is_file():
                 return path
     return None
 

@@ -16,7 +16,6 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import Page, PageRequest, Row, StoredRow, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import require_streams
-from dbctl.services.app.results import count_total
 from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.data.table import DataTable, Filters, selected_database
 
@@ -71,7 +70,7 @@ def list_rows(app: App, table: str, query: RowQuery, page_request: PageRequest) 
         offset=page_request.offset,
     )
     count_all = partial(data_table.db.count, data_table.name, conditions)
-    remaining = count_total(page_request, len(items), count_all)
+    remaining = page_request.find_total(len(items), count_all)
     total = data_table.db.count(data_table.name, where) if query.after else remaining
     return Page(
         items=[StoredRow(item) for item in items],

@@ -147,10 +147,7 @@ def _read_page(
     rows: list[Row] = [
         dict(zip(read_names, row, strict=True)) for row in query.strategy.rows(stored_columns, page_request)
     ]
-    is_last_page = (rows or not page_request.offset) and (
-        page_request.limit is None or len(rows) < page_request.limit
-    )
-    total = page_request.offset + len(rows) if is_last_page else query.strategy.count()
+    total = page_request.find_total(len(rows), query.strategy.count)
     rows = links.add_columns(rows, names) if links else rows
     if text_columns and query.text:
         from dbctl.services.search.text_match import TextMatcher

@@ -275,7 +275,7 @@ class _SessionTable:
         fields = [name for name in Session.__struct_fields__ if name != "extra"]
         return Page(
             items=[self._session(row, logins) for row in records],
-            total=self._db.count(self._live.name, where),
+            total=page_request.find_total(len(rows), lambda: self._db.count(self._live.name, where)),
             limit=page_request.limit,
             offset=page_request.offset,
             column_names=[*fields, *self._extra],

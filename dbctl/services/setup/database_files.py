@@ -17,7 +17,7 @@ from dbctl.profiles.model.databases import Database
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.templates import find_prefixes
 from dbctl.services.setup import env_file
-from dbctl.url import PATH_ENGINE, Url, resolve_engine
+from dbctl.url import PATH_ENGINE, locate_path
 
 MAX_DEPTH = 5  #: searched levels below the directory
 #: Large folders without databases.
@@ -132,20 +132,14 @@ def walk_directory(directory: Path, unreadable: list[str]) -> Iterator[Path]:
 
 def _has_database_type(path: Path, section: Database) -> bool:
     """Whether a path is a file, or a folder for engines that store databases in folders."""
-    return (
-        path.is_dir() if resolve_engine(_create_bare_url(path), section.engines).is_folder else path.is_file()
-    )
-
-
-def _create_bare_url(path: Path) -> Url:
-    return Url(engine=PATH_ENGINE, path=os.path.realpath(path), has_no_scheme=True)
+    return path.is_dir() if locate_path(path, section.engines).is_folder else path.is_file()
 
 
 def find_mismatch(path: Path, profile: Profile, name: str) -> str:
     """Return why a file is not the database, or an empty string."""
     section = profile.databases[name]
     try:
-        url = resolve_engine(_create_bare_url(path), section.engines)
+        url = locate_path(path, section.engines)
         with closing(registry.load_engine(url.engine).open_for_reading(url, name, timeout=1)) as db:
             tables = db.tables()
     except DbctlError as error:

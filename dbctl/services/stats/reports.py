@@ -12,7 +12,7 @@ from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.profile import Profile, RelativeTime, Report
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
-from dbctl.services.app.results import count_total, paginate, paginate_rows
+from dbctl.services.app.results import paginate, paginate_rows
 from dbctl.services.app.validation import parse_time
 from dbctl.services.search.request import Step
 from dbctl.units import parse_duration
@@ -86,7 +86,7 @@ def run(app: App, name: str, values: Mapping[str, str], page_request: PageReques
 
     return Page(
         items=_read_items(report, rows),
-        total=count_total(page_request, len(rows), count_all),
+        total=page_request.find_total(len(rows), count_all),
         limit=page_request.limit,
         offset=page_request.offset,
         column_names=report.columns,

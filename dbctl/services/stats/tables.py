@@ -271,7 +271,7 @@ def list_activity(
     items = [_create_entry(dict(zip(existing, row, strict=True))) for row in rows]
     return Page(
         items=items,
-        total=db.count(section.table, where),
+        total=page_request.find_total(len(rows), lambda: db.count(section.table, where)),
         limit=page_request.limit,
         offset=page_request.offset,
         column_names=AuditEntry.__struct_fields__,

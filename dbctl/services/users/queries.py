@@ -23,9 +23,12 @@ def read_page(users: UserTable, where: Sequence[Where], page_request: PageReques
     """Return one page of the users that meet conditions."""
     has_several = users.roles is not None and users.roles.has_several
     fields = dict.fromkeys([*User.__struct_fields__, *users.field_names])
+    items = users.read(where, page_request=page_request)
     return Page(
-        items=users.read(where, page_request=page_request),
-        total=users.db.count(users.live.name, [*where, *users.only]),
+        items=items,
+        total=page_request.find_total(
+            len(items), lambda: users.db.count(users.live.name, [*where, *users.only])
+        ),
         limit=page_request.limit,
         offset=page_request.offset,
         column_names=[field for field in fields if field != "extra" and (has_several or field != "roles")],
