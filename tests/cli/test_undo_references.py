@@ -69,8 +69,12 @@ class Club:
 
     def announce(self, *words):
         """Return the rows that undo will not restore by the plan of a command."""
-        steps = self._answer(*words, "--dry-run", *self._options)["data"]["plan"]["steps"]
-        return [rows for step in steps if (rows := step.partition("undo will not restore the rows of ")[2])]
+        steps = (step.partition("undo will not restore the rows of ")[2] for step in self.list_steps(*words))
+        return [rows for rows in steps if rows]
+
+    def list_steps(self, *words):
+        """Return the steps of the plan of a command."""
+        return self._answer(*words, "--dry-run", *self._options)["data"]["plan"]["steps"]
 
     def undo(self, number, status=0):
         answer = self._answer("undo", number, *self._options, status=status)
@@ -133,6 +137,9 @@ def test_default_of_the_column_is_no_password_of_a_restored_user(club):
 
 
 def test_undo_of_a_new_password_does_not_make_old_sign_ins_valid(club):
+    assert "undo will not restore the password" in club.list_steps(
+        "users", "set-password", "ida", "--generate"
+    )
     number = club.change("users", "set-password", "ida", "--generate")
     query = "select valid_from, passwd from people where id = 1"
     rows = club.rows(query)

@@ -208,6 +208,8 @@ class UpdateUsers:
             steps.append(f"change {', '.join(renewed.values())}, as the app does with a new password")
         steps += self._plan_role_steps() if has_several_roles else []
         steps += self._sign_out.plan_steps()
+        if touched and update.sets_password and users.app.recorder:  # the log has no secrets
+            steps.append("undo will not restore the password")
         plan = Plan(
             title=title.format(logins=join_logins(selected), **fields),
             target=users.db.target,
