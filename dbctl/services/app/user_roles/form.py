@@ -167,10 +167,11 @@ class RoleForm(ABC):
         Raises:
             NotSupportedError: users have a single role, which can only be replaced.
         """
-        del current
-        if action != "set":
+        if action != "set" and not self.has_several:
             raise self._create_single_role_error()
-        return [self.resolve(name)]
+        known = self.resolve(name)
+        others = [] if action == "set" else [other for other in current if other != known]
+        return others if action == "remove" else [*others, known]
 
     def select_new(self, names: Sequence[str] | None) -> list[str]:
         """Return the roles of a new user: ``names``, or the default role if it is None; raises as ``resolve``.

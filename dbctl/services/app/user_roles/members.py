@@ -131,12 +131,6 @@ class Members(RoleForm):
     def _count_pairs(self, only: Sequence[Where] = ()) -> Mapping[object, int]:
         return self.db.count_by(self._pairs.name, self._membership.role, [*self._where_valid, *only])
 
-    def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
-        known = self.resolve(name)
-        if action == "set":
-            return [known]
-        return [*(other for other in current if other != known), *([known] if action == "add" else [])]
-
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
         self._refuse_inherited(assignments)
         row_count = sum(len(item.added) + len(item.removed) for item in assignments)

@@ -13,7 +13,7 @@ from dbctl.profiles.model.roles import RoleMetadata
 from dbctl.profiles.php import dump_php, load_flags
 from dbctl.services.app.change import write_rows
 from dbctl.services.app.live_table import LiveTable
-from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, RoleAction, RoleForm
+from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, RoleForm
 
 UNREADABLE = "(unknown)"  #: the role of a user whose row is no simple map
 
@@ -82,13 +82,6 @@ class Metadata(RoleForm):
         maps = self._load([] if with_others else [self.where_users(self._rows.user)])
         roles = [name for flags in maps.values() for name in self._select_roles(flags)]
         return {name: roles.count(name) for name in self.names()}
-
-    def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
-        known = self.resolve(name)
-        if action == "set":
-            return [known]
-        roles = {*current, known} if action == "add" else {*current} - {known}
-        return [other for other in self.names() if other in roles]
 
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
         self._load_for_change(assignments)
