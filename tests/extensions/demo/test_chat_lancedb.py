@@ -35,6 +35,7 @@ def content(built: DemoBuilt) -> dict[str, list[tuple[object, ...]]]:
     return rows
 
 
+@pytest.mark.slow
 def test_rows_depend_only_on_the_seed(tmp_path: Path) -> None:
     first, second, other = build(tmp_path / "a"), build(tmp_path / "b"), build(tmp_path / "c", seed=1)
     assert content(first) == content(second)

@@ -271,6 +271,7 @@ def test_index_is_created_and_finds_neighbours(tmp_path, kind):
     assert writer.vectors.vector_indexes(TABLE) == []
 
 
+@pytest.mark.slow
 def test_recall_counts_ties_as_hits(tmp_path):
     table = lance.create_table(tmp_path, range(300))
     for first in range(300, 2000, 100):  # an app that indexes its messages again adds equal vectors

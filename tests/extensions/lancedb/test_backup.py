@@ -298,6 +298,7 @@ def test_encrypted_backup_of_both_is_restored(tmp_path):
     assert chat_app.read_keys(path) == chat_app.expected_keys(range(30))
 
 
+@pytest.mark.slow
 def test_remote_backups_of_both_are_restored_and_drilled(path, tmp_path, monkeypatch):
     (tmp_path / "staging").mkdir(mode=0o700)
     bucket = storage.use_new_bucket(monkeypatch, tmp_path / "staging")
@@ -459,6 +460,7 @@ def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
 # Differences -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", ["gzip", "zstd"])
 def test_differences_of_both_are_restored(path, tmp_path, monkeypatch, compress):
     """A database with a small difference refers to its base, and one with a large difference is stored in full."""

@@ -211,6 +211,7 @@ class TestLanceDB(EngineContract):
         filled.connection.open_table("tags").add_columns({"spare": "cast(1 as int)"})
         assert filled.reader().schema_reader.fingerprint() != before
 
+    @pytest.mark.slow
     def test_condition_with_thousands_of_values_works(self, filled) -> None:
         def rows() -> Iterator[tuple[int, str]]:
             yield from ((number, f"n'{number}") for number in range(30_000))

@@ -73,6 +73,7 @@ def read(table):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_export_and_import_keep_every_value(form, answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -29,6 +29,7 @@ def url():
         yield url
 
 
+@pytest.mark.slow
 def test_working_parts_are_described(dbctl, ssh_hosts, url, tmp_path):
     parts, findings = examine(dbctl, reached(url, "ssh:bastion ssh:inner").replace(" ", "+"), tmp_path)
     assert parts == [
@@ -55,6 +56,7 @@ def use_other_port(hosts, url):
     return structs.replace(url, port=servers.free_port())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "code", "working"),
     [
@@ -92,6 +94,7 @@ def test_parts_of_a_container_are_described(dbctl, ssh_hosts, podman, tmp_path):
     assert f"docker start {container.name}" in findings["container-stopped"]["hint"]
 
 
+@pytest.mark.slow
 def test_programs_of_a_file_are_described(dbctl, ssh_hosts, tmp_path):
     with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
         connection.execute("create table t (id integer primary key)")

@@ -74,6 +74,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize(
     ("via", "broken"),
@@ -101,6 +102,7 @@ def test_missing_ssh_is_named(fail, url, tmp_path):
     assert fail(url, "ssh:bastion", environment={"PATH": str(tmp_path)})["code"] == "route-program-missing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("via", HOPS)
 def test_refusing_server_is_distinguished_from_its_host(fail, ssh_hosts, url, via):
     port = servers.free_port()
@@ -131,6 +133,7 @@ def shared_connection(hosts):
         subprocess.run(["ssh", "-O", "exit", "bastion"], check=False, capture_output=True)
 
 
+@pytest.mark.slow
 def test_connection_of_the_user_is_used_and_stays_open(dbctl, fail, ssh_hosts, url):
     with shared_connection(ssh_hosts) as path:
         ssh_hosts.bastion.refuse_key()
@@ -141,6 +144,7 @@ def test_connection_of_the_user_is_used_and_stays_open(dbctl, fail, ssh_hosts, u
         assert "ssh -S none -W" in error["hint"]
 
 
+@pytest.mark.slow
 def test_configuration_of_the_user_does_not_disturb_the_route(dbctl, ssh_hosts, url):
     port = servers.free_port()
     with closing(servers.socket.create_server(("127.0.0.1", port))):

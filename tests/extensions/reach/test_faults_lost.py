@@ -80,6 +80,7 @@ def kill_ssh(hosts, runtime):
             os.kill(process, signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [kill_connections, stop_host, kill_ssh])
 @pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"])
 def test_lost_route_during_a_read_is_reported(start, ssh_hosts, runtime, url, via, lose):
@@ -102,6 +103,7 @@ def count_sleeping(url):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
 @pytest.mark.parametrize(
     "via", ["ssh:bastion", pytest.param("ssh:bastion ssh:inner", marks=pytest.mark.slow)]
@@ -124,6 +126,7 @@ def test_lost_route_during_a_dump_leaves_no_backup(
     assert json.loads(dbctl("backup", "list", "-o", "json").stdout)["data"]["items"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
 def test_lost_route_during_a_transaction_changes_nothing(start, ssh_hosts, runtime, url, lose):
     address = reached(url, "ssh:bastion")
@@ -139,6 +142,7 @@ def test_lost_route_during_a_transaction_changes_nothing(start, ssh_hosts, runti
     assert run(url, "select name from t where id = 1") == [("one",)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
 def test_lost_route_during_a_migration_is_reported(start, ssh_hosts, runtime, url, lose, tmp_path):
     run(url, "drop table t")
@@ -158,6 +162,7 @@ def test_lost_route_during_a_migration_is_reported(start, ssh_hosts, runtime, ur
     assert "the connection to bastion was lost" in error["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [kill_connections, kill_ssh])
 def test_commit_whose_answer_is_lost_is_in_doubt(start, ssh_hosts, runtime, url, lose):
     with relay.open_relay("127.0.0.1", url.port or DEFAULT_PORTS[url.engine]) as silent:
@@ -181,6 +186,7 @@ def test_lost_connection_of_the_user_is_reported(start, ssh_hosts, runtime, url)
     assert "the connection to bastion was lost" in error["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [shared_connection, nullcontext])
 def test_timeout_waits_for_a_server_that_starts(start, ssh_hosts, url, share):
     port = servers.free_port()

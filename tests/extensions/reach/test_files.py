@@ -153,6 +153,7 @@ def test_reading_uses_a_copy_that_leaves_nothing(dbctl, remote, tmp_path, mode, 
     wait_until_empty(remote.temporary)
 
 
+@pytest.mark.slow
 def test_commands_that_read_work(dbctl, remote, tmp_path):
     remote.create()
     (tmp_path / "migrations/001_more.sql").write_text("alter table t add column more text;\n")
@@ -166,6 +167,7 @@ def test_commands_that_read_work(dbctl, remote, tmp_path):
     assert remote.path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_migrations_are_rehearsed_on_a_copy(dbctl, remote, tmp_path):
     (tmp_path / "migrations/001_t.sql").write_text("create table t (id integer primary key, name text);\n")
     words = ["--profile", "plain", "--url", str(remote.path), "--migrations", "migrations", "--yes"]
@@ -177,6 +179,7 @@ def test_migrations_are_rehearsed_on_a_copy(dbctl, remote, tmp_path):
     assert remote.path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_commands_that_write_are_refused(dbctl, remote, tmp_path):
     remote.create()
     read(dbctl, tmp_path, "backup", "create")
@@ -191,6 +194,7 @@ def test_commands_that_write_are_refused(dbctl, remote, tmp_path):
     assert [path.name for path in remote.data.iterdir()] == ["app.db"]
 
 
+@pytest.mark.slow
 def test_copy_is_consistent_while_a_writer_runs(dbctl, remote, tmp_path):
     with closing(sqlite3.connect(remote.path)) as connection, connection:
         connection.execute("pragma journal_mode = wal")
@@ -219,6 +223,7 @@ def test_copy_is_consistent_while_a_writer_runs(dbctl, remote, tmp_path):
     assert answer["data"]["items"] == [{"difference": 5000}]
 
 
+@pytest.mark.slow
 def test_missing_and_unusable_files(dbctl, remote, tmp_path):
     read(dbctl, tmp_path, "data", "rows", "t", status=10)
     remote.path.mkdir()
@@ -250,6 +255,7 @@ def test_full_disk_of_the_other_machine(dbctl, remote, tmp_path):
     wait_until_empty(remote.temporary)
 
 
+@pytest.mark.slow
 def test_full_disk_of_this_machine(dbctl, remote, disk):
     with closing(sqlite3.connect(remote.path)) as connection, connection:
         connection.execute("create table t (id integer primary key, name blob)")

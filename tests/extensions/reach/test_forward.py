@@ -199,6 +199,7 @@ def test_dry_run_changes_nothing(remote, machine):
     assert not [*machine.home.rglob("*.db")]
 
 
+@pytest.mark.slow
 def test_other_version_is_refused(remote, machine):
     machine.install('[ "$*" != --version ] || { echo dbctl 9.9; exit; }')
     error = read_error(remote("users", "delete", "demo", "--yes", "-o", "json", status=6))

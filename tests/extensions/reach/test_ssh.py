@@ -42,6 +42,7 @@ def database(request):
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"])
 def test_rows_are_read_and_written(dbctl, ssh_hosts, database, via):
     address = reached(database, via)

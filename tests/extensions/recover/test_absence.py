@@ -45,6 +45,7 @@ def run(tmp_path):
     return run_command
 
 
+@pytest.mark.slow
 def test_recovered_backup_is_listed_and_restored(run):
     (backup,) = json.loads(run("backup", "list", "--kind", "recovered", "-o", "json").stdout)["data"]["items"]
     assert run("restore", "apply", backup["id"], "--yes").returncode == 0

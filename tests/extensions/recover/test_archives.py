@@ -81,6 +81,7 @@ def list_segments() -> list[Path]:
     return sorted(path for path in Path("log").iterdir() if len(path.name) == 24 and not is_recycled(path))
 
 
+@pytest.mark.slow
 def test_moment_before_every_base_is_refused_with_the_earliest_one(shop, fail, answer):
     error = fail(shop.sales[1].inserted, "recovery-time")
     assert "ends later" in error["message"]
@@ -99,6 +100,7 @@ def test_transaction_between_the_start_of_a_base_and_its_end_is_in_it(shop, fail
     fail(started + timedelta(milliseconds=1), "recovery-time")
 
 
+@pytest.mark.slow
 def test_moment_after_the_log_is_refused_with_the_last_one(shop, fail, answer):
     error = fail(now(), "recovery-time")
     last = error["hint"].rpartition("--at ")[2]
@@ -112,6 +114,7 @@ def test_future_and_unreadable_moments_are_refused(shop, fail):
     fail("yesterday", "usage")
 
 
+@pytest.mark.slow
 def test_gap_names_the_missing_segment_and_matters_only_before_the_moment(shop, fail, answer):
     shutil.rmtree("bases/second")
     third = list_segments()[-2]
@@ -139,6 +142,7 @@ def test_damaged_segment_is_refused(shop, fail):
     assert recover_with_status(at) == 4
 
 
+@pytest.mark.slow
 def test_segment_that_was_archived_in_part_ends_the_log(shop, answer):
     shutil.rmtree("bases/second")
     last = list_segments()[-1]
@@ -152,6 +156,7 @@ def recover_with_status(at: str) -> int:
     return main(["backup", "recover", "--at", at])
 
 
+@pytest.mark.slow
 def test_log_of_another_server_is_refused(shop, fail):
     with servers.archiving_postgresql("wal_level=logical") as server:
         other = Primary(server)
@@ -170,6 +175,7 @@ def test_base_of_another_version_names_the_package(shop, fail):
     assert "postgresql-9" in error["hint"]
 
 
+@pytest.mark.slow
 def test_database_that_did_not_exist_is_refused(shop, answer, tmp_path):
     shop.configure(tmp_path, database="late", base="bases", log="log")
     for sale, status in ((shop.sales[-3], 5), (shop.sales[-1], 4)):  # later it exists, without a table
@@ -189,6 +195,7 @@ def test_tablespace_is_refused(shop, fail):
     assert result == 6
 
 
+@pytest.mark.slow
 def test_log_that_creates_a_tablespace_is_refused_only_after_it(tmp_path, monkeypatch, answer):
     with servers.archiving_postgresql() as server:
         primary = Primary(server)
@@ -232,6 +239,7 @@ def test_missing_configuration_names_the_section(shop, fail, tmp_path):
     fail(shop.sales[3].inserted, "recovery-not-configured")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_compressed_archives_are_read(shop, answer, suffix):
     for segment in list_segments():
@@ -241,6 +249,7 @@ def test_compressed_archives_are_read(shop, answer, suffix):
     assert backup["members"][0]["rows"] == {"sales": len(shop.sales) - 1}
 
 
+@pytest.mark.slow
 def test_base_during_which_the_server_began_a_segment_is_read(shop, answer):
     """``pg_basebackup`` then marks the segment as archived: a file in a folder that is not in the archive."""
     path = Path("bases/second/pg_wal.tar.gz")
@@ -256,6 +265,7 @@ def test_base_during_which_the_server_began_a_segment_is_read(shop, answer):
     assert find_leftovers() == []
 
 
+@pytest.mark.slow
 def test_folders_of_barman_are_read(shop, answer):
     """Each copy has a folder ``data``, and the segments are compressed without a suffix, in subfolders."""
     shutil.rmtree("bases/second")
@@ -273,6 +283,7 @@ def test_folders_of_barman_are_read(shop, answer):
     assert member["facts"]["recovered_base"] == "20260105T030000"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".partial", ".gz.partial"])
 def test_partial_segment_of_pg_receivewal_is_read(shop, answer, suffix):
     last = list_segments()[-1]
@@ -306,6 +317,7 @@ def repack(suffix: str) -> None:
         compress(archive.with_suffix(""), suffix)
 
 
+@pytest.mark.slow
 def test_folder_of_temporary_files_needs_space_and_access(shop, answer, monkeypatch, temp_folder):
     at = write_time(shop.sales[3].inserted)
     for size in ("512k", "70M"):  # for no segment; for some of them, but not for the base, too

@@ -28,6 +28,7 @@ def list_databases(shop):
     return {name for (name,) in shop.execute("select datname from pg_database")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_version")
 def test_drill_of_a_moment_is_recorded_next_to_the_copy_and_leaves_nothing(shop, answer, tmp_path):
     copy = create_log(shop, answer)
@@ -49,6 +50,7 @@ def test_drill_of_a_moment_is_recorded_next_to_the_copy_and_leaves_nothing(shop,
     assert find_leftovers() == []
 
 
+@pytest.mark.slow
 def test_random_moment_is_one_of_the_stored_log(shop, answer):
     copy = create_log(shop, answer)
     recoverable = answer("backup", "status")["data"]["databases"][0]["recoverable"]
@@ -62,6 +64,7 @@ def test_random_moment_is_one_of_the_stored_log(shop, answer):
     )
 
 
+@pytest.mark.slow
 def test_drill_of_a_moment_refuses_what_it_cannot_do(shop, answer):
     for words in (["20260101_000000"], ["--all-apps"]):
         assert answer("backup", "drill", "--at", "random", *words, status=2)["error"]["code"] == "usage"
@@ -72,6 +75,7 @@ def test_drill_of_a_moment_refuses_what_it_cannot_do(shop, answer):
     assert read_moments(answer, copy) == {}
 
 
+@pytest.mark.slow
 def test_damaged_log_fails_the_drill_without_a_record(shop, answer):
     copy = create_log(shop, answer)
     part = answer("backup", "list", "--kind", "log")["data"]["items"][0]
@@ -85,6 +89,7 @@ def test_damaged_log_fails_the_drill_without_a_record(shop, answer):
     assert find_leftovers() == []
 
 
+@pytest.mark.slow
 def test_problem_that_the_database_had_is_found(shop, answer):
     """A view that cannot be read is in the database, as of the moment."""
     shop.execute("create function fail() returns int language plpgsql as $$begin raise 'no'; end$$")
@@ -96,6 +101,7 @@ def test_problem_that_the_database_had_is_found(shop, answer):
     assert read_moments(answer, copy)["main"]["as_of"] == data["databases"][0]["as_of"]
 
 
+@pytest.mark.slow
 def test_encrypted_log_is_drilled_with_the_key(shop, answer, tmp_path):
     recipient = create_identity(tmp_path, "key")
     with (tmp_path / "dbctl.toml").open("a") as file:

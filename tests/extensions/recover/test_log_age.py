@@ -39,6 +39,7 @@ def backdate(hours):
         file.write_text(backup_manifest.serialize(changed))
 
 
+@pytest.mark.slow
 def test_log_without_a_limit_is_never_due(shop, answer):
     answer("backup", "create")
     answer("backup", "log")
@@ -47,6 +48,7 @@ def test_log_without_a_limit_is_never_due(shop, answer):
     assert read_log_due(answer) is None
 
 
+@pytest.mark.slow
 def test_limit_requires_a_copy_and_its_log(shop, answer, tmp_path):
     answer("backup", "create")
     limit(tmp_path, "1h")
@@ -60,6 +62,7 @@ def test_limit_requires_a_copy_and_its_log(shop, answer, tmp_path):
     assert "log-due" in codes
 
 
+@pytest.mark.slow
 def test_log_of_a_server_that_has_written_nothing_is_not_due(shop, answer, tmp_path):
     answer("backup", "create")
     answer("backup", "log")
@@ -77,6 +80,7 @@ def test_log_of_a_server_that_has_written_nothing_is_not_due(shop, answer, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_gap_of_the_log_fails_the_check(shop, answer, tmp_path):
     answer("backup", "create")
     answer("backup", "log")
@@ -92,6 +96,7 @@ def test_gap_of_the_log_fails_the_check(shop, answer, tmp_path):
     assert database["due"] == {}
 
 
+@pytest.mark.slow
 def test_metrics_have_the_moments_that_can_be_recovered(shop, answer, tmp_path):
     def read(name, **labels):
         return [

@@ -70,6 +70,7 @@ def test_missing_slot_is_reported_until_the_log_is_stored(shop, answer, find):
     assert find() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_version")
 def test_slot_that_retains_much_and_one_that_lost_log_are_reported(shop, answer, find):
     limit(shop, "96MB")
@@ -87,6 +88,7 @@ def test_slot_that_retains_much_and_one_that_lost_log_are_reported(shop, answer,
     assert "log-slot-lost" not in find()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_version")
 def test_other_timeline_is_reported_until_its_log_is_stored(shop, answer, find):
     limit(shop, "1GB")

@@ -137,6 +137,7 @@ def assert_recovered(answer, source, at):
     assert backup["members"][0]["rows"]["sales"] == len(expected)
 
 
+@pytest.mark.slow
 def test_moments_have_exactly_the_rows_before_them(shop, answer):
     for at in random.Random(3).sample(list_moments(shop), 2):  # noqa: S311
         assert_recovered(answer, shop, at)
@@ -210,6 +211,7 @@ def test_missing_log_is_named(shop, answer):
     assert refuse(answer, at)["code"] == "file-failed"
 
 
+@pytest.mark.slow
 def test_drill_of_a_moment_is_recorded_next_to_the_backup_from_which_it_began(other, answer):
     other.sell(2)
     other.wait_for_next_second()
@@ -223,6 +225,7 @@ def test_drill_of_a_moment_is_recorded_next_to_the_backup_from_which_it_began(ot
     assert backup["moments"]["main"]["as_of"] == drill["as_of"]
 
 
+@pytest.mark.slow
 def test_last_logs_are_not_required_for_a_time_before_them(shop, answer):
     logs = change_logs(shop)
     at = shop.sales[15].inserted.replace(microsecond=0)
@@ -260,6 +263,7 @@ def test_incomplete_last_event_ends_the_log(shop, answer):
     assert "incomplete event" in error["message"]
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_found(shop, answer):
     logs = change_logs(shop)
     at = list_moments(shop)[-1]
@@ -282,6 +286,7 @@ def test_flipped_bits_are_found(shop, answer):
     answer("backup", "recover", "--at", write_time(at), "--dry-run")
 
 
+@pytest.mark.slow
 def test_encrypted_log_is_refused(shop, answer, tmp_path, public):
     key_file = public / "keys"
     key_file.write_text(f"1;{'ab' * 32}\n")
@@ -342,6 +347,7 @@ def finish(source):
     return at
 
 
+@pytest.mark.slow
 def test_statement_that_reads_another_database_is_named(other, answer):
     other.run("create table other.t (note varchar(40))", "insert into other.t values ('secret-note')")
     other.sell(1)
@@ -357,6 +363,7 @@ def test_statement_that_reads_another_database_is_named(other, answer):
     assert "secret-note" not in error["message"]
 
 
+@pytest.mark.slow
 def test_rows_of_another_database_are_recovered_from_row_events(other, answer):
     other.run("create table other.t (note varchar(40))", "insert into other.t values ('copied')")
     other.back_up()
@@ -367,6 +374,7 @@ def test_rows_of_another_database_are_recovered_from_row_events(other, answer):
     assert "'copied'" in dump
 
 
+@pytest.mark.slow
 def test_triggers_accounts_files_and_transactions_are_replayed(other, answer, public):
     other.run(
         "use shop",
@@ -410,6 +418,7 @@ def test_triggers_accounts_files_and_transactions_are_replayed(other, answer, pu
     assert "clerk@localhost" in backup["members"][0]["facts"]["roles"]
 
 
+@pytest.mark.slow
 def test_tables_in_other_folders_are_created_in_the_private_one(other, answer, public):
     outside = public / "outside"
     outside.mkdir()
@@ -426,6 +435,7 @@ def test_tables_in_other_folders_are_created_in_the_private_one(other, answer, p
     assert {path: path.read_bytes() for path in outside.rglob("*.ibd")} == files
 
 
+@pytest.mark.slow
 def test_lower_case_names_and_other_settings_are_those_of_the_source(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with servers.logging_mysql("--lower-case-table-names=1", "--default-storage-engine=Aria") as server:
@@ -459,6 +469,7 @@ def test_position_requires_no_privilege_on_the_server(other, answer):
     assert "binlog" in answer("backup", "create")["data"]["members"][0]["facts"]
 
 
+@pytest.mark.slow
 def test_position_is_that_of_the_snapshot_while_others_write(other, answer):
     other.run("create table shop.big (id int, text longtext)")
     other.run("insert into shop.big select seq, repeat('x', 20000) from seq_1_to_3000")
@@ -471,6 +482,7 @@ def test_position_is_that_of_the_snapshot_while_others_write(other, answer):
     assert list_ids(dump) == other.list_sales(at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["mariadb-install-db", "mariadbd"])
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_ended_recovery_leaves_no_server_and_no_folder(shop, staging, number, program):
@@ -530,6 +542,7 @@ def test_other_statements_are_not_skipped(text):
     assert not is_foreign_code("Shop", "drop procedure p", "shop")
 
 
+@pytest.mark.slow
 def test_incomplete_transaction_of_a_crash_is_not_recovered(other, answer):
     other.sell(2)
     other.back_up()
@@ -548,6 +561,7 @@ def test_incomplete_transaction_of_a_crash_is_not_recovered(other, answer):
     assert list_ids(dump) == [row for row in other.list_sales(at) if row != lost]
 
 
+@pytest.mark.slow
 def test_database_that_was_dropped_and_created_again_is_recovered(other, answer):
     other.sell(2)
     other.back_up()
@@ -562,6 +576,7 @@ def test_database_that_was_dropped_and_created_again_is_recovered(other, answer)
     assert backup["members"][0]["facts"]["charset"] == "latin1"
 
 
+@pytest.mark.slow
 def test_times_of_statements_are_those_of_the_time_zone_of_the_server(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TZ", "Asia/Kathmandu")
@@ -611,6 +626,7 @@ def test_backup_without_a_position_is_reported(other, answer, tmp_path, monkeypa
         assert error["code"] == "recovery-missing"
 
 
+@pytest.mark.slow
 def test_encrypted_difference_is_a_base(other, answer, monkeypatch, tmp_path):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     identity = pyrage.x25519.Identity.generate()
@@ -638,6 +654,7 @@ def test_encrypted_difference_is_a_base(other, answer, monkeypatch, tmp_path):
     assert member["delta"] is None
 
 
+@pytest.mark.slow
 def test_history_of_versioned_tables_is_recovered(other, answer):
     other.run(
         "create table shop.prices (id int, price int) with system versioning",

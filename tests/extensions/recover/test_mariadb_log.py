@@ -133,6 +133,7 @@ def sell_with_changes(shop, answer):
     return [since + number * SECOND for number in range(int((until - since) / SECOND) + 1)]
 
 
+@pytest.mark.slow
 def test_stored_seconds_have_exactly_the_rows_before_them(shop, answer):
     assert "up to mysql-bin.000001:" in answer("backup", "log", "--dry-run")["data"]["plan"]["steps"][0]
     moments = sell_with_changes(shop, answer)
@@ -188,6 +189,7 @@ def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
     assert "backup log" in error["hint"]
 
 
+@pytest.mark.slow
 def test_backup_records_its_position_only_for_a_stored_log(shop, answer):
     shop.sell(1)
     assert "binlog" not in answer("backup", "create")["data"]["members"][0]["facts"]
@@ -198,6 +200,7 @@ def test_backup_records_its_position_only_for_a_stored_log(shop, answer):
     assert answer("backup", "create")["data"]["remarks"] == []
 
 
+@pytest.mark.slow
 def test_moments_are_recovered_from_the_newest_backup_before_them(shop, answer):
     first = follow(answer)["id"]
     shop.sell(3, pause=0.5)
@@ -230,6 +233,7 @@ def test_first_second_is_after_the_snapshot_of_the_backup(shop, answer):
     assert list_ids(dump) == shop.list_sales(since)
 
 
+@pytest.mark.slow
 def test_unchanged_incremental_backup_is_followed(shop, answer, tmp_path):
     file = tmp_path / "dbctl.toml"
     file.write_text(f"{file.read_text()}incremental = true\n")
@@ -247,6 +251,7 @@ def test_unchanged_incremental_backup_is_followed(shop, answer, tmp_path):
     assert read_status(answer)["unusable"] == []
 
 
+@pytest.mark.slow
 def test_base_without_its_log_begins_no_range(shop, answer, tmp_path):
     """Prune keeps the base of a retained difference, but only the log since the difference."""
     file = tmp_path / "dbctl.toml"
@@ -267,6 +272,7 @@ def test_base_without_its_log_begins_no_range(shop, answer, tmp_path):
     assert_recovered(answer, shop, at)
 
 
+@pytest.mark.slow
 def test_extracted_parts_are_an_archive(shop, answer, tmp_path):
     backup = follow(answer)["id"]
     for _ in range(2):
@@ -314,6 +320,7 @@ def purge(shop, first):
     wait_until(lambda: shop.run(f"purge binary logs to '{first}'", "show binary logs")[0][0] == first)
 
 
+@pytest.mark.slow
 def test_purged_log_is_reported_until_there_is_a_new_backup(shop, answer, fail):
     follow(answer)
     shop.sell(2)
@@ -325,6 +332,7 @@ def test_purged_log_is_reported_until_there_is_a_new_backup(shop, answer, fail):
     assert_range_begins_again(shop, answer, fail, before)
 
 
+@pytest.mark.slow
 def test_purged_log_without_later_transactions_is_no_loss(shop, answer):
     follow(answer)
     shop.sell(2)
@@ -334,6 +342,7 @@ def test_purged_log_without_later_transactions_is_no_loss(shop, answer):
     assert_recovered(answer, shop, store_log(shop, answer))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5, 40], ids=["shorter", "equal", "longer"])
 def test_log_that_begins_again_is_reported(shop, answer, fail, count):
     shop.run("reset master")
@@ -348,6 +357,7 @@ def test_log_that_begins_again_is_reported(shop, answer, fail, count):
     assert_range_begins_again(shop, answer, fail, before)
 
 
+@pytest.mark.slow
 def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
     follow(answer)
     with servers.logging_mysql("--server-id=8") as server:
@@ -366,6 +376,7 @@ def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
         assert fail("backup", "recover", "--at", write_time(at), status=5)["code"] == "recovery-time"
 
 
+@pytest.mark.slow
 def test_missing_and_damaged_parts_are_reported(shop, answer, fail):
     follow(answer)
     moments = []
@@ -409,6 +420,7 @@ def test_killed_calls_lose_no_log(fork_server, shop, answer, request):
     assert read_status(answer)["unusable"] == []
 
 
+@pytest.mark.slow
 def test_calls_at_once_store_each_transaction_once(shop, answer):
     follow(answer)
     shop.sell(3)
@@ -421,6 +433,7 @@ def test_calls_at_once_store_each_transaction_once(shop, answer):
     assert read_status(answer)["unusable"] == []
 
 
+@pytest.mark.slow
 def test_crash_of_the_server_is_followed(shop, answer):
     follow(answer)
     shop.sell(2)
@@ -438,6 +451,7 @@ def test_crash_of_the_server_is_followed(shop, answer):
     assert list_ids(recover(answer, at)) == [row for row in shop.list_sales(at) if row != lost]
 
 
+@pytest.mark.slow
 def test_full_disk_loses_no_log(shop, answer, fail, tmp_path):
     with mount_disk(tmp_path / "disk", "64m") as disk:
         file = tmp_path / "dbctl.toml"
@@ -464,6 +478,7 @@ def test_full_disk_of_the_state_stores_nothing(shop, answer, fail, tmp_path, mon
         assert len(list_backups(answer, "log")) == 1
 
 
+@pytest.mark.slow
 def test_prune_keeps_the_log_since_the_earliest_retained_backup(shop, answer, fail):
     answer("backup", "log")
     for _ in range(3):
@@ -483,6 +498,7 @@ def test_prune_keeps_the_log_since_the_earliest_retained_backup(shop, answer, fa
     assert_recovered(answer, shop, store_log(shop, answer))
 
 
+@pytest.mark.slow
 def test_encrypted_backup_and_log_are_recovered_with_the_key(shop, answer, fail, tmp_path):
     recipient = create_identity(tmp_path, "key")
     with (tmp_path / "dbctl.toml").open("a") as file:
@@ -526,6 +542,7 @@ def test_log_without_the_privileges_is_refused(shop, fail, answer, tmp_path):
     assert answer("backup", "log")["data"]["id"]
 
 
+@pytest.mark.slow
 def test_backup_without_the_rows_of_a_table_is_no_beginning(shop, answer):
     """The log would change rows that it does not have; an earlier backup has them."""
     shop.run("use shop", "create table visits (id int primary key)", "insert into visits values (1)")

@@ -47,6 +47,7 @@ def recover(answer, at, *words):
     return read_sales(Path(backup["path"], member["file"])), member, backup
 
 
+@pytest.mark.slow
 def test_exactly_the_transactions_before_the_moment_are_recovered(shop, answer):
     for sale in (shop.sales[4], shop.sales[14]):
         for at in (sale.inserted, sale.inserted + MICROSECOND):
@@ -56,6 +57,7 @@ def test_exactly_the_transactions_before_the_moment_are_recovered(shop, answer):
             assert backup["kind"] == "recovered"
 
 
+@pytest.mark.slow
 def test_deletion_is_recovered_with_its_time(shop, answer):
     deleted = next(sale.deleted for sale in shop.sales if sale.deleted)
     assert len(recover(answer, deleted)[0]) == 20

@@ -69,6 +69,7 @@ def read_slots(primary):
     return primary.execute("select slot_name, wal_status from pg_replication_slots")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_version")
 def test_each_stored_moment_is_recovered_after_the_server_has_ended(shop, answer):
     assert answer("backup", "log", "--dry-run")["data"]["plan"]["steps"][0].startswith(
@@ -104,6 +105,7 @@ def test_log_without_new_transactions_is_not_stored_again(shop, answer):
     assert answer("backup", "list")["data"]["items"] == []
 
 
+@pytest.mark.slow
 def test_random_moments_are_recovered_and_drilled(shop, answer, fail):
     assert fail("backup", "recover", "--at", "random", status=2)["code"] == "usage"
     answer("backup", "log")
@@ -122,6 +124,7 @@ def test_random_moments_are_recovered_and_drilled(shop, answer, fail):
         assert list(answer("backup", "show", backup["id"])["data"]["drills"]) == ["main"]
 
 
+@pytest.mark.slow
 def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
     start_time = datetime.now().astimezone()
     error = fail("backup", "recover", "--at", write_time(start_time), status=2)
@@ -135,6 +138,7 @@ def test_moments_outside_the_stored_log_are_refused(shop, answer, fail):
     assert "none of its log is stored" in error["message"]
 
 
+@pytest.mark.slow
 def test_copy_before_the_log_is_reported_as_useless(shop, answer, fail):
     copy = answer("backup", "create", "--physical")["data"]
     assert "no log was stored" in copy["remarks"][0]
@@ -153,6 +157,7 @@ def test_copy_before_the_log_is_reported_as_useless(shop, answer, fail):
     assert recover(answer, at) == shop.list_sales(at)
 
 
+@pytest.mark.slow
 def test_missing_part_of_the_log_is_reported(shop, answer, fail, tmp_path):
     answer("backup", "log")
     answer("backup", "create", "--physical")
@@ -194,6 +199,7 @@ def test_killed_calls_lose_no_log(fork_server, shop, answer, request):
     assert read_status(answer)["recoverable"]["unusable"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_version")
 def test_log_that_the_server_lost_is_reported_until_there_is_a_new_copy(shop, answer, fail):
     answer("backup", "log")
@@ -224,6 +230,7 @@ def test_log_that_the_server_lost_is_reported_until_there_is_a_new_copy(shop, an
     assert read_status(answer)["recoverable"]["unusable"] == []
 
 
+@pytest.mark.slow
 def test_prune_keeps_the_log_since_the_earliest_retained_copy(shop, answer, fail):
     answer("backup", "log")
     for _ in range(3):
@@ -247,6 +254,7 @@ def test_prune_keeps_the_log_since_the_earliest_retained_copy(shop, answer, fail
     assert third in reasons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["physical", "log"])
 def test_damaged_file_without_compression_is_not_replayed(shop, answer, fail, tmp_path, form):
     """Nothing decompresses it, and a page of a server need not have a checksum."""
@@ -265,6 +273,7 @@ def test_damaged_file_without_compression_is_not_replayed(shop, answer, fail, tm
     assert (error["code"], path.name in error["message"]) == ("corrupt", True)
 
 
+@pytest.mark.slow
 def test_prune_keeps_the_log_since_a_damaged_copy(shop, answer, tmp_path):
     """A copy whose verification failed can be a valid one: prune deletes neither it nor what it needs."""
     answer("backup", "log")
@@ -286,6 +295,7 @@ def test_prune_keeps_the_log_since_a_damaged_copy(shop, answer, tmp_path):
     assert set(after) == set(list_backups(answer, "log"))
 
 
+@pytest.mark.slow
 def test_limit_of_bytes_deletes_a_copy_together_with_its_log(shop, answer):
     for _ in range(2):
         answer("backup", "create", "--physical")
@@ -343,6 +353,7 @@ def test_options_of_other_copies_are_refused(shop, fail):
         assert fail("backup", "create", "--physical", *words, status=2)["code"] == "usage"
 
 
+@pytest.mark.slow
 def test_encrypted_copy_and_log_are_recovered_with_the_key(shop, answer, fail, tmp_path):
     recipient = create_identity(tmp_path, "key")
     with (tmp_path / "dbctl.toml").open("a") as file:
@@ -358,6 +369,7 @@ def test_encrypted_copy_and_log_are_recovered_with_the_key(shop, answer, fail, t
     assert find_leftovers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_version")
 def test_log_is_followed_to_another_timeline(shop, answer):
     answer("backup", "log")
@@ -381,6 +393,7 @@ def test_user_without_the_privilege_is_refused(shop, answer, fail, tmp_path):
     assert answer("backup", "list", status=None)["data"] in (None, {}) or list_backups(answer, "log") == []
 
 
+@pytest.mark.slow
 def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
     answer("backup", "log")
     with servers.own_postgresql("work_mem=5MB") as other:  # servers with the same settings are copies of one
@@ -390,6 +403,7 @@ def test_log_of_another_server_is_refused(shop, answer, fail, tmp_path):
         second.end()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("each_version")
 def test_copy_with_a_wrong_checksum_is_no_backup(shop, tmp_path):
     archive = tmp_path / "base.tar"
@@ -446,6 +460,7 @@ def test_copy_and_log_in_object_storage_are_recovered(shop, answer, tmp_path, mo
     assert len(answer("backup", "copy", "--to", str(tmp_path / "copies"))["data"]["copied"]) == 4
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_the_fetched_log_for_the_next_call(shop, answer, fail, tmp_path):
     with mount_disk(tmp_path / "disk", "64m") as disk:
         file = tmp_path / "dbctl.toml"

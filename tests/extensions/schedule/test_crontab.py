@@ -128,6 +128,7 @@ def test_every_crontab_line_runs_without_output(folder, crontab):
     assert len(list((folder / "backups of %").glob("*/*/manifest.json"))) == 2
 
 
+@pytest.mark.slow
 def test_errors_are_printed_for_cron_mail(folder, crontab):
     (folder / "second.db").write_bytes(b"no database at all" * 100)
     for line in parse_crontab(crontab("--app", "second")):
@@ -139,6 +140,7 @@ def test_errors_are_printed_for_cron_mail(folder, crontab):
         assert ("directory not found" if is_drill else "is not a SQLite database") in process.stderr
 
 
+@pytest.mark.slow
 def test_jobs_of_apps_start_at_different_times(folder, crontab):
     config = folder / "dbctl.toml"
     apps = "".join(
@@ -314,6 +316,7 @@ def test_sh_reads_quoted_words_unchanged(tmp_path):
             assert run_as_cron(f"printf %s {line}").stdout == text
 
 
+@pytest.mark.slow
 def test_vectors_are_optimized_monthly(tmp_path, monkeypatch, crontab):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "chat-lancedb", ".", "--users", "2", "--chats", "2", "--messages", "20", "-q"]) == 0

@@ -100,6 +100,7 @@ class Clock:
         return self.time.astimezone(zone)
 
 
+@pytest.mark.slow
 def test_retention_thins_the_backups_of_a_day(answer, app, monkeypatch):
     clock, contents, sizes = Clock(), {}, []
     monkeypatch.setattr(model, "datetime", clock)

@@ -54,6 +54,7 @@ def test_error_has_line_and_key(tmp_path, text, line, key, reason):
     assert reason in context["reason"]
 
 
+@pytest.mark.slow
 def test_section_of_the_absent_extension_is_ignored(tmp_path, remainder):
     write(tmp_path, f"{SECTION}anything = 3")
     (tmp_path / "shop.db").touch()

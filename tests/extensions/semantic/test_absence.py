@@ -31,6 +31,7 @@ def remainder(tmp_path_factory: pytest.TempPathFactory) -> Remainder:
     return Remainder(tmp_path_factory.mktemp("remainder") / "dbctl", "semantic")
 
 
+@pytest.mark.slow
 def test_sections_of_the_absent_extension_are_ignored_and_reported(tmp_path, remainder):
     (tmp_path / "shop.db").touch()
     (tmp_path / "dbctl.toml").write_text(CONFIGURATION)

@@ -50,6 +50,7 @@ def list_codes(folder):
         return [(finding.severity, finding.code) for finding in check(app).findings]
 
 
+@pytest.mark.slow
 def test_index_is_built_measured_and_dropped(chat):
     from dbctl.services.search.indexes.selection import create_change
 
@@ -94,6 +95,7 @@ def test_search_works_with_and_without_index(chat):
     assert set(near) <= {f"msg-{number:05}" for number in range(400)}
 
 
+@pytest.mark.slow
 def test_new_rows_are_reported_and_indexed_by_repair(chat):
     apply_change(chat, "build")
     lance.lancedb.connect(str(chat / "lancedb")).open_table(TABLE).add(

@@ -62,6 +62,7 @@ NARROWER = "integer of 64 bits to integer of 32 bits"
 INDEXES = "select indexdef from pg_indexes where schemaname = current_schema() order by 1"
 
 
+@pytest.mark.slow
 def test_rows_are_copied_into_the_tables_of_the_app(transfer, destination):
     before = run_sql(destination, INDEXES)
     plan = transfer("plan", "--to", destination)["data"]
@@ -131,6 +132,7 @@ def test_triggers_of_mysql_keep_the_settings_of_their_creation(answer, databases
     assert run_sql(destination, "select name from item") == [("aé\\",)]
 
 
+@pytest.mark.slow
 def test_triggers_and_foreign_keys_of_the_app_keep_their_state(transfer, destination):
     run_sql(
         destination,
@@ -154,6 +156,7 @@ def test_triggers_and_foreign_keys_of_the_app_keep_their_state(transfer, destina
 LACKED = "the source lacks it or has other values, and the copy would replace it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "table", "column", "keys", "rows", "reason"),
     [
@@ -206,6 +209,7 @@ def test_destination_that_does_not_fit_is_refused_and_unchanged(
     assert run_sql(destination, "select to_regclass('dbctl_transfer') is null") == [(True,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -249,6 +253,7 @@ def test_tables_of_an_app_at_work_are_refused(transfer, monkeypatch, destination
     assert re.findall(r"kind|permission|item", error["message"]) == ["kind"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chief", ["references person", "references person (mail)"])
 def test_rows_that_refer_to_rows_with_other_numbers(answer, databases, tmp_path, chief):
     """Both sides number the same rows in another order; texts that identify rows are compared as they are."""
@@ -278,6 +283,7 @@ def test_rows_that_refer_to_rows_with_other_numbers(answer, databases, tmp_path,
     answer(*words, "run", "--to", destination)
 
 
+@pytest.mark.slow
 def test_destination_without_the_ledger_of_the_source(transfer, destination):
     run_sql(destination, "drop table django_migrations")
     assert transfer("plan", "--to", destination)["data"]["problems"] == []
@@ -294,6 +300,7 @@ def test_destination_without_a_table_of_the_source_is_refused(transfer, destinat
     assert run_sql(destination, "select * from item") == [(1,)]
 
 
+@pytest.mark.slow
 def test_rows_of_other_tables_and_options_for_the_schema_are_refused(transfer, destination):
     assert (
         transfer("run", "--derive", "--to", destination, status=6)["error"]["code"] == "transfer-destination"
@@ -305,6 +312,7 @@ def test_rows_of_other_tables_and_options_for_the_schema_are_refused(transfer, d
     transfer("run", "--to", destination)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", ["create", "copy", "finish"])
 def test_interrupted_copy_continues_and_keeps_the_tables(transfer, monkeypatch, destination, stop):
     before = run_sql(destination, INDEXES)

@@ -34,6 +34,7 @@ def start(answer, source):
     return lambda *words, **options: answer("--url", f"main={source}", "transfer", *words, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "sql"),
     [
@@ -109,6 +110,7 @@ def test_source_as_destination_is_refused(start, tmp_path, source):
         assert start("run", "--to", str(path), status=6)["error"]["code"] == "transfer-same"
 
 
+@pytest.mark.slow
 def test_second_transfer_at_the_same_time_is_refused(start, tmp_path, databases):
     from dbctl.engines import registry
 

@@ -69,6 +69,7 @@ def test_switch_copies_all_changes_since_the_copy(start, answer, tmp_path, datab
     assert start("verify", "--to", destination)["data"]["equal"] is True
 
 
+@pytest.mark.slow
 def test_second_run_copies_changes(start, tmp_path, databases, source):
     destination = databases("postgresql", tmp_path)
     first = start("run", "--to", destination)["data"]

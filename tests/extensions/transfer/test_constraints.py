@@ -69,6 +69,7 @@ def test_texts_with_the_same_lower_case_only_in_the_destination_are_exact(
     answer(*words, "run", "--to", destination)
 
 
+@pytest.mark.slow
 def test_keys_of_which_the_destination_compares_the_first_characters(plan, create):
     source = create(
         "postgresql",
@@ -115,6 +116,7 @@ def test_value_that_is_no_label_of_an_enum(plan, create, engine):
     assert (problem["column"], problem["keys"]) == ("state", [{"id": "2"}])
 
 
+@pytest.mark.slow
 def test_whole_numbers_that_sqlite_would_round(answer, plan, create, tmp_path):
     source = create(
         "postgresql",
@@ -178,6 +180,7 @@ PARTIAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", PARTIAL)
 def test_unique_index_that_only_the_destination_has(answer, create, databases, tmp_path, where):
     source = create(

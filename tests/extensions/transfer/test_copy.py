@@ -99,6 +99,7 @@ def test_row_that_a_trigger_skips_is_refused(transfer, monkeypatch, databases, t
     assert run_sql(destination, "select count(*) from item") == [(0,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("event", "row"), [("insert", "new"), ("delete", "old")])
 def test_change_that_a_trigger_skips_is_refused(transfer, monkeypatch, databases, tmp_path, path, event, row):
     destination = databases("postgresql", tmp_path)

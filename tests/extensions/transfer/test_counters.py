@@ -40,6 +40,7 @@ def test_next_number_follows_the_rows_without_a_counter_in_the_source(
     assert result["warnings"]
 
 
+@pytest.mark.slow
 def test_sequences_that_no_column_owns_are_set(answer, databases, tmp_path):
     source = databases("postgresql", tmp_path)
     run_sql(
@@ -59,6 +60,7 @@ def test_sequences_that_no_column_owns_are_set(answer, databases, tmp_path):
         assert number >= 6  # a number of the other table is not used again
 
 
+@pytest.mark.slow
 def test_derived_schema_has_the_ledger_of_the_app(answer, plain_file, databases, tmp_path):
     destination = databases("postgresql", tmp_path)
     main = ("--url", f"main={plain_file}", "transfer")

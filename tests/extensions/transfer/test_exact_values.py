@@ -110,6 +110,7 @@ SHARED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [*permutations(values.KINDS, 2)])
 def test_transfer_to_another_engine_keeps_values_of_equal_types(answer, tmp_path, first, second):
     kinds = {name: kind for name, kind in SHARED.items() if {first, second} <= kind.engines.keys()}

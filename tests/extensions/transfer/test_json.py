@@ -104,6 +104,7 @@ def test_text_of_json_passes_unchanged(answer, create_source, databases, tmp_pat
     assert read_texts(destination) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "declared"), [("sqlite", "text"), ("mysql", "json")])
 def test_jsonb_has_all_digits_and_the_plan_counts_what_it_removes(
     answer, create_source, databases, tmp_path, engine, declared

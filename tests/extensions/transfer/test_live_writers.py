@@ -148,6 +148,7 @@ def read_notes(url_text):
     return {content for (content,) in run_sql(url_text, "select content from note")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_acknowledged_row_is_missing_after_a_switch(answer, live_source, writers, tmp_path, engine):
     source, destination = live_source(engine), str(tmp_path / "new.db")

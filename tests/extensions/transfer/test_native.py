@@ -105,6 +105,7 @@ def run(answer, first, second, command, *words, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before",
     [
@@ -122,6 +123,7 @@ def test_the_lock_of_the_source_is_no_difference(answer, postgresql_pair, before
     assert run(answer, first, second, "verify")["data"]["equal"] is True
 
 
+@pytest.mark.slow
 def test_settings_of_storage_belong_to_the_tables_and_indexes_that_they_concern(answer, postgresql_pair):
     """pg_dump writes them before the first such object, which in the destination is the table with the state of the transfer."""
     first, second = postgresql_pair
@@ -147,6 +149,7 @@ def test_settings_of_storage_belong_to_the_tables_and_indexes_that_they_concern(
         execute(first, f"drop tablespace {name}")
 
 
+@pytest.mark.slow
 def test_postgresql_keeps_its_schema_rows_and_counters(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(first, SCHEMA, ROWS)
@@ -167,6 +170,7 @@ def test_postgresql_keeps_its_schema_rows_and_counters(answer, postgresql_pair):
     )
 
 
+@pytest.mark.slow
 def test_verify_compares_objects_and_counters(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(first, SCHEMA, ROWS)
@@ -188,6 +192,7 @@ def test_verify_compares_objects_and_counters(answer, postgresql_pair):
     assert "unkeyed" not in [table["table"] for table in result["tables"]]
 
 
+@pytest.mark.slow
 def test_objects_that_the_destination_refuses_are_problems_of_the_plan(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(
@@ -201,6 +206,7 @@ def test_objects_that_the_destination_refuses_are_problems_of_the_plan(answer, p
     assert [line for line in dump(second) if line.startswith("CREATE")] == []
 
 
+@pytest.mark.slow
 def test_rows_without_their_parent_are_refused_before_the_copy(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(
@@ -225,6 +231,7 @@ def test_destination_with_other_objects_is_refused(answer, postgresql_pair):
         assert (error["code"], "mood" in error["message"]) == ("transfer-destination", True)
 
 
+@pytest.mark.slow
 def test_schema_that_changed_after_the_copy_is_copied_again(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(
@@ -240,6 +247,7 @@ def test_schema_that_changed_after_the_copy_is_copied_again(answer, postgresql_p
     assert dump(second, "--schema-only") == dump(first, "--schema-only")
 
 
+@pytest.mark.slow
 def test_settings_of_a_database_change_nothing(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(first, SCHEMA, ROWS)
@@ -255,6 +263,7 @@ def test_settings_of_a_database_change_nothing(answer, postgresql_pair):
     assert (dump(second, "--schema-only"), sorted(dump(second, "--data-only"))) == expected
 
 
+@pytest.mark.slow
 def test_refused_run_leaves_nothing_and_a_later_table_is_planned(answer, tmp_path, databases):
     source = create_source(tmp_path / "first.db")
     destination = databases("postgresql", tmp_path)

@@ -157,6 +157,7 @@ def run(answer, first, second, command, *words, **options):
     return answer(*source, "transfer", command, "--to", servers.text(second), *words, **options)
 
 
+@pytest.mark.slow
 def test_schema_rows_history_and_counters_are_equal(answer, pair):
     first, second = pair
     create_source(first)
@@ -187,6 +188,7 @@ def test_schema_rows_history_and_counters_are_equal(answer, pair):
     assert fetch(second, "select id, owner from room order by id") == ((5, 3), (901, 3))
 
 
+@pytest.mark.slow
 def test_verify_compares_objects_and_counters(answer, pair):
     first, second = pair
     create_source(first)
@@ -263,6 +265,7 @@ def test_destination_with_other_objects_is_refused(answer, pair):
         assert (error["code"], "other" in error["message"]) == ("transfer-destination", True)
 
 
+@pytest.mark.slow
 def test_default_collation_of_the_destination_is_listed(answer):
     with (
         servers.mysql_database(more="character set latin1") as first,

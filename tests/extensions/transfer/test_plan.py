@@ -116,6 +116,7 @@ def test_table_contains_statements_and_everything_that_is_lost(capsys, tmp_path,
     assert len(json.loads(output.out)["warnings"]) == 3
 
 
+@pytest.mark.slow
 def test_changes_of_a_table_with_many_columns(start, tmp_path, databases):
     run = start(
         f"create table wide (id integer primary key, {', '.join(f'c{number} datetime' for number in range(1200))})",

@@ -44,6 +44,7 @@ def without_json(digests):
     return {name: digest for name, digest in digests.items() if name != "room"}
 
 
+@pytest.mark.slow
 def test_content_stays_equal_through_all_engines_and_back(answer, tmp_path, databases, source):
     first = databases("postgresql", tmp_path)
     second = databases("mysql", tmp_path)
@@ -125,6 +126,7 @@ def test_no_state_remains_after_the_switch(answer, tmp_path, databases, source):
     assert names - {"sqlite_sequence"} == set(TABLES)
 
 
+@pytest.mark.slow
 def test_app_with_migrations_gets_the_schema_of_its_migrations(answer, tmp_path, databases):
     answer("demo", "promptvault", str(tmp_path / "app"))
     config = ("--config", str(tmp_path / "app" / "dbctl.toml"))
@@ -146,6 +148,7 @@ def test_app_with_migrations_gets_the_schema_of_its_migrations(answer, tmp_path,
         assert answer(*profile, "--url", f"main={url}", "migrate", "drift")["data"]["findings"] == []
 
 
+@pytest.mark.slow
 def test_zero_dates_of_mysql_are_copied_to_sqlite_only(answer, tmp_path, databases):
     source, between = databases("mysql", tmp_path), str(tmp_path / "between.db")
     with closing(servers.mysql_connection(parse_url(source))) as own, own.cursor() as cursor:

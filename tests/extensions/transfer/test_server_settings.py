@@ -39,6 +39,7 @@ def unusual_mysql():
         yield own, other, lambda **_: None, lambda: test_native_mysql.describe(own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("create", [unusual_postgresql, unusual_mysql])
 def test_settings_of_a_database_change_nothing(answer, create, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -110,6 +110,7 @@ def test_killed_creation_of_the_state_drops_no_table_of_the_app(answer, database
     assert run_sql(destination, "show index from item where key_name = 'item_name'")
 
 
+@pytest.mark.slow
 def test_state_without_the_mark_of_adoption_is_continued(start, databases, tmp_path):
     """Earlier versions did not write it."""
     destination = databases("postgresql", tmp_path)
@@ -124,6 +125,7 @@ def test_state_without_the_mark_of_adoption_is_continued(start, databases, tmp_p
     assert start("verify", "--to", destination)["data"]["equal"] is True
 
 
+@pytest.mark.slow
 def test_schema_with_many_objects(answer, databases, tmp_path):
     """The state has several rows for them, because a server limits the size of one."""
     source, destination = tmp_path / "wide.db", databases("postgresql", tmp_path)
@@ -182,6 +184,7 @@ def test_killed_creation_of_tables_begins_again(start, monkeypatch, databases, t
     assert start("verify", "--to", destination)["data"]["equal"] is True
 
 
+@pytest.mark.slow
 def test_run_after_a_changed_schema_of_the_source_fills_the_tables_of_the_app(answer, databases, tmp_path):
     source, destination = tmp_path / "app.db", databases("postgresql", tmp_path)
     run_sql(f"sqlite:///{source}", "create table item (id integer primary key, name text)")

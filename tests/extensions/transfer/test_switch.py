@@ -118,6 +118,7 @@ def test_changed_schema_is_refused_before_a_row_is_copied(start, change, databas
     change("insert into event values (null, 'it is not locked')")
 
 
+@pytest.mark.slow
 def test_schema_that_changes_during_the_switch_is_refused(start, change, monkeypatch, databases, tmp_path):
     destination = databases("postgresql", tmp_path)
     change("pragma journal_mode = wal")  # so that readers block no writer
@@ -127,6 +128,7 @@ def test_schema_that_changes_during_the_switch_is_refused(start, change, monkeyp
     assert (error["code"], "late" in error["message"]) == ("transfer-schema-changed", True)
 
 
+@pytest.mark.slow
 def test_writes_that_the_lock_does_not_refuse_are_noticed(
     start, change, monkeypatch, databases, tmp_path, source
 ):
@@ -165,6 +167,7 @@ def test_destination_that_changes_during_the_copy_is_refused(start, monkeypatch,
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_known", [True, False])
 def test_source_that_cannot_be_unlocked_is_named(start, monkeypatch, databases, tmp_path, is_known):
     destination = databases("postgresql", tmp_path)
@@ -193,6 +196,7 @@ def test_same_change_of_both_sides(start, change, databases, tmp_path, engine):
     assert start("switch", "--to", destination, "--yes")["data"]["changes"] == []
 
 
+@pytest.mark.slow
 def test_indexes_remain(start, change, databases, tmp_path):
     """To create those of a large table again takes longer than the changes."""
     destination = databases("postgresql", tmp_path)
@@ -207,6 +211,7 @@ def test_indexes_remain(start, change, databases, tmp_path):
     assert run_sql(destination, indexes) == before
 
 
+@pytest.mark.slow
 def test_progress_counts_the_rows_that_are_read(databases, tmp_path, source):
     destination, counts = databases("postgresql", tmp_path), list[int]()
     stages = list[str]()
@@ -229,6 +234,7 @@ def test_progress_counts_the_rows_that_are_read(databases, tmp_path, source):
     assert sum(counts) == 4 * 101
 
 
+@pytest.mark.slow
 def test_unlocking_counts_the_tables(answer, start, databases, tmp_path, source):
     destination = databases("postgresql", tmp_path)
     start("run", "--to", destination)

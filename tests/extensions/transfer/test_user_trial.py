@@ -117,6 +117,7 @@ def list_next_numbers(moved: Moved) -> list[tuple[object, ...]]:
     return list(moved.destination.rows("select sequencename, last_value from pg_sequences order by 1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "destination"),
     [("sqlite", "postgresql"), ("sqlite", "mysql"), ("postgresql", "sqlite")],
@@ -147,6 +148,7 @@ BREAKAGES: Mapping[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BREAKAGES)
 def test_damaged_destination_refuses_the_user(move_laravel, name):
     moved, (statements, words) = move_laravel("sqlite", "postgresql"), BREAKAGES[name]
@@ -159,6 +161,7 @@ def test_damaged_destination_refuses_the_user(move_laravel, name):
     assert (moved.destination.content(), list_next_numbers(moved)) == (before, numbers)
 
 
+@pytest.mark.slow
 def test_sign_in_that_the_next_user_would_inherit_is_found(move_laravel):
     moved = move_laravel("sqlite", "sqlite", "insert into sessions values ('s9', 3, 'x', 2000000000)")
     outcome, fact, _ = moved.try_user(status=4)
@@ -187,6 +190,7 @@ create-user = {{ at = "2026-11-25", ledger = "{ledger}", recordings = 1, rows = 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("proof", "words"),
     [
@@ -205,12 +209,14 @@ def test_fact_names_the_proof(move_shop, proof, words):
     assert list_next_numbers(moved) == numbers
 
 
+@pytest.mark.slow
 def test_required_value_that_no_rule_describes_prevents_the_trial(move_shop):
     moved = move_shop(shelf="not null")
     outcome, fact, _ = moved.try_user()
     assert (outcome, "was not tried" in fact, "requires shelf" in fact) == ("unknown", True, True)
 
 
+@pytest.mark.slow
 def test_role_that_may_only_read_cannot_try_a_user(move_shop):
     moved = move_shop()
     url = parse_url(moved.destination.url)
@@ -225,6 +231,7 @@ def test_role_that_may_only_read_cannot_try_a_user(move_shop):
         moved.destination.run(f"drop owned by {role}", f"drop role {role}")
 
 
+@pytest.mark.slow
 def test_lost_auto_increment_and_tables_without_transactions_are_found(move_laravel):
     moved = move_laravel("sqlite", "mysql")
     moved.destination.run("alter table users engine = MyISAM")

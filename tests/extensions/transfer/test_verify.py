@@ -43,6 +43,7 @@ def digest(*lines):
     return f"{sum(map(xxh3_128_intdigest, lines)) % (1 << 128):032x}"
 
 
+@pytest.mark.slow
 def test_report_of_rows_that_differ(transfer, databases, tmp_path, path):
     destination = databases("postgresql", tmp_path)
     transfer("run", "--to", destination)
@@ -155,6 +156,7 @@ def test_tables_of_which_only_the_definition_differs_are_compared(transfer, data
     ]
 
 
+@pytest.mark.slow
 def test_destination_in_use_is_reported_as_refused(transfer, databases, tmp_path):
     destination = databases("postgresql", tmp_path)
     transfer("run", "--to", destination)
@@ -167,6 +169,7 @@ def test_destination_in_use_is_reported_as_refused(transfer, databases, tmp_path
     assert [proof["outcome"] for proof in transfer("verify", "--to", destination)["data"]["writes"]]
 
 
+@pytest.mark.slow
 def test_rows_of_ledgers_are_not_compared(answer, databases, tmp_path):
     path, destination = tmp_path / "shop.db", databases("postgresql", tmp_path)
     run_sql(
@@ -186,6 +189,7 @@ def test_rows_of_ledgers_are_not_compared(answer, databases, tmp_path):
     assert run_sql(destination, "select applied > '2026-02-01' from django_migrations") == [(True,)]
 
 
+@pytest.mark.slow
 def test_derived_copy_of_an_app_with_pending_migrations_is_compared_and_switched(answer, databases, tmp_path):
     answer("demo", "promptvault", str(tmp_path / "app"))
     database = next((tmp_path / "app").rglob("promptvault.db"))
@@ -201,6 +205,7 @@ def test_derived_copy_of_an_app_with_pending_migrations_is_compared_and_switched
     assert [step.split()[:2] for step in steps[:2]] == [["set", "main"], ["set", "DATABASE_URL"]]
 
 
+@pytest.mark.slow
 def test_tables_outside_of_the_search_path_are_compared(answer):
     with (
         servers.postgresql_database(encoding="UTF8") as first,
@@ -286,6 +291,7 @@ def test_closing_line_counts_the_differences(equal, tables, objects, counters, w
     ]
 
 
+@pytest.mark.slow
 def test_lines_of_commands(capsys, databases, tmp_path, path):
     """The last line of a command contains its duration."""
     destination = databases("postgresql", tmp_path)

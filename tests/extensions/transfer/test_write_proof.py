@@ -60,6 +60,7 @@ def test_tables_accept_new_rows_after_the_switch(answer, databases, tmp_path, en
         assert run_sql(destination, "select max(id) from person") == [(3,)]
 
 
+@pytest.mark.slow
 def test_refused_rows_are_reported(answer, databases, tmp_path):
     source, destination = str(tmp_path / "source.db"), databases("postgresql", tmp_path)
     create_tables(source, "sqlite")

@@ -99,6 +99,7 @@ def test_changed_rows_are_reported_with_both_values(answer, source, copy, engine
     answer("data", "diff", str(source), other, *tables, "--check", status=4)
 
 
+@pytest.mark.slow
 def test_two_servers_are_compared(answer, source, copy):
     first, second = copy("postgresql"), copy("mysql")
     # the lines of JSON differ, so the state of a copy has other digests

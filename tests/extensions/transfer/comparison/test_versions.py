@@ -197,6 +197,7 @@ def read_column(source, table):
         return [line.decode() for batch in batches for line in batch.lines]
 
 
+@pytest.mark.slow
 def test_many_changed_rows_are_compared_with_all(database, export, open_states, monkeypatch):
     monkeypatch.setattr(versions, "MAX_CANDIDATES", 100)
     snapshot = export()
