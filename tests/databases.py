@@ -9,11 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
+import pytest
+
 from dbctl import url as urls
 from dbctl.engines.sql.catalog import ident
 from tests import servers
 
 Rows = Sequence[tuple[object, ...]]
+
+
+def on_sqlite(fixture: str) -> pytest.MarkDecorator:
+    """Run a test of a fixture that exists for each engine on SQLite only, because the engines have no part in its fact."""
+    return pytest.mark.parametrize(fixture, ["sqlite"], indirect=True)
 
 
 class ComparedDatabase(ABC):

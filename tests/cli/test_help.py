@@ -90,6 +90,7 @@ def test_unknown_topic_is_reported(words, answer):
     assert answer("help", *words, status=5)["error"]["code"] == "help-topic-missing"
 
 
+@pytest.mark.slow
 @pytest.mark.needs_extension("demo")
 def test_first_steps_are_commands(start, tmp_path):
     environment = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path)}

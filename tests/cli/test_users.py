@@ -467,6 +467,7 @@ def test_import_generates_passwords_and_skips_existing_users(path):
 # On a terminal -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_password_prompt_follows_all_other_checks(path):
     screen, sent, status = terminal(
         path, "create", "carl", "--email", "c@example.org",
@@ -512,6 +513,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 def test_control_characters_in_names_are_escaped_on_terminal(path):
     for index, name in enumerate(HOSTILE):
         add_user(path, name, email=f"h{index}@example.org")

@@ -161,6 +161,7 @@ def count_visited_rows(plan):
     )
 
 
+@pytest.mark.slow
 def test_postgresql_catalog_queries_grow_linearly_with_the_number_of_tables():
     """The catalog has no statistics, because all tables are new."""
     queries = {

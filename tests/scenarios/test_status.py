@@ -145,6 +145,7 @@ def test_cleanup_is_overdue_one_day_after_it_was_due(path, run_status):
     assert run_status()[1] == warnings
 
 
+@pytest.mark.slow
 def test_overdue_cleanup_is_found_through_indexes(path):
     recent = ago(hours=0)  # of today, because rows from the day of the limit would be read
     with closing(sqlite3.connect(path)) as connection, connection:

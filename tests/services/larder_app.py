@@ -36,6 +36,8 @@ WRITES = [
 #: Without it, ``settings reset limits.servings`` changes nothing.
 CHANGE_SETTING = "update options set val = '6' where name = 'limits.servings'"
 KINDS = ("sqlite", "postgresql", "postgresql schema", "mysql")
+#: Where a database and a schema of one do not differ.
+ENGINES = ("sqlite", "postgresql", "mysql")
 
 
 class Pantry(File):

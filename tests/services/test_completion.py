@@ -10,6 +10,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError
 from dbctl.services import completion
 from dbctl.services.completion import NameRequest, list_names
+from tests.databases import on_sqlite
 from tests.services import larder_app
 
 
@@ -57,6 +58,7 @@ def test_columns_are_those_of_the_named_table(folder):
 
 
 @pytest.mark.parametrize("kind", sorted(completion.KINDS))
+@on_sqlite("folder")
 def test_every_kind_ends_without_internal_error(folder, kind):
     with suppress(DbctlError):  # such as a feature that the app lacks
         list_of(folder, kind, "a")

@@ -10,7 +10,9 @@ from tests.services import larder_app
 ROWS = 3000
 
 
-@pytest.fixture(params=larder_app.KINDS)
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(engine, marks=pytest.mark.slow) for engine in ("postgresql", "mysql"))]
+)
 def pantry(request, tmp_path, monkeypatch):
     with larder_app.open_pantry(request.param, tmp_path / "app") as app:
         app.run("create table much (id int primary key, text varchar(200))")
@@ -73,6 +75,7 @@ def test_small_change_is_stored_as_difference_and_restored(answer, pantry):
 
 
 @pytest.mark.parametrize("compress", ["none", "gzip"])
+@pytest.mark.slow
 def test_plain_dump_is_stored_as_difference_and_restored(answer, tmp_path, monkeypatch, compress):
     with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
         app.run("create table much (id int primary key, text varchar(200))")

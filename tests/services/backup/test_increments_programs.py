@@ -136,6 +136,7 @@ def set_clock(monkeypatch):
     return set_day
 
 
+@pytest.mark.slow
 def test_differences_after_the_clock_was_set_back_and_corrected(answer, small, set_clock):  # noqa: F811
     contents = {}
 

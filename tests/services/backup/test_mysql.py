@@ -154,12 +154,26 @@ def test_views_triggers_routines_and_keys_are_restored_and_undone(pantry):
 @pytest.mark.parametrize(
     "definition",
     [
-        "create trigger {name}.marked before insert on {name}.cupboard for each row set new.raw = 'a'",
-        "CREATE TRIGGER `{name}` . `marked`\n/* on */ AFTER UPDATE\nON `{name}`.`cupboard` FOR EACH ROW begin\nset @a = 1;\nend",
-        "create trigger if not exists {name}.marked -- before\n before delete on cupboard for each row set @a = 1",
-        "create trigger marked after insert on {name} . cupboard for each row set @a = (select count(*) from {name}.cupboard)",
+        pytest.param(
+            "create trigger {name}.marked before insert on {name}.cupboard for each row set new.raw = 'a'",
+            marks=pytest.mark.slow,
+            id="plain",
+        ),
+        pytest.param(
+            "CREATE TRIGGER `{name}` . `marked`\n/* on */ AFTER UPDATE\nON `{name}`.`cupboard` FOR EACH ROW begin\nset @a = 1;\nend",
+            id="quoted",
+        ),
+        pytest.param(
+            "create trigger if not exists {name}.marked -- before\n before delete on cupboard for each row set @a = 1",
+            marks=pytest.mark.slow,
+            id="commented",
+        ),
+        pytest.param(
+            "create trigger marked after insert on {name} . cupboard for each row set @a = (select count(*) from {name}.cupboard)",
+            marks=pytest.mark.slow,
+            id="table",
+        ),
     ],
-    ids=["plain", "quoted", "commented", "table"],
 )
 def test_trigger_that_names_its_database_is_loaded_into_another_one(pantry, definition, answer, monkeypatch):
     pantry.run(definition.format(name=pantry.own.path))
@@ -583,6 +597,7 @@ def read_collations(pantry):
     )
 
 
+@pytest.mark.slow
 def test_restore_changes_only_the_collation_of_its_database(pantry):
     pantry.run(f"alter database {ident(pantry.own.path)} collate utf8mb4_unicode_ci")
     collations_before, objects = read_collations(pantry), read_objects(pantry)

@@ -47,7 +47,9 @@ def read_bytes(answer, folder, repository):
     return {path.relative_to(copied): path.read_bytes() for path in copied.rglob("2*/*") if path.is_file()}
 
 
-@pytest.mark.parametrize("is_remote", [False, True], ids=["directory", "bucket"])
+@pytest.mark.parametrize(
+    "is_remote", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["directory", "bucket"]
+)
 def test_backups_are_readable_by_the_new_identity_alone(answer, small, request, is_remote):  # noqa: F811
     folder = small.folder
     repository = f"s3://{request.getfixturevalue('bucket').name}/offsite" if is_remote else "backups"

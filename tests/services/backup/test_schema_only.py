@@ -55,7 +55,9 @@ TABLES = {
 ENTRIES = 'schema_only = ["visits", "debug_*"]'
 
 
-@pytest.fixture(params=larder_app.KINDS)
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(kind, marks=pytest.mark.slow) for kind in larder_app.KINDS[1:])]
+)
 def pantry(request, tmp_path, monkeypatch):
     with open_app(request.param, tmp_path, monkeypatch) as app:
         yield app

@@ -39,7 +39,7 @@ def deployed(tmp_path):
     return create_app(tmp_path / "app", "deployed")
 
 
-@pytest.fixture(params=larder_app.KINDS)
+@pytest.fixture(params=larder_app.ENGINES)
 def pantry(request, tmp_path):
     with larder_app.open_pantry(request.param, tmp_path / "app") as app:
         yield app

@@ -213,7 +213,9 @@ def start_cli(path, *words):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_interrupted_backup_leaves_earlier_backups(deployed, bucket, proxy, number, tmp_path):
     first = create_app_backup(deployed)
     keys_before = bucket.keys()
@@ -376,7 +378,6 @@ def source_app(tmp_path, source_address):
     return path
 
 
-@all_directions
 def test_drill_records_are_copied(source_app, source_address, destination_address):
     times = run_drill(source_app, source_address)
     assert times
@@ -484,7 +485,6 @@ def test_damaged_backup_is_rejected_and_others_are_copied(
     assert copy_backups(source_app, destination_address, ids[1]).exit_status == Exit.CHECK_FAILED
 
 
-@all_directions
 def test_different_backup_with_same_id_is_a_conflict(
     source_app, source_address, destination_address, tmp_path
 ):
@@ -515,7 +515,6 @@ def test_remote_backup_of_same_second_is_a_conflict(source_app, destination_addr
     assert "its manifest differs" in result.failed[0].message
 
 
-@all_directions
 def test_interrupted_copy_is_continued(source_app, source_address, destination_address):
     class InterruptionError(Exception):
         pass

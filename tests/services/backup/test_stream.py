@@ -29,7 +29,7 @@ from tests.services import larder_app
 from tests.services.backup.test_increments_commands import bucket, create_identity, replace_setting  # noqa: F401 - a fixture
 from tests.small_disk import mount_disk
 
-SERVERS = ("postgresql", "postgresql schema", "mysql")
+SERVERS = ("postgresql", pytest.param("postgresql schema", marks=pytest.mark.slow), "mysql")
 #: Rows of 320 random characters: a dump of 2.5 MB, and of 20 MB, which has several parts.
 FEW, MANY = 8_000, 64_000
 
@@ -74,8 +74,15 @@ def describe(member):
     return {name: member[name] for name in ("database", "engine", "rows", "schema", "digests", "only")}
 
 
-@pytest.mark.parametrize("repository", ["bucket", "directory"])
-@pytest.mark.parametrize("options", [[], ["--compress", "none"], ["--table", "recipes"]])
+@pytest.mark.parametrize(
+    ("repository", "options"),
+    [  # what is stored does not depend on where it is
+        ("bucket", []),
+        ("directory", []),
+        pytest.param("bucket", ["--compress", "none"], marks=pytest.mark.slow),
+        pytest.param("bucket", ["--table", "recipes"], marks=pytest.mark.slow),
+    ],
+)
 def test_streamed_backup_is_that_of_a_local_copy(answer, pantry, repository, options):
     fill(pantry, FEW)
     if repository == "directory":

@@ -438,6 +438,7 @@ def test_corrupt_page_is_found(tmp_path, monkeypatch, run_json):
     assert table_findings == []
 
 
+@pytest.mark.slow
 def test_invalid_row_ages_are_found_with_amcheck(deployment, run_json):
     deployment.connection.execute("create extension amcheck")
     assert run_json("integrity check")["findings"] == []

@@ -13,7 +13,7 @@ from dbctl.services.app.session import open_app
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions.sessions import revoke
 from dbctl.services.users.delete import delete_users
-from tests.databases import empty_database
+from tests.databases import empty_database, on_sqlite
 
 KINDS = ("sqlite", "postgresql", "mysql")
 KEY = {
@@ -161,6 +161,7 @@ def test_rows_deleted_by_a_foreign_key_are_planned_and_confirmed(answer, rows, c
     assert deleted[f"{parent}_more"] == 2
 
 
+@on_sqlite("club")
 def test_change_without_dependent_rows_needs_no_confirmation(answer, rows, club):
     club.run("delete from visits_more")
     plan = answer("sessions", "revoke", "bo", "--dry-run")["data"]["plan"]
@@ -181,11 +182,13 @@ def test_user_without_email_is_locked_and_unlocked_by_the_login_alone(answer, ro
     assert rows()["attempts"] == 1
 
 
+@on_sqlite("club")
 def test_sessions_without_an_end_do_not_expire(answer, rows, club):
     tokens = answer("users", "show", "bo")["data"]["tokens"]
     assert tokens == {"valid": 1, "expired": 0, "revoked": 0}
 
 
+@on_sqlite("club")
 def test_protected_app_needs_its_name(answer, rows, club):
     text = (club.folder / "dbctl.toml").read_text()
     (club.folder / "dbctl.toml").write_text(text.replace("[apps.club]\n", "[apps.club]\nprotected = true\n"))
@@ -199,6 +202,7 @@ def test_protected_app_needs_its_name(answer, rows, club):
         (club.folder / "dbctl.toml").write_text(text)
 
 
+@on_sqlite("club")
 def test_transferred_rows_are_not_deleted_rows(rows, club):
     before = rows()
     with open_app(Selection(config=club.folder / "dbctl.toml", app="club"), timeout=5) as app:
@@ -208,6 +212,7 @@ def test_transferred_rows_are_not_deleted_rows(rows, club):
     assert club.rows("select count(*) from notes where person = 1") == [(4,)]
 
 
+@on_sqlite("club")
 def test_sign_out_without_sessions_names_the_searched_columns(answer, rows, club):
     answer("sessions", "revoke", "bo", "--yes")
     before = rows()
@@ -217,6 +222,7 @@ def test_sign_out_without_sessions_names_the_searched_columns(answer, rows, club
     assert rows() == before
 
 
+@on_sqlite("club")
 def test_sign_out_without_described_sessions_is_refused(answer, rows, club):
     described = (club.folder / "club.toml").read_text()
     start, end = described.index("[[users.signed_in]]"), described.index("[users.lockout]")

@@ -127,6 +127,7 @@ def test_ids_of_deleted_runs_are_not_used_again(old):
     recorder.finish(recorder.run)
 
 
+@pytest.mark.slow
 def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(old, tmp_path):
     before = read_tables(old / LEGACY_NAME)
     for step in choose_steps("import of the journal", STRIDE):

@@ -81,6 +81,7 @@ def test_version_is_the_number_of_migrations():
     assert len(schema.migrations._migrations) == store.VERSION
 
 
+@pytest.mark.slow
 def test_twenty_concurrent_writers_lose_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "BUSY_SECONDS", 60)  # the machine may be busy
     state = tmp_path / "state"  # the first of them creates it

@@ -324,6 +324,7 @@ def test_no_database_is_missing_without_a_word(tmp_path, answer, monkeypatch):
         assert list_problems(tmp_path).keys() == {"closed", "postgres"}
 
 
+@pytest.mark.slow
 @pytest.mark.needs_extension("fleet")
 def test_new_database_of_a_server_has_no_backup(tmp_path, tenants, answer):
     create_tables(tmp_path, "ada", "bea")

@@ -24,7 +24,7 @@ from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.operations import MigrateUp
 from dbctl.services.migrations.status import find_targets
 from tests import servers
-from tests.databases import ComparedDatabase, File, empty_database
+from tests.databases import ComparedDatabase, File, empty_database, on_sqlite
 from tests.services.migrations.deployments import open_app, read_states, write_files
 
 #: The migration files; the tables of the first two exist.
@@ -325,6 +325,7 @@ def test_verify_reports_a_down_file_without_up_file(database: ComparedDatabase, 
     ]
 
 
+@on_sqlite("server")
 def test_a_migration_that_golang_migrate_left_dirty_has_failed(
     database: ComparedDatabase, folder: Path
 ) -> None:
@@ -332,12 +333,14 @@ def test_a_migration_that_golang_migrate_left_dirty_has_failed(
     assert read_states(database, folder) == {"001_a": "applied", "002_b": "failed", "003_c": "pending"}
 
 
+@on_sqlite("server")
 def test_flyway_baseline_covers_earlier_migrations(database: ComparedDatabase, folder: Path) -> None:
     baseline = "(1, '2', '<< Flyway Baseline >>', 'BASELINE', '<< Flyway Baseline >>', 'app', 0, true)"
     create_ledger(database, "Flyway", "delete from flyway_schema_history", f"{_HISTORY} {baseline}")
     assert read_states(database, folder) == {"001_a": "baseline", "002_b": "baseline", "003_c": "pending"}
 
 
+@on_sqlite("server")
 def test_failed_flyway_migration_is_reported(database: ComparedDatabase, folder: Path) -> None:
     failed = "(9, '3', 'c', 'SQL', 'V3__c.sql', 'app', 1, false)"
     create_ledger(
@@ -370,6 +373,7 @@ def test_sqlite_user_version_is_read_as_a_ledger(tmp_path: Path, folder: Path) -
     assert up(database, folder) == ["003_c"]
 
 
+@on_sqlite("server")
 def test_newer_database_is_ahead_and_nothing_runs(database: ComparedDatabase, folder: Path) -> None:
     create_ledger(database, "dbmate", "insert into schema_migrations values ('004')")
     expected = {"001_a": "applied", "002_b": "applied", "003_c": "pending", "004": "ahead"}
@@ -380,6 +384,7 @@ def test_newer_database_is_ahead_and_nothing_runs(database: ComparedDatabase, fo
         assert status.collect_status([app], folder=folder).check == 4
 
 
+@on_sqlite("server")
 def test_duplicate_version_is_refused_with_a_version_ledger(database: ComparedDatabase, folder: Path) -> None:
     create_ledger(database, "dbmate")
     (folder / "002_other.sql").write_text("create table other (x int);")
@@ -427,6 +432,7 @@ def test_flyway_checksum_ignores_line_ends() -> None:
 # No migrations --------------------------------------------------------------------------------------------------------
 
 
+@on_sqlite("server")
 def test_database_without_ledger_and_folder_has_no_migrations(
     database: ComparedDatabase, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -457,6 +463,7 @@ def test_configuration_can_disable_migrations(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("runner", ["dbmate", "Knex"])
+@on_sqlite("server")
 def test_new_migration_in_empty_folder_follows_the_ledger(
     database: ComparedDatabase, tmp_path: Path, runner: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

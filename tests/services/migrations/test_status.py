@@ -347,6 +347,7 @@ def test_an_altered_published_file_is_changed_in_every_answer(
     assert read_check_status(path, folder) == run("migrate verify") == Exit.OK
 
 
+@pytest.mark.slow
 def test_cost_of_status_is_linear_in_the_number_of_migrations(tmp_path: Path) -> None:
     def count_status_calls(count: int) -> int:
         names = [f"{number:04}_t{number}" for number in range(count)]

@@ -131,7 +131,7 @@ def test_copies_replace_all_destinations(pair):
     assert pair.list_leftovers() == []
 
 
-@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("exists", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_failure_of_the_last_destination_leaves_all_as_they_were(pair, exists):
     first, second = pair.destinations
     fill(second, 7)

@@ -19,6 +19,7 @@ from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.restore.drill import RunDrills
 from dbctl.stores.base import MANIFEST
+from tests.databases import on_sqlite
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
 from tests.services.promptvault_app import (
@@ -34,7 +35,7 @@ from tests.services.promptvault_app import (
 from tests.services.restore.test_apply import pair  # noqa: F401
 
 
-@pytest.fixture(params=larder_app.KINDS)
+@pytest.fixture(params=larder_app.ENGINES)
 def pantry(request, tmp_path):
     with larder_app.open_pantry(request.param, tmp_path / "app") as app:
         yield app
@@ -82,6 +83,7 @@ def test_drill_leaves_only_its_record(pantry):
     assert {path.name for path in pantry.folder.rglob("*")} - files == {"verified.json"}
 
 
+@on_sqlite("pantry")
 def test_result_is_recorded_next_to_the_backup(pantry):
     backup = create_app_backup(pantry.path)
     drill(pantry.path)
@@ -112,6 +114,7 @@ def test_drill_fails_if_rows_differ_with_equal_row_count(pantry):
         assert sorted(pantry.databases()) == [pantry.own.path]
 
 
+@on_sqlite("pantry")
 def test_digests_of_an_older_form_are_neither_compared_nor_counted(pantry):
     backup = create_app_backup(pantry.path)
     digests = dict.fromkeys(backup.members[0].digests, "0" * 64)

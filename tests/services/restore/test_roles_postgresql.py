@@ -248,6 +248,7 @@ def test_verification_on_another_server_needs_no_role(shop, empty_server):
     assert list_roles(empty_server) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["custom", "plain"])
 def test_missing_tablespaces_are_replaced_by_the_default_one(shop, source, empty_server, form):
     run(source, "set allow_in_place_tablespaces = on", 'create tablespace "far ""away" location \'\'')

@@ -15,7 +15,7 @@ from dbctl.services.app.session import open_app
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users.update import set_role
 from tests import servers
-from tests.databases import empty_database
+from tests.databases import empty_database, on_sqlite
 
 PROFILE = """\
 schema = "dbctl.profile/1"
@@ -477,6 +477,7 @@ def test_permissions_come_from_ranks_groups_and_grants(club):
     assert club.check() == []
 
 
+@on_sqlite("club")
 def test_fixed_permissions_are_read_only(club):
     matrix = "permissions = { boss = ['*'], user = ['post.add', 'user.*', 'user.add'] }"
     club.use(f"column = 'is_admin'\n{LABELS}\n{matrix}", "boss")
@@ -585,6 +586,7 @@ def test_exclusive_role_has_one_holder(club, form, tmp_path):
     assert club.run(*transfer)["changed"] == 0
 
 
+@on_sqlite("club")
 def test_several_holders_of_exclusive_role_are_reported_and_reduced(club):
     club.use(f"exclusive = 'boss'\n{GROUPS}", "boss")
     club.add("ada", "bob", "cy")
@@ -615,6 +617,7 @@ def test_several_holders_of_exclusive_role_are_reported_and_reduced(club):
     club.refuse("role-built-in", "roles", "update", "boss", "--name", "other")
 
 
+@on_sqlite("club")
 def test_holders_of_exclusive_role_are_reduced_one_by_one(club):
     club.use(f"exclusive = 'boss'\n{GROUPS}", "boss")
     club.add("ada", "bob", "cy", "dan")
@@ -625,6 +628,7 @@ def test_holders_of_exclusive_role_are_reduced_one_by_one(club):
     assert [login for login, roles in club.roles().items() if "boss" in roles] == ["ada", "bob"]
 
 
+@on_sqlite("club")
 def test_transfer_of_exclusive_role_retains_an_admin(club):
     club.use(f"exclusive = 'guest'\n{GROUPS}", "boss")
     club.add("ada", "bob")
@@ -635,6 +639,7 @@ def test_transfer_of_exclusive_role_retains_an_admin(club):
     club.refuse("last-admin", "users", "set-role", "ada", "guest", "--demote-to", "user")
 
 
+@on_sqlite("club")
 def test_exclusive_role_that_does_not_exist_is_reported(club):
     club.use(f"exclusive = 'king'\n{GROUPS}", "boss")
     club.add("ada")

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.databases import empty_database
+from tests.databases import empty_database, on_sqlite
 
 TYPES = {
     "sqlite": {"flag": "boolean", "off": "0", "on": "1"},
@@ -144,6 +144,7 @@ def test_reset_removes_every_kind_and_ends_the_sessions(answer, gate):
     assert (state["required"], {*state["factors"].values()}) == (False, {0})
 
 
+@on_sqlite("gate")
 def test_user_without_second_factor_is_left_alone(answer, gate):
     """An unfinished registration is none: the app does not ask for it."""
     before = gate.content()
@@ -157,6 +158,7 @@ def test_user_without_second_factor_is_left_alone(answer, gate):
 
 
 @pytest.mark.parametrize(("checked", "remaining"), [("", "2 days"), ("second-factor", None)])
+@on_sqlite("gate")
 def test_cookies_that_remain_valid_are_stated(answer, gate, tmp_path, checked, remaining):
     cookie = f'cookie = "2 days"\nchecked = {[checked] if checked else []}\n'
     declare(tmp_path, gate.url, PROFILE + cookie + FACTORS)
@@ -169,6 +171,7 @@ def test_secret_of_a_shared_table_is_masked(answer, gate):
     assert {item["material"] for item in items} == {"***"}
 
 
+@on_sqlite("gate")
 def test_undo_restores_no_second_factor(answer, gate, tmp_path, monkeypatch):
     """The log has no secrets: with its other columns alone, the user could not sign in."""
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
@@ -189,6 +192,7 @@ def test_user_is_deleted_with_second_factors_and_restored_without(answer, gate, 
     assert answer("users", "show", "ann")["data"]["second_factor"]["required"] is False
 
 
+@on_sqlite("gate")
 def test_app_without_second_factors_is_refused(answer, gate, tmp_path):
     declare(tmp_path, gate.url, PROFILE)
     error = answer("users", "reset-2fa", "ann", status=2)["error"]
@@ -213,6 +217,7 @@ def test_app_without_second_factors_is_refused(answer, gate, tmp_path):
         ("confirmed = { asks", "confirmed = { requests", "schema-mismatch"),
     ],
 )
+@on_sqlite("gate")
 def test_wrong_section_changes_nothing(answer, gate, tmp_path, old, new, code):
     before = gate.content()
     assert old in FACTORS

@@ -268,6 +268,7 @@ def test_link_of_another_user_is_not_imported(state, tmp_path):
     assert list_codes(state) == [("warning", "audit-gap")]
 
 
+@pytest.mark.slow
 def test_import_that_is_killed_at_any_step_is_repeated_without_loss_or_duplicates(state, tmp_path):
     original = state
     for step in choose_steps("import of the log", STRIDE):

@@ -435,6 +435,7 @@ def test_symbolic_link_to_nothing_is_not_followed(tmp_path):
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_twenty_concurrent_writers_lose_no_record(tmp_path):
     pids = []
     for _ in range(20):
@@ -590,6 +591,7 @@ def end_run(folder, title):
     publish(folder, parse_anchor(run_recorder.run.audit))
 
 
+@pytest.mark.slow
 def test_outcome_and_end_of_the_run_are_one_transaction(tmp_path):
     """A process that is killed before any statement has recorded both or none."""
     results = set()
