@@ -28,7 +28,7 @@ EXTENSIONS = {extension.name for extension in registry.BUILT_IN}
 settings.register_profile(
     "dbctl", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("slow", settings.get_profile("dbctl"), max_examples=100)  # of make slow
+settings.register_profile("slow", settings.get_profile("dbctl"), max_examples=50)  # of make slow
 settings.load_profile("dbctl")
 
 # Background jobs of a shell without job control ignore SIGINT and SIGQUIT, and programs under nohup ignore SIGHUP. Child
