@@ -71,6 +71,7 @@ def list_core_lines(lines: Sequence[str]) -> list[str]:
     return [line for line in lines if find_extension(line) is None and line != WITH_INDEX]
 
 
+@pytest.mark.slow
 def test_all_commands_of_the_core_have_the_same_results(core: Remainder, tmp_path: Path) -> None:
     deployment = sample.create_deployment(tmp_path / "document")
     lines = list_core_lines([*sample.EXAMPLES])
@@ -106,6 +107,7 @@ def test_help_lists_no_command_of_an_absent_extension(core: Remainder, tmp_path:
     assert "Prometheus" not in text
 
 
+@pytest.mark.slow
 def test_hints_name_no_command_of_an_absent_extension(core: Remainder, tmp_path: Path) -> None:
     for words in [], ["status"], ["help", "config-missing"], ["help", "profiles"]:
         shown = core.run(*words, cwd=tmp_path, environment={"HOME": str(tmp_path), "COLUMNS": "300"})

@@ -393,6 +393,7 @@ def test_profiles_of_user_are_found_by_name(tmp_path, monkeypatch, answer):
     assert answer("apps", "show", "nosuch", status=5)["error"]["hint"].count("pad") == 1
 
 
+@pytest.mark.slow
 def test_init_recognizes_apps_and_offers_drafts_for_others(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     assert answer("init", ".", status=5)["error"]["code"] == "file-missing"

@@ -133,6 +133,7 @@ def split_text(text: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_index_and_like_find_the_same_hostile_texts(hostile):
     words = {piece for text in HOSTILE for piece in split_text(text) + split_text(text.swapcase())}
     words |= {"abc", "def", "345", "67", "broken", "surrogate", "end", "plain", "cd hidden"}
@@ -154,6 +155,7 @@ def test_index_and_like_find_the_same_words(hostile, words):
     assert_same_as_like(hostile, words)
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.text(LETTERS, max_size=8), min_size=1, max_size=12),
     st.data(),

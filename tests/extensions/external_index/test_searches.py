@@ -141,6 +141,7 @@ QUESTIONS = [
 ]
 
 
+@pytest.mark.slow
 def test_results_are_equal_with_and_without_index(folder):
     answers_without_index = [run_search(folder, **request) for request in QUESTIONS]
     build(folder)

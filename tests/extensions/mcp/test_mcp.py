@@ -113,6 +113,7 @@ def test_agent_reads_and_each_call_is_a_run(deployment: Path) -> None:
     connect(deployment, use)
 
 
+@pytest.mark.slow
 def test_mistakes_are_answers(deployment: Path) -> None:
     async def use(client: Client) -> None:
         for name, arguments, reason in (
@@ -142,6 +143,7 @@ def read_state(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.slow
 def test_no_tool_changes_a_file(deployment: Path) -> None:
     """The command lines of the tools, in this process: the server starts one for each."""
     values = {

@@ -34,6 +34,7 @@ def blog(tmp_path, receiver):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_jobs_run_and_are_recorded_without_notices(blog, remainder, receiver):
     state = {"DBCTL_STATE": str(blog / "state")}
     assert remainder.run("backup", "create", cwd=blog, environment=state).returncode == 0
@@ -47,6 +48,7 @@ def test_jobs_run_and_are_recorded_without_notices(blog, remainder, receiver):
     assert not receiver.requests
 
 
+@pytest.mark.slow
 def test_doctor_reports_the_section_that_has_no_effect(blog, remainder):
     examined = remainder.run("doctor", "-q", "-o", "json", cwd=blog)
     codes = [finding["code"] for finding in json.loads(examined.stdout)["data"]["findings"]]

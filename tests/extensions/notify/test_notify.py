@@ -127,6 +127,7 @@ def test_another_error_is_another_failure(blog, receiver):
     assert len(set(codes)) == 2
 
 
+@pytest.mark.slow
 def test_failure_is_repeated_after_the_configured_time_and_after_the_clock_was_set_back(blog, receiver):
     break_app(blog)
     run("backup", "create")
@@ -141,6 +142,7 @@ def test_failure_is_repeated_after_the_configured_time_and_after_the_clock_was_s
         assert len(list_notices(receiver)) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -230,6 +232,7 @@ def read_only_blog(blog):
     return blog
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "code"), REFUSED)
 def test_refused_words_are_recorded_and_no_failed_job(read_only_blog, receiver, answer, words, code):
     pings = list_pings(receiver)
@@ -247,6 +250,7 @@ def test_refused_words_are_recorded_and_no_failed_job(read_only_blog, receiver, 
     assert "run-failing" in {item["code"] for item in answer("doctor", status=None)["data"]["findings"]}
 
 
+@pytest.mark.slow
 def test_failure_at_a_terminal_is_no_failed_job_and_ends_none(blog, receiver, answer):
     environment = {"DBCTL_STATE": str(blog / "state"), "PING_KEY": SECRET, "WEBHOOK_KEY": "key"}
     break_app(blog)
@@ -355,6 +359,7 @@ def test_failing_channel_is_a_warning_and_a_record(blog, receiver, answer, capsy
     assert all("/elsewhere" not in request.path for request in receiver.requests)
 
 
+@pytest.mark.slow
 def test_failure_that_no_channel_delivered_is_sent_later(blog, receiver):
     receiver.interfere = lambda _request: Response(status=503)
     break_app(blog)
@@ -568,6 +573,7 @@ def test_signal_during_the_first_ping_ends_the_run_with_its_result(blog, receive
     assert read_run(answer)["result"] == "stopped"
 
 
+@pytest.mark.slow
 def test_fleet_sends_one_message_with_the_failed_instances(blog, receiver):
     app = '[apps.shops]\nprofile = "plain"\ndatabases = "shops/*.db"\n[apps.shops.backup]\nrepository = "b"\n'
     configure(blog, f'[notify.webhook]\nurl = "{receiver.url}/hook"\n', app)

@@ -66,6 +66,7 @@ def address_6(database):
         server.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("via", ["ssh:[::1]", "ssh:{user}@[::1]:{port}", "ssh:[::1]:{port} ssh:inner"])
 def test_hosts_and_server_have_ipv6_addresses(dbctl, ssh_hosts, address_6, via):
     via = via.format(user=ssh_hosts.user, port=ssh_hosts.bastion.port)
@@ -79,6 +80,7 @@ def test_hosts_and_server_have_ipv6_addresses(dbctl, ssh_hosts, address_6, via):
     assert "Connection refused" in result.stderr
 
 
+@pytest.mark.slow
 def test_backup_and_drill_use_client_programs_through_the_route(dbctl, ssh_hosts, database, tmp_path):
     (tmp_path / "dbctl.toml").write_text(
         '[apps.shop]\nprofile = "plain"\nvia = "ssh:bastion"\n'
@@ -90,6 +92,7 @@ def test_backup_and_drill_use_client_programs_through_the_route(dbctl, ssh_hosts
     wait_until_empty(dbctl.runtime)
 
 
+@pytest.mark.slow
 def test_route_of_database_replaces_that_of_app(dbctl, ssh_hosts, database, tmp_path):
     (tmp_path / "dbctl.toml").write_text(
         '[apps.shop]\nprofile = "plain"\nvia = "ssh:nowhere"\n'
@@ -109,6 +112,7 @@ def test_server_behind_a_host_refuses(dbctl, ssh_hosts, database):
     assert "Connection refused" in message
 
 
+@pytest.mark.slow
 @pytest.mark.needs_extension("fleet")
 def test_instances_of_a_fleet_share_one_connection(dbctl, ssh_hosts, tmp_path):
     server = servers.postgresql()

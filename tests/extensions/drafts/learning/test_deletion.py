@@ -96,6 +96,7 @@ def test_rows_of_other_users_that_go_are_remarked(learn, tmp_path):
     assert any("sharedserver" in note for note in learned["learned_notes"])
 
 
+@pytest.mark.slow
 def test_second_way_of_app_does_not_revoke_first(learn, tmp_path):
     profile = tmp_path / "strapi.toml"
     learn("strapi", 12, profile)

@@ -175,6 +175,7 @@ def test_encrypted_states_need_the_right_identity(states, learn_files, identity)
     assert "decrypt" in learn_files(*states, "--identity", identity, status=6)
 
 
+@pytest.mark.slow
 def test_backup_that_dbctl_encrypted_is_learned_and_replayed(
     sqlite_app, states, learn_files, identity, tmp_path, answer
 ):

@@ -79,6 +79,7 @@ def test_password_is_nowhere_in_files(sqlite_app, tmp_path):
         assert path.is_dir() or password.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_changes_without_an_action_are_unrelated(sqlite_app):
     # the command signs another user in during the demonstration, as the app did while it was watched
     words = ["--url", sqlite_app.address, "profiles", "learn", "set-password", "--to", sqlite_app.profile]
@@ -125,6 +126,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
+@pytest.mark.slow
 def test_terminal_waits_for_the_action(sqlite_app, monkeypatch):
     terminal = Terminal(sqlite_app, "set-password", "--login", "bob")
     terminal.read_until("Then press Enter: ")

@@ -23,6 +23,7 @@ def read_users(profile):
     return toml.loads(profile.read_text())["users"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_values_and_rows_of_new_user_of_label_studio_are_learned(learn, tmp_path, engine):
     profile = tmp_path / "app.toml"

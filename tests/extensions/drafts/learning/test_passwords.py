@@ -75,6 +75,7 @@ def test_sessions_that_ended_with_own_password_are_sign_ins(learn, tmp_path):
     assert any(text.startswith("strapi_sessions:") for text in learned["unrelated"])
 
 
+@pytest.mark.slow
 def test_rows_of_log_and_of_caller_are_unrelated(learn, tmp_path):
     unrelated = learn("label-studio", 6, tmp_path / "labels.toml")["data"]["unrelated"]
     assert [text.partition(":")[0] for text in unrelated] == ["htx_user.last_activity", "django_admin_log"]

@@ -40,6 +40,7 @@ def test_new_user_is_proven_with_other_keys_times_random_values_and_hash(shop, p
     assert (result["status"], result["rows"], result["differences"]) == ("proven", 2, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "column", "values"),
     [
@@ -88,12 +89,14 @@ def test_time_far_from_the_others_is_a_difference(shop, prove):
     assert difference["column"] in ("created", "expires")
 
 
+@pytest.mark.slow
 def test_password_is_proven_and_sign_ins_that_dbctl_ends_are_its_own(shop, prove):
     shop.record("set-password", "bo", f"update users set hash = '{hash_password('second')}' where id = 2")
     (result,) = prove()["recordings"]
     assert (result["status"], result["rows"], result["own"]) == ("proven", 1, 1)
 
 
+@pytest.mark.slow
 def test_deletion_is_proven_and_a_missing_cascade_fails(shop, prove):
     deletions = (
         "delete from orders where user_id = 2",
@@ -107,6 +110,7 @@ def test_deletion_is_proven_and_a_missing_cascade_fails(shop, prove):
     assert {(entry["table"], entry["key"]) for entry in differences} == {("main.orders", "id=2")}
 
 
+@pytest.mark.slow
 def test_deactivation_activation_and_role_are_proven(shop, prove):
     shop.record("deactivate", "bo", "update users set active = 0 where id = 2")
     shop.record("activate", "bo", "update users set active = 1 where id = 2")
@@ -149,6 +153,7 @@ def read_proofs(shop) -> dict:
     return tomllib.loads(shop.profile.read_text()).get("proven", {}).get("sqlite", {})
 
 
+@pytest.mark.slow
 def test_proof_is_written_to_the_profile_and_checked(shop, prove, answer):
     record_creation(shop)
     text = shop.profile.read_text()
@@ -201,6 +206,7 @@ def test_missing_secret_of_passwords_refuses_replays_that_set_one(
     answer("profiles", "prove", str(shop.profile), "--action", "deactivate")
 
 
+@pytest.mark.slow
 def test_recordings_without_a_proof_are_found(shop, prove, answer):
     options = ("--profile", str(shop.profile), "--url", str(shop.path))
 
@@ -223,6 +229,7 @@ def test_recordings_without_a_proof_are_found(shop, prove, answer):
     assert find() == []
 
 
+@pytest.mark.slow
 def test_failed_replay_removes_the_proof_of_its_action_alone(shop, prove):
     record_creation(shop)
     shop.record("deactivate", "bo", "update users set active = 0 where id = 2")
@@ -234,6 +241,7 @@ def test_failed_replay_removes_the_proof_of_its_action_alone(shop, prove):
     assert read_proofs(shop).keys() == {"deactivate"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("app", "number", "engine"), [("mlflow", 1, "postgresql"), ("uptime-kuma", 2, "mysql")]
 )

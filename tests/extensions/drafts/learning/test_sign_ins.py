@@ -83,6 +83,7 @@ def test_decision_about_other_tables_remains(learn, tmp_path):
     assert not any("strapi_sessions " in decision for decision in decisions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_time_of_last_login_is_learned(learn, tmp_path, engine):
     profile = tmp_path / "label-studio.toml"

@@ -51,17 +51,20 @@ def read_tables(app):
     return {change["table"] for change in json.loads((folder / "recording.json").read_text())["changes"]}
 
 
+@pytest.mark.slow
 def test_no_copy_is_loaded(app_without_scratch):
     learn(app_without_scratch)
     assert read_tables(app_without_scratch) == TABLES
 
 
+@pytest.mark.slow
 def test_app_is_not_blocked_by_the_snapshot(postgresql_app):
     lock = "begin; lock table accounts, notes, event_log in access exclusive mode nowait; commit"
     learn(postgresql_app, lock)
     assert read_tables(postgresql_app) == TABLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statements",
     [
@@ -81,12 +84,14 @@ def test_copy_is_loaded_when_the_snapshot_is_incomplete(postgresql_app, statemen
     assert read_tables(postgresql_app) == TABLES
 
 
+@pytest.mark.slow
 def test_copy_that_cannot_be_loaded_is_an_error(app_without_scratch):
     error = learn(app_without_scratch, "alter table notes alter title type text", status=6)["error"]
     assert error["code"] == "privilege-missing"
     app_without_scratch.assert_untouched()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement", ["alter table notes rename to pages", "alter table notes rename title to name"]
 )
@@ -96,6 +101,7 @@ def test_renamed_table_is_another_database(postgresql_app, statement):
     postgresql_app.assert_untouched()
 
 
+@pytest.mark.slow
 def test_recording_has_the_state_of_the_snapshot(postgresql_app, answer):
     learn(postgresql_app)
     words = ["--url", postgresql_app.address, "profiles", "prove", str(postgresql_app.profile)]
@@ -105,6 +111,7 @@ def test_recording_has_the_state_of_the_snapshot(postgresql_app, answer):
     assert [difference["column"] for difference in result["differences"]] == ["updated_at"]
 
 
+@pytest.mark.slow
 def test_table_that_is_replaced_during_the_comparison_is_an_error(postgresql_app, monkeypatch):
     read_changes = learning.read_changes
 

@@ -123,6 +123,7 @@ def test_change_of_role_keeps_other_bits(learn, answer, tmp_path):
     assert refused == [0, 6]
 
 
+@pytest.mark.slow
 def test_pairs_of_the_profile_need_no_foreign_keys(learn, tmp_path):
     profile = tmp_path / "ghost.toml"
     profile.write_text((BUILTIN / "ghost.toml").read_text())

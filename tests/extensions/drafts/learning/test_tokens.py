@@ -328,6 +328,7 @@ def test_tokens_of_application_are_learned(learn, tmp_path, place, engine, path,
     assert learned["tables"][-1] == (path or "strapi_api_tokens.").rpartition(".")[0]
 
 
+@pytest.mark.slow
 def test_replaced_token_is_learned(answer, tmp_path):
     pair, profile = find_pair("label-studio", 15), tmp_path / "app.toml"
     files = ["--before", str(pair.before[0]), "--after", str(pair.after[0])]
