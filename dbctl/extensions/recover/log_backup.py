@@ -33,7 +33,6 @@ from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.schema_only import list_entries
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
-from dbctl.services.backup.verification_record import Verification
 
 _LOG_HINT = "dbctl stores the log of PostgreSQL and MariaDB servers."
 _COPY_HINT = "Omit --physical: dbctl copies the files of PostgreSQL servers. A backup of MariaDB has its position in the stored log."
@@ -185,16 +184,9 @@ class CopyServer(BackupOperation):
             created = create_backup(
                 self._repository, [self._source], known=known, kind="physical", stack=stack
             )
-            result = self._repository.describe(
-                created,
-                ServerCopied,
-                lost_databases={},
-                verification=Verification(),
-                remarks=[
-                    *([] if self._source.log_sequence else [_WITHOUT_LOG.write()]),
-                    *([_WHOLE] if list_entries(self._app) else []),
-                ],
-            )
+            remarks = [] if self._source.log_sequence else [_WITHOUT_LOG.write()]
+            remarks += [_WHOLE] if list_entries(self._app) else []
+            result = self._repository.describe_new(created, ServerCopied, remarks)
             signals.commit_point()
         return result
 

@@ -38,7 +38,6 @@ from dbctl.services.backup.manifest import Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import Source
-from dbctl.services.backup.verification_record import Verification
 
 
 class RecoverBackup(BackupOperation):
@@ -146,13 +145,7 @@ class RecoverBackup(BackupOperation):
             source = stack.enter_context(self.open_source())
             stack.enter_context(self._lock())
             created = create_backup(repository, [source], kind="recovered", stack=stack)
-            result = repository.describe(
-                created,
-                BackupCreated,
-                lost_databases={},
-                verification=Verification(),
-                remarks=source.recovered.remarks,
-            )
+            result = repository.describe_new(created, BackupCreated, source.recovered.remarks)
             signals.commit_point()  # the backup is complete: report it even if a signal arrives
         return result
 

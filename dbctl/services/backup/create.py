@@ -47,7 +47,6 @@ from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shr
 from dbctl.services.backup.schema_only import require_known
 from dbctl.services.backup.selection import require_form, require_streamable
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source, required_space
-from dbctl.services.backup.verification_record import Verification
 from dbctl.stores.directory import TemporaryWriter
 
 #: A clock that is further behind the newest backup was set back.
@@ -243,9 +242,7 @@ class CreateBackup(BackupOperation):
                 for loss in shrunken
             ]
             remarks += [*losses, *(self._increments.remarks if self._increments else ())]
-            result = repository.describe(
-                created, BackupCreated, lost_databases={}, verification=Verification(), remarks=remarks
-            )
+            result = repository.describe_new(created, BackupCreated, remarks)
             if self._record:
                 self._record(self._app, created)
             signals.commit_point()  # the backup is complete: report it even if a signal arrives

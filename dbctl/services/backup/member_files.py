@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -302,12 +302,8 @@ class MemberReader:
         return self._stored_paths[key]
 
     def temp_dir(self, member: Member, required_bytes: int) -> AbstractContextManager[Path]:
-        """Create a private folder for content: in the store, or in the staging folder if the file is encrypted.
-
-        The file is encrypted against readers of the store, so its content must not be written there.
-        """
-        open_temp_dir = self._store.temp_dir if member.encryption == "none" else self._keys.staging.folder
-        return open_temp_dir(required_bytes)
+        """Create a private folder for content, as ``open_temp_dir`` does."""
+        return open_temp_dir(self._store, self._optional_keys, [member], required_bytes)
 
     def _decode(self, manifest: Manifest, member: Member, target: str, *, hashed: bool) -> Path:
         decrypt = None
@@ -359,6 +355,20 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file; raises ``FileFailedError``, also if another process has deleted it."""
     with report_file_errors(path):
         return hash_blocks(atomic.read_blocks(path)).sha256
+
+
+def open_temp_dir(
+    store: Store, keys: DecryptionKeys | None, members: Iterable[Member], required_bytes: int
+) -> AbstractContextManager[Path]:
+    """Create a private folder for the content of files: in the store, or in the staging folder if one of them is encrypted.
+
+    Encrypted files are secret from the readers of the store, so their content must not be written there.
+    """
+    if all(member.encryption == "none" for member in members):
+        return store.temp_dir(required_bytes)
+    if keys is None:
+        raise RuntimeError("an encrypted file is read without keys")
+    return keys.staging.folder(required_bytes)
 
 
 def needs_decoding(member: Member) -> bool:

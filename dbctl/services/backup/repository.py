@@ -371,6 +371,12 @@ class Repository:
             note=_describe_note(manifest, verification, lost),
         )
 
+    def describe_new(self, manifest: Manifest, backup_type: type[B], remarks: Sequence[str]) -> B:
+        """Return a backup that was just created."""
+        return self.describe(
+            manifest, backup_type, lost_databases={}, verification=Verification(), remarks=remarks
+        )
+
     def read_verification(self, manifest: Manifest) -> Verification:
         """Return the verification record of a backup."""
         return verification_record.read(self.store, manifest.id)

@@ -14,7 +14,7 @@ from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.member_files import open_reader
+from dbctl.services.backup.member_files import open_reader, open_temp_dir
 from dbctl.services.backup.named_files import decompression_limit, stat_file
 from dbctl.services.backup.repository import Repository
 
@@ -81,9 +81,11 @@ class RestoreFiles(BackupOperation):
             As ``tar.extract``.
         """
         del confirmed  # no confirmation: nothing is destroyed
-        encrypted = self._member is not None and self._member.encryption != "none"
-        temp_folder = self._keys.staging.folder if encrypted else self._repository.store.temp_dir
-        with self._archive() as archive, temp_folder(archive.stat().st_size) as temp_dir:
+        store, members = self._repository.store, [self._member] if self._member else []
+        with (
+            self._archive() as archive,
+            open_temp_dir(store, self._keys, members, archive.stat().st_size) as temp_dir,
+        ):
             plain = temp_dir / "archive.tar"
             self._decompress(archive, plain)
             extracted = tar.extract(plain, self._folder, name=self._name, max_bytes=plain.stat().st_size)

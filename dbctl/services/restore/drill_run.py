@@ -28,7 +28,7 @@ from dbctl.services.app.session import Session
 from dbctl.services.backup import verifier
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.member_files import MemberReader, open_reader
+from dbctl.services.backup.member_files import MemberReader, open_reader, open_temp_dir
 from dbctl.services.backup.repository import LATEST, Repository
 from dbctl.services.backup.verification_record import Drill
 from dbctl.services.checks.run import check, cross_check
@@ -223,10 +223,11 @@ class AppDrill:
             self._plan_roles(member)
         store = self._repository.store
         files = [member for _, member in self._selected if Url(engine=member.engine, path="").is_local]
-        is_encrypted = any(member.encryption != "none" for _, member in self._selected)
-        temp_folder = self._keys.staging.folder if is_encrypted else store.temp_dir
+        members = [member for _, member in self._selected]
         with ExitStack() as stack:
-            folder = stack.enter_context(temp_folder(sum(member.size for member in files)))
+            folder = stack.enter_context(
+                open_temp_dir(store, self._keys, members, sum(member.size for member in files))
+            )
             reader = stack.enter_context(open_reader(store, self._keys))
             for manifest, member in progress.list_parts(self._selected, "database"):
                 self._restore(manifest, member, partial(self._load, stack, reader, folder))

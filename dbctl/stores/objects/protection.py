@@ -23,6 +23,8 @@ from dbctl.stores.objects.errors import explain_failure
 
 #: Time for which the address of a request is valid, and the longest time without a response, in seconds.
 LIFETIME, TIMEOUT = timedelta(minutes=15), 15
+#: The status of a missing object.
+NOT_FOUND = 404
 
 
 #: The headers of an object in which S3 reports its protection. The library returns none, so the request is sent without it.
@@ -73,13 +75,27 @@ def read_headers(client: Client, address: Address, context: ssl.SSLContext, key:
 def _send(store: object, *, key: str, client: Client, address: Address, context: ssl.SSLContext) -> Message:
     url = obstore.sign(cast(S3Store, store), "HEAD", key, LIFETIME)
     try:
-        with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT, context=context) as response:  # noqa: S310 - the library created it
-            return cast(Message, response.headers)
+        return send(Request(url, method="HEAD"), client, address, context)[0]  # noqa: S310 - the library created it
+    except StorageFailedError as error:
+        if error.context["status"] != NOT_FOUND:
+            raise
+        return Message()
+
+
+def send(
+    request: Request, client: Client, address: Address, context: ssl.SSLContext
+) -> tuple[Message, bytes]:
+    """Send a request without the library; return the headers and the content of the response.
+
+    Raises:
+        StorageFailedError: the server cannot be reached, or rejects the request.
+    """
+    try:
+        with urlopen(request, timeout=TIMEOUT, context=context) as response:  # noqa: S310 - the library created it
+            return cast(Message, response.headers), cast(bytes, response.read())
     except HTTPError as error:
-        status = error.code
-        if status == 404:  # noqa: PLR2004 - not found
-            return Message()
-        failure = explain_failure(f"status code: {status}", address)
+        text, status = error.read().decode(errors="replace"), error.code
+        failure = explain_failure(f"status code: {status} {text}", address)
     except (URLError, OSError):
         status, failure = 0, explain_failure("", address)
     raise StorageFailedError(place=client.location, reason=failure.reason, hint=failure.hint, status=status)

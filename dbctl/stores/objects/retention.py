@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar, cast
-from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import obstore
 from obstore.store import S3Store
@@ -27,14 +26,15 @@ from dbctl.model import now
 from dbctl.stores.base import ObjectLock
 from dbctl.stores.objects.client import ABSENT_KEY, Client, pause
 from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE
-from dbctl.stores.objects.errors import SERVER_FAULT, explain_failure
+from dbctl.stores.objects.errors import SERVER_FAULT
 from dbctl.stores.objects.protection import (
     LIFETIME,
     MODE,
+    NOT_FOUND,
     RETAINED_UNTIL,
-    TIMEOUT,
     create_context,
     read_headers,
+    send,
 )
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ _BODY = (
 _ENABLED = b"<ObjectLockEnabled>Enabled</ObjectLockEnabled>"
 #: How botocore names the sources of temporary keys that the library of object storage has, in the library's order.
 _TEMPORARY_KEYS = ("assume-role-with-web-identity", "container-role")
-_DENIED, _NOT_FOUND, _NOT_IMPLEMENTED = 403, 404, 501
+_DENIED, _NOT_IMPLEMENTED = 403, 501
 
 
 class RetentionLocker:
@@ -78,7 +78,7 @@ class RetentionLocker:
         try:
             content = self._request("GET", "", "object-lock")
         except StorageFailedError as error:
-            if error.context.get("status") not in {_NOT_FOUND, _NOT_IMPLEMENTED}:
+            if error.context.get("status") not in {NOT_FOUND, _NOT_IMPLEMENTED}:
                 raise
             content = b""
         if _ENABLED not in content:
@@ -121,21 +121,15 @@ class RetentionLocker:
             method=method,
         )
         try:
-            with urlopen(request, timeout=TIMEOUT, context=self._context) as response:  # noqa: S310 - see above
-                return cast(bytes, response.read())
-        except HTTPError as error:
-            text = error.read().decode(errors="replace")
-            failure = explain_failure(f"status code: {error.code} {text}", self._address)
-            if error.code == _DENIED:
-                hint = (
-                    "object_lock requires the permissions GetBucketObjectLockConfiguration on the bucket, and"
-                    " PutObjectRetention and GetObjectRetention below the prefix. No object was locked for shorter."
-                )
-                raise self._create_error(failure.reason, hint, error.code) from error
-            raise self._create_error(failure.reason, failure.hint, error.code) from error
-        except (URLError, OSError) as error:
-            failure = explain_failure("", self._address)
-            raise self._create_error(failure.reason, failure.hint) from error
+            return send(request, self._client, self._address, self._context)[1]
+        except StorageFailedError as error:
+            if error.context["status"] != _DENIED:
+                raise
+            hint = (
+                "object_lock requires the permissions GetBucketObjectLockConfiguration on the bucket, and"
+                " PutObjectRetention and GetObjectRetention below the prefix. No object was locked for shorter."
+            )
+            raise self._create_error(str(error.context["reason"]), hint, _DENIED) from error
 
     def _sign(self, method: str, url: str, body: bytes) -> Mapping[str, str]:
         """Return the headers of a request, signed with the keys that the library of object storage uses."""

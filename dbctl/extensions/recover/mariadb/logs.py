@@ -91,10 +91,15 @@ class PositionLaterError(Exception):
     """The position is after the time."""
 
 
-def parse_position(text: str) -> tuple[int, int]:
-    """Return the number of the log, and the position in it, of ``FILE:POSITION``."""
+def split_position(text: str) -> tuple[str, int]:
+    """Return the name of the log, and the position in it, of ``FILE:POSITION``."""
     file, _, position = text.rpartition(":")
-    return int(file.rpartition(".")[2]), int(position)
+    return file, int(position)
+
+
+def number_of(file: str) -> int:
+    """Return the number of a log, with which its name ends."""
+    return int(file.rpartition(".")[2])
 
 
 def parse_gtids(text: str) -> dict[int, Gtid]:

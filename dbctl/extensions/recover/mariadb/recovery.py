@@ -26,6 +26,7 @@ from dbctl.extensions.recover.mariadb.logs import (
     PositionLaterError,
     format_time,
     parse_gtids,
+    split_position,
 )
 from dbctl.extensions.recover.mariadb.replay import Replay, copy_logs, relay_options
 from dbctl.extensions.recover.mariadb.server import MariaDBServer, create_data, find_programs, start_server
@@ -161,10 +162,10 @@ def _read_position(member: Member) -> LogPosition | None:
     facts = member.facts
     if any(name not in facts for name in LOG_FACTS):
         return None
-    file, _, position = facts["binlog"].rpartition(":")
+    file, position = split_position(facts["binlog"])
     return LogPosition(
         file=file,
-        position=int(position),
+        position=position,
         gtids=parse_gtids(facts["gtid"]),
         server=int(facts["server_id"]),
         time=int(member.taken_at.timestamp()),

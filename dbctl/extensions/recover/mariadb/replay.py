@@ -19,7 +19,7 @@ from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.recover.errors import RecoveryFailedError
 from dbctl.extensions.recover.mariadb import events
 from dbctl.extensions.recover.mariadb.events import EventReader
-from dbctl.extensions.recover.mariadb.logs import PART, LogPart, LogRange
+from dbctl.extensions.recover.mariadb.logs import PART, LogPart, LogRange, number_of
 from dbctl.extensions.recover.mariadb.server import DATA, MariaDBServer
 from dbctl.extensions.recover.private_server import PrivateFolder
 
@@ -113,12 +113,12 @@ class Replay:
             self._server.wait()
 
     def _count_bytes(self, file: str, position: int) -> int:
-        number = _number_of(file)
+        number = number_of(file)
         return sum(part.bytes for part in self._range.parts[: number - 1]) + position
 
     def _read_statement(self, file: str, position: int) -> tuple[str, str] | None:
         """Return the default database and the text of the first statement of the transaction at a position."""
-        path = self._range.parts[_number_of(file) - 1].path
+        path = self._range.parts[number_of(file) - 1].path
         with report_file_errors(path):
             for event in EventReader(path, position):
                 if event.position >= position and event.kind in events.QUERIES:
@@ -133,7 +133,7 @@ class Replay:
         return statement is not None and is_foreign_code(*statement, self._database)
 
     def _locate(self, file: str, position: int) -> str:
-        part = self._range.parts[_number_of(file) - 1]
+        part = self._range.parts[number_of(file) - 1]
         return f"{part.path.name.partition(PART)[0]}:{position + part.shift}"
 
     def _create_error(self, status: dict[str, str], file: str, position: int) -> RecoveryFailedError:
@@ -173,10 +173,6 @@ def read_status(session: Session) -> dict[str, str]:
         cursor.execute("show slave status")
         names = [column[0] for column in cursor.description]
         return {name: str(value) for name, value in zip(names, cursor.fetchone() or (), strict=True)}
-
-
-def _number_of(file: str) -> int:
-    return int(file.rpartition(".")[2])
 
 
 def _copy(part: LogPart, destination: Path, folder: PrivateFolder) -> None:

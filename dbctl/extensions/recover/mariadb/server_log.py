@@ -37,9 +37,10 @@ from dbctl.extensions.recover.mariadb.logs import (
     PART,
     format_gtids,
     format_time,
+    number_of,
     parse_gtids,
-    parse_position,
     read_transactions,
+    split_position,
 )
 from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
 
@@ -198,7 +199,7 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
 
     def _continue(self, folder: Path, last: Mapping[str, str], end: _Position) -> _Copy | None:
         """Copy the log from the end of its last part on; None: the server does not have it any more."""
-        start = _parse(last["end"])
+        start = _Position(*split_position(last["end"]))
         if self._list_files().get(start.file, 0) < start.position:
             return None
         try:
@@ -223,7 +224,7 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
         self._run(raw, start)
         try:
             with report_file_errors(folder):
-                for path in sorted(raw.iterdir(), key=lambda path: parse_position(f"{path.name}:0")):
+                for path in sorted(raw.iterdir(), key=lambda path: number_of(path.name)):
                     if copy.reached.file == end.file and copy.files:
                         break  # the server has begun another file since then
                     copy.add(path, end.position if path.name == end.file else None)
@@ -299,15 +300,10 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
 def _describe_loss(last: Mapping[str, str], copy: _Copy) -> str:
     """Return what is missing between the last part of a log and a new one; empty: nothing."""
     end = last["end"]
-    files = parse_position(str(copy.start))[0] - parse_position(end)[0]
+    files = number_of(copy.start.file) - number_of(split_position(end)[0])
     if files == 1 and copy.before[0] == parse_gtids(last["gtid"]):
         return ""
     return f"from {end} to {copy.start}" if files > 0 else f"from {end} on: it begins again at {copy.start}"
-
-
-def _parse(text: str) -> _Position:
-    file, _, position = text.rpartition(":")
-    return _Position(file, int(position))
 
 
 def _to_utc(time: object) -> datetime:

@@ -61,7 +61,7 @@ class PgBackRest:
     """One stanza of a repository."""
 
     def __init__(self, source: Source, target: str) -> None:
-        self._target, self.stanza = target, source.pgbackrest
+        self._target, self.stanza, self._place = target, source.pgbackrest, name_place(source)
         config = [f"--config={source.pgbackrest_config}"] if source.pgbackrest_config else []
         self._options = [
             f"--stanza={self.stanza}",
@@ -70,11 +70,6 @@ class PgBackRest:
             "--log-level-stderr=error",
         ]
         self._options += ["--log-level-file=off"]
-
-    @property
-    def name(self) -> str:
-        """The repository in messages."""
-        return f"the stanza {self.stanza} of pgBackRest"
 
     def list_copies(self) -> Sequence[RepositoryCopy]:
         """Return the backups, the latest first.
@@ -101,7 +96,7 @@ class PgBackRest:
         ]
         if not copies:
             hint = f"Check pgbackrest under [apps.NAME.recovery.databases.NAME]; list the backups with: {PROGRAM} info"
-            raise RecoveryMissingError(target=self._target, reason=f"{self.name} has no backup", hint=hint)
+            raise RecoveryMissingError(target=self._target, reason=f"{self._place} has no backup", hint=hint)
         return sorted(copies, key=lambda copy: copy.ended, reverse=True)
 
     def restore(self, copy: RepositoryCopy, destination: Path) -> None:
