@@ -18,8 +18,9 @@ from dbctl.errors.backup import RepositoryFailedError, StorageFailedError
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import BusyError
 from dbctl.stores.base import FolderState, Store
-from dbctl.stores.objects import client, lock
+from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store
+from dbctl.stores.remote import lock
 from tests import storage
 from tests.conformance.stores import (
     FIRST_FOLDER,

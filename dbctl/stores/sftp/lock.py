@@ -9,83 +9,47 @@ All times are those of the server's files.
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
-from dbctl import signals
-from dbctl.errors.backup import StorageIncompatibleError
-from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import BusyError
-from dbctl.files.lock import describe_holder, wait_for_lock
-from dbctl.model import now
+from dbctl.errors.backup import StorageFailedError, StorageIncompatibleError
+from dbctl.files.lock import describe_holder
 from dbctl.stores.remote.contract import ConflictError, Entry
+from dbctl.stores.remote.lock import EXPIRY_SECONDS, RenewedLock, has_expired
 from dbctl.stores.sftp.client import NEW_PREFIX, SftpClient
 
-RENEW_SECONDS, LOSS_SECONDS, EXPIRY_SECONDS = 60.0, 15 * 60.0, 20 * 60.0
-#: Seconds between two attempts to get the lock, and the age of unfinished files that no process writes any more.
-RETRY_SECONDS, LEFTOVER_SECONDS = 0.2, 86_400.0
+LOSS_SECONDS = 15 * 60.0
+#: The age of unfinished files that no process writes any more, in seconds.
+LEFTOVER_SECONDS = 86_400.0
 
 
-class ClaimLock:
+class ClaimLock(RenewedLock):
     """The lock of one store."""
 
+    pause = 0.2
+
     def __init__(self, client: SftpClient, key: str, machine: str, purpose: str) -> None:
-        """Prepare the lock; ``machine`` identifies this machine, whose local lock is already held."""
-        self._client, self._prefix, self._machine = client, f"{key}-", machine
+        """Prepare the lock as ``RenewedLock``."""
+        super().__init__(client.location, machine, purpose)
+        self._client, self._prefix = client, f"{key}-"
         self._folder = key.rpartition("/")[0]
         self._own = self._prefix + secrets.token_hex(8)
-        self._record = {
-            "pid": os.getpid(),
-            "host": os.uname().nodename,
-            "command": purpose,
-            "since": now().isoformat(),
-            "machine": machine,
-        }
-        self._renew_lock, self._is_ended = threading.Lock(), threading.Event()
-        self._lost = False
-
-    @contextmanager
-    def acquire(self, *, timeout: float) -> Iterator[None]:
-        """Hold the lock during the block; raises ``BusyError``, ``StorageIncompatibleError``."""
-        location = self._client.location
-        try:
-            wait_for_lock(location, timeout, self._try_acquire, self._describe_holder, pause=RETRY_SECONDS)
-            self._require_exclusive_names()
-            self._delete_leftovers()
-            threading.Thread(target=self._renew_repeatedly, daemon=True).start()
-            yield
-        finally:
-            self._is_ended.set()
-            with signals.block_signals(), suppress(DbctlError), self._renew_lock:
-                self._client.delete([self._own])
 
     def is_held(self) -> bool:
         """Return whether any process claims the lock: one that was killed renews its claim no longer.
 
         Nothing is written, so the age of a claim is that by the clock of this machine.
         """
-        return any((now() - claim.at).total_seconds() <= EXPIRY_SECONDS for claim in self._list_claims())
+        return not all(map(has_expired, self._list_claims()))
 
-    def renew(self) -> None:
-        """Renew the lock; raises ``BusyError`` if it was lost."""
-        with self._renew_lock:
-            if not (self._lost or self._is_ended.is_set()):
-                before = self._find_own()
-                self._write()
-                after = self._find_own()
-                self._lost = (
-                    before is None or after is None or (after.at - before.at).total_seconds() > LOSS_SECONDS
-                )
-        if self._lost:
-            raise BusyError(target=self._client.location, holder=self._describe_holder(), waited="0")
-
-    def _renew_repeatedly(self) -> None:
-        while not self._is_ended.wait(RENEW_SECONDS):
-            with suppress(DbctlError):  # the next renewal may succeed, and every final write renews first
-                self.renew()
+    def _try_renew(self) -> bool:
+        before = self._find_own()
+        self._write()
+        after = self._find_own()
+        return (
+            before is not None
+            and after is not None
+            and (after.at - before.at).total_seconds() <= LOSS_SECONDS
+        )
 
     def _try_acquire(self) -> bool:
         self._write()
@@ -107,25 +71,23 @@ class ClaimLock:
             return True
         try:
             record = json.loads(self._client.get(other.key)[1])
-        except FileNotFoundError:
-            return False
-        except ValueError:
+        # deleted since it was listed: servers have several answers for that
+        except (FileNotFoundError, StorageFailedError, ValueError):
             return False
         # the kernel of this machine released the local lock of that process
         return isinstance(record, dict) and record.get("machine") == self._machine
 
-    def _require_exclusive_names(self) -> None:
-        """Check that the server refuses to replace a file by renaming another one.
-
-        Raises:
-            StorageIncompatibleError: it does not.
-        """
+    def _require_lock(self) -> None:
         try:
             self._client.create(self._own, self._serialize())
         except ConflictError:
+            self._delete_leftovers()
             return
         reason = "it overwrites an existing file when another one is renamed"
         raise StorageIncompatibleError(place=self._client.location, reason=reason)
+
+    def _release(self) -> None:
+        self._client.delete([self._own])
 
     def _delete_leftovers(self) -> None:
         """Delete the unfinished files of killed processes."""
