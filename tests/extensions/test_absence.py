@@ -57,9 +57,8 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> Remainder:
 @pytest.fixture
 def bare(tmp_path: Path, core: Remainder) -> Dbctl:
     """Return a function that runs a command without any extension, in a folder with two apps."""
-    subprocess.run(
-        ["sqlite3", tmp_path / "shop.db", "create table goods (id integer primary key)"], check=True
-    )
+    schema = "create table goods (id integer primary key); create view cheap as select id from goods"
+    subprocess.run(["sqlite3", tmp_path / "shop.db", schema], check=True)
     (tmp_path / "vectors").mkdir()
     (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
     (tmp_path / "vectors.toml").write_text(PROFILE)

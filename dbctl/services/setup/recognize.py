@@ -318,7 +318,7 @@ def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -
         url=url,
         label=re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.-]", "", label or Path(url.path).stem) or "app",
         address=address,
-        table_count=len(tables),
+        table_count=sum(not table.is_view for table in tables.values()),
         runner=runner,
     )
     matches = sorted(_match_profiles(url, tables, profiles), key=lambda match: -match[0])
