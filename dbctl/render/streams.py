@@ -179,7 +179,7 @@ def flush() -> None:
 
 
 def require_reader() -> None:
-    """Refuse to begin a change that creates a password if standard output is a pipe that its reader has closed.
+    """Refuse to begin a change that creates a password if standard output is closed, or a pipe that its reader has closed.
 
     Raises:
         BrokenPipeError: nothing reads standard output.
@@ -189,7 +189,8 @@ def require_reader() -> None:
     pipe = select.poll()
     with contextlib.suppress(OSError, ValueError):  # no descriptor
         pipe.register(sys.stdout, 0)
-    if any(events & select.POLLERR for _, events in pipe.poll(0)):
+    is_closed = sys.__stdout__ is None  # since the start of the process; sys.stdout is /dev/null then
+    if is_closed or any(events & select.POLLERR for _, events in pipe.poll(0)):
         remark("dbctl: nothing reads the output, in which the password would be; nothing was changed")
         raise BrokenPipeError
 

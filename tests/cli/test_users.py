@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 
@@ -634,6 +635,17 @@ def test_password_is_not_generated_for_a_closed_pipe(path, words):
     os.close(reading)
     status, errors = run_into(path, writing, words)
     assert (status, errors.count("nothing was changed")) == (141, 1)
+    assert read_all_rows(path) == before
+
+
+def test_password_is_not_generated_for_a_closed_standard_output(path):
+    before = read_all_rows(path)
+    arguments = [sys.executable, "-m", "dbctl", "users", *GENERATING[0]]
+    process = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *arguments],
+        cwd=path.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (process.returncode, process.stderr.count("nothing was changed")) == (141, 1)
     assert read_all_rows(path) == before
 
 
