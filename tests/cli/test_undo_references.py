@@ -136,6 +136,22 @@ def test_default_of_the_column_is_no_password_of_a_restored_user(club):
     assert password != HASH
 
 
+@pytest.mark.parametrize("default", ["", " default ''"])
+def test_deleted_rows_without_their_secret_are_not_restored(lite, default):
+    """With the default instead, a machine would have an empty key."""
+    lite.run(
+        f"create table machines (id integer primary key, name varchar(9), api_key varchar(9) not null{default})",
+        "insert into machines values (1, 'lathe', 'k1'), (2, 'saw', 'k2')",
+    )
+    words = ("data", "delete", "machines", "--filter", "id=1")
+    assert lite.announce(*words) == ["machines, which require api_key"]
+    number = lite.change(*words)
+    error = lite.undo(number, status=6)
+    assert error["code"] == "undo-impossible"
+    assert "the log lacks secrets of the deleted rows: machines.api_key" in error["message"]
+    assert lite.rows("select * from machines") == [(2, "saw", "k2")]
+
+
 def test_undo_of_a_new_password_does_not_make_old_sign_ins_valid(club):
     assert "undo will not restore the password" in club.list_steps(
         "users", "set-password", "ida", "--generate"

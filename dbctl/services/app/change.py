@@ -302,7 +302,7 @@ def _describe_lost_rows(
     for table, columns in secrets.items():
         if table in lost or (users and table == users.table):
             continue
-        if required := [column for column in columns if tables[table].columns[column].required]:
+        if required := [column for column in columns if not tables[table].columns[column].nullable]:
             yield f"undo will not restore the rows of {table}, which require {', '.join(required)}"
             lost.add(table)
     pending = sorted(lost)

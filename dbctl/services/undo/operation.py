@@ -193,16 +193,17 @@ class RevertRows:
             for name in databases
         }
         self._passwords = self._find_new_passwords()
-        for table in self._list_tables():
-            if table.table not in self._passwords and table.list_missing_columns():
-                table.drop_inserts()
+        incomplete = self._drop_incomplete_rows()
         for name, tables in self._tables.items():
             _drop_orphans(self._readers[name], tables)
         self._orders = {name: self._sort_inserts(name) for name in databases}
         self._refuse_conflicts()
         self.plan = self._create_plan(db)
         if not self.plan.rows:
-            raise _refuse(operation, "it changed only secrets and sessions, which are not in the log")
+            reason = "it changed only secrets and sessions, which are not in the log"
+            if incomplete:
+                reason = f"the log lacks secrets of the deleted rows: {', '.join(incomplete)}"
+            raise _refuse(operation, reason)
 
     def _create(self, name: str, change: TableChange) -> TableUndo:
         db, table = self._readers[name], change.table
@@ -238,6 +239,21 @@ class RevertRows:
             if section
         ]
         return {column for item in names if (column := find_column(live, item))}
+
+    def _drop_incomplete_rows(self) -> list[str]:
+        """Do not restore deleted rows that cannot exist without a secret; return the columns that they lack.
+
+        A default, such as an empty text, is no value of a setting or a token. A user can exist without a secret that has a default.
+        """
+        users = {table.table for table in self._list_users()}
+        columns = list[str]()
+        for table in self._list_tables():
+            if table.table in self._passwords:
+                continue
+            names = table.list_missing_columns() if table.table in users else table.list_omitted_columns()
+            if table.drop_incomplete(names):
+                columns += [f"{table.table}.{name}" for name in names]
+        return columns
 
     def _find_new_passwords(self) -> set[str]:
         """Return the table of users, if deleted users lack only their password, and the app has no NULL for that.
