@@ -42,6 +42,11 @@ class User(Struct, frozen=True, kw_only=True):
         """The names of all roles."""
         return self.roles or ([self.role] if self.role else [])
 
+    @property
+    def login_texts(self) -> Sequence[str]:
+        """The texts that a user may type to sign in."""
+        return [text for text in (self.username, self.email, self.login) if text]
+
     def summary(self) -> Row:
         names = () if self.name is None else ("name",)
         role = "role" if self.roles is None else "roles"

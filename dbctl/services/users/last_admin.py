@@ -152,7 +152,6 @@ def can_read_roles(users: UserTable) -> bool:
 
 
 def _require_consistent_roles(users: UserTable) -> None:
-
     if users.roles and users.section.admin_role:
         users.roles.require_consistent()
         if "active" in users.fields:

@@ -14,7 +14,7 @@ from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.users import Lockout, SettingOrDefault
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import Change, write_rows
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -138,7 +138,7 @@ def locked_users(users: UserTable, locks: Locks) -> dict[object, Lock]:
             by_login.setdefault(login.lower(), []).append(locks.addresses[address])
     locked = dict[object, Lock]()
     for user in users.read() if by_login else ():
-        names = {name.lower() for name in (user.username, user.email, user.login) if name}
+        names = {name.lower() for name in user.login_texts}
         user_locks = [lock for name in names for lock in by_login.get(name, ())]
         if user_locks:
             locked[user.id] = max(user_locks, key=lambda lock: (lock.until is None, lock.until or now()))
@@ -200,7 +200,7 @@ class UnlockUsers:
         self._app, self._selected, self._addresses = users.app, selected, addresses
         self._where = sign_in_state.failed_attempts(users, selected, addresses)
         self._table = users.app.require_section(users.section.lockout, "lockout").table
-        self._count = count = users.db.count(self._table, self._where)
+        count = users.db.count(self._table, self._where)
         step = f"delete {format_count(count, 'failed attempt')} to sign in, with any spelling and from the same addresses"
         plan = Plan(
             title=f"Unlock {', '.join([*([join_logins(selected)] if selected else []), *addresses])}",
@@ -212,9 +212,7 @@ class UnlockUsers:
 
     def apply(self, db: Writable) -> Unlocked:
         """Delete the rows and record each user and address."""
-        cleared = db.delete(self._table, self._where) if self._count else 0
-        require_row_count(cleared, self._count, db)
-        if cleared:
+        if cleared := write_rows(db, self._table, self._where):
             for user in self._selected:
                 audit.record(self._app, db, "users.unlock", "users", user.id, {"username": user.login})
             for address in self._addresses:

@@ -196,8 +196,7 @@ def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequenc
 
 def match_logins(column: str, users: Sequence[User]) -> Where:
     """Return the condition that a column has a login of these users, in any spelling."""
-    logins = [text for user in users for text in (user.username, user.email, user.login) if text]
-    return AnyOf([Condition(column, "same", text) for text in logins])
+    return AnyOf([Condition(column, "same", text) for user in users for text in user.login_texts])
 
 
 class TokenTable:
