@@ -11,6 +11,7 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Entry, Line, Part, join_names, write_header
 from dbctl.extensions.drafts.new_users import contains_all, find_named_rows, find_value_references
+from dbctl.model import format_count
 from dbctl.profiles.codecs import BooleanCodec
 from dbctl.profiles.payloads import has_row_path
 from dbctl.services.app import ledger_detection
@@ -114,7 +115,7 @@ def _describe_booleans(evidence: Evidence) -> list[Line | str]:
     if not forms:
         return []
     counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
-    return [Line("boolean", forms.most_common(1)[0][0], f"{counts}, in {columns} columns")]
+    return [Line("boolean", forms.most_common(1)[0][0], f"{counts}, in {format_count(columns, 'column')}")]
 
 
 def _choose_needs(evidence: Evidence, users: TableEvidence | None) -> list[str]:
@@ -155,7 +156,7 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
     if foreign:
         rows = len(evidence.tables[foreign.table].rows) if foreign.table in evidence.tables else 0
         text = f"the ledger of {foreign.runner}, which dbctl reads and does not write" + (
-            f"; {rows} sampled rows" if rows else ""
+            f"; {format_count(rows, 'sampled row')}" if rows else ""
         )
         return [Part(header=header, lines=[Line("ledger", "auto", text)])]
     if ledger.table in evidence.tables:

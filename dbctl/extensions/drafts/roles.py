@@ -347,7 +347,7 @@ def _draft_pair(evidence: Evidence, pair: Pair) -> Draft:
         admin, decisions = _choose_admin(stored)
         values = Line("values", stored, "stored values; add the others")
         parts.insert(0, Part(header="users.role", lines=[values]))
-        decisions = [*decisions, _leave_open(f"{len(link.rows)} sampled rows of {link.name}")]
+        decisions = [*decisions, _leave_open(f"{format_count(len(link.rows), 'sampled row')} of {link.name}")]
     return Draft(tables=[link.name], lines=admin, parts=parts, decisions=decisions)
 
 
@@ -383,7 +383,7 @@ def _draft_metadata(evidence: Evidence) -> Draft | None:
             tables=[table.name],
             lines=admin,
             parts=[Part(header="users.role", lines=lines)],
-            decisions=[*decisions, _leave_open(f"{len(rows)} sampled rows of {table.name}")],
+            decisions=[*decisions, _leave_open(f"{format_count(len(rows), 'sampled row')} of {table.name}")],
         )
     return None
 

@@ -13,7 +13,7 @@ from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value
 from dbctl.extensions.drafts.new_users import LONGEST_CONSTANT, draft_new_users
 from dbctl.extensions.drafts.roles import draft_role
 from dbctl.extensions.drafts.sign_ins import draft_password, read_passwords
-from dbctl.model import Struct
+from dbctl.model import Struct, format_count
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.secrets import has_secret_name
@@ -304,7 +304,11 @@ def _describe_logins(table: TableEvidence, fields: Mapping[str, str], logins: Se
     unique = [field for field in logins if table.is_unique(fields[field])]
     others = [field for field in logins if field not in unique]
     texts = [f"unique: {', '.join(unique)}"] if unique else []
-    texts += [f"different in {len(table.rows)} sampled rows: {', '.join(others)}"] if others else []
+    texts += (
+        [f"different in {format_count(len(table.rows), 'sampled row')}: {', '.join(others)}"]
+        if others
+        else []
+    )
     return "; ".join(texts)
 
 

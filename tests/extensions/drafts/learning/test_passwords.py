@@ -247,3 +247,32 @@ with sqlite3.connect(sys.argv[1]) as db:
     words = [*app, "profiles", "learn", "set-password", "--login", "anna", "--users", "users", "--watch", "0"]
     answer(*words, "--after", action, "--to", str(shop.profile))
     assert shop.section()["pepper"] is True
+
+
+def test_row_of_another_database_with_the_key_of_the_user_is_open(answer, tmp_path, monkeypatch):
+    profile = tmp_path / "shop.toml"
+    profile.write_text(
+        'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n'
+        '[databases.main]\nengines = ["sqlite"]\nneeds = ["users"]\n'
+        '[databases.extra]\nengines = ["sqlite"]\nneeds = ["vaults"]\n'
+        '[users]\ntable = "users"\nid = { column = "id", codec = "autoincrement" }\nlogin = ["username"]\n'
+        'fields = { username = "username" }\n'
+    )
+    main, extra = tmp_path / "main.db", tmp_path / "extra.db"
+    for path, script in (
+        (main, "create table users (id integer primary key, username text unique, hash text)"),
+        (main, f"insert into users values (7, 'anna', '{hash_password(Secret('old'), '$2b$04$')}')"),
+        (extra, "create table vaults (id integer primary key, owner integer, version integer)"),
+        (extra, "insert into vaults values (1, 7, 1)"),
+    ):
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute(script)
+    stored = hash_password(Secret(PASSWORD), "$2b$04$")
+    changes = {main: f"update users set hash = '{stored}'", extra: "delete from vaults"}
+    command = "; ".join(f"sqlite3 {path} {shlex.quote(sql)}" for path, sql in changes.items())
+    words = ["--url", f"main={main}", "--url", f"extra={extra}", "profiles", "learn", "set-password"]
+    words += ["--login", "anna", "--password-stdin", "--watch", "0", "--to", str(profile), "--after", command]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PASSWORD.encode())))
+    learned = answer(*words)["data"]
+    assert learned["decisions"] == ["passwords: the app also deletes 1 row of vaults"]
+    assert not any(text.startswith("vaults") for text in learned["unrelated"])

@@ -217,7 +217,9 @@ class _NewPassword(UserRule):
                 self.unrelated[row.table] = "the app began a new session with the new password"
             elif _is_log(row):
                 self.unrelated[row.table] = RECORD
-            elif not (self.key in row.key.values() or (is_local and self.is_own(row))):
+            elif not (
+                self.key in row.key.values() or (self.is_own(row) if is_local else self._may_be_own(row))
+            ):
                 self.unrelated[row.table] = "the rows have no key of the user"
             else:
                 (deleted if row.after is None else changed)[row.table] += 1
@@ -225,6 +227,11 @@ class _NewPassword(UserRule):
             for name, count in counts.items():
                 self.unrelated.pop(name, None)
                 self.leave_open("passwords", f"the app also {verb} {format_count(count, 'row')} of {name}")
+
+    def _may_be_own(self, row: ChangedRow) -> bool:
+        """Return whether a row of another database has the key of the user, maybe by chance."""
+        values = [*(row.before or {}).values(), *(row.after or {}).values()]
+        return str(self.key) in map(str, values)
 
 
 def _is_log(row: ChangedRow) -> bool:
