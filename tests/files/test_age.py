@@ -187,6 +187,7 @@ def test_protected_key_requires_its_passphrase():
         )
 
 
+@pytest.mark.slow
 def test_key_with_excessive_work_factor_is_refused():
     key = age.generate_key(Secret("x"))
     head, _, remainder = key.file.partition(b"\n-> scrypt ")

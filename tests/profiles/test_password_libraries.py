@@ -91,11 +91,13 @@ def assert_agreement(result: dict[str, Any], prefix: str) -> None:
     assert not verify_password(Secret(OTHER), result["hash"], [match_prefix(prefix)[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", PHP_PREFIXES)
 def test_php_and_dbctl_verify_hashes_of_each_other(php: dict[str, Any], prefix: str) -> None:
     assert_agreement(php["formats"][prefix], prefix)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ARGON2_PREFIXES)
 def test_argon2_of_php_and_dbctl_verify_hashes_of_each_other(
     php: dict[str, Any], node: dict[str, Any], prefix: str
