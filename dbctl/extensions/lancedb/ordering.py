@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
+from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb.catalog import Catalog
 from dbctl.extensions.lancedb.rows import ROW_ID, RowReader, express_milliseconds, fold_case
 from dbctl.extensions.lancedb.values import type_family
@@ -82,6 +83,12 @@ def _term(rows: RowReader, table: str, order: Order) -> Term:
 def _express(catalog: Catalog, table: str, name: str, order: Order) -> str:
     column, column_type = catalog.column_expression(table, name), catalog.column_type(table, name)
     column_family = type_family(column_type)
+    if column_family in {"vector", "nested"}:
+        raise NotSupportedError(
+            feature=f"sorting by {name}, of type {column_type}",
+            subject="LanceDB",
+            hint="Sort by another column.",
+        )
     if order.time and column_family in {"text", "integer", "float"}:
         return express_milliseconds(column, column_type)
     if column_family != "text":

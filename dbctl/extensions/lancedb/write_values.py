@@ -231,7 +231,7 @@ _NUMBER_WRITERS: Mapping[str, Callable[[object, pa.DataType], int | None]] = {
 }
 
 
-def _to_vector(field: pa.Field, value: object, target: str) -> list[float]:
+def _to_vector(field: pa.Field, value: object, target: str) -> list[float | None]:
     components = _parse_json(field, value) if isinstance(value, str) else value
     if not isinstance(components, list | tuple | array):
         raise ValueInvalidError(name=field.name, value="vector", reason="it is not a list of numbers")
@@ -240,7 +240,12 @@ def _to_vector(field: pa.Field, value: object, target: str) -> list[float]:
         raise ConstraintError(
             target=target, reason=f"{field.name} requires {size} numbers, not {len(components)}"
         )
-    return [float(component) for component in components]
+    try:
+        return [None if component is None else float(component) for component in components]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueInvalidError(
+            name=field.name, value="vector", reason="it is not a list of numbers"
+        ) from None
 
 
 def _parse_json(field: pa.Field, text: str) -> object:
@@ -270,7 +275,14 @@ def set_expression(field: pa.Field, value: object, target: str) -> str:
         return "null"
     converted = convert(field, value, target)
     if type_family(arrow_type) == "vector":
-        return "[" + ", ".join(repr(component) for component in _to_vector(field, value, target)) + "]"
+        return (
+            "["
+            + ", ".join(
+                "null" if component is None else repr(component)
+                for component in _to_vector(field, value, target)
+            )
+            + "]"
+        )
     text = write_stored(converted, arrow_type)
     if text is None:
         raise NotSupportedError(

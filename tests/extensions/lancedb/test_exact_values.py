@@ -37,7 +37,7 @@ TYPES = {
         pa.list_(pa.float32(), 3),
         st.lists(SINGLES.filter(lambda n: not math.isnan(n)), min_size=3, max_size=3),
     ),
-    "precise": (pa.list_(pa.float64()), st.lists(FLOATS, min_size=1)),
+    "precise": (pa.list_(pa.float64()), st.lists(st.none() | FLOATS, min_size=1)),
     "object": (
         pa.struct([("a", pa.int64()), ("b", pa.string())]),
         st.fixed_dictionaries({"a": st.integers(0, 1 << 62), "b": TEXTS}),
@@ -156,4 +156,16 @@ def test_condition_without_a_literal_is_refused(answer, tmp_path, monkeypatch):
     for condition in ('value=["a"]', 'value!=["a"]'):
         words = ("data", "delete", "kinds", "--filter", condition, "--yes")
         assert answer(*words, status=2)["error"]["code"] == "not-supported"
+    assert lancedb.connect("lance").open_table("kinds").to_arrow() == kinds
+
+
+def test_vector_of_no_numbers_is_refused(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    kinds = pa.table({"id": [1], "value": pa.array([[0.5, 1.5]], pa.list_(pa.float32(), 2))})
+    lancedb.connect("lance").create_table("kinds", kinds)
+    for value in ('["a", 1]', "[[1], 2]", "{}"):
+        error = answer("data", "add", "kinds", "id=2", f"value={value}", "--yes", status=2)["error"]
+        assert error["code"] == "value-invalid"
+    assert answer("data", "rows", "kinds", "--sort", "value", status=2)["error"]["code"] == "not-supported"
     assert lancedb.connect("lance").open_table("kinds").to_arrow() == kinds
