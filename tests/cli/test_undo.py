@@ -318,7 +318,7 @@ def test_plan_of_a_setting_announces_what_undo_does(answer, tmp_path, monkeypatc
     (tmp_path / "new.json").write_text('{"smtp.key": "new", "title": "new"}')
     with empty_database("sqlite", tmp_path / "app.db") as database:
         database.run(
-            "create table options (name text primary key, value text not null, changed text, author integer)",
+            "create table options (name text primary key, value text not null default '', changed text, author integer)",
             "create table people (id integer primary key, login text, prefs text)",
             "insert into people values (1, 'ida', '{}')",
             "insert into options values ('smtp.key', 'old', '', null), ('smtp.by-ida', 'old', '', 1), ('title', 'T', '', null)",

@@ -363,7 +363,7 @@ def _is_lost(store: SettingStore, item: Difference) -> bool:
 def _can_restore_rest(store: SettingStore, item: Difference) -> bool:
     """Return whether ``undo`` can restore something else of a row: the row without the value, or the author of the earlier change."""
     if item.state == "only-live" and not store.section.object:
-        return not store.live.table.columns[store.live.column(store.section.fields["value"])].required
+        return store.live.table.columns[store.live.column(store.section.fields["value"])].nullable
     return item.state == "change" and store.find(item.key).updated_by is not None
 
 
