@@ -311,14 +311,17 @@ LOST = "undo will be impossible: the log has no secrets"
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_plan_of_a_setting_announces_what_undo_does(answer, tmp_path, monkeypatch, words, steps, status):
+@pytest.mark.parametrize("column", ["text not null", "text not null default ''", "text"])
+def test_plan_of_a_setting_announces_what_undo_does(
+    answer, tmp_path, monkeypatch, words, steps, status, column
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     (tmp_path / "mailer.toml").write_text(SECRETS)
     (tmp_path / "new.json").write_text('{"smtp.key": "new", "title": "new"}')
     with empty_database("sqlite", tmp_path / "app.db") as database:
         database.run(
-            "create table options (name text primary key, value text not null default '', changed text, author integer)",
+            f"create table options (name text primary key, value {column}, changed text, author integer)",
             "create table people (id integer primary key, login text, prefs text)",
             "insert into people values (1, 'ida', '{}')",
             "insert into options values ('smtp.key', 'old', '', null), ('smtp.by-ida', 'old', '', 1), ('title', 'T', '', null)",

@@ -361,9 +361,9 @@ def _is_lost(store: SettingStore, item: Difference) -> bool:
 
 
 def _can_restore_rest(store: SettingStore, item: Difference) -> bool:
-    """Return whether ``undo`` can restore something else of a row: the row without the value, or the author of the earlier change."""
-    if item.state == "only-live" and not store.section.object:
-        return store.live.table.columns[store.live.column(store.section.fields["value"])].nullable
+    """Return whether ``undo`` can restore something else: the other columns of the row of all settings, or the author of the earlier change."""
+    if item.state == "only-live" and store.section.row:
+        return not store.live.table.columns[store.live.column(store.section.fields["value"])].required
     return item.state == "change" and store.find(item.key).updated_by is not None
 
 

@@ -251,9 +251,15 @@ class RevertRows:
             if table.table in self._passwords:
                 continue
             names = table.list_missing_columns() if table.table in users else table.list_omitted_columns()
-            if table.drop_incomplete(names):
-                columns += [f"{table.table}.{name}" for name in names]
+            names = [*names, *self._list_setting_values(table.table)]
+            columns += [f"{table.table}.{name}" for name in table.drop_incomplete(names)]
         return columns
+
+    def _list_setting_values(self, table: str) -> Iterator[str]:
+        """Yield the columns with the value of a setting, without which its row is no setting."""
+        for section in self._app.profile.settings:
+            if section.table.removesuffix("?") == table and not (section.row or section.object):
+                yield from (name.removesuffix("?") for name in list_names(section.fields["value"]))
 
     def _find_new_passwords(self) -> set[str]:
         """Return the table of users, if deleted users lack only their password, and the app has no NULL for that.

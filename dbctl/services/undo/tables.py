@@ -184,11 +184,14 @@ class TableUndo:
         """Return those of them without a default."""
         return [name for name in self.list_omitted_columns() if self._columns[name].required]
 
-    def drop_incomplete(self, names: Collection[str]) -> bool:
-        """Do not restore deleted rows of which the log lacks one of these columns; return whether there were any."""
-        rows = [row for row in self.rows if not row.inserts or set(names).isdisjoint(row.omitted)]
-        is_changed, self.rows = len(rows) < len(self.rows), rows
-        return is_changed
+    def drop_incomplete(self, names: Collection[str]) -> Sequence[str]:
+        """Do not restore deleted rows of which the log lacks one of these columns; return the columns that they lack."""
+        lacking = [
+            (row, {name for name in row.omitted if name in names} if row.inserts else set[str]())
+            for row in self.rows
+        ]
+        self.rows = [row for row, lacks in lacking if not lacks]
+        return [name for name in self._columns if any(name in lacks for _, lacks in lacking)]
 
     def list_nullable(self, names: Sequence[str]) -> list[str]:
         """Return those of the columns that may be NULL, and are not part of the key."""
