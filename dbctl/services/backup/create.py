@@ -327,6 +327,7 @@ def create_backup(
             restored=restored,
             origin=origin,
             recipients=writer.recipients,
+            addresses={} if origin else {name: app.find_address(name) for name in manifest.databases},
             left_out=[*left_out, *failed],
             audit=_describe_audit_log(app),
         )

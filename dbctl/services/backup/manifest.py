@@ -163,6 +163,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
     restored: str = ""  #: of a safety backup: the id of the backup restored after it
     origin: Origin | None = None  #: of an adopted backup
     recipients: Sequence[str] = ()  #: public keys for which its files are encrypted
+    addresses: Mapping[
+        str, str
+    ] = {}  #: where its databases were, by name, without accounts; empty for an adopted one
     members: Sequence[Member]
     left_out: Sequence[OmittedDatabase]
     audit: AuditEnd | None = None  #: None: nothing was recorded

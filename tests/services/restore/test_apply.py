@@ -907,3 +907,28 @@ def test_restored_lost_file_has_no_permissions_for_others(deployed, mode, restor
     promptvault_app.delete_database(deployed)
     apply_restore(deployed)
     assert stat.S_IMODE(deployed.stat().st_mode) == restored
+
+
+def test_plan_states_the_address_of_a_backup_of_another_database(tmp_path, monkeypatch, answer):
+    """Apps of two configurations may have the same name, and a repository in common."""
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        folder.mkdir()
+        with closing(sqlite3.connect(folder / "app.db")) as file:
+            file.executescript("create table t (id integer primary key); insert into t values (1)")
+        (folder / "dbctl.toml").write_text(
+            '[apps.plain]\nprofile = "plain"\n[apps.plain.databases]\nmain = "app.db"\n'
+            '[apps.plain.backup]\nrepository = "../backups"\n'
+        )
+    monkeypatch.chdir(tmp_path / "first")
+    config = ["--config", "dbctl.toml"]
+    answer("backup", "create", *config)
+    (step,) = read_contents(answer("restore", "apply", "latest", *config, "--dry-run"))
+    assert step.endswith("(1 row of 1 table)")
+    monkeypatch.chdir(tmp_path / "second")
+    (step,) = read_contents(answer("restore", "apply", "latest", *config, "--dry-run"))
+    assert step.endswith(f"(1 row of 1 table), a backup of {tmp_path}/first/app.db")
+
+
+def read_contents(planned):
+    return [step for step in planned["data"]["plan"]["steps"] if step.startswith("replace the contents")]
