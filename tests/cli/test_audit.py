@@ -334,7 +334,8 @@ def test_other_writes_are_recorded_without_rows(answer, blog):
     assert [item["command"] for item in operations] == ["migrate up", "maintain vacuum", "restore apply"]
     assert {item["result"] for item in operations} == {"committed"}
     codes = {
-        answer("undo", str(item["operation"]), "--yes", status=6)["error"]["code"] for item in operations
+        answer("undo", str(item["operation"]), "--moved", "--yes", status=6)["error"]["code"]
+        for item in operations
     }
     assert codes == {"undo-impossible"}
 

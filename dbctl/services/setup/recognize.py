@@ -313,12 +313,13 @@ def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -
         url = structs.replace(url, engine=folder_engine.name, has_no_scheme=False)
     with closing(registry.load_engine(url.engine).open_for_reading(url, str(url), timeout=TIMEOUT)) as db:
         tables = db.tables()
+        table_count = sum(not table.is_view for table in tables.values())
         runner = "" if url.is_folder else _find_runner(db, url)
     database = FoundDatabase(
         url=url,
         label=re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.-]", "", label or Path(url.path).stem) or "app",
         address=address,
-        table_count=sum(not table.is_view for table in tables.values()),
+        table_count=table_count,
         runner=runner,
     )
     matches = sorted(_match_profiles(url, tables, profiles), key=lambda match: -match[0])
