@@ -158,11 +158,9 @@ def split_line(line: str, folder: Path) -> list[str]:
     ) as connection:
         (game,) = connection.execute("select id from game").fetchone() or ("none",)
     backup = max(path.parent.name for path in folder.glob("backups/*/*/manifest.json"))
-    words = examples.split_line(
+    return examples.split_line(
         line, PLACEHOLDERS | {"setting": KEYS[folder.name], "game": game, "backup": backup}
     )
-    # The operation was recorded in the deployment of which the folder is a copy.
-    return [*words, "--moved"] if words[0] == "undo" else words
 
 
 def read_launcher_state(folder: Path) -> dict[str, tuple[object, ...]]:
