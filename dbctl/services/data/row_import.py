@@ -126,7 +126,8 @@ class _Import(Change[ImportResult]):
         plan = super().plan()
         # Not for foreign keys: which values are equal is known to the database alone, and no key would be refused in vain.
         if refused := _list_refused(self._app, self._file, with_references=False):
-            reason = f"{format_count(len(refused), 'line')} of {self._file.name} have the key of another row"
+            # without their number: the search ends after MAX_ERRORS
+            reason = f"keys of {self._file.name} exist, or are in several of its lines"
             error = ConstraintError(target=self.target, reason=reason)
             error.details = _describe_lines(self._file, refused)
             raise error
