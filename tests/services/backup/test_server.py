@@ -680,7 +680,7 @@ def test_leftover_database_of_killed_restore_is_dropped(pantry):
     create_app_backup(pantry.path)
     leftover = f"{pantry.own.path}_dbctl_new_0badcafe"
     with connect_to_server() as connection:
-        connection.execute(f"create database {ident(leftover)}")
+        connection.execute(f"create database {ident(leftover)} template template0")
     apply_restore(pantry.path)
     assert leftover not in pantry.databases()
 

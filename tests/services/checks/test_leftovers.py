@@ -35,6 +35,12 @@ def quote_name(pantry, name):
     return ident(name) if pantry.engine == "postgresql" else f"`{name}`"
 
 
+def create_database(pantry, name):
+    # a session of another test may be in template1
+    template = " template template0" if pantry.engine == "postgresql" else ""
+    execute(pantry, f"create database {quote_name(pantry, name)}{template}")
+
+
 def list_leftovers(pantry):
     selection = Selection(config=str(pantry.path.with_name("dbctl.toml")))
     findings = examine([selection], timeout=5).findings.findings
@@ -67,12 +73,12 @@ def test_doctor_reports_leftovers_and_hint_removes_them(pantry):
     unrelated = [f"{pantry.own.path}_dbctl_new_other", f"x{leftover}"]
     try:
         for name in (old, *unrelated):
-            execute(pantry, f"create database {quote_name(pantry, name)}")
+            create_database(pantry, name)
         with open_trial_restore(pantry) as in_use:
             # A trial restore drops unused leftovers before it starts.
             assert in_use.startswith(f"{pantry.own.path}_dbctl_new_")
             assert old not in pantry.databases()
-            execute(pantry, f"create database {quote_name(pantry, leftover)}")
+            create_database(pantry, leftover)
             (finding,) = list_leftovers(pantry)
             assert leftover in finding.message
             assert (finding.severity, finding.target) == ("warning", "larder/pantry")
@@ -89,7 +95,7 @@ def test_doctor_checks_configured_scratch_server(pantry):
         file = pantry.path.with_name("dbctl.toml")
         file.write_text(f'{file.read_text()}scratch = "{scratch.url}"\n')
         leftover = f"{scratch.own.path}_dbctl_new_0badcafe"
-        execute(pantry, f"create database {quote_name(pantry, leftover)}")
+        create_database(pantry, leftover)
         try:
             (finding,) = list_leftovers(pantry)
             assert leftover in finding.message

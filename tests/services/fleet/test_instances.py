@@ -237,7 +237,9 @@ def create_databases(engine, *names):
                 for statement in statements:
                     cursor.execute(statement)
 
-    run(*(f"create database {quote}{name}{quote}" for name in names))
+    # a session of another test may be in template1
+    template = " template template0" if engine == "postgresql" else ""
+    run(*(f"create database {quote}{name}{quote}{template}" for name in names))
     address, _, options = servers.text(server, schema=False).partition("?")
     return address.rpartition("/")[0], options, run, quote
 
