@@ -422,9 +422,10 @@ def test_index_is_dropped_and_built(run: Run) -> None:
     assert [finding["code"] for finding in run("search", "index", "check")["findings"]] == [
         "text-index-missing"
     ]
-    assert run("search", "index", "build")["changed"]
+    assert run("search", "index", "build")["effect"]["verb"] == "built"
     assert not run("search", "index", "build")["changed"]
     assert not run("search", "index", "repair")["changed"]
+    assert run("search", "index", "drop")["effect"]["verb"] == "dropped"
 
 
 @pytest.mark.parametrize("vault", ["deployed", "document"], indirect=True)

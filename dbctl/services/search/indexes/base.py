@@ -22,7 +22,8 @@ FAULTS = {
     "duplicate": "of {table} are in it more than once",
     "stray": "of it have no row in {table}",
 }
-_VERBS = {"build": "Build", "repair": "Rebuild", "drop": "Drop"}
+#: The verb of each action in its plan, and in its result.
+_VERBS = {"build": ("Build", "built"), "repair": ("Rebuild", "rebuilt"), "drop": ("Drop", "dropped")}
 
 
 class IndexStatus(Struct, frozen=True, kw_only=True):
@@ -49,6 +50,7 @@ class IndexChangeResult(ChangeResult, frozen=True, kw_only=True):
 
     search: str
     index: str
+    action: IndexAction
     changed: bool
     steps: Sequence[str]
 
@@ -57,7 +59,7 @@ class IndexChangeResult(ChangeResult, frozen=True, kw_only=True):
         if not self.changed:
             return None
         place, counts = f"of {self.search}", {"steps": len(self.steps)}
-        return Effect("changed", "index", [self.index], place=place, counts=counts)
+        return Effect(_VERBS[self.action][1], "index", [self.index], place=place, counts=counts)
 
 
 class SearchIndex(ABC):
@@ -111,7 +113,7 @@ class IndexChange(Operation):
     def plan(self) -> Plan:
         """Return the plan; writes nothing, and needs no write privileges."""
         subject, steps = self._index.plan(self._action)
-        return self._create_plan(f"{_VERBS[self._action]} {subject}", steps)
+        return self._create_plan(f"{_VERBS[self._action][0]} {subject}", steps)
 
     def apply(self, confirmed: str | None = None) -> IndexChangeResult:
         """Apply the plan.
@@ -125,4 +127,6 @@ class IndexChange(Operation):
         """
         self._require_confirmed(confirmed)
         index, steps = self._index.change(self._action)
-        return IndexChangeResult(search=self._index.name, index=index, changed=bool(steps), steps=steps)
+        return IndexChangeResult(
+            search=self._index.name, index=index, action=self._action, changed=bool(steps), steps=steps
+        )
