@@ -47,8 +47,8 @@ RestrictRealtime=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
-UMask=0077
 """
+_UMASK = "UMask=0077\n"
 _MOUNTS = """\
 ProtectSystem=full
 PrivateDevices=yes
@@ -59,6 +59,9 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 RemoveIPC=yes
 """
+#: Routes whose program on this machine enters the namespaces of a container: Podman, also under the name ``docker``. Every restriction
+#: above prevents that, and whoever may run these programs has all privileges anyway.
+_CONTAINERS = ("podman:", "docker:", "compose:")
 #: The capabilities with which root reads, writes and replaces files of apps, and retains their owners.
 _CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL"
 
@@ -178,14 +181,18 @@ def _write_service(job: PlannedJob, settings: str, options: UnitOptions, mark: s
 
 
 def _write_restrictions(apps: Sequence[model.App], selection: Selection, options: UnitOptions) -> str:
+    urls = [url for app in apps for url in app.databases.values()]
+    urls += [replica.url for app in apps for replica in app.replicas.values()]
+    if any(url.via.startswith(_CONTAINERS) for url in urls):
+        return _UMASK
     if options.user_units:
-        return _FILTERS
+        return _FILTERS + _UMASK
     data_paths = [str(path) for app in apps for path in _list_data_paths(app, selection)]
     paths = [*data_paths, command_line.program_command()[0]]
     if not (selection.profile and selection.urls):
         paths.append(str(config.config_path(selection).absolute()))
     capabilities = "" if options.run_as else _CAPABILITIES
-    text = f"{_FILTERS}{_MOUNTS}CapabilityBoundingSet={capabilities}\n"
+    text = f"{_FILTERS}{_UMASK}{_MOUNTS}CapabilityBoundingSet={capabilities}\n"
     if not any(_is_below(path, _TEMPORARY_FOLDERS) for path in paths):
         text += "PrivateTmp=yes\n"
     writable = dict.fromkeys(path for path in data_paths if _is_below(path, _PROTECTED_FOLDERS))

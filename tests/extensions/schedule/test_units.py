@@ -81,6 +81,23 @@ def test_each_job_has_a_service_and_a_timer(folder, capsys):
     assert {Path("units", name).stat().st_mode & 0o777 for name in units} == {0o644}
 
 
+@pytest.mark.parametrize(
+    ("route", "is_restricted"),
+    [("podman:db", False), ("docker:db", False), ("compose:shop/db", False), ("ssh:host podman:db", True)],
+)
+@pytest.mark.parametrize("words", [(), ("--user",), ("--run-as", "nobody")])
+def test_service_that_enters_a_container_is_not_restricted(folder, route, is_restricted, words):
+    config = folder / "dbctl.toml"
+    config.write_text(
+        f'{config.read_text()}[apps.shop]\nprofile = "plain"\nvia = "{route}"\ndatabases = "postgresql://shop@127.0.0.1/shop"\n'
+        '[apps.shop.backup]\nrepository = "b"\n'
+    )
+    units = install("units", "--all-apps", *words)
+    assert ("RestrictNamespaces=" in units["dbctl-backup-shop.service"]) == is_restricted
+    assert "UMask=0077\n" in units["dbctl-backup-shop.service"]
+    assert "RestrictNamespaces=" in units["dbctl-backup-fp.service"]
+
+
 @pytest.mark.slow
 def test_systemd_accepts_units_with_exposure_ok(folder, tmp_path):
     add_app(folder, HOSTILE, '[apps.NAME.schedule]\nbackup = "*/7 1-3,5 1,15 jan-jun mon,7"\n')
