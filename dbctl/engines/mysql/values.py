@@ -312,8 +312,8 @@ class MySQLCodec(ServerCodec):
     def create_parser(self, column: Column) -> codec.Parser:
         if column.type == "JSON":
             return codec.json_parser(column)
-        make = _PARSERS.get(kind_of(column))
-        return _create_other_parser(column) if make is None else make(column)
+        make = _PARSERS.get(kind_of(column), _create_other_parser)
+        return codec.precise_parser(column, make(column), digits=0)
 
     def format_item(self, column: Column, value: object) -> str | None:
         if isinstance(value, list | dict):

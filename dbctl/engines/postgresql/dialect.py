@@ -231,6 +231,9 @@ class PostgreSQLCodec(ServerCodec):
         ]
 
     def create_parser(self, column: Column) -> codec.Parser:
+        return codec.precise_parser(column, self._create_parser(column), digits=6)
+
+    def _create_parser(self, column: Column) -> codec.Parser:
         make = _PARSERS.get(kind_of(column))
         if make is not None:
             return make(column)

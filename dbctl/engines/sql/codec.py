@@ -34,6 +34,10 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _WIDTH = re.compile(r"(?:CHARACTER VARYING|CHARACTER|VARCHAR|CHAR)\((\d+)\)")
 _SCALE = re.compile(r"(?:NUMERIC|DECIMAL)\(\d+,(\d+)\)")  # the server would round further digits
+_CLOCK = re.compile(r"(?:TIMESTAMP|DATETIME|TIME)\b(?:\((\d)\))?")
+_FRACTION = re.compile(r":\d\d\.(\d+)", re.ASCII)
+#: Any but midnight, before the zone.
+_TIME_OF_DAY = re.compile(r"\s*\d{4}-\d\d-\d\d[ T][\d:.]*[1-9]", re.ASCII)
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _LONGEST_SHOWN = 40
 
@@ -234,6 +238,32 @@ def time_parser(column: Column, extra_pattern: re.Pattern[str]) -> Parser:
         lambda value: extra_pattern.fullmatch(value.strip()) or datetime.fromisoformat(value.strip()),
         "write it like 2026-01-31 or 2026-01-31T12:00:00Z",
     )
+
+
+def precise_parser(column: Column, parse: Parser, digits: int) -> Parser:
+    """Return a parser that refuses what a column of times would round or cut.
+
+    Args:
+        column: any column.
+        parse: its parser.
+        digits: of the fraction of a second in a type without a precision.
+    """
+    match = _CLOCK.match(column.type)
+    limit = int(match[1] or digits) if match else None
+
+    def read(value: str) -> object:
+        if limit is None:
+            if _TIME_OF_DAY.match(value):
+                refuse(column, value, "the column stores no time of day")
+            return parse(value)
+        count = max((len(fraction.rstrip("0")) for fraction in _FRACTION.findall(value)), default=0)
+        if count > limit:
+            refuse(
+                column, value, f"its seconds have {count} digits after the point, at most {limit} are stored"
+            )
+        return parse(value)
+
+    return read if match or column.type == "DATE" else parse
 
 
 def bytes_parser(column: Column) -> Parser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, time
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -181,8 +181,12 @@ def _to_time(value: object, arrow_type: pa.DataType) -> object:
     if not isinstance(value, str | date):
         return value
     parsed = parse_time(value)
-    if parsed is None or (parsed[1] and getattr(arrow_type, "unit", None) != "ns"):
+    if parsed is None:
         return None
+    if isinstance(value, str):  # times of dbctl itself, such as now, may be more precise than a column
+        has_unit = hasattr(arrow_type, "unit")
+        if to_epoch_number(value, arrow_type) is None if has_unit else parsed[0].time() != time():
+            return None
     return value if parsed[1] else parsed[0]
 
 

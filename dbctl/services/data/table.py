@@ -249,6 +249,8 @@ class DataTable:
         if self._is_boolean(definition):
             return self._encode_boolean(definition, text)
         if (time := self._parse_time(definition, text)) is not None:
+            if definition.native == "time" and text != "now":
+                self.parse_typed(column, time.isoformat())  # refuses what the column would round
             return self.live.encode(column, time)
         return self.parse_typed(column, text)
 

@@ -105,7 +105,13 @@ MICROSECONDS = 1_710_054_000_000_000
 #: Columns whose values are compared by literals of their own, with one value, its text, and a text that the column cannot have.
 COMPARED = {
     "zoned": (pa.timestamp("us", tz="America/St_Johns"), MICROSECONDS, "2024-03-10T07:00:00Z", None),
-    "offset": (pa.timestamp("ms", tz="+05:30"), MICROSECONDS // 1000, "2024-03-10T07:00:00Z", None),
+    "offset": (
+        pa.timestamp("ms", tz="+05:30"),
+        MICROSECONDS // 1000,
+        "2024-03-10T07:00:00Z",
+        "2024-03-10T07:00:00.0001Z",
+    ),
+    "day": (pa.date32(), 19792, "2024-03-10", "2024-03-10T07:00:00Z"),
     "plain": (pa.timestamp("us"), MICROSECONDS, "2024-03-10T07:00:00Z", "2024-03-10T07:00:00.123456789Z"),
     "precise": (pa.timestamp("ns"), MICROSECONDS * 1000 + 789, "2024-03-10T07:00:00.000000789Z", None),
     "decimal": (pa.decimal128(38, 10), Decimal("5.0000000001"), "5.0000000001", "5.00000000001"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,40 @@ def test_number_that_the_column_would_round_is_refused(kinds, answer, form):
     assert kinds.database.rows("select * from prices") == before
     store("7.2000", 0)
     assert "7.20" in {str(amount) for (amount,) in kinds.database.rows("select amount from prices")}
+
+
+@pytest.mark.parametrize("form", ["set", "add", "csv", "jsonl"])
+def test_time_that_the_column_would_round_is_refused(kinds, answer, form):
+    if kinds.database.engine == "sqlite":
+        pytest.skip("its columns have no precision")
+    precise = "timestamp(6)" if kinds.database.engine == "postgresql" else "datetime(6)"
+    kinds.run(
+        "drop table if exists visits",
+        f"create table visits (id integer primary key, second timestamp(0) null, exact {precise}, day date, clock time(1))",
+        "insert into visits (id) values (1)",
+    )
+    words = {"set": ["set", "visits", "1"], "add": ["add", "visits", "id=2"]}.get(form)
+
+    def store(name, value, status):
+        if words:
+            return answer("data", *words, f"{name}={value}", status=status)
+        path = Path(f"visits.{form}")
+        line = json.dumps({"id": 2, name: value}) if form == "jsonl" else f"id,{name}\n2,{value}"
+        path.write_text(f"{line}\n")
+        return answer("data", "import", "visits", str(path), status=status)
+
+    before = kinds.database.rows("select * from visits")
+    for name, value in [
+        ("second", "2026-01-31T12:00:00.5Z"),
+        ("exact", "2026-01-31T12:00:00.1234567Z"),
+        ("day", "2026-01-31T12:00:00Z"),
+        ("clock", "12:00:00.25"),
+    ]:
+        assert store(name, value, 2)["error"]["code"] in ("value-invalid", "import-invalid")
+    assert kinds.database.rows("select * from visits") == before
+    store("second", "2026-01-31T12:00:01.000Z", 0)
+    sql = "select second from visits where second is not null"
+    assert [str(time) for (time,) in kinds.database.rows(sql)] == ["2026-01-31 12:00:01"]
 
 
 def test_filter_for_other_values_than_an_invalid_one_is_refused(kinds, answer):
