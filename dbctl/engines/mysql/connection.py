@@ -3,7 +3,7 @@
 A server reports only which session holds a lock, and shows no text that an idle session could set. So the holder also acquires
 locks whose names encode a description: one lock for each bit that is set. They end with the session, like the lock itself.
 
-A server completes a statement even if its client was killed, and swapping the tables of a restore takes time. So the
+A server completes a packet of statements even if its client was killed, and swapping the tables of a restore takes time. So the
 session that swaps them has a separate lock, and every process that gets the lock waits for that one, too.
 """
 

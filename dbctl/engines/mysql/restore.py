@@ -3,7 +3,7 @@
 A dump cannot be loaded in one transaction, because each CREATE TABLE commits. So it is loaded into a new database and
 verified, and then one statement renames all tables: the old ones into a third database, where they are retained until
 the next restore, and the new ones into their place. Triggers, views, routines and events cannot be renamed: they are
-dumped as a script before, and created again afterwards.
+dumped as a script before, and created again afterwards, in the packet of the rename.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import pymysql
-from pymysql.constants import SERVER_STATUS
+from pymysql.constants import COMMAND, SERVER_STATUS
 
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.options import unverified_context
@@ -226,6 +226,28 @@ class Session(pymysql.connections.Connection):
         with self.cursor() as cursor:
             cursor.execute(sql)
             return cast("list[Row]", list(cursor.fetchall())) if cursor.description else []
+
+    def run_packet(self, sql: bytes) -> Iterator[None]:
+        """Run statements as one packet, which the server completes even if this process is killed; yield after each.
+
+        At the end, the database and the settings of the session are set again.
+        """
+        self._allow_packets(allowed=True)
+        try:
+            self.query(sql)
+            yield
+            while self._result.has_next:  # type: ignore[attr-defined]  # the stubs lack it
+                self.next_result()
+                yield
+        finally:
+            if self.open:
+                self._allow_packets(allowed=False)
+                self.select_db(self.database)
+                self.apply_settings()
+
+    def _allow_packets(self, *, allowed: bool) -> None:
+        self._execute_command(COMMAND.COM_SET_OPTION, struct.pack("<H", not allowed))  # type: ignore[attr-defined]  # the stubs lack it
+        self._read_packet()  # type: ignore[no-untyped-call]
 
     @property
     def in_transaction(self) -> bool:

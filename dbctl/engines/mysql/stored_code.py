@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import pymysql
@@ -35,6 +34,11 @@ ROUTINES = """select routine_type, routine_name from information_schema.routines
 order by routine_type, routine_name"""
 LIBRARIES = "select library_name from information_schema.libraries where library_schema = {} order by 1"
 PACKAGE, PACKAGE_BODY = "PACKAGE", "PACKAGE BODY"  #: of MariaDB; a body is dropped with its package
+#: Enables statements about packages in a session.
+_ORACLE_MODE = "set @dbctl_mode = @@sql_mode, session sql_mode = concat(@@sql_mode, ',ORACLE')"
+#: Between its lines about two semicolons, a dump has one definition, and one line for each statement around it.
+_DELIMITER = re.compile(rb"^DELIMITER (;;?)\n", re.MULTILINE)
+_SETTING = re.compile(rb"(?:/\*!50003 SET|/\*!50106 DROP EVENT|ALTER DATABASE) [^\n;]*")
 #: The default of a column with a sequence names the database that contained the sequence when it was set.
 DEFAULTS = """select table_name, column_name, column_default from information_schema.columns
 where table_schema = {0} and column_default like '%nextval("%'"""
@@ -94,41 +98,59 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
     return b"".join(remove_database_name([placeholders, b"\n", scripts[0], mark, final], database))
 
 
+def to_packet(script: bytes) -> bytes:
+    """Return a script of ``dump_script`` without the lines for its client, as statements of one packet.
+
+    Empty if a definition has text that looks like the end of a statement, so that only the client can separate them.
+    """
+    text, *parts = _DELIMITER.split(script)
+    for delimiter, part in zip(parts[::2], parts[1::2], strict=True):
+        *statements, end = part.split(b";;\n")
+        definitions = [statement for statement in statements if not _SETTING.fullmatch(statement)]
+        if statements if delimiter == b";" else end or len(definitions) > 1:
+            return b""
+        text += b";\n".join([*statements, end])
+    return text
+
+
 def drop_code(central: Session, database: str, *, keep_views: Sequence[str] = ()) -> None:
     """Drop all objects of a database except tables, and the views in ``keep_views``."""
+    for statement in list_drops(central, database, keep_views=keep_views):
+        central.run(statement)
+
+
+def list_drops(central: Session, database: str, *, keep_views: Sequence[str] = ()) -> list[str]:
+    """Return the statements of ``drop_code``."""
     name = ident(database)
-    for trigger in list_names(central, TRIGGERS, database):
-        central.run(f"drop trigger {name}.{ident(trigger)}")
-    for view in list_names(central, VIEWS, database):
-        if view not in keep_views:
-            central.run(f"drop view {name}.{ident(view)}")
-    for event in list_names(central, EVENTS, database):
-        central.run(f"drop event {name}.{ident(event)}")
+    drops = [f"drop trigger {name}.{ident(trigger)}" for trigger in list_names(central, TRIGGERS, database)]
+    views = (view for view in list_names(central, VIEWS, database) if view not in keep_views)
+    drops += (f"drop view {name}.{ident(view)}" for view in views)
+    drops += (f"drop event {name}.{ident(event)}" for event in list_names(central, EVENTS, database))
     for kind, routine in list_routines(central, database):
         statement = f"drop {kind.lower()} {name}.{ident(routine)}"
         if kind == PACKAGE:
-            with _oracle_mode(central):
-                central.run(statement)
+            drops += [_ORACLE_MODE, statement, "set session sql_mode = @dbctl_mode"]
         elif kind != PACKAGE_BODY:
-            central.run(statement)
-    for library in list_libraries(central, database):
-        central.run(f"drop library {name}.{ident(library)}")
+            drops.append(statement)
+    drops += (f"drop library {name}.{ident(library)}" for library in list_libraries(central, database))
+    return drops
 
 
-def repoint_sequences(central: Session, database: str, source: str) -> None:
-    """Make defaults of columns use the sequences of their own database, which were moved there from ``source``."""
+def list_repointing(central: Session, database: str, source: str) -> list[str]:
+    """Return what makes defaults of columns use the sequences of ``database``, after all tables of ``source`` were moved there."""
     old_prefix, changes = f"nextval({ident(source)}.", dict[str, list[str]]()
-    for table, column, default in central.run(DEFAULTS.format(format_literal(database))):
+    for table, column, default in central.run(DEFAULTS.format(format_literal(source))):
         if old_prefix in str(default):
             new_default = str(default).replace(old_prefix, f"nextval({ident(database)}.")
             changes.setdefault(str(table), []).append(
                 f"alter column {ident(str(column))} set default {new_default}"
             )
-    if changes:
-        central.run("set session system_versioning_alter_history = 'KEEP'")
     # One statement for each table, since a server resolves all sequences of the table.
-    for table, changed in changes.items():
-        central.run(f"alter table {ident(database)}.{ident(table)} {', '.join(changed)}")
+    alters = [
+        f"alter table {ident(database)}.{ident(table)} {', '.join(changed)}"
+        for table, changed in changes.items()
+    ]
+    return ["set session system_versioning_alter_history = 'KEEP'", *alters] if alters else []
 
 
 def find_broken_views(central: Session, database: str) -> list[str]:
@@ -229,17 +251,6 @@ def grant_routine_rights(central: Session, database: str, rights: Rights) -> lis
 def list_names(central: Session, sql: str, database: str) -> list[str]:
     """Return the names in the result of a query about a database, one per row."""
     return [str(name) for (name,) in central.run(sql.format(format_literal(database)))]
-
-
-@contextmanager
-def _oracle_mode(central: Session) -> Iterator[None]:
-    """Enable statements about packages in a session."""
-    ((modes,),) = central.run("select @@sql_mode")
-    central.run(f"set session sql_mode = {format_literal(f'{modes},ORACLE')}")
-    try:
-        yield
-    finally:
-        central.run(f"set session sql_mode = {format_literal(str(modes))}")
 
 
 def list_routines(central: Session, database: str) -> list[tuple[str, str]]:

@@ -129,6 +129,8 @@ where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
 MAY_NOT_CREATE = 1044
 #: The setting that allows triggers and functions with a binary log; the server names it if it rejects them.
 TRUSTING = "log_bin_trust_function_creators"
+#: The settings with which a client runs a script, except those that the script itself sets.
+LIKE_CLIENT = f"set session sql_mode = '{stored_code.PLAIN_MODE}', lock_wait_timeout = default"
 #: Precedes the code objects in the script of a retained database.
 CODE_MARKER = "-- What is no table follows.\n"
 DANGLING_KEYS = """select table_name, constraint_name from information_schema.referential_constraints
@@ -349,45 +351,55 @@ class ScratchRestore:
         before = stored_code.dump_script(server.url, central, server.name, server.target)
         broken_views = stored_code.find_broken_views(central, server.name)
         unreadable = stored_code.find_broken_views(central, source)
+        old, new = (stored_code.list_names(central, TABLES, database) for database in (server.name, source))
+        moves = [*rename_clauses(old, server.name, old_name), *rename_clauses(new, source, server.name)]
+        statements = [f"use {ident(server.name)}"]
+        for database in (server.name, source):  # broken views cannot be created again
+            statements += stored_code.list_drops(central, database, keep_views=broken_views)
+        statements += (f"drop view {ident(view)}" for view in set(broken_views) & set(new))
+        statements += [f"rename table {', '.join(moves)}"] if moves else []
+        completion, code = self._list_completion(source), stored_code.to_packet(script)
+        packet = ";\n".join([*statements, *completion, LIKE_CLIENT, ""]).encode() + code
+        # No text of a foreign dump is parsed in a packet.
+        if not (is_complete := bool(code) and len(packet) < central.max_statement_bytes):
+            packet = ";\n".join(statements).encode()
         central.run(create_statement(old_name, server.read_charset(central, server.name)))
+        completed = 0
         with signals.block_signals():
             try:
-                for database in (server.name, source):
-                    # Broken views cannot be created again.
-                    stored_code.drop_code(central, database, keep_views=broken_views)
-                old, new = (
-                    stored_code.list_names(central, TABLES, database) for database in (server.name, source)
-                )
-                for view in set(broken_views) & set(new):
-                    central.run(f"drop view {ident(server.name)}.{ident(view)}")
-                moves = [
-                    *rename_clauses(old, server.name, old_name),
-                    *rename_clauses(new, source, server.name),
-                ]
-                if moves:
-                    central.run(f"rename table {', '.join(moves)}")
-            except BaseException as error:  # no table was moved: code objects are created again
+                for _ in central.run_packet(packet):
+                    completed += 1
+            except BaseException as error:
                 with self._report_unfinished(error):
+                    if completed >= len(statements):
+                        raise
+                    # No table was moved: code objects are created again.
                     self._recreate_code(server.name, before, keep_views=broken_views)
                     for database in [old_name] if exists else [old_name, server.name]:
                         central.run(f"drop database {ident(database)}")
                 raise
-            with self._report_unfinished():
-                self._complete_tables(source, script, definitions)
+            if not is_complete:
+                with self._report_unfinished():
+                    self._complete_tables(completion, script, definitions)
             self.remarks += (f"view {view} was broken and is not retained" for view in broken_views)
             self.remarks += (f"view {view} cannot be read and is not restored" for view in unreadable)
             self._drop_dangling_keys(old_name)
             self.remarks += stored_code.grant_routine_rights(central, server.name, routine_rights)
         return before
 
+    def _list_completion(self, source: str) -> list[str]:
+        """Return the statements that complete the tables of ``source`` after they were moved."""
+        name, metadata = self._server.name, self._request.dump.metadata
+        alters = [f"alter database {ident(name)}{charset_clause(metadata)}"] if "charset" in metadata else []
+        return [*alters, *stored_code.list_repointing(self._central, name, source)]
+
     def _complete_tables(
-        self, source: str, script: bytes, definitions: Sequence[stored_code.Definition]
+        self, completion: Sequence[str], script: bytes, definitions: Sequence[stored_code.Definition]
     ) -> None:
-        """Create what is no table after the tables of ``source`` were moved."""
-        server, central, metadata = self._server, self._central, self._request.dump.metadata
-        if "charset" in metadata:
-            central.run(f"alter database {ident(server.name)}{charset_clause(metadata)}")
-        stored_code.repoint_sequences(central, server.name, source)
+        """Complete moved tables, and create what is no table, by several statements."""
+        server = self._server
+        for statement in completion:
+            self._central.run(statement)
         self._recreate_code(server.name, script)
         if definitions:
             with server.central(self._request.timeout) as session:

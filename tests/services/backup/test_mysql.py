@@ -21,10 +21,11 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest
 from dbctl.engines.contract.engine import VerifyOptions
-from dbctl.engines.mysql import dump_programs
+from dbctl.engines.mysql import dump_programs, stored_code
 from dbctl.engines.mysql.connection import acquire_sql, lock_name, swap_lock_name
 from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.mysql.load import DumpScanner, remove_database_name
+from dbctl.engines.mysql.opening import open_session
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import (
     BusyError,
@@ -700,7 +701,14 @@ def test_required_tablespace_is_reported(pantry):
             cursor.execute(f"drop tablespace {name}")
 
 
-def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, monkeypatch):
+#: A text in it looks like the end of a definition in a dump, so the client creates the objects of its database.
+AMBIGUOUS = "create procedure note() select 'end ;;\n' as text"
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, monkeypatch, by_client):
+    if by_client:
+        pantry.run(AMBIGUOUS)
     before, objects = pantry.content(), read_objects(pantry)
     create_app_backup(pantry.path)
     pantry.change_data()
@@ -714,7 +722,10 @@ def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, 
     )
     (bin_dir / client).chmod(0o755)
     with monkeypatch.context() as patched:
-        patched.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
+        if by_client:
+            patched.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
+        else:
+            patched.setattr(stored_code, "to_packet", lambda _: b"create view v as select * from missing")
         error = catch_error(RestoreUnfinishedError, lambda: apply_restore(pantry.path))
     assert "restore undo" in error.hint
     assert pantry.content() == before
@@ -722,6 +733,29 @@ def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, 
     undo_restore(pantry.path)
     assert (pantry.content(), read_objects(pantry)) == (changed_content, objects)
     assert len(pantry.databases()) == len([pantry.own.path, "retained"])
+
+
+def test_text_like_the_end_of_a_definition_is_restored(pantry):
+    pantry.run(AMBIGUOUS, "create trigger stamp_again before update on cupboard for each row set new.name = 'DELIMITER ;\n'")  # fmt: skip
+    shown = "show create procedure note", "show create trigger stamp_again"
+    definitions, objects = [pantry.rows(sql)[0][2] for sql in shown], read_objects(pantry)
+    create_app_backup(pantry.path)
+    apply_restore(pantry.path)
+    assert ([pantry.rows(sql)[0][2] for sql in shown], read_objects(pantry)) == (definitions, objects)
+
+
+@pytest.mark.parametrize("end", [b"", b"; select * from missing"])
+def test_packet_changes_no_settings_of_its_session(pantry, end):
+    query = "select database(), @@sql_mode, @@time_zone, @@character_set_client, @@lock_wait_timeout"
+    sql = b"select 1; create table ran (a int); set sql_mode = '', time_zone = '+02:00', lock_wait_timeout = default; use mysql; set names latin1"
+    with closing(open_session(pantry.own, "pantry", timeout=5, read_only=False)) as session:
+        before, completed = session.run(query), []
+        with suppress(pymysql.Error):
+            completed += session.run_packet(sql + end)
+        assert (session.run(query), pantry.rows("select count(*) from ran")) == (before, [(0,)])
+        with pytest.raises(pymysql.err.ProgrammingError):
+            session.run("select 1; select 2")
+        assert len(completed) == 5
 
 
 def test_routine_privileges_are_granted_again(pantry):
