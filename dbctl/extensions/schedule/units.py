@@ -60,7 +60,7 @@ ProtectKernelTunables=yes
 RemoveIPC=yes
 """
 #: Routes whose program on this machine enters the namespaces of a container: Podman, also under the name ``docker``. Every restriction
-#: above prevents that, and whoever may run these programs has all privileges anyway.
+#: above prevents that, and a user who may run these programs has all privileges anyway.
 _CONTAINERS = ("podman:", "docker:", "compose:")
 #: The capabilities with which root reads, writes and replaces files of apps, and retains their owners.
 _CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL"
