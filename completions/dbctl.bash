@@ -293,6 +293,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'backup prune:--keep-within') candidates='' ;;
         'backup prune:--max-bytes') candidates='' ;;
         'backup prune:--min-free') candidates='' ;;
+        'backup prune:--moved') candidates='' ;;
         'backup prune:--repository') candidates='' ;;
         'backup delete:--repository') candidates='' ;;
         'backup pin:--reason') candidates='' ;;
@@ -814,7 +815,7 @@ _dbctl() {
         'backup rekey') children=''; flags='--identity --passphrase-file --repository --dry-run -n' ;;
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--at --all-apps --roles --identity --passphrase-file --repository --dry-run -n' ;;
-        'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --max-bytes --min-free --repository --dry-run -n' ;;
+        'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --max-bytes --min-free --moved --repository --dry-run -n' ;;
         'backup delete') children=''; flags='--with-dependents --repository --dry-run -n' ;;
         'backup pin') children=''; flags='--reason --repository --dry-run -n' ;;
         'backup unpin') children=''; flags='--repository --dry-run -n' ;;

@@ -134,6 +134,17 @@ class Url(Struct, frozen=True, kw_only=True):
         return "" if entry is None or self.path.startswith(S3_PREFIX) else entry.kind
 
     @property
+    def is_on_this_machine(self) -> bool:
+        """Whether the same address on another machine is another database."""
+        if self.via:
+            return self.via.partition(":")[0] in ("docker", "podman", "compose")
+        entry = find_engine(self.engine)
+        is_server = entry is not None and entry.kind == "server"
+        return self.is_local or (
+            is_server and (self.host.startswith("/") or is_loopback(self.host or _LOOPBACK))
+        )
+
+    @property
     def has_placeholder(self) -> bool:
         """Whether the name of an instance is part of the address."""
         return PLACEHOLDER in self.path + self.options + self.via
@@ -251,6 +262,11 @@ def check_route(text: str) -> str:
     return " ".join(parts)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
+    return host in {"localhost", "[::1]"} or bool(re.fullmatch(r"127(\.[0-9]{1,3}){3}", host))
+
+
 def encode_route(via: str) -> str:
     """Return a route as part of an address."""
     for sign, text in {"%": "%25", "+": "%2B", " ": "+", "@": "%40"}.items():
@@ -366,7 +382,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     @property
     def is_loopback(self) -> bool:
         """Whether it is an address of this machine."""
-        return self.host in {"localhost", "[::1]"} or bool(re.fullmatch(r"127(\.[0-9]{1,3}){3}", self.host))
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port else ""

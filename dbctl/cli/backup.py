@@ -45,7 +45,8 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.extensions import registry
 from dbctl.model import Compression, DryRunResult, Findings, Page
-from dbctl.services.backup.repository import LATEST, BackupDetail, ListedKind, Repository, list_backups
+from dbctl.services.backup.listing import list_backups
+from dbctl.services.backup.repository import LATEST, BackupDetail, ListedKind, Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 if TYPE_CHECKING:

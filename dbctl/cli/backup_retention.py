@@ -15,7 +15,8 @@ from dbctl.services.backup.repository import Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 if TYPE_CHECKING:
-    from dbctl.services.backup.retention.prune import BackupsDeleted, BackupsPruned
+    from dbctl.services.backup.retention.delete import BackupsDeleted
+    from dbctl.services.backup.retention.prune import BackupsPruned
     from dbctl.services.backup.retention.rules import BackupsPinned
 
 
@@ -32,6 +33,7 @@ def _limit_option(help_text: str) -> object:
 
 @Example("backup prune --keep-daily 14 --dry-run", on="flashpoint-web")
 @Example("backup prune --keep-last 7 --keep-within 30d --yes")
+@Example("backup prune --moved web1:/srv/shop/data.db --dry-run")
 @GROUP.command(
     "prune",
     answers=lambda: (BackupsPruned, DryRunResult),
@@ -51,13 +53,21 @@ def prune(
     ] = None,
     max_bytes: Annotated[str, _limit_option("Delete the oldest if all backups of the app are larger.")] = "",
     min_free: Annotated[str, _limit_option("Delete the oldest if the file system has less free space.")] = "",
+    moved: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--moved",
+            metavar="ADDRESS",
+            help="Former address of a database, as the plan prints it: apply the rules to its backups, too; repeatable.",
+        ),
+    ] = None,
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Delete the backups that the retention does not cover; without options, the configured retention (keep)
     applies.
 
-    Periods without a backup are not counted. The newest backup of each database is always retained, and so are pinned and
+    Backups of databases with another address belong to another deployment with the same name of the app, and remain. Periods without a backup are not counted. The newest backup of each database is always retained, and so are pinned and
     damaged backups; damaged ones do not count. If the clock contradicts the backups, nothing is deleted.
     """
     from dbctl.config.model import Retention
@@ -76,7 +86,8 @@ def prune(
         min_free=min_free,
     )
     with session.open_app() as app:
-        return run_change(session, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
+        operation = PruneBackups(Repository(app, repository), keep, moved or ())
+        return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("backup delete {backup} --dry-run", on="flashpoint-web")
@@ -98,7 +109,7 @@ def delete(
 
     Refused if a backup is pinned or the base of another one, or a database would have no other valid backup.
     """
-    from dbctl.services.backup.retention.prune import DeleteBackups
+    from dbctl.services.backup.retention.delete import DeleteBackups
 
     with session.open_app() as app:
         operation = DeleteBackups(Repository(app, repository), names, with_dependents=with_dependents)

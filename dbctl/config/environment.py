@@ -52,6 +52,13 @@ def _base_folder(configured: str, default: str) -> Path | None:
     return atomic.expand_home(default) if has_home() else None
 
 
+def machine_name() -> str:
+    """Return the name of this machine without its domain; empty in a container with a random name."""
+    name = os.uname().nodename.partition(".")[0]
+    is_random = "KUBERNETES_SERVICE_HOST" in os.environ or re.fullmatch(r"[0-9a-f]{12}", name)
+    return "" if is_random else name
+
+
 def profile_folders() -> dict[str, Path]:
     """Return the folders of installed profiles by their origin, ``user`` before ``system``."""
     from platformdirs import site_config_path, user_config_path

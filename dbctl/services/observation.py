@@ -216,6 +216,9 @@ class _Observer:
             observed = self._observe_database(name, files)
             backup = backups.find_database(name) if backups else None
             self._add_leftovers(backup.find_warnings() if backup else ())
+            self._notes += (
+                [f"{other.target}: {other.message}" for other in backup.find_others()] if backup else []
+            )
             yield structs.replace(observed, backup=backup)
 
     def _observe_database(self, name: str, files: DatabaseFiles | None) -> Observation:

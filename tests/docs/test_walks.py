@@ -25,8 +25,8 @@ FIGURES = re.findall(
 
 #: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
-    "backup create": (439, 82),
-    "restore apply": (717, 112),
+    "backup create": (441, 82),
+    "restore apply": (721, 112),
     "migrate up": (377, 71),
     "search games": (327, 59),
 }

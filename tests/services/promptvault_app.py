@@ -14,7 +14,8 @@ from dbctl.errors.usage import KeyMissingError
 from dbctl.model import PageRequest
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.repository import Repository, list_backups
+from dbctl.services.backup.listing import list_backups
+from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore.apply import ApplyRestore

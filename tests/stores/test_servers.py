@@ -9,7 +9,7 @@ import pytest
 from dbctl.errors.backup import BackupRetainedError, StorageFailedError, StorageIncompatibleError
 from dbctl.errors.base import Exit
 from dbctl.model import now
-from dbctl.services.backup.retention.prune import DeleteBackups
+from dbctl.services.backup.retention.delete import DeleteBackups
 from dbctl.services.backup.status import read_status
 from dbctl.stores.base import FolderState, Protection
 from tests import storage_servers

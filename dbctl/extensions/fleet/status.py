@@ -160,6 +160,7 @@ class _FleetCollector:
             verified_at=_find_oldest([row.verified_at for row in stored]),
             drilled_at=_find_oldest([row.drilled_at for row in stored]),
             drilled_backup=None,
+            others=sum((Counter(row.others) for row in rows), Counter()),
             drill_duration=max((row.drill_duration for row in stored if row.drill_duration), default=None),
             due={
                 job: f"{self._name([row.app for row in due_rows])} of {len(rows):,}: {due_rows[0].due[job]}"

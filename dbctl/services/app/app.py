@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import structs
 
-from dbctl.config import model
+from dbctl.config import environment, model
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, Table, Writable
 from dbctl.engines.contract.engine import Engine, OpenOptions
@@ -402,6 +402,17 @@ class App:
         url = self.configured.databases[name]
         path = os.path.realpath(url.path) if url.is_local else url.path
         return str(structs.replace(url, path=path, user="", password=None))
+
+    @cached_property
+    def addresses(self) -> Mapping[str, str]:
+        """Where its databases are, for repositories that several machines use: ``MACHINE:ADDRESS`` for those on this one."""
+        machine = environment.machine_name()
+        return {
+            name: f"{machine}:{self.find_address(name)}"
+            if machine and url.is_on_this_machine
+            else self.find_address(name)
+            for name, url in self.configured.databases.items()
+        }
 
     @cached_property
     def recorder(self) -> OperationRecorder | None:

@@ -258,7 +258,10 @@ class CreateBackup(BackupOperation):
     def _find_shrunken(self, manifests: Sequence[Manifest]) -> list[Shrinkage]:
         """Return the losses of rows in the first of the backups, which are newest first."""
         settings = self._app.configured.backup
-        losses = [find_shrinkage(name, manifests, settings) for name in manifests[0].databases]
+        losses = [
+            find_shrinkage(name, self._repository.select_own(manifests, name), settings)
+            for name in manifests[0].databases
+        ]
         return [loss for loss in losses if loss]
 
 
@@ -314,6 +317,8 @@ def create_backup(
             copied, failed = _write_sources(sources, writer, allow_missing=allow_missing)
         number = _next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None)
         manifest = _create_manifest(app, writer.name, [*key, *copied], created_at=created_at, number=number)
+        missing = [omitted.database for omitted in left_out] if kind == "safety" else []
+        located = [] if origin else [*manifest.databases, *missing]
         holders = {member.stored_in for member in copied}
         verifications = [
             verified_at(holder, repository.read_verification(holder))
@@ -327,7 +332,7 @@ def create_backup(
             restored=restored,
             origin=origin,
             recipients=writer.recipients,
-            addresses={} if origin else {name: app.find_address(name) for name in manifest.databases},
+            addresses={name: app.addresses[name] for name in located},
             left_out=[*left_out, *failed],
             audit=_describe_audit_log(app),
         )

@@ -123,10 +123,10 @@ class Increments:
         return Base(manifest=manifest, member=member, signature=signature)
 
     def _list_members(self, database: str) -> Iterator[tuple[Manifest, Member]]:
-        """Yield the copies of a database, newest first, with their backups; without those from before the app was renamed, which no copy accepts."""
+        """Yield the copies of a database, newest first, with their backups; without those from before the app was renamed, which no copy accepts, or the database was moved."""
         app = self._repository.app
         owner = (app.name, app.profile.name)
-        for manifest in self.manifests:
+        for manifest in self._repository.select_own(self.manifests, database):
             is_own = manifest.origin is None and (manifest.app, manifest.profile) == owner
             if manifest.kind == "backup" and is_own:
                 for member in manifest.members:
@@ -364,7 +364,8 @@ class Increments:
             self.remarks.append(f"the next backup of {content.target} will be full, too: {error}")
 
     def _name_series(self, database: str, engine: str) -> str:
-        place = f"{self._repository.store.location}\0{database}\0{engine}"
+        address = self._repository.app.find_address(database)
+        place = f"{self._repository.store.location}\0{database}\0{engine}\0{address}"
         return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:16]
 
 

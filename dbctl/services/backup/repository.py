@@ -22,9 +22,8 @@ from dbctl.errors.backup import (
 )
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import AmbiguousIdError
-from dbctl.model import Page, PageRequest, Row, Struct
+from dbctl.model import Row, Struct
 from dbctl.services.app.app import App
-from dbctl.services.app.results import paginate
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.encryption import EncryptionPolicy, load_encryption
@@ -233,10 +232,29 @@ class Repository:
     def _folders(self, state: FolderState) -> Sequence[str]:
         return [name for name in folders_in_state(self.store.list_folders(), state) if ID.fullmatch(name)]
 
+    def find_others(self, manifest: Manifest) -> Mapping[str, str]:
+        """Return the addresses of the databases of a backup that are not those of the app, by name.
+
+        Apps of several configurations may have the same name, and a repository in common. A database that is not configured
+        belongs to the others of its backup. A backup without addresses is the app's.
+        """
+        own = {name: address for name, address in self.app.addresses.items() if name in manifest.addresses}
+        recorded = {name: manifest.addresses[name] for name in own or manifest.addresses}
+        return {name: address for name, address in recorded.items() if address != own.get(name)}
+
+    def select_own(self, manifests: Sequence[Manifest], database: str = "") -> list[Manifest]:
+        """Return the backups of the app's database, or of all of its databases, without those of others; the order is kept."""
+        return [
+            manifest
+            for manifest in manifests
+            if not (others := self.find_others(manifest)) or (database and database not in others)
+        ]
+
     def find(self, name: str, kind: Kind = "backup", *, before: datetime | None = None) -> Manifest:
         """Return the manifest of a backup by id, or of the ``latest`` of a kind with the database of ``--db``.
 
-        With ``before``, the latest is the newest without later data.
+        With ``before``, the latest is the newest without later data. It is one of another database only if it is of
+        the kind ``backup``, and there is none of the app's.
 
         Raises:
             BackupIdInvalidError: the name is a path.
@@ -274,15 +292,22 @@ class Repository:
     ) -> Manifest:
         if name in unreadable:
             raise BackupCorruptError(id=name, app=self.app.name, reason=f"its manifest: {unreadable[name]}")
-        for manifest in manifests:
-            # A backup without some databases can only be the latest of the databases that it contains.
-            is_complete = (
-                self.app.only in manifest.affected_databases if self.app.only else not manifest.failed
-            )
-            is_latest = name == LATEST and manifest.kind == kind and is_complete
-            if is_latest and (newer := [folder for folder in unreadable if folder > manifest.id]):
+        # A backup without some databases can only be the latest of the databases that it contains.
+        candidates = [
+            manifest
+            for manifest in manifests
+            if name == LATEST
+            and manifest.kind == kind
+            and (self.app.only in manifest.affected_databases if self.app.only else not manifest.failed)
+        ]
+        own = self.select_own(candidates, self.app.only)
+        # A database may be restored to another place, but an undo or a copy of a server is not of one.
+        if latest := next(iter(own or (candidates if kind == "backup" else ())), None):
+            if newer := [folder for folder in unreadable if folder > latest.id]:
                 raise self._latest_unknown_error(max(newer), unreadable)
-            if is_latest or manifest.id == name:
+            return latest
+        for manifest in manifests:
+            if manifest.id == name:
                 return manifest
         if name == LATEST and unreadable:
             raise self._latest_unknown_error(max(unreadable), unreadable)
@@ -368,7 +393,7 @@ class Repository:
             left_out=manifest.left_out,
             pin=verification.pin,
             bases=manifest.bases,
-            note=_describe_note(manifest, verification, lost),
+            note=_describe_note(manifest, verification, lost, self.find_others(manifest)),
         )
 
     def describe_new(self, manifest: Manifest, backup_type: type[B], remarks: Sequence[str]) -> B:
@@ -396,8 +421,11 @@ def _describe_failure(manifest: Manifest, verification: Verification) -> str:
     return failed.message.removeprefix(f"backup {manifest.id}, ") if failed else ""
 
 
-def _describe_note(manifest: Manifest, verification: Verification, lost: str) -> str:
+def _describe_note(
+    manifest: Manifest, verification: Verification, lost: str, others: Mapping[str, str]
+) -> str:
     origin = [f"adopted: {manifest.origin.path}"] if manifest.origin else []
+    origin += [f"of {address}" for address in dict.fromkeys(others.values())]
     differences = [member.delta.backup for member in manifest.files if member.delta]
     origin += [f"difference from {', '.join(dict.fromkeys(differences))}"] if differences else []
     origin += describe_members(manifest.members)
@@ -410,40 +438,3 @@ def _describe_note(manifest: Manifest, verification: Verification, lost: str) ->
 def verified_at(manifest: Manifest, verification: Verification) -> datetime:
     """Return the time of the last successful verification of all files, preferably from the verification record."""
     return verification.verified_at or manifest.verified_at
-
-
-class BackupList(Struct, frozen=True, kw_only=True):
-    """A page of backups, and the folders that cannot be listed."""
-
-    page: Page[Backup]
-    unreadable: Sequence[str]
-    incomplete: Sequence[str]
-
-
-def list_backups(
-    repository: Repository,
-    page_request: PageRequest,
-    *,
-    database: str = "",
-    kind: ListedKind | None = None,
-    foreign: Sequence[Backup] = (),
-) -> BackupList:
-    """Return the backups, newest first, optionally of one kind or with one database; incomplete ones are listed by name.
-
-    Parts of the log of a server, of which there are many, are only returned as ``kind``.
-
-    ``foreign``: files that dbctl did not create, which follow the backups.
-    """
-    manifests, unreadable = repository.manifests()
-    manifests = [
-        manifest for manifest in manifests if (manifest.kind == kind if kind else manifest.kind != "log")
-    ]
-    lost_databases = repository.find_lost_databases(manifests)
-    items = [repository.describe(manifest, Backup, lost_databases=lost_databases) for manifest in manifests]
-    items += [backup for backup in foreign if kind in (None, backup.kind)]
-    items = [backup for backup in items if database in ("", *backup.databases)]
-    return BackupList(
-        page=paginate(items, Backup, page_request),
-        unreadable=list(unreadable),
-        incomplete=repository.incomplete(),
-    )

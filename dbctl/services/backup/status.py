@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -22,6 +23,9 @@ from dbctl.stores.base import Protection
 
 LOAD = Remedy("Load their content with: `backup verify --deep`")
 COPY_SERVER = Remedy("`backup create --physical`")
+MOVED = Remedy(
+    "No rule of this configuration deletes them. If this database was moved from there: `backup prune --moved {address}`"
+)
 COMPARE_HINT = Remedy("`backup verify {larger} --against-live`")
 
 
@@ -46,6 +50,7 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     due: Mapping[Job, str]  #: the due jobs with the reasons
     shrunken: Shrinkage | None  #: the loss of rows in the newest backup
     recoverable: LogRange | None = None  #: the moments that can be recovered; None: its server has no copy
+    others: Mapping[str, int] = {}  #: by address: the complete backups of other databases with this name
 
     def find_warnings(self) -> Iterator[Finding]:
         """Yield the due jobs, the loss of rows, and a log that cannot be used."""
@@ -68,6 +73,13 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
             message = f"{count} never applied to a base, the oldest {min(self.unapplied)}"
             hint = LOAD.write(self.app)
             yield Finding(f"{self.app}/{self.database}", "info", "difference-unapplied", message, hint)
+
+    def find_others(self) -> Iterator[Finding]:
+        """Yield the backups of other databases, which are not counted."""
+        for address, count in self.others.items():
+            message = describe_others(address, count)
+            hint = MOVED.write(self.app, {"address": address})
+            yield Finding(f"{self.app}/{self.database}", "info", "backup-of-other-database", message, hint)
 
 
 class RepositoryStatus(Struct, frozen=True, kw_only=True):
@@ -237,6 +249,12 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             if only in ("", database.database):
                 yield from database.find_warnings()
                 yield from database.find_unapplied()
+                yield from database.find_others()
+
+
+def describe_others(address: str, count: int) -> str:
+    """Return the remark on backups of another database with the same name."""
+    return f"not counted: {format_count(count, 'backup')} of another database, {address}"
 
 
 def describe_finding(finding: Finding) -> str:
@@ -270,7 +288,7 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
     except RepositoryMissingError as error:  # no backup was created yet, or the disk is not mounted
         missing_note = f" ({error})"
     manifests = content.manifests
-    valid = [manifest for manifest in content.valid if manifest.kind == "backup"]
+    valid = [manifest for manifest in repository.select_own(content.valid) if manifest.kind == "backup"]
     protection = repository.store.read_protection(manifests[0].id) if manifests else Protection()
     omissions = {
         omitted.database: f"{newest.id} lacks it: {omitted.reason}"
@@ -283,12 +301,13 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
             name,
             [
                 (manifest, content.verifications[manifest.id])
-                for manifest in valid
-                if manifest.restorable_member(name)
+                for manifest in repository.select_own(content.valid, name)
+                if manifest.kind == "backup" and manifest.restorable_member(name)
             ],
             missing_note,
             omissions.get(name, ""),
             content,
+            _count_others(repository, content, name),
         )
         for name, section in app.profile.databases.items()
         if (section.backup and name in app.configured.databases)
@@ -314,6 +333,13 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
     )
 
 
+def _count_others(repository: Repository, content: RepositoryContent, name: str) -> Mapping[str, int]:
+    others = [
+        repository.find_others(manifest).get(name) for manifest in content.valid if manifest.kind == "backup"
+    ]
+    return Counter(address for address in others if address)
+
+
 def _read_database_status(
     app: App,
     name: str,
@@ -321,6 +347,7 @@ def _read_database_status(
     missing_note: str,
     omission: str,
     content: RepositoryContent,
+    others: Mapping[str, int],
 ) -> DatabaseBackups:
     """Return the status of a database from its ``valid`` backups, newest first; ``omission``: why the newest lacks it."""
     # Comparing the files of a difference does not show that it has the content of the database.
@@ -390,6 +417,7 @@ def _read_database_status(
         due=due,
         shrunken=shrunken,
         recoverable=recoverable,
+        others=others,
     )
 
 

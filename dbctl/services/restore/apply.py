@@ -77,10 +77,7 @@ class ApplyRestore(RestoreOperation):
             steps += [*strategy.steps, *self._source.plan_roles(restore_target, member, target)]
             content = f"{label_member(member)} ({count_rows(member)})"
             # Apps of several configurations may have the same name, and a repository in common.
-            if (address := manifest.addresses.get(member.database, "")) not in (
-                "",
-                app.find_address(member.database),
-            ):
+            if address := self._source.repository.find_others(manifest).get(member.database):
                 content += f", a backup of {address}"
             steps.append(f"replace the contents of {member.database} with {content}")
             rows.update(member.rows)

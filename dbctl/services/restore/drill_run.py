@@ -412,9 +412,11 @@ def _select_newest(repository: Repository) -> list[tuple[Manifest, Member]]:
     """Return the newest member of each database; ``backup status`` reports databases without a backup."""
     manifests, _ = repository.manifests()
     newest = dict[str, tuple[Manifest, Member]]()
-    for manifest in manifests:
-        for name in manifest.databases if manifest.kind == "backup" else ():
-            if (member := manifest.restorable_member(name)) and repository.app.only in ("", name):
+    names = [name for manifest in manifests for name in manifest.databases if manifest.kind == "backup"]
+    for name in dict.fromkeys(names):
+        for manifest in [*repository.select_own(manifests, name), *manifests]:
+            member = manifest.restorable_member(name) if manifest.kind == "backup" else None
+            if member and repository.app.only in ("", name):
                 newest.setdefault(name, (manifest, member))
     if not newest:
         repository.find(LATEST)  # raises BackupMissingError

@@ -28,10 +28,11 @@ def find_undo_backup(repository: Repository) -> Manifest:
         NothingToUndoError: the last restore replaced no database, or was interrupted, and no earlier one exists.
     """
     app = repository.app
+    own = repository.select_own(repository.manifests()[0], app.only)
     try:
         newest = repository.find(LATEST, "safety")
     except BackupMissingError:
-        migration = next((backup for backup in repository.manifests()[0] if backup.kind == "migration"), None)
+        migration = next((backup for backup in own if backup.kind == "migration"), None)
         place = repository.store.location
         if migration:
             raise UndoMissingError(
@@ -45,7 +46,7 @@ def find_undo_backup(repository: Repository) -> Manifest:
             reason=f"its last restore ({newest.restored}) replaced no database",
             hint=Remedy("List older backups with: `backup list`; restore one with: `restore apply ID`"),
         )
-    backups = [backup for backup in repository.manifests()[0] if backup.kind == "safety"]
+    backups = [backup for backup in own if backup.kind == "safety"]
     undone = {name for backup in backups for name in _find_undone_backups(backup, backups)}
     if newest.id not in undone and not _replaced_nothing(app, newest):
         return newest

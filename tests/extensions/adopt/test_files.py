@@ -31,7 +31,7 @@ from dbctl.extensions.adopt import discovery, import_file
 from dbctl.extensions.adopt.adopt import AdoptBackup
 from dbctl.extensions.adopt.timestamps import detect_time
 from dbctl.services.backup import named_files
-from dbctl.services.backup.repository import list_backups
+from dbctl.services.backup.listing import list_backups
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview

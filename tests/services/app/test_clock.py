@@ -14,7 +14,7 @@ from dbctl.errors.usage import UsageError
 from dbctl.services.app import clock
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.backup import create as backup_create
-from dbctl.services.backup.retention.prune import DeleteBackups
+from dbctl.services.backup.retention.delete import DeleteBackups
 from dbctl.services.backup.status import collect_status
 from dbctl.services.checks.run import examine
 from dbctl.services.sessions.cleanup import CleanUp

@@ -10,7 +10,8 @@ import pytest
 from dbctl.errors.backup import BackupCorruptError, BackupMissingError
 from dbctl.errors.restore import NothingToUndoError, UndoMissingError
 from dbctl.services.backup.create import create_backup
-from dbctl.services.backup.repository import BackupDetail, list_backups
+from dbctl.services.backup.listing import list_backups
+from dbctl.services.backup.repository import BackupDetail
 from dbctl.services.backup.safety import SafetyBackupSource
 from dbctl.services.backup.status import read_status
 from dbctl.services.restore import preview

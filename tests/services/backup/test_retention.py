@@ -12,7 +12,7 @@ from dbctl.model import now
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.retention.prune import DeleteBackups
+from dbctl.services.backup.retention.delete import DeleteBackups
 from dbctl.services.backup.retention.rules import PinBackups
 from tests.services.promptvault_app import (
     create_app,

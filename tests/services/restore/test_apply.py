@@ -27,7 +27,7 @@ from dbctl.errors.connection import BusyError, InsufficientSpaceError, ReadOnlyE
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.restore import NothingToUndoError, RestorePartialError, UndoMissingError
 from dbctl.errors.usage import UsageError, WrongAppError
-from dbctl.services.backup.repository import list_backups
+from dbctl.services.backup.listing import list_backups
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview
@@ -927,7 +927,8 @@ def test_plan_states_the_address_of_a_backup_of_another_database(tmp_path, monke
     assert step.endswith("(1 row of 1 table)")
     monkeypatch.chdir(tmp_path / "second")
     (step,) = read_contents(answer("restore", "apply", "latest", *config, "--dry-run"))
-    assert step.endswith(f"(1 row of 1 table), a backup of {tmp_path}/first/app.db")
+    machine = os.uname().nodename.partition(".")[0]
+    assert step.endswith(f"(1 row of 1 table), a backup of {machine}:{tmp_path}/first/app.db")
 
 
 def read_contents(planned):

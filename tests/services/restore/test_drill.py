@@ -16,7 +16,7 @@ from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.retention.prune import DeleteBackups
+from dbctl.services.backup.retention.delete import DeleteBackups
 from dbctl.services.restore.drill import RunDrills
 from dbctl.stores.base import MANIFEST
 from tests.databases import on_sqlite
