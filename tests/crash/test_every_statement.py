@@ -21,9 +21,10 @@ from tests.in_process import CLEAN_ENVIRONMENT, run_command
 from tests.services.events.kills import run_killed
 from tools import reference
 
-#: A command that is killed before every step in the short form, too; the others before every ``STRIDE`` th.
-THOROUGH = ("larder", "data set {table} {row} {change}")
+#: Of the steps of a command, every ``STRIDE`` th is a kill for each commit. A command that changes one row has the shortest, and a
+#: restore, which has over a thousand steps, the longest.
 STRIDE = 31
+STRIDES = {"data set {table} {row} {change}": 4, "restore apply": 97, "restore undo": 97}
 #: Commands of several transactions, each of which is complete or missing.
 GRADUAL = ("sessions cleanup", "migrate ", "transfer run", "restore apply latest --to", "search index")
 #: Commands that replace the database, and then add their record, with the id of a backup, to the app's own records.
@@ -34,14 +35,25 @@ RECORDS = ("activity_logs", "history", "sqlite_sequence")
 REPEATED = {0, 2, 5, 6}
 
 
-def list_lines(name, is_expected):
-    """Return the examples of an app that write and succeed."""
-    lines = (larders if name == "larder" else test_reference).EXAMPLES
-    return [
-        pytest.param(name, line, id=f"{name}: {line}")
-        for line in lines
-        if reference.find_spec(line).writes and "--dry-run" not in line and is_expected(line)
-    ]
+def list_lines():
+    """Return the examples that write and succeed: of each command with the same options one, and a restore of two databases."""
+    forms, lines = set(), []
+    for name, examples, get_status in (
+        ("larder", larders.EXAMPLES, larders.expected_status),
+        ("arcade", test_reference.EXAMPLES, lambda line: test_reference.EXAMPLES[line].status),
+    ):
+        for line in examples:
+            if not reference.find_spec(line).writes or "--dry-run" in line or get_status(line):
+                continue
+            form = reference.find_spec(line).name, *(word for word in line.split() if word.startswith("--"))
+            if form not in forms or (name, line) == ("arcade", "restore apply latest --yes"):
+                forms.add(form)
+                lines.append(pytest.param(name, line, id=f"{name}: {line}"))
+    return lines
+
+
+def choose_stride(line):
+    return next((stride for begin, stride in STRIDES.items() if line.startswith(begin)), STRIDE)
 
 
 class Larder:
@@ -110,12 +122,11 @@ class Case:
         self._skipped = RECORDS if line.startswith(REPLACING) else ()
         self._hidden = {}
         self.repeated = set()  #: the states of files after which the command was repeated
-        outcomes = []
-        for _ in range(2):
-            copy = self.copy()
-            time.sleep(-time.time() % 1)  # ids of backups and times differ from second to second
-            outcomes.append((self.run(copy, self.words), read_rows(copy)))
-        (self.status, self.after), (_, other) = outcomes
+        copies = [self.copy(), self.copy()]
+        self.status, self.after = self.run(copies[0], self.words), read_rows(copies[0])
+        time.sleep(-time.time() % 1)  # ids of backups and times differ from second to second
+        self.run(copies[1], self.words)
+        other = read_rows(copies[1])
         #: columns whose values depend on time and chance: their number in each table
         self._hidden = find_differences(self.after, other)
         for table, numbers in DURATIONS.items():
@@ -209,18 +220,12 @@ def run_child(words, folder):
         main([str(word) for word in words])
 
 
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        *list_lines("larder", lambda line: not larders.expected_status(line)),
-        *list_lines("arcade", lambda line: not test_reference.EXAMPLES[line].status),
-    ],
-)
+@pytest.mark.parametrize(("name", "line"), list_lines())
 def test_command_killed_before_each_statement(apps, name, line, tmp_path):
     case = Case(apps(name), line, tmp_path)
     assert case.status == 0
     outcomes = Counter()
-    for step in choose_steps(line, 1 if (name, line) == THOROUGH else STRIDE):
+    for step in choose_steps(line, choose_stride(line)):
         folder = case.copy()
         if not run_killed(step, lambda folder=folder: run_child(case.words, folder)):
             break
