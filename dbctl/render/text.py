@@ -226,7 +226,7 @@ def format_time(value: datetime, now: datetime) -> str:
     if timedelta(0) <= age < _RECENT:
         return f"{format_duration(int(age.total_seconds()), parts=1)} ago"
     try:
-        return value.astimezone().strftime("%Y-%m-%d %H:%M")
+        return value.astimezone().replace(tzinfo=None).isoformat(" ", "minutes")  # %Y would not pad a year
     except (OverflowError, ValueError, OSError):  # years outside the range of the local calendar
         return value.isoformat(" ", "minutes")
 

@@ -164,6 +164,10 @@ def test_other_times_are_shown_as_date(when):
     assert format_time(when, NOON)[4] == "-"
 
 
+def test_year_before_1000_has_four_digits():
+    assert format_time(datetime(17, 2, 3, 12, 30, tzinfo=UTC), NOON).startswith("0017-02-0")
+
+
 @pytest.mark.parametrize(
     ("count", "expected"),
     [
