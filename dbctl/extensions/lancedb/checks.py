@@ -20,6 +20,7 @@ from dbctl.extensions.lancedb.location import Files, extract_reason, translate_e
 from dbctl.extensions.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
 from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.extensions.lancedb.vectors import search_all_partitions
+from dbctl.model import format_count
 
 if TYPE_CHECKING:
     from dbctl.extensions.lancedb.reader import LanceReader
@@ -35,10 +36,10 @@ MAX_VERSIONS = 500
 MAX_UNINDEXED_ROWS = 100_000
 
 FAULT_MESSAGES = {
-    "empty": "{number} rows of {table} have no {column}, so no search finds them (the first: {first})",
-    "zeros": "{number} rows of {table} have only zeros in {column}, so no cosine search finds them (the first: {first})",
-    "not-finite": "{number} rows of {table} have NaN or infinity in {column} (the first: {first})",
-    "length": "{number} rows of {table} have a {column} of unusual length (the first: {first})",
+    "empty": "{rows} of {table} without {column}, which no search finds (the first: {first})",
+    "zeros": "{rows} of {table} with only zeros in {column}, which no cosine search finds (the first: {first})",
+    "not-finite": "{rows} of {table} with NaN or infinity in {column} (the first: {first})",
+    "length": "{rows} of {table} with a {column} of unusual length (the first: {first})",
 }
 REPAIR_HINT = Remedy(
     "Let the app recreate their vectors, or delete these rows; list them with: `data rows {table}`"
@@ -101,15 +102,15 @@ class LanceChecks(Checks):
         sizes = history.file_sizes()
         for fragment in manifest.fragments:
             for file in fragment.files:
-                path, rows = file.path, fragment.remaining
+                path, rows = file.path, format_count(fragment.remaining, "row")
                 if path not in sizes:
-                    yield f"{table}: {path} is missing, with {rows} rows"
+                    yield f"{table}: {path} is missing, with {rows}"
                 elif file.bytes is not None and sizes[path] != file.bytes:
-                    yield f"{table}: {path}, with {rows} rows, has {sizes[path]} bytes instead of {file.bytes}"
+                    yield f"{table}: {path}, with {rows}, has {sizes[path]} bytes instead of {file.bytes}"
                 elif not _has_magic(self._files, f"{history.folder}/{path}"):
-                    yield f"{table}: {path}, with {rows} rows, does not end with {MAGIC.decode()}"
+                    yield f"{table}: {path}, with {rows}, does not end with {MAGIC.decode()}"
             if fragment.deletions and fragment.deletions not in sizes:
-                yield f"{table}: {fragment.deletions} is missing, which restores {fragment.deleted} deleted rows"
+                yield f"{table}: {fragment.deletions} is missing, which restores {format_count(fragment.deleted, 'deleted row')}"
         for index in manifest.indexes:
             if not any(path.startswith(f"{index.folder}/") and size for path, size in sizes.items()):
                 yield f"{INDEX_PREFIX}{index.name}: its files are missing ({history.folder}/{index.folder}/)"
@@ -155,7 +156,8 @@ class LanceChecks(Checks):
                 self._read_rows(table, fragment.remaining, offset)
         except CorruptError as error:
             names = ", ".join(file.path for file in fragment.files)
-            yield f"{table}: {names}, with {fragment.remaining} rows, cannot be read: {error.context['reason']}"
+            rows = format_count(fragment.remaining, "row")
+            yield f"{table}: {names}, with {rows}, cannot be read: {error.context['reason']}"
 
     def _read_rows(self, table: str, limit: int | None, offset: int) -> None:
         """Read rows and discard them.
@@ -232,7 +234,7 @@ class LanceChecks(Checks):
                 yield EngineFinding(
                     severity="warning",
                     code="duplicate-keys",
-                    message=f"{count} rows of {table} have the {', '.join(key)} of another (the first: {first})",
+                    message=f"{format_count(count, 'row')} of {table} with the {', '.join(key)} of another (the first: {first})",
                     hint=DUPLICATES_HINT.write(facts={"table": table}),
                     column=f"{table}.{key[0]}",
                 )
@@ -261,7 +263,9 @@ def _create_finding(fault: VectorFault, table: str, column: str) -> EngineFindin
     return EngineFinding(
         severity="warning",
         code=f"vector-{fault.kind}",
-        message=template.format(number=fault.count, table=table, column=column, first=ascii(first)),
+        message=template.format(
+            rows=format_count(fault.count, "row"), table=table, column=column, first=ascii(first)
+        ),
         hint=REPAIR_HINT.write(facts={"table": table}),
         column=f"{table}.{column}",
     )

@@ -161,9 +161,9 @@ def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
     reader = opening.open_reader(tmp_path)
     messages = {finding.code: finding.message for finding in reader.checks.schema_findings()}
     assert set(messages) == {"vector-empty", "vector-zeros", "vector-not-finite", "duplicate-keys"}
-    assert messages["vector-zeros"].startswith("1 rows")
+    assert messages["vector-zeros"].startswith(f"1 row of {TABLE} with only zeros in vector, ")
     assert "msg-00102" in messages["vector-zeros"]
-    assert messages["duplicate-keys"].startswith("2 rows")
+    assert messages["duplicate-keys"].startswith(f"2 rows of {TABLE} with the ")
     assert "msg-00005" in messages["duplicate-keys"]
     assert reader.checks.find_damage() == []
 
