@@ -336,6 +336,43 @@ def test_plan_of_a_setting_announces_what_undo_does(
         assert is_restored == (not steps or "--user" in words)
 
 
+@pytest.mark.parametrize(
+    ("words", "steps"),
+    [
+        (["options", "title"], []),
+        (["options", "--filter", "name=title"], []),
+        (
+            ["options", "smtp.key"],
+            ["the secrets of options: value", "the rows of options, which require value"],
+        ),
+        (
+            ["options", "--filter", "name!=x"],
+            ["the secrets of options: value", "the rows of options, which require value"],
+        ),
+    ],
+    ids=" ".join,
+)
+def test_plan_of_deleted_settings_announces_what_undo_does(answer, tmp_path, monkeypatch, words, steps):
+    """The value of a setting is secret only if its key is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "mailer.toml").write_text(SECRETS)
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table options (name text primary key, value text not null, changed text, author integer)",
+            "create table people (id integer primary key, login text, prefs text)",
+            "insert into options values ('smtp.key', 'old', '', null), ('title', 'T', '', null)",
+        )
+        before = database.rows("select * from options order by name")
+        options = ("--profile", "mailer.toml", "--url", "main=app.db", "--yes")
+        planned = answer("data", "delete", *words, "--dry-run", *options)["data"]["plan"]["steps"]
+        announced = [step for step in planned if step.startswith("undo ")]
+        assert announced == [f"undo will not restore {step}" for step in steps]
+        answer("data", "delete", *words, *options)
+        answer("undo", str(find_newest(answer)), *options, status=None)
+        assert (database.rows("select * from options order by name") == before) == (not steps)
+
+
 def test_bulk_above_the_limit_is_counted_and_refused(answer, pantry):
     configuration = pantry.folder / "dbctl.toml"
     text = configuration.read_text()

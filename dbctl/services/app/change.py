@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -57,6 +57,14 @@ class Prepared(Protocol[R_co]):
     def plan(self) -> Plan: ...
 
     def apply(self, db: Writable, /) -> R_co: ...
+
+
+@runtime_checkable
+class SelectsRows(Protocol):
+    """A prepared change that deletes the rows of a table that meet conditions."""
+
+    @property
+    def selected_rows(self) -> tuple[str, Sequence[Where]]: ...
 
 
 class PreparedChange(msgspec.Struct, Generic[R], frozen=True):
@@ -192,7 +200,7 @@ class Change(Operation, Generic[R]):
         """
         database = self._app.reader(self._database)
         refuse_contradictions(self._app, self._database, database, self._app.declared_write.facts)
-        return self._announce(self.draft(database).plan, database)
+        return self._announce(self.draft(database), database)
 
     def describe_proof(self) -> str:
         """Return whether the command is proven, for its plan; empty: the profile has no proofs, or none of such commands."""
@@ -204,9 +212,9 @@ class Change(Operation, Generic[R]):
         known = command in proofs.COMMANDS
         return proofs.find_proof(self._app, command, self._writes).describe() if known else ""
 
-    def _announce(self, plan: Plan, database: Readable) -> Plan:
-        """Add what ``undo`` will not restore: rows that the audit log only counts, and secrets of deleted rows."""
-        recorder = self._app.recorder
+    def _announce(self, prepared: Prepared[R], database: Readable) -> Plan:
+        """Return the plan with what ``undo`` will not restore: rows that the audit log only counts, and secrets of deleted rows."""
+        plan, recorder = prepared.plan, self._app.recorder
         if recorder is None or plan.is_empty or not self._app.declared_write.undo:
             return plan
 
@@ -230,6 +238,11 @@ class Change(Operation, Generic[R]):
             for name, rows in plan.deleted.items()
             if rows and name in tables and not reasons.get(name)
         }
+        if isinstance(prepared, SelectsRows) and (columns := secrets.get(prepared.selected_rows[0])):
+            from dbctl.services.app.secrets import find_setting_secrets
+
+            name, where = prepared.selected_rows
+            secrets[name] = find_setting_secrets(self._app, self._database, database, name, where, columns)
         steps += [
             f"undo will not restore the secrets of {name}: {', '.join(columns)}"
             for name, columns in secrets.items()
@@ -280,7 +293,7 @@ class Change(Operation, Generic[R]):
                 if prepared.plan.destructive and not prepared.plan.is_empty:
                     raise PlanChangedError(target=self.target)
                 return prepared.apply(database)
-            self._require_confirmed(confirmed, lambda: self._announce(prepared.plan, database))
+            self._require_confirmed(confirmed, lambda: self._announce(prepared, database))
             return prepared.apply(database)
 
 

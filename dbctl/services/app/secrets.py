@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
-from dbctl.engines.contract.database import Readable
+from dbctl.engines.contract.database import Readable, Where
 from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
 from dbctl.profiles.model.base import ColumnNames, ExpectedValue, list_names
@@ -178,6 +178,21 @@ def list_row_secrets(
             secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}
             secret -= _list_public_values(settings, row)
     return secret - _list_other_tokens(app, database, table, row)
+
+
+def find_setting_secrets(
+    app: App, database: str, db: Readable, table: str, where: Sequence[Where], columns: Sequence[str]
+) -> Sequence[str]:
+    """Return those secret ``columns`` of a table that are secret in a row that meets conditions; only a table of settings is read."""
+    settings = [item for item in app.core.settings if item.secret and item.table == table]
+    if not any(app.resolve_database(item) == database for item in settings):
+        return columns
+    names, keys = list(db.tables()[table].columns), list_key_columns(db, table)
+    secret = set[str]()
+    for row in db.select(table, names, where):
+        values = dict(zip(names, row, strict=True))
+        secret |= {*list_row_secrets(app, database, lambda _: columns, lambda _: keys, table, values)}
+    return [name for name in columns if name in secret]
 
 
 def _list_other_tokens(app: App, database: str, table: str, row: Mapping[str, object]) -> set[str]:

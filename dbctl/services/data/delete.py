@@ -226,6 +226,11 @@ class DeleteRows(Generic[R]):
             destructive=True,
         )
 
+    @property
+    def selected_rows(self) -> tuple[str, Sequence[Where]]:
+        """The table, and the conditions of its rows."""
+        return self._table.name, self._where
+
     def apply(self, db: Writable) -> R:
         """Delete the rows and record the deletion."""
         app, database, name = self._table.app, self._table.database, self._table.name
