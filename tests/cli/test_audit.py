@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.errors.operations import AuditUnavailableError
+from dbctl.services.audit import recorder
 from tests.databases import read_event_store
 
 CONFIGURATION = (
@@ -265,6 +268,25 @@ def test_directory_that_cannot_be_written_is_a_warning_for_the_run_and_for_the_c
     assert errors.count("this run is not recorded") == 1
     assert errors.count("this change is not in the audit log") == 1
     assert read_rows(blog)[0][0] == (1, "y")
+
+
+def test_change_that_is_not_made_is_not_missing_in_the_log(blog, capsys, monkeypatch):
+    """A full disk fails the record and the commit."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk(*_):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        raise AuditUnavailableError(path="events.sqlite", reason="database or disk is full")
+
+    monkeypatch.setattr(recorder, "append_changes", fill_disk)
+    try:
+        assert main([*SET, "title=z"]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    errors = capsys.readouterr().err
+    assert "Nothing was changed" in errors
+    assert "not in the audit log" not in errors
+    assert read_rows(blog)[0][0] == (1, "a")
 
 
 def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):

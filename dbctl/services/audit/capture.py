@@ -24,7 +24,7 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.connection import IN_DOUBT, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.services.events.changes.records import COMMITTED, FAILED, RowImage, TableChange, compute_digest
 
@@ -316,9 +316,10 @@ class RecordedWriter:
                 yield
                 if is_outermost and self.operation_number is None:
                     self._begin()
-        except BaseException:
+        except BaseException as error:
             if is_outermost:
-                self._end(FAILED)
+                is_unchanged = isinstance(error, DbctlError) and not isinstance(error, IN_DOUBT)
+                self._end(FAILED, is_unchanged=is_unchanged)
             raise
         else:
             if is_outermost:
@@ -418,9 +419,10 @@ class RecordedWriter:
         for writer in writers:
             writer.operation_number = operation
 
-    def _end(self, result: str) -> None:
+    def _end(self, result: str, *, is_unchanged: bool = False) -> None:
         if self.images.counts:
-            self._recorder.end(self.operation_number, result, [self.database_name])
+            names = [self.database_name]
+            self._recorder.end(self.operation_number, result, names, is_unchanged=is_unchanged)
         self.operation_number, self.images = None, self._create_images()
 
     def name_counts(self) -> dict[str, int]:

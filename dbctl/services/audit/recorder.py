@@ -64,6 +64,9 @@ class OperationRecorder:
         self._find_address = find_address
         self._warn, self._receive_anchor, self._outcomes = warn, receive_anchor, outcomes
         self._has_warned = False
+        self._unrecorded = (
+            ""  #: the warning that the change that was begun is not in the log, once it is made
+        )
         self._key: bytes | None = None
         self.undoes: int | None = None  #: the operation that the command reverts
 
@@ -100,9 +103,14 @@ class OperationRecorder:
         result: str,
         databases: Sequence[str],
         rows: Mapping[str, int] | None = None,
+        *,
+        is_unchanged: bool = False,
     ) -> None:
-        """Record the result of an operation in databases; without a record of its beginning, do nothing."""
+        """Record the result of an operation in databases; without a record of its beginning, warn unless nothing was changed."""
         if operation is None:
+            if not is_unchanged:
+                self._report_unrecorded()
+            self._unrecorded = ""
             return
         record: dict[str, Any] = {"kind": "outcome", "operation": operation, "result": result, "time": now()}
         if rows is not None:
@@ -171,9 +179,15 @@ class OperationRecorder:
             raise error
         if self._store and is_required:
             note_gap(self._store.folder)
-        if not self._has_warned and (self._store or self.settings.required):
-            self._warn(f"this change is not in the audit log: {error}")
-        self._has_warned = True
+        if self._store or self.settings.required:
+            self._unrecorded = f"this change is not in the audit log: {error}"
+        if not is_required:  # the change was made
+            self._report_unrecorded()
+
+    def _report_unrecorded(self) -> None:
+        if self._unrecorded and not self._has_warned:
+            self._warn(self._unrecorded)
+            self._has_warned = True
 
 
 def _to_builtins(value: object) -> Any:
