@@ -65,7 +65,8 @@ def write_atomically(
 
     Raises:
         FileExistsAlreadyError: the file exists and ``replace`` is false.
-        FileFailedError: the disk is full, or the directory is missing or not writable.
+        DiskFullError: the disk is full.
+        FileFailedError: the directory is missing or not writable.
         FileUnsyncedError: the file was written, but the directory could not be synced.
     """
     import secrets
@@ -96,7 +97,7 @@ def write_atomically(
     except FileExistsError:
         raise FileExistsAlreadyError(path=path, hint="Choose another name, or remove it first.") from None
     except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+        raise _create_error(error, path, destination.parent) from error
     if not sync:
         return
     try:
@@ -295,9 +296,13 @@ def translate_errors(path: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if is_full(error):
-            raise DiskFullError(target=str(folder)) from error
-        raise FileFailedError(path=error.filename or path, reason=error.strerror or str(error)) from error
+        raise _create_error(error, error.filename or path, folder) from error
+
+
+def _create_error(error: OSError, path: object, folder: Path) -> DiskFullError | FileFailedError:
+    if is_full(error):
+        return DiskFullError(target=str(folder))
+    return FileFailedError(path=path, reason=error.strerror or str(error))
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:

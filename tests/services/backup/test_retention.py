@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from datetime import timedelta
 
 import pytest
 
 from dbctl.errors.backup import BackupPinnedError
+from dbctl.errors.connection import DiskFullError
 from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.model import now
 from dbctl.services.backup import verification_record
@@ -41,6 +43,18 @@ def prune(path, **rules):
         result = operation.apply()
     assert planned == list(result.deleted)
     return result
+
+
+def test_pin_on_a_full_disk_is_refused_as_such(deployed):
+    backup = create_app_backup(deployed).id
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(DiskFullError):
+            pin(deployed, backup)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert pin(deployed, backup) == [backup]
 
 
 def test_pinned_backup_is_neither_pruned_nor_deleted_until_unpinned(deployed):
