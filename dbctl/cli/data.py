@@ -79,7 +79,7 @@ Filter: TypeAlias = Annotated[
     typer.Option(
         "--filter",
         metavar="COLUMN=VALUE",
-        help="Select rows by a condition; also != < <= > >= and : (contains). Repeatable; all conditions must hold.",
+        help="Select rows by a condition; also != < <= > >= and : (contains). Repeatable; all conditions must hold. A time without a zone is in UTC.",
     ),
 ]
 Null: TypeAlias = Annotated[
