@@ -214,15 +214,12 @@ class SalvageDatabase(Operation):
         )
 
     def _next_commands(self) -> Sequence[str]:
-        """Return the commands that install the new file: through a backup if a repository is configured, otherwise with mv."""
+        """Return the commands that install the new file: with a safety backup if a repository is configured, otherwise with mv."""
         new, old = self._recovery.destination, self._recovery.source
         app = self._app
         if self._is_app_database and app.configured.backup and not self._selection.urls:
-            facts = {"database": self.database, "url": f"{self.database}={new}"}
-            return [
-                Remedy("`backup create --db {database} --url {url}`").write(app.name, facts),
-                Remedy("`restore apply latest --db {database}`").write(app.name, facts),
-            ]
+            facts = {"database": self.database, "file": str(new)}
+            return [Remedy("`restore apply --file {file} --db {database}`").write(app.name, facts)]
         installed_path = Path(app.url(self.database).path).resolve() if self._is_app_database else old
         damaged_files = [Path(f"{installed_path}{suffix}") for suffix in ("", "-wal", "-journal", "-shm")]
         moves = [
