@@ -401,7 +401,9 @@ class App:
         """Return where a database is, the same for every account and configuration."""
         url = self.configured.databases[name]
         path = os.path.realpath(url.path) if url.is_local else url.path
-        return str(structs.replace(url, path=path, user="", password=None))
+        address = str(structs.replace(url, path=path, user="", password=None))
+        schema = next((option for option in url.options.split("&") if option.startswith("schema=")), "")
+        return f"{address}{'&' if '?' in address else '?'}{schema}" if schema else address
 
     @cached_property
     def addresses(self) -> Mapping[str, str]:

@@ -165,6 +165,18 @@ def test_backups_of_a_moved_database_remain_until_moved_is_stated(first):
     assert first.list_ids() == [old[0], old[2], *new]
 
 
+def test_moved_concerns_the_backups_of_the_stated_address_only(first, second):
+    old, others = first.back_up(2), second.back_up(2)
+    former = first.address
+    first.path.rename(first.folder / "new.db")
+    first.configure('main = "new.db"')
+    new = first.back_up()
+    prune = ("backup", "prune", "--keep-last", "1", "--yes", "--moved", former)
+    result = first.run(*prune)["data"]
+    assert (result["deleted"], result["others"]) == (old[::-1], {second.address: 2})
+    assert first.list_ids() == [*others, *new]
+
+
 def test_same_path_on_another_machine_is_another_database(first, monkeypatch):
     first.back_up(2)
     monkeypatch.setattr(environment, "machine_name", lambda: "web2")
@@ -273,7 +285,7 @@ def test_rules_apply_in_each_copy_of_the_repository(first, second, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+@pytest.mark.parametrize("engine", ["postgresql", "postgresql schema", "mysql"])
 def test_databases_of_a_server(tmp_path, answer, engine):
     with (
         larder_app.open_pantry(engine, tmp_path / "first") as first,
