@@ -19,9 +19,9 @@ from tools import reference
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 PASSWORD = "sample-admin"
 #: Profile, engine of its first database, and variant of its migrations.
-#: Each sample and variant once, and each engine with one of them: the profiles of ``tests/profiles`` run on all their engines.
+#: Each sample and variant once, and each engine with one of them: the profiles of ``tests/profiles`` run on all their engines. Waqtor
+#: without a variant is that of ``tests/extensions/reach/test_whole_life.py``.
 DEPLOYMENTS = [
-    ("waqtor", "postgresql", ""),
     ("waqtor", "postgresql", "document"),
     ("promptvault", "mysql", ""),
     ("yaai", "sqlite", ""),

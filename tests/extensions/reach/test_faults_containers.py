@@ -36,12 +36,11 @@ def fail(dbctl):
     return run
 
 
-@pytest.fixture(params=["docker", "podman"])
-def program(request):
-    return request.param
+#: The beginning of a route, and the program at its end: each of both once, as neither depends on the other.
+PLACES = [("", "docker"), ("ssh:bastion+", "podman")]
 
 
-@pytest.fixture(params=["", "ssh:bastion+"])
+@pytest.fixture
 def host(request, podman):
     """Provide the beginning of a route to the machine of the containers."""
     if request.param:
@@ -51,11 +50,13 @@ def host(request, podman):
     return request.param
 
 
+@pytest.mark.parametrize(("host", "program"), PLACES, indirect=["host"])
 def test_missing_container_is_named(fail, host, program):
     error = fail(f"{host}{program}:nothing")
     assert error["code"] == "container-missing"
 
 
+@pytest.mark.parametrize(("host", "program"), PLACES, indirect=["host"])
 def test_stopped_and_paused_containers_are_named(fail, podman, host, program):
     container = podman.postgresql()
     via = f"{host}{program}:{container.name}"
@@ -69,6 +70,7 @@ def test_stopped_and_paused_containers_are_named(fail, podman, host, program):
         container.stop()
 
 
+@pytest.mark.parametrize("host", ["", "ssh:bastion+"], indirect=True)
 def test_several_services_are_named(fail, podman, host):
     # Other tests have services db at the same time.
     podman.app(project="one", service="twin"), podman.app(project="two", service="twin")
@@ -78,6 +80,7 @@ def test_several_services_are_named(fail, podman, host):
     assert fail(f"{host}compose:three/twin")["code"] == "container-missing"
 
 
+@pytest.mark.parametrize(("host", "program"), PLACES, indirect=["host"])
 def test_container_without_a_shell_is_named(fail, podman, host, program):
     container = podman.postgresql("distroless")
     assert fail(f"{host}{program}:{container.name}")["code"] == "container-shell"
@@ -93,7 +96,7 @@ def test_absent_service_of_docker_is_named(fail, podman):
 SOCKETS = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
 
 
-@pytest.mark.parametrize("is_remote", [False, True])
+@pytest.mark.parametrize(("is_remote", "program"), [(False, "podman"), (True, "docker")])
 def test_denied_socket_is_named(fail, podman, ssh_hosts, program, is_remote, tmp_path):
     """The client runs as a user without privileges, and the service of podman has a socket that only root may use."""
     programs = Path(tempfile.mkdtemp(dir="/tmp"))
@@ -130,6 +133,7 @@ def test_missing_program_is_named(fail, ssh_hosts, tmp_path):
     assert fail("docker:shop", environment={"PATH": str(tmp_path)})["code"] == "route-program-missing"
 
 
+@pytest.mark.parametrize(("host", "program"), PLACES, indirect=["host"])
 def test_server_that_is_down_in_a_container_is_named(fail, podman, host, program):
     container = podman.app()
     error = fail(f"{host}{program}:{container.name}")
@@ -158,7 +162,14 @@ LOST_CODES = {"container-stopped", "container-missing"}
 
 
 @pytest.mark.parametrize(
-    ("lose", "codes"), [(remove, LOST_CODES), (recreate, LOST_CODES), (kill, {"container-stopped"})]
+    ("host", "program", "lose", "codes"),
+    [
+        ("", "docker", remove, LOST_CODES),
+        ("ssh:bastion+", "podman", recreate, LOST_CODES),
+        ("", "podman", kill, {"container-stopped"}),
+        ("ssh:bastion+", "docker", kill, {"container-stopped"}),
+    ],
+    indirect=["host"],
 )
 def test_container_that_is_lost_during_a_read_is_named(start, podman, host, program, lose, codes):
     container = podman.postgresql()
@@ -171,6 +182,7 @@ def test_container_that_is_lost_during_a_read_is_named(start, podman, host, prog
     assert (status, error["code"] in codes) == (10, True), error
 
 
+@pytest.mark.parametrize(("host", "program"), PLACES, indirect=["host"])
 def test_container_that_is_recreated_during_a_dump_leaves_no_backup(start, podman, host, program, tmp_path):
     container = podman.postgresql()
     container.execute("psql", "-q", "-U", "shop", "shopdb", text=MANY["postgresql"])

@@ -16,7 +16,8 @@ from tests.extensions.reach.test_ssh import reached
 
 pytestmark = pytest.mark.slow
 USER = 65534
-#: Loads what a user without privileges may be unable to read, also the modules of a command, and then runs one as that user.
+#: Loads what a user without privileges may be unable to read, also the modules of a command, and then, as that user, runs one for each
+#: folder for sockets in the input, in a process of its own.
 RUN = f"""
 import contextlib, importlib, io, os, pkgutil, sys
 import dbctl
@@ -27,7 +28,12 @@ for module in pkgutil.walk_packages(dbctl.__path__, "dbctl."):
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     main(["data", "query", "select 1", "--url", sys.argv[1]])
 os.setgroups([]), os.setgid({USER}), os.setuid({USER})
-sys.exit(main(sys.argv[2:]))
+for line in sys.stdin:
+    if not (process := os.fork()):
+        if runtime := line.rstrip("\\n"):
+            os.environ["XDG_RUNTIME_DIR"] = runtime
+        sys.exit(main(sys.argv[2:]))
+    print("exit", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 
 
@@ -62,35 +68,44 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_unusable_folder_is_replaced_by_that_for_temporary_files(ssh_hosts, folder, place):
+def test_unusable_folder_is_replaced_by_that_for_temporary_files(ssh_hosts, folder):
     for path in (ssh_hosts.folder, *ssh_hosts.folder.rglob("*")):
         os.chown(path, USER, USER)
     temporary = create_folder(folder / "tmp")
-    runtime = PLACES[place](folder)
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "DBCTL_STATE": "off",
         "TMPDIR": str(temporary),
         "PYTHONPATH": str(Path(__file__).parents[3]),
-        **({"XDG_RUNTIME_DIR": str(runtime)} if runtime else {}),
     }
     address = reached(servers.postgresql(), "ssh:bastion")
-    words = ["data", "query", "select pg_sleep(2), 'reached' as word", "--url", address]
-    process = subprocess.Popen(
+    words = ["data", "query", "select pg_sleep(0.5), 'reached' as word", "--url", address]
+    with subprocess.Popen(
         [sys.executable, "-c", RUN, address.partition("?")[0], *words],
         env=environment,
         cwd="/",
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-    )
-    used = runtime if place == "own" else temporary
-    wait_until(lambda: list(used.glob("dbctl-route-*")) or process.poll() is not None)
-    is_used = process.poll() is None
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert "reached" in output
-    assert is_used
-    wait_until(lambda: not list(folder.rglob("dbctl-route-*")))
+    ) as process:
+        for number, (place, create) in enumerate(PLACES.items()):
+            runtime = create(create_folder(folder / str(number)))
+            process.stdin.write(f"{runtime}\n")
+            process.stdin.flush()
+            used = runtime if place == "own" else temporary
+            wait_until(lambda used=used: list(used.glob("dbctl-route-*")))
+            *output, end = read_output(process)
+            assert end == "exit 0\n", (place, output)
+            assert "reached" in "".join(output)
+            wait_until(lambda: not list(folder.rglob("dbctl-route-*")))
+
+
+def read_output(process):
+    """Return the lines of a command, and the one with its exit code."""
+    lines = []
+    while not (lines and lines[-1].startswith("exit ")):
+        lines.append(process.stdout.readline())
+        assert lines[-1], lines
+    return lines

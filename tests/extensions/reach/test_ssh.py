@@ -43,7 +43,11 @@ def database(request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"])
+@pytest.mark.parametrize(
+    ("database", "via"),
+    [("postgresql", "ssh:bastion"), ("mysql", "ssh:bastion ssh:inner")],
+    indirect=["database"],
+)
 def test_rows_are_read_and_written(dbctl, ssh_hosts, database, via):
     address = reached(database, via)
     dbctl("data", "set", "t", "1", "name=uno", "--url", address, "--yes")
@@ -67,7 +71,15 @@ def address_6(database):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("via", ["ssh:[::1]", "ssh:{user}@[::1]:{port}", "ssh:[::1]:{port} ssh:inner"])
+@pytest.mark.parametrize(
+    ("database", "via"),
+    [
+        ("mysql", "ssh:[::1]"),
+        ("postgresql", "ssh:{user}@[::1]:{port}"),
+        ("postgresql", "ssh:[::1]:{port} ssh:inner"),
+    ],
+    indirect=["database"],
+)
 def test_hosts_and_server_have_ipv6_addresses(dbctl, ssh_hosts, address_6, via):
     via = via.format(user=ssh_hosts.user, port=ssh_hosts.bastion.port)
     address = reached(address_6, via)
@@ -93,6 +105,7 @@ def test_backup_and_drill_use_client_programs_through_the_route(dbctl, ssh_hosts
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_route_of_database_replaces_that_of_app(dbctl, ssh_hosts, database, tmp_path):
     (tmp_path / "dbctl.toml").write_text(
         '[apps.shop]\nprofile = "plain"\nvia = "ssh:nowhere"\n'

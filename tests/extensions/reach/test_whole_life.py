@@ -1,4 +1,4 @@
-"""Every command on a database behind two SSH hosts, in a container without a published port."""
+"""Every command on a database in a container without a published port, behind an SSH host."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Routed(PostgreSQL):
 
 @pytest.mark.needs_extension("demo")
 @pytest.mark.slow
-def test_every_command_behind_two_hosts_and_a_container(podman, ssh_hosts, folder, run, monkeypatch):  # noqa: F811 - fixtures
+def test_every_command_behind_a_host_and_a_container(podman, ssh_hosts, folder, run, monkeypatch):  # noqa: F811 - fixtures
     container = podman.postgresql(bridge=True)
-    ssh_hosts.inner.set_environment({"PATH": os.environ["PATH"], **podman.environment})
+    ssh_hosts.bastion.set_environment({"PATH": os.environ["PATH"], **podman.environment})
     own = parse_url(f"postgresql://shop@{container.address}/shopdb")
     monkeypatch.setenv("PGPASSWORD", container.variables["POSTGRES_PASSWORD"])
-    target = Routed(own, f"ssh:bastion ssh:inner docker:{container.name}")
+    target = Routed(own, f"ssh:bastion docker:{container.name}")
 
     def run_or_report(line, expected):
         output = run(line, expected | {4} if line.startswith(CHECKS) else expected)
