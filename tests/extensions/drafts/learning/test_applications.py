@@ -63,7 +63,8 @@ def test_learned_and_built_in_profiles_are_proven(
 
     for number in entry.learned:
         learn(app, number, profile, *entry.options, engine=engine)
-    assert not entry.learned or prove() == ["proven"] * len(entry.learned)
+    if entry.learned and engine == entry.engines[0]:  # test_pairs.py proves what is learned on the others
+        assert prove() == ["proven"] * len(entry.learned)
     available = {pair.number for pair in list_pairs(app, engine)}
     further = [number for number in entry.further if number in available]
     for number in further:
