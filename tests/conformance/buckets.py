@@ -246,11 +246,11 @@ class BucketContract(StoreContract):
         monkeypatch.setattr(lock, "now", lambda: expiry)
         assert not place.open().is_locked()
 
-    @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b'{"machine": 1}', b"[" * 100_000])
-    def test_unreadable_lock_is_respected(self, place, text):
-        place.bucket.put("deep/er/app/.dbctl-lock", text)
-        with pytest.raises(BusyError, match="by another dbctl"), place.open().lock("prune", timeout=0):
-            pass
+    def test_unreadable_lock_is_respected(self, place):
+        for text in (b"", b"{", b"[]", b"null", b"\xff", b'{"machine": 1}', b"[" * 100_000):
+            place.bucket.put("deep/er/app/.dbctl-lock", text)
+            with pytest.raises(BusyError, match="by another dbctl"), place.open().lock("prune", timeout=0):
+                pass
 
     def test_leftover_mark_of_complete_folder_is_deleted(self, place):
         store = place.open()
