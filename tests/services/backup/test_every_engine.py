@@ -15,6 +15,7 @@ from dbctl.services.backup.repository import BackupDetail
 from dbctl.services.backup.safety import SafetyBackupSource
 from dbctl.services.backup.status import read_status
 from dbctl.services.restore import preview
+from tests.databases import on_sqlite
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -86,6 +87,7 @@ def test_manifest_contains_row_counts(pantry):
     assert (member.engine, member.file) == (pantry.engine, f"pantry_{backup.id}{pantry.ending}")
 
 
+@on_sqlite("pantry")
 def test_valid_backup_verifies_with_and_without_deep(pantry):
     backup = create_app_backup(pantry.path)
     assert list_codes(verify_backups(pantry.path, deep=False)) == []
@@ -93,6 +95,7 @@ def test_valid_backup_verifies_with_and_without_deep(pantry):
     assert list_all_backups(pantry.path).page.items[0].verified_at > backup.verified_at
 
 
+@on_sqlite("pantry")
 def test_damaged_file_is_detected_and_not_restored(pantry):
     backup = create_app_backup(pantry.path)
     pantry.change_data()
@@ -114,6 +117,7 @@ def test_damaged_file_is_detected_and_not_restored(pantry):
     assert pantry.content() == before
 
 
+@on_sqlite("pantry")
 def test_safety_backup_is_not_latest_and_is_retained(pantry):
     backup = create_app_backup(pantry.path)
     pantry.change_data()
@@ -125,6 +129,7 @@ def test_safety_backup_is_not_latest_and_is_retained(pantry):
         assert operation.apply().deleted == []  # each is the newest backup of its kind
 
 
+@on_sqlite("pantry")
 def test_retention_counts_safety_backups_separately(pantry):
     backups = [create_app_backup(pantry.path).id for _ in range(2)]
     safety_backups = [apply_restore(pantry.path).safety_backup for _ in range(2)]
@@ -134,6 +139,7 @@ def test_retention_counts_safety_backups_separately(pantry):
         assert sorted(operation.apply().deleted) == sorted([backups[0], safety_backups[0]])
 
 
+@on_sqlite("pantry")
 def test_undo_without_restore_is_refused(pantry):
     create_app_backup(pantry.path)
     catch_error(UndoMissingError, lambda: undo_restore(pantry.path))
@@ -163,6 +169,7 @@ def test_preview_and_plan_change_nothing(pantry):
     assert pantry.content() == before
 
 
+@on_sqlite("pantry")
 def test_prune_retains_the_newest_backup(pantry):
     for _ in range(3):
         last = create_app_backup(pantry.path)

@@ -148,12 +148,13 @@ def test_backup_lacks_the_rows_and_is_complete_for_every_command(answer, pantry)
     assert pantry.content() == before
 
 
-def test_copies_of_the_backup_state_what_they_lack(answer, pantry):
+def test_copies_of_the_backup_state_what_they_lack(answer, small):
+    del small  # the current folder
     backup = create(answer)
     answer("backup", "copy", "--to", "elsewhere")
     answer("backup", "verify", "--deep", "--repository", "elsewhere")
     (member,) = answer("backup", "show", backup["id"], "--repository", "elsewhere")["data"]["members"]
-    assert member["schema_only"] == TABLES[pantry.engine]
+    assert member["schema_only"] == TABLES["sqlite"]
 
 
 def test_rows_that_were_left_out_are_not_restored_by_table(answer, pantry):
@@ -299,17 +300,17 @@ def test_empty_tables_are_the_same_only_with_the_same_setting(answer, pantry):
     assert whole["members"][0]["content_sha256"] == emptied["members"][0]["content_sha256"]
 
 
-def test_left_out_rows_are_no_loss(answer, pantry):
-    pantry.run(*[LOGGED[pantry.engine]] * 50)
-    configure(pantry, "max_shrink = 0.1")
+def test_left_out_rows_are_no_loss(answer, small):
+    small.run(*[LOGGED["sqlite"]] * 50)
+    configure(small, "max_shrink = 0.1")
     for _ in range(3):
         create(answer)
-    configure(pantry, "max_shrink = 0.1", 'schema_only = ["visits"]')
+    configure(small, "max_shrink = 0.1", 'schema_only = ["visits"]')
     for _ in range(3):
         create(answer)
-    configure(pantry, "max_shrink = 0.1", ENTRIES)
+    configure(small, "max_shrink = 0.1", ENTRIES)
     create(answer)
-    pantry.run("delete from recipe_labels")
+    small.run("delete from recipe_labels")
     assert answer("backup", "create", status=4)["error"]["code"] == "backup-shrunken"
 
 
