@@ -51,23 +51,28 @@ def begin(killed, tmp_path, monkeypatch, temp_folder):
     return start
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name
-)
-@pytest.mark.parametrize(
-    "sign", ["dbctl-recover-", "bin/postgres", "dbctl-secret-"], ids=["copy", "server", "dump"]
-)
-def test_interrupted_recovery_leaves_nothing(begin, answer, killed, number, sign):
-    process = begin(sign)
+#: What shows that a recovery copies files, runs a server, and dumps; SIGTERM and SIGINT have the same handler.
+SIGNS = {"copy": "dbctl-recover-", "server": "bin/postgres", "dump": "dbctl-secret-"}
+KILLS = [
+    *((signal.SIGTERM, step) for step in SIGNS),
+    (signal.SIGINT, "server"),
+    *((signal.SIGKILL, step) for step in SIGNS),
+]
+
+
+@pytest.mark.parametrize(("number", "step"), KILLS, ids=[f"{step}-{number.name}" for number, step in KILLS])
+def test_interrupted_recovery_leaves_nothing(begin, answer, killed, number, step):
+    process = begin(SIGNS[step])
     process.send_signal(number)
     assert process.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
     deadline = time.monotonic() + 30
     while any(" -D " in text or "/bin/sh" in text for text in find_leftovers()):
         assert time.monotonic() < deadline, find_leftovers()
         time.sleep(0.05)
+    assert not [*Path("backups").glob("*/*/manifest.json")]
     if number != signal.SIGKILL:
         assert find_leftovers() == []
-    assert not [*Path("backups").glob("*/*/manifest.json")]
+        return
     backup = answer("backup", "recover", "--at", write_time(killed.sales[-1].inserted))[
         "data"
     ]  # deletes what remained

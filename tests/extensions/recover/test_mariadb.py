@@ -24,6 +24,7 @@ from dbctl.extensions.recover.mariadb.events import EventReader
 from dbctl.extensions.recover.mariadb.replay import is_foreign_code
 from dbctl.extensions.recover.mariadb.server import find_programs
 from tests import servers
+from tests.crash.figures import choose_count, create_rng
 from tests.extensions.recover.mariadb_source import (
     TABLE,
     Source,
@@ -139,14 +140,7 @@ def assert_recovered(answer, source, at):
 
 @pytest.mark.slow
 def test_moments_have_exactly_the_rows_before_them(shop, answer):
-    for at in random.Random(3).sample(list_moments(shop), 2):  # noqa: S311
-        assert_recovered(answer, shop, at)
-
-
-@pytest.mark.slow
-def test_ten_moments_have_exactly_the_rows_before_them(shop, answer):
-    moments = list_moments(shop)
-    for at in random.Random(5).choices(moments, k=10):  # noqa: S311
+    for at in create_rng("moments").choices(list_moments(shop), k=choose_count(3, 10)):
         assert_recovered(answer, shop, at)
 
 
@@ -270,7 +264,7 @@ def test_flipped_bits_are_found(shop, answer):
     path = logs / "mysql-bin.000002"
     content = path.read_bytes()
     generator = random.Random(7)  # noqa: S311
-    for position in generator.sample(range(len(content)), 200):
+    for position in generator.sample(range(len(content)), choose_count(50, 200)):
         damaged = bytearray(content)
         damaged[position] ^= 1 << generator.randrange(8)
         path.write_bytes(damaged)
@@ -483,8 +477,15 @@ def test_position_is_that_of_the_snapshot_while_others_write(other, answer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", ["mariadb-install-db", "mariadbd"])
-@pytest.mark.parametrize("number", ["SIGKILL", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    ("number", "program"),
+    [
+        ("SIGKILL", "mariadb-install-db"),
+        ("SIGKILL", "mariadbd"),
+        ("SIGTERM", "mariadb-install-db"),
+        ("SIGINT", "mariadbd"),
+    ],
+)
 def test_ended_recovery_leaves_no_server_and_no_folder(shop, staging, number, program):
     at = list_moments(shop)[-1]
     command = [sys.executable, "-m", "dbctl", "backup", "recover", "--at", write_time(at)]
