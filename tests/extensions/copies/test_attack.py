@@ -16,6 +16,7 @@ import pytest
 
 from dbctl.extensions.copies.proof import MAX_ORIGINALS, Originals, Scanner, is_too_short
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from tests.crash.figures import choose_count
 from tests.databases import empty_database
 from tests.extensions.copies.club import build_member, open_club
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
@@ -104,7 +105,7 @@ def test_none_of_ten_thousand_originals_is_found(engine, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
 def test_killed_copy_leaves_no_readable_original(engine, tmp_path):
-    moments = 30 if engine == "sqlite" else 8
+    moments = choose_count(10, 30) if engine == "sqlite" else choose_count(4, 8)
     with open_club(engine, tmp_path / "app", 200) as club:
         run_json(tmp_path / "app", "backup", "create")
         out = tmp_path / "out"

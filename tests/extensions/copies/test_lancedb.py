@@ -23,6 +23,7 @@ from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.private import require_rewriter
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.url import Url
+from tests.crash.figures import choose_count
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
 
 PROFILE = """
@@ -327,7 +328,7 @@ def test_killed_copy_leaves_no_readable_original(app):
     environment = {**os.environ, **CLEAN_ENVIRONMENT}
     start = time.monotonic()
     subprocess.run(words, cwd=app, env=environment, check=True, capture_output=True)
-    duration, moments = time.monotonic() - start, 15
+    duration, moments = time.monotonic() - start, choose_count(6, 15)
     for number in range(moments):
         with subprocess.Popen(
             words, cwd=app, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
