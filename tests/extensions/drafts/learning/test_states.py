@@ -32,7 +32,7 @@ STATES = [
     ("pgadmin4", 13, ["set-role", "Administrator"], {}),
     ("strapi", 25, ["set-role", "Super Admin"], {"admin_users": (0, 0, ["updated_at"])}),
 ]
-ON_POSTGRESQL = [("label-studio", 10), ("pgadmin4", 13), ("mlflow", 7)]
+ON_POSTGRESQL = [("pgadmin4", 13), ("mlflow", 7)]
 
 
 @pytest.mark.parametrize(
