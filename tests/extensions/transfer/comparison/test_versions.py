@@ -15,6 +15,7 @@ from dbctl.extensions.transfer.comparison.differing_rows import read_changes
 from dbctl.extensions.transfer.engines.postgresql import versions
 from dbctl.extensions.transfer.portable.contract import ChangedRows, LineColumn
 from tests import servers
+from tests.crash.figures import choose_count
 
 pytestmark = pytest.mark.needs_extension("drafts")  # which exports the snapshots
 
@@ -137,7 +138,7 @@ def assert_same_changes(open_states, snapshot):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(choose_count(8, 20)))
 def test_versions_show_the_rows_that_differ(database, export, open_states, seed):
     source = random.Random(seed)  # noqa: S311 - repeatable
 
