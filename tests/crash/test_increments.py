@@ -129,7 +129,7 @@ def test_killed_incremental_backup_leaves_earlier_ones(path, signal_number):
     run_dbctl(path, "backup", "create")
     change(path, 0)
     timer = create_timer(path, f"increment {signal_number}", "backup", "create")
-    for number in range(choose_count(5, 300)):
+    for number in range(choose_count(2, 300)):
         before = list_backups(path)
         change(path, number)
         interrupt(path, timer, signal_number, "backup", "create")
@@ -147,7 +147,7 @@ def test_killed_incremental_backup_leaves_earlier_ones(path, signal_number):
 def test_killed_backup_of_unchanged_database_leaves_earlier_ones(path, signal_number):
     base = run_dbctl(path, "backup", "create")["id"]
     timer = create_timer(path, f"unchanged {signal_number}", "backup", "create")
-    for _ in range(choose_count(5, 300)):
+    for _ in range(choose_count(2, 300)):
         before = list_backups(path)
         interrupt(path, timer, signal_number, "backup", "create")
         assert before.items() <= assert_valid(path).items()
@@ -163,7 +163,7 @@ def test_killed_full_backup_replaces_no_signature_of_existing_base(path, signal_
     """After an interrupted full backup, the next one is a difference from the older base, or full."""
     run_dbctl(path, "backup", "create")
     timer = create_timer(path, f"full {signal_number}", "backup", "create", "--full")
-    for number in range(choose_count(3, 100)):
+    for number in range(choose_count(2, 100)):
         interrupt(path, timer, signal_number, "backup", "create", "--full")
         change(path, number)
         created = run_dbctl(path, "backup", "create")
@@ -184,7 +184,7 @@ def test_killed_deletion_leaves_no_difference_without_base(path, command, signal
     ids = fill(path, 0)
     last = run_dbctl(path, "backup", "create", "--full")["id"]
     timer, partial_count = create_timer(path, f"{command} {signal_number}", *choose_words(ids)), 0
-    for number in range(choose_count(4, 200)):
+    for number in range(choose_count(2, 200)):
         ids = fill(path, number)
         last = run_dbctl(path, "backup", "create", "--full")["id"]
         interrupt(path, timer, signal_number, *choose_words(ids))
@@ -204,7 +204,7 @@ def test_killed_deletion_leaves_no_difference_without_base(path, command, signal
 def test_killed_copy_leaves_no_difference_without_base(path, signal_number):
     ids, copy = fill(path, 0), ("backup", "copy", "--to", "other")
     timer = create_timer(path, f"copy {signal_number}", *copy)
-    for _ in range(choose_count(4, 200)):
+    for _ in range(choose_count(2, 200)):
         shutil.rmtree(path.parent / "other")
         interrupt(path, timer, signal_number, *copy)
         if (path.parent / "other" / "fp").is_dir():
@@ -272,7 +272,7 @@ def test_fault_at_any_call_leaves_valid_backups(path, command):
     changed = promptvault_app.read_content(path)
     environment = {"DBCTL_STATE": str(find_state(path))}
     runs = FaultRuns(path, WRITERS[command](ids), environment=environment)
-    for run in runs.sample_faults(f"fault of {command}", 5):
+    for run in runs.sample_faults(f"fault of {command}", 2):
         wait_for_rdiff(path.parent.parent)
         backups = assert_valid(path)
         removed = {*ids, last} - backups.keys()
@@ -334,7 +334,7 @@ def test_base_that_changes_during_command_is_reported_truthfully(path, command, 
     """A base is deleted or replaced at a random moment of a command that reads it."""
     rng, outcomes = create_rng(f"{event.__name__} during {command}"), set()
     retained = run_dbctl(path, "backup", "create", "--full")["id"]
-    for number in range(choose_count(2, 70)):
+    for number in range(choose_count(1, 70)):
         ids = fill(path, number)
         saved = promptvault_app.read_content(path)
         change(path, f"{number} later")
