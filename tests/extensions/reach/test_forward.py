@@ -111,7 +111,7 @@ def read_error(result):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"], indirect=True)
+@pytest.mark.parametrize("via", ["ssh:bastion ssh:inner"], indirect=True)
 def test_commands_change_the_files_there(remote, machine, via):
     remote("users", "create", "ada", "--email", "ada@example.org", "--generate")
     assert machine.read(LOGINS)[-1] == ("ada",)
@@ -152,11 +152,8 @@ def test_undo_uses_the_log_there(remote, machine, dbctl, tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "two words",
-        'it\'s "quoted" `here`',
-        "$(touch /tmp/never) $HOME; exit 1 | cat > x &",
-        "a\nb\n\n",
-        "~ * \\ é",
+        'two words, it\'s "quoted" `here` $(touch /tmp/never) $HOME; exit 1 | cat > x &',
+        "~ * \\ é\nb\n\n",
         "--yes",
     ],
 )
@@ -172,22 +169,21 @@ def test_output_and_status_are_those_of_the_machine(remote, machine, dbctl, tmp_
     (tmp_path / "direct").mkdir()
     text = (tmp_path / "dbctl.toml").read_text().replace('via = "ssh:bastion"\n', "")
     (tmp_path / "direct" / "dbctl.toml").write_text(text)
-    for words, status in (
-        (["users", "delete", "nobody", "--yes"], 5),
-        (["users", "set-role", "admin", "user", "--yes"], 6),
-        (["users", "delete", "demo"], 6),
-        (["users", "delete", "demo", "--dry-run"], 0),
-        (["sessions", "cleanup", "--check"], 3),
-        (["settings", "set", "auth.maxLoginAttempts", "0"], 2),
+    for words, status, output in (
+        (["users", "delete", "nobody", "--yes"], 5, "json"),
+        (["users", "set-role", "admin", "user", "--yes"], 6, "table"),
+        (["users", "delete", "demo"], 6, "json"),
+        (["users", "delete", "demo", "--dry-run"], 0, "table"),
+        (["sessions", "cleanup", "--check"], 3, "json"),
+        (["settings", "set", "auth.maxLoginAttempts", "0"], 2, "table"),
     ):
-        for output in ("json", "table"):
-            environment = {"DBCTL_STATE": str(machine.home)}
-            options = {"folder": tmp_path / "direct", "environment": environment}
-            direct = dbctl(*words, "-o", output, status=status, **options)
-            result = remote(*words, "-o", output, status=status)
-            assert result.stdout == direct.stdout
-            note = "" if output == "json" else "note: bastion runs this command\n"
-            assert result.stderr == note + direct.stderr
+        environment = {"DBCTL_STATE": str(machine.home)}
+        options = {"folder": tmp_path / "direct", "environment": environment}
+        direct = dbctl(*words, "-o", output, status=status, **options)
+        result = remote(*words, "-o", output, status=status)
+        assert result.stdout == direct.stdout
+        note = "" if output == "json" else "note: bastion runs this command\n"
+        assert result.stderr == note + direct.stderr
 
 
 @pytest.mark.slow
@@ -299,7 +295,7 @@ def test_signal_ends_the_command_there(start_dbctl, machine, runtime, locked, nu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("via", ["ssh:bastion", "ssh:bastion ssh:inner"], indirect=True)
+@pytest.mark.parametrize("via", ["ssh:bastion ssh:inner"], indirect=True)
 def test_killed_dbctl_ends_the_command_there(start_dbctl, machine, runtime, locked):
     process = start_dbctl(*DELETE)
     wait_until(lambda: find_remote(machine))
@@ -342,7 +338,7 @@ def test_lost_connection_of_a_dry_run_is_no_doubt(start, machine, runtime):
 @pytest.mark.parametrize("victim", ["dbctl", "ssh"])
 def test_random_kills_leave_the_old_or_the_new_state(start_dbctl, machine, runtime, victim):
     timer = KillTimer(create_rng(f"forward {victim}"), 1.5)
-    for number in range(choose_count(4, 40)):
+    for number in range(choose_count(2, 40)):
         old = machine.read(SITE_NAME)
         process = start_dbctl("settings", "set", "app.siteName", f"Name {number}")
         timer.send_signal(process, 0 if victim == "ssh" else signal.SIGKILL)
