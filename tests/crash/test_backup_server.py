@@ -19,7 +19,7 @@ from tests.crash.forge import KillTimer, wait_for_result
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.test_mysql import OBJECTS, read_objects
 
-KILLS = choose_count(4, 100)
+KILLS = choose_count(2, 100)
 RENAMES = (
     "select 1 from information_schema.processlist where info like concat('rename table%', database(), '%')"
 )

@@ -74,7 +74,7 @@ def test_writers_on_both_sides_respect_locks(dbctl, container, data, tmp_path):
             "exec", "-i", container.name, "sqlite3", "-bail", "/data/app.db", text=text, status=None
         )
         assert "locked" in busy.stderr
-    script = "begin immediate; update t set name = 'container';\n.shell touch /data/locked; sleep 8\ncommit;"
+    script = "begin immediate; update t set name = 'container';\n.shell touch /data/locked; sleep 4\ncommit;"
     container.podman.run(
         "exec",
         "--detach",
