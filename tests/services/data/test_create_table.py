@@ -256,7 +256,7 @@ def test_undo_drops_the_table_until_its_rows_change(place, tmp_path, capsys, row
 
 @pytest.mark.slow
 def test_killed_import_leaves_no_rows_and_can_be_repeated(place, tmp_path):
-    count = 150_000
+    count = 60_000
     (tmp_path / "rows.csv").write_text("id,v\n" + "".join(f"{row},x{row}\n" for row in range(count)))
     line = [
         sys.executable,

@@ -19,6 +19,7 @@ import pytest
 from dbctl.engines.mysql import connection
 from dbctl.engines.sql.catalog import ident
 from tests import databases, servers
+from tests.crash.figures import choose_count
 from tests.databases import ComparedDatabase
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
 
@@ -162,7 +163,7 @@ def test_killed_copy_leaves_each_destination_complete(pair):
         fill(database, 7)
     start = time.monotonic()
     subprocess.run(words, cwd=pair.folder, env=environment, check=True, capture_output=True)
-    duration, moments = time.monotonic() - start, 10
+    duration, moments = time.monotonic() - start, choose_count(4, 10)
     for number in range(moments):
         with subprocess.Popen(words, cwd=pair.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # fmt: skip
             time.sleep(duration * (moments + number) / (2 * moments))
