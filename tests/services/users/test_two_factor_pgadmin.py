@@ -17,14 +17,13 @@ SCRIPT = Path(__file__).with_name("two_factor_pgadmin.py")
 LOGIN = "ann@example.org"
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-def test_user_of_pgadmin_signs_in_without_code_and_registers_again(answer, tmp_path, monkeypatch, engine):
+def test_user_of_pgadmin_signs_in_without_code_and_registers_again(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     packages = external_tools.pgadmin()
     if packages is None:
         servers.skip_or_fail("pip cannot install pgAdmin 4")
     (data := tmp_path / "data").mkdir()
-    with empty_database(engine, tmp_path / "pgadmin4.db") as db:
+    with empty_database("sqlite", tmp_path / "pgadmin4.db") as db:
         address = db.url.partition("?")[0]
         command = [sys.executable, str(SCRIPT), str(data), address]
         environment = {**os.environ, "PYTHONPATH": str(packages), "HOME": str(tmp_path)}
