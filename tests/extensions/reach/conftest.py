@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash import forge
 from tests.extensions.reach.processes import SECONDS, find_ssh, wait_until, wait_until_empty
 
 
@@ -30,20 +31,20 @@ def dbctl(tmp_path, runtime):
     """Run a command in a process of its own, with a runtime folder that it must leave empty."""
 
     def run(*words, status=0, environment=None, folder=tmp_path, text=None):
-        result = subprocess.run(
-            [*run.program, *map(str, words)],
-            check=False,
-            capture_output=True,
-            text=True,
-            input=text,
-            timeout=120,
-            cwd=folder,
-            env={**os.environ, "DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime), **(environment or {})},
+        variables = {"DBCTL_STATE": "off", "XDG_RUNTIME_DIR": str(runtime), **(environment or {})}
+        job = forge.start(
+            folder,
+            *words,
+            stdin=(text or "").encode(),
+            environment={**os.environ, **variables},
+            extension=run.extension,
         )
-        assert status in {None, result.returncode}, result.stderr
-        return result
+        output, errors = (stream.decode() for stream in job.communicate())
+        assert status in {None, job.returncode}, errors
+        return subprocess.CompletedProcess(words, job.returncode, output, errors)
 
     run.program = [sys.executable, "-m", "dbctl"]
+    run.extension = ""  #: a module that the process imports first
     run.runtime = runtime
     return run
 

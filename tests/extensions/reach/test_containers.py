@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from urllib.parse import quote
 
@@ -16,13 +15,6 @@ from tests import servers
 
 pytestmark = pytest.mark.slow
 
-#: Runs dbctl without the client programs that distributions install side by side.
-WITHOUT_CLIENTS = """
-from dbctl.files import subprocesses
-subprocesses.POSTGRESQL_FOLDERS = ()
-from dbctl.__main__ import run
-run()
-"""
 #: The programs of a machine that reaches containers, and has no database.
 PROGRAMS = ("bash", "cat", "docker", "env", "podman", "rm", "sh", "ssh", "runc", "conmon", "nsenter")
 
@@ -158,7 +150,7 @@ def test_programs_of_the_container_run_if_this_machine_has_none(
     try:
         configure(tmp_path, address)
         monkeypatch.setenv("PATH", str(programs))
-        dbctl.program = [sys.executable, "-c", WITHOUT_CLIENTS]
+        dbctl.extension = "tests.extensions.reach.without_clients"
         for form in forms:
             dbctl("backup", "create", "--format", form)
             container.execute(*words, text="delete from inside; delete from many where id <= 900;")
