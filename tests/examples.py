@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dbctl.extensions import registry
+from dbctl.services.backup import manifest as backup_manifest
 from dbctl.spec import APPS, Example
 from tests.further_examples import FURTHER_EXAMPLES
 from tools import reference
@@ -84,6 +88,19 @@ def order_lines(examples: Mapping[str, Example]) -> Iterator[str]:
 
     for line in examples:
         yield from visit(line)
+
+
+def copy_deployment(source: Path, target: Path) -> None:
+    """Copy the folder of a deployment; its backups have the addresses of the copied databases."""
+    shutil.copytree(source, target)
+    for path in target.rglob("manifest.json"):
+        manifest = backup_manifest.parse(path.read_bytes())
+        addresses = {
+            name: address.replace(f"{source.resolve()}/", f"{target.resolve()}/")
+            for name, address in manifest.addresses.items()
+        }
+        moved = structs.replace(manifest, addresses=addresses)
+        path.write_text(backup_manifest.serialize(moved), encoding="utf-8")
 
 
 def split_line(line: str, values: Mapping[str, str]) -> list[str]:

@@ -33,7 +33,6 @@ def _limit_option(help_text: str) -> object:
 
 @Example("backup prune --keep-daily 14 --dry-run", on="flashpoint-web")
 @Example("backup prune --keep-last 7 --keep-within 30d --yes")
-@Example("backup prune --moved web1:/srv/shop/data.db --dry-run")
 @GROUP.command(
     "prune",
     answers=lambda: (BackupsPruned, DryRunResult),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tarfile
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
@@ -174,7 +173,7 @@ class OnFiles:
     @contextmanager
     def deploy(self, folder: Path, _line: str, *, is_unable: bool = False):  # noqa: ARG002 - as OnServer
         """Create a deployment in a new folder, and make it the working directory; yield the options for its database."""
-        shutil.copytree(self._template, folder)
+        examples.copy_deployment(self._template, folder)
         with chdir(folder):
             yield "--url pantry=larder.db"
 
@@ -214,7 +213,7 @@ class OnServer:
             self._shared[needs_backups] = place, self._open.enter_context(create)
         place, options = self._shared[needs_backups]
         if not reads:
-            shutil.copytree(place, folder)
+            examples.copy_deployment(place, folder)
         with chdir(place if reads else folder):
             yield options
 

@@ -142,7 +142,7 @@ def create_deployment(folder: Path, receiver: str = "") -> Path:
 def app_folder(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy the deployment, and make the copy the working directory."""
     folder = tmp_path / deployment.name
-    shutil.copytree(deployment, folder)
+    examples.copy_deployment(deployment, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("EDITOR", "true")

@@ -17,6 +17,7 @@ from dbctl.services.events.changes.operations import OperationFilter, list_opera
 from dbctl.services.events.changes.verify import verify_log
 from tests.cli import larders, test_reference
 from tests.crash.figures import choose_steps
+from tests.examples import copy_deployment
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
 from tests.services.events.kills import run_killed
 from tools import reference
@@ -112,7 +113,7 @@ class Case:
 
     def __init__(self, app, line, folder):
         self._folder, self.template = folder, folder / "template" / app.folder.name
-        shutil.copytree(app.folder, self.template)
+        copy_deployment(app.folder, self.template)
         self._folders = count(1)
         self.words = app.split_line(line, self.template)
         for needed in [*app.list_needs(line), "runs list"]:
@@ -135,7 +136,7 @@ class Case:
     def copy(self):
         """Return a new copy of the folder."""
         target = self._folder / str(next(self._folders)) / self.template.name
-        shutil.copytree(self.template, target)
+        copy_deployment(self.template, target)
         return target
 
     def run(self, folder, words):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -16,6 +15,7 @@ from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.restore.tables import RESTORED_TABLE
 from dbctl.spec import FACTS, CommandSpec, Write
+from tests import examples
 from tests.cli.test_effects import MORE_LINES
 from tests.cli.test_reference import EXAMPLES, app_folder, deployment, receiver, split_line
 from tests.services import flashpoint_app
@@ -264,7 +264,7 @@ def test_declared_facts_are_those_that_the_command_uses(purpose, deployment, tmp
     written, encoded, declared = set(), set(), {*WRITES[purpose].facts}
     for number, line in enumerate(list_lines(purpose)):
         folder = tmp_path / str(number) / deployment.name
-        shutil.copytree(deployment, folder)
+        examples.copy_deployment(deployment, folder)
         monkeypatch.chdir(folder)
         monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
         written_facts, columns = run_line(fill(line, folder), folder)

@@ -423,8 +423,7 @@ def test_unreadable_database_is_reported_once(path, run_doctor, capsys, content,
 def test_broken_link_is_reported_with_target(path, run_doctor):
     path.rename(path.with_name("moved.db"))
     path.symlink_to(path.with_name("missing.db"))
-    (finding,) = run_doctor()
-    assert finding["code"] == "database-missing"
+    (finding,) = [finding for finding in run_doctor() if finding["code"] == "database-missing"]
     assert str(path.with_name("missing.db")) in finding["message"]
     assert f"the link {path}" in finding["message"]
 
