@@ -647,8 +647,11 @@ def read_processes():
 
 
 @pytest.mark.slow
-def test_child_processes_show_no_secrets(tmp_path):
-    with larder_app.open_pantry("postgresql", tmp_path / "app") as pantry:
+@pytest.mark.parametrize(
+    "kind", ["postgresql", "mysql"]
+)  # each hands its password to its programs in its own way
+def test_child_processes_show_no_secrets(tmp_path, kind):
+    with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
         pantry.path.with_name("pass").write_text("sesame-marked")
         configure(pantry.path, '{ passphrase_file = "pass" }')
         process_texts, read_at = [], 0.0
