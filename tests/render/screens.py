@@ -161,6 +161,9 @@ def show(folder: Path, command: str, width: int, typed: str = "", **environment:
     reader.start()
     if typed:
         os.write(ours, typed.encode() + b"\n")
+        # the kernel echoes it a little later, which could be between two lines of the command
+        while b"\n" not in b"".join(pieces):
+            time.sleep(0.001)
     streams = sys.stdin, sys.stdout, sys.stderr
     saved = dict(os.environ)
     os.environ.clear()
