@@ -14,6 +14,9 @@ from dbctl.services.backup.repository import LATEST, Repository
 _BEFORE_MIGRATION = Remedy(
     "Return to the state before the last migration or reset with: `restore apply {id}`; list backups with: `backup list`"
 )
+_OF_ANOTHER = Remedy(
+    "The newest one is of another database, {address}; if this one was moved from there: `restore apply {id}`"
+)
 
 
 def find_undo_backup(repository: Repository) -> Manifest:
@@ -28,7 +31,8 @@ def find_undo_backup(repository: Repository) -> Manifest:
         NothingToUndoError: the last restore replaced no database, or was interrupted, and no earlier one exists.
     """
     app = repository.app
-    own = repository.select_own(repository.manifests()[0], app.only)
+    manifests, _ = repository.manifests()
+    own = repository.select_own(manifests, app.only)
     try:
         newest = repository.find(LATEST, "safety")
     except BackupMissingError:
@@ -38,6 +42,12 @@ def find_undo_backup(repository: Repository) -> Manifest:
             raise UndoMissingError(
                 app=app.name, place=place, hint=_BEFORE_MIGRATION, id=migration.id
             ) from None
+        for backup in manifests:
+            if backup.kind == "safety" and (others := repository.find_others(backup)):
+                address = ", ".join(dict.fromkeys(others.values()))
+                raise UndoMissingError(
+                    app=app.name, place=place, hint=_OF_ANOTHER, id=backup.id, address=address
+                ) from None
         raise UndoMissingError(app=app.name, place=place) from None
     target = app.target(app.only) if app.only else app.name
     if not [name for name in newest.databases if app.only in ("", name)]:

@@ -130,7 +130,11 @@ def test_latest_is_of_the_own_database_if_there_is_one(first, second):
     (drilled,) = first.run("backup", "drill")["data"]["databases"]
     assert drilled["rows"] == 1
     second.run("restore", "apply", "latest", "--yes")
-    assert first.run("restore", "undo", "--yes", status=None)["error"]["code"] == "undo-missing"
+    error = first.run("restore", "undo", "--yes", status=None)["error"]
+    assert (error["code"], f"of another database, {second.address}" in error["hint"]) == (
+        "undo-missing",
+        True,
+    )
     first.insert(4)
     first.run("restore", "apply", "latest", "--yes")
     second.run("restore", "apply", "latest", "--yes")
