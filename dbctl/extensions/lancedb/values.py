@@ -86,7 +86,8 @@ def _read_times(column: pa.Array | pa.ChunkedArray) -> list[object]:
     try:
         # the library would return nanoseconds in a type of its own
         exact = plain if is_date or column.type.unit != "ns" else plain.cast(pa.timestamp("us"))
-        return [None if item is None else _to_utc(item) for item in exact.to_pylist()]
+        values = exact.to_pylist()
+        return values if is_date else [None if item is None else _to_utc(item) for item in values]
     except (pa.ArrowInvalid, OverflowError):
         return [None if text is None else _read_time(text) for text in plain.cast(pa.string()).to_pylist()]
 
