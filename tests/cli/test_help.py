@@ -17,6 +17,7 @@ from dbctl.services.migrations.lint_rules import LINT_RULES
 from tools import reference
 
 
+@pytest.mark.needs_extension("reach", "recover")
 def test_every_variable_of_the_environment_is_described():
     code = "\n".join(path.read_text(encoding="utf-8") for path in Path(dbctl.__file__).parent.rglob("*.py"))
     names = set(re.findall(r"(?:environ(?:\.get\(|\[)|_base_folder\()\"([A-Z_]+)\"", code)) | set(

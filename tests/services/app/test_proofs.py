@@ -131,6 +131,7 @@ def test_later_migration_of_the_app_is_a_finding(shop):
     )
 
 
+@pytest.mark.needs_extension("drafts")
 def test_app_that_requires_proofs_refuses_other_commands_about_users(shop):
     shop.configure('require = "proven"')
     refused = [

@@ -121,6 +121,7 @@ def test_other_commands_read_difference(answer, small):  # noqa: F811
     assert small.content() == saved
 
 
+@pytest.mark.needs_extension("adopt")
 def test_folder_with_difference_is_adopted_in_full(answer, small):  # noqa: F811
     base = create(answer)
     change(small)

@@ -161,6 +161,7 @@ def test_reference_is_not_copied_without_its_base(pair, answer):
     assert not list((app.folder / "other").rglob("manifest.json")), error
 
 
+@pytest.mark.needs_extension("adopt")
 @pytest.mark.parametrize("of_difference", [False, True])
 def test_adopted_reference_is_stored_with_its_content(app, answer, of_difference):
     create(answer)

@@ -308,6 +308,7 @@ types = {{ text = "string" }}
 """
 
 
+@pytest.mark.needs_extension("copies")
 def test_undo_restores_settings_of_each_variant_that_are_no_secrets(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
