@@ -155,6 +155,15 @@ def test_conditions_and_changes_have_exact_values(name, answer, tmp_path, monkey
         assert error["code"] == "value-invalid"
 
 
+def test_date_is_shown_without_a_time(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    kinds = pa.table({"id": [1, 2], "value": pa.array([date(2024, 3, 10), None])})
+    lancedb.connect("lance").create_table("kinds", kinds)
+    rows = answer("data", "rows", "kinds")["data"]["items"]
+    assert [row["value"] for row in rows] == ["2024-03-10", None]
+
+
 def test_condition_without_a_literal_is_refused(answer, tmp_path, monkeypatch):
     """It selected no row, and with != every row."""
     monkeypatch.chdir(tmp_path)
