@@ -45,7 +45,7 @@ format: $(READY) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-without: $(READY) ## run tests of the core in a copy without extensions: make without NAME='fleet demo' ARGS=tests/config, or NAME=all
+without: $(READY) ## run tests of the core in a copy without extensions: make without NAME='fleet demo' ARGS=tests/render, or NAME=all
 	@test -n "$(ABSENT)" -a -z "$(filter-out $(EXTENSIONS),$(ABSENT))" || { echo "NAME is no extension: $(NAME)"; exit 1; }
 	rm -rf $(REMAINDER)
 	mkdir -p $(REMAINDER)
