@@ -176,6 +176,8 @@ def test_moved_concerns_the_backups_of_the_stated_address_only(first, second):
     first.configure('main = "new.db"')
     new = first.back_up()
     prune = ("backup", "prune", "--keep-last", "1", "--yes", "--moved", former)
+    error = first.run(*prune, "--moved", f"{former}x", status=2)["error"]
+    assert f"no backup is of {former}x" in error["message"]
     result = first.run(*prune)["data"]
     assert (result["deleted"], result["others"]) == (old[::-1], {second.address: 2})
     assert first.list_ids() == [*others, *new]

@@ -9,6 +9,7 @@ from functools import partial
 
 from dbctl.config.model import Retention
 from dbctl.errors.backup import RepositoryUnreadableError, RetentionNotConfiguredError
+from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import clock
@@ -99,6 +100,7 @@ class PruneBackups(BackupOperation):
 
         Raises:
             RepositoryUnreadableError: a manifest cannot be read.
+            UsageError: no backup has a former address.
             ClockImplausibleError: the clock contradicts the backups.
         """
         to_delete, retained, exceeded, others = self._split()
@@ -122,7 +124,7 @@ class PruneBackups(BackupOperation):
             PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
             RepositoryMissingError: it does not exist; it is not created.
             BusyError: another dbctl process uses the repository.
-            RepositoryUnreadableError, ClockImplausibleError: as ``plan``.
+            RepositoryUnreadableError, UsageError, ClockImplausibleError: as ``plan``.
         """
         store = self._repository.store
         store.list_folders()  # before the lock, which would create the repository
@@ -166,6 +168,12 @@ class PruneBackups(BackupOperation):
         if content.unreadable:
             raise unreadable_error(self._repository, content)
         manifests, damaged, valid = content.manifests, content.damaged, content.valid
+        known = {address for manifest in manifests for address in manifest.addresses.values()}
+        if unknown := [address for address in self._moved if address not in known]:
+            raise UsageError(
+                detail=f"--moved: no backup is of {', '.join(unknown)}",
+                hint=Remedy("Nothing was deleted. List the addresses with: `backup status`"),
+            )
         others = {manifest.id: names for manifest in manifests if (names := self._find_others(manifest))}
         records = {manifest.id: content.verifications[manifest.id] for manifest in valid}
         # Rules apply to the copies of a server, and a log without one of them cannot be used.
