@@ -134,10 +134,15 @@ class Url(Struct, frozen=True, kw_only=True):
         return "" if entry is None or self.path.startswith(S3_PREFIX) else entry.kind
 
     @property
+    def is_in_container(self) -> bool:
+        """Whether a program of this machine enters a container of it: Podman, also under the name ``docker``, or Docker."""
+        return self.via.startswith(("docker:", "podman:", "compose:"))
+
+    @property
     def is_on_this_machine(self) -> bool:
         """Whether the same address on another machine is another database."""
         if self.via:
-            return self.via.partition(":")[0] in ("docker", "podman", "compose")
+            return self.is_in_container
         entry = find_engine(self.engine)
         is_server = entry is not None and entry.kind == "server"
         return self.is_local or (

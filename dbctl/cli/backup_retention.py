@@ -66,8 +66,9 @@ def prune(
     """Delete the backups that the retention does not cover; without options, the configured retention (keep)
     applies.
 
-    Backups of databases with another address belong to another deployment with the same name of the app, and remain. Periods without a backup are not counted. The newest backup of each database is always retained, and so are pinned and
-    damaged backups; damaged ones do not count. If the clock contradicts the backups, nothing is deleted.
+    Backups of databases with another address belong to another deployment with the same name of the app, and remain.
+    Periods without a backup are not counted. The newest backup of each database is always retained, and so are pinned
+    and damaged backups; damaged ones do not count. If the clock contradicts the backups, nothing is deleted.
     """
     from dbctl.config.model import Retention
     from dbctl.services.backup.retention.prune import PruneBackups

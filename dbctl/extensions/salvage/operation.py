@@ -16,6 +16,7 @@ from dbctl.engines.contract.route import locate_path
 from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.extensions import registry as extensions
 from dbctl.extensions.salvage.contract import Salvage, SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, join_hint, now
 from dbctl.services.app.app import App
@@ -214,10 +215,11 @@ class SalvageDatabase(Operation):
         )
 
     def _next_commands(self) -> Sequence[str]:
-        """Return the commands that install the new file: with a safety backup if a repository is configured, otherwise with mv."""
+        """Return the commands that install the new file: with a safety backup if a repository is configured and dbctl restores files of others, otherwise with mv."""
         new, old = self._recovery.destination, self._recovery.source
         app = self._app
-        if self._is_app_database and app.configured.backup and not self._selection.urls:
+        can_restore = app.configured.backup and "backup adopt" not in extensions.list_absent()
+        if self._is_app_database and can_restore and not self._selection.urls:
             facts = {"database": self.database, "file": str(new)}
             return [Remedy("`restore apply --file {file} --db {database}`").write(app.name, facts)]
         installed_path = Path(app.url(self.database).path).resolve() if self._is_app_database else old

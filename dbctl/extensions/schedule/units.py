@@ -59,9 +59,6 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 RemoveIPC=yes
 """
-#: Routes whose program on this machine enters the namespaces of a container: Podman, also under the name ``docker``. Every restriction
-#: above prevents that, and a user who may run these programs has all privileges anyway.
-_CONTAINERS = ("podman:", "docker:", "compose:")
 #: The capabilities with which root reads, writes and replaces files of apps, and retains their owners.
 _CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL"
 
@@ -183,7 +180,8 @@ def _write_service(job: PlannedJob, settings: str, options: UnitOptions, mark: s
 def _write_restrictions(apps: Sequence[model.App], selection: Selection, options: UnitOptions) -> str:
     urls = [url for app in apps for url in app.databases.values()]
     urls += [replica.url for app in apps for replica in app.replicas.values()]
-    if any(url.via.startswith(_CONTAINERS) for url in urls):
+    if any(url.is_in_container for url in urls):
+        # The restrictions prevent ``podman exec``, and a user who may run it, or ``docker``, has all privileges anyway.
         return _UMASK
     if options.user_units:
         return _FILTERS + _UMASK

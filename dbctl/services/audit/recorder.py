@@ -64,9 +64,8 @@ class OperationRecorder:
         self._find_address = find_address
         self._warn, self._receive_anchor, self._outcomes = warn, receive_anchor, outcomes
         self._has_warned = False
-        self._unrecorded = (
-            ""  #: the warning that the change that was begun is not in the log, once it is made
-        )
+        #: the warning that the change that was begun is not in the log, once it is made
+        self._unrecorded = ""
         self._key: bytes | None = None
         self.undoes: int | None = None  #: the operation that the command reverts
 

@@ -42,12 +42,12 @@ def find_undo_backup(repository: Repository) -> Manifest:
             raise UndoMissingError(
                 app=app.name, place=place, hint=_BEFORE_MIGRATION, id=migration.id
             ) from None
-        for backup in manifests:
-            if backup.kind == "safety" and (others := repository.find_others(backup)):
-                address = ", ".join(dict.fromkeys(others.values()))
-                raise UndoMissingError(
-                    app=app.name, place=place, hint=_OF_ANOTHER, id=backup.id, address=address
-                ) from None
+        safety = (backup for backup in manifests if backup.kind == "safety" and backup not in own)
+        if other := next(safety, None):
+            address = ", ".join(dict.fromkeys(repository.find_others(other).values()))
+            raise UndoMissingError(
+                app=app.name, place=place, hint=_OF_ANOTHER, id=other.id, address=address
+            ) from None
         raise UndoMissingError(app=app.name, place=place) from None
     target = app.target(app.only) if app.only else app.name
     if not [name for name in newest.databases if app.only in ("", name)]:
