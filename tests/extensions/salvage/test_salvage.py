@@ -47,6 +47,7 @@ def recover(path, **options):
         return SalvageDatabase(app, selection, **options).apply()
 
 
+@pytest.mark.needs_extension("adopt")
 def test_next_commands_install_the_new_file(path, start):
     expected = flashpoint_app.read_all_rows(path)
     root = flashpoint_app.query_rows(path, "select rootpage from sqlite_master where name = 'users'")[0][0]
