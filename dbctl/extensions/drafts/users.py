@@ -9,7 +9,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.content import separate_users
-from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value
+from dbctl.extensions.drafts.document import Decision, Draft, Line, Part, Value, join_names
 from dbctl.extensions.drafts.new_users import LONGEST_CONSTANT, draft_new_users
 from dbctl.extensions.drafts.roles import draft_role
 from dbctl.extensions.drafts.sign_ins import draft_password, read_passwords
@@ -133,8 +133,6 @@ def draft_users(
     if codec == "given" or "id" in logins:
         fields = {"id": key.name, **fields}
     flags = [] if "active" in fields else _list_inactive_flags(table)
-    if len(flags) == 1:
-        fields["active"] = flags[0]
     several = _find_composite_logins(table, fields, logins)
     composite = [
         Line(
@@ -165,7 +163,7 @@ def draft_users(
     ]
     if flags:
         description = f"by its name, {' or '.join(flags)} is true for users who cannot sign in"
-        lines.append(Line("active", _INVERTED, description, is_candidate=len(flags) > 1))
+        lines.append(Line("active", _INVERTED, description, is_candidate=True))
     lines += new.lines
     parts = [
         Part(header="users", remarks=["Users"], lines=lines),
@@ -189,9 +187,9 @@ def draft_users(
         for key in dict.fromkeys(key for _, key in several)
     ]
     if "active" not in fields:
-        has_candidate = flags or references.match_columns(table, usual_names.INACTIVE)
-        text = f"users without the field active: {table.name}"
-        decisions += [Decision("users", text)] if has_candidate else []
+        columns = [*flags, *references.match_columns(table, usual_names.INACTIVE)]
+        text = f"users without the field active: {join_names(columns)} of {table.name} may show who cannot sign in"
+        decisions += [Decision("users", text)] if columns else []
     return UsersDraft(
         table=table,
         parts=parts,

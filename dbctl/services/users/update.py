@@ -101,11 +101,13 @@ def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[User
 
     Raises:
         FeatureMissingError: the app has no inactive users.
+        DecisionOpenError: the profile leaves open how it stores them.
     """
     users = app.require_section(app.core.users, "users")
-    has_state = "active" in (*users.fields, *users.joined)
-    app.require_section(has_state or users.only_app_deactivates, "inactive users")
     verb = "activate" if active else "deactivate"
+    if not ("active" in (*users.fields, *users.joined) or users.only_app_deactivates):
+        app.require_decision("users", f"users {verb}")
+        app.require_section(None, "inactive users")
     update = UserUpdate(fields={"active": "true" if active else "false"})
     return change_users(app, selector, update, f"{verb.capitalize()} {{logins}}", verb)
 

@@ -298,14 +298,8 @@ def test_roles_with_rows_precede_empty_groups(tmp_path, answer):
     assert [user["roles"] for user in users] == [["Admin"], ["Reader"]]
 
 
-@pytest.mark.parametrize(
-    ("columns", "active"),
-    [
-        (["is_disabled"], {"a@example.org": True, "b@example.org": False}),
-        (["is_disabled", "locked"], {"a@example.org": None, "b@example.org": None}),
-    ],
-)
-def test_only_inverted_flag_of_users_is_their_state(tmp_path, answer, columns, active):
+@pytest.mark.parametrize("columns", [["is_disabled"], ["is_disabled", "locked"]])
+def test_inverted_flag_of_users_is_their_state_only_after_a_decision(tmp_path, answer, columns):
     path = tmp_path / "app.db"
     definitions = "".join(f", {column} boolean not null default false" for column in columns)
     draft = draft_sqlite(
@@ -314,20 +308,27 @@ def test_only_inverted_flag_of_users_is_their_state(tmp_path, answer, columns, a
         f"create table users (id integer primary key, email text unique, password text{definitions})",
         f"insert into users (email, password, {columns[0]}) values ('a@example.org', '{HASH}', 0), ('b@example.org', '{HASH}', 1)",
     )
-    assert any("active" in decision for decision in draft["decisions"]) == (len(columns) > 1)
-    profile = draft["profile"].replace("# admin = false", "admin = false")
-    (tmp_path / "draft.toml").write_text(profile)
-    options = ("--profile", str(tmp_path / "draft.toml"), "--url", f"main={path}")
+    profile, file = draft["profile"].replace("# admin = false", "admin = false"), tmp_path / "draft.toml"
+    file.write_text(profile)
+    options = ("--profile", str(file), "--url", f"main={path}")
     users = answer("users", "list", *options)["data"]["items"]
-    assert {user["email"]: user["active"] for user in users} == active
-    if len(columns) == 1:
-        answer("users", "deactivate", "a@example.org", *options)
-        answer("users", "activate", "b@example.org", *options)
-        with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("select email, is_disabled from users order by id").fetchall() == [
-                ("a@example.org", 1),
-                ("b@example.org", 0),
-            ]
+    assert {user["email"]: user["active"] for user in users} == {"a@example.org": None, "b@example.org": None}
+    for verb in ("activate", "deactivate"):
+        error = answer("users", verb, "a@example.org", *options, status=6)["error"]
+        assert (error["code"], "is_disabled" in error["message"]) == ("decision-open", True)
+    for candidate in ("active = { values", 'active = "is_disabled"'):
+        profile = profile.replace(f"# {candidate}", candidate)
+    file.write_text(profile)
+    answer("users", "deactivate", "a@example.org", *options)
+    answer("users", "activate", "b@example.org", *options)
+    users = answer("users", "list", *options)["data"]["items"]
+    assert {user["email"]: user["active"] for user in users} == {
+        "a@example.org": False,
+        "b@example.org": True,
+    }
+    with closing(sqlite3.connect(path)) as connection:
+        stored = connection.execute("select email, is_disabled from users order by id").fetchall()
+    assert stored == [("a@example.org", 1), ("b@example.org", 0)]
 
 
 def test_drafts_that_are_impossible_are_refused(tmp_path, answer):

@@ -71,6 +71,7 @@ def test_sign_in_with_registration_is_unrelated(learn, tmp_path):
         "document_id": ":cuid2",
         "provider": "local",
         "confirmed": True,
+        "blocked": False,
         "published_at": ":now",
     }
     assert [entry.partition(":")[0] for entry in learned["unrelated"]] == ["strapi_sessions"]
