@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from dbctl import signals
@@ -77,7 +78,8 @@ class LearnedLine(Struct, frozen=True, kw_only=True):
 
     key: str
     value: object  #: None: removed
-    replaced: object  #: the earlier value; None: the key is new
+    replaced: object  #: the earlier value that the new one contradicts; None: it contradicts none
+    unchanged: bool  #: whether the profile, or its draft, had the value, and only the evidence is new
     evidence: str
 
 
@@ -102,6 +104,7 @@ class Learned(ChangeResult, frozen=True, kw_only=True):
         counts = {
             "keys": len(self.lines),
             "replaced": sum(line.replaced is not None for line in self.lines),
+            "unchanged": sum(line.unchanged for line in self.lines),
             "decisions open": len(self.decisions),
         }
         return Effect("learned", "action", [self.action], place=f"for {self.profile}", counts=counts)
@@ -207,7 +210,13 @@ def learn_difference(
     before.require_complete()
     folder = _write(request.profile, original, extended, before, recording)
     return _create_result(
-        request, lesson, recording, folder, text=text, created=original is None, noise=noise
+        request,
+        lesson,
+        recording,
+        folder,
+        _describe_lines(request.profile, lesson, text, extended),
+        created=original is None,
+        noise=noise,
     )
 
 
@@ -279,12 +288,27 @@ def _write(path: Path, original: str | None, text: str, before: State, recording
     return folder
 
 
-def _find_replaced(earlier: object, value: object) -> object:
-    """Return the earlier value of a key if the new one contradicts it, and not only adds entries to a list."""
-    is_extended = (
-        isinstance(earlier, list) and isinstance(value, list) and all(item in value for item in earlier)
+def _describe_lines(path: Path, lesson: Lesson, text: str, extended: str) -> list[LearnedLine]:
+    """Return the keys of a lesson; profiles are compared as they are read, without keys that have their default."""
+    written, earlier, later = (
+        toml.loads(text),
+        *(msgspec.to_builtins(parse_profile(path, profile)) for profile in (text, extended)),
     )
-    return None if earlier == value or is_extended else earlier
+    lines = list[LearnedLine]()
+    for key in lesson.keys:
+        before, after = (find_value(profile, key.path) for profile in (earlier, later))
+        # a list to which a demonstration adds entries is not contradicted
+        is_extended = isinstance(before, list) and isinstance(after, list) and all(i in after for i in before)
+        lines.append(
+            LearnedLine(
+                key=".".join(key.path),
+                value=key.value,
+                replaced=None if before == after or is_extended else find_value(written, key.path),
+                unchanged=before == after,
+                evidence=key.evidence,
+            )
+        )
+    return lines
 
 
 def _create_result(
@@ -292,12 +316,11 @@ def _create_result(
     lesson: Lesson,
     recording: Recording,
     folder: Path,
+    lines: Sequence[LearnedLine],
     *,
-    text: str,
     created: bool,
     noise: Sequence[str],
 ) -> Learned:
-    earlier = toml.loads(text)
     own = [change for change in recording.changes if change.table not in recording.unrelated]
     return Learned(
         action=request.action,
@@ -306,15 +329,7 @@ def _create_result(
         recording=str(folder),
         tables=[change.table for change in own],
         rows=sum(change.rows for change in own),
-        lines=[
-            LearnedLine(
-                key=".".join(key.path),
-                value=key.value,
-                replaced=_find_replaced(find_value(earlier, key.path), key.value),
-                evidence=key.evidence,
-            )
-            for key in lesson.keys
-        ],
+        lines=lines,
         decisions=[f"{decision.topic}: {decision.text}" for decision in lesson.decisions],
         unrelated=[*noise, *(f"{place}: {reason}" for place, reason in lesson.unrelated.items())],
         learned_notes=lesson.notes,

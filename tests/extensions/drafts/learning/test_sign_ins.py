@@ -227,14 +227,20 @@ def test_line_that_demonstration_contradicts_is_reported(demonstrate, tmp_path):
     assert [entry["user"] for entry in find_table(profile, "sessions")] == ["user_id"]
 
 
-def test_second_demonstration_confirms_lines(demonstrate):
+@pytest.mark.parametrize("written", ["", "on_end = {}\n"])
+def test_second_demonstration_confirms_lines(demonstrate, tmp_path, written):
     demonstrate(SESSION.format(user=2), LOGIN)
+    path = tmp_path / "forum.toml"
+    path.write_text(path.read_text().replace('user = "user_id"\n', f'user = "user_id"\n{written}', 1))
     learned, _ = demonstrate(
         "insert into sessions values (7, 2, 'ffee2d3c4b5a69788796a5b4c3d2e1f0', '2030-02-01T00:00:00.000Z')",
         LOGIN,
     )
     assert {line["evidence"] for line in learned["lines"]} == {"learned: sign-in, 2 demonstrations"}
-    assert [line["replaced"] for line in learned["lines"]] == [None, None]
+    assert [(line["replaced"], line["unchanged"]) for line in learned["lines"]] == [
+        (None, True),
+        (None, True),
+    ]
 
 
 def test_sign_in_is_not_replayed(demonstrate, answer, tmp_path):
@@ -273,7 +279,8 @@ def test_marked_session_shows_how_sign_ins_end(demonstrate, answer, tmp_path):
     before = "alter table sessions add revoked boolean not null default false; alter table sessions add revoked_at text;"
     before += "insert into sessions (id, user_id, token, expires_at) values (2, 2, 'ffee2d3c4b5a69788796a5b4c3d2e1f0', '2030-02-01T00:00:00.000Z');"
     ended = "update sessions set revoked = true, revoked_at = '2026-02-03T04:05:06.000Z' where id = 2"
-    _, profile = demonstrate(ended, action="sign-out", before=before)
+    learned, profile = demonstrate(ended, action="sign-out", before=before)
+    assert [line["unchanged"] for line in learned["lines"]] == [False]
     (section,) = find_table(profile, "sessions")
     assert section["on_end"] == {"revoked": True, "revoked_at": ":now"}
 
