@@ -49,7 +49,7 @@ without: $(READY) ## run tests of the core in a copy without extensions: make wi
 	@test -n "$(ABSENT)" -a -z "$(filter-out $(EXTENSIONS),$(ABSENT))" || { echo "NAME is no extension: $(NAME)"; exit 1; }
 	rm -rf $(REMAINDER)
 	mkdir -p $(REMAINDER)
-	git ls-files -z --cached --others --exclude-standard -- . $(foreach name,$(ABSENT),':!dbctl/extensions/$(name)' ':!tests/extensions/$(name)') \
+	git ls-files -z --cached --others --exclude-standard -- . $(foreach name,$(ABSENT),':!dbctl/extensions/$(name)' ':!tests/extensions/$(name)' ':!docs/extensions/$(name)') \
 		| tar -c --null --files-from=- | tar -x -C $(REMAINDER)
 	cd $(REMAINDER) && git init --quiet && git add --all && \
 		git -c user.name=without -c user.email=without@localhost commit --quiet --message "Without $(NAME)"
@@ -83,7 +83,7 @@ screens: $(READY) ## write the stored screens of commands, tests/render/stored
 	$(BIN)/python -m tests.render.screens
 
 docs: $(READY) ## run the commands of the pages and write their output into the pages
-	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
+	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md docs/extensions/*/*.md
 
 audit: $(READY) ## ask OSV for known vulnerabilities of the dependencies; without an answer of its index, it states that, and succeeds
 	$(BIN)/python -m tools.audit

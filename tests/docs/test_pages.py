@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dbctl.extensions import registry
 from docs import console
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,17 @@ def test_modules_named_on_developer_pages_exist(page: Path) -> None:
     missing = [name for name in modules if not any(path.endswith(f"/{name}") for path in existing)]
     missing += [name for name in paths if not (ROOT / name).exists()]
     assert missing == []
+
+
+@pytest.mark.needs_extension
+def test_each_extension_has_pages_which_the_table_lists() -> None:
+    """The extension ``demo`` has none: the other pages begin with it."""
+    table = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| .* \| \[\1/([\w.-]+)\]\(extensions/\1/\2\) \|$", table, re.MULTILINE)
+    pages = [(page.parent.name, page.name) for page in (ROOT / "docs/extensions").rglob("*.md")]
+    assert sorted(listed) == sorted(pages)
+    names = {extension.name for extension in registry.list_built_in()}
+    assert {name for name, _ in listed} == names - {"demo"}
 
 
 @pytest.mark.needs_extension

@@ -21,7 +21,7 @@ from dbctl.model import now
 from dbctl.services.events.samples import Sample, save_samples
 from tests.services import flashpoint_app
 
-MONITORING = Path(__file__).parents[3] / "docs/monitoring"
+MONITORING = Path(__file__).parents[3] / "docs/extensions/metrics"
 NAMES = {PREFIX + family.name: set(family.labels) for family in FAMILIES}
 HOSTILE = 'a"b\\c\nd{e="f"} <x> 🦉'
 

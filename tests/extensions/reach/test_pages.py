@@ -17,7 +17,7 @@ from tests.reach import images
 
 ROOT = Path(__file__).parents[3]
 PAGES = {
-    name: (ROOT / f"docs/how-to/reach-{name}.md").read_text()
+    name: (ROOT / f"docs/extensions/reach/reach-{name}.md").read_text()
     for name in ("by-ssh", "containers", "kubernetes")
 }
 
