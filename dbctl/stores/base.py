@@ -157,6 +157,13 @@ class Store(Protocol):
     ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
         """Yield each folder with the result or error of ``read_manifest``; a remote store reads several concurrently."""
 
+    def lock_record(self, folder: str) -> AbstractContextManager[None]:
+        """Block other processes of this machine that replace the verification record of a folder, which also happens without the lock of the store.
+
+        Raises:
+            BusyError: one of them has held it for a time in which none reads and writes a record.
+        """
+
     def write_verification(self, folder: str, text: str) -> None:
         """Write the verification record of a folder, and replace an earlier one."""
 

@@ -86,6 +86,17 @@ class DirectoryStore:
     ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
         return read_each_manifest(self, folders)
 
+    @contextmanager
+    def lock_record(self, folder: str) -> Iterator[None]:
+        with translate_errors(self.location):
+            descriptor = os.open(self._root / folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            with translate_errors(self.location):
+                atomic.mark_in_use(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
     def write_verification(self, folder: str, text: str) -> None:
         with atomic.write_atomically(self._root / folder / VERIFICATION, replace=True, follow=False) as file:
             file.write(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from dbctl.errors.backup import RepositoryFailedError
@@ -29,6 +29,9 @@ class OverlayStore:
     def read_manifest(self, folder: str) -> bytes | None:
         store, name = self._resolve(folder)
         return store.read_manifest(name)
+
+    def lock_record(self, folder: str) -> AbstractContextManager[None]:
+        return nullcontext() if folder == self._folder else self._store.lock_record(folder)
 
     def write_verification(self, folder: str, text: str) -> None:
         if folder != self._folder:

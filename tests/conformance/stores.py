@@ -309,6 +309,21 @@ class StoreContract:
         with place.open().lock("other", timeout=0):
             pass
 
+    def test_record_is_locked_while_the_store_is_not(self, place, store):
+        create_backup(store, a=b"1")
+        entered = threading.Event()
+
+        def replace():
+            with place.open().lock_record(FIRST_FOLDER):
+                entered.set()
+
+        other = threading.Thread(target=replace)
+        with store.lock_record(FIRST_FOLDER), place.open().lock("other", timeout=0):
+            other.start()
+            assert not entered.wait(0.1)
+        other.join()
+        assert entered.is_set()
+
     def test_lock_is_released_on_failure(self, place, store):
         with pytest.raises(ValueError), store.lock("first", timeout=0):  # noqa: PT011 - any ValueError
             raise ValueError

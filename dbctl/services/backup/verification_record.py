@@ -81,10 +81,12 @@ def update(store: Store, folder: str, change: Callable[[Verification], Verificat
 
     Raises:
         RepositoryFailedError, DiskFullError: it cannot be written; verifying a read-only repository is still possible.
+        BusyError: as ``Store.lock_record``.
     """
-    existing = _read_pinned(store, folder)
-    if (updated := change(existing)) != existing:
-        store.write_verification(folder, msgspec.json.encode(updated).decode())
+    with store.lock_record(folder):
+        existing = _read_pinned(store, folder)
+        if (updated := change(existing)) != existing:
+            store.write_verification(folder, msgspec.json.encode(updated).decode())
 
 
 def _read_pinned(store: Store, folder: str) -> Verification:

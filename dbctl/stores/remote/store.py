@@ -40,6 +40,8 @@ from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.
 CONCURRENT_READS = 8
+#: Seconds to wait for another process that replaces a record.
+RECORD_SECONDS = 30
 
 #: The files of a folder that are replaced or deleted although it is complete.
 _UNLOCKED = (VERIFICATION, INCOMPLETE_MARK)
@@ -110,6 +112,12 @@ class RemoteStore:
                 pool.shutdown(cancel_futures=True)
         signals.raise_if_interrupted()
         return (manifest for part in manifests for manifest in part)
+
+    @contextmanager
+    def lock_record(self, folder: str) -> Iterator[None]:
+        del folder  # one file is enough: the lock lasts two requests
+        with self._staging.lock(f"the records of {self.location}", "record", timeout=RECORD_SECONDS):
+            yield
 
     def write_verification(self, folder: str, text: str) -> None:
         if self.read_manifest(folder) is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import resource
+import threading
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from dbctl.errors.backup import BackupPinnedError
 from dbctl.errors.connection import DiskFullError
@@ -83,6 +85,22 @@ def test_verification_and_copy_retain_the_pin(deployed, tmp_path):
         copies = Repository(app, str(tmp_path / "copies"))
         CopyBackups(repository, copies, []).apply()
         assert copies.read_verification(backup).pin == record.pin
+
+
+def test_pin_while_a_verification_is_recorded_remains(deployed):
+    backup = create_app_backup(deployed)
+    other = threading.Thread(target=pin, args=(deployed, backup.id))
+
+    def record_late(record):
+        other.start()
+        other.join(0.5)  # it waits until the record is written
+        return structs.replace(record, verified_at=now())
+
+    with open_repository(deployed) as (_app, repository):
+        verification_record.update(repository.store, backup.id, record_late)
+        other.join()
+        record = repository.read_verification(backup)
+    assert (record.pin.reason, record.verified_at is None) == ("audit", False)
 
 
 def test_backup_with_unreadable_record_is_not_pruned(deployed):
