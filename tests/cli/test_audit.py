@@ -270,8 +270,9 @@ def test_directory_that_cannot_be_written_is_a_warning_for_the_run_and_for_the_c
     assert read_rows(blog)[0][0] == (1, "y")
 
 
-def test_change_that_is_not_made_is_not_missing_in_the_log(blog, capsys, monkeypatch):
+def test_change_that_is_not_made_is_not_missing_in_the_log(answer, blog, capsys, monkeypatch):
     """A full disk fails the record and the commit."""
+    answer("integrity", "check")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill_disk(*_):
@@ -287,6 +288,7 @@ def test_change_that_is_not_made_is_not_missing_in_the_log(blog, capsys, monkeyp
     assert "Nothing was changed" in errors
     assert "not in the audit log" not in errors
     assert read_rows(blog)[0][0] == (1, "a")
+    assert read_codes(answer, status=None) == []
 
 
 def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +14,7 @@ import msgspec
 from dbctl.config.model import AuditConfig
 from dbctl.errors.operations import AuditUnavailableError
 from dbctl.model import Struct, now
-from dbctl.services.events.changes.log import append_changes, note_gap, read_anchor_file
+from dbctl.services.events.changes.log import append_changes, note_gap, read_anchor_file, settle_gap
 from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange, read_key
 from dbctl.services.events.store import EventStore
 
@@ -66,6 +68,7 @@ class OperationRecorder:
         self._has_warned = False
         #: the warning that the change that was begun is not in the log, once it is made
         self._unrecorded = ""
+        self._gap: Path | None = None  #: the file that notes it
         self._key: bytes | None = None
         self.undoes: int | None = None  #: the operation that the command reverts
 
@@ -109,7 +112,9 @@ class OperationRecorder:
         if operation is None:
             if not is_unchanged:
                 self._report_unrecorded()
-            self._unrecorded = ""
+            if self._gap:
+                settle_gap(self._gap, is_unchanged=is_unchanged)
+            self._unrecorded, self._gap = "", None
             return
         record: dict[str, Any] = {"kind": "outcome", "operation": operation, "result": result, "time": now()}
         if rows is not None:
@@ -177,7 +182,7 @@ class OperationRecorder:
         if self.settings.required and is_required:
             raise error
         if self._store and is_required:
-            note_gap(self._store.folder)
+            self._gap = note_gap(self._store.folder, f".{os.urandom(4).hex()}")
         if self._store or self.settings.required:
             self._unrecorded = f"this change is not in the audit log: {error}"
         if not is_required:  # the change was made

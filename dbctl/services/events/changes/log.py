@@ -95,7 +95,8 @@ def list_run_anchors(db: Database | sqlite3.Connection) -> Iterator[Anchor]:
             yield parsed
 
 
-#: An empty file, which a full disk can usually still have: changes since its time are not in the log.
+#: An empty file, which a full disk can usually still have: changes since its time are not in the log. Until a change is made, its
+#: file has a suffix.
 GAP_NAME = "audit.gap"
 #: Seconds to wait for other writers: a change without a record is worse than a delay.
 BUSY_SECONDS = 5.0
@@ -115,14 +116,13 @@ def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]], *, s
     Raises:
         AuditUnavailableError: nothing was appended.
     """
-    gap = store.folder / GAP_NAME
     with _translate_errors(store.path, (JournalUnavailableError, JournalCorruptError)):
-        has_gap = gap.exists()
-        with store.writing(sync=sync or has_gap, seconds=BUSY_SECONDS) as connection:
-            if has_gap:
+        gaps = list_gaps(store.folder)
+        with store.writing(sync=sync or bool(gaps), seconds=BUSY_SECONDS) as connection:
+            if gaps:
                 records = [*records[:-1], {**records[-1], "gap": True}]
             anchor, is_replaced = append_records(connection, store.folder, records)
-        if has_gap:
+        for gap in gaps:
             gap.unlink(missing_ok=True)
         if is_replaced:
             # The records have the anchor; otherwise, each would state it until the file is replaced.
@@ -131,12 +131,32 @@ def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]], *, s
     return anchor
 
 
-def note_gap(folder: Path) -> None:
-    """Note that a change, or its result, is not in the log, as far as possible; the next record states it."""
+def list_gaps(folder: Path) -> list[Path]:
+    """Return the files that note a gap."""
+    return [*folder.glob(f"{GAP_NAME}*")]
+
+
+def note_gap(folder: Path, suffix: str = "") -> Path:
+    """Note that a change, or its result, is not in the log, as far as possible; the next record states it.
+
+    Returns:
+        The file. With a ``suffix``, it is that of one change, for ``settle_gap``.
+    """
+    path = folder / f"{GAP_NAME}{suffix}"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        os.close(os.open(folder / GAP_NAME, flags, 0o600))
+        os.close(os.open(path, flags, 0o600))
+    return path
+
+
+def settle_gap(path: Path, *, is_unchanged: bool) -> None:
+    """Delete the file of a change that was not made, and give that of another one the common name."""
+    with suppress(OSError):
+        if is_unchanged:
+            path.unlink()
+        else:
+            path.replace(path.with_name(GAP_NAME))
 
 
 @contextmanager
