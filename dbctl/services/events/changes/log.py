@@ -117,7 +117,7 @@ def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]], *, s
         AuditUnavailableError: nothing was appended.
     """
     with _translate_errors(store.path, (JournalUnavailableError, JournalCorruptError)):
-        gaps = list_gaps(store.folder)
+        gaps = [*store.folder.glob(f"{GAP_NAME}*")]
         with store.writing(sync=sync or bool(gaps), seconds=BUSY_SECONDS) as connection:
             if gaps:
                 records = [*records[:-1], {**records[-1], "gap": True}]
@@ -129,11 +129,6 @@ def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]], *, s
             with suppress(OSError):
                 (store.folder / ANCHOR_NAME).unlink(missing_ok=True)
     return anchor
-
-
-def list_gaps(folder: Path) -> list[Path]:
-    """Return the files that note a gap."""
-    return [*folder.glob(f"{GAP_NAME}*")]
 
 
 def note_gap(folder: Path, suffix: str = "") -> Path:
