@@ -233,6 +233,7 @@ class Dispatcher:
                     for app in names
                     if (entry := self._sent.find(app, subject)) and channel.name in entry.times
                 ]
+                record = partial(self._sent.remove, known, subject, channel.name)
                 if known and "recovered" in settings.rules:
                     notice = Notice(
                         event="recovered",
@@ -242,9 +243,9 @@ class Dispatcher:
                         text=text,
                         run=run,
                     )
-                    self._enqueue(settings, channel, notice, lambda: None)
-            for app in names:
-                self._sent.remove(app, subject)
+                    self._enqueue(settings, channel, notice, record)
+                else:
+                    record()
 
     def send(self, notice: Notice) -> None:
         """Send a notice through every channel of its apps whose rules include its event, without suppression."""

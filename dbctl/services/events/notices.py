@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -58,11 +59,12 @@ class SentNotices:
         self._sent[key] = SentNotice(code=code, times={**times, channel: now()})
         self._changed.add(key)
 
-    def remove(self, app: str, subject: str) -> None:
-        """Record that a problem ended."""
-        key = (storable_text(app), subject)
-        if self._sent.pop(key, None):
-            self._changed.add(key)
+    def remove(self, apps: Sequence[str], subject: str, channel: str) -> None:
+        """Record that a channel was notified of the end of a problem, or is not to be."""
+        for app in apps:
+            if sent := self.find(app, subject):
+                sent.times.pop(channel, None)
+                self._changed.add((storable_text(app), subject))
 
     def store(self) -> None:
         """Write the changes; if they cannot be written, later notices are not suppressed."""

@@ -164,6 +164,19 @@ def test_missing_or_damaged_state_suppresses_nothing(blog, receiver, damage):
     assert len(list_events(receiver)) == 2
 
 
+def test_recovery_that_was_not_delivered_is_sent_with_the_next_success(blog, receiver):
+    break_app(blog)
+    run("backup", "create")
+    repair_app(blog)
+    receiver.interfere = lambda _request: Response(status=500)
+    run("backup", "create")
+    receiver.requests.clear()
+    receiver.interfere = lambda _request: Response()
+    for _ in range(2):
+        run("backup", "create")
+    assert list_events(receiver) == ["dbctl.recovered"]
+
+
 def test_without_a_journal_every_failure_is_sent(blog, receiver, monkeypatch):
     monkeypatch.setenv("DBCTL_STATE", "off")
     break_app(blog)
