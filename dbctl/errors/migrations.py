@@ -158,7 +158,7 @@ class RehearsalRefusedError(DbctlError, status=Exit.REFUSED):
 
 class ReplayFailedError(DbctlError, status=Exit.FAILED):
     sentence = "{target}: {name} failed in an empty database{place}: {reason}"
-    remedy = "Nothing was changed. The expected schema cannot be determined; check the files with: `migrate verify`"
+    remedy = "Nothing was changed. The expected schema cannot be determined. Correct the files; or, if other tools created tables, record applied ones with: `migrate mark NAME --applied`"
 
 
 class MigrationInvalidError(DbctlError, status=Exit.USAGE):

@@ -63,6 +63,7 @@ CONTINUE_HINTS = {
     "up": Remedy("Correct the next statements in its file, then continue with: `migrate up`"),
     "down": Remedy("Correct the next statements in its file, then continue with: `migrate down`"),
 }
+UNRECORDED_HINT = Remedy("Create it from the schema with: `migrate baseline --db {database}`")
 SHIPPED_FOLDER_HINT = "Set [apps.NAME.migrations], or use --migrations DIR."
 
 
@@ -105,9 +106,9 @@ def _create_finding(
 def _compare_with_ledger(_app: App, state: DatabaseState) -> Iterator[Finding]:
     if not (state.has_ledger or state.is_empty):
         table = state.target.ledger.table
-        yield _create_finding(
-            state, "error", "ledger-missing", f"the database has tables but no ledger ({table})"
-        )
+        message = f"the database has tables but no ledger ({table})"
+        hint = UNRECORDED_HINT.write(facts={"database": state.target.database})
+        yield _create_finding(state, "error", "ledger-missing", message, hint)
     for migration in state.migrations:
         yield from _find_byte_differences(state, migration)
         if migration.state == "failed":

@@ -424,6 +424,9 @@ def test_tables_without_a_ledger_are_refused(path: Path) -> None:
         up(path, None)
     assert list_tables(path) == before
     assert ("error", "ledger-missing") in list_codes(path, None)
+    with open_app(path) as app:
+        findings = verify.verify(app, find_targets(app, "user", None)).findings
+    assert any("migrate baseline" in finding.hint for finding in findings if finding.code == "ledger-missing")
 
 
 @pytest.mark.parametrize(
