@@ -214,6 +214,7 @@ def test_ledger_rows_can_only_be_changed_by_migrate(path, answer):
     (path.parent / "rows.csv").write_text("name\n009_invented\n")
     for words in (
         ["delete", "migrations", "1", "--yes"],
+        ["delete", "migrations", "--filter", "id=1", "--yes"],
         ["set", "migrations", "1", "name=x"],
         ["import", "migrations", "rows.csv"],
     ):

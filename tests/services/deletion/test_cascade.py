@@ -112,6 +112,22 @@ def test_rows_below_a_row_of_the_same_table_are_counted(tmp_path, parent_of_firs
         assert connection.execute("select * from notes").fetchall() == [(6,)]
 
 
+def test_rows_below_a_row_of_the_same_table_are_counted_by_a_column_that_is_no_key(tmp_path):
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "create table people (id integer primary key, code integer unique, boss integer references people (code) on delete cascade)"
+        )
+        connection.execute(
+            "insert into people values (1, 3, null), (2, 4, 3), (3, 5, 4), (4, 1, null), (5, 6, 1), (6, 2, null), (7, 7, 2)"
+        )
+    assert sum(list_affected(path)["people"]) == 2
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("delete from people where id = 1")
+        assert connection.execute("select id from people order by id").fetchall() == [(4,), (5,), (6,), (7,)]
+
+
 def test_rows_that_a_cycle_of_tables_deletes_are_counted(tmp_path):
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path)) as connection:

@@ -69,7 +69,7 @@ where = {}
 delete = true
 age = { column = "at", older_than = "30d" }
 """
-#: By parent, whose row 1 has two dependent rows, the parent's columns and its first rows.
+#: By parent, whose row 1 has two rows that are deleted with it, and one that becomes NULL, the parent's columns and its first rows.
 PARENTS = {
     "visits": ("person integer, at {time}", ["1, 2, '2020-01-01 00:00:00'", "2, 1, '2020-01-01 00:00:00'"]),
     "posts": ("person integer, duty integer", ["1, 2, 2", "2, 1, 1"]),
@@ -130,9 +130,10 @@ def rows(club, monkeypatch):
         club.run(
             f"create table {table} (id {KEY[club.engine]}, {columns.format(time=TIME[club.engine])})",
             *(f"insert into {table} values ({row})" for row in values),
-            f"create table {table}_more (id integer primary key, parent integer,"
-            f" foreign key (parent) references {table} (id) on delete cascade)",
-            f"insert into {table}_more values (1, {deleted}), (2, {deleted})",
+            f"create table {table}_more (id integer primary key, parent integer, other integer,"
+            f" foreign key (parent) references {table} (id) on delete cascade,"
+            f" foreign key (other) references {table} (id) on delete set null)",
+            f"insert into {table}_more values (1, {deleted}, null), (2, {deleted}, null), (3, null, {deleted})",
         )
 
     def count():
@@ -149,7 +150,7 @@ def rows(club, monkeypatch):
 def test_rows_deleted_by_a_foreign_key_are_planned_and_confirmed(answer, rows, club, parent, command):
     before, content = rows(), club.content()
     plan = answer(*command, "--dry-run")["data"]["plan"]
-    assert plan["rows"][f"{parent}_more"] == 2
+    assert plan["rows"][f"{parent}_more"] == 3  # one becomes NULL
     assert (plan["deleted"][f"{parent}_more"], plan["destructive"]) == (2, True)
     assert f"delete 2 rows of {parent}_more" in plan["steps"]
     error = answer(*command, status=6)["error"]
@@ -157,7 +158,7 @@ def test_rows_deleted_by_a_foreign_key_are_planned_and_confirmed(answer, rows, c
     answer(*command, "--yes")
     after = rows()
     deleted = {name: count - after[name] for name, count in before.items() if after[name] < count}
-    assert deleted.items() <= plan["deleted"].items()
+    assert {name: count for name, count in plan["deleted"].items() if name in deleted} == deleted
     assert deleted[f"{parent}_more"] == 2
 
 
@@ -197,7 +198,7 @@ def test_protected_app_needs_its_name(answer, rows, club):
         assert "--confirm club" in answer("sessions", "revoke", "bo", "--yes", status=6)["error"]["hint"]
         assert rows() == before
         answer("sessions", "revoke", "bo", "--confirm", "club")
-        assert rows()["visits_more"] == 0
+        assert rows()["visits_more"] == 1
     finally:
         (club.folder / "dbctl.toml").write_text(text)
 
@@ -207,7 +208,7 @@ def test_transferred_rows_are_not_deleted_rows(rows, club):
     before = rows()
     with open_app(Selection(config=club.folder / "dbctl.toml", app="club"), timeout=5) as app:
         deleted = delete_users(app, UserSelector(logins=["bo"]), new_owner="ann").apply()
-    count = sum(before.values()) - sum(rows().values())
+    count = sum(before.values()) - sum(rows().values()) + 2  # of visits_more and posts_more become NULL
     assert deleted.closing.details == [f"{count} rows deleted or cleared", "3 rows transferred"]
     assert club.rows("select count(*) from notes where person = 1") == [(4,)]
 
