@@ -317,6 +317,18 @@ def test_user_turns_maintenance_mode_on_and_actions_leave_it_on(blog, answer):
     assert order(blog) == ["off"]
 
 
+def test_maintenance_mode_that_a_user_could_not_turn_on_is_turned_on_by_actions(blog, answer):
+    (blog / "do.on").write_text("exit 4")
+    answer("apps", "maintenance", "on", status=6)
+    (warning,) = answer("data", "rows", "posts")["warnings"]
+    assert "may still be in maintenance mode" in warning
+    (blog / "do.on").unlink()
+    assert order(blog) == ["on"]
+    answer("migrate", "up")
+    assert order(blog) == ["before", "on", "off", "after", "finally"]
+    assert answer("data", "rows", "posts")["warnings"] == []
+
+
 def test_app_without_maintenance_mode(blog, answer):
     (blog / "dbctl.toml").write_text('[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n')
     error = answer("apps", "maintenance", "off", status=2)["error"]

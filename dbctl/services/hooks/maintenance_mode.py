@@ -119,9 +119,9 @@ class MaintenanceMode:
             if not is_on:
                 self._turn_off()
                 return ""
-            problem = problem or self._write_state("user")
-            self._run("on")  # after a failure it may be on: the record remains
-            return problem
+            problem = problem or self._write_state("run")  # after a failure it may be on: the record remains
+            self._run("on")
+            return problem or self._write_state("user")
 
     def _turn_off(self) -> None:
         self._run("off")
