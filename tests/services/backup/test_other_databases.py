@@ -174,13 +174,13 @@ def test_moved_concerns_the_backups_of_the_stated_address_only(first, second):
     former = first.address
     first.path.rename(first.folder / "new.db")
     first.configure('main = "new.db"')
-    new = first.back_up()
-    prune = ("backup", "prune", "--keep-last", "1", "--yes", "--moved", former)
+    new, newest = first.back_up(), second.back_up()
+    prune = ("backup", "prune", "--keep-last", "2", "--yes", "--moved", former)
     error = first.run(*prune, "--moved", f"{former}x", status=2)["error"]
     assert f"no backup is of {former}x" in error["message"]
     result = first.run(*prune)["data"]
-    assert (result["deleted"], result["others"]) == (old[::-1], {second.address: 2})
-    assert first.list_ids() == [*others, *new]
+    assert (result["deleted"], result["others"]) == (old[:1], {second.address: 3})
+    assert first.list_ids() == [old[1], *others, *new, *newest]
 
 
 def test_same_path_on_another_machine_is_another_database(first, monkeypatch):
