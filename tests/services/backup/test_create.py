@@ -764,6 +764,7 @@ def test_plan_counts_newer_backups_per_database(tmp_path):
     path = create_app_with_launcher(tmp_path / "app")
     first = create_app_backup(path, only="flashpoint")
     create_app_backup(path, only="flashpoint")
+    create_app_backup(path, only="user")
     with open_prune(path, last=1) as operation:
         (step, *_) = operation.plan().steps
     assert step.startswith(f"delete {first.id} (")
