@@ -107,8 +107,8 @@ def _compare_with_ledger(_app: App, state: DatabaseState) -> Iterator[Finding]:
     if not (state.has_ledger or state.is_empty):
         table = state.target.ledger.table
         message = f"the database has tables but no ledger ({table})"
-        hint = UNRECORDED_HINT.write(facts={"database": state.target.database})
-        yield _create_finding(state, "error", "ledger-missing", message, hint)
+        text = UNRECORDED_HINT.write(facts={"database": state.target.database})
+        yield _create_finding(state, "error", "ledger-missing", message, text)
     for migration in state.migrations:
         yield from _find_byte_differences(state, migration)
         if migration.state == "failed":
