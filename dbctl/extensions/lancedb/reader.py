@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -196,7 +196,7 @@ class LanceCodec(LancePart, ValueCodec):
 
     def read(self, query: Query) -> list[Row]:
         return [
-            tuple(value.isoformat() if isinstance(value, datetime) else value for value in row)
+            tuple(value.isoformat() if isinstance(value, date) else value for value in row)
             for row in self._db.read_rows(query)
         ]
 
@@ -232,6 +232,4 @@ _PARSERS: Mapping[str, Callable[[Column], codec.Parser]] = {
     "float": partial(codec.number_parser, finite=False),
     "boolean": _boolean_parser,
     "bytes": codec.bytes_parser,
-    "vector": codec.text_parser,  # with NaN and infinities; the numbers are parsed with their column
-    "nested": codec.json_parser,
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from itertools import accumulate, islice
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from dbctl.engines.sql.catalog import is_storable, quote_literal
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
@@ -37,17 +37,13 @@ def to_rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> list[Ro
 
 def to_python(column: pa.Array | pa.ChunkedArray) -> list[object]:
     """Return the values of a column."""
-    arrow_type = column.type
-    if type_family(arrow_type) == "text":
-        return _decode_texts(column)
-    if type_family(arrow_type) == "vector":
+    family = type_family(column.type)
+    if family in {"vector", "nested"}:
         chunks: Sequence[pa.Array] = getattr(column, "chunks", [column])
-        return [item for chunk in chunks for item in _lists_to_json(chunk)]
-    if read := _READERS.get(type_family(arrow_type)):
-        return read(column)
-    raw_values = column.to_pylist()
-    convert = _CONVERTERS.get(str(arrow_type).partition("[")[0].partition("<")[0])
-    return [None if item is None else convert(item) for item in raw_values] if convert else raw_values
+        to_json = _lists_to_json if family == "vector" else _documents_to_json
+        return [item for chunk in chunks for item in to_json(chunk)]
+    read = _READERS.get(family)
+    return read(column) if read else list(column.to_pylist())
 
 
 def _decode_texts(column: pa.Array | pa.ChunkedArray) -> list[object]:
@@ -166,31 +162,56 @@ def to_duration_number(value: object, arrow_type: pa.DataType) -> int | None:
     return int(number) if number.is_finite() and number == int(number) and int(number) in INT64 else None
 
 
-def _to_json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_json_default)
+def _documents_to_json(column: pa.Array) -> Iterator[str | None]:
+    for document in _to_documents(column):
+        yield None if document is None else json.dumps(document, ensure_ascii=False, default=_json_default)
+
+
+def _to_documents(column: pa.Array) -> Iterator[object]:
+    """Yield nested values as objects, lists and values of rows."""
+    import pyarrow.compute as pc
+
+    arrow_type, is_valid = column.type, column.is_valid().to_pylist()
+    if is_struct(arrow_type):
+        names = [field.name for field in arrow_type]
+        children = map(_to_documents, column.flatten())
+        rows = zip(*children, strict=True) if names else ((),) * len(column)
+        for valid, items in zip(is_valid, rows, strict=True):
+            yield dict(zip(names, items, strict=True)) if valid else None
+    elif is_list(arrow_type):
+        values = _to_documents(column.flatten())  # without those of null lists
+        for length in pc.list_value_length(column).to_pylist():
+            yield None if length is None else list(islice(values, length))
+    else:
+        yield from column.to_pylist() if type_family(arrow_type) == "nested" else to_python(column)
+
+
+def is_struct(arrow_type: pa.DataType) -> bool:
+    """Whether a type has named fields."""
+    import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
+
+    return bool(types.is_struct(arrow_type))
+
+
+def is_list(arrow_type: pa.DataType) -> bool:
+    """Whether a type has lists of any length, or of a fixed one."""
+    import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
+
+    return bool(
+        types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type)
+    )
 
 
 def _json_default(value: object) -> object:
     if isinstance(value, datetime | date):
         return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value)
+    return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _to_utc(value: date) -> datetime:
     if not isinstance(value, datetime):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-_CONVERTERS: dict[str, Callable[[Any], object]] = {
-    "struct": _to_json,
-    "map": _to_json,
-    "list": _to_json,
-    "large_list": _to_json,
-    "fixed_size_list": _to_json,
-}
 
 
 Family: TypeAlias = Literal[
@@ -214,9 +235,7 @@ def type_family(arrow_type: pa.DataType) -> Family:
     """Return the family of a type: a vector is a list of floats; text may be dictionary-encoded."""
     import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
 
-    if (
-        types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type)
-    ) and types.is_floating(arrow_type.value_type):
+    if is_list(arrow_type) and types.is_floating(arrow_type.value_type):
         return "vector"
     if decoded_type(arrow_type) != arrow_type:
         return "text"
@@ -240,6 +259,7 @@ def type_family(arrow_type: pa.DataType) -> Family:
 
 
 _READERS: Mapping[Family, Callable[[pa.Array | pa.ChunkedArray], list[object]]] = {
+    "text": _decode_texts,
     "time": _read_times,
     "clock": _read_clock_times,
     "duration": _read_durations,
@@ -285,14 +305,18 @@ def quote_text(value: str) -> str:
     return quote_literal(value)
 
 
+#: Families whose columns check numbers by their own range.
+NUMBERS: Collection[Family] = ("integer", "float")
+
+
 def refuse_unstorable(value: object) -> None:
-    """Refuse values that no column can store.
+    """Refuse values that no column, except one of numbers, can store.
 
     Raises:
         ValueInvalidError: NaN, an integer with more than 64 bits, or text that is not valid Unicode.
     """
     if isinstance(value, float) and math.isnan(value):
-        raise ValueInvalidError(name="number", value="NaN", reason="no database stores it")
+        raise ValueInvalidError(name="number", value="NaN", reason="only a column of floats stores it")
     if isinstance(value, int) and value not in INT64:
         raise ValueInvalidError(name="number", value=value, reason="it has more than 64 bits")
     if isinstance(value, str) and not is_storable(value.replace("\0", "")):
@@ -305,13 +329,13 @@ def to_literal(value: object, arrow_type: pa.DataType) -> str | None:
     Raises:
         ValueInvalidError: as ``refuse_unstorable``.
     """
-    if not (isinstance(value, int) and type_family(arrow_type) == "integer"):
+    if type_family(arrow_type) not in NUMBERS:
         refuse_unstorable(value)
     return write_stored(value, arrow_type)
 
 
 def write_stored(value: object, arrow_type: pa.DataType) -> str | None:
-    """Return the same for a value of the column itself, which may be NaN or an integer of ``uint64``."""
+    """Return the same for a converted value."""
     write = _LITERALS.get(type_family(arrow_type))
     return write(value, arrow_type) if write else None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, time
 from decimal import Decimal, InvalidOperation
-from itertools import islice
+from itertools import chain, compress, islice
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import ShiftedTime
@@ -16,15 +17,20 @@ from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.extensions.lancedb.rows import scale_to_milliseconds
 from dbctl.extensions.lancedb.values import (
+    NUMBERS,
     Family,
     Row,
+    is_list,
+    is_struct,
     parse_time,
     quote_name,
+    quote_text,
     refuse_unstorable,
     to_clock_number,
     to_duration_number,
     to_epoch_number,
     to_integer,
+    to_python,
     to_rows,
     type_family,
     write_stored,
@@ -35,8 +41,6 @@ if TYPE_CHECKING:
 
 #: Rows per batch for the library.
 BATCH_ROWS = 1000
-#: Families whose columns check numbers by their own range.
-NUMBERS: Collection[Family] = ("integer", "float")
 
 
 class CheckedBatches:
@@ -122,6 +126,38 @@ def _to_batch(
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
+def remove_nan(
+    batches: Iterable[pa.RecordBatch], key: Sequence[str], removed: dict[Row, dict[str, object]], target: str
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches without the vectors of a fixed size that have NaN; add these to ``removed``, by key.
+
+    The library refuses to add them, but an update may set them. Without a key, they remain.
+    """
+    import pyarrow as pa
+
+    for batch in batches:
+        arrays = list(batch.columns)
+        for index, field in enumerate(batch.schema) if key else ():
+            if not _has_nan(arrays[index]):
+                continue
+            vectors = to_python(arrays[index])
+            is_removed = ["NaN" in str(vector) for vector in vectors]
+            for row, vector in compress(zip(to_rows(batch, key), vectors, strict=True), is_removed):
+                removed.setdefault(row, {})[field.name] = vector
+            blank = None if field.nullable else [0.0] * field.type.list_size
+            new = [blank if has_nan else vector for vector, has_nan in zip(vectors, is_removed, strict=True)]
+            arrays[index] = to_array(field, new, target)
+        yield pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+
+def _has_nan(column: pa.Array) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_vector = pa.types.is_fixed_size_list(column.type) and type_family(column.type) == "vector"
+    return is_vector and bool(pc.any(pc.is_nan(column.flatten())).as_py())
+
+
 def to_array(field: pa.Field, values: Sequence[object], target: str) -> pa.Array:
     """Return the values of one column as an array."""
     import pyarrow as pa
@@ -129,11 +165,8 @@ def to_array(field: pa.Field, values: Sequence[object], target: str) -> pa.Array
     converted = [None if value is None else convert(field, value, target) for value in values]
     if not field.nullable and None in converted:
         raise ConstraintError(target=target, reason=f"{field.name} cannot be empty")
-    write = _NUMBER_WRITERS.get(str(field.type).partition("[")[0])
     try:
-        if write and not (pa.types.is_timestamp(field.type) and field.type.unit != "ns"):
-            converted = [None if value is None else write(value, field.type) for value in converted]
-        return pa.array(converted, field.type)
+        return pa.array([_to_arrow(field.type, value) for value in converted], field.type)
     except (pa.ArrowException, OverflowError, TypeError, ValueError, UnicodeError) as error:
         raise ConstraintError(target=target, reason=f"{field.name}: {error}") from error
 
@@ -150,7 +183,7 @@ def convert(field: pa.Field, value: object, target: str) -> object:
     if column_family == "vector":
         return _to_vector(field, value, target)
     if column_family == "nested":
-        return _parse_json(field, value) if isinstance(value, str) else value
+        return _to_document(field, _parse_json(field, value), target) if isinstance(value, str) else value
     converter = _CONVERTERS.get(column_family)
     converted = converter(value, field.type) if converter else value
     if converted is None:
@@ -158,6 +191,37 @@ def convert(field: pa.Field, value: object, target: str) -> object:
             name=field.name, value=ascii(str(value)[:80]), reason=f"the column has type {field.type}"
         )
     return converted
+
+
+def _to_document(field: pa.Field, value: object, target: str) -> object:
+    """Return a value of JSON, converted to the type of its column or of a part of it; raises as ``convert``."""
+    arrow_type = field.type
+    if isinstance(value, dict) and is_struct(arrow_type):
+        if unknown := value.keys() - {child.name for child in arrow_type}:
+            raise ConstraintError(target=target, reason=f"{field.name} has no {', '.join(sorted(unknown))}")
+        return {child.name: _to_document(child, value.get(child.name), target) for child in arrow_type}
+    if isinstance(value, list) and is_list(arrow_type):
+        return [_to_document(arrow_type.value_field, item, target) for item in value]
+    if value is not None and (is_struct(arrow_type) or is_list(arrow_type)):
+        raise ConstraintError(target=target, reason=f"{field.name} has type {arrow_type}")
+    if value is None or type_family(arrow_type) == "nested":
+        return value
+    if type_family(arrow_type) == "bytes" and isinstance(value, str):
+        with suppress(ValueError):
+            value = bytes.fromhex(value)
+    return convert(field, value, target)
+
+
+def _to_arrow(arrow_type: pa.DataType, value: object) -> object:
+    """Return a converted value with times in the unit of their column: the library converts no texts, and no nanoseconds."""
+    if isinstance(value, dict) and is_struct(arrow_type):
+        return {child.name: _to_arrow(child.type, value[child.name]) for child in arrow_type}
+    if isinstance(value, list) and is_list(arrow_type):
+        return [_to_arrow(arrow_type.value_type, item) for item in value]
+    write = _NUMBER_WRITERS.get(str(arrow_type).partition("[")[0])
+    if value is None or write is None or (write is to_epoch_number and arrow_type.unit != "ns"):
+        return value
+    return write(value, arrow_type)
 
 
 def _to_text(value: object, _arrow_type: pa.DataType) -> object:
@@ -226,7 +290,7 @@ _CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
 }
 
 
-#: Columns of these types get numbers in their unit: the library converts no texts, and no nanoseconds.
+#: Columns of these types get numbers in their unit.
 _NUMBER_WRITERS: Mapping[str, Callable[[object, pa.DataType], int | None]] = {
     "timestamp": to_epoch_number,
     "time32": to_clock_number,
@@ -257,7 +321,7 @@ def _parse_json(field: pa.Field, text: str) -> object:
     parse_integer = float if type_family(field.type) == "vector" else int
     try:
         return json.loads(text, parse_int=parse_integer)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueInvalidError(
             name=field.name, value=ascii(text[:80]), reason=f"invalid JSON: {error}"
         ) from None
@@ -277,24 +341,33 @@ def set_expression(field: pa.Field, value: object, target: str) -> str:
         if not field.nullable:
             raise ConstraintError(target=target, reason=f"{field.name} cannot be empty")
         return "null"
-    converted = convert(field, value, target)
-    if type_family(arrow_type) == "vector":
-        return (
-            "["
-            + ", ".join(
-                "null" if component is None else repr(component)
-                for component in _to_vector(field, value, target)
-            )
-            + "]"
-        )
-    text = write_stored(converted, arrow_type)
-    if text is None:
+    expression = _express(arrow_type, convert(field, value, target))
+    if expression is None:
         raise NotSupportedError(
             feature=f"setting {field.name}, of type {arrow_type}",
             subject=target,
             hint="Delete the row and insert it again.",
         )
-    return text
+    return expression
+
+
+def _express(arrow_type: pa.DataType, value: object) -> str | None:
+    """Return a converted value as an expression, or None if the library has none for its type."""
+    if value is None:
+        return "null"
+    if isinstance(value, dict) and is_struct(arrow_type):
+        items = [_express(child.type, value[child.name]) for child in arrow_type]
+        names = [quote_text(child.name) for child in arrow_type]
+        return _call("named_struct", list(chain.from_iterable(zip(names, items, strict=True))))
+    if isinstance(value, list) and is_list(arrow_type):
+        # brackets accept neither NaN and infinities nor null next to numbers
+        return _call("make_array", [_express(arrow_type.value_type, item) for item in value])
+    return write_stored(value, arrow_type)
+
+
+def _call(function: str, arguments: Sequence[str | None]) -> str | None:
+    present = [argument for argument in arguments if argument is not None]
+    return f"{function}({', '.join(present)})" if len(present) == len(arguments) else None
 
 
 def _shift_time(arrow_type: pa.DataType, shift: ShiftedTime) -> str:

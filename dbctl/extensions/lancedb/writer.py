@@ -26,6 +26,7 @@ from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.url import Url
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from lancedb.table import LanceTable
 
 
@@ -84,22 +85,16 @@ class LanceWriter(LanceReader, Writable):
         checked = write_values.CheckedBatches(table, key, find_existing, self.target)
         batches = checked.check(write_values.to_batches(schema, columns, rows, self.target))
         if (first_batch := next(batches, None)) is not None:
-            import pyarrow as pa
-
-            reader = pa.RecordBatchReader.from_batches(schema, chain([first_batch], batches))
+            write = partial(self._write, table, "insert", inserted_keys=checked.keys)
             try:
-                self._write(table, "insert", lambda handle: handle.add(reader), inserted_keys=checked.keys)
+                self._add_rows(table, schema, chain([first_batch], batches), write)
             except DbctlError as error:
                 raise checked.error or error from error
         return checked.row_count
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         self.catalog.require_columns(table, list(values))
-        schema, predicate = self.catalog.arrow_schema(table), self.rows.predicate(table, where)
-        expressions = {
-            name: write_values.set_expression(schema.field(name), value, self.target)
-            for name, value in values.items()
-        }
+        predicate, expressions = self.rows.predicate(table, where), self._express(table, values)
         self._require_open()
         row_count = self.count(table, where)
         if row_count and expressions:
@@ -107,11 +102,18 @@ class LanceWriter(LanceReader, Writable):
             self._write(
                 table,
                 "keys" if changes_key else "update",
-                # as expressions, because a shifted time depends on its row
-                lambda handle: handle.update(where=predicate, values_sql=expressions),
+                partial(_update, where=predicate, expressions=expressions),
                 predicate=predicate,
             )
         return row_count
+
+    def _express(self, table: str, values: Mapping[str, object]) -> Mapping[str, str]:
+        """Return values as expressions, because a shifted time depends on its row."""
+        schema = self.catalog.arrow_schema(table)
+        return {
+            name: write_values.set_expression(schema.field(name), value, self.target)
+            for name, value in values.items()
+        }
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         predicate = self.rows.predicate(table, where) or "true"
@@ -266,7 +268,25 @@ class LanceWriter(LanceReader, Writable):
         """Insert rows of an earlier version."""
         with self.catalog.translate_errors():
             batches = source.search(None).where(where).to_batches(VECTOR_BATCH_ROWS)
-        self._create_version(table, lambda handle: handle.add(batches))
+        self._add_rows(table, batches.schema, batches, partial(self._create_version, table))
+
+    def _add_rows(
+        self,
+        table: str,
+        schema: pa.Schema,
+        batches: Iterable[pa.RecordBatch],
+        write: Callable[[Callable[[LanceTable], object]], object],
+    ) -> None:
+        """Add batches, and set the vectors that the library only accepts in an update; ``write`` executes a statement."""
+        import pyarrow as pa
+
+        removed, key = dict[Row, dict[str, object]](), self.catalog.primary_key(table)
+        added = write_values.remove_nan(batches, key, removed, self.target)
+        reader = pa.RecordBatchReader.from_batches(schema, added)
+        write(lambda handle: handle.add(reader))
+        for row, vectors in removed.items():
+            expressions = self._express(table, vectors)
+            write(partial(_update, where=self._key_predicate(table, [row]), expressions=expressions))
 
     def _delete_rows(self, table: str, where: str) -> None:
         self.catalog.open_newest(table)
@@ -284,6 +304,10 @@ class LanceWriter(LanceReader, Writable):
 
     def _key_predicate(self, table: str, keys: Sequence[Row]) -> str:
         return self.rows.predicate(table, [_key_condition(self.catalog.primary_key(table), keys)]) or ""
+
+
+def _update(handle: LanceTable, *, where: str | None, expressions: Mapping[str, str]) -> None:
+    handle.update(where=where, values_sql=dict(expressions))
 
 
 def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:

@@ -331,7 +331,6 @@ def test_table_without_key_is_rolled_back_by_version(tmp_path):
     [
         {"message_id": "msg-00003"},
         {"message_id": "new", "vector": [1.0] * (SIZE - 1)},
-        {"message_id": "new", "vector": [float("nan")] * SIZE},
         {"message_id": "new", "vector": "no list"},
         {"message_id": "new", "timestamp": "yesterday"},
     ],
@@ -342,6 +341,28 @@ def test_invalid_row_is_refused_without_change(tmp_path, values):
     with pytest.raises((ConstraintError, ValueInvalidError)), writer.transaction():
         writer.insert(TABLE, values)
     assert writer.catalog.versions() == {TABLE: 1}
+
+
+def test_vector_with_nan_is_inserted_once_and_restored_by_a_rollback(tmp_path):
+    lance.create_table(tmp_path)
+    writer, nan = opening.open_writer(tmp_path), Condition("message_id", "=", "nan")
+    with writer.transaction():
+        writer.insert(TABLE, {"message_id": "nan", "vector": [float("nan")] * SIZE})
+    with pytest.raises(ConstraintError), writer.transaction():
+        writer.insert(TABLE, {"message_id": "nan", "vector": [float("nan")] * SIZE})
+    for write in (
+        lambda: writer.delete(TABLE, []),
+        lambda: writer.update(TABLE, {"vector": None}, [nan]),
+        lambda: writer.update(TABLE, {"role": "system"}, []),
+    ):
+        before = sorted(
+            map(repr, opening.open_reader(tmp_path).select(TABLE, ["message_id", "role", "vector"]))
+        )
+        with pytest.raises(LookupError), writer.transaction():
+            write()
+            raise LookupError
+        after = opening.open_reader(tmp_path).select(TABLE, ["message_id", "role", "vector"])
+        assert sorted(map(repr, after)) == before
 
 
 def test_sql_query_is_refused(tmp_path):
