@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.engines.contract.rebuild import ColumnRewrite, Rebuilder
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
@@ -59,9 +59,8 @@ class LanceRewriter(Rewriter):
 
     def _describe_removed(self, tables: Mapping[str, TableRule]) -> Iterator[str]:
         for table, rule in tables.items():
-            count = 0 if rule == "empty" else self._db.count(table)
-            for name in self._list_vectors(table) if count else ():
-                if name in rule:
+            for name in () if rule == "empty" else self._list_vectors(table):
+                if name in rule and (count := self._db.count(table, [Condition(name, "!=", None)])):
                     yield f"{format_count(count, 'vector')} of {table}.{name} were removed: they are computed from texts"
 
     def _rewrite_column(
