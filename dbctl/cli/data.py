@@ -19,6 +19,7 @@ from dbctl.cli._support.emit import PasswordSource, emit, note, read_password, r
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import (
+    FILTER_ZONE,
     DryRun,
     Limit,
     Offset,
@@ -79,7 +80,7 @@ Filter: TypeAlias = Annotated[
     typer.Option(
         "--filter",
         metavar="COLUMN=VALUE",
-        help="Select rows by a condition; also != < <= > >= and : (contains). Repeatable; all conditions must hold. A time without a zone is in UTC.",
+        help=f"Select rows by a condition; also != < <= > >= and : (contains). Repeatable; all conditions must hold. {FILTER_ZONE}",
     ),
 ]
 Null: TypeAlias = Annotated[

@@ -7,7 +7,7 @@ import typer
 
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import FILTER_ZONE, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import Page
@@ -55,7 +55,7 @@ def search(
         typer.Option(
             "--filter",
             metavar="KEY=VALUE",
-            help="Filter: KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable; filters on one key are ORed (tags: ANDed).",
+            help=f"Filter: KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable; filters on one key are ORed (tags: ANDed). {FILTER_ZONE}",
         ),
     ] = None,
     query: Annotated[

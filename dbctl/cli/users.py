@@ -13,6 +13,7 @@ from msgspec import structs
 from dbctl.cli._support.emit import PasswordSource, emit, read_password, run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import (
+    FILTER_ZONE,
     DryRun,
     Ids,
     Inactive,
@@ -104,7 +105,11 @@ def list_(
     inactive: Inactive = None,
     filters: Annotated[
         list[str] | None,
-        typer.Option("--filter", metavar="FIELD=VALUE", help="Filter by any mapped field; repeatable."),
+        typer.Option(
+            "--filter",
+            metavar="FIELD=VALUE",
+            help=f"Filter by any mapped field, a time by the 24 hours from it; repeatable. {FILTER_ZONE}",
+        ),
     ] = None,
     limit: Limit = 100,
     offset: Offset = 0,

@@ -52,6 +52,8 @@ Variant: TypeAlias = Annotated[
         help="Select the variant of the schema for an empty database, if the app has several.",
     ),
 ]
+#: The zone of times in filters, in texts of help.
+FILTER_ZONE = "A time without a zone is in UTC."
 #: The forms of the address of a repository, in texts of help.
 ADDRESS_FORMS = "a directory, sftp://HOST/PATH, rclone:REMOTE:PATH, or s3://, az:// or gs://BUCKET/PREFIX"
 RepositoryAddress: TypeAlias = Annotated[

@@ -98,7 +98,7 @@ def build_conditions(users: UserTable, filters: UserFilter) -> list[Where]:
 
 
 def _match_field(users: UserTable, field: str, value: str) -> Where:
-    """Return the condition that a field has ``value``; for a time, any time of the same day in UTC."""
+    """Return the condition that a field has ``value``; for a time, that it is in the 24 hours from it."""
     if field == "id":
         return Condition(users.id, "=", value)
     if field == "login":
