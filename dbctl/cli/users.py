@@ -622,11 +622,11 @@ def _user_fields(
 ) -> dict[str, str]:
     """Return the fields of a user; ``username`` is the value of the first login field of the profile."""
     login = app.require_section(app.core.users, "users").login[0]
-    options = {field: text for field, text in options.items() if field != login}
+    options = {field: text for field, text in options.items() if (field, text) != (login, username)}
     active_text = "" if active is None else "true" if active else "false"
     values = _merge_fields(fields, **options, active=active_text)
     if login in values:
-        raise UsageError(detail=f"{login} is passed twice: as argument and with --set")
+        raise UsageError(detail=f"{login} is passed twice: as argument, and with --{login} or --set")
     return {login: username} | values
 
 

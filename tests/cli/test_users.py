@@ -607,6 +607,20 @@ def test_missing_field_of_new_user_is_reported_as_option(path, answer, monkeypat
     assert "--email" in error["message"] + error["hint"]
 
 
+@pytest.mark.parametrize("command", ["create", "ensure"])
+def test_other_value_of_the_login_is_refused(path, command):
+    profile = path.with_name("quick.toml")
+    profile.write_text(
+        profile.read_text().replace('login = ["username", "email"]', 'login = ["email", "username"]')
+    )
+    words = (command, "ann@example.org", "--set", "username=ann", "--dry-run")
+    before = read_all_rows(path)
+    assert error(path, *words, "--email", "new@example.org", status=2)["code"] == "usage"
+    assert read_all_rows(path) == before
+    if command == "ensure":
+        assert data(path, *words, "--email", "ann@example.org")["plan"]["rows"] == {}
+
+
 # Generated passwords without a reader ----------------------------------------------------------------------------
 
 GENERATING = (
