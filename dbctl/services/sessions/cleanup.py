@@ -216,21 +216,20 @@ class CleanUp(Operation):
         return CleanupResult(rules=results)
 
     def _run(self, rule: Cleanup) -> RuleResult | None:
-        with self._app.writer(self._app.resolve_database(rule)) as db:
-            variant, live = self._resolve_rule(rule, db)
-            if live is None:
-                return None
-            run = RuleRun(
-                self._app,
-                variant,
-                db,
-                live,
-                self._age_of(rule),
-                before=self._due_before(rule),
-                at_once=self._at_once,
-            )
-            if run.matched and not any(earlier.matched for earlier in self._runs):
-                clock.check(self._app)
+        name, before = self._app.resolve_database(rule), self._due_before(rule)
+        reader = self._app.reader(name)
+        variant, live = self._resolve_rule(rule, reader)
+        if live is None:
+            return None
+        matched = reader.count(live.name, due_conditions(variant, live, before))
+        if not matched:  # a writer would be an operation of the audit log
+            return RuleResult(rule=rule.name, matched=0, changed=0, batches=0, longest_lock=timedelta(0))
+        if not self._runs:
+            clock.check(self._app)
+        with self._app.writer(name) as db:
+            live = LiveTable(self._app.profile, db, live.name, f"the rule {rule.name}")
+            age, at_once = self._age_of(rule), self._at_once
+            run = RuleRun(self._app, variant, db, live, age, before=before, matched=matched, at_once=at_once)
             self._runs.append(run)
             return run.apply()
 

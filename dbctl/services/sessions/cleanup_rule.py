@@ -157,20 +157,20 @@ class RuleRun:
         age: timedelta,
         *,
         before: datetime,
+        matched: int,
         at_once: bool,
     ) -> None:
-        self.rule = rule
+        self.rule, self.matched = rule, matched  #: rows that were due at the start
         self.changed = 0  #: rows with a committed change
         self._app, self._db, self._live, self._age = app, db, live, age
         self._due, self._batches = due_conditions(rule, live, before), BatchSizer(at_once=at_once)
-        self.matched = db.count(live.name, self._due)  #: rows that were due at the start
         self._key = live.column(rule.key)
         self._recorded = False
         self._checked_groups = set[object]()
 
     def apply(self) -> RuleResult:
         """Apply the rule and return the result."""
-        if self.matched and self._batches.at_once:
+        if self._batches.at_once:
             with self._batches.measure(self.matched) as restart_clock, self._db.transaction():
                 restart_clock()
                 changed = 0
@@ -178,7 +178,7 @@ class RuleRun:
                     changed += self._change(rows, self._find_corrections(rows))
                     progress.advance(len(rows))
             self.changed = changed
-        elif self.matched:
+        else:
             self._apply_in_batches()
         return RuleResult(
             rule=self.rule.name,

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec import structs
 
+from dbctl.cli.main import main
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import BusyError, ConstraintError
 from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.services.app import session as app_service
+from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.sessions.cleanup_rule import KEYS_PER_PAGE, MAX_SIZE, MIN_SIZE, TARGET_SECONDS, BatchSizer
 from tests.observed_progress import observe_progress
@@ -242,6 +244,16 @@ def test_each_effective_rule_writes_one_audit_entry(path):
         path, "select resource_id from activity_logs where action = 'sessions.cleanup' order by 1"
     )
     assert entries == [("abandoned-plays",), ("activity-logs",), ("expired-tokens",), ("revoked-tokens",)]
+
+
+def test_rule_without_due_rows_is_no_operation_of_the_audit_log(path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(path.parent / "state"))
+    add_many_plays(path, 5)
+    words = ["sessions", "cleanup", "--rule", "abandoned-plays", "--rule", "login-attempts", "--quiet"]
+    for _ in range(2):
+        assert main(["--config", str(path.with_name("dbctl.toml")), *words]) == 0
+    (operation,) = list_operations(path.parent / "state", OperationFilter(limit=5)).items
+    assert operation.rows["user.user_game_plays"] == 5
 
 
 def test_locked_database_ends_the_cleanup_after_the_timeout(path):
