@@ -227,10 +227,13 @@ class SingleRowSettings(SettingStore):
         del key
         return not self.db.count(self.live.name)
 
-    def write(self, db: Writable, setting: Setting, value: object) -> None:
+    def _encode_columns(self, setting: Setting, value: object) -> dict[str, object]:
         column, kind = self._columns[setting.key], self._row.types[setting.key]
         stored = value if kind != "json" else self.types.encode(value, kind)
-        values = {column: self.live.encode(column, stored), **self._change_stamp(db)}
+        return {column: self.live.encode(column, stored)}
+
+    def write(self, db: Writable, setting: Setting, value: object) -> None:
+        values = {**self._encode_columns(setting, value), **self._change_stamp(db)}
         if not write_rows(db, self.live.name, [AllOf([])], values):
             db.insert(self.live.name, {self._key: self._row.value, **values})
 

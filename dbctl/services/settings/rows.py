@@ -271,8 +271,11 @@ class SettingRows(SettingStore):
         stored |= self._change_stamp(db)
         require_row_count(db.update(self.live.name, stored, self._row_conditions(key)), 1, db)
 
+    def _encode_columns(self, setting: Setting, value: object) -> dict[str, object]:
+        return {self._value: self._encode(setting, value)}
+
     def _changed_columns(self, db: Writable, setting: Setting, value: object) -> dict[str, object]:
-        return {self._value: self._encode(setting, value), **self._change_stamp(db)}
+        return {**self._encode_columns(setting, value), **self._change_stamp(db)}
 
     def where_removed(self, key: str) -> Sequence[Where]:
         return [AllOf(self._row_conditions(key))]

@@ -209,7 +209,7 @@ class SettingStore(ABC):
         return text
 
     def check(self, setting: Setting, value: object) -> None:
-        """Refuse a value that violates the type, the schema or a rule.
+        """Refuse a value that violates the type, the schema or a rule, or that its column cannot store.
 
         Raises:
             ValueInvalidError: with the violated rule.
@@ -219,6 +219,7 @@ class SettingStore(ABC):
             reason = "the stored value has a form that dbctl does not write; change it in the app"
         if value == MASK and is_secret_setting(self.section, setting.key):
             reason = "it is the mask of a secret; export with --secrets, or omit the key"
+        reason = reason or self._find_misfit(setting, value)
         if reason:
             excerpt = truncate(
                 json.dumps(self.mask_value(setting.key, value), default=str), MAX_SHOWN_CHARACTERS
@@ -242,6 +243,20 @@ class SettingStore(ABC):
             return find_text_violation(self.section, setting.key, value)
         # the message of a schema contains the value
         return "it violates its schema" if reason and is_secret_setting(self.section, setting.key) else reason
+
+    def _encode_columns(self, setting: Setting, value: object) -> dict[str, object]:  # noqa: ARG002 - used by overrides
+        """Return the column that stores only this setting, with a value; empty: there is none."""
+        return {}
+
+    def _find_misfit(self, setting: Setting, value: object) -> str:
+        """Return why the column of a setting cannot store a valid value, or an empty text."""
+        try:
+            for column, stored in self._encode_columns(setting, value).items():
+                if isinstance(stored, str):
+                    self.db.codec.text_parser(self.live.name, column)(stored)
+        except ValueInvalidError as error:
+            return str(error.context["reason"])
+        return ""
 
     def find_invalid(self) -> Iterator[Finding]:
         """Yield a finding for each stored value that violates its type, its schema or a rule of the app."""

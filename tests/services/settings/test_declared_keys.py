@@ -115,6 +115,27 @@ def test_serialized_arrays_of_php(answer, options):
     )
 
 
+@pytest.mark.parametrize(
+    ("engine", "column", "fits", "value"),
+    [
+        ("postgresql", "jsonb", '{"a": 1}', "x"),
+        ("postgresql", "varchar(8)", "12345678", "123456789"),
+        ("mysql", "varchar(8)", "12345678", "123456789"),
+    ],
+)
+def test_value_that_the_column_cannot_store_is_refused_in_the_plan(
+    answer, tmp_path, monkeypatch, engine, column, fits, value
+):
+    monkeypatch.chdir(tmp_path)
+    with empty_database(engine, tmp_path / "forge.db") as db:
+        (tmp_path / "forge.toml").write_text(PROFILE.format(settings="open = true"))
+        db.run(f"create table options (name varchar(99) primary key, value {column})")
+        options = ("--profile", "forge.toml", "--url", f"main={db.url}")
+        answer("settings", "set", "key", fits, *options)
+        error = answer("settings", "set", "key", value, "--dry-run", *options, status=2)["error"]
+        assert (error["code"], error["message"][:5]) == ("value-invalid", "key =")
+
+
 def test_values_in_json(answer, options):
     stored = options(JSON, zone='"Europe/Berlin"', keep="180", raw="$2a$10$x", odd="plain", shape='{"a": 1}')
     assert read(answer) == {
