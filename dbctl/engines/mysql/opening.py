@@ -28,7 +28,6 @@ from dbctl.errors.connection import (
     CorruptError,
     DiskFullError,
     PrivilegeMissingError,
-    QueryFailedError,
     ReadOnlyError,
     UnreachableError,
 )
@@ -42,7 +41,9 @@ REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203,
 CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
 #: Not 1044, which a server also reports for a database that does not exist yet.
 LOGIN_REFUSED = frozenset({1045, 1130, 1698})
-DEADLOCK, CHANGED, TIMEOUT_ERRORS = 1213, 1020, frozenset({1969, 3024})
+DEADLOCK, CHANGED = 1213, 1020
+#: Of a statement that exceeds a limit, with the variable of the limit.
+TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
 #: The server lacks a function or a feature, as compatible servers may.
 UNSUPPORTED = frozenset({1105, 1235, 1305})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
@@ -114,12 +115,13 @@ def translate_error(
     if broken or is_in_doubt or number in CONNECTION_ERRORS:
         return context.disconnected_error(reason, committing=is_in_doubt)
     if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
-        return QueryFailedError(target=context.target, reason=reason)
+        return context.query_error(reason)
     if kind := ERRORS.get(number):
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:
         return ValueInvalidError(name="a value", value="given", reason=reason)
-    return QueryFailedError(target=context.target, reason=reason, is_table_missing=number == NO_SUCH_TABLE)
+    limit = f"SET GLOBAL {TIMEOUT_ERRORS[number]} = 0;" if number in TIMEOUT_ERRORS else ""
+    return context.query_error(reason, limit=limit, is_table_missing=number == NO_SUCH_TABLE)
 
 
 def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> str:

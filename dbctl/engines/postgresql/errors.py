@@ -18,7 +18,6 @@ from dbctl.errors.connection import (
     CorruptError,
     DiskFullError,
     PrivilegeMissingError,
-    QueryFailedError,
     ReadOnlyError,
     UnreachableError,
 )
@@ -38,6 +37,7 @@ ERRORS: dict[str, type[DbctlError]] = {
     "XX001": CorruptError,
     "XX002": CorruptError,
 }
+STOPPED = "57014"
 #: Privileges that a statement needs on a table, by its first word.
 PRIVILEGES = {
     "select": "SELECT",
@@ -98,7 +98,7 @@ def translate_error(
     if broken and state == "40001":  # only a standby ends a session for this reason
         return ReplicaConflictError(target=context.target)
     is_in_doubt = state == "40003" or (broken and sql == "commit")
-    if broken or is_in_doubt or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
+    if broken or is_in_doubt or (state[:2] in ("08", "53", "57") and state not in ("53100", STOPPED)):
         return context.disconnected_error(reason, committing=is_in_doubt)
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
         return context.create_error(
@@ -111,8 +111,9 @@ def translate_error(
     # Without a SQLSTATE, the driver could not encode a value.
     if (writing and state.startswith("22")) or (not state and isinstance(error, psycopg.DataError)):
         return ValueInvalidError(name="a value", value="given", reason=reason, row=row)
+    limit = f"ALTER ROLE {context.account} SET statement_timeout = 0;" if state == STOPPED else ""
     is_table_missing = isinstance(error, psycopg.errors.UndefinedTable)
-    return QueryFailedError(target=context.target, reason=reason, is_table_missing=is_table_missing)
+    return context.query_error(reason, limit=limit, is_table_missing=is_table_missing)
 
 
 def _format_reason(error: psycopg.Error) -> str:

@@ -17,6 +17,7 @@ from dbctl.errors.connection import (
     ConstraintError,
     DiskFullError,
     PrivilegeMissingError,
+    QueryFailedError,
     ReadOnlyError,
     UnreachableError,
 )
@@ -71,6 +72,18 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     def disconnected_error(self, reason: str, *, committing: bool) -> UnreachableError:
         lost = create_lost_error(self.url, self.target, reason, DISCONNECTED)
         return CommitInDoubtError(target=self.target, reason=lost.context["reason"]) if committing else lost
+
+    def query_error(
+        self, reason: str, *, limit: str = "", is_table_missing: bool = False
+    ) -> QueryFailedError:
+        """Return the error of a rejected statement; ``limit``: SQL that removes the time limit that it exceeded."""
+        hint = f"A time limit of the server, or another session, stopped it. Remove the limit with: {limit}"
+        return QueryFailedError(
+            target=self.target,
+            reason=reason,
+            is_table_missing=is_table_missing,
+            **({"hint": hint} if limit else {}),
+        )
 
     def create_error(
         self,

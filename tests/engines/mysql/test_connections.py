@@ -652,6 +652,7 @@ def test_read_only_server_and_full_server_are_reported():
         (1290, "running with the --secure-file-priv option", "query-failed"),
         (1836, "Running in read-only mode", "read-only"),
         (1451, "Cannot delete or update a parent row", "constraint"),
+        (1969, "max_statement_time exceeded", "query-failed"),
         (3819, "Check constraint is violated", "constraint"),
         (1877, "Table is corrupted", "corrupt"),
         (1366, "Incorrect integer value", "value-invalid"),
@@ -671,6 +672,7 @@ def test_server_errors_are_converted_by_number(table, number, message, code):
     with pytest.raises(DbctlError) as caught, writer.transaction():
         writer.insert("t", {"id": 9})
     assert caught.value.code == code
+    assert ("SET GLOBAL max_statement_time" in str(caught.value.hint)) == (number == 1969)
     assert writer.count("t") == 5
 
 

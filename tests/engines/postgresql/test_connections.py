@@ -177,6 +177,18 @@ def test_busy_error_names_the_lock_holder(table, lock):
         assert writer.update("t", {"n": 8}, [Condition("id", "=", 1)]) == 1
 
 
+def test_time_limit_of_the_role_is_named_with_its_removal(table):
+    with create_role(table) as name:
+        table.execute(f"alter role {name} set statement_timeout = 500")
+        url = structs.replace(table.url, user=name)
+        with closing(PostgreSQLReader(url, "app/user", timeout=5)) as reader:
+            with pytest.raises(QueryFailedError) as caught:
+                reader.query("select pg_sleep(5)")
+            table.execute(caught.value.hint.partition("with: ")[2])
+        with closing(PostgreSQLReader(url, "app/user", timeout=5)) as reader:
+            assert reader.query("show statement_timeout") == [("0",)]
+
+
 def test_zero_timeout_does_not_wait(table):
     url = structs.replace(table.url)
     with table.connection.transaction():
