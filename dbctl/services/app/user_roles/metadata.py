@@ -84,8 +84,7 @@ class Metadata(RoleForm):
         return {name: roles.count(name) for name in self.names()}
 
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
-        self._load_for_change(assignments)
-        return {self._table.name: len(assignments) * (2 if self._rows.level_name else 1)}
+        return {self._table.name: len(list(self._list_changes(assignments)))}
 
     def _load_for_change(self, assignments: Sequence[Assignment]) -> dict[object, dict[str, bool]]:
         maps = self._load([Condition(self._rows.user, "in", [item.user for item in assignments])])
@@ -95,16 +94,22 @@ class Metadata(RoleForm):
                 raise RoleStoredError(target=self.db.target, row=row)
         return {user: flags or {} for user, flags in maps.items()}
 
-    def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
+    def _list_changes(self, assignments: Sequence[Assignment]) -> Iterator[tuple[object, str, str]]:
+        """Yield the user, the name and the new value of each row that changes."""
         rows, maps = self._rows, self._load_for_change(assignments)
+        users = Condition(rows.user, "in", [item.user for item in assignments])
+        levels = {(user, read_text(level)) for user, level in self._select(rows.level_name, [users])}
         for item in assignments:
             flags = maps.get(item.user, {})
             further = {name: flag for name, flag in flags.items() if name not in item.removed}
-            changed = further | dict.fromkeys(item.after, True)
-            self._store(db, item.user, rows.name, dump_php(changed))
-            if rows.level_name:
-                level = max((rows.levels.get(name, 0) for name in item.after), default=0)
-                self._store(db, item.user, rows.level_name, str(level))
+            yield item.user, rows.name, dump_php(further | dict.fromkeys(item.after, True))
+            level = str(max((rows.levels.get(name, 0) for name in item.after), default=0))
+            if rows.level_name and (item.user, level) not in levels:
+                yield item.user, rows.level_name, level
+
+    def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
+        for user, name, value in list(self._list_changes(assignments)):
+            self._store(db, user, name, value)
 
     def _store(self, db: Writable, user: object, name: str, value: str) -> None:
         rows = self._rows
