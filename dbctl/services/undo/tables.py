@@ -253,7 +253,7 @@ class TableUndo:
             yield f"restore {format_count(len(self.rows) - MAX_STEPS, 'further row')} of {self.table}"
         if self.not_restored:
             rows = format_count(self.not_restored, "row")
-            yield f"leave {rows} of {self.table} unchanged: ended sessions, secrets and rows that need them are not restored"
+            yield f"do not restore {rows} of {self.table}: ended sessions, secrets, or rows that need them"
 
     def _describe(self, row: Restoration) -> str:
         place = f"{self.table} {describe_values(row.image.key)}"

@@ -167,13 +167,18 @@ def describe_values(values: Mapping[str, Any]) -> str:
 
 
 def describe_value(value: Any) -> str:
-    """Return a short text for an encoded value; a secret is ``***``."""
+    """Return a short text for an encoded value; a secret is ``***``, and bytes that are no text have the form of ``data set``."""
+    text = ""
     if isinstance(value, dict) and len(value) == 1:
         (tag, content), *_ = value.items()
         if tag == "$secret":
             return "***"
         value = content
-    text = codec.encode_json(value)
+        if tag == codec.BYTES:
+            raw = base64.b64decode(content)
+            value = raw.decode(errors="replace")
+            text = "" if value.isprintable() and value.encode() == raw else f"\\x{raw.hex()}"
+    text = text or codec.encode_json(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - the width of a value
 
 

@@ -28,7 +28,14 @@ from dbctl.services.events.changes import log as anchors
 from dbctl.services.events.changes.export import export_lines, export_records
 from dbctl.services.events.changes.log import GAP_NAME, append_changes, note_gap
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
-from dbctl.services.events.changes.records import Anchor, decode_old_value, is_sealed, parse_anchor, seal
+from dbctl.services.events.changes.records import (
+    Anchor,
+    decode_old_value,
+    describe_value,
+    is_sealed,
+    parse_anchor,
+    seal,
+)
 from dbctl.services.events.changes.verify import verify_log
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.recorder import RunRecorder
@@ -606,3 +613,17 @@ def test_outcome_and_end_of_the_run_are_one_transaction(tmp_path):
         if not is_killed:
             break
     assert results == {("", ""), ("interrupted", ""), ("interrupted", "open"), ("ok", "committed")}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"sysop", '"sysop"'),
+        (b"\x00\xff", r"\x00ff"),
+        (b"\xef\xbf\xbd", '"\ufffd"'),
+        ("sysop", '"sysop"'),
+        (None, "null"),
+    ],
+)
+def test_bytes_are_described_as_text_or_in_hexadecimal(value, text):
+    assert describe_value(codec.to_json(value)) == text
