@@ -107,7 +107,8 @@ def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloa
         db = app.reader(name)
         bloat = db.storage.measure_bloat()
         entries = require_supported(db, bloat, "measuring bloat", "Its engine does not report it.")
-        if sources := dict.fromkeys(entry.source for entry in entries if entry.estimated):
+        figures = [entry for entry in entries if entry.wasted_bytes is not None]
+        if sources := dict.fromkeys(entry.source for entry in figures if entry.estimated):
             notes.append(f"{db.target}: figures from {', '.join(sources)} are estimates")
         return [create_result(TableBloat, db.target, entry, table=entry.table or None) for entry in entries]
 

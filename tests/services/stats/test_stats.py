@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from dbctl.cli.main import main
+from tests.databases import empty_database
 from tests.shapes.flashpoint_web import (
     add_user,
     deployed_user_db,
@@ -367,3 +368,11 @@ def test_explained_report_has_sql_plan_and_full_scans(folder, run_stats, capsys)
     assert result["full_scans"] == ["user_game_plays"]
     assert main(["stats", "run", "recent-plays", "--explain"]) == 0
     assert "user_game_plays" in capsys.readouterr().err
+
+
+def test_tables_without_statistics_have_no_note_about_estimates(tmp_path, answer):
+    with empty_database("postgresql", tmp_path / "app.db") as database:
+        database.run("create table t (id integer primary key)")
+        result = answer("stats", "bloat", "--url", f"main={database.url}")
+        assert [row["wasted_bytes"] for row in result["data"]["items"]] == [None]
+        assert result["warnings"] == []
