@@ -157,7 +157,7 @@ class NoticeSent(Struct, frozen=True, kw_only=True):
 class ProblemsSent(ChangeResult, frozen=True, kw_only=True):
     """The sent notices, and the result of each channel."""
 
-    notices: Sequence[NoticeSent]
+    notices: Sequence[NoticeSent]  #: that a channel delivered
     suppressed: int  #: problems that were sent before, within ``repeat``
     deliveries: Sequence[Delivery]  #: by channel
 
@@ -196,7 +196,6 @@ class Dispatcher:
         self._sections = sections
         self._sent = SentNotices(folder, config)
         self._queues: dict[tuple[bytes, str], tuple[Channel, list[tuple[Notice, Callable[[], None]]]]] = {}
-        self._notices: list[Notice] = []
         self._suppressed = 0
         self._tasks: list[Task] = []
 
@@ -266,9 +265,12 @@ class Dispatcher:
             for channel, entries in queues
         ]
         deliveries = run_tasks([*tasks, *self._tasks], FINISH_SECONDS)
+        delivered = list[Notice]()
         for (_, entries), delivery in zip(queues, deliveries, strict=False):
-            for _, record in entries if delivery.delivered else ():
+            for notice, record in entries if delivery.delivered else ():
                 record()
+                if notice not in delivered:
+                    delivered.append(notice)
         self._sent.store()
         notices = [
             NoticeSent(
@@ -277,7 +279,7 @@ class Dispatcher:
                 severity=notice.severity,
                 headline=notice.headline,
             )
-            for notice in self._notices
+            for notice in delivered
         ]
         return ProblemsSent(notices=notices, suppressed=self._suppressed, deliveries=deliveries)
 
@@ -290,8 +292,6 @@ class Dispatcher:
     ) -> None:
         queue = self._queues.setdefault((settings.key, channel.name), (channel, []))
         queue[1].append((notice, record))
-        if notice not in self._notices:
-            self._notices.append(notice)
 
 
 def _send_all(channel: Channel, notices: Sequence[Notice]) -> None:

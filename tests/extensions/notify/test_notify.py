@@ -414,6 +414,10 @@ def test_failed_backup_is_mailed(blog):
 def test_check_sends_overdue_work_once_and_its_end(blog, receiver, answer):
     app = f'{APP}max_age = "26h"\n'
     configure(blog, f'[notify.webhook]\nurl = "{receiver.url}/hook"\n', app)
+    receiver.interfere = lambda _request: Response(status=500)
+    assert answer("notify", "check", status=10)["data"]["notices"] == []
+    receiver.interfere = lambda _request: Response()
+    receiver.requests.clear()
     first = answer("notify", "check")["data"]
     assert [notice["event"] for notice in first["notices"]] == ["overdue"]
     expected = {"notices": [], "suppressed": 1, "deliveries": [], "effect": None}
