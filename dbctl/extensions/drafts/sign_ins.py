@@ -134,10 +134,11 @@ def draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = Fa
         lines.append(Line("expires_at", expires))
     if token := _find_token(table):
         lines.append(Line("token", token))
-    if ended := _find_time(table, ["revoked_at"]):
-        lines.append(Line("on_end", {ended: ":now"}, "rows that remain after a sign-out"))
-    elif revoked := usual_names.find_name(table, usual_names.REVOKED):
-        lines.append(Line("on_end", {revoked: True}, "rows that remain after a sign-out"))
+    ended = _find_time(table, ["revoked_at"])
+    revoked, is_time = _find_revoked(table)
+    if ended or revoked:
+        on_end: Value = {ended: ":now"} if ended else {revoked: ":now" if is_time else True}
+        lines.append(Line("on_end", on_end, "rows that remain after a sign-out"))
     remarks = [f"If a new password ends the rows of {table.name}:"] if is_candidate else []
     return Part(
         header="users.signed_in", is_array=True, lines=lines, remarks=remarks, is_candidate=is_candidate
@@ -162,9 +163,9 @@ def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
     }
     columns = {key: column for key, candidates in times.items() if (column := _find_time(table, candidates))}
     lines += [Line(key, column) for key, column in columns.items()]
-    revoked = usual_names.find_name(table, usual_names.REVOKED)
+    revoked, is_time = _find_revoked(table)
     if revoked and "ended_at" not in columns:
-        lines.append(Line("open", {revoked: False}))
+        lines.append(Line("ended_at", revoked) if is_time else Line("open", {revoked: False}))
     yield Part(header="sessions", is_array=True, lines=lines)
 
 
@@ -190,6 +191,12 @@ def _draft_cleanup(table: TableEvidence) -> Iterator[Part]:
             Line("on_demand_only", True),  # noqa: FBT003 - the value itself
         ],
     )
+
+
+def _find_revoked(table: TableEvidence) -> tuple[str, bool]:
+    """Return the column that shows which rows were revoked, and whether it stores the time; empty: there is none."""
+    column = usual_names.find_name(table, usual_names.REVOKED)
+    return column, bool(column) and subjects.is_time(table.columns[column], table.values(column))
 
 
 def _find_time(table: TableEvidence, candidates: Sequence[str]) -> str:

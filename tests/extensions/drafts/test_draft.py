@@ -331,6 +331,36 @@ def test_inverted_flag_of_users_is_their_state_only_after_a_decision(tmp_path, a
     assert stored == [("a@example.org", 1), ("b@example.org", 0)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "revoked"), [("boolean not null", ("0", "1")), ("timestamp", ("null", "'2026-01-01 10:00:00'"))]
+)
+def test_revoked_sessions_have_a_flag_or_a_time(tmp_path, answer, kind, revoked):
+    path = tmp_path / "app.db"
+    draft = draft_sqlite(
+        answer,
+        path,
+        "create table users (id integer primary key, email text unique, password text)",
+        f"insert into users (email, password) values ('a@example.org', '{HASH}'), ('b@example.org', '{HASH}')",
+        "create table sessions (id integer primary key, user_id integer not null references users (id) on delete cascade,"
+        f" token text not null unique, expires_at timestamp not null, revoked {kind})",
+        *(
+            f"insert into sessions values ({key}, {key}, '{key}{'5e1f' * 8}', '2030-02-01 00:00:00', {value})"
+            for key, value in enumerate(revoked, 1)
+        ),
+    )
+    (tmp_path / "draft.toml").write_text(draft["profile"].replace("# admin = false", "admin = false"))
+    options = ("--profile", str(tmp_path / "draft.toml"), "--url", f"main={path}")
+    sessions = answer("sessions", "list", *options)["data"]["items"]
+    assert {item["user"]: item["state"] for item in sessions} == {
+        "a@example.org": "active",
+        "b@example.org": "completed",
+    }
+    answer("sessions", "revoke", "a@example.org", *options)
+    with closing(sqlite3.connect(path)) as connection:
+        stored = connection.execute("select typeof(revoked), revoked > '2026' from sessions").fetchone()
+    assert stored == (("integer", 0) if "boolean" in kind else ("text", 1))
+
+
 def test_drafts_that_are_impossible_are_refused(tmp_path, answer):
     path = tmp_path / "app.db"
     assert answer("profiles", "draft", str(path), status=10)["error"]["code"] == "database-missing"
