@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl.config import loader as config
 from dbctl.config import model
+from dbctl.config.defaults import NAME as DEFAULTS
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
 from dbctl.extensions import registry as extensions
 from dbctl.extensions.schedule.interval import convert_interval
-from dbctl.extensions.schedule.section import read_section
+from dbctl.extensions.schedule.section import Schedule, read_section
 from dbctl.model import Struct
 from dbctl.profiles.formats import CRON_FIELDS, FORMATS
 from dbctl.profiles.model.profile import Profile
@@ -385,7 +386,9 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
             minute = (kind.minute + offset) % 60
             default = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
             entries[:0] = [(configured or default, target) for target in targets]
-        elif configured not in ("", OFF) or (entries and kind.name not in FOR_ANY_DATABASE):
+        elif (configured not in ("", OFF) and not _is_default(selection, app.name, kind.name, section)) or (
+            entries and kind.name not in FOR_ANY_DATABASE
+        ):
             raise UsageError(
                 detail=f"[apps.{app.name}.schedule] {kind.name}: the configuration of {app.name} has no such job"
             )
@@ -413,6 +416,13 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
                     is_silent=kind.is_silent,
                 )
             )
+
+
+def _is_default(selection: Selection, app: str, job: str, section: Schedule) -> bool:
+    """Whether the schedule of a job is that of all apps, of which some have no such job."""
+    key = "every" if job == "backup" and section.every else job
+    origin = config.load_sections(selection).origins["apps", app]
+    return origin.locate(("apps", app, "schedule", key))[1][0] == DEFAULTS
 
 
 def _find_requested(selection: Selection, app: str) -> Collection[str]:

@@ -84,6 +84,14 @@ def test_interval_requires_a_repository(answer, app):
     assert "has no such job" in answer("schedule", "cron", status=2)["error"]["message"]
 
 
+@pytest.mark.parametrize("key", ['every = "15m"', 'prune = "0 2 * * *"'])
+def test_default_of_a_job_that_an_app_lacks_is_not_its_job(answer, app, key):
+    file = app.folder / "dbctl.toml"
+    file.write_text(f"{file.read_text().partition('[apps.larder.backup]')[0]}\n[defaults.schedule]\n{key}\n")
+    jobs = answer("schedule", "status")["data"]["items"]
+    assert not {"backup", "prune"} & {job["name"] for job in jobs}
+
+
 @pytest.mark.parametrize("url", ["postgresql://localhost/larder", "sqlite:/srv/larder.db?via=ssh:host"])
 def test_interval_requires_files_of_this_machine(answer, app, url):
     edit(app, '"larder.db"', f'"{url}"')
