@@ -167,6 +167,17 @@ def test_flag_of_another_user_is_no_reference_to_the_first_user(deactivate, tmp_
     assert not (tmp_path / "app.toml").exists()
 
 
+@pytest.mark.parametrize(("column", "inactive"), [("active", 0), ("is_banned", 1)])
+def test_flag_whose_name_contradicts_the_action_is_refused(deactivate, tmp_path, column, inactive):
+    schema = SCHEMA.replace(
+        "active boolean not null default 1", f"{column} boolean not null default {inactive}"
+    )
+    script = f"update users set {column} = {1 - inactive} where id = 2"
+    refused = deactivate("bo", script, status=4, schema=schema)
+    assert refused["error"]["code"] == "demonstration-wrong"
+    assert not (tmp_path / "app.toml").exists()
+
+
 @pytest.mark.parametrize(("role", "admin"), [("Super Admin", "Super Admin"), ("Team admin", None)])
 def test_role_that_is_named_after_more_than_admins_decides_nothing(deactivate, tmp_path, role, admin):
     column = "alter table users add column role text not null default 'member';"

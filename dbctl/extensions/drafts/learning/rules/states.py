@@ -29,6 +29,7 @@ def learn_activity(scene: Scene) -> Lesson:
     column, *others = columns
     before, after = (change.own.before or {})[column], (change.own.after or {})[column]
     active, inactive = (before, after) if scene.action == "deactivate" else (after, before)
+    _refuse_exchanged(scene, column, active, inactive)
     values = _describe_active(change.table, column, active, inactive)
     evidence = scene.evidence_count
     keys = [LearnedKey(path=("users", "fields", "active"), value=column, evidence=evidence)]
@@ -56,6 +57,16 @@ def _rate_active(column: str) -> tuple[bool, bool, bool]:
     names = usual_names.FIELDS["active"]
     is_flag = bool(usual_names.INACTIVE_FLAG.search(name))
     return name not in names, not is_flag, not usual_names.INACTIVE.search(name)
+
+
+def _refuse_exchanged(scene: Scene, column: str, active: object, inactive: object) -> None:
+    """Refuse a flag whose name contradicts its values: the profile would do the opposite of what the admin asks."""
+    name = references.normalize(column)
+    is_true = name in usual_names.FIELDS["active"]
+    is_flag = is_true or usual_names.INACTIVE_FLAG.search(name)
+    if is_flag and (active, inactive) == (not is_true, is_true):
+        reason = f"by its name, {column} is {str(not is_true).lower()} for active users"
+        raise scene.create_error(reason, "Exchange the files of --before and --after, if they are.")
 
 
 def _describe_active(
