@@ -192,6 +192,7 @@ class Readable(ABC):
     target: str  #: ``app/database``, for messages
     native_types: frozenset[str]
     has_privileges = False  #: whether its role may be denied to read a table
+    hides_tables = False  #: whether ``tables`` lacks those that its role may not read
 
     # The parts. One without a body is None, because the database lacks the capability. An engine overrides the property; the
     # import is inside.

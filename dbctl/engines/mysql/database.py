@@ -118,6 +118,7 @@ class MySQLDatabase(ServerDatabase):
     """What readers and writers share."""
 
     engine = "mysql"
+    hides_tables = True
     connection: MySQLConnection
     catalog: MySQLCatalog
     dialect: MySQLDialect

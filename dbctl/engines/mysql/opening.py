@@ -19,7 +19,7 @@ from dbctl.engines.mysql.options import SOCKET, connection_arguments
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import CONVERTERS, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
-from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
+from dbctl.engines.servers.engine import CHECK_URL, FREE_CONNECTION, ErrorContext
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -39,6 +39,12 @@ from dbctl.url import Url
 #: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.
 REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
 CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
+#: The server, or the account, has too many connections; how to raise the limit.
+FULL = {
+    1040: "SET GLOBAL max_connections = 500;",
+    1203: "SET GLOBAL max_user_connections = 0;",
+    1226: "ALTER USER … WITH MAX_USER_CONNECTIONS 0;",
+}
 #: Not 1044, which a server also reports for a database that does not exist yet.
 LOGIN_REFUSED = frozenset({1045, 1130, 1698})
 DEADLOCK, CHANGED = 1213, 1020
@@ -96,6 +102,8 @@ def unreachable_error(error: pymysql.Error, target: str, url: Url) -> Unreachabl
     reason, instead = format_reason(error), CHECK_URL
     if match := _NO_DATABASE.match(reason):
         instead = f"As an administrator: GRANT {ALL} ON {quote(match['name'])}.* TO {match['who']};"
+    elif error_number(error) in FULL:
+        instead = FREE_CONNECTION + FULL[error_number(error)]
     can_pass = error_number(error) not in LOGIN_REFUSED
     if error_number(error) not in CLIENT_ERRORS:  # the server answered, so its route works
         url = structs.replace(url, via="")

@@ -8,7 +8,7 @@ import psycopg
 from msgspec import structs
 
 from dbctl.engines.contract.route import create_unreachable_error
-from dbctl.engines.servers.engine import CHECK_URL, ErrorContext
+from dbctl.engines.servers.engine import CHECK_URL, FREE_CONNECTION, ErrorContext
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -57,6 +57,12 @@ _LOGIN_REFUSED = re.compile(
     r"authentication failed for user|no password supplied|role \".*\" (?:does not exist|is not permitted)|pg_hba\.conf",
     re.DOTALL,
 )
+#: A refused login, as above; the limit of a role or a database, or that of the server.
+_FULL = re.compile(
+    r"too many connections for (?P<kind>role|database) \"(?P<name>.+)\"|too many clients|connection slots are reserved",
+    re.DOTALL,
+)
+RAISE_LIMIT = "ALTER SYSTEM SET max_connections = 500; and restart the server."
 _COPY_LINE = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
@@ -82,8 +88,15 @@ def unreachable_error(error: psycopg.Error, target: str, url: Url) -> Unreachabl
     # libpq writes two spaces only after the severity in an answer of the server, which shows that the route works.
     if ":  " in reason:
         url = structs.replace(url, via="")
-    can_pass = not _LOGIN_REFUSED.search(reason)
-    return create_unreachable_error(url, target, reason, CHECK_URL, can_pass=can_pass)
+    can_pass, instead = not _LOGIN_REFUSED.search(reason), CHECK_URL
+    if full := _FULL.search(reason):
+        instead = FREE_CONNECTION
+        instead += (
+            f"ALTER {full['kind'].upper()} {ident(full['name'])} CONNECTION LIMIT -1;"
+            if full["kind"]
+            else RAISE_LIMIT
+        )
+    return create_unreachable_error(url, target, reason, instead, can_pass=can_pass)
 
 
 def translate_error(

@@ -27,6 +27,8 @@ from dbctl.model import Struct
 from dbctl.url import Url
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
+#: Instead of ``CHECK_URL``, if the server, or the account, has too many connections.
+FREE_CONNECTION = "End sessions of the app that do nothing, or raise the limit with: "
 DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
 
 

@@ -108,9 +108,7 @@ class CoreProfile(Section, frozen=True, kw_only=True):
         if hint := section.find_wrong_app_hint(tables):
             return hint
         if not tables:
-            return Remedy(
-                "It is empty. Check the path; if it had tables, find a backup with: `backup list`"
-            ).write()
+            return Remedy("Check the path; if it had tables, find a backup with: `backup list`").write()
         for name, other in self.databases.items():
             if other.needs and all(table in tables for table in other.needs):
                 return f"Check the path: this looks like the database {name!r}."

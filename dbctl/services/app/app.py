@@ -288,7 +288,7 @@ class App:
                     tables
                 )
                 if not (is_alike if tables else allow_empty):
-                    self._require_tables(name, tables)
+                    self._require_tables(name, database)
             except BaseException:  # an open connection must not outlive the failure
                 database.close()
                 raise
@@ -351,7 +351,7 @@ class App:
         if reader:
             with closing(reader):  # closing it later would drop this process's locks on the file
                 if not create:  # the file of another app must not even be opened for writing
-                    self._require_tables(name, reader.tables())
+                    self._require_tables(name, reader)
         options = OpenOptions(
             timeout=self.timeout,
             pragmas=section.pragmas,
@@ -364,7 +364,7 @@ class App:
         database = engine.create_writer(url, self.target(name), options)
         try:
             if not create:
-                self._require_tables(name, database.tables())
+                self._require_tables(name, database)
             refuse_contradictions(self, name, database, write.facts)
             with database.lock(self.spec.name), record_writes(self, name, write, database) as recorded:
                 self.writers[name] = recorded
@@ -373,17 +373,19 @@ class App:
             self.writers.pop(name, None)
             database.close()
 
-    def _require_tables(self, name: str, tables: Mapping[str, Table]) -> None:
-        """Check that a database with these tables is the app's; raises as ``writer``."""
+    def _require_tables(self, name: str, database: Readable) -> None:
+        """Check that a database is the app's, by its tables; raises as ``writer``."""
         has_variants, section = name == self._main and self._base.variants, self.database(name)
+        tables = database.tables()
         if has_variants and self._find_variant(tables) != self.variant:
             raise ConcurrentChangeError(target=self.target(name))
         if missing_tables := [table for table in section.needs if table not in tables]:
+            hidden = "The server hides tables from an account that may not read them. "
             raise WrongAppError(
                 target=self.target(name),
                 profile=self.core.title,
                 missing=f"table {', '.join(missing_tables)}" if tables else "every table",
-                hint=self.core.suggest_cause(section, tables),
+                hint=(hidden if database.hides_tables else "") + self.core.suggest_cause(section, tables),
             )
 
     @property

@@ -65,6 +65,24 @@ def create_user(database, *rights):
         database.execute(f"drop user {name}@'%'")
 
 
+def test_full_server_is_reported(table):
+    with create_user(table, f"select on {table.url.path}.*") as user:
+        table.execute(f"alter user {user['user']}@'%' with max_user_connections 1")
+        table.reader(**user)
+        with pytest.raises(UnreachableError, match="max_user_connections") as caught:
+            table.reader(**user)
+        assert "MAX_USER_CONNECTIONS 0" in caught.value.hint
+
+
+def test_hidden_tables_are_a_possible_cause(table, answer):
+    table.execute("create table users (id integer primary key)")
+    profile = ["users", "list", "--profile", "vaultwarden", "--url"]
+    with create_user(table, f"create on {table.url.path}.*") as user:
+        url = structs.replace(table.url, user=user["user"], password=None)
+        error = answer(*profile, f"main={str(url).replace('@', ':pw@')}", status=2)["error"]
+    assert (error["code"], "may not read" in error["hint"]) == ("wrong-app", True)
+
+
 # Read-only queries ------------------------------------------------------------------------------------------------------
 
 
