@@ -103,6 +103,7 @@ class CreateBackup(BackupOperation):
         full: bool = False,
         schema_only: Sequence[str] | None = None,
         stream: bool | None = None,
+        allow_missing: bool = True,
         record: Callable[[App, Manifest], None] | None = None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
@@ -117,6 +118,7 @@ class CreateBackup(BackupOperation):
             full: whether no database is stored as the difference from an earlier backup.
             schema_only: names and patterns of tables whose rows are left out; None: as configured.
             stream: whether dumps are stored without a local copy; None: as configured.
+            allow_missing: whether to omit a database that cannot be copied, if another one can.
             record: gets the app and the new backup; it must not fail.
 
         Raises:
@@ -133,7 +135,7 @@ class CreateBackup(BackupOperation):
         if schema_only is None:
             schema_only = settings.schema_only if settings and not tables else ()
         self._schema_only = schema_only
-        self._record = record
+        self._record, self._allow_missing = record, allow_missing
         self._databases, self._left_out = select_databases(app)
         rate_limit = RateLimiter(rate) if rate else None
         is_incremental = settings is not None and settings.incremental and not tables
@@ -186,7 +188,7 @@ class CreateBackup(BackupOperation):
                 errors.append(error)
             else:
                 sources.append(source)
-        if errors and not sources:
+        if errors and not (sources and self._allow_missing):
             raise errors[0]
         if self._schema_only and not (self._app.only or errors):
             require_known(self._app, self._schema_only, [source.emptied for source in sources])
@@ -231,7 +233,7 @@ class CreateBackup(BackupOperation):
                     left_out=self._left_out,
                     kind=self._kind,
                     stack=stack,
-                    allow_missing=True,
+                    allow_missing=self._allow_missing,
                 )
                 shrunken = self._find_shrunken([created, *known[0]])
                 larger = list(pin_larger(repository, shrunken, created.id)) if self._fails_shrunken else []

@@ -33,5 +33,6 @@ def open_live_source(
     """
     with keys.staging.folder(0) as folder:
         private = PrivateRepository(app, str(folder))
-        created = CreateBackup(private, compress="none", secrets=secrets, schema_only=()).apply()
+        create = CreateBackup(private, compress="none", secrets=secrets, schema_only=(), allow_missing=False)
+        created = create.apply()
         yield BackupSource(private, private.find(created.id), keys, roles)

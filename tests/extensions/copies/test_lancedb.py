@@ -307,6 +307,24 @@ def test_column_that_cannot_be_read_is_reported(tmp_path):
         assert require_rewriter(writer, "LanceDB").find_unreadable() == ["names.odd`name"]
 
 
+def test_live_copy_is_refused_if_one_database_is_damaged(tmp_path):
+    """It lacked that database, without a word."""
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "chat.toml").write_text(PROFILE)
+    (app / "dbctl.toml").write_text(
+        '[apps.chat]\nprofile = "chat.toml"\ndatabases = { main = "chat.db", vectors = "lancedb" }\n'
+    )
+    with closing(sqlite3.connect(app / "chat.db")) as connection:
+        connection.execute("create table members (id text primary key, email text)")
+    lancedb.connect(app / "lancedb").create_table("notes", pa.Table.from_pylist([build_note(1)], SCHEMA))
+    (file,) = (app / "lancedb").rglob("data/*.lance")
+    file.unlink()
+    assert run(app, "copy", "--from", "live", "--to", "out/", status=4)["error"]["code"] == "corrupt"
+    assert not (app / "out").exists()
+    run(app, "copy", "--from", "live", "--to", "out/", "--db", "main")
+
+
 @pytest.mark.slow
 def test_none_of_ten_thousand_originals_is_found(tmp_path):
     count = 1300
