@@ -15,7 +15,7 @@ from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaReader, Sc
 from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.engines.sql.catalog import LiveTables
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import ChangedWhileReadError, CorruptError
+from dbctl.errors.connection import ChangedWhileReadError, CorruptError, QueryFailedError
 from dbctl.extensions.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
 from dbctl.extensions.lancedb.manifest import History, ManifestError
 from dbctl.extensions.lancedb.values import Family, decoded_type, quote_name, type_family
@@ -286,7 +286,7 @@ class Catalog(LiveTables):
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 handle = cast("LanceTable", self.location.connection.open_table(name))
-                if self.read_only:
+                if self.read_only or not handle.version:  # 0: the library opened an empty manifest
                     handle.checkout(handle.version)
             except (ValueError, FileNotFoundError, RuntimeError) as error:
                 if "was not found" in str(error):
@@ -302,7 +302,7 @@ class Catalog(LiveTables):
         """Return the error for a table that cannot be opened, with the table and its newest readable version."""
         failure = translate_error(error, self.location)
         history = self.history(name)
-        versions = history.versions() if isinstance(failure, CorruptError) else {}
+        versions = history.versions() if isinstance(failure, CorruptError | QueryFailedError) else {}
         if versions and (reason := history.describe_unreadable(versions)):
             return CorruptError(target=self.target, reason=f"{name}: {reason}")
         return failure

@@ -14,6 +14,7 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb.manifest import History, Manifest, ManifestError
 from dbctl.extensions.lancedb.vector_indexes import LanceVectorIndexes, change_table, describe_index
 from dbctl.files import atomic, mounts
+from dbctl.model import format_count
 
 if TYPE_CHECKING:
     from dbctl.extensions.lancedb.reader import LanceReader
@@ -170,7 +171,8 @@ class LanceStorage(StorageManager):
 def _describe_size(size: TableSize) -> str:
     """Describe the current files of a table and the format after the compaction."""
     return (
-        f"{size.table}: {size.fragments} fragments, {size.dead_rows} deleted rows, {size.versions} versions, {size.bytes} bytes;"
+        f"{size.table}: {format_count(size.fragments or 0, 'fragment')}, {format_count(size.dead_rows or 0, 'deleted row')},"
+        f" {format_count(size.versions or 0, 'version')}, {format_count(size.bytes, 'byte')};"
         f" the format remains {size.format}, but a much older Lance library may not read the new files"
     )
 

@@ -117,17 +117,22 @@ def test_undecodable_bytes_are_reported_with_file_name(two_fragments):
     assert "50 rows" in line
 
 
-def test_unreadable_version_is_reported_with_readable_predecessor(two_fragments):
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:50], lambda content: bytes(len(content)), lambda _: b"garbage"]
+)
+def test_unreadable_version_is_reported_with_readable_predecessor(damage, two_fragments):
+    """The library opens a manifest of zeros as a table without columns, also for writing."""
     folder, _ = two_fragments
     newest = find_newest_manifest(folder)
-    newest.write_bytes(newest.read_bytes()[:50])
+    newest.write_bytes(damage(newest.read_bytes()))
     (line,) = opening.open_reader(folder).checks.find_damage()
     assert "its newest version, 2, cannot be read" in line
     assert "version 1 can be read" in line
-    with pytest.raises(
-        CorruptError, match=f"{TABLE}: its newest version, 2, cannot be read.*; version 1 can be read"
-    ):
-        opening.open_reader(folder).tables()
+    for open_database in (opening.open_reader, opening.open_writer):
+        with pytest.raises(
+            CorruptError, match=f"{TABLE}: its newest version, 2, cannot be read.*; version 1 can be read"
+        ):
+            open_database(folder).tables()
 
 
 def test_missing_newest_version_is_reported(two_fragments):
