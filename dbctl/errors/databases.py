@@ -27,7 +27,7 @@ class VersionsTaggedError(DbctlError, status=Exit.REFUSED):
 
 
 class PartialWriteError(DbctlError, status=Exit.FAILED):
-    sentence = "{target}: the change failed ({reason}) and cannot be reverted in {tables}, which another process wrote"
+    sentence = "{target}: the change failed ({reason}) and cannot be reverted in {tables}"
     remedy = "Stop the app, check the rows of the change, and run it again."
 
 

@@ -172,7 +172,7 @@ def _describe_size(size: TableSize) -> str:
     """Describe the current files of a table and the format after the compaction."""
     return (
         f"{size.table}: {format_count(size.fragments or 0, 'fragment')}, {format_count(size.dead_rows or 0, 'deleted row')},"
-        f" {format_count(size.versions or 0, 'version')}, {format_count(size.bytes, 'byte')};"
+        f" {format_count(size.versions or 0, 'version')}, {format_count(size.bytes or 0, 'byte')};"
         f" the format remains {size.format}, but a much older Lance library may not read the new files"
     )
 

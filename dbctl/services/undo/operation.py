@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
+from itertools import groupby
+from operator import itemgetter
 
 from dbctl.engines.contract.database import Readable, Table, Writable, require_supported
 from dbctl.errors.base import Remedy
@@ -361,9 +363,9 @@ class RevertRows:
         writer.defer_references()  # of circles
         for table in reversed(tables):
             table.delete_rows(writer)
-        for table, row in order.rows:
-            more = self._create_password(table) if table.table in self._passwords else {}
-            table.insert_row(writer, row, more, order.postponed.get(table.table, ()))
+        for table, group in groupby(order.rows, key=itemgetter(0)):
+            add = partial(self._create_password, table) if table.table in self._passwords else dict
+            table.insert_rows(writer, [row for _, row in group], add, order.postponed.get(table.table, ()))
         for table, row in order.rows:
             table.update_columns(writer, row, order.postponed.get(table.table, ()))
         for table in tables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 from dbctl.engines.contract.database import (
@@ -307,19 +307,28 @@ class TableUndo:
         remaining = sum(db.count(self.table, where) for where in self.where_deleted())
         require_row_count(expected - remaining, expected, db)
 
-    def insert_row(
-        self, db: Writable, row: Restoration, more: Values, postponed: Collection[str] = ()
+    def insert_rows(
+        self, db: Writable, rows: Sequence[Restoration], add: Callable[[], Values], postponed: Collection[str]
     ) -> None:
-        """Insert a row that the operation deleted.
+        """Insert rows that the operation deleted, in their order.
 
         Args:
             db: the database.
-            row: the row.
-            more: values that the log lacks.
+            rows: the rows.
+            add: returns the values of a row that the log lacks.
             postponed: columns that are NULL until ``update_columns``.
         """
-        values = {name: None if name in postponed else value for name, value in (row.values or {}).items()}
-        db.insert(self.table, {**more, **self._to_stored(values)})
+        complete = (
+            {
+                **add(),
+                **self._to_stored(
+                    {name: None if name in postponed else value for name, value in (row.values or {}).items()}
+                ),
+            }
+            for row in rows
+        )
+        for columns, group in groupby(complete, key=list):
+            db.insert_many(self.table, columns, [list(values.values()) for values in group])
 
     def update_columns(self, db: Writable, row: Restoration, names: Collection[str]) -> None:
         """Restore columns of a row."""

@@ -249,3 +249,16 @@ def test_vector_of_no_numbers_is_refused(answer, tmp_path, monkeypatch):
         assert error["code"] == "value-invalid"
     assert answer("data", "rows", "kinds", "--sort", "value", status=2)["error"]["code"] == "not-supported"
     assert lancedb.connect("lance").open_table("kinds").to_arrow() == kinds
+
+
+def test_undo_restores_deleted_rows_in_one_version(answer, tmp_path, monkeypatch):
+    """Each row was a version, and a failure between two of them left some rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    kinds = pa.table([list(range(30)), [None, "a"] * 15], schema=pa.schema([KEY, ("value", pa.string())]))
+    lancedb.connect("lance").create_table("kinds", kinds)
+    answer("data", "delete", "kinds", "--filter", "id>3", "--yes")
+    answer("undo", str(answer("audit", "list")["data"]["items"][0]["operation"]), "--yes")
+    table = lancedb.connect("lance").open_table("kinds")
+    assert (table.version, table.to_arrow().sort_by("id")) == (3, kinds)
