@@ -57,7 +57,7 @@ _LOGIN_REFUSED = re.compile(
     r"authentication failed for user|no password supplied|role \".*\" (?:does not exist|is not permitted)|pg_hba\.conf",
     re.DOTALL,
 )
-#: A refused login, as above; the limit of a role or a database, or that of the server.
+#: Of a refused login: the limit of a role or a database, or that of the server.
 _FULL = re.compile(
     r"too many connections for (?P<kind>role|database) \"(?P<name>.+)\"|too many clients|connection slots are reserved",
     re.DOTALL,
