@@ -373,6 +373,41 @@ def test_plan_of_deleted_settings_announces_what_undo_does(answer, tmp_path, mon
         assert (database.rows("select * from options order by name") == before) == (not steps)
 
 
+PREFERENCES = """
+[[settings]]
+scope = "user"
+table = "preferences"
+user = "person"
+key = "name"
+secret = ["key"]
+fields = { value = "value" }
+"""
+
+
+@pytest.mark.parametrize(("login", "is_lost"), [("ida", False), ("bo", True)])
+def test_plan_of_a_deleted_user_announces_which_settings_undo_loses(
+    answer, tmp_path, monkeypatch, login, is_lost
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "mailer.toml").write_text(SECRETS.partition("[[settings]]")[0] + PREFERENCES)
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, login text)",
+            "create table preferences (person integer references people (id) on delete cascade, name text,"
+            " value text not null, primary key (person, name))",
+            "insert into people values (1, 'ida'), (2, 'bo')",
+            "insert into preferences values (1, 'color', 'red'), (2, 'key', 'k')",
+        )
+        before = database.rows("select * from preferences")
+        options = ("--profile", "mailer.toml", "--url", "main=app.db", "--yes")
+        steps = answer("users", "delete", login, "--dry-run", *options)["data"]["plan"]["steps"]
+        assert any(step.startswith("undo ") for step in steps) == is_lost
+        answer("users", "delete", login, *options)
+        answer("undo", str(find_newest(answer)), *options)
+        assert (sorted(database.rows("select * from preferences")) != before) == is_lost
+
+
 def test_bulk_above_the_limit_is_counted_and_refused(answer, pantry):
     configuration = pantry.folder / "dbctl.toml"
     text = configuration.read_text()

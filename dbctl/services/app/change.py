@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.database import Readable, Where, Writable
+from dbctl.engines.contract.database import AnyOf, Readable, Where, Writable
 from dbctl.errors.connection import (
     CascadeUnreachableError,
     ConcurrentChangeError,
@@ -60,11 +60,12 @@ class Prepared(Protocol[R_co]):
 
 
 @runtime_checkable
-class SelectsRows(Protocol):
-    """A prepared change that deletes the rows of a table that meet conditions."""
+class DeletesRows(Protocol):
+    """A prepared change that deletes rows."""
 
     @property
-    def selected_rows(self) -> tuple[str, Sequence[Where]]: ...
+    def deleted_rows(self) -> Mapping[str, Sequence[Where]]:
+        """The rows by table: those that meet any of its conditions."""
 
 
 class PreparedChange(msgspec.Struct, Generic[R], frozen=True):
@@ -238,11 +239,15 @@ class Change(Operation, Generic[R]):
             for name, rows in plan.deleted.items()
             if rows and name in tables and not reasons.get(name)
         }
-        if isinstance(prepared, SelectsRows) and (columns := secrets.get(prepared.selected_rows[0])):
+        if isinstance(prepared, DeletesRows):
             from dbctl.services.app.secrets import find_setting_secrets
 
-            name, where = prepared.selected_rows
-            secrets[name] = find_setting_secrets(self._app, self._database, database, name, where, columns)
+            for name, where in prepared.deleted_rows.items():
+                if columns := secrets.get(name):
+                    rows = [AnyOf(where)]
+                    secrets[name] = find_setting_secrets(
+                        self._app, self._database, database, name, rows, columns
+                    )
         steps += [
             f"undo will not restore the secrets of {name}: {', '.join(columns)}"
             for name, columns in secrets.items()

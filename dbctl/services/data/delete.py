@@ -209,8 +209,8 @@ class DeleteRows(Generic[R]):
         self._table, self._where, self._row_count = table, where, row_count
         self._audit_key, self._create_result = audit_key, create_result
         db, name = table.db, table.name
-        deleted = deletion_conditions(db, name, where)
-        self._related = CrossDatabaseDeletion(table.app, table.database, db, deleted)
+        self.deleted_rows = deletion_conditions(db, name, where)
+        self._related = CrossDatabaseDeletion(table.app, table.database, db, self.deleted_rows)
         affected = [
             AffectedRows(table=name, rows=row_count, step=step, kind="deleted", where=AllOf(where)),
             *find_affected_rows(db, {name: [AllOf(where)]}),
@@ -225,11 +225,6 @@ class DeleteRows(Generic[R]):
             deleted=count_affected_rows(db, select_deleted(affected)),
             destructive=True,
         )
-
-    @property
-    def selected_rows(self) -> tuple[str, Sequence[Where]]:
-        """The table, and the conditions of its rows."""
-        return self._table.name, self._where
 
     def apply(self, db: Writable) -> R:
         """Delete the rows and record the deletion."""

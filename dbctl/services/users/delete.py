@@ -186,7 +186,7 @@ class DeleteUsers:
             **self._owned.later_conditions,
         }
         self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
-        deleted = self._find_deleted_rows() if leaving else {}
+        self.deleted_rows = deleted = self._find_deleted_rows() if leaving else {}
         self._related = CrossDatabaseDeletion(users.app, users_database(users.app), users.db, deleted)
         deletion = AffectedRows(
             table=users.live.name,
