@@ -26,7 +26,6 @@ from dbctl.extensions.base import SectionOwner
 from dbctl.files import toml
 from dbctl.files.atomic import write_atomically
 from dbctl.profiles import loader
-from dbctl.profiles.extension_sections import create_type, list_unknown_keys
 from dbctl.profiles.model import (
     base,
     cleanup,
@@ -39,6 +38,7 @@ from dbctl.profiles.model import (
     settings,
     users,
 )
+from dbctl.profiles.variants import create_type, list_unknown_keys
 from tools.compact_json import format_definitions
 
 #: The modules of the model; if two have a class of the same name, the comments of the later are used.

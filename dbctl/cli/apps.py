@@ -15,7 +15,7 @@ from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.base import Exit, Remedy
 from dbctl.model import DryRunResult, Findings, Page
-from dbctl.services.profiles import inventory
+from dbctl.services import profiles
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ class MaintenanceSwitch(StrEnum):
 
 @Example("apps list -o json", on=EVERYWHERE)
 @Example("apps list --columns name,profile")
-@GROUP.command("list", answers=lambda: (Page[inventory.AppListed],))
+@GROUP.command("list", answers=lambda: (Page[profiles.AppListed],))
 def list_(session: Session) -> int:
     """List the configured apps and their databases."""
-    return emit(session, inventory.list_apps(session.selection))
+    return emit(session, profiles.list_apps(session.selection))
 
 
 @Example("apps show --app {app}", on=EVERYWHERE)
 @Example("apps show flashpoint-web")
-@GROUP.command("show", answers=lambda: (inventory.ProfileShown,))
+@GROUP.command("show", answers=lambda: (profiles.ProfileShown,))
 def show_(
     session: Session,
     profile: Annotated[
@@ -54,9 +54,9 @@ def show_(
 ) -> int:
     """Show the profile of an app: databases, features, searches."""
     if profile:
-        return emit(session, inventory.show_profile(profile))
+        return emit(session, profiles.show_profile(profile))
     app_config = loader.find_app(session.selection, allow_fleet=True)
-    return emit(session, inventory.show_profile(app_config.profile, app_config))
+    return emit(session, profiles.show_profile(app_config.profile, app_config))
 
 
 @Example("apps maintenance on", on="samples")
@@ -106,7 +106,7 @@ def check(
     selection = session.selection
     if file:
         selection = structs.replace(selection, profile=file)
-    files = inventory.check_files(selection, selection.profile)
+    files = profiles.check_files(selection, selection.profile)
     if files.has_errors or (file and not selection.urls):
         return emit(session, files, status=Exit.USAGE if files.has_errors else Exit.OK)
     if selection.app or selection.profile:

@@ -1,26 +1,93 @@
 """``dbctl audit``: the log of every change that dbctl made to a database of an app."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import structs
 
-from dbctl.cli._support.audit import parse_anchors, read_manifest_anchors
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import Limit, period_option
 from dbctl.cli._support.session import Session
+from dbctl.config.sections import Selection
+from dbctl.errors.backup import RepositoryMissingError
+from dbctl.errors.base import DbctlError
 from dbctl.model import Page, time_before
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.services.events.changes import export as change_export
 from dbctl.services.events.changes import operations, records
 from dbctl.services.events.changes import verify as verification
+from dbctl.services.events.changes.records import Anchor, parse_anchor
+from dbctl.services.events.runs import locate_journal
 from dbctl.services.events.store import FILE_NAME
 from dbctl.spec import EVERYWHERE, Example
+
+
+def parse_anchors(text: str) -> Sequence[Anchor]:
+    """Return the anchor of an option; ``-``: those in the text on standard input; empty: none.
+
+    Raises:
+        BadParameter: there is no anchor.
+    """
+    if not text:
+        return []
+    words = re.findall(r"[0-9]+:[0-9a-f:]+", sys.stdin.read()) if text == "-" else [text]
+    anchors = [anchor for anchor in map(parse_anchor, words) if anchor]
+    if not anchors:
+        raise typer.BadParameter(f"{text!r} is no anchor: SEQUENCE:HASH:LOG", param_hint="'--anchor'")
+    return anchors
+
+
+def read_manifest_anchors(session: Session, folder: Path) -> tuple[Sequence[Anchor], Sequence[DbctlError]]:
+    """Return the ends of the log in the manifests of the backups of all configured apps, and why some are not known."""
+    selection, timeout = session.selection, session.options.timeout
+    anchors, errors = list[Anchor](), list[DbctlError]()
+    if not locate_journal(selection).config:
+        return anchors, errors
+    from dbctl.config import loader
+    from dbctl.config.resolver import FleetSelection
+    from dbctl.services.fleet.instances import list_instances
+
+    try:
+        apps = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.backup]
+        instances = list_instances(apps, timeout=timeout)
+    except DbctlError as error:
+        return anchors, [error]
+    for instance in instances:
+        configured = structs.replace(selection, app=instance.app, configured=instance.configure())
+        try:
+            anchors += _read_repository(configured, folder, timeout)
+        except RepositoryMissingError:  # there is no backup yet, or `backup status` reports it
+            pass
+        except DbctlError as error:
+            errors.append(error)
+    return anchors, errors
+
+
+def _read_repository(selection: Selection, folder: Path, timeout: float) -> Iterator[Anchor]:
+    from dbctl.services.app.session import open_app
+    from dbctl.services.backup.repository import Repository
+
+    with open_app(selection, timeout=timeout) as app:
+        for manifest in Repository(app).manifests()[0]:
+            # Another machine, or another directory for state, has another log.
+            if manifest.audit and (manifest.host, manifest.audit.folder) == (
+                os.uname().nodename,
+                str(folder),
+            ):
+                anchor = parse_anchor(manifest.audit.anchor)
+                if anchor:
+                    yield anchor
+
 
 GROUP = Group(
     "audit",

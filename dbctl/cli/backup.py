@@ -147,7 +147,7 @@ def create(
     a physical copy, which has all databases and roles of the server.
     """
     from dbctl.services.backup.create import CreateBackup
-    from dbctl.services.history.recording import record_backup
+    from dbctl.services.history import record_backup
 
     with session.open_app() as app, begin_action(session, app):
         repository = Repository(app, repository_address)

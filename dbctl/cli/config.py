@@ -18,7 +18,7 @@ from dbctl.files import toml
 from dbctl.model import Findings, Page
 from dbctl.render import streams
 from dbctl.render.streams import Format
-from dbctl.services.profiles import inventory
+from dbctl.services import profiles
 from dbctl.services.setup.configuration import explain_config_key, show_configuration
 from dbctl.services.setup.edit import edit_configuration, find_editor, select_file
 from dbctl.spec import EVERYWHERE, Example
@@ -97,7 +97,7 @@ def validate(session: Session) -> int:
 
     Print every error with its line and key, and exit with 2 if there is one. Check the live databases, too, with: dbctl apps check.
     """
-    findings = inventory.check_files(session.selection, "")
+    findings = profiles.check_files(session.selection, "")
     return emit(session, findings, status=Exit.USAGE if findings.has_errors else Exit.OK)
 
 

@@ -10,7 +10,7 @@ from dbctl.config.model import STATE_OFF, App, AppConfig, SecretSource
 from dbctl.errors.usage import UsageError
 from dbctl.files import atomic, toml
 from dbctl.model import Secret
-from dbctl.units import is_duration
+from dbctl.units import is_duration, parse_duration
 
 
 def cache_folder() -> Path | None:
@@ -216,8 +216,6 @@ def read_variable(name: str) -> str:
 
 def _read_secret(name: str, source: SecretSource) -> str:
     if source.command:
-        from dbctl.config.secret_commands import read_command
-
         return read_command(f"secrets.{name}", source, _Secrets.folder)
     try:
         return _read_file(secret_file(source, _Secrets.folder), f"the file of secrets.{name}")
@@ -278,3 +276,36 @@ def user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:  # containers may run with a user id that has no name
         return str(os.geteuid())
+
+
+#: Maximum bytes of the output, which may have notes below the secret.
+MAX_OUTPUT_BYTES = 1 << 20
+
+
+def read_command(key: str, source: SecretSource, folder: Path) -> str:
+    """Return the first line that the command of a secret prints.
+
+    Args:
+        key: of the secret in the configuration, for messages.
+        source: the secret.
+        folder: the base of a relative path of the program; a program without a slash is searched on the PATH.
+
+    Raises:
+        VariableUnreadableError: the command fails or prints no secret. The text contains no output, also not of its errors.
+    """
+    from dbctl.files import limited_program
+
+    program, *arguments = source.command
+    argv = [str(folder / program) if "/" in program else program, *arguments]
+    seconds = parse_duration(source.timeout).total_seconds()
+    try:
+        output = limited_program.run(argv, seconds=seconds, max_bytes=MAX_OUTPUT_BYTES)
+    except limited_program.ProgramFailedError as error:
+        raise VariableUnreadableError(f"{key}: {program}: {error}") from None
+    try:
+        line = output.partition(b"\n")[0].removesuffix(b"\r").decode()
+    except UnicodeDecodeError:
+        raise VariableUnreadableError(f"{key}: {program}: the output is not UTF-8") from None
+    if not line:
+        raise VariableUnreadableError(f"{key}: {program}: the first line of the output is empty")
+    return line

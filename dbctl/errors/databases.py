@@ -1,4 +1,4 @@
-"""Failures of the tables, rows, and content of a database."""
+"""Failures of the tables, rows, content and search indexes of a database."""
 
 from __future__ import annotations
 
@@ -98,3 +98,25 @@ class TimesAmbiguousError(DbctlError, status=Exit.REFUSED):
         "{table}.{column} of {target} has {rows} whose time zone is ambiguous (with and without Z){example}"
     )
     remedy = "Nothing was changed. Repair another table with --table, or set one time with: `data set {table} KEY {column}=TIME`"
+
+
+class VectorInvalidError(DbctlError, status=Exit.USAGE):
+    sentence, remedy = "{place} is not a usable vector: {reason}", "{hint}"
+
+
+class VectorIndexUnsuitableError(DbctlError, status=Exit.REFUSED):
+    sentence, remedy = "{target}: cannot index {name}: {reason}", "Nothing was changed. {hint}"
+
+
+class VectorMissingError(DbctlError, status=Exit.NOT_FOUND):
+    sentence, remedy = "{target} has no vector for {kind} {id!r}", "{hint}"
+
+
+class TextIndexInvalidError(DbctlError, status=Exit.FAILED):
+    sentence = "{target}: the new index {name} failed verification: {reason}"
+    remedy = "It was rolled back. Please report this error."
+
+
+class TextIndexForeignError(DbctlError, status=Exit.REFUSED):
+    sentence = "{target}: {name} is a table, not a full-text index"
+    remedy = "Nothing was changed. Rename that table, then run: `search index build`"

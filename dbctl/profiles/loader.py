@@ -155,7 +155,7 @@ def _read_cache(path: Path, kind: type[T]) -> T | None:
         if cached.source_crc32 != crc32(path.read_bytes()):
             return None
         if cached.added_sections and kind.__struct_config__.forbid_unknown_fields:
-            from dbctl.profiles.extension_sections import find_type
+            from dbctl.profiles.variants import find_type
 
             kind = find_type(cached.added_sections)  # type: ignore[assignment] # a subclass of ``Profile``, which is ``kind``
         return msgspec.json.decode(cached.profile, type=kind)
@@ -187,7 +187,7 @@ def parse(text: str) -> Profile:
     Raises:
         TomlError: it has errors.
     """
-    from dbctl.profiles.extension_sections import find_type
+    from dbctl.profiles.variants import find_type
 
     values = toml.loads(text)
     profile = toml.structure(values, find_type(values), text)

@@ -1,16 +1,15 @@
-"""Variants of a profile: the changes that a version of the app requires, as the profile of that version."""
+"""The types of profiles, which may have sections of extensions; and their variants, the changes that a version of the app requires."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import msgspec
 
 from dbctl.files import toml
-from dbctl.profiles.extension_sections import find_type
 from dbctl.profiles.model.core import ProfileVariant
 from dbctl.profiles.model.profile import Profile
 
@@ -168,3 +167,22 @@ def _is_container(values: Any, step: toml.Key) -> bool:
 def _describe_databases(profile: Profile) -> list[object]:
     """Return what commands read of databases before they select a variant."""
     return [(name, list(section.engines), section.mode) for name, section in profile.databases.items()]
+
+
+def list_unknown_keys(keys: Iterable[str]) -> frozenset[str]:
+    """Return those of the keys of a profile that the core does not know."""
+    return frozenset(keys).difference(Profile.__struct_encode_fields__)
+
+
+def find_type(keys: Iterable[str]) -> type[Profile]:
+    """Return the type of a profile with these keys."""
+    names = list_unknown_keys(keys)
+    return create_type(names) if names else Profile
+
+
+@cache
+def create_type(names: frozenset[str]) -> type[Profile]:
+    """Return the type of a profile with these keys, which the core does not know; see ``add_sections``."""
+    from dbctl.config.extension_sections import add_sections
+
+    return add_sections(Profile, "profile_sections", {(name,) for name in names})

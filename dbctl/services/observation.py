@@ -29,7 +29,7 @@ from dbctl.services.events.history import read_history
 from dbctl.services.events.monitor import find_problems
 from dbctl.services.events.runs import CommandHistory, locate_journal
 from dbctl.services.events.samples import Sample
-from dbctl.services.history.recording import measure_database, measure_storage, measure_tables
+from dbctl.services.history import measure_database, measure_storage, measure_tables
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger.state import Migration, SchemaState, read_state
 from dbctl.services.sessions.cleanup import CleanUp

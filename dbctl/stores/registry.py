@@ -66,7 +66,7 @@ def open_store(
         bucket = Client(f"{location.text}/{name}", location, timeout=timeout)
         locker = None
         if object_lock:
-            from dbctl.stores.objects.retention import RetentionLocker
+            from dbctl.stores.objects.protection import RetentionLocker
 
             locker = RetentionLocker(bucket, location, object_lock)
         return RemoteStore(
@@ -80,9 +80,8 @@ def open_store(
     if is_file_server(address):
         from dbctl.stores.remote.store import RemoteStore
         from dbctl.stores.sftp.client import SftpClient
-        from dbctl.stores.sftp.lock import ClaimLock
+        from dbctl.stores.sftp.lock import ClaimLock, ReplacingClient
         from dbctl.stores.sftp.protocol import Connection
-        from dbctl.stores.sftp.replacing import ReplacingClient
         from dbctl.stores.staging import Staging
 
         server, name = parse_file_server(address), _folder_name(app)

@@ -16,7 +16,7 @@ from dbctl.errors.usage import NotSupportedError
 from dbctl.model import now
 from dbctl.stores.base import ObjectLock
 from dbctl.stores.objects.client import Client
-from dbctl.stores.objects.retention import RetentionLocker
+from dbctl.stores.objects.protection import RetentionLocker
 from dbctl.stores.registry import open_store
 from tests import storage
 from tests.conformance.stores import FIRST_FOLDER

@@ -24,7 +24,7 @@ from dbctl.engines.sql.catalog import Statement, ident, is_storable
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
 from dbctl.engines.sqlite.fulltext_index import StoredTextIndex, TextIndexDefinition
 from dbctl.errors.connection import QueryFailedError
-from dbctl.errors.search import TextIndexForeignError
+from dbctl.errors.databases import TextIndexForeignError
 from dbctl.model import now
 
 if TYPE_CHECKING:

@@ -168,7 +168,7 @@ def _open_source(
 ) -> Iterator[BackupSource]:
     """Yield the backup to copy; of the live databases, a backup in a private folder."""
     if source == LIVE:
-        from dbctl.services.restore.live import open_live_source
+        from dbctl.services.restore.source import open_live_source
 
         with open_live_source(app, keys, roles) as live:
             yield live

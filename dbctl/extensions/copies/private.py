@@ -21,8 +21,7 @@ from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter, needs_decoding
 from dbctl.services.backup.sources import Source
 from dbctl.services.restore.drill_run import create_temporary_url
-from dbctl.services.restore.live import PrivateRepository
-from dbctl.services.restore.source import BackupSource
+from dbctl.services.restore.source import BackupSource, PrivateRepository
 from dbctl.url import Url
 
 #: Copies of each database that exist at the same time: decoded, loaded, and dumped again.

@@ -14,7 +14,7 @@ from dbctl.model import PageRequest, Struct
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, select_existing
-from dbctl.services.search.row_sources import select_page
+from dbctl.services.search.indexes.kinds import select_page
 
 #: Note about a search without its external index.
 NOT_USED = Remedy(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dbctl import signals
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.rebuild import ColumnRewrite, Rebuilder
-from dbctl.errors.search import VectorIndexUnsuitableError
+from dbctl.errors.databases import VectorIndexUnsuitableError
 from dbctl.extensions.lancedb import swap
 from dbctl.extensions.lancedb.location import Location
 from dbctl.extensions.lancedb.manifest import LEGACY_FORMAT

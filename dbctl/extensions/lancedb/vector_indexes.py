@@ -18,7 +18,7 @@ from dbctl.engines.contract.vectors import (
     VectorIndexSpec,
 )
 from dbctl.errors.connection import BusyError, ConcurrentChangeError
-from dbctl.errors.search import VectorIndexUnsuitableError
+from dbctl.errors.databases import VectorIndexUnsuitableError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.extensions.lancedb.catalog import Catalog
 from dbctl.extensions.lancedb.reader import LancePart

@@ -27,7 +27,7 @@ from dbctl.services.backup.status import AppBackups, DatabaseBackups
 from dbctl.services.events.runs import CommandHistory, is_failure, locate_journal
 from dbctl.services.events.samples import read_samples
 from dbctl.services.fleet.instances import list_instances
-from dbctl.services.history.growth import DEFAULT_PERIOD, measure_growth
+from dbctl.services.history import DEFAULT_PERIOD, measure_growth
 from dbctl.services.observation import AppObservation, Want, observe, read_histories
 from dbctl.units import parse_duration
 

@@ -23,9 +23,9 @@ from dbctl.extensions.packages.sources import Package
 from dbctl.files import atomic, toml
 from dbctl.model import ChangeResult, Effect, Plan, Struct, now
 from dbctl.profiles import loader
-from dbctl.profiles.installed import Origin, compute_digest, read_record, record_path
 from dbctl.services.app.change import Operation
 from dbctl.services.checks.profile import find_text_problems
+from dbctl.services.profiles import Origin, compute_digest, read_record, record_path
 
 #: Differing keys that a plan names; further ones are counted.
 MAX_STEPS = 60

@@ -15,7 +15,7 @@ from dbctl.extensions.packages.errors import ProfileDigestError, ProfileSourceEr
 from dbctl.files.atomic import MAX_SETTINGS_BYTES
 from dbctl.http_client import REDIRECT_STATUSES, create_opener, explain_error
 from dbctl.model import Struct
-from dbctl.profiles.installed import compute_digest
+from dbctl.services.profiles import compute_digest
 from dbctl.url import parse_endpoint
 
 #: Seconds for the whole response.

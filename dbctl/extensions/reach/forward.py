@@ -6,12 +6,13 @@ import os
 import secrets
 import shlex
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dbctl import __version__, signals
 from dbctl.cli._support.emit import note
-from dbctl.cli._support.words import find_local_file, write_words
+from dbctl.cli._support.options import WORDS, CommonOptions, common_parameter_names
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.operations import CommitInDoubtError
@@ -27,11 +28,15 @@ from dbctl.extensions.reach.routes import ROUTES
 from dbctl.files.ssh import choose_reason
 from dbctl.files.subprocesses import ClientProgram, ProgramWatch, run_program
 from dbctl.profiles import loader
+from dbctl.render.streams import supports_color
 from dbctl.services.app.app import App
 
 if TYPE_CHECKING:
+    from typer._click import Parameter
+
     from dbctl.cli._support.session import Session
     from dbctl.config import model
+
 
 #: pipx and pip install for a user, whose folder the PATH of a command through ssh rarely has.
 _PATH = "PATH=$PATH:/usr/local/bin:$HOME/.local/bin"
@@ -119,7 +124,7 @@ class _Forwarder:
         need = spec.writes.needs if spec.writes else ""
         if spec.action in self._app.configured.hooks:
             need = f"the hooks of {spec.action}"
-        elif file := find_local_file(session):
+        elif file := _find_local_file(session):
             need = f"the file {file}"
             hint = "Pass it by standard input, if the command can read that (- or --password-stdin). "
         if need:
@@ -140,7 +145,7 @@ class _Forwarder:
         with run_program(words, dict(os.environ), watch=watch, reads=True, writes=True) as watcher:
             lines = _read_lines(watcher)
             self._require_version(self._receive("dbctl-version", watcher, lines))
-            run = _RUN + shlex.join(["--app", self._app.name, *write_words(self._session)])
+            run = _RUN + shlex.join(["--app", self._app.name, *_write_words(self._session)])
             for name, text in {**list_files(self._session, self._app), "run": run}.items():
                 watcher.write(os.fsencode(f"{name}\n{text.removesuffix(chr(10))}\n{self._end}\n"))
             watcher.write(f"{self._end}\n".encode())
@@ -233,3 +238,53 @@ def _read_lines(watcher: ClientProgram) -> Iterator[str]:
     for block in watcher.blocks(watched=False):
         *lines, rest = (rest + block).split(b"\n")
         yield from (line.decode(errors="replace") for line in lines)
+
+
+#: Common options about this machine: those that select the app, its log, and the colors, of which this terminal decides.
+_LOCAL = frozenset({
+    "config", "app", "profile", "url", "replica", "log_file", "log_format", "log_level", "color", "no_color"
+})  # fmt: skip
+
+
+def _write_words(session: Session) -> Sequence[str]:
+    """Return the words of the command, without ``dbctl`` and without the options that select an app."""
+    words, arguments = session.spec.name.split(), list[str]()
+    words += _write_common_options(session)
+    for parameter, values in _list_values(session):
+        if parameter.param_type_name == "argument":
+            arguments += map(str, values)
+        elif isinstance(values[0], bool):
+            words.append(parameter.opts[0] if values[0] else parameter.secondary_opts[0])
+        else:
+            words += [f"{parameter.opts[0]}={value}" for value in values]
+    return [*words, "--", *arguments]
+
+
+def _find_local_file(session: Session) -> str:
+    """Return the file of this machine that the command line names for a parameter of the command; empty: it names none."""
+    for parameter, values in _list_values(session):
+        is_file = parameter.type.name == "path" or str(parameter.metavar).endswith("FILE")
+        if is_file and values[-1] != "-":
+            return str(values[-1])
+    return ""
+
+
+def _list_values(session: Session) -> Iterator[tuple[Parameter, Sequence[str | bool]]]:
+    """Yield the parameters of the command itself that the command line has, with their values as typed; of a flag, a boolean."""
+    ctx, common = session.ctx, common_parameter_names()
+    values, _, _ = ctx.command.make_parser(ctx).parse_args([*ctx.meta[WORDS]])
+    for parameter in ctx.command.params:
+        value = values.get(parameter.name or "")
+        if parameter.name not in common and value not in (None, ()):
+            yield parameter, value if isinstance(value, (list, tuple)) else [value]
+
+
+def _write_common_options(session: Session) -> Iterator[str]:
+    defaults = CommonOptions(timeout=session.spec.timeout)
+    for parameter in session.ctx.find_root().command.params:
+        name = parameter.name or ""
+        value = getattr(session.options, name, None)
+        if name in _LOCAL or value == getattr(defaults, name, None):
+            continue
+        yield parameter.opts[0] if value is True else f"{parameter.opts[0]}={value}"
+    yield f"--color={'always' if supports_color(sys.stdout) else 'never'}"

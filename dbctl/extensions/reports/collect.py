@@ -43,12 +43,7 @@ from dbctl.services.fleet.status import (
     report_databases,
     sum_known,
 )
-from dbctl.services.history.growth import (
-    DatabaseGrowth,
-    measure_database_growth,
-    measure_growth,
-    select_evenly,
-)
+from dbctl.services.history import DatabaseGrowth, measure_database_growth, measure_growth, select_evenly
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import HEALTHS, Health, observe_apps
 from dbctl.services.status import DatabaseStatus, list_rows

@@ -21,7 +21,7 @@ from dbctl.model import ChangeResult, Effect
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.services.events.runs import locate_journal
-from dbctl.services.history.growth import DEFAULT_PERIOD
+from dbctl.services.history import DEFAULT_PERIOD
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group(

@@ -16,7 +16,7 @@ from dbctl.errors.operations import TableNotSampledError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
 from dbctl.services.app.results import paginate
 from dbctl.services.events.samples import DatabaseKey, Sample, discard_wrong_times, read_samples
-from dbctl.services.history.growth import DEFAULT_PERIOD, GrowthHistory, list_sizes, measure_growth
+from dbctl.services.history import DEFAULT_PERIOD, GrowthHistory, list_sizes, measure_growth
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("stats")

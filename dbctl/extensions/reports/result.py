@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from dbctl.model import Row, Struct
 from dbctl.services.backup.status import DatabaseBackups
 from dbctl.services.fleet.status import ReportedApp, ReportedFinding
-from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
+from dbctl.services.history import DatabaseGrowth, TableGrowth
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.status import DatabaseStatus
 

@@ -29,7 +29,7 @@ from dbctl.extensions.reports.result import (
 from dbctl.model import format_count
 from dbctl.services.backup.status import DatabaseBackups
 from dbctl.services.fleet.status import ReportedApp, ReportedFinding
-from dbctl.services.history.growth import DatabaseGrowth, TableGrowth
+from dbctl.services.history import DatabaseGrowth, TableGrowth
 
 #: Units of the coordinates; the style sheet sets the size.
 _LINE_WIDTH, _LINE_HEIGHT = 300.0, 64.0

@@ -10,8 +10,7 @@ from dbctl.engines.contract.database import Condition, Readable, Where, require_
 from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError
-from dbctl.errors.databases import RowNotFoundError
-from dbctl.errors.search import VectorInvalidError, VectorMissingError
+from dbctl.errors.databases import RowNotFoundError, VectorInvalidError, VectorMissingError
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
     NoMatchError,

@@ -8,7 +8,7 @@ from array import array
 
 import msgspec
 
-from dbctl.errors.search import VectorInvalidError
+from dbctl.errors.databases import VectorInvalidError
 from dbctl.extensions.semantic.embedders import MAX_DIMENSIONS, find_problem
 from dbctl.model import JSON_ERRORS
 

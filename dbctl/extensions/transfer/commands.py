@@ -190,7 +190,7 @@ def upgrade(
     during the copy, and start it with the printed address.
     """
     from dbctl.extensions.transfer.upgrade import UpgradeServer, find_server
-    from dbctl.services.restore.live import open_live_source
+    from dbctl.services.restore.source import open_live_source
 
     with session.open_app() as opened:
         server = find_server(opened, to)

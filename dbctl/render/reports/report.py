@@ -53,6 +53,10 @@ class Report(Struct, frozen=True, kw_only=True):
     entries: Sequence[Entry]
     failure: Entry | None = None  #: the error that ended the command
 
+    def list_all(self) -> Sequence[Entry]:
+        """Return the findings, then the error."""
+        return [*self.entries, *([self.failure] if self.failure else [])]
+
 
 class _TargetLocator:
     """Locates the section of the configuration that defines the app of a target."""

@@ -1,16 +1,145 @@
-"""Write a report in the requested format; one module for each format."""
+"""Write a report in the format of a CI system."""
 
 from __future__ import annotations
 
+import html  # xml.sax.saxutils loads the client of HTTP
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
 from dbctl.render import streams
-from dbctl.render.reports import github, gitlab, junit, sarif
-from dbctl.render.reports.report import Report
+from dbctl.render.reports import sarif
+from dbctl.render.reports.report import Entry, Location, Report
 from dbctl.render.streams import Format
+from dbctl.render.text import escape
+
+_GITHUB_COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
+_GITLAB_SEVERITIES = {"error": "critical", "warning": "minor", "info": "info"}
+
+
+def format_github(report: Report) -> Iterator[str]:
+    """Yield workflow commands of GitHub Actions, which annotate files and show messages in the summary of a run; one for each finding."""
+    for entry in report.list_all():
+        properties = {"title": f"dbctl {report.command}: {entry.code}"}
+        if entry.location:
+            properties = {
+                "file": escape(entry.location.path),
+                "line": str(entry.location.line),
+                **properties,
+            }
+        words = ",".join(f"{name}={_escape_property(value)}" for name, value in properties.items())
+        yield f"::{_GITHUB_COMMANDS[entry.severity]} {words}::{_escape_message(_describe_entry(entry))}\n"
+
+
+def _describe_entry(entry: Entry) -> str:
+    message = f"{entry.target}: {entry.message}" if entry.target else entry.message
+    return f"{message}\n{entry.hint}" if entry.hint else message
+
+
+def _escape_message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escape_property(text: str) -> str:
+    return _escape_message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def format_gitlab(report: Report) -> Iterator[str]:
+    """Yield the parts of a report of GitLab's Code Quality: an array of issues, each with the path and line that GitLab requires."""
+    yield "["
+    for index, entry in enumerate(report.list_all()):
+        issue = _create_issue(
+            entry, "blocker" if entry is report.failure else _GITLAB_SEVERITIES[entry.severity]
+        )
+        yield (",\n" if index else "\n") + json.dumps(issue)
+    yield "\n]\n"
+
+
+def _create_issue(entry: Entry, severity: str) -> dict[str, object]:
+    location = entry.location or Location(entry.target.lstrip("/") or "dbctl")
+    description = ": ".join(filter(None, [entry.target, entry.message])) or entry.code
+    return {
+        "description": f"{description} ({entry.hint})" if entry.hint else description,
+        "check_name": entry.code,
+        "fingerprint": entry.fingerprint,
+        "severity": severity,
+        "location": {"path": escape(location.path), "lines": {"begin": location.line}},
+    }
+
+
+def format_junit(report: Report) -> Iterator[str]:
+    """Yield the parts of JUnit XML: a suite for each target, with a test case for each finding. Errors are failures; other findings pass.
+
+    A check without findings is one test case, which passes.
+    """
+    by_target = dict[str, list[Entry]]()
+    for entry in report.entries:
+        by_target.setdefault(entry.target, []).append(entry)
+    yield '<?xml version="1.0" encoding="UTF-8"?>\n'
+    counts = _count_cases(report.entries, report.failure)
+    yield f"<testsuites{_attributes({'name': f'dbctl {report.command}', **counts})}>\n"
+    for target, entries in by_target.items():
+        yield from _format_suite(report, target, entries)
+    if not report.entries:
+        yield from _format_empty_suite(report)
+    yield "</testsuites>\n"
+
+
+def _format_suite(report: Report, target: str, entries: Sequence[Entry]) -> Iterator[str]:
+    yield f"  <testsuite{_attributes({'name': target, **_count_cases(entries), 'skipped': '0'})}>\n"
+    names = Counter[str]()
+    for entry in entries:
+        name = f"{entry.code}: {entry.message}"
+        names[name] += 1
+        # GitLab ignores all but the first test case of a name.
+        yield _begin_case(report, f"{name} ({names[name]})" if names[name] > 1 else name)
+        text = _escape_xml("\n".join(filter(None, [entry.message, entry.hint])))
+        if entry.severity == "error":
+            yield f"<failure{_attributes({'type': entry.code, 'message': entry.message})}>{text}</failure>"
+        else:
+            yield f"<system-out>{entry.severity}: {text}</system-out>"
+        yield "</testcase>\n"
+    yield "  </testsuite>\n"
+
+
+def _format_empty_suite(report: Report) -> Iterator[str]:
+    is_skipped = not (report.checked or report.failure)
+    name = report.target or f"dbctl {report.command}"
+    attributes = {"name": name, **_count_cases((), report.failure), "skipped": str(int(is_skipped))}
+    yield f"  <testsuite{_attributes(attributes)}>\n"
+    yield _begin_case(report, f"dbctl {report.command}")
+    if report.failure:
+        text = _escape_xml("\n".join(filter(None, [report.failure.message, report.failure.hint])))
+        attributes = {"type": report.failure.code, "message": report.failure.message}
+        yield f"<error{_attributes(attributes)}>{text}</error>"
+    elif is_skipped:
+        yield '<skipped message="nothing to check"/>'
+    yield "</testcase>\n  </testsuite>\n"
+
+
+def _begin_case(report: Report, name: str) -> str:
+    classname = ".".join(["dbctl", *report.command.split()])
+    return f"    <testcase{_attributes({'classname': classname, 'name': name})}>"
+
+
+def _count_cases(entries: Sequence[Entry], failure: Entry | None = None) -> Mapping[str, str]:
+    failures = sum(entry.severity == "error" for entry in entries)
+    counts = {"tests": len(entries) or 1, "failures": failures, "errors": int(failure is not None)}
+    return {name: str(count) for name, count in counts.items()}
+
+
+def _attributes(values: Mapping[str, str]) -> str:
+    return "".join(f' {name}="{html.escape(value)}"' for name, value in values.items())
+
+
+def _escape_xml(text: str) -> str:
+    return html.escape(text, quote=False)
+
 
 _FORMATS = {
-    Format.GITHUB: github.format_report,
-    Format.GITLAB: gitlab.format_report,
-    Format.JUNIT: junit.format_report,
+    Format.GITHUB: format_github,
+    Format.GITLAB: format_gitlab,
+    Format.JUNIT: format_junit,
     Format.SARIF: sarif.format_report,
 }
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 
 from msgspec import structs
 
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import Remedy
 from dbctl.errors.migrations import MigrationsMismatchError
 from dbctl.errors.usage import PlanChangedError
@@ -18,9 +19,8 @@ from dbctl.services.migrations.drift import SchemaReplay, read_parts
 from dbctl.services.migrations.execution.executor import create_missing_ledger, require_script_runner
 from dbctl.services.migrations.execution.run import replay
 from dbctl.services.migrations.files.loader import MigrationFile
-from dbctl.services.migrations.files.variants import rank_variants
 from dbctl.services.migrations.ledger.ledger import MigrationTarget, read_records
-from dbctl.services.migrations.ledger.state import DatabaseState, NamedMigration, read_state
+from dbctl.services.migrations.ledger.state import DatabaseState, NamedMigration, match_variants, read_state
 from dbctl.services.migrations.schema_diff import Difference, Parts, compare, describe_difference
 
 #: Differences that an error message lists before it counts the others.
@@ -184,7 +184,7 @@ def _select_variant(
     db = app.reader(target.database)
     live_parts = read_parts(db, target)
     refusals: list[MigrationsMismatchError] = []
-    for group in [[requested]] if requested or not target.variant_folders else rank_variants(target, db):
+    for group in [[requested]] if requested or not target.variant_folders else _rank_variants(target, db):
         matches: list[tuple[MigrationTarget, _SchemaMatch]] = []
         for variant in group:
             for candidate in _iterate_candidates(target, variant):
@@ -197,6 +197,24 @@ def _select_variant(
         if matches:
             return min(matches, key=lambda candidate: (candidate[1].differences, -len(candidate[1].files)))
     raise min(refusals, key=lambda error: cast("int", error.context["count"]))
+
+
+def _rank_variants(target: MigrationTarget, db: Readable) -> Sequence[Sequence[str]]:
+    """Return the largest variant of each folder, in two groups: required tables exist, required tables are missing."""
+    variants = target.section.variant
+    present = set(match_variants(variants, target.variant_folders, db, ()))
+    likely = {variant.directory for variant in variants if variant.name in present}
+    directories = {variant.name: variant.directory for variant in variants}
+    # the variant with the most migrations of each folder, in the order of the profile
+    largest: dict[str, str] = {}
+    for name, folder in target.variant_folders.items():
+        other = target.variant_folders.get(largest.get(directories[name], ""))
+        if other is None or len(folder.files) > len(other.files):
+            largest[directories[name]] = name
+    return [
+        [name for directory, name in largest.items() if (directory in likely) is is_likely]
+        for is_likely in (True, False)
+    ]
 
 
 def _iterate_candidates(target: MigrationTarget, variant: str) -> Iterator[MigrationTarget]:

@@ -1,9 +1,10 @@
-"""The backup that a restore reads: selection, verification and content of its members."""
+"""The backup that a restore or a copy reads: selection, verification and content of its members; or the live databases as a backup."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import cached_property
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -19,8 +20,10 @@ from dbctl.errors.restore import RolesMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import age
 from dbctl.model import format_count
+from dbctl.services.app.app import App
 from dbctl.services.backup import verifier
 from dbctl.services.backup.app_files import BackupOperation
+from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, open_reader
@@ -312,3 +315,27 @@ def partial_backup_error(repository: Repository, manifest: Manifest) -> BackupPa
     tables = ", ".join(name for member in manifest.members for name in member.only)
     hint = PARTIAL_HINT if ID.fullmatch(manifest.id) else PARTIAL_FILE_HINT
     return BackupPartialError(id=manifest.id, app=repository.app.name, tables=tables, hint=hint)
+
+
+class PrivateRepository(Repository):
+    """A repository in a private folder, whose backups are not encrypted."""
+
+    @cached_property
+    def encryption(self) -> None:
+        return None
+
+
+@contextmanager
+def open_live_source(
+    app: App, keys: DecryptionKeys, roles: RolePolicy, *, secrets: bool = False
+) -> Iterator[BackupSource]:
+    """Yield a backup of the live databases, which is deleted at the end; with ``secrets``, also of the passwords of their roles.
+
+    Raises:
+        As ``CreateBackup``.
+    """
+    with keys.staging.folder(0) as folder:
+        private = PrivateRepository(app, str(folder))
+        create = CreateBackup(private, compress="none", secrets=secrets, schema_only=(), allow_missing=False)
+        created = create.apply()
+        yield BackupSource(private, private.find(created.id), keys, roles)

@@ -16,6 +16,7 @@ from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, list_missing, select_existing
+from dbctl.services.search.indexes.kinds import Strategy
 from dbctl.services.search.query_parser import Term, check_term_count, parse_filter, write_query
 from dbctl.services.search.request import (
     ALL,
@@ -27,7 +28,6 @@ from dbctl.services.search.request import (
     SearchResult,
     Step,
 )
-from dbctl.services.search.row_sources import Strategy
 from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.strategy import Conditions, choose_strategy, list_text_columns
 from dbctl.services.search.text_query_parser import parse_text, write_text

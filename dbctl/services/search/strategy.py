@@ -35,8 +35,7 @@ from dbctl.model import PageRequest, Struct
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, select_existing
-from dbctl.services.search.indexes.kinds import find_kind
-from dbctl.services.search.row_sources import RowSource, Strategy, select_page
+from dbctl.services.search.indexes.kinds import RowSource, Strategy, find_kind, select_page
 from dbctl.services.search.snippets import extract_block_texts
 
 if TYPE_CHECKING:

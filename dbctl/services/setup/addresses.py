@@ -10,9 +10,8 @@ from urllib.parse import quote
 
 from msgspec import structs
 
-from dbctl.config.environment import VariableUnreadableError
+from dbctl.config.environment import VariableUnreadableError, read_command
 from dbctl.config.model import SecretSource
-from dbctl.config.secret_commands import read_command
 from dbctl.config.secrets import MASK, redact_text
 from dbctl.errors.usage import UrlInvalidError, UsageError
 from dbctl.model import Secret, Struct

@@ -30,8 +30,7 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.app.live_table import find_column
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import ENV_FILE, Address, list_env_addresses
-from dbctl.services.setup.compose import ComposeFile
-from dbctl.services.setup.compose_files import find_compose_file
+from dbctl.services.setup.compose import ComposeFile, find_compose_file
 from dbctl.services.setup.containers import is_route, list_container_addresses
 from dbctl.services.setup.database_files import walk_directory
 from dbctl.url import DEFAULT_PORTS, Url, check_route, is_foreign_address

@@ -1,4 +1,4 @@
-"""A lock for servers whose files cannot be exchanged conditionally: each process claims it by a file with a name of its own.
+"""A lock, and the marks of new folders, for servers whose files cannot be exchanged conditionally: each process claims it by a file with a name of its own.
 
 A process holds the lock if its claim is the only one after it was written. Two that claim it at the same time see each other, and
 the one with the smaller name continues to wait. A claim is rewritten every ``RENEW_SECONDS``, and deleted by others after ``EXPIRY_SECONDS``
@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import ExitStack
 
 from dbctl.errors.backup import StorageFailedError, StorageIncompatibleError
 from dbctl.files.lock import describe_holder
+from dbctl.stores.base import INCOMPLETE_MARK
 from dbctl.stores.remote.contract import ConflictError, Entry
 from dbctl.stores.remote.lock import EXPIRY_SECONDS, RenewedLock, has_expired
 from dbctl.stores.sftp.client import NEW_PREFIX, SftpClient
+from dbctl.stores.sftp.protocol import Kind, Status
 
 LOSS_SECONDS = 15 * 60.0
 #: The age of unfinished files that no process writes any more, in seconds.
@@ -119,3 +122,25 @@ class ClaimLock(RenewedLock):
     def _describe_holder(self) -> str:
         others = [entry.key for entry in self._list_claims() if entry.key != self._own]
         return describe_holder(lambda: self._client.get(others[0])[1]) if others else " by another dbctl"
+
+
+#: Seconds to wait for other processes that create the same folder.
+CLAIM_SECONDS = 30.0
+
+
+class ReplacingClient(SftpClient):
+    """The files below one folder of such a server."""
+
+    can_replace = True
+
+    def create(self, key: str, content: bytes) -> None:
+        """Create a small file; a mark only with a claim of its folder, in which only the owner of the mark creates others."""
+        top, *folders, name = key.split("/")
+        with ExitStack() as stack:
+            if name == INCOMPLETE_MARK:
+                claim = f"{top}/{NEW_PREFIX}{'-'.join(folders)}"
+                lock = ClaimLock(self, claim, secrets.token_hex(8), "backup create")
+                stack.enter_context(lock.acquire(timeout=CLAIM_SECONDS))
+            if self._stat(key).status == Status.OK:
+                raise ConflictError(key)
+            self._require(self._write_and_rename(key, content, Kind.RENAME, b""), key)

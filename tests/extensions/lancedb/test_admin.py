@@ -14,8 +14,7 @@ from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError
-from dbctl.errors.databases import MaintenanceUnsafeError, VersionsTaggedError
-from dbctl.errors.search import VectorIndexUnsuitableError
+from dbctl.errors.databases import MaintenanceUnsafeError, VectorIndexUnsuitableError, VersionsTaggedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from dbctl.extensions.lancedb import manifest
 from dbctl.extensions.lancedb.manifest import ManifestError

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.sqlite.file_format import read_varint
+from dbctl.engines.sqlite.files import read_varint
 from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,

@@ -19,7 +19,7 @@ from msgspec import structs
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import CorruptError, DatabaseMissingError
-from dbctl.errors.search import VectorInvalidError, VectorMissingError
+from dbctl.errors.databases import VectorInvalidError, VectorMissingError
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
     FeatureMissingError,

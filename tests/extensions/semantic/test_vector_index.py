@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbctl.config.sections import Selection
-from dbctl.errors.databases import AlreadyExistsError
-from dbctl.errors.search import VectorIndexUnsuitableError
+from dbctl.errors.databases import AlreadyExistsError, VectorIndexUnsuitableError
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError
 from dbctl.extensions.semantic.search import Reference, SemanticRequest, find
 from tests.engines import lance

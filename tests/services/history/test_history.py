@@ -12,10 +12,10 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
+from dbctl.services import history
 from dbctl.services.events import samples, store
 from dbctl.services.events.samples import Sample, TableSample
-from dbctl.services.history import growth
-from dbctl.services.history.growth import predict_full_disk
+from dbctl.services.history import predict_full_disk
 
 CONFIG = "/etc/dbctl/dbctl.toml"
 DAY = timedelta(days=1)
@@ -195,7 +195,7 @@ def test_times_that_contradict_the_order_are_ignored():
 def test_growth_is_the_difference_of_first_and_last_sample():
     start = now() - 20 * DAY
     series = [create_sample(start + index * DAY, rows=100 + 5 * index) for index in range(11)]
-    measured = growth.measure_growth({("blog", "main"): series}, start)
+    measured = history.measure_growth({("blog", "main"): series}, start)
     (table,) = measured.tables
     assert (table.rows, table.rows_change, table.rows_per_day, table.bytes_per_day) == (150, 50, 5, 500)
     assert table.trend == [100 + 5 * index for index in range(11)]
@@ -210,13 +210,13 @@ def test_shrinking_tables_have_negative_growth_and_dropped_ones_are_omitted():
         create_sample(start + DAY, rows=100),
         create_sample(start + 3 * DAY, rows=50),
     ]
-    measured = growth.measure_growth({("blog", "main"): series}, start)
+    measured = history.measure_growth({("blog", "main"): series}, start)
     assert [(table.table, table.rows_per_day) for table in measured.tables] == [("posts", -25)]
 
 
 def test_samples_of_one_day_have_no_growth_per_day():
     series = [create_sample(now() - timedelta(hours=2)), create_sample(now(), rows=20)]
-    (table,) = growth.measure_growth({("blog", "main"): series}, now()).tables
+    (table,) = history.measure_growth({("blog", "main"): series}, now()).tables
     assert (table.rows_change, table.rows_per_day) == (10, None)
 
 

@@ -11,8 +11,8 @@ import pytest
 from dbctl.engines.registry import load_engine
 from dbctl.profiles.model.databases import MigrationsVariant
 from dbctl.services.migrations.files import loader
-from dbctl.services.migrations.files.variants import match_variants
 from dbctl.services.migrations.ledger.ledger import Record
+from dbctl.services.migrations.ledger.state import match_variants
 from dbctl.url import Url
 from tests import servers
 

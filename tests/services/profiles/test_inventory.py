@@ -10,7 +10,7 @@ import pytest
 from dbctl.config.sections import Selection
 from dbctl.errors.usage import ConfigInvalidError
 from dbctl.profiles import loader
-from dbctl.services.profiles import inventory
+from dbctl.services import profiles
 from dbctl.url import list_engines
 from tests.services.flashpoint_app import SHAPES, create_app, open_app, run_statements
 from tests.shapes import flashpoint_web as shapes
@@ -26,7 +26,7 @@ def check_profile(tmp_path, *replacements, **selection):
         text = text.replace(old, new, 1)
     path = tmp_path / "p.toml"
     path.write_text(text, encoding="utf-8")
-    return [finding.message for finding in inventory.check_files(Selection(**selection), str(path)).findings]
+    return [finding.message for finding in profiles.check_files(Selection(**selection), str(path)).findings]
 
 
 def line_number(text):
@@ -35,7 +35,7 @@ def line_number(text):
 
 @pytest.mark.parametrize("name", loader.names())
 def test_built_in_profiles_are_valid(name):
-    assert not inventory.check_files(Selection(), name).findings
+    assert not profiles.check_files(Selection(), name).findings
 
 
 @pytest.mark.parametrize("variant", SHAPES)
@@ -197,7 +197,7 @@ def test_database_of_another_app_is_a_finding(tmp_path):
 
 def check_configuration(tmp_path, text):
     (tmp_path / "dbctl.toml").write_text(text, encoding="utf-8")
-    return inventory.check_files(Selection(config=str(tmp_path / "dbctl.toml")), "")
+    return profiles.check_files(Selection(config=str(tmp_path / "dbctl.toml")), "")
 
 
 def test_configuration_is_checked_with_its_profiles(tmp_path):
@@ -234,17 +234,17 @@ def test_list_of_apps_masks_passwords(tmp_path):
         '[apps.a]\nprofile = "flashpoint-web"\nprotected = true\ndatabases.user = "postgresql://u:hunter2@h/d"\n',
         encoding="utf-8",
     )
-    page = inventory.list_apps(Selection(config=str(tmp_path / "dbctl.toml")))
+    page = profiles.list_apps(Selection(config=str(tmp_path / "dbctl.toml")))
     (app,) = page.items
     assert (app.name, app.protected, app.summary()["databases"]) == ("a", True, ["user"])
     assert app.databases[0].url == "postgresql://u:***@h/d"
     (tmp_path / "dbctl.toml").write_text("[apps", encoding="utf-8")
     with pytest.raises(ConfigInvalidError, match="line 1"):
-        inventory.list_apps(Selection(config=str(tmp_path / "dbctl.toml")))
+        profiles.list_apps(Selection(config=str(tmp_path / "dbctl.toml")))
 
 
 def test_profile_is_shown_with_features():
-    output = inventory.show_profile("flashpoint-web")
+    output = profiles.show_profile("flashpoint-web")
     assert list(output.features) == [
         "users",
         "passwords",

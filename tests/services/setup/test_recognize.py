@@ -16,8 +16,7 @@ from msgspec import structs
 from dbctl.config import loader
 from dbctl.model import Secret
 from dbctl.services.setup.addresses import Address, hide_password
-from dbctl.services.setup.compose import ComposeFile
-from dbctl.services.setup.compose_files import find_compose_file
+from dbctl.services.setup.compose import ComposeFile, find_compose_file
 from dbctl.url import parse_url
 from tests import servers
 

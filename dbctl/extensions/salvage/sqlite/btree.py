@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from dbctl import signals
-from dbctl.engines.sqlite.file_format import (
+from dbctl.engines.sqlite.files import (
     HEADER_SIZES,
     INDEX_INTERIOR,
     INDEX_LEAF,

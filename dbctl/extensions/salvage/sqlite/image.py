@@ -15,7 +15,7 @@ from dbctl.engines.sqlite import files
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
 from dbctl.engines.sqlite.connection import connect
 from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
-from dbctl.engines.sqlite.file_format import (
+from dbctl.engines.sqlite.files import (
     HEADER_BYTES,
     HEADER_SIZES,
     KINDS,

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.sqlite.file_format import HEADER_SIZES, INDEX_INTERIOR, INTERIOR, KINDS, LEAF, read_number
+from dbctl.engines.sqlite.files import HEADER_SIZES, INDEX_INTERIOR, INTERIOR, KINDS, LEAF, read_number
 from dbctl.extensions.salvage.sqlite.btree import Batch, Trees
 from dbctl.extensions.salvage.sqlite.image import Image
 from dbctl.extensions.salvage.sqlite.schema import Entry

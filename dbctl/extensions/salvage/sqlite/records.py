@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from dbctl.engines.sqlite.file_format import read_varint
+from dbctl.engines.sqlite.files import read_varint
 from dbctl.engines.sqlite.values import RawText
 
 #: Maximum number of cached record headers; tables have few different ones.

@@ -382,12 +382,12 @@ def create_role_form(users: Users, live: LiveTable, only: Sequence[Where]) -> Ro
     if role.column:
         kind: type[RoleForm] = RoleColumn
         if role.bits:
-            from dbctl.services.app.user_roles.bits import RoleBits
+            from dbctl.services.app.user_roles.columns import RoleBits
 
             kind = RoleBits
         return kind(users, role, live, only)
     if role.ranks and not role.members:
-        from dbctl.services.app.user_roles.ranks import Ranks
+        from dbctl.services.app.user_roles.columns import Ranks
 
         return Ranks(users, role, live, only)
     if role.metadata:

@@ -14,8 +14,8 @@ from dbctl.profiles.codecs import KEYS, read_text
 from dbctl.profiles.model.roles import GroupMembership, Membership
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable, list_uncovered
+from dbctl.services.app.user_roles.columns import Ranks
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleAction, RoleForm
-from dbctl.services.app.user_roles.ranks import Ranks
 
 
 class Members(RoleForm):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -14,10 +14,10 @@ from dbctl.engines.contract.database import Readable
 from dbctl.errors.migrations import MigrationInvalidError, MigrationVariantMismatchError
 from dbctl.errors.usage import WrongAppError
 from dbctl.model import Row, Struct
+from dbctl.profiles.model.databases import MigrationsVariant
 from dbctl.services.app import ledger_detection
-from dbctl.services.app.live_table import find_column
-from dbctl.services.migrations.files import variants
-from dbctl.services.migrations.files.loader import MigrationFile, order_key_of
+from dbctl.services.app.live_table import find_column, has_all
+from dbctl.services.migrations.files.loader import Folder, MigrationFile, order_key_of
 from dbctl.services.migrations.ledger.journal import PartialMigration, read_partial_migrations
 from dbctl.services.migrations.ledger.ledger import (
     MigrationTarget,
@@ -220,8 +220,10 @@ def _resolve_variant(target: MigrationTarget, db: Readable, recorded: Sequence[R
     """Select the folder of the database's variant; an empty database gets the requested one."""
     if not target.variant_folders:
         return target
-    matches = variants.match_variants(target.section.variant, target.variant_folders, db, recorded)
-    if target.variant and not variants.is_reachable(target.section.variant, matches, target.variant):
+    matches = match_variants(target.section.variant, target.variant_folders, db, recorded)
+    directories = {variant.name: variant.directory for variant in target.section.variant}
+    # A variant whose migrations are in the same folder is reached by the next ones.
+    if target.variant and matches and directories[target.variant] not in map(directories.get, matches):
         raise MigrationVariantMismatchError(
             target=db.target, actual=" or ".join(matches), expected=target.variant
         )
@@ -362,3 +364,36 @@ def _create_migration(
         checksum=row.checksum,
         duration=row.duration,
     )
+
+
+def match_variants(
+    variants: Sequence[MigrationsVariant],
+    folders: Mapping[str, Folder],
+    db: Readable,
+    recorded: Collection[Record],
+) -> list[str]:
+    """Return the variants that a database may have, the most likely first; empty if unknown.
+
+    Of several variants, the one with the fewest pending migrations comes first: a database with all migrations of a
+    smaller variant has that variant. If the required tables of one variant are a subset of another's, and the database
+    has them all, only the larger variant is returned.
+
+    Args:
+        variants: the variants of the profile.
+        folders: the migrations of each.
+        db: the database.
+        recorded: the rows of its ledger. They are more reliable than the schema, which may be edited by hand or
+            incomplete; the schema decides if several variants have migrations of the same names.
+    """
+    match_counts = {
+        name: sum(any(map(record.matches, folder.files.values())) for record in recorded)
+        for name, folder in folders.items()
+    }
+    highest = max(match_counts.values())
+    candidates = [name for name, count in match_counts.items() if count == highest]
+    if highest:
+        candidates.sort(key=lambda name: len(folders[name].files))
+    needs = {variant.name: variant.needs for variant in variants}
+    matches = [name for name in candidates if has_all(db.tables(), needs[name])]
+    largest = [name for name in matches if not any(set(needs[name]) < set(needs[other]) for other in matches)]
+    return largest or (candidates if highest else [])

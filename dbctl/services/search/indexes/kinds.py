@@ -1,4 +1,4 @@
-"""The indexes that extensions add to searches."""
+"""The sources of the rows of a search, and the indexes that extensions add to searches."""
 
 from __future__ import annotations
 
@@ -6,15 +6,49 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import structs
+
+from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import Order, Query, Where
+from dbctl.model import PageRequest
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
-from dbctl.services.search.row_sources import Strategy
 
 if TYPE_CHECKING:  # most searches only look up rows
     from dbctl.services.search.compiler import QueryCompiler
     from dbctl.services.search.indexes.base import SearchIndex
+
+
+class RowSource(Protocol):
+    """Rows that the engine selects; ``rows`` returns the values of the columns, then those of ``extra_columns``."""
+
+    extra_columns: Sequence[str]
+
+    def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
+        """Return one page of rows, in the order of the source."""
+        ...
+
+    def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
+        """Return how the engine would run ``rows``, without running it.
+
+        Raises:
+            NotSupportedError: the engine cannot explain queries.
+        """
+        ...
+
+
+class Strategy(RowSource, Protocol):
+    """A source whose rows all match the request."""
+
+    def count(self) -> int:
+        """Return the number of all matching rows."""
+        ...
+
+
+def select_page(query: Query, columns: Sequence[str], page: PageRequest) -> Query:
+    """Return a query for one page of the rows of ``query``."""
+    return structs.replace(query, columns=columns, limit=page.limit, offset=page.offset)
 
 
 class Lookup(Protocol):

@@ -11,8 +11,7 @@ from dbctl.engines.contract.database import Readable, Writable, require_supporte
 from dbctl.engines.contract.fulltext import IndexFault, IndexState
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.errors.databases import AlreadyExistsError
-from dbctl.errors.search import TextIndexForeignError, TextIndexInvalidError
+from dbctl.errors.databases import AlreadyExistsError, TextIndexForeignError, TextIndexInvalidError
 from dbctl.errors.usage import NotSupportedError, PlanChangedError
 from dbctl.model import Finding, format_count
 from dbctl.profiles.model.search import Search

@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
-from dbctl.engines.sqlite.file_format import (
+from dbctl.engines.sqlite.files import (
     HEADER_BYTES,
     HEADER_SIZES,
     INDEX_INTERIOR,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dbctl.files.pipes import MAX_PENDING, Pipe, PipeAbortedError
+from dbctl.services.backup.streaming import MAX_PENDING, Pipe, PipeAbortedError
 
 
 def test_reader_gets_each_block_in_order_and_few_wait():

@@ -1,10 +1,14 @@
-"""List configured apps, show profiles, and check files and live databases against them."""
+"""List configured apps, show profiles and where they were installed from, and check files and live databases against them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from dbctl.config import loader as config
 from dbctl.config import model
@@ -15,12 +19,37 @@ from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.installed import compute_digest, read_record
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.session import read_profile
 from dbctl.services.backup.retention.rules import rules_by_name
 from dbctl.services.checks.profile import Problem, find_file_problems
 from dbctl.url import resolve_engine
+
+
+class Origin(Struct, frozen=True, kw_only=True):
+    """The record of an installed profile."""
+
+    source: str  #: the address, or the absolute path, from which it was installed
+    sha256: str  #: of its file, in hexadecimal digits
+    installed_at: datetime
+
+
+def record_path(profile: Path) -> Path:
+    """Return the file with the record of a profile: ``shop.origin.json`` of ``shop.toml``."""
+    return profile.with_name(f"{profile.stem}.origin.json")
+
+
+def read_record(profile: Path) -> Origin | None:
+    """Return the record of a profile; None: it was not installed, or its record cannot be read."""
+    try:
+        return msgspec.json.decode(record_path(profile).read_bytes(), type=Origin)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def compute_digest(data: bytes) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 class DatabaseListed(Struct, frozen=True, kw_only=True):

@@ -1,1 +1,0 @@
-"""Samples of the sizes, rows, users and figures of databases over time, and their growth."""
