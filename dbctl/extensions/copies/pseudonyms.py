@@ -266,7 +266,7 @@ def _apply_rule(rule: ValueRule, column: ColumnRule, change: Change, value: obje
 
 
 def _rewrite_document(rule: ValueRule, column: ColumnRule, change: Change, value: object) -> object:
-    from dbctl.profiles.embedded import rewrite_texts
+    from dbctl.extensions.copies.embedded import rewrite_texts
 
     rest = ValueRule(kind="text" if rule.rest == "json" else rule.rest)
     text = decode(value)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from dbctl.engines.contract.database import AnyOf, Condition, Query, Readable, Where, Writable, after_key
 from dbctl.errors.usage import ValueInvalidError
+from dbctl.extensions.copies.embedded import UnreadableTextError, refuse_unreadable, rewrite_texts
 from dbctl.model import Struct
-from dbctl.profiles.embedded import UnreadableTextError, refuse_unreadable, rewrite_texts
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.profiles.embedded import UnreadableTextError, rewrite_texts
+from dbctl.extensions.copies.embedded import UnreadableTextError, rewrite_texts
 from dbctl.profiles.php import dump_php, load_php
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
