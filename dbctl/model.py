@@ -330,7 +330,6 @@ class Findings(Struct, frozen=True, kw_only=True):
 
     @property
     def has_errors(self) -> bool:
-        """Whether any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
 
     @property

@@ -143,7 +143,6 @@ def detach() -> None:
 
 
 def current_work() -> Work | None:
-    """Return the current work, if any."""
     return _current[0] if _current else None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -503,7 +504,7 @@ def _stream_rows(
     session: Session, columns: Sequence[str], batches: Iterator[Sequence[tuple[object, ...]]]
 ) -> int:
     has_header = True
-    for batch in queries.ensure_batch(batches):
+    for batch in chain([next(batches, ())], batches):  # a header is printed for no rows
         items = [dict(zip(columns, row, strict=True)) for row in batch]
         page = Page(items=items, total=len(items), column_names=columns)
         output = result.CommandOutput(command=session.words, result=page, has_header=has_header)

@@ -33,7 +33,6 @@ class FileServerAddress(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The address as text."""
         if self.scheme == RCLONE:
             return f"{RCLONE}{self.server}:{self.path}"
         return f"{SFTP}{self.server}{self.path if self.path.startswith('/') else f'/{_HOME}{self.path}'}"
@@ -63,7 +62,6 @@ class FileServerAddress(Struct, frozen=True, kw_only=True):
 
 
 def is_file_server(address: str) -> bool:
-    """Whether an address is one of a server of files."""
     return address.startswith((SFTP, RCLONE))
 
 

@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -142,10 +142,6 @@ class HooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     restore: ActionHooks = ActionHooks()  #: ``restore apply`` and ``restore undo``
     migrate: ActionHooks = ActionHooks()  #: ``migrate up``, ``migrate down`` and ``migrate reset``
     cleanup: ActionHooks = ActionHooks()  #: ``sessions cleanup``
-
-    def list_actions(self) -> Mapping[ActionName, ActionHooks]:
-        """Return the hooks of each action."""
-        return {name: getattr(self, name) for name in get_args(ActionName)}
 
 
 class MaintenanceModeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

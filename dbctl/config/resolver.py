@@ -4,6 +4,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
@@ -114,8 +115,8 @@ class Resolver:
             else None,
             hooks={
                 action: self._hooks(action, section)
-                for action, section in app.hooks.list_actions().items()
-                if section != ActionHooks()
+                for action in get_args(ActionName)
+                if (section := getattr(app.hooks, action)) != ActionHooks()
             }
             if app.hooks != HooksConfig()
             else {},

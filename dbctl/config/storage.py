@@ -105,7 +105,6 @@ class Address(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The address as text."""
         profile, prefix = self.profile and f"{self.profile}@", self.prefix and f"/{self.prefix}"
         return f"{self.scheme}://{profile}{self.bucket}{prefix}"
 

@@ -174,7 +174,6 @@ def decrypt(
 
 
 def can_decrypt(identities: Sequence[Identity], recipients: Sequence[Recipient]) -> bool:
-    """Whether one of the identities can decrypt files for these recipients."""
     pyrage = require_pyrage()
     try:
         pyrage.decrypt(pyrage.encrypt(b"", list(recipients)), list(identities))

@@ -164,12 +164,7 @@ def _read_cache(path: Path, kind: type[T]) -> T | None:
 
 
 def read(path: Path) -> Profile:
-    """Return the profile in a file; raises as ``read_with_text`` does."""
-    return read_with_text(path)[0]
-
-
-def read_with_text(path: Path) -> tuple[Profile, str]:
-    """Return the profile in a file, and the file's text.
+    """Return the profile in a file.
 
     Raises:
         TomlError: the file has errors.
@@ -177,7 +172,7 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
     """
     with report_file_errors(path, kind="profile"):
         text = toml.read_text(path)
-    return parse(text), text
+    return parse(text)
 
 
 @lru_cache(maxsize=16)  # a deployment has several apps with the same profile

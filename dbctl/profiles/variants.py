@@ -175,7 +175,6 @@ def list_unknown_keys(keys: Iterable[str]) -> frozenset[str]:
 
 
 def find_type(keys: Iterable[str]) -> type[Profile]:
-    """Return the type of a profile with these keys."""
     names = list_unknown_keys(keys)
     return create_type(names) if names else Profile
 

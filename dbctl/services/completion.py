@@ -123,22 +123,6 @@ def _list_columns(app: App, request: NameRequest) -> Iterable[str]:
     return next((tables[word].columns for word in request.words if word in tables), ())
 
 
-def _list_assigned_columns(app: App, request: NameRequest) -> Iterable[str]:
-    return [f"{column}=" for column in _list_columns(app, request)]
-
-
-def _list_reports(app: App, _request: NameRequest) -> Iterable[str]:
-    return [report.name for report in app.profile.report]
-
-
-def _list_searches(app: App, _request: NameRequest) -> Iterable[str]:
-    return [search.name for search in app.profile.search]
-
-
-def _list_rules(app: App, _request: NameRequest) -> Iterable[str]:
-    return [rule.name for rule in app.profile.cleanup]
-
-
 def _list_backups(app: App, request: NameRequest) -> Iterable[str]:
     from dbctl.services.backup.repository import LATEST, Repository
 
@@ -169,16 +153,16 @@ _OF_APP: Mapping[str, Callable[[App, NameRequest], Iterable[str]]] = {
     "backups": _list_backups,
     "categories": _list_categories,
     "columns": _list_columns,
-    "columns=": _list_assigned_columns,
+    "columns=": lambda app, request: [f"{column}=" for column in _list_columns(app, request)],
     "databases": _list_databases,
     "fields=": _list_user_fields,
     "logins": _list_logins,
     "migrations": _list_migrations,
     "permissions": _list_permissions,
-    "reports": _list_reports,
+    "reports": lambda app, _request: [report.name for report in app.profile.report],
     "roles": _list_roles,
-    "rules": _list_rules,
-    "searches": _list_searches,
+    "rules": lambda app, _request: [rule.name for rule in app.profile.cleanup],
+    "searches": lambda app, _request: [search.name for search in app.profile.search],
     "settings": _list_settings,
     "tables": _list_tables,
     "variants": _list_variants,

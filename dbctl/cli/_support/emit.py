@@ -197,8 +197,8 @@ def run_change(
         from dbctl.cli._support import hooks
     if dry_run:
         plan = plan or operation.plan()
-        if action:
-            hooks.note_programs(session, action, plan)
+        for text in action.describe_programs(is_empty=plan.is_empty) if action else ():
+            note(session, f"would run {text}")
         from dbctl.services.app.change import Change
 
         proof = operation.describe_proof() if isinstance(operation, Change) else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
-from dbctl.cli._support.emit import note, warn
+from dbctl.cli._support.emit import warn
 from dbctl.config import loader
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.model import Findings, Plan, join_hint
@@ -87,12 +87,6 @@ def create_hook_context(session: Session, app: ConfiguredApp, action: str) -> Ho
     )
 
 
-def note_programs(session: Session, action: HookedAction, plan: Plan) -> None:
-    """Write a note about each program that the planned change would start."""
-    for text in action.describe_programs(is_empty=plan.is_empty):
-        note(session, f"would run {text}")
-
-
 def apply_operation(
     session: Session, action: HookedAction, operation: Operation, digest: str | None, plan: Plan | None
 ) -> object:
@@ -110,7 +104,6 @@ def find_status(action: HookedAction) -> int:
 
 
 def combine_findings(action: HookedAction, findings: Findings | None, result: object) -> Findings | None:
-    """Return the findings of a result with the problems of hooks."""
     if not action.problems:
         return findings
     items = findings.findings if findings else getattr(result, "findings", ())

@@ -26,10 +26,10 @@ _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ER
 class RunLog:
     """The log of one run; a log that cannot be written does not fail the command."""
 
-    def __init__(self, target: str, log_format: LogFormat, level: str) -> None:
-        """Open the log ``target``: a file, or ``journald``."""
+    def __init__(self, target: str, log_format: LogFormat, level: str, **fields: object) -> None:
+        """Open the log ``target``: a file, or ``journald``; all records have ``fields``."""
         self.failure = ""  #: why a record is missing in the log
-        self._fields: dict[str, object] = {}
+        self._fields = fields
         self._logger = logging.getLogger("dbctl")
         self._logger.setLevel(level.upper())
         try:
@@ -42,10 +42,6 @@ class RunLog:
         self._target, self._handler = target, handler
         self._logger.addHandler(handler)
 
-    def set_fields(self, **fields: object) -> None:
-        """Add fields to all further records."""
-        self._fields |= fields
-
     def write(self, level: str, event: str, message: str, **fields: object) -> None:
         """Write a record; ``event`` is a word for programs."""
         present = {
@@ -54,7 +50,6 @@ class RunLog:
         self._logger.log(_LEVELS[level.upper()], "%s", message, extra={"fields": {"event": event, **present}})
 
     def close(self) -> None:
-        """Close the log."""
         for handler in list(self._logger.handlers):
             self._logger.removeHandler(handler)
             try:

@@ -271,7 +271,6 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
 
 
 def read_options(ctx: "Context", spec: CommandSpec) -> CommonOptions:
-    """Return the values of the common options for a command."""
     values = ctx.meta[_VALUES]
     if "timeout" not in values[_EXPLICIT]:
         values["timeout"] = spec.timeout

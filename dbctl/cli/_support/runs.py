@@ -335,8 +335,8 @@ class ObservedRun:
         from dbctl.cli._support.log import RunLog
 
         options, run = self._session.options, self._run
-        log = RunLog(options.log_file, options.log_format, options.log_level)
-        log.set_fields(command=run.command, app=run.app, run=run.id or None, pid=run.pid)
+        fields = {"command": run.command, "app": run.app, "run": run.id or None, "pid": run.pid}
+        log = RunLog(options.log_file, options.log_format, options.log_level, **fields)
         log.write("info", "start", "started", version=run.version, user=run.user, host=run.host)
         return log
 

@@ -182,7 +182,6 @@ ON_SERVER, NO_RIGHTS = " ON *.* ", "GRANT USAGE ON *.* "
 
 
 def scratch_user(database: str) -> str:
-    """Return the name of the user of a scratch database."""
     return f"{PREFIX}{database[-8:]}"
 
 

@@ -293,7 +293,6 @@ _CONSTRAINTS = frozenset(
 
 
 def find_default(definition: WordReader) -> WordReader | None:
-    """Return the default in a column definition, or None."""
     reader = WordReader(definition.remaining)
     if not reader.skip_past("default"):
         return None

@@ -275,7 +275,6 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
 
 
 def lock_key(name: str) -> int:
-    """Return the key of the advisory lock for a name."""
     digest = hashlib.sha256(f"dbctl/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1  # not negative, since pg_locks shows two unsigned halves
 

@@ -104,7 +104,6 @@ class DumpedTables(PostgreSQLPart):
         }
 
     def list_emptiable_tables(self) -> Mapping[str, Sequence[str]]:
-        """Return the tables as ``Dumps.list_emptiable_tables``."""
         with self._connection.read_transaction():
             names, leaves = self._name_tables(), dict[tuple[str, str], list[str]]()
             rows = cast("list[tuple[str, str, str, str]]", self._connection.fetch(LEAVES))

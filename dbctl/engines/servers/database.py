@@ -283,7 +283,6 @@ class ServerChecks(SqlPart, Checks):
     def _find_orphans(
         self, child: str, schema: str, parent: str, columns: Sequence[str], to: Sequence[str]
     ) -> Iterator[OrphanedRows]:
-        """Yield the orphaned rows of ``child``, if any."""
         link = " and ".join(
             f"p.{ident(target)} = c.{ident(source)}" for source, target in zip(columns, to, strict=True)
         )

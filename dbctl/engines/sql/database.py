@@ -43,7 +43,6 @@ class SqlDatabase(Readable):
         return self.catalog.references(table)
 
     def create_index_order_builder(self) -> QueryBuilder:
-        """Return a builder of queries in an order that an index may have."""
         return self.builder
 
     def read_rows(self, query: Query) -> list[Row]:

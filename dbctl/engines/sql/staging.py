@@ -109,7 +109,6 @@ class SqlStagingTables(SqlPart, StagingTables):
         return self._connection.fetch(sql)
 
     def declare_type(self, column: Column) -> str:
-        """Return SQL for the type of a column of a new table."""
         return column.type
 
     @contextmanager

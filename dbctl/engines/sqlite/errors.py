@@ -64,7 +64,6 @@ NOT_UTF8 = "the definition of a table or another object is damaged: it contains 
 
 
 def translate_error(error: sqlite3.Error, context: ErrorContext) -> DbctlError:
-    """Return the dbctl error for ``error``."""
     name = get_error_name(error)
     for prefix, translate in _TRANSLATIONS.items():
         if name.startswith(prefix):

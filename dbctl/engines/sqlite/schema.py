@@ -45,11 +45,6 @@ _BEFORE_A_VALUE = RESERVED - {"as"} | frozenset(
 Words = Sequence[Word]
 
 
-def normalize_sql(sql: str, names: Collection[str]) -> str:
-    """Return ``sql`` in normal form; ``names`` as for ``read_normal_words``."""
-    return join_words(read_normal_words(sql, names))
-
-
 def read_normal_words(sql: str, names: Collection[str]) -> Words:
     """Return the words of ``sql`` in normal form; a quoted name has quotes only if it requires them.
 
@@ -149,11 +144,6 @@ def normalize_trigger(sql: str, names: Collection[str]) -> str:
     tokens = _skip_name(read_normal_words(sql, names), "trigger")
     text = re.sub(r"^([^']*?) for each row\b", r"\1", join_words(tokens))
     return text if tokens[0].text in _TRIGGER_TIMES else f"before {text}"
-
-
-def normalize_view(sql: str, names: Collection[str]) -> str:
-    """Return the query of a view in normal form."""
-    return join_words(_skip_name(read_normal_words(sql, names), "view"))
 
 
 def normalize_virtual_table(sql: str) -> str:
@@ -345,7 +335,8 @@ class _SchemaBuilder:
     def _build_codes(self) -> Iterator[SchemaCode]:
         for kind, name, table, sql in self._entries:
             if kind == "view":
-                yield SchemaCode(kind="view", name=name, text=normalize_view(sql, self._names))
+                query = join_words(_skip_name(read_normal_words(sql, self._names), "view"))
+                yield SchemaCode(kind="view", name=name, text=query)
             elif kind == "trigger":
                 text = normalize_trigger(sql, self._names)
                 yield SchemaCode(kind="trigger", name=name, table=table, text=text)
@@ -422,7 +413,7 @@ class _SchemaBuilder:
 
 def _build_column(row: Row, column_text: _TableElement, key: Sequence[str]) -> SchemaColumn:
     _, name, kind, not_null, default, _ = row
-    declared = normalize_sql(str(kind or ""), ()).upper()
+    declared = join_words(read_normal_words(str(kind or ""), ())).upper()
     if column_text.generated:  # with unusual blanks SQLite reads these words as part of the type
         declared = re.sub(r" ?GENERATED( ALWAYS)?$", "", declared)
     is_rowid = declared == "INTEGER" and list(key) == [name]

@@ -77,8 +77,12 @@ class DrillMoment(BackupOperation):
         """Record a drill next to the copy; return why that failed."""
         fields = {name: getattr(drill, name) for name in Drill.__struct_fields__}
         try:
-            verification_record.record_moment(
-                self._repository.store, drill.backup, drill.database, Drill(**fields)
+            verification_record.update(
+                self._repository.store,
+                drill.backup,
+                lambda previous: structs.replace(
+                    previous, moments={**previous.moments, drill.database: Drill(**fields)}
+                ),
             )
         except DbctlError as error:  # a read-only repository
             return [f"the drill of {self.target} cannot be recorded: {error}"]

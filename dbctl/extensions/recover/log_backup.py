@@ -147,7 +147,11 @@ class BackUpLog(BackupOperation):
             if manifest.kind == "log" and self._database in manifest.databases
         )
         if part := next(parts, None):
-            verification_record.record_fetch(self._repository.store, part.id, called_at)
+            verification_record.update(
+                self._repository.store,
+                part.id,
+                lambda previous: structs.replace(previous, fetched_at=called_at),
+            )
 
 
 class CopyServer(BackupOperation):

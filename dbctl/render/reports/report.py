@@ -98,7 +98,6 @@ def create_report(
 
 
 def report_failure(command: Sequence[str], error: DbctlError, *, status: int) -> Report:
-    """Return the report of a command that ended with an error."""
     target = error.context.get("target")
     finding = Finding(target if isinstance(target, str) else "", "error", error.code, str(error), error.hint)
     return Report(

@@ -175,7 +175,6 @@ class _GridLayout:
         self._ellipsis = screen.sign("…")
 
     def lines(self) -> Iterator[StyledLine]:
-        """Yield the lines of the grid."""
         if not self._grid.header:
             yield from self._pairs(self._grid.rows)
             return

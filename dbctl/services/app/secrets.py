@@ -418,5 +418,4 @@ def _profile_columns(app: App, database: str) -> Iterator[tuple[str, ColumnNames
 
 
 def is_secret_setting(settings: Settings, key: str) -> bool:
-    """Return whether the setting ``key`` is a secret."""
     return any(fnmatchcase(key, pattern) for pattern in settings.secret)

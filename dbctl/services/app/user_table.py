@@ -39,7 +39,6 @@ class User(Struct, frozen=True, kw_only=True):
 
     @property
     def role_names(self) -> Sequence[str]:
-        """The names of all roles."""
         return self.roles or ([self.role] if self.role else [])
 
     @property
@@ -213,7 +212,6 @@ class UserTable:
         return AnyOf([Condition(seen, "<", since), idle])
 
     def where_never_signed_in(self) -> Where:
-        """Return the condition that a user has never signed in."""
         seen = self.column("last_login_at")
         return AnyOf([Condition(seen, "=", None), Condition(seen, "=", "")])
 

@@ -138,7 +138,6 @@ class RowImages:
         return [_key_of(row, key) for row in rows]
 
     def add_inserted(self, table: str, keys: Sequence[Sequence[object]]) -> None:
-        """Add inserted rows by their keys."""
         if self._has_room(table, len(keys)):
             self._inserted.setdefault(table, []).extend(map(tuple, keys))
 

@@ -121,7 +121,6 @@ def find_database_identities(app: App) -> set[tuple[int, int] | None]:
 
 
 def list_database_files(app: App) -> Iterator[Path]:
-    """Yield the files of the app's databases."""
     for url in app.configured.databases.values():
         if files := registry.load_engine(url.engine).database_files(url):
             yield from (files.file, *files.side_files)

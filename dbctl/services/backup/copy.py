@@ -15,7 +15,7 @@ from dbctl.errors.backup import (
 )
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.usage import UsageError
-from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
+from dbctl.model import ChangeResult, Effect, Plan, Row
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure
@@ -79,26 +79,6 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
         return worst_status([Exit(failure.exit_code) for failure in self.failed])
 
 
-class CopySelection(Struct, frozen=True, kw_only=True):
-    """The selected backups, split by their presence in the other repository."""
-
-    missing: Sequence[Manifest]
-    existing: Sequence[Manifest]
-    unreadable: Mapping[str, str]  #: backups whose manifest cannot be read, with the reason
-
-
-def _split_selection(
-    selected: Sequence[Manifest], unreadable: Mapping[str, str], states: Mapping[str, FolderState]
-) -> CopySelection:
-    existing = [
-        manifest
-        for manifest in selected
-        if states.get(manifest.id, FolderState.INCOMPLETE) is not FolderState.INCOMPLETE
-    ]
-    missing = [manifest for manifest in selected if manifest not in existing]
-    return CopySelection(missing=missing, existing=existing, unreadable=unreadable)
-
-
 class CopyBackups(BackupOperation):
     """A planned ``backup copy``."""
 
@@ -115,34 +95,41 @@ class CopyBackups(BackupOperation):
             raise UsageError(detail="--db: only complete backups can be copied; omit it")
         if source.store.location == destination.store.location:
             raise UsageError(detail=f"--to {destination.store.location}: this is the source repository")
-        known, unreadable = source.manifests()
+        self._selected, self._unreadable = source.manifests()
         if names:
-            required = deltas.add_bases([manifest.id for manifest in source.find_all(names)], known)
-            selected, unreadable = [manifest for manifest in known if manifest.id in required], {}
-        else:
-            selected = known
+            required = deltas.add_bases([manifest.id for manifest in source.find_all(names)], self._selected)
+            self._selected = [manifest for manifest in self._selected if manifest.id in required]
+            self._unreadable = {}
         states: Mapping[str, FolderState] = {}
         with suppress(RepositoryMissingError):  # the copy creates it
             states = destination.store.list_folders()
-        self._selection = _split_selection(selected, unreadable, states)
+        self._missing, self._existing = self._split_selected(states)
+
+    def _split_selected(self, states: Mapping[str, FolderState]) -> tuple[list[Manifest], list[Manifest]]:
+        """Return the selected backups that the other repository lacks, and those that it has."""
+        existing = [
+            manifest
+            for manifest in self._selected
+            if states.get(manifest.id, FolderState.INCOMPLETE) is not FolderState.INCOMPLETE
+        ]
+        return [manifest for manifest in self._selected if manifest not in existing], existing
 
     def size(self) -> int:
-        return sum(manifest.bytes for manifest in self._selection.missing)
+        return sum(manifest.bytes for manifest in self._missing)
 
     def plan(self) -> Plan:
         """Return the backups to copy; writes nothing."""
-        selection = self._selection
         steps = [
             f"copy {manifest.id} ({manifest.bytes:,} bytes)"
-            for manifest in deltas.sort_bases_first(selection.missing)
+            for manifest in deltas.sort_bases_first(self._missing)
         ]
         steps += [lock.plan_step] if steps and (lock := self._repository.object_lock) else []
         steps += [
             f"refuse {manifest.id}: {error}"
-            for manifest in selection.existing
+            for manifest in self._existing
             if (error := self._find_difference(manifest)) is not None
         ]
-        steps += [f"refuse {name}: its manifest: {reason}" for name, reason in selection.unreadable.items()]
+        steps += [f"refuse {name}: its manifest: {reason}" for name, reason in self._unreadable.items()]
         title = f"Copy from {self._source.store.location} to {self._repository.store.location}"
         return self._create_plan(title, steps)
 
@@ -158,17 +145,15 @@ class CopyBackups(BackupOperation):
         store = self._repository.store
         with self._lock():
             states = store.list_folders()  # another process may have copied since the selection
-            selection = _split_selection(
-                [*self._selection.missing, *self._selection.existing], self._selection.unreadable, states
-            )
-            pending = deltas.sort_bases_first(selection.missing)
-            for manifest in selection.existing:
+            missing, shared = self._split_selected(states)
+            pending = deltas.sort_bases_first(missing)
+            for manifest in shared:
                 try:
                     self._update_existing(manifest)
                     existing.append(manifest.id)
                 except (BackupDiffersError, RepositoryFailedError) as error:
                     failed.append(describe_failure(manifest.id, error))
-            for name, detail in selection.unreadable.items():
+            for name, detail in self._unreadable.items():
                 failed.append(
                     describe_failure(name, self._invalid_backup_error(name, f"its manifest: {detail}"))
                 )
@@ -228,8 +213,7 @@ class CopyBackups(BackupOperation):
                     if (stored.bytes, stored.sha256) != (member.bytes, member.sha256):
                         reason = f"{member.file}: its SHA-256 does not match the manifest"
                         raise self._invalid_backup_error(name, reason)
-                known = [*self._selection.missing, *self._selection.existing]
-                folder.write_manifest(text.decode(), deltas.add_bases(manifest.bases, known))
+                folder.write_manifest(text.decode(), deltas.add_bases(manifest.bases, self._selected))
             verification_record.copy_record(source, destination, name)
         except RepositoryFailedError:
             if self._source.is_deleted(manifest):

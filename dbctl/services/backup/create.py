@@ -236,7 +236,9 @@ class CreateBackup(BackupOperation):
                     allow_missing=self._allow_missing,
                 )
                 shrunken = self._find_shrunken([created, *known[0]])
-                larger = list(pin_larger(repository, shrunken, created.id)) if self._fails_shrunken else []
+                settings = self._app.configured.backup
+                fails = settings is not None and settings.max_shrink is not None
+                larger = list(pin_larger(repository, shrunken, created.id)) if fails else []
             newest = max((manifest.created_at for manifest in known[0]), default=created.created_at)
             remarks = [*_clock_remarks(created.created_at, newest), *describe_databases(self._app, created)]
             losses = [
@@ -251,11 +253,6 @@ class CreateBackup(BackupOperation):
         if larger:
             raise BackupShrunkenError(losses="; ".join(losses), larger=" ".join(larger))
         return result
-
-    @property
-    def _fails_shrunken(self) -> bool:
-        settings = self._app.configured.backup
-        return settings is not None and settings.max_shrink is not None
 
     def _find_shrunken(self, manifests: Sequence[Manifest]) -> list[Shrinkage]:
         """Return the losses of rows in the first of the backups, which are newest first."""

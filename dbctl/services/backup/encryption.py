@@ -72,7 +72,6 @@ class EncryptionPolicy:
             raise KeyInvalidError(place=settings.recipients_file, reason="it contains no recipient")
 
     def plan_step(self) -> str:
-        """Return the step of a plan."""
         method = (
             "with a passphrase"
             if self._passphrase

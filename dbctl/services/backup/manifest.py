@@ -114,14 +114,11 @@ def describe_members(members: Sequence[Member]) -> list[str]:
     """Return the databases that did not change, with the backups that have their files, and the tables whose rows were left out."""
     return [
         *(f"{member.database} unchanged since {member.stored_in}" for member in members if member.stored_in),
-        *(f"without the rows of {text}" for text in list_left_out(members)),
-    ]
-
-
-def list_left_out(members: Sequence[Member]) -> list[str]:
-    """Return the tables whose rows were left out: ``logs, sessions of main``."""
-    return [
-        f"{', '.join(member.schema_only)} of {member.database}" for member in members if member.schema_only
+        *(
+            f"without the rows of {', '.join(member.schema_only)} of {member.database}"
+            for member in members
+            if member.schema_only
+        ),
     ]
 
 

@@ -135,20 +135,6 @@ def record(
     update(store, folder, change)
 
 
-def record_moment(store: Store, folder: str, database: str, drill: Drill) -> None:
-    """Record the drill of a database as of a moment, which began with a backup; raises as ``update`` does."""
-    update(
-        store,
-        folder,
-        lambda previous: structs.replace(previous, moments={**previous.moments, database: drill}),
-    )
-
-
-def record_fetch(store: Store, folder: str, fetched_at: datetime) -> None:
-    """Record that a server had written nothing after a part of its log; raises as ``update`` does."""
-    update(store, folder, lambda previous: structs.replace(previous, fetched_at=fetched_at))
-
-
 def copy_record(source: Store, destination: Store, folder: str) -> None:
     """Merge the record of a backup into the record of its copy; raises as ``update`` does.
 

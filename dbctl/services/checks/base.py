@@ -208,7 +208,6 @@ class CheckRun:
             self.findings.append(locate(part.app, part.target, problem))
 
     def add_failure(self, part: Subject | FileSubject, error: DbctlError) -> None:
-        """Add the error of a check."""
         self.add_error(part.target, error)
 
     def add_unreadable(self, part: Subject, error: DbctlError) -> None:

@@ -109,7 +109,6 @@ AUDIENCES: tuple[Audience, ...] = ("all", "group")
 
 
 def list_configurations(selections: Sequence[Selection]) -> list[Path]:
-    """Return the paths of the configuration files of the selections."""
     used = [selection for selection in selections if not (selection.profile and selection.urls)]
     return list(dict.fromkeys(Path(os.path.realpath(loader.config_path(selection))) for selection in used))
 

@@ -82,7 +82,7 @@ def _check_references(subject: Subject, indexes: Sequence[Index], rows: _RowCoun
     large = [reference for reference in missing if rows.is_large(reference.table)]
     if large:
         count = format_count(len(large), "foreign key")
-        shown = join_examples([_describe_reference(reference) for reference in large])
+        shown = join_examples([f"{reference.table} ({', '.join(reference.columns)})" for reference in large])
         message = f"{count} without an index, so that each deletion of a referenced row reads the whole table: {shown}"
         statements = " ".join(map(_create_statement, large[:EXAMPLES]))
         yield subject.finding("info", "reference-unindexed", message, f"{statements} {_OWNER}")
@@ -99,10 +99,6 @@ def _list_served(index: Index) -> Iterator[str]:
 def _read_column(term: str) -> str:
     match = _COLUMN.match(term)
     return next(filter(None, match.groups())) if match else term
-
-
-def _describe_reference(reference: Reference) -> str:
-    return f"{reference.table} ({', '.join(reference.columns)})"
 
 
 def _create_statement(reference: Reference) -> str:

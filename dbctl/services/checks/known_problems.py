@@ -155,12 +155,7 @@ class _KeyScanner:
                     entry = (column, form)
                     self.rows[entry] = self.rows.get(entry, 0) + 1
                     if self.rows[entry] <= EXAMPLES:
-                        self.examples.setdefault(entry, []).append(_mask_keys(self._any, key))
-
-
-def _mask_keys(pattern: re.Pattern[str], key: str) -> str:
-    """Return the primary key of a row without keys of services in it."""
-    return escape_bytes(pattern.sub("***", key))
+                        self.examples.setdefault(entry, []).append(escape_bytes(self._any.sub("***", key)))
 
 
 def _list_columns(db: Readable, section: KeySearch) -> list[tuple[Table, list[str]]]:

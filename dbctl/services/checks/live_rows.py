@@ -11,7 +11,7 @@ from dbctl.engines.sql.catalog import require_column_count, select_all_from
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import ProfileInvalidError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct
-from dbctl.profiles.model.profile import Profile, Report
+from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Payload, Users
 from dbctl.profiles.payloads import is_payload, parse_row_path
@@ -122,14 +122,8 @@ def check_reports(subject: Subject) -> Iterator[Problem]:
     for index, report in enumerate(app.profile.report):
         is_required = app.resolve_database(report) == database and not report.optional
         if is_required and select_variant(report.variant, live.tables()) is None:
-            yield (
-                ("report", index, "variant"),
-                f"no variant of the report {report.name} fits: {_join_needs(report)}",
-            )
-
-
-def _join_needs(report: Report) -> str:
-    return ", or ".join(", ".join(variant.needs) for variant in report.variant)
+            needs = ", or ".join(", ".join(variant.needs) for variant in report.variant)
+            yield ("report", index, "variant"), f"no variant of the report {report.name} fits: {needs}"
 
 
 @rule("key-not-unique", "error", "Without one, existing rows cannot be distinguished from new rows.")

@@ -50,7 +50,6 @@ class Content(Struct, frozen=True, kw_only=True):
     remarks: Sequence[str]
 
     def create_result(self, file: str) -> ContentWriteResult:
-        """Return the result for content that was written to ``file``."""
         return ContentWriteResult(
             table=self.table,
             key=self.key,

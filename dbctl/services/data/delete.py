@@ -75,7 +75,6 @@ class RowsDeleteResult(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def changed(self) -> bool:
-        """Whether any row was deleted."""
         return bool(self.matched)
 
     @property

@@ -238,7 +238,6 @@ class UpdateRows:
         )
 
     def apply(self, db: Writable) -> RowsChangeResult:
-        """Update the rows and record the change."""
         table, values, changed = self._table, self._values, self._changed
         masked_values = {column: table.mask_value(column, value) for column, value in values.items()}
         if changed:

@@ -136,7 +136,6 @@ def _named_tables(db: Readable, sql: str) -> Collection[str]:
 
 
 def read_first_rows(stream: RowStream, limit: int) -> QueryResult:
-    """Return the first rows of a stream."""
     items: list[Row] = []
     for batch in stream.batches:
         items += [StoredRow(zip(stream.columns, row, strict=True)) for row in batch]
@@ -160,12 +159,6 @@ def limit_rows(stream: RowStream, limit: int) -> RowStream:
                 return
 
     return RowStream(stream.columns, batches())
-
-
-def ensure_batch(batches: Iterator[Sequence[tuple[object, ...]]]) -> Iterator[Sequence[tuple[object, ...]]]:
-    """Yield the batches, or one empty batch, so that a header is printed for no rows."""
-    yield next(batches, ())
-    yield from batches
 
 
 def count_key_columns(app: App, table: str) -> int:

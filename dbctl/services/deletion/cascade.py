@@ -134,7 +134,6 @@ def add_dependent_rows(
 
 
 def select_deleted(affected: Iterable[AffectedRows]) -> list[AffectedRows]:
-    """Return the deleted rows."""
     return [item for item in affected if item.kind == "deleted"]
 
 

@@ -103,7 +103,6 @@ def describe_failure(record: HookRun) -> str:
 
 
 def _create_environment(context: HookContext, name: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of dbctl with the variables of the hook."""
     values = {
         "NAME": name,
         "APP": context.app,

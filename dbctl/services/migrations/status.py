@@ -173,7 +173,9 @@ def _select_folder(
     """Return the database with its custom folder, or that of a variant; by default, of that for an empty database."""
     folder, section = target.folder, target.section
     if custom_path:
-        folder = migration_files.load_folder(custom_path, target.name, section.format)
+        if not custom_path.is_dir():
+            raise MigrationsMissingError(target=target.name, path=custom_path)
+        folder = migration_files.read_folder(custom_path, is_custom=True, format=section.format)
     elif variant and shipped and variant not in shipped:
         raise MigrationVariantUnknownError(app=target.name, name=variant, names=", ".join(shipped))
     elif shipped:

@@ -106,7 +106,8 @@ class Merge:
         if live_table is None or live_table.is_view:
             hint = f"--into {name} creates it without indexes, foreign keys and triggers."
             raise self.not_restored(name, "the table does not exist in the live database", hint)
-        if name in self._session_tables():
+        users = find_users_section(self._app, self._database)
+        if users and name in users.sign_in_tables:
             reason = "its rows are sessions, and revoked sessions would be valid again"
             raise self.not_restored(name, reason, f"Restore them into a new table: --into {name}_then")
         writable_columns = [column.name for column in live_table.columns.values() if not column.is_generated]
@@ -191,7 +192,6 @@ class Merge:
                 raise self.not_restored(table.name, reason, hint) from error
 
     def describe_steps(self, table: StagedTable, counts: StagedCounts) -> Iterator[str]:
-        """Yield the steps for one table."""
         if counts.missing:
             yield f"insert {format_count(counts.missing, 'row')} into {table.name}"
         if counts.differing:
@@ -225,11 +225,6 @@ class Merge:
             unchanged_columns=table.unchanged_columns,
             ignored_columns=table.ignored_columns,
         )
-
-    def _session_tables(self) -> set[str]:
-        """Return the tables whose rows are sessions of users."""
-        users = find_users_section(self._app, self._database)
-        return set(users.sign_in_tables) if users else set()
 
 
 def find_users_section(app: App, database: str) -> Users | None:

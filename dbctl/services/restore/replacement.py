@@ -119,7 +119,6 @@ class SafetyBackup:
         return Step(self.create, self.delete_unneeded)
 
     def create(self) -> None:
-        """Create the backup."""
         # Signals are blocked while the backup is complete and ``delete_unneeded`` could not find it.
         with ExitStack() as stack:
             self._manifest = create_backup(

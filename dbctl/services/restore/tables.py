@@ -254,7 +254,6 @@ class RestoreTables(RestoreOperation):
         return self._create_restore_plan(steps, {new: row_count})
 
     def _plan_merge(self, db: Writable, tables: Sequence[StagedTable]) -> Plan:
-        """Return the plan of a merge."""
         replaces = self._selection.merge == "replace"
         replaced_rows = 0
         rows = dict[str, int]()

@@ -271,7 +271,6 @@ class ChangePermissions:
 
 
 def _refuse_duplicate(table: RoleTable, name: str, hint: Remedy | str, *, except_id: object = None) -> None:
-    """Refuse the name of another role."""
     same = [Condition(table.fields["name"], "same", name)]
     if any(key != except_id for (key,) in table.db.select(table.live.name, [table.section.key], same)):
         raise AlreadyExistsError(target=table.db.target, kind="a role", name=name, hint=hint)

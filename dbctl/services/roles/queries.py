@@ -158,7 +158,6 @@ def _read_grants(app: App, db: Readable, user: User) -> list[str]:
 
 
 def list_permissions(app: App, page_request: PageRequest) -> Page[Permission]:
-    """Return all permissions."""
     db = app.reader(users_database(app))
     details = _read_details(app, db)
     roles = read_roles(app, db)

@@ -191,7 +191,6 @@ class BuiltInPermissions:
         self.roles = [role for role in table.read() if role.built_in]
 
     def role(self, key: object) -> Role | None:
-        """Return the built-in role with this key, or None."""
         return next((role for role in self.roles if str(role.id) == str(key)), None)
 
     def may_have(self, role: Role, permission: str) -> bool:

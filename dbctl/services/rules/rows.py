@@ -69,7 +69,6 @@ class SingleTrueUpdate:
                 self._updates[column] = (where, number)
 
     def plan_steps(self) -> list[str]:
-        """Return the steps of the plan."""
         unset = {column: self._live.encode(column, False) for column in self._updates}  # noqa: FBT003 - the value itself
         return [
             f"change {column} of {format_count(number, 'other row')} to {unset[column]}"

@@ -251,7 +251,6 @@ class QueryCompiler:
         return Not(where[0]) if term.op == "exact" and term.value == "" else where[0]
 
     def _compile_value(self, key: SearchKey, term: Term, column: str) -> Where:
-        """Compile a term for one column."""
         if term.op == "exact" and term.value == "":
             return AnyOf([Condition(column, "=", None), Condition(column, "=", "")])
         if key.values:

@@ -261,8 +261,9 @@ def parse_filter(text: str, keys: Mapping[str, Key]) -> Term:
     name = text[negated : split.start()]
     key = keys.get(name.lower())
     if key is None:
+        names = dict.fromkeys(known.name for known in keys.values())  # without their other spellings
         raise UsageError(
-            detail=f"no key {name[:MAX_EXCERPT_LENGTH]!r}; known: {', '.join(list_key_names(keys))}",
+            detail=f"no key {name[:MAX_EXCERPT_LENGTH]!r}; known: {', '.join(names)}",
             name=name,
             candidates=keys,
         )
@@ -270,11 +271,6 @@ def parse_filter(text: str, keys: Mapping[str, Key]) -> Term:
     return _create_term(
         _RawTerm(key, split.group(), text[split.end() :], quoted=is_exact, negated=negated), key
     )
-
-
-def list_key_names(keys: Mapping[str, Key]) -> list[str]:
-    """Return the name of each key, without its other spellings."""
-    return list(dict.fromkeys(key.name for key in keys.values()))
 
 
 def write_query(terms: Iterable[Term], prefixes: Mapping[str, str] = {}) -> str:

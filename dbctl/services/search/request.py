@@ -78,7 +78,6 @@ class LinkedColumns:
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns."""
         return list(self._links)
 
     def list_source_columns(self, names: Collection[str]) -> list[str]:

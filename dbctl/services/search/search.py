@@ -49,7 +49,6 @@ class _PreparedQuery(Struct, frozen=True):
 
 
 def list_search_names(app: App) -> list[str]:
-    """Return the names of the app's searches."""
     return list(dict.fromkeys(search.name for search in app.require_section(app.profile.search, "search")))
 
 
@@ -74,12 +73,9 @@ def select_search(app: App, name: str) -> Search:
             candidates=list_search_names(app),
         )
     *earlier, last = variants
-    return next((search for search in earlier if _has_table(app, search)), last)
-
-
-def _has_table(app: App, search: Search) -> bool:
-    return (
-        search.database in app.configured.databases and search.table in app.reader(search.database).tables()
+    configured = (search for search in earlier if search.database in app.configured.databases)
+    return next(
+        (search for search in configured if search.table in app.reader(search.database).tables()), last
     )
 
 
@@ -176,17 +172,9 @@ def decode_row(search: Search, row: Row) -> Row:
     """Return a row with its times and flags decoded from any stored form."""
     if not (search.times or search.flags):
         return row
-    decoders = {**dict.fromkeys(search.flags, _decode_flag), **dict.fromkeys(search.times, _decode_time)}
-    return {name: decoders[name](value) if name in decoders else value for name, value in row.items()}
-
-
-def _decode_flag(value: object) -> object:
-    return None if value is None else read_boolean(value)
-
-
-def _decode_time(value: object) -> object:
-    timestamp = read_time(value)
-    return value if timestamp is None else timestamp
+    flags = {name: read_boolean(row[name]) for name in search.flags if row.get(name) is not None}
+    times = {name: time for name in search.times if (time := read_time(row.get(name))) is not None}
+    return {**row, **flags, **times}
 
 
 def count(app: App, name: str, request: SearchRequest) -> CountResult:

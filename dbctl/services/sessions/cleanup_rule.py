@@ -169,7 +169,6 @@ class RuleRun:
         self._checked_groups = set[object]()
 
     def apply(self) -> RuleResult:
-        """Apply the rule and return the result."""
         if self._batches.at_once:
             with self._batches.measure(self.matched) as restart_clock, self._db.transaction():
                 restart_clock()
@@ -387,7 +386,6 @@ def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Con
 
 
 def meets_condition(value: object, condition: Condition) -> bool:
-    """Whether a value meets a condition of a rule."""
     expected = condition.value
     if isinstance(expected, datetime):
         time = read_time(value)

@@ -257,7 +257,6 @@ class _SessionTable:
         return []
 
     def page(self, where: Sequence[Where], page_request: PageRequest) -> Page[Session]:
-        """Return one page of sessions."""
         names = self._columns | self._extra
         columns = list(dict.fromkeys([*names.values(), *self._state_columns()]))
         rows = self._db.select(

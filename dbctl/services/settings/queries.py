@@ -178,11 +178,6 @@ def add_for_user(app: App, db: Writable, user: object, values: Mapping[str, str]
         store.add(db, key, value)
 
 
-def settings_table_name(app: App, scope: str) -> str:
-    """Return the name of the settings table of a scope."""
-    return app.require_section(find_section(app, scope), "settings").table
-
-
 class SingleRowSettings(SettingStore):
     """Settings in the columns of one row.
 

@@ -329,7 +329,6 @@ def declare_setting(section: Settings, key: str, value: object, kind: str) -> Se
 
 
 def find_section(app: App, scope: str) -> Settings | None:
-    """Return the section of the profile for a scope, or None."""
     return next((section for section in app.core.settings if section.scope == scope), None)
 
 
@@ -339,5 +338,4 @@ def scope_of(owner: SettingOwner) -> str:
 
 
 def settings_database(app: App, scope: str) -> str:
-    """Return the name of the database with the settings of a scope."""
     return app.resolve_database(find_section(app, scope))

@@ -108,7 +108,6 @@ class SettingTypes:
         )
 
     def accepts(self, value: object, kind: str) -> bool:
-        """Whether a value has a kind."""
         if kind not in VALUE_TYPES:
             return True
         return isinstance(value, VALUE_TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))

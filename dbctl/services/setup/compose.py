@@ -35,7 +35,6 @@ def read_settings_file(folder: Path) -> Mapping[str, str]:
 
 
 def find_compose_file(directory: Path) -> Path | None:
-    """Return the first Compose file of a directory."""
     files = [*_list_named(directory), *(directory / name for name in NAMES)]
     return next((file for file in files if file.is_file()), None)
 

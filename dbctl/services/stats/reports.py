@@ -38,7 +38,6 @@ class ReportPlan(Struct, frozen=True, kw_only=True):
 
 
 def list_reports(app: App, page_request: PageRequest) -> Page[ReportSummary]:
-    """Return the reports of the app."""
     items = [
         ReportSummary(
             name=report.name,

@@ -331,7 +331,6 @@ class TableUndo:
             db.insert_many(self.table, columns, [list(values.values()) for values in group])
 
     def update_columns(self, db: Writable, row: Restoration, names: Collection[str]) -> None:
-        """Restore columns of a row."""
         values = {name: value for name, value in (row.values or {}).items() if name in names}
         if values:
             matched = db.update(self.table, self._to_stored(values), self._match([row.key]))

@@ -152,9 +152,9 @@ class CreateUser:
         steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else ""), *added_steps]
         if self._settings:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
-            from dbctl.services.settings.queries import settings_table_name
+            from dbctl.services.settings.store import find_section
 
-            table = settings_table_name(users.app, "user")
+            table = users.app.require_section(find_section(users.app, "user"), "settings").table
             rows[table] = rows.get(table, 0) + len(self._settings)
         self.plan = Plan(title=f"Create user {login}", target=users.db.target, steps=steps, rows=rows)
 

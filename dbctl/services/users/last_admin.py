@@ -189,7 +189,6 @@ def may_sign_in(users: UserTable, user: User) -> bool:
 
 
 def is_admin(users: UserTable, role: str | None) -> bool:
-    """Return whether ``role`` is the admin role."""
     return bool(role) and str(role).casefold() == users.section.admin_role.casefold()
 
 

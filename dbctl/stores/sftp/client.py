@@ -135,7 +135,6 @@ class SftpClient:
             raise ConflictError(key)
 
     def _open_file(self, key: str) -> tuple[Entry, Handle]:
-        """Return a file and its handle."""
         # the attributes of the name, because a link is not followed
         status, reply = self._connection.exchange(
             [

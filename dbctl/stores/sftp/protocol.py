@@ -79,7 +79,6 @@ class Reply(NamedTuple):
 
     @property
     def handle(self) -> Handle:
-        """The handle."""
         return Handle(self.text, self.connection)
 
     @property

@@ -81,11 +81,9 @@ class RoleForm(ABC):
         """All roles in the order of the app: what the database stores for a role, and its name."""
 
     def names(self) -> list[str]:
-        """Return the names of all roles."""
         return list(self.keys.values())
 
     def name_of(self, key: object) -> str:
-        """Return the name of a role by its key."""
         text = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
         return self.keys.get(key) or self.keys.get(text) or f"(unknown: {text})"
 

@@ -186,7 +186,10 @@ class PruneBackups(BackupOperation):
             for is_moved in (False, True)
         }
         reasons_by_id = retention_reasons(candidates, self._retention, by_series)
-        protections = {backup_id: _describe_owners(names) for backup_id, names in others.items()}
+        protections = {
+            backup_id: f"of another database: {', '.join(dict.fromkeys(names.values()))}"
+            for backup_id, names in others.items()
+        }
         protections |= _find_protections(records, others)
         protections |= {
             backup_id: reason
@@ -316,10 +319,6 @@ def _describe_newer(deleted: Manifest, retained: Sequence[tuple[Manifest, list[s
         for name in deleted.affected_databases
     }
     return f"newer ones retained: {', '.join(f'{count} of {name}' for name, count in newer.items())}"
-
-
-def _describe_owners(others: Mapping[str, str]) -> str:
-    return f"of another database: {', '.join(dict.fromkeys(others.values()))}"
 
 
 def _describe_others(others: Mapping[str, int]) -> Iterator[str]:

@@ -111,7 +111,6 @@ class _Entry:
             self.result = outcome.result
 
     def describe(self) -> OperationDetails:
-        """Return the operation."""
         record = self.intent
         rows = {f"{change.database}.{change.table}": change.rows for change in record.changes}
         names = ("operation", "time", "command", "app", "databases", "user", "acting_as", "undoes")

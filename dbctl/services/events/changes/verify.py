@@ -227,7 +227,6 @@ class _Checker:
         )
 
     def check_line(self, line: Line) -> None:
-        """Check one line."""
         record = decode_record(line.content)
         if record is None:
             self._invalid.append(line)

@@ -15,7 +15,7 @@ from msgspec import structs
 from dbctl.config.environment import bundled_folder
 from dbctl.engines.contract.schema import ScriptDialect, StatementEffect
 from dbctl.errors.connection import FileFailedError
-from dbctl.errors.migrations import MigrationInvalidError, MigrationsMissingError
+from dbctl.errors.migrations import MigrationInvalidError
 from dbctl.model import Struct
 from dbctl.profiles.model.databases import Format
 from dbctl.services.migrations.files.parser import NO_TRANSACTION, Section, parse_sections
@@ -177,18 +177,6 @@ def order_key_of(name: str) -> OrderKey:
     version = re.match(r"[0-9]+(?:\.[0-9]+)*", name)
     number, *parts = map(int, version.group().split(".")) if version else (-1,)
     return (number, tuple(parts), name)
-
-
-def load_folder(path: Path, target: str, format: Format) -> Folder:  # noqa: A002 - the name in the profile
-    """Read a folder of the user.
-
-    Raises:
-        MigrationsMissingError: the folder does not exist.
-        FileFailedError: the folder or a file cannot be read.
-    """
-    if not path.is_dir():
-        raise MigrationsMissingError(target=target, path=path)
-    return read_folder(path, is_custom=True, format=format)
 
 
 #: A folder without files, of a database whose folder is unknown.

@@ -209,7 +209,8 @@ class CreateMigration(Operation):
             self._name = f"{self._version}_{_create_safe_name(purpose, names)}"
         else:
             self._version = _find_next_number(list(folder.files.values()), _iterate_used_numbers(app, target))
-            self._name = f"{self._version}{_detect_separator(names)}{_create_safe_name(purpose, names)}"
+            separator = names[-1].lstrip("0123456789")[0] if names else "_"  # of the newest file
+            self._name = f"{self._version}{separator}{_create_safe_name(purpose, names)}"
         self._path, self._down_path = build_paths(folder, self._name)
         language = registry.load_engine(target.engine).script_dialect
         self._markers = find_section_markers(newest.decode() if newest else "", folder.format, language)
@@ -291,11 +292,6 @@ def _find_next_number(files: Sequence[MigrationFile], other_numbers: Iterable[in
     newest = max((*(file.order_key[0] for file in files), *other_numbers), default=0)
     width = max((len(file.version) for file in files), default=_NUMBER_DIGITS)
     return f"{newest + 1:0{width}d}"
-
-
-def _detect_separator(names: Sequence[str]) -> str:
-    """Return the separator between number and name in the newest file."""
-    return names[-1].lstrip("0123456789")[0] if names else "_"
 
 
 def _create_safe_name(purpose: str, names: Sequence[str]) -> str:

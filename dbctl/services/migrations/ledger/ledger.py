@@ -160,7 +160,6 @@ class Ledger:
         return [name for name in (*columns, self.rolled_back_at) if name]
 
     def applied_conditions(self, file: MigrationFile) -> list[Where]:
-        """Return the conditions for the row of an applied migration."""
         column, value = next(iter(self._identifying_values(file).items()))
         where: list[Where] = [Condition(column, "=", value)]
         if self.started_at and self.applied_at:

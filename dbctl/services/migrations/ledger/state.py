@@ -210,7 +210,6 @@ def _index_by_number(files: Iterable[MigrationFile]) -> Mapping[int, Sequence[Mi
 def _find_file(
     row: Record, files: Mapping[str, MigrationFile], numbered: Mapping[int, Sequence[MigrationFile]]
 ) -> MigrationFile | None:
-    """Return the file of a recorded migration, or None."""
     if not row.version:
         return files.get(row.name)
     return next((file for file in numbered.get(row.number, ()) if row.matches(file)), None)

@@ -56,7 +56,6 @@ class OpenTextIndex:
         return self._fulltext.find_text_index_faults(self.spec)
 
     def describe_fault(self, fault: IndexFault) -> str:
-        """Return a fault as text."""
         difference = FAULTS[fault.kind].format(table=self.spec.table, content="texts")
         return f"{format_count(fault.count, 'row')} {difference} (the first: {fault.example})"
 
