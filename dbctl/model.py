@@ -36,9 +36,11 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True):
     A field named ``extra`` contains further columns of an app; output shows them with their own names.
     """
 
+    listed: ClassVar[Sequence[str]] = ()  #: the fields in the table output, if ``summary`` returns no others
+
     def summary(self) -> Row | Sequence[Row]:
         """Return the columns of the table output; empty: all fields. Other output formats contain all fields."""
-        return {}
+        return {name: getattr(self, name) for name in self.listed}
 
     def sections(self) -> Mapping[str, Sequence[object]]:
         """Return lists of rows or lines that the table output contains below the table of the summary, by title."""
@@ -277,8 +279,7 @@ class Finding(Struct, frozen=True):
         """Return the failure of a check as a finding."""
         return cls(target, severity, error.code, str(error), error.hint)
 
-    def summary(self) -> Row:
-        return {name: getattr(self, name) for name in ("target", "severity", "code", "message", "hint")}
+    listed = ("target", "severity", "code", "message", "hint")
 
 
 def join_first(names: Sequence[str], limit: int) -> str:

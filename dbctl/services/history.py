@@ -153,9 +153,7 @@ class DatabaseGrowth(Struct, frozen=True, kw_only=True):
     first_at: datetime
     last_at: datetime
 
-    def summary(self) -> Row:
-        names = ("target", "bytes", "bytes_per_day", "free_bytes", "days_until_full", "forecast", "samples")
-        return {name: getattr(self, name) for name in names}
+    listed = ("target", "bytes", "bytes_per_day", "free_bytes", "days_until_full", "forecast", "samples")
 
 
 class GrowthHistory(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from dbctl.engines.servers.connection import CONNECT_SECONDS, RETRY_SECONDS
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.connection import UnreachableError
 from dbctl.errors.operations import ReplicaLagError
-from dbctl.model import Closing, Page, Row, Struct, format_count
+from dbctl.model import Closing, Page, Struct, format_count
 from dbctl.services.app.app import App
 from dbctl.services.app.session import open_app
 
@@ -27,8 +27,7 @@ class DatabaseReadiness(Struct, frozen=True, kw_only=True):
     waited: timedelta  #: until the answer, or the last error
     message: str | None = None  #: of the last error
 
-    def summary(self) -> Row:
-        return {field: getattr(self, field) for field in ("app", "database", "state", "waited")}
+    listed = ("app", "database", "state", "waited")
 
 
 class ReadinessPage(Page[DatabaseReadiness], frozen=True, kw_only=True):

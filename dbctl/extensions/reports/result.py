@@ -73,9 +73,7 @@ class ReportedRun(Struct, frozen=True, kw_only=True):
     error: str  #: its code
     message: str
 
-    def summary(self) -> Row:
-        fields = ("id", "started_at", "app", "command", "arguments", "user", "result", "error")
-        return {name: getattr(self, name) for name in fields}
+    listed = ("id", "started_at", "app", "command", "arguments", "user", "result", "error")
 
 
 class ReportedFigure(Struct, frozen=True, kw_only=True):

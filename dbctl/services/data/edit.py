@@ -54,8 +54,7 @@ class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
             counts={"sessions ended": self.ended_sessions},
         )
 
-    def summary(self) -> Row:
-        return {name: getattr(self, name) for name in ("key", "before", "after", "ended_sessions")}
+    listed = ("key", "before", "after", "ended_sessions")
 
 
 class RowsChangeResult(ChangeResult, frozen=True, kw_only=True):

@@ -60,9 +60,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     schema: object = None  #: the JSON Schema that the app stores with the setting, or that of the profile
     read_only: bool = False  #: whether dbctl does not write the form in which the value is stored
 
-    def summary(self) -> Row:
-        names = ("key", "value", "type", "public", "updated_at", "updated_by")
-        return {name: getattr(self, name) for name in names}
+    listed = ("key", "value", "type", "public", "updated_at", "updated_by")
 
 
 class SettingObject(Struct, frozen=True):

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import require_supported
 from dbctl.engines.contract.monitoring import Index
-from dbctl.model import PageRequest, Row, Struct
+from dbctl.model import PageRequest, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults, collect_results, create_result
 
@@ -41,20 +41,9 @@ class IndexStats(Struct, frozen=True, kw_only=True):
     covered_by: str | None  #: the index that replaces it
     drop: str | None  #: the statement that drops an index with a problem
 
-    def summary(self) -> Row:
-        fields = (
-            "target",
-            "table",
-            "index",
-            "columns",
-            "where",
-            "unique",
-            "bytes",
-            "scans",
-            "state",
-            "covered_by",
-        )
-        return {field: getattr(self, field) for field in fields}
+    listed = (
+        "target", "table", "index", "columns", "where", "unique", "bytes", "scans", "state", "covered_by",
+    )  # fmt: skip
 
 
 class TableBloat(Struct, frozen=True, kw_only=True):

@@ -51,9 +51,7 @@ class DatabaseStats(Struct, frozen=True, kw_only=True):
     lag_seconds: float | None = None  #: the age of the newest replicated change, if not all are replicated
     lag_bytes: int | None = None  #: changes that the replica has received and not applied
 
-    def summary(self) -> Row:
-        fields = ("target", "bytes", "tables", "freelist_pages", "wal_bytes", "journal_mode", *SERVER_FIELDS)
-        return {field: getattr(self, field) for field in fields}
+    listed = ("target", "bytes", "tables", "freelist_pages", "wal_bytes", "journal_mode", *SERVER_FIELDS)
 
 
 class TableStats(Struct, frozen=True, kw_only=True):
@@ -96,8 +94,7 @@ class UserStats(Struct, frozen=True, kw_only=True):
     rows: Mapping[str, int]  #: by table, or ``table.column`` if several columns refer to users
     skipped: Sequence[str] = ()  #: other databases that could not be read, with the reason
 
-    def summary(self) -> Row:
-        return {field: getattr(self, field) for field in ("id", "login", "statistics", "rows")}
+    listed = ("id", "login", "statistics", "rows")
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
