@@ -50,11 +50,7 @@ _FAILURES: Sequence[tuple[type[BaseException], str, str]] = (
 
 
 def explain_error(
-    error: Exception,
-    network_hint: str,
-    *,
-    address: str = "url",
-    tls: str = "url: http:// or https://",
+    error: Exception, network_hint: str, *, address: str = "url", tls: str = "url: http:// or https://"
 ) -> tuple[str, str]:
     """Return the reason of a failed request, without its address, and a hint.
 

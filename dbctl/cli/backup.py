@@ -284,10 +284,7 @@ def verify(
 @GROUP.command("copy", answers=lambda: (BackupsCopied, DryRunResult), recorded=True)
 def copy_(
     session: Session,
-    to: Annotated[
-        str,
-        _address_option("--to", help_text=f"Destination: {ADDRESS_FORMS}."),
-    ],
+    to: Annotated[str, _address_option("--to", help_text=f"Destination: {ADDRESS_FORMS}.")],
     names: Annotated[
         list[str] | None,
         typer.Argument(

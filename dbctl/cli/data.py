@@ -291,8 +291,7 @@ def delete(
     key: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY]...",
-            help="Primary key, one argument per key column, unless --filter is passed.",
+            metavar="[KEY]...", help="Primary key, one argument per key column, unless --filter is passed."
         ),
     ] = None,
     filters: Filter = None,
@@ -363,8 +362,7 @@ def query(
 def export(
     session: Session,
     arguments: Annotated[
-        list[str],
-        typer.Argument(metavar="[TABLE] FILE", help="Table and new file; - is standard output."),
+        list[str], typer.Argument(metavar="[TABLE] FILE", help="Table and new file; - is standard output.")
     ],
     statement: Annotated[
         str,
@@ -373,8 +371,7 @@ def export(
     file_format: FormOption = None,
     parameters: Parameters = None,
     secrets: Annotated[
-        bool,
-        typer.Option("--secrets", help="Include columns of hashes, tokens and keys."),
+        bool, typer.Option("--secrets", help="Include columns of hashes, tokens and keys.")
     ] = False,
 ) -> int:
     """Write all rows of a table to a file without loss: NULL is an empty field, empty text is "", and numbers

@@ -48,9 +48,7 @@ def init(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            "--env-file",
-            metavar="FILE",
-            help="File of the app's own settings; default: .env in DIR, if any.",
+            "--env-file", metavar="FILE", help="File of the app's own settings; default: .env in DIR, if any."
         ),
     ] = None,
     new: Annotated[

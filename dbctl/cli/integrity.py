@@ -87,8 +87,7 @@ def repair(
         ),
     ] = False,
     repair_times: Annotated[
-        bool,
-        typer.Option("--times", help="Instead, rewrite SQLite columns with times in several formats."),
+        bool, typer.Option("--times", help="Instead, rewrite SQLite columns with times in several formats.")
     ] = False,
     table: Annotated[
         str, typer.Option("--table", metavar="NAME", help="With --times: repair only this table.")

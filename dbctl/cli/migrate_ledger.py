@@ -32,11 +32,7 @@ MIGRATIONS = "the folder of migrations"
 
 @contextmanager
 def open_targets(
-    session: Session,
-    migrations: Path | None,
-    variant: str = "",
-    *,
-    may_connect: bool = True,
+    session: Session, migrations: Path | None, variant: str = "", *, may_connect: bool = True
 ) -> "Iterator[tuple[App, Sequence[MigrationTarget]]]":
     """Yield the app of the options, and its selected databases with their migrations."""
     from dbctl.services.migrations.status import find_targets

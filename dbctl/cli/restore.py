@@ -131,8 +131,7 @@ def apply(
         typer.Option("--table", metavar="NAME", help="Restore only this table; repeatable with --merge."),
     ] = None,
     new_table: Annotated[
-        str,
-        typer.Option("--into", metavar="NEW", help="With --table: restore into this new table."),
+        str, typer.Option("--into", metavar="NEW", help="With --table: restore into this new table.")
     ] = "",
     merge: Annotated[
         MergeMode | None,

@@ -27,14 +27,7 @@ GROUP = Group("search", section="Inspect", position=6, help="Search the app's co
 
 @Example("search games portal --filter platform=Flash")
 @Example("search games --query 'title:portal NOT flash' --limit 5 -o json")
-@GROUP.command(
-    answers=lambda: (
-        Page[dict[str, Any]],
-        SearchCount,
-        SearchPlan,
-        RowDetail,
-    )
-)
+@GROUP.command(answers=lambda: (Page[dict[str, Any]], SearchCount, SearchPlan, RowDetail))
 def search(
     session: Session,
     search_name: Annotated[

@@ -32,13 +32,11 @@ def search_all(
     session: Session,
     word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],
     secrets: Annotated[
-        bool,
-        typer.Option("--secrets", help="Include columns of hashes, tokens and keys, and show them."),
+        bool, typer.Option("--secrets", help="Include columns of hashes, tokens and keys, and show them.")
     ] = False,
     within: Annotated[timedelta, duration_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
     mark: Annotated[
-        tuple[str, str],
-        typer.Option("--mark", metavar="BEFORE AFTER", help="Enclose the word in snippets."),
+        tuple[str, str], typer.Option("--mark", metavar="BEFORE AFTER", help="Enclose the word in snippets.")
     ] = ("", ""),
     limit: Limit = 5,
 ) -> int:

@@ -53,8 +53,7 @@ def check(
     full: Annotated[
         bool,
         typer.Option(
-            "--full",
-            help="Compare an external index with a rebuilt one, not only with 1,000 rows.",
+            "--full", help="Compare an external index with a rebuilt one, not only with 1,000 rows."
         ),
     ] = False,
 ) -> int:

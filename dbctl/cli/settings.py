@@ -110,8 +110,7 @@ def set_(
     session: Session,
     key: Key,
     value: Annotated[
-        str,
-        typer.Argument(metavar="VALUE", help="New value as text; parsed by the type of the setting."),
+        str, typer.Argument(metavar="VALUE", help="New value as text; parsed by the type of the setting.")
     ],
     user: User = "",
     ident: UserId = "",

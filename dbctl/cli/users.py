@@ -152,10 +152,7 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
     "create",
     answers=lambda: (UserCreated, DryRunResult),
     writes=Write(
-        source="input",
-        facts=("user-key", "user-created", "active", "audit"),
-        undo=True,
-        may_destroy=False,
+        source="input", facts=("user-key", "user-created", "active", "audit"), undo=True, may_destroy=False
     ),
 )
 def create(
@@ -530,10 +527,7 @@ def check_password(
     "import",
     answers=lambda: (UsersImported, DryRunResult),
     writes=Write(
-        source="input",
-        facts=("user-key", "user-created", "active", "audit"),
-        undo=True,
-        may_destroy=False,
+        source="input", facts=("user-key", "user-created", "active", "audit"), undo=True, may_destroy=False
     ),
 )
 def import_(
@@ -556,10 +550,7 @@ def import_(
     lines = read_lines(read_file(file, "file of users"), str(file))
     if generate:
         streams.require_reader()
-    with (
-        session.open_app() as app,
-        show_progress(session, "hashing passwords", len(lines), unit="passwords"),
-    ):
+    with session.open_app() as app, show_progress(session, "hashing passwords", len(lines), unit="passwords"):
         operation = import_users(app, lines, file=str(file), existing=existing, generate=generate)
         return run_change(session, operation, dry_run=dry_run)
 
@@ -586,10 +577,7 @@ def export_data(
     session: Session,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
     file: Annotated[str, typer.Argument(metavar="FILE", help="New JSON file; - is standard output.")],
-    secrets: Annotated[
-        bool,
-        typer.Option("--secrets", help="Include hashes, tokens and keys."),
-    ] = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Include hashes, tokens and keys.")] = False,
 ) -> int:
     """Write all data of one user, from every database of the app, to a JSON file."""
     import json

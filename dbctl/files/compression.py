@@ -114,11 +114,7 @@ def hash_content(
         CorruptError: the file is truncated or changed, or has data after its end.
         KeyWrongError: no available key can decrypt it.
     """
-    outer, inner, content = (
-        HashingCounter(),
-        HashingCounter(hashed=decrypt is not None),
-        HashingCounter(),
-    )
+    outer, inner, content = (HashingCounter(), HashingCounter(hashed=decrypt is not None), HashingCounter())
     stream = StreamDecompressor(compression, target, name)
 
     def feed(block: bytes) -> int:
@@ -217,13 +213,7 @@ def decompress_file(
 
 
 def decompress_import(
-    source: IO[bytes],
-    path: Path,
-    destination: Path,
-    compression: Compression,
-    *,
-    max_bytes: int,
-    target: str,
+    source: IO[bytes], path: Path, destination: Path, compression: Compression, *, max_bytes: int, target: str
 ) -> FileDigest:
     """Decompress a file of another program into the new file ``destination``, or copy an uncompressed one; return its digest.
 

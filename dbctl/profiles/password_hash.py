@@ -19,11 +19,7 @@ MAX_SECONDS, MAX_MEMORY = 8.0, 2**30
 LETTERS_64 = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LETTERS_AND_DIGITS = LETTERS_64[2:]
 #: Bytes of a digest, and seconds of one round of PBKDF2 with it.
-DIGESTS: Mapping[str, tuple[int, float]] = {
-    "sha1": (20, 3e-7),
-    "sha256": (32, 4.5e-7),
-    "sha512": (64, 7e-7),
-}
+DIGESTS: Mapping[str, tuple[int, float]] = {"sha1": (20, 3e-7), "sha256": (32, 4.5e-7), "sha512": (64, 7e-7)}
 
 
 class Cost(Struct, frozen=True):

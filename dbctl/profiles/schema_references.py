@@ -162,10 +162,7 @@ def _resolve(name: _MarkedName) -> Iterator[SchemaReference]:
         if scope.table or not mark.varying:
             is_optional = scope.is_optional or value.endswith("?")
             yield SchemaReference(
-                key=key,
-                database=scope.database,
-                table=value.removesuffix("?"),
-                is_table_optional=is_optional,
+                key=key, database=scope.database, table=value.removesuffix("?"), is_table_optional=is_optional
             )
     elif mark.kind == "row-path":
         yield from _resolve_row_path(key, scope.database, value)

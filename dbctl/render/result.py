@@ -240,11 +240,7 @@ def _report(output: CommandOutput, options: OutputOptions) -> None:
     if findings is None:
         raise FormatNotSupportedError(command=" ".join(output.command), format=options.format)
     report = create_report(
-        output.command,
-        findings,
-        status=output.status,
-        target=output.target,
-        config=output.find_config(),
+        output.command, findings, status=output.status, target=output.target, config=output.find_config()
     )
     write_report(report, options.format)
 

@@ -201,8 +201,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
     trust_clock: Annotated[
         bool,
         typer.Option(
-            "--trust-clock",
-            help="Delete by age even if rows, backups or files contradict the clock.",
+            "--trust-clock", help="Delete by age even if rows, backups or files contradict the clock."
         ),
     ] = False
     acting_as: Annotated[

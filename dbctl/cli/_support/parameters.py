@@ -130,8 +130,7 @@ Steps: TypeAlias = Annotated[
 NoBackup: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--no-backup",
-        help="Create no safety backup before data is deleted; deleted data cannot be restored.",
+        "--no-backup", help="Create no safety backup before data is deleted; deleted data cannot be restored."
     ),
 ]
 

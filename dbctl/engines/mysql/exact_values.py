@@ -107,11 +107,7 @@ def can_listen(url: Url, target: str) -> bool:
 
 @contextmanager
 def start_relay(
-    session: Session,
-    exact: ExactColumns,
-    container: Container | None = None,
-    *,
-    empty: Collection[str] = (),
+    session: Session, exact: ExactColumns, container: Container | None = None, *, empty: Collection[str] = ()
 ) -> Iterator[Relay]:
     """Listen on a socket for one connection of a program, and relay it to the server of ``session``.
 

@@ -116,15 +116,7 @@ def _incomplete_message(line: int) -> str:
 #: First words of statements that cannot delete rows; ``create table … as select`` may call a function that does.
 _HARMLESS = frozenset(
     "analyze checkpoint cluster comment optimize pragma refresh reindex set vacuum".split()
-) | {
-    "alter index",
-    "alter sequence",
-    "alter type",
-    "alter view",
-    "drop index",
-    "drop trigger",
-    "drop view",
-}
+) | {"alter index", "alter sequence", "alter type", "alter view", "drop index", "drop trigger", "drop view"}
 _HARMLESS_KINDS = ("table", "index", "view", "trigger")
 #: Objects without row values that ALTER TABLE can drop.
 _NO_COLUMNS = frozenset("constraint index key primary foreign check".split())

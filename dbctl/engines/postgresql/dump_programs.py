@@ -120,11 +120,7 @@ def _find_installed(program: str, target: str, min_version: int) -> Tool:
     if suitable is None:
         best = paths[max(paths)]
         raise ClientOldError(
-            target=target,
-            program=str(best),
-            version=read_version(best),
-            required=min_version,
-            **product,
+            target=target, program=str(best), version=read_version(best), required=min_version, **product
         )
     return Tool(path=suitable[1], version=read_version(suitable[1]))
 

@@ -93,18 +93,12 @@ class PostgreSQLLinter(Linter):
         if dropped and dropped.kind == "index" and not dropped.concurrently:
             for name in dropped.names:
                 if not self.is_new("index", name):
-                    yield (
-                        "index-locks",
-                        f"DROP INDEX {name} locks its table, and waits for all readers",
-                    )
+                    yield ("index-locks", f"DROP INDEX {name} locks its table, and waits for all readers")
 
     def _check_locks(self, statement: Statement) -> Iterator[CodedMessage]:
         words = statement.new_reader()
         if words.take("cluster"):
-            yield (
-                "locks-table",
-                f"CLUSTER rewrites {words.read_name() or 'every table'} and locks it",
-            )
+            yield ("locks-table", f"CLUSTER rewrites {words.read_name() or 'every table'} and locks it")
         elif words.take("vacuum") and any(word.text == "full" for word in words.remaining):
             yield "locks-table", "VACUUM FULL rewrites tables and locks them"
         elif words.take("reindex") and not any(word.text == "concurrently" for word in words.remaining):

@@ -285,14 +285,7 @@ def begin_psql(
     )
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
     with dump_programs.run_client(
-        tool,
-        options,
-        session,
-        place.database,
-        target,
-        instead=UNCHANGED,
-        reads=True,
-        writes=read_output,
+        tool, options, session, place.database, target, instead=UNCHANGED, reads=True, writes=read_output
     ) as client:
         # Settings of the database or role are meant for the app; dumps expect the default array syntax.
         settings = {

@@ -118,10 +118,7 @@ class QueryBuilder:
         self._catalog, self._dialect = catalog, dialect
 
     def select(
-        self,
-        statement: Statement,
-        query: Query,
-        express: Callable[[Column, str], str] | None = None,
+        self, statement: Statement, query: Query, express: Callable[[Column, str], str] | None = None
     ) -> str:
         """Return a SELECT of rows ``t0``, in the order of the key unless ``order_by`` is set."""
         table = query.table

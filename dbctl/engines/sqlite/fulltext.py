@@ -224,8 +224,7 @@ class SQLiteFullText(RankedSearch):
     def _require_match_count(self, spec: TextIndexSpec, count: int, reason: str) -> None:
         table_name = ident(spec.index_table)
         rows = self._connection.fetch(
-            f"select count(*) from {table_name} where {table_name} match :word",
-            {"word": PROBE},
+            f"select count(*) from {table_name} where {table_name} match :word", {"word": PROBE}
         )
         if rows != [(count,)]:
             raise QueryFailedError(target=self._catalog.target, reason=f"{spec.index_table}: {reason}")

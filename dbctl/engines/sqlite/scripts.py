@@ -192,8 +192,7 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
             # sqlite-utils reads only the main database, and would create a table there instead
             self._connection.retry_while_locked(
                 lambda: self._connection.driver.executemany(
-                    f"insert into {staging_table} values ({placeholders})",
-                    rows,
+                    f"insert into {staging_table} values ({placeholders})", rows
                 ),
                 seconds=0,  # an iterator yields its rows once
             )

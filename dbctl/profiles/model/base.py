@@ -69,11 +69,7 @@ _ROW_STEP = (
 #: table, or to ``key`` of ``table(key).column``; ``table[column=value].column`` are the rows with a value. ``table?.column``:
 #: deployments may lack the table, and then the path has no rows. The last step may name a text that contains the key of the
 #: user: ``roles.name=__user_{id}__``.
-RowPath = Annotated[
-    str,
-    SchemaName("row-path"),
-    msgspec.Meta(pattern=rf"^({_ROW_STEP}( -> (?!\s*$)|$))+$"),
-]
+RowPath = Annotated[str, SchemaName("row-path"), msgspec.Meta(pattern=rf"^({_ROW_STEP}( -> (?!\s*$)|$))+$")]
 
 #: A name that is part of file names, targets (``app/database``) and options.
 Name = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]

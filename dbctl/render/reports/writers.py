@@ -22,11 +22,7 @@ def format_github(report: Report) -> Iterator[str]:
     for entry in report.list_all():
         properties = {"title": f"dbctl {report.command}: {entry.code}"}
         if entry.location:
-            properties = {
-                "file": escape(entry.location.path),
-                "line": str(entry.location.line),
-                **properties,
-            }
+            properties = {"file": escape(entry.location.path), "line": str(entry.location.line), **properties}
         words = ",".join(f"{name}={_escape_property(value)}" for name, value in properties.items())
         yield f"::{_GITHUB_COMMANDS[entry.severity]} {words}::{_escape_message(_describe_entry(entry))}\n"
 

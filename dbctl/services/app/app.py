@@ -160,10 +160,7 @@ class App:
         """
         if name not in self.core.databases:
             raise DatabaseUnknownError(
-                app=self.name,
-                name=name,
-                names=", ".join(self.core.databases),
-                candidates=self.core.databases,
+                app=self.name, name=name, names=", ".join(self.core.databases), candidates=self.core.databases
             )
         section = self.core.databases[name]
         if section.migrations and (
@@ -304,9 +301,7 @@ class App:
         url, target, section = self.url(name), self.target(name), self.database(name)
         engine = registry.load_engine(url.engine)
         options = OpenOptions(
-            timeout=self.timeout,
-            traceless=self.session.traceless,
-            keys=section.identity_columns(),
+            timeout=self.timeout, traceless=self.session.traceless, keys=section.identity_columns()
         )
         try:
             database = engine.create_reader(url, target, options)

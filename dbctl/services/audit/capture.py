@@ -366,11 +366,7 @@ class RecordedWriter:
         return count
 
     def _insert_each(
-        self,
-        table: str,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[object]],
-        generated: Sequence[str],
+        self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], generated: Sequence[str]
     ) -> int:
         """Insert rows whose keys the database generates; return their number, without those that a trigger ignored."""
         images, insert_many = self.images, self._writer.insert_many

@@ -147,10 +147,7 @@ class VerifyBackups:
     def _verify_file(self, path: Path) -> Iterator[Finding]:
         app, problems = self._app, list[Finding]()
         try:
-            with stage_backup(self._repository, path, trial=True, keys=self._keys) as (
-                backup,
-                overlay,
-            ):
+            with stage_backup(self._repository, path, trial=True, keys=self._keys) as (backup, overlay):
                 if not backup.manifest.origin:
                     problems += BackupVerifier(overlay, self._keys, deep=True).find_problems(backup.manifest)
         except ENVIRONMENT_ERRORS:

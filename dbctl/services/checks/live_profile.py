@@ -73,11 +73,7 @@ def check_privileges(subject: Subject) -> Iterator[Contradiction]:
             yield create_unreadable(key, error)
 
 
-@rule(
-    "schema-mismatch",
-    "error",
-    "Migrations may be pending. Mark optional names with a trailing ?",
-)
+@rule("schema-mismatch", "error", "Migrations may be pending. Mark optional names with a trailing ?")
 def check_names(subject: Subject) -> Iterator[Problem]:
     """Yield every table and column that the profile names for ``database`` and that the live database lacks."""
     profile, main = subject.app.profile, subject.app.main()

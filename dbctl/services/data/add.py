@@ -167,11 +167,7 @@ def add_row(app: App, name: str, new_values: Mapping[str, str], nulls: Sequence[
         UseDedicatedCommandError: the table has a dedicated command.
         BuiltInRoleError: a built-in role would get a permission.
     """
-    return Change(
-        app,
-        selected_database(app),
-        lambda db: AddRow(DataTable(app, db, name), new_values, nulls),
-    )
+    return Change(app, selected_database(app), lambda db: AddRow(DataTable(app, db, name), new_values, nulls))
 
 
 class AddRow:

@@ -118,9 +118,7 @@ _SAFE_ENCODERS: Mapping[type, Callable[..., str]] = {**_ENCODERS, str: _encode_s
 
 
 def write_jsonl(
-    columns: Sequence[str],
-    batches: Iterable[Sequence[Sequence[object]]],
-    write: Callable[[bytes], object],
+    columns: Sequence[str], batches: Iterable[Sequence[Sequence[object]]], write: Callable[[bytes], object]
 ) -> int:
     """Write one JSON object per line, and return the number of rows; bytes are ``{"$b64": …}`` (``codec.to_json``)."""
     row_count = 0

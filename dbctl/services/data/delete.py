@@ -170,10 +170,7 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
 
 def _change(app: App, name: str, draft: Callable[[Readable], Prepared[R]]) -> Change[R]:
     return Change(
-        app,
-        selected_database(app),
-        draft,
-        cascade_databases=lambda: _find_cascade_databases(app, name),
+        app, selected_database(app), draft, cascade_databases=lambda: _find_cascade_databases(app, name)
     )
 
 

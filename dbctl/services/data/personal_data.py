@@ -95,12 +95,7 @@ def collect_user_data(app: App, selector: UserSelector, *, secrets: bool = False
                 databases.setdefault(name, {})[table] = visible_rows
                 left_out += [f"{name}/{table}.{column}" for column in omitted]
     return UserData(
-        schema=FILE_FORMAT,
-        app=app.name,
-        exported_at=now(),
-        user=user,
-        databases=databases,
-        left_out=left_out,
+        schema=FILE_FORMAT, app=app.name, exported_at=now(), user=user, databases=databases, left_out=left_out
     )
 
 

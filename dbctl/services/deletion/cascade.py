@@ -100,11 +100,7 @@ def find_affected_rows(
 
 
 def add_dependent_rows(
-    plan: Plan,
-    db: Readable,
-    starts: Mapping[str, Sequence[Where]],
-    *,
-    named: Mapping[str, Where] = {},
+    plan: Plan, db: Readable, starts: Mapping[str, Sequence[Where]], *, named: Mapping[str, Where] = {}
 ) -> Plan:
     """Return the plan of a change that deletes rows, with the rows that foreign keys delete or change: then it destroys data.
 

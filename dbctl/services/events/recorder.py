@@ -245,10 +245,7 @@ class RunRecorder:
         self.run = run
 
     def finish(
-        self,
-        run: Run,
-        outcomes: Sequence[RunOutcome] = (),
-        changes: Sequence[Mapping[str, Any]] = (),
+        self, run: Run, outcomes: Sequence[RunOutcome] = (), changes: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         """Record the result of the run, also if ``begin`` failed, and with it the records of changes that wait for it.
 
@@ -375,13 +372,7 @@ def list_interrupted(connection: sqlite3.Connection, folder: Path) -> Sequence[R
 def _insert(connection: sqlite3.Connection, run: Run, apps: Sequence[str]) -> Run:
     cursor = connection.execute(
         "insert into runs (command, result, failed, started_at, record) values (?, ?, ?, ?, ?)",
-        (
-            run.command,
-            run.result,
-            is_failure(run.result),
-            run.started_at.isoformat(),
-            _encode_run(run),
-        ),
+        (run.command, run.result, is_failure(run.result), run.started_at.isoformat(), _encode_run(run)),
     )
     run = structs.replace(run, id=cursor.lastrowid or 0)
     connection.executemany(

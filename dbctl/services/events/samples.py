@@ -171,11 +171,7 @@ def _list_times(connection: sqlite3.Connection, key: tuple[str, str, str]) -> li
 
 
 def _select(
-    db: Database,
-    config: str,
-    since: datetime | None,
-    condition: str,
-    values: Sequence[str],
+    db: Database, config: str, since: datetime | None, condition: str, values: Sequence[str]
 ) -> Iterator[Sample]:
     """Yield the samples of a configuration since a time that fulfill a condition, in the order of recording."""
     where = f"config = ? and taken_at >= ?{condition}"

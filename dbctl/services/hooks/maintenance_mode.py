@@ -142,11 +142,7 @@ class MaintenanceMode:
         )
         record = run_program(self._context, name, program)
         if record.reason:
-            facts = {
-                "app": self._app.name,
-                "program": record.program,
-                "reason": describe_failure(record),
-            }
+            facts = {"app": self._app.name, "program": record.program, "reason": describe_failure(record)}
             raise MaintenanceOnError(**facts) if name == "on" else MaintenanceOffError(**facts)
 
     def _lock(self) -> str:
@@ -229,10 +225,7 @@ class ChangeMaintenanceMode:
         command = (settings.on if self._is_on else settings.off) if settings else ("",)
         word = "on" if self._is_on else "off"
         return Plan(
-            title=f"Turn the maintenance mode {word}",
-            target=self.app,
-            steps=[f"run {command[0]}"],
-            rows={},
+            title=f"Turn the maintenance mode {word}", target=self.app, steps=[f"run {command[0]}"], rows={}
         )
 
     def apply(self, confirmed: str | None = None) -> MaintenanceChanged:

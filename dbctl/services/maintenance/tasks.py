@@ -90,12 +90,7 @@ class RunMaintenance(Operation):
     """Run one kind of maintenance on the selected databases or tables."""
 
     def __init__(
-        self,
-        app: App,
-        kind: TaskKind,
-        tables: Sequence[str] = (),
-        *,
-        older_than: timedelta | None = None,
+        self, app: App, kind: TaskKind, tables: Sequence[str] = (), *, older_than: timedelta | None = None
     ) -> None:
         """Select the databases.
 

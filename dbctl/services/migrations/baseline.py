@@ -111,10 +111,7 @@ class Baseline(Operation):
         done: list[BaselinedMigration] = []
         differences = 0
         for target, match in self._match_targets():
-            with (
-                self._app.writer(target.database) as db,
-                require_script_runner(db).schema_transaction(),
-            ):
+            with self._app.writer(target.database) as db, require_script_runner(db).schema_transaction():
                 if target.ledger.table in db.tables() and read_records(target, db):
                     raise PlanChangedError(target=target.name)
                 ledger = create_missing_ledger(target, db)

@@ -74,12 +74,7 @@ def verify(app: App, targets: Sequence[MigrationTarget]) -> Findings:
         DbctlError: a database cannot be read.
     """
     states = [load_state(app, target) for target in targets]
-    checks = (
-        _compare_with_ledger,
-        _compare_without_checksum,
-        _check_files,
-        _check_numbers,
-    )
+    checks = (_compare_with_ledger, _compare_without_checksum, _check_files, _check_numbers)
     return Findings(
         checked=sum(len(state.migrations) for state in states),
         unit="migration",

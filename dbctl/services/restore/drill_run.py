@@ -236,10 +236,7 @@ class AppDrill:
             return self._create_result()
 
     def _restore(
-        self,
-        manifest: Manifest,
-        member: Member,
-        load: Callable[[Manifest, Member], TrialRestore],
+        self, manifest: Manifest, member: Member, load: Callable[[Manifest, Member], TrialRestore]
     ) -> None:
         """Restore one member and measure the duration: read it, load it, check it and count its rows."""
         start, url, digests = time.monotonic(), None, 0

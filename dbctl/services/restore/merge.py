@@ -157,11 +157,7 @@ class Merge:
     def not_restored(self, table: str, reason: str, hint: str) -> TableNotRestoredError:
         """Return the error for a table that cannot have the rows of the backup."""
         return TableNotRestoredError(
-            table=table,
-            target=self._app.target(self._database),
-            id=self._backup,
-            reason=reason,
-            hint=hint,
+            table=table, target=self._app.target(self._database), id=self._backup, reason=reason, hint=hint
         )
 
     def check(self, db: Readable, table: StagedTable) -> None:

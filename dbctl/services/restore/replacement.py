@@ -339,10 +339,7 @@ class Replacement:
 
     def find_remarks(self) -> Iterator[Finding]:
         """Yield warnings about the replaced databases."""
-        for remarks in (
-            {name: result.remarks for name, result in self.results.items()},
-            self._drop_messages,
-        ):
+        for remarks in ({name: result.remarks for name, result in self.results.items()}, self._drop_messages):
             for name, messages in remarks.items():
                 for message in messages:
                     target = self._app.target(name)

@@ -102,13 +102,7 @@ class _Task(Struct, frozen=True):
 
 
 def scan_tables(
-    app: App,
-    word: str,
-    *,
-    limit: int,
-    timeout: timedelta,
-    secrets: bool = False,
-    marks: Marks = ("", ""),
+    app: App, word: str, *, limit: int, timeout: timedelta, secrets: bool = False, marks: Marks = ("", "")
 ) -> ScanReport:
     """Search all text columns of an app; every table gets a share of the time before a large table may take long.
 

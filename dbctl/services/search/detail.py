@@ -57,10 +57,7 @@ def _read_row(compiler: QueryCompiler, key: str) -> dict[str, object]:
         rows = db.select(search.table, columns, [Condition(search.id, "=", followed[-1])], limit=1)
     if not rows:
         raise RowNotFoundError(
-            table=search.name,
-            key=key,
-            target=db.target,
-            hint=Remedy("Search with: `search {table} WORDS`"),
+            table=search.name, key=key, target=db.target, hint=Remedy("Search with: `search {table} WORDS`")
         )
     return dict(zip(columns, rows[0], strict=True))
 

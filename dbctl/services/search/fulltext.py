@@ -60,11 +60,7 @@ def define_index(search: Search, db: Readable) -> TextIndexSpec | None:
         index_table=section.table,
         key=section.key,
         joined_texts=[
-            JoinedText(
-                name=name,
-                path=path,
-                column=section.gather[name].column,
-            )
+            JoinedText(name=name, path=path, column=section.gather[name].column)
             for name, path in existing_paths.items()
         ],
         extra_columns=section.unindexed,

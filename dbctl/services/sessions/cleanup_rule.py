@@ -340,11 +340,7 @@ class RuleOverlap:
         self._rows: dict[str, list[_Rows]] = defaultdict(lambda: [_Rows((), {})])
 
     def count_and_apply(
-        self,
-        db: Readable,
-        table: str,
-        due: Sequence[Condition],
-        values: Mapping[str, object] | None,
+        self, db: Readable, table: str, due: Sequence[Condition], values: Mapping[str, object] | None
     ) -> int:
         """Count the rows that a rule selects, and apply the rule to them.
 

@@ -19,9 +19,7 @@ from dbctl.services.settings.values import SettingTypes, load_json
 
 #: The types of JSON values; the app declares none.
 KINDS = SettingsVariant(
-    key="",
-    type="",
-    types={"boolean": "boolean", "number": "number", "string": "string", "json": "json"},
+    key="", type="", types={"boolean": "boolean", "number": "number", "string": "string", "json": "json"}
 )
 
 

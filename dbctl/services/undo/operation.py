@@ -315,11 +315,7 @@ class RevertRows:
             if table.rows
         }
         return Plan(
-            title=_describe_undo(operation),
-            target=db.target,
-            steps=steps,
-            rows=rows,
-            destructive=True,
+            title=_describe_undo(operation), target=db.target, steps=steps, rows=rows, destructive=True
         )
 
     def apply(self, db: Writable) -> Undone:
@@ -375,10 +371,7 @@ class RevertRows:
         """Return the columns of a random password."""
         users = self._app.profile.users
         live = LiveTable(
-            self._app.profile,
-            self._readers[self._app.resolve_database(users)],
-            table.table,
-            "users",
+            self._app.profile, self._readers[self._app.resolve_database(users)], table.table, "users"
         )
         hashed = hash_password(self._app, Secret(secrets.token_urlsafe(24)))
         return Passwords(self._app, live).split(hashed)

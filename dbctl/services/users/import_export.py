@@ -222,12 +222,7 @@ class UsersImported(ChangeResult, frozen=True, kw_only=True):
 
 
 def import_users(
-    app: App,
-    lines: Sequence[Line],
-    *,
-    file: str,
-    existing: Existing = Existing.FAIL,
-    generate: bool = False,
+    app: App, lines: Sequence[Line], *, file: str, existing: Existing = Existing.FAIL, generate: bool = False
 ) -> Change[UsersImported]:
     """Add all users of a file in one transaction, or none.
 

@@ -92,10 +92,7 @@ CONNECTION_ERRORS: Mapping[str, tuple[str, str]] = {
         "the certificate of its host is not trusted",
         "Check {endpoint}, and the issuer of the certificate.",
     ),
-    "InvalidContentType": (
-        "its endpoint does not support TLS",
-        "Check {endpoint}: http:// or https://.",
-    ),
+    "InvalidContentType": ("its endpoint does not support TLS", "Check {endpoint}: http:// or https://."),
     "UnknownIssuer": ("the certificate of its host is not trusted", "Check the issuer of the certificate."),
     "HandshakeFailure": ("its endpoint does not support a current version of TLS", _CHECK_ENDPOINT),
     "path segment": (

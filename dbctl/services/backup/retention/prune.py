@@ -160,9 +160,7 @@ class PruneBackups(BackupOperation):
             series += [_name_series(manifest, name, is_moved=True) for name in names]
         return Candidate(id=manifest.id, created_at=manifest.created_at, series=series)
 
-    def _split(
-        self,
-    ) -> tuple[list[Manifest], list[tuple[Manifest, list[str]]], list[str], Mapping[str, int]]:
+    def _split(self) -> tuple[list[Manifest], list[tuple[Manifest, list[str]]], list[str], Mapping[str, int]]:
         """Return the backups to delete, newest first, the retained ones, the limits that they exceed, and the numbers of backups of others."""
         content = self._repository.read_content()
         if content.unreadable:

@@ -237,10 +237,7 @@ def build_index(search: Search, writer: Writable, *, replace: bool = False) -> N
 
 
 def check_text_indexes(
-    app: App,
-    name: str,
-    indexes: Sequence[str],
-    hint: str = TEXT_INDEX_HINT,
+    app: App, name: str, indexes: Sequence[str], hint: str = TEXT_INDEX_HINT
 ) -> Iterator[Finding]:
     """Check full-text indexes for damage; requires write privileges, but changes nothing."""
     target = app.target(name)
