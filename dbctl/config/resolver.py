@@ -268,8 +268,15 @@ class Resolver:
 
     def _check_storage(self, text: str, *key: toml.Key) -> None:
         """Report an address of storage that commands refuse."""
-        from dbctl.config.file_servers import RCLONE, SFTP, is_file_server, parse_file_server
-        from dbctl.config.storage import PROVIDERS, is_storage, parse_address
+        from dbctl.config.storage import (
+            PROVIDERS,
+            RCLONE,
+            SFTP,
+            is_file_server,
+            is_storage,
+            parse_address,
+            parse_file_server,
+        )
         from dbctl.errors.backup import StorageSettingInvalidError
 
         if not (is_storage(text) or is_file_server(text)):
@@ -343,7 +350,7 @@ def select_instance(app: App, name: str) -> App:
     if is_pattern(name):
         raise FleetSelectedError(app=app.name, selections=[FleetSelection(app, name)])
     if not is_valid_name(name):
-        from dbctl.errors.fleets import InstanceNameInvalidError
+        from dbctl.errors.operations import InstanceNameInvalidError
 
         raise InstanceNameInvalidError(app=app.name, name=name)
     return msgspec.structs.replace(

@@ -25,8 +25,7 @@ from dbctl.services.app.user_table import open_users
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup.status import AppBackups, DatabaseBackups
 from dbctl.services.checks.deployment import check_replica, find_interrupted_restore, find_leftover_files
-from dbctl.services.events.history import read_history
-from dbctl.services.events.monitor import find_problems
+from dbctl.services.events.history import find_problems, read_history
 from dbctl.services.events.runs import CommandHistory, locate_journal
 from dbctl.services.events.samples import Sample
 from dbctl.services.history import measure_database, measure_storage, measure_tables

@@ -6,8 +6,15 @@ import re
 from functools import partial
 from pathlib import Path
 
-from dbctl.config.file_servers import RCLONE, SFTP, is_file_server, parse_file_server
-from dbctl.config.storage import PROVIDERS, is_storage, parse_address
+from dbctl.config.storage import (
+    PROVIDERS,
+    RCLONE,
+    SFTP,
+    is_file_server,
+    is_storage,
+    parse_address,
+    parse_file_server,
+)
 from dbctl.errors.usage import NotSupportedError, UsageError, require_driver
 from dbctl.files.atomic import expand_home
 from dbctl.stores.base import ObjectLock, Store
@@ -30,7 +37,7 @@ def open_store(
 
     Args:
         address: a path, which is relative to ``folder``, ``SCHEME://BUCKET/PREFIX`` with a scheme of ``PROVIDERS``, or an
-            address of ``dbctl.config.file_servers``.
+            address of ``dbctl.config.storage``.
         app: the name of the app.
         folder: the folder of the configuration.
         staging: a local folder for files of a remote store; None: the default of ``Staging``.

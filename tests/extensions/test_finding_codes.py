@@ -45,7 +45,7 @@ def list_kinds(struct: type, field: str) -> Sequence[str]:
 
 
 def list_run_problems() -> list[str]:
-    tree = ast.parse((ROOT / "services/events/monitor.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "services/events/history.py").read_text(encoding="utf-8"))
     keywords = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "kind"]
     return [str(ast.literal_eval(keyword.value)) for keyword in keywords]
 

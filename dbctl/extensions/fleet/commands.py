@@ -9,7 +9,7 @@ from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.config.resolver import FleetSelection
 from dbctl.errors.base import Exit
-from dbctl.errors.fleets import InstanceNameInvalidError
+from dbctl.errors.operations import InstanceNameInvalidError
 from dbctl.model import Page, Struct
 from dbctl.services.fleet.instances import Instance, list_instances
 from dbctl.spec import EVERYWHERE, Example

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dbctl.cli._support.emit import emit
 from dbctl.errors.base import SEVERITY_ORDER, Exit
-from dbctl.errors.fleets import InstanceSkippedError
+from dbctl.errors.operations import InstanceSkippedError
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.fleet.run import Tally
 from dbctl.model import (

@@ -15,7 +15,7 @@ from dbctl.config.model import App
 from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit, worst_status
 from dbctl.errors.connection import CorruptError, NotADatabaseError
-from dbctl.errors.fleets import CanaryFailedError, InstanceSkippedError, WorkerEndedError
+from dbctl.errors.operations import CanaryFailedError, InstanceSkippedError, WorkerEndedError
 from dbctl.model import Page, Struct
 from dbctl.services.fleet.instances import Instance
 from dbctl.services.fleet.outcome import FleetResult, Outcome, State

@@ -21,8 +21,7 @@ from dbctl.extensions.notify.dispatch import (
 )
 from dbctl.extensions.notify.notice import RECORD, Notice, describe_failure, describe_success, list_findings
 from dbctl.model import Finding, Severity, count_severities, format_counts
-from dbctl.services.events.history import read_history
-from dbctl.services.events.monitor import UNATTENDED, RunProblem, find_problems
+from dbctl.services.events.history import UNATTENDED, RunProblem, find_problems, read_history
 from dbctl.services.events.runs import (
     CommandHistory,
     JournalLocation,

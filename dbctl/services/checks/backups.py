@@ -24,7 +24,7 @@ from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, l
 from dbctl.services.backup.schema_only import Selected, list_entries, require_known, select_tables
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS
 from dbctl.services.checks import files
-from dbctl.services.events.monitor import find_problems
+from dbctl.services.events.history import find_problems
 from dbctl.services.events.runs import locate_journal
 
 VERSIONS_HINT = "A lifecycle rule of the bucket can delete old versions."

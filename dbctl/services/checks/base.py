@@ -41,7 +41,7 @@ SETS: Mapping[SetName, Sequence[str]] = {
         "deployment:INTERRUPTED", "deployment:HOOKS_LEFT", "deployment:HOOKS_UNUSABLE", "deployment:LEFTOVERS", "deployment:REPLICA",
         "backups:check_backups", "backups:check_runs", "backups:check_encryption", "backups:check_increments",
         "backups:check_schema_only", "deployment:check_scratch",
-        "deployment:check_cleanup", "proofs:check_proofs",
+        "deployment:check_cleanup", "live_profile:check_proofs",
     ),
     "configuration": ("files:check_configuration",),
     "integrity": (
@@ -57,7 +57,7 @@ SETS: Mapping[SetName, Sequence[str]] = {
         "live_profile:check_new_users", "live_profile:check_search_keys", "live_rows:check_unique_keys", "live_profile:check_variants",
         "live_rows:check_stored_forms", "live_rows:check_role_form", "live_rows:check_reports", "live_rows:check_statements",
         "live_rows:check_passwords", "live_rows:check_owned_rows", "live_profile:FACTS", "live_profile:UNCOVERED_ROWS",
-        "proofs:check_proofs", "backups:check_schema_only",
+        "live_profile:check_proofs", "backups:check_schema_only",
     ),
 }  # fmt: skip
 

@@ -1,30 +1,35 @@
-"""Queries of runs: lists, one run, the history of a command for an app, and the anchors of the audit log."""
+"""Queries of runs: lists, one run, the history of a command for an app, what failed or is overdue, and the anchors of the audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from msgspec import structs
 
+from dbctl.config.model import BackupConfig, JobCommand
+from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.errors.operations import RunNotFoundError
-from dbctl.model import Page
+from dbctl.model import Page, Struct, now
 from dbctl.services.events.recorder import decode_run, is_running, list_interrupted
 from dbctl.services.events.runs import (
     FAILED_JOB,
     INTERRUPTED,
     RUNNING,
     CommandHistory,
+    JournalLocation,
     Run,
     RunDetails,
     RunFilter,
 )
 from dbctl.services.events.store import EventStore, storable_text
+from dbctl.units import parse_duration
 
 if TYPE_CHECKING:
     from dbctl.sqlite_library import Database
+
 
 #: Runs that a list counts; the default retention has no more.
 MAX_COUNTED = 100_000
@@ -182,3 +187,78 @@ def _read_command(db: Database, folder: Path, config: str, app: str, command: st
         failures=failures,
         failing_since=first.started_at if first else None,
     )
+
+
+BACKUP = "backup create"
+#: Commands that usually run without a user, whose failures no other command reports.
+UNATTENDED = frozenset(get_args(JobCommand))
+
+
+class RunProblem(Struct, frozen=True, kw_only=True):
+    """Why the runs of a command for an app need attention."""
+
+    app: str
+    command: str
+    kind: str  #: ``failing``, ``interrupted``, ``missing``, or ``unavailable``: the journal cannot be read
+    message: str
+    code: str = ""  #: the error of the last run, or its result
+    exit_status: Exit = Exit.ACTION_NEEDED
+    since: datetime | None = None
+    run: int | None = None  #: the id of the last run
+
+    @property
+    def hint(self) -> str:
+        """The command that shows the last run."""
+        return Remedy("`runs show {run}`").write(facts={"run": self.run}) if self.run else ""
+
+
+def find_problems(
+    location: JournalLocation, app: str, *, backup_config: BackupConfig | None
+) -> Sequence[RunProblem]:
+    """Return the problems of the runs for an app; without a configuration none, because nothing identifies the app.
+
+    Args:
+        location: the journal.
+        app: the name of the app or instance.
+        backup_config: the configured ages of backups, of which the shortest applies; None: no limit.
+    """
+    if location.folder is None or not location.config:
+        return ()
+    try:
+        history = read_history(location.folder, location.config, app)
+    except DbctlError as error:
+        return [RunProblem(app=app, command="", kind="unavailable", message=str(error))]
+    max_age = _find_shortest_age(backup_config) if backup_config else None
+    problems = [problem for command in history for problem in _find(app, command, max_age)]
+    if EventStore(location.folder).is_read_only:
+        message = f"the journal in {location.folder} cannot be written, so runs are not recorded"
+        problems.append(RunProblem(app=app, command="", kind="unavailable", message=message))
+    return problems
+
+
+def _find_shortest_age(backup_config: BackupConfig) -> timedelta | None:
+    texts = [backup_config.max_age, *(section.max_age for section in backup_config.databases.values())]
+    return min((parse_duration(text) for text in texts if text), default=None)
+
+
+def _find(app: str, history: CommandHistory, backup_max_age: timedelta | None) -> Iterator[RunProblem]:
+    last, command = history.last, history.command
+    time = f"{last.started_at:%Y-%m-%d %H:%M} UTC"
+    if last.result == INTERRUPTED:
+        message = f"{command} was interrupted: its process ended without a result; it began {time}"
+        yield RunProblem(
+            app=app, command=command, kind="interrupted", message=message, since=last.started_at, run=last.id
+        )
+    elif history.failures and command in UNATTENDED and last.result != RUNNING:
+        code = history.error_code or last.result
+        since = history.failing_since or last.started_at
+        times = f"{history.failures} times in a row since {since:%Y-%m-%d %H:%M} UTC"
+        message = f"{command} failed {times if history.failures > 1 else time} ({code})"
+        yield RunProblem(
+            app=app, command=command, kind="failing", message=message, code=code, since=since, run=last.id
+        )
+    elif command == BACKUP and backup_max_age and now() - last.started_at > backup_max_age:
+        message = f"{command} has not been started since {time}"
+        yield RunProblem(
+            app=app, command=command, kind="missing", message=message, since=last.started_at, run=last.id
+        )

@@ -11,8 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from dbctl.errors.base import DbctlError
-from dbctl.errors.fleets import RunMissingError
-from dbctl.errors.operations import JournalUnavailableError
+from dbctl.errors.operations import JournalUnavailableError, RunMissingError
 from dbctl.files import lock
 from dbctl.model import now
 from dbctl.services.events.store import EventStore, storable_text

@@ -14,7 +14,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.streaming import UserQuery
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
-from dbctl.errors.fleets import (
+from dbctl.errors.operations import (
     FleetEmptyError,
     InstanceDuplicateError,
     InstanceListingError,

@@ -13,10 +13,9 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config.file_servers import RCLONE, SFTP
 from dbctl.config.loader import config_path
 from dbctl.config.sections import Selection, read_sections
-from dbctl.config.storage import PROVIDERS
+from dbctl.config.storage import PROVIDERS, RCLONE, SFTP
 from dbctl.engines.contract.schema import Schema
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileExistsAlreadyError

@@ -9,8 +9,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.errors.connection import BusyError
-from dbctl.errors.fleets import RunMissingError
-from dbctl.errors.operations import JournalCorruptError
+from dbctl.errors.operations import JournalCorruptError, RunMissingError
 from dbctl.services.events import progress
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.store import FILE_NAME, EventStore, storable_text

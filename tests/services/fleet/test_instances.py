@@ -11,7 +11,7 @@ from msgspec import structs
 from dbctl.config import loader
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import UnreachableError
-from dbctl.errors.fleets import FleetEmptyError, InstanceListingError, InstanceNameInvalidError
+from dbctl.errors.operations import FleetEmptyError, InstanceListingError, InstanceNameInvalidError
 from dbctl.errors.usage import AppMissingError, ConfigInvalidError, FleetSelectedError
 from dbctl.services.fleet.instances import list_instances
 from dbctl.url import parse_url
