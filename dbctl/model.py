@@ -12,6 +12,7 @@ from msgspec import structs
 
 from dbctl.errors.base import DbctlError, Exit
 
+K = TypeVar("K")
 T = TypeVar("T")
 Name = TypeVar("Name", str, bytes)
 
@@ -280,6 +281,14 @@ class Finding(Struct, frozen=True):
         return cls(target, severity, error.code, str(error), error.hint)
 
     listed = ("target", "severity", "code", "message", "hint")
+
+
+def group(pairs: Iterable[tuple[K, T]]) -> dict[K, list[T]]:
+    """Return the second values by the first, in their order."""
+    groups = dict[K, list[T]]()
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
 
 
 def join_first(names: Sequence[str], limit: int) -> str:

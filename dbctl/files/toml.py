@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from dbctl.files.atomic import read_settings_bytes
+from dbctl.model import group
 
 T = TypeVar("T")
 
@@ -167,9 +168,7 @@ def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
 
 def _matching_alternative(error: Any) -> list[Any]:
     """Return the errors of the alternative whose type the value has."""
-    alternatives: dict[object, list[Any]] = {}
-    for item in error.context:
-        alternatives.setdefault(item.schema_path[0], []).append(item)
+    alternatives = group((item.schema_path[0], item) for item in error.context)
     candidates = [
         errors
         for errors in alternatives.values()

@@ -34,7 +34,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files.codecs import open_parallel_gzip
-from dbctl.model import now
+from dbctl.model import group, now
 
 #: Tables of engines without snapshots, which cannot be read consistently while others write.
 TABLES_WITHOUT_SNAPSHOT = """select table_name, engine from information_schema.tables where table_schema = database()
@@ -414,9 +414,7 @@ def exact_expression(column: MySQLColumn, *, is_mariadb: bool) -> str:
 
 def _describe_tablespaces(tablespaces: Mapping[str, str]) -> list[str]:
     """Return a remark for each tablespace that a server must have before it creates the tables."""
-    tables = dict[str, list[str]]()
-    for table, tablespace in tablespaces.items():
-        tables.setdefault(tablespace, []).append(table)
+    tables = group((tablespace, table) for table, tablespace in tablespaces.items())
     return [
         f"a restore on another server needs tablespace {name} for {', '.join(sorted(table_names))}:"
         f" CREATE TABLESPACE {quote(name)} ADD DATAFILE 'NAME.ibd'"

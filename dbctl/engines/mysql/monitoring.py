@@ -16,7 +16,7 @@ from dbctl.engines.servers.values import convert_row
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.model import now
+from dbctl.model import group, now
 
 STORAGE = """select cast(coalesce(sum(coalesce(data_length, 0) + coalesce(index_length, 0)), 0) as signed) as bytes,
   @@innodb_page_size as page_size
@@ -69,9 +69,7 @@ class MySQLStorage(MySQLPart, StorageManager):
         return self._connection.fetch_as(Storage, STORAGE, tables=len(self._catalog.base_tables()))[0]
 
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
-        indexes = dict[str, list[str]]()
-        for name, index in self._connection.fetch(INDEX_NAMES):
-            indexes.setdefault(str(name), []).append(str(index))
+        indexes = group((str(name), str(index)) for name, index in self._connection.fetch(INDEX_NAMES))
         statistics = {row["table"]: row for row in self._connection.fetch_by_name(TABLE_SIZES)}
         write_counts, sizes = self._write_counts(), []
         for name in self._catalog.base_tables():

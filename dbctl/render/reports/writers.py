@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from dbctl.model import group
 from dbctl.render import streams
 from dbctl.render.reports import sarif
 from dbctl.render.reports.report import Entry, Location, Report
@@ -68,9 +69,7 @@ def format_junit(report: Report) -> Iterator[str]:
 
     A check without findings is one test case, which passes.
     """
-    by_target = dict[str, list[Entry]]()
-    for entry in report.entries:
-        by_target.setdefault(entry.target, []).append(entry)
+    by_target = group((entry.target, entry) for entry in report.entries)
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
     counts = _count_cases(report.entries, report.failure)
     yield f"<testsuites{_attributes({'name': f'dbctl {report.command}', **counts})}>\n"

@@ -11,6 +11,7 @@ from msgspec import structs
 from dbctl.errors.connection import CorruptError
 from dbctl.files import rdiff
 from dbctl.files.atomic import FileDigest, HashingCounter
+from dbctl.model import group
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.manifest import Delta, Manifest, ManifestInvalidError, Member
 from dbctl.stores.base import Store
@@ -156,11 +157,7 @@ def _base_error(target: str, member: Member, backup: str, reason: str) -> Corrup
 
 def find_dependents(manifests: Sequence[Manifest]) -> Mapping[str, list[str]]:
     """Return, by the id of each backup with a base, the ids of the backups that require it, in the order of ``manifests``."""
-    dependents = dict[str, list[str]]()
-    for manifest in manifests:
-        for base in manifest.bases:
-            dependents.setdefault(base, []).append(manifest.id)
-    return dependents
+    return group((base, manifest.id) for manifest in manifests for base in manifest.bases)
 
 
 def sort_bases_first(manifests: Sequence[Manifest]) -> list[Manifest]:

@@ -9,7 +9,7 @@ from dbctl.engines.contract.checks import Checks, IndexDifference, OrphanedRows
 from dbctl.engines.contract.database import Condition, InSubquery, Not
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, QueryFailedError
-from dbctl.model import Finding, Severity, format_count
+from dbctl.model import Finding, Severity, format_count, group
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.app.secrets import MASK, find_secret_columns
@@ -147,9 +147,7 @@ def _list_values(subject: Subject, differences: Sequence[IndexDifference]) -> It
 
 def group_lines(lines: Sequence[str]) -> Iterator[str]:
     """Yield one line of each kind, with the number of lines that differ only in their numbers."""
-    kinds = dict[str, list[str]]()
-    for line in lines:
-        kinds.setdefault(re.sub(r"[0-9]+", "0", line), []).append(line)
+    kinds = group((re.sub(r"[0-9]+", "0", line), line) for line in lines)
     for first, *others in kinds.values():
         yield f"{first} (and {len(others)} more of this kind)" if others else first
 

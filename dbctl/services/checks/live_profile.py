@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import Remedy
 from dbctl.errors.migrations import MigrationsMissingError
 from dbctl.errors.usage import SchemaMismatchError
-from dbctl.model import Finding, Severity
+from dbctl.model import Finding, Severity, group
 from dbctl.profiles.model.base import ColumnNames, list_names
 from dbctl.profiles.model.cleanup import Cleanup, Sessions
 from dbctl.profiles.model.settings import Settings
@@ -229,7 +228,7 @@ def check_proofs(subject: Subject) -> Iterator[Finding]:
         shown = f"; of settings: {', '.join(writes)}" if writes else ""
         message = f"proven by replayed demonstrations: {', '.join(proven)}{shown}"
         yield subject.finding("info", "commands-proven", message)
-    unproven = _group((state.describe_others(), state.command) for state in states if state.proof is None)
+    unproven = group((state.describe_others(), state.command) for state in states if state.proof is None)
     for others, inferred in unproven.items():
         message = f"inferred, not proven{others}: {', '.join(inferred)}"
         hint = Remedy("{first}Record an action with: `profiles learn ACTION --to {profile}`")
@@ -239,7 +238,7 @@ def check_proofs(subject: Subject) -> Iterator[Finding]:
         hint = Remedy("`profiles prove {profile}`")
         yield subject.finding("warning", "proof-outdated", message, hint, **facts)
     version = migration_status.read_version(app, subject.database)
-    proven_by_ledger = _group((state.proof.ledger, state.command) for state in states if state.proof)
+    proven_by_ledger = group((state.proof.ledger, state.command) for state in states if state.proof)
     for ledger, commands in proven_by_ledger.items():
         if ledger != version:
             message = f"the last migration of the app is {version or 'unknown'}, not {ledger or 'none'}, with which these were proven: {', '.join(commands)}"
@@ -248,11 +247,3 @@ def check_proofs(subject: Subject) -> Iterator[Finding]:
                 " then replay them with: `profiles prove {profile}`"
             )
             yield subject.finding("warning", "proof-superseded", message, hint, **facts)
-
-
-def _group(items: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
-    """Return the second values by the first."""
-    groups = defaultdict[str, list[str]](list)
-    for name, value in items:
-        groups[name].append(value)
-    return groups

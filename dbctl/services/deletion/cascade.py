@@ -22,7 +22,7 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.users import InvariantViolatedError
-from dbctl.model import Plan, Struct, format_count, time_before
+from dbctl.model import Plan, Struct, format_count, group, time_before
 from dbctl.profiles.codecs import TIMES
 from dbctl.profiles.model.integrity import InvariantQuery
 from dbctl.services.app.app import App
@@ -137,11 +137,8 @@ def count_affected_rows(
     db: Readable, affected: Iterable[AffectedRows], *, named: Mapping[str, Where] = {}
 ) -> dict[str, int]:
     """Return the number of rows by table, without ``named``; a row that several items contain counts once."""
-    items_by_table = dict[str, list[AffectedRows]]()
-    for item in affected:
-        items_by_table.setdefault(item.table, []).append(item)
     counts = dict[str, int]()
-    for table, items in items_by_table.items():
+    for table, items in group((item.table, item) for item in affected).items():
         conditions = [item.where for item in items if item.where]
         others = [Not(named[table])] if table in named else []
         is_known = not conditions or (len(items) == 1 and not others)

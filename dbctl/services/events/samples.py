@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from dbctl.model import Struct, now
+from dbctl.model import Struct, group, now
 from dbctl.services.events.store import EventStore
 
 if TYPE_CHECKING:
@@ -99,12 +98,10 @@ def read_samples(
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
     """
-    samples = defaultdict[DatabaseKey, list[Sample]](list)
     condition, values = (f" and app in ({', '.join('?' * len(apps))})", apps) if apps else ("", ())
     with EventStore(folder).reading() as db:
-        for sample in _select(db, config, since, condition, values) if db else ():
-            samples[sample.app, sample.database].append(sample)
-    return samples
+        samples = _select(db, config, since, condition, values) if db else ()
+        return group(((sample.app, sample.database), sample) for sample in samples)
 
 
 def read_series(
@@ -119,10 +116,8 @@ def read_series(
         if db is None:
             return
         for app in apps:
-            series = defaultdict[str, list[Sample]](list)
-            for sample in _select(db, config, since, " and app = ?", (app,)):
-                series[sample.database].append(sample)
-            yield from series.values()
+            samples = _select(db, config, since, " and app = ?", (app,))
+            yield from group((sample.database, sample) for sample in samples).values()
 
 
 def select_surplus(samples: Sequence[tuple[int, str]], reference: datetime) -> list[int]:

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import require_supported
 from dbctl.engines.contract.monitoring import Index
-from dbctl.model import PageRequest, Struct
+from dbctl.model import PageRequest, Struct, group
 from dbctl.services.app.app import App
 from dbctl.services.app.results import DatabaseResults, collect_results, create_result
 
@@ -107,9 +107,7 @@ def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloa
 
 def classify_indexes(target: str, indexes: Sequence[Index]) -> Iterator[IndexStats]:
     """Yield each index with its problem, compared with the other indexes of its table."""
-    by_table = dict[str, list[Index]]()
-    for index in indexes:
-        by_table.setdefault(index.table, []).append(index)
+    by_table = group((index.table, index) for index in indexes)
     for candidate in indexes:
         state, covered_by = _classify(candidate, by_table[candidate.table])
         yield create_result(

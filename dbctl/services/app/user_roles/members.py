@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, InSubquery, Not, Where, Writable
 from dbctl.errors.users import RoleInheritedError
-from dbctl.model import Row
+from dbctl.model import Row, group
 from dbctl.profiles.codecs import KEYS, read_text
 from dbctl.profiles.model.roles import GroupMembership, Membership
 from dbctl.services.app.change import require_row_count
@@ -84,11 +84,11 @@ class Members(RoleForm):
             return []
         is_member = Condition(groups.user, "in", users)
         memberships = self.db.select(groups.table, [groups.user, groups.group], [is_member])
-        grants, roles = groups.grants, dict[object, list[object]]()
-        has_members = Condition(grants.group, "in", list({group for _, group in memberships}))
-        for group, role in self.db.select(grants.table, [grants.group, grants.role], [has_members]):
-            roles.setdefault(group, []).append(role)
-        return [(user, role) for user, group in memberships for role in roles.get(group, ())]
+        grants = groups.grants
+        has_members = Condition(grants.group, "in", list({key for _, key in memberships}))
+        granted = self.db.select(grants.table, [grants.group, grants.role], [has_members])
+        roles = group((key, role) for key, role in granted)
+        return [(user, role) for user, key in memberships for role in roles.get(key, ())]
 
     def _sort_names(self, keys: set[object]) -> list[str]:
         known = [name for key, name in self.keys.items() if key in keys]

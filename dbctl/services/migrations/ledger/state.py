@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
@@ -13,7 +13,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.migrations import MigrationInvalidError, MigrationVariantMismatchError
 from dbctl.errors.usage import WrongAppError
-from dbctl.model import Row, Struct
+from dbctl.model import Row, Struct, group
 from dbctl.profiles.model.databases import MigrationsVariant
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.live_table import find_column, has_all
@@ -201,10 +201,7 @@ def _add_shipped_files(target: MigrationTarget, recorded: Sequence[Record]) -> M
 
 def _index_by_number(files: Iterable[MigrationFile]) -> Mapping[int, Sequence[MigrationFile]]:
     """Return the files by number, so that matching them with a ledger is linear."""
-    numbered = defaultdict[int, list[MigrationFile]](list)
-    for file in files:
-        numbered[file.order_key[0]].append(file)
-    return numbered
+    return group((file.order_key[0], file) for file in files)
 
 
 def _find_file(
