@@ -143,6 +143,8 @@ def list_other_texts(tree: ast.AST) -> Iterator[ast.Constant]:
             known.add(node.value)
         elif isinstance(node, ast.keyword) and node.arg == "help":
             known |= set(ast.walk(node.value))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("argument", "flag", "option"):
+            known |= {text for argument in node.args for text in ast.walk(argument)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in known:
             yield node

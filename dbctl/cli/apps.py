@@ -4,12 +4,12 @@
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from msgspec import structs
 
 from dbctl.cli._support.emit import emit, note, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import create_hook_context
+from dbctl.cli._support.options import argument
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
@@ -46,10 +46,7 @@ def list_(session: Session) -> int:
 def show_(
     session: Session,
     profile: Annotated[
-        str,
-        typer.Argument(
-            metavar="[PROFILE]", help="Name or file of a profile; default: the profile of the app."
-        ),
+        str, argument("[PROFILE]", "Name or file of a profile; default: the profile of the app.")
     ] = "",
 ) -> int:
     """Show the profile of an app: databases, features, searches."""
@@ -64,9 +61,7 @@ def show_(
 @GROUP.command("maintenance", answers=lambda: (MaintenanceChanged, DryRunResult), recorded=True)
 def maintenance(
     session: Session,
-    state: Annotated[
-        MaintenanceSwitch, typer.Argument(metavar="on|off", help="Whether to turn it on or off.")
-    ],
+    state: Annotated[MaintenanceSwitch, argument("on|off", "Whether to turn it on or off.")],
     dry_run: DryRun = False,
 ) -> int:
     """Turn the maintenance mode of an app on, or off after dbctl was killed, with the configured programs.
@@ -92,10 +87,7 @@ def maintenance(
 def check(
     session: Session,
     file: Annotated[
-        str,
-        typer.Argument(
-            metavar="[FILE]", help="Check only this profile file; default: the whole configuration."
-        ),
+        str, argument("[FILE]", "Check only this profile file; default: the whole configuration.")
     ] = "",
 ) -> int:
     """Check the configuration, the profiles, and whether the live databases match them.

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import argument, option, parse_positive
 from dbctl.cli._support.parameters import Limit, period_option
 from dbctl.cli._support.session import Session
 from dbctl.config.sections import Selection
@@ -103,12 +103,7 @@ GROUP = Group(
 def list_(
     session: Session,
     command: Annotated[
-        str,
-        typer.Option(
-            "--command",
-            metavar="NAME",
-            help="Select operations of this command or group: users set-role, users.",
-        ),
+        str, option("--command", "NAME", "Select operations of this command or group: users set-role, users.")
     ] = "",
     since: Annotated[
         timedelta | None, period_option("--since", "7d", "Select operations within this time.")
@@ -143,15 +138,14 @@ def show_(
 def verify(
     session: Session,
     files: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="Exported copies of the log, or files of older versions."),
+        list[Path] | None, argument("[FILE]...", "Exported copies of the log, or files of older versions.")
     ] = None,
     anchor: Annotated[
         str,
-        typer.Option(
+        option(
             "--anchor",
-            metavar="ANCHOR",
-            help="Require the end that an earlier verification printed; - reads ends from standard input, also among other text.",
+            "ANCHOR",
+            "Require the end that an earlier verification printed; - reads ends from standard input, also among other text.",
         ),
     ] = "",
 ) -> int:

@@ -26,6 +26,7 @@ from dbctl.cli._support.backups import (
 from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import (
     ADDRESS_FORMS,
     AllApps,
@@ -85,15 +86,10 @@ def create(
     session: Session,
     tables: Annotated[
         list[str] | None,
-        typer.Option(
-            "--table", metavar="NAME", help="Back up only this table of a database on a server; repeatable."
-        ),
+        option("--table", "NAME", "Back up only this table of a database on a server; repeatable."),
     ] = None,
     dump_format: Annotated[
-        str,
-        typer.Option(
-            "--format", metavar="FORMAT", help="Format of dumps of a server: custom or plain (.sql.gz)."
-        ),
+        str, option("--format", "FORMAT", "Format of dumps of a server: custom or plain (.sql.gz).")
     ] = "",
     compress: Annotated[
         Compression | None,
@@ -103,38 +99,35 @@ def create(
     ] = None,
     bytes_per_second: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--limit-rate",
-            parser=read_size,
-            metavar="20M",
-            help="Limit copying and compression to N bytes per second. SQLite files with a rollback journal are copied at full speed, because writers wait.",
+            "20M",
+            "Limit copying and compression to N bytes per second. SQLite files with a rollback journal are copied at full speed, because writers wait.",
+            read_size,
         ),
     ] = None,
     secrets: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--secrets",
-            help="Include the password hashes of the roles of servers, which restore apply --roles create sets.",
+            "Include the password hashes of the roles of servers, which restore apply --roles create sets.",
         ),
     ] = False,
     full: Annotated[
-        bool,
-        typer.Option(
-            "--full", help="Store no database as its difference from an earlier backup (incremental)."
-        ),
+        bool, flag("--full", "Store no database as its difference from an earlier backup (incremental).")
     ] = False,
     stream: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--stream/--no-stream",
-            help="Store dumps of servers while they are written, without a local copy; default: as configured.",
+            "Store dumps of servers while they are written, without a local copy; default: as configured.",
         ),
     ] = None,
     physical: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--physical",
-            help="Copy the files of the whole server of a database instead, from which backup recover starts.",
+            "Copy the files of the whole server of a database instead, from which backup recover starts.",
         ),
     ] = False,
     repository_address: RepositoryAddress = "",
@@ -232,21 +225,16 @@ def verify(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[ID|PATH]...",
-            help="Ids of backups, or latest; default: all. A path selects a foreign file.",
-        ),
+        argument("[ID|PATH]...", "Ids of backups, or latest; default: all. A path selects a foreign file."),
     ] = None,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Load each backup, check it, and count its rows.")
-    ] = False,
+    deep: Annotated[bool, flag("--deep", "Load each backup, check it, and count its rows.")] = False,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
     against_live: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--against-live",
-            help="Compare rows, schema and migrations with the live databases; default: the latest backup.",
+            "Compare rows, schema and migrations with the live databases; default: the latest backup.",
         ),
     ] = False,
     repository_address: RepositoryAddress = "",
@@ -287,9 +275,7 @@ def copy_(
     to: Annotated[str, _address_option("--to", help_text=f"Destination: {ADDRESS_FORMS}.")],
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[ID]...", help="Ids of backups, or latest; default: all that the destination lacks."
-        ),
+        argument("[ID]...", "Ids of backups, or latest; default: all that the destination lacks."),
     ] = None,
     repository: Annotated[
         str,
@@ -299,10 +285,10 @@ def copy_(
     ] = "",
     object_lock: Annotated[
         str,
-        typer.Option(
+        option(
             "--object-lock",
-            metavar="30d",
-            help="How long the server deletes no file of a new copy; an S3 bucket with object lock only.",
+            "30d",
+            "How long the server deletes no file of a new copy; an S3 bucket with object lock only.",
         ),
     ] = "",
     dry_run: DryRun = False,
@@ -328,9 +314,7 @@ def rekey(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[ID]...", help="Ids of backups, or latest, and those related as bases; default: all."
-        ),
+        argument("[ID]...", "Ids of backups, or latest, and those related as bases; default: all."),
     ] = None,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
@@ -358,9 +342,9 @@ def status(
     session: Session,
     check: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--check",
-            help="Exit 3 if a backup, a verification, a drill or a log is overdue, a log has a gap or a backup has shrunk, 4 if a backup is damaged.",
+            "Exit 3 if a backup, a verification, a drill or a log is overdue, a log has a gap or a backup has shrunk, 4 if a backup is damaged.",
         ),
     ] = False,
     all_apps: AllApps = False,
@@ -399,15 +383,15 @@ def status(
 def drill(
     session: Session,
     backup: Annotated[
-        str, typer.Argument(metavar="[ID]", help="Id of a backup; default: the newest of each database.")
+        str, argument("[ID]", "Id of a backup; default: the newest of each database.")
     ] = LATEST,
     at: Annotated[
         datetime | None,
-        typer.Option(
+        option(
             "--at",
-            parser=parse_moment,
-            metavar="TIME",
-            help="Recover one database as of a moment, as backup recover does, and drill the result, which is then deleted; random: any moment of the stored log.",
+            "TIME",
+            "Recover one database as of a moment, as backup recover does, and drill the result, which is then deleted; random: any moment of the stored log.",
+            parse_moment,
         ),
     ] = None,
     all_apps: AllApps = False,

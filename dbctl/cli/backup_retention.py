@@ -8,6 +8,7 @@ import typer
 
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress, duration_option, require_size
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
@@ -54,10 +55,10 @@ def prune(
     min_free: Annotated[str, _limit_option("Delete the oldest if the file system has less free space.")] = "",
     moved: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--moved",
-            metavar="ADDRESS",
-            help="Former address of a database, as the plan prints it: apply the rules to its backups, too; repeatable.",
+            "ADDRESS",
+            "Former address of a database, as the plan prints it: apply the rules to its backups, too; repeatable.",
         ),
     ] = None,
     repository: RepositoryAddress = "",
@@ -95,12 +96,9 @@ def prune(
 @GROUP.command("delete", answers=lambda: (BackupsDeleted, DryRunResult), recorded=True)
 def delete(
     session: Session,
-    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
+    names: Annotated[list[str], argument("ID...", "Ids of backups.")],
     with_dependents: Annotated[
-        bool,
-        typer.Option(
-            "--with-dependents", help="Also delete the backups that are stored as differences from them."
-        ),
+        bool, flag("--with-dependents", "Also delete the backups that are stored as differences from them.")
     ] = False,
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
@@ -121,8 +119,8 @@ def delete(
 @GROUP.command("pin", answers=lambda: (BackupsPinned, DryRunResult), recorded=True)
 def pin(
     session: Session,
-    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups, or latest.")],
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why they are retained.")],
+    names: Annotated[list[str], argument("ID...", "Ids of backups, or latest.")],
+    reason: Annotated[str, option("--reason", "TEXT", "Why they are retained.")],
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
@@ -139,7 +137,7 @@ def pin(
 @GROUP.command("unpin", answers=lambda: (BackupsPinned, DryRunResult), recorded=True)
 def unpin(
     session: Session,
-    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
+    names: Annotated[list[str], argument("ID...", "Ids of backups.")],
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:

@@ -11,6 +11,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag
 from dbctl.cli._support.session import Session
 from dbctl.config.extension_sections import read_schema
 from dbctl.errors.base import Exit
@@ -40,8 +41,7 @@ def show_(
     session: Session,
     *,
     defaults: Annotated[
-        bool,
-        typer.Option("--defaults", help="Also show the keys that an app does not set, with their defaults."),
+        bool, flag("--defaults", "Also show the keys that an app does not set, with their defaults.")
     ] = False,
 ) -> int:
     """Show the keys of the configuration with their values and lines, without passwords."""
@@ -55,10 +55,7 @@ def show_(
 def explain(
     session: Session,
     key: Annotated[
-        str,
-        typer.Argument(
-            metavar="[KEY]", help="A key or a section, such as backup.max_age; default: all keys."
-        ),
+        str, argument("[KEY]", "A key or a section, such as backup.max_age; default: all keys.")
     ] = "",
 ) -> int:
     """Explain a key of the configuration: its type, default and meaning."""

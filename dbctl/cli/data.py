@@ -18,7 +18,7 @@ import typer
 
 from dbctl.cli._support.emit import PasswordSource, emit, note, read_password, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import argument, flag, option, parse_positive
 from dbctl.cli._support.parameters import (
     FILTER_ZONE,
     DryRun,
@@ -63,29 +63,23 @@ STREAMED = frozenset({Format.JSONL, Format.CSV, Format.TSV})
 CHUNK_BYTES = 1 << 20  #: size of one read from standard input
 DEFAULT_LIMIT = 1000  #: rows of a result that is built in memory
 
-Table: TypeAlias = Annotated[str, typer.Argument(metavar="TABLE", help="Table, or a view for reading.")]
-Key: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="KEY...", help="Primary key, one argument per key column.")
-]
-Secrets: TypeAlias = Annotated[
-    bool, typer.Option("--secrets", help="Show hashes, tokens and keys instead of ***.")
-]
+Table: TypeAlias = Annotated[str, argument("TABLE", "Table, or a view for reading.")]
+Key: TypeAlias = Annotated[list[str], argument("KEY...", "Primary key, one argument per key column.")]
+Secrets: TypeAlias = Annotated[bool, flag("--secrets", "Show hashes, tokens and keys instead of ***.")]
 Parameters: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
-        "--param", metavar="NAME=VALUE", help="Value of the parameter :NAME of the statement; repeatable."
-    ),
+    option("--param", "NAME=VALUE", "Value of the parameter :NAME of the statement; repeatable."),
 ]
 Filter: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--filter",
-        metavar="COLUMN=VALUE",
-        help=f"Select rows by a condition; also != < <= > >= and : (contains). Repeatable; all conditions must hold. {FILTER_ZONE}",
+        "COLUMN=VALUE",
+        f"Select rows by a condition; also != < <= > >= and : (contains). Repeatable; all conditions must hold. {FILTER_ZONE}",
     ),
 ]
 Null: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--null", metavar="COLUMN", help="Set this column to NULL; repeatable.")
+    list[str] | None, option("--null", "COLUMN", "Set this column to NULL; repeatable.")
 ]
 FormOption: TypeAlias = Annotated[
     Form | None, typer.Option("--format", help="csv or jsonl; default: by the suffix of the file.")
@@ -93,18 +87,13 @@ FormOption: TypeAlias = Annotated[
 
 
 FilterNull: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--filter-null", metavar="COLUMN", help="Select rows in which this column is NULL."),
+    list[str] | None, option("--filter-null", "COLUMN", "Select rows in which this column is NULL.")
 ]
 FilterNotNull: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--filter-not-null", metavar="COLUMN", help="Select rows in which this column is not NULL."),
+    list[str] | None, option("--filter-not-null", "COLUMN", "Select rows in which this column is not NULL.")
 ]
 MatchLimit: TypeAlias = Annotated[
-    int,
-    typer.Option(
-        "--limit", parser=parse_positive, metavar="N", help="With a filter: refuse if more than N rows match."
-    ),
+    int, option("--limit", "N", "With a filter: refuse if more than N rows match.", parse_positive)
 ]
 
 
@@ -116,19 +105,17 @@ def rows(
     table: Table,
     filters: Filter = None,
     null: Annotated[
-        list[str] | None,
-        typer.Option("--null", metavar="COLUMN", help="Select rows in which this column is NULL."),
+        list[str] | None, option("--null", "COLUMN", "Select rows in which this column is NULL.")
     ] = None,
     not_null: Annotated[
-        list[str] | None,
-        typer.Option("--not-null", metavar="COLUMN", help="Select rows in which this column is not NULL."),
+        list[str] | None, option("--not-null", "COLUMN", "Select rows in which this column is not NULL.")
     ] = None,
     after: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--after",
-            metavar="KEY",
-            help="List rows after this primary key, which need not exist; repeat for each key column.",
+            "KEY",
+            "List rows after this primary key, which need not exist; repeat for each key column.",
         ),
     ] = None,
     secrets: Secrets = False,
@@ -202,18 +189,18 @@ def set_(
     table: Table,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY]... COLUMN=VALUE...",
-            help="Primary key, one argument per key column, unless --filter is passed; then the new values.",
+        argument(
+            "[KEY]... COLUMN=VALUE...",
+            "Primary key, one argument per key column, unless --filter is passed; then the new values.",
         ),
     ] = None,
     null: Null = None,
     secret_column: Annotated[
         str,
-        typer.Option(
+        option(
             "--secret",
-            metavar="COLUMN",
-            help="Read the new value of this secret column from the first line of standard input, or prompt for it.",
+            "COLUMN",
+            "Read the new value of this secret column from the first line of standard input, or prompt for it.",
         ),
     ] = "",
     filters: Filter = None,
@@ -221,8 +208,7 @@ def set_(
     filter_not_null: FilterNotNull = None,
     limit: MatchLimit = 1000,
     any_state: Annotated[
-        bool,
-        typer.Option("--any-state", help="Allow a state that does not follow the present one; one row only."),
+        bool, flag("--any-state", "Allow a state that does not follow the present one; one row only.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -263,9 +249,7 @@ def add(
     table: Table,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[COLUMN=VALUE]...", help="Columns of the new row; other columns get their defaults."
-        ),
+        argument("[COLUMN=VALUE]...", "Columns of the new row; other columns get their defaults."),
     ] = None,
     null: Null = None,
     dry_run: DryRun = False,
@@ -290,9 +274,7 @@ def delete(
     table: Table,
     key: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY]...", help="Primary key, one argument per key column, unless --filter is passed."
-        ),
+        argument("[KEY]...", "Primary key, one argument per key column, unless --filter is passed."),
     ] = None,
     filters: Filter = None,
     filter_null: FilterNull = None,
@@ -320,25 +302,20 @@ def delete(
 @GROUP.command("query", answers=lambda: (QueryResult,), fleet=Fleet())
 def query(
     session: Session,
-    sql: Annotated[
-        str,
-        typer.Argument(metavar="[SQL]", help="Statement that only reads; - reads it from standard input."),
-    ] = "",
-    file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="Read the statement from a file.")
-    ] = None,
+    sql: Annotated[str, argument("[SQL]", "Statement that only reads; - reads it from standard input.")] = "",
+    file: Annotated[Path | None, option("--file", "FILE", "Read the statement from a file.")] = None,
     parameters: Parameters = None,
     within: Annotated[timedelta, duration_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
     secrets: Annotated[
-        bool, typer.Option("--secrets", help="Allow the statement to read hashes, tokens and keys.")
+        bool, flag("--secrets", "Allow the statement to read hashes, tokens and keys.")
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--limit",
-            parser=parse_positive,
-            metavar="N",
-            help=f"Show at most N rows; default: {DEFAULT_LIMIT} as table or JSON, all as csv, tsv and jsonl.",
+            "N",
+            f"Show at most N rows; default: {DEFAULT_LIMIT} as table or JSON, all as csv, tsv and jsonl.",
+            parse_positive,
         ),
     ] = None,
 ) -> int:
@@ -361,18 +338,13 @@ def query(
 @GROUP.command("export", answers=lambda: (ExportResult,))
 def export(
     session: Session,
-    arguments: Annotated[
-        list[str], typer.Argument(metavar="[TABLE] FILE", help="Table and new file; - is standard output.")
-    ],
+    arguments: Annotated[list[str], argument("[TABLE] FILE", "Table and new file; - is standard output.")],
     statement: Annotated[
-        str,
-        typer.Option("--query", metavar="SQL", help="Export the result of a statement instead of a table."),
+        str, option("--query", "SQL", "Export the result of a statement instead of a table.")
     ] = "",
     file_format: FormOption = None,
     parameters: Parameters = None,
-    secrets: Annotated[
-        bool, typer.Option("--secrets", help="Include columns of hashes, tokens and keys.")
-    ] = False,
+    secrets: Annotated[bool, flag("--secrets", "Include columns of hashes, tokens and keys.")] = False,
 ) -> int:
     """Write all rows of a table to a file without loss: NULL is an empty field, empty text is "", and numbers
     have every digit.
@@ -416,17 +388,17 @@ def import_(
     session: Session,
     arguments: Annotated[
         list[str],
-        typer.Argument(
-            metavar="[TABLE] FILE",
-            help="Table, and CSV with a header or JSON lines, as export writes them; - is standard input.",
+        argument(
+            "[TABLE] FILE",
+            "Table, and CSV with a header or JSON lines, as export writes them; - is standard input.",
         ),
     ],
     file_format: FormOption = None,
     create: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--create",
-            help="Create TABLE, with columns of the types that the whole file has; see the plan with --dry-run.",
+            "Create TABLE, with columns of the types that the whole file has; see the plan with --dry-run.",
         ),
     ] = False,
     key: Annotated[

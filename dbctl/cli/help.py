@@ -5,12 +5,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from typer.core import TyperGroup
 
 from dbctl.cli._catalog import omit_absent, read_catalog
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit, Remedy, load_registry
 from dbctl.errors.usage import HelpTopicMissingError
@@ -164,9 +164,9 @@ def help_(
     session: Session,
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[TOPIC|COMMAND|CODE]",
-            help=f"A topic ({', '.join(TOPICS)}), a command, or the code of an error or of a finding.",
+        argument(
+            "[TOPIC|COMMAND|CODE]",
+            f"A topic ({', '.join(TOPICS)}), a command, or the code of an error or of a finding.",
         ),
     ] = None,
 ) -> int:

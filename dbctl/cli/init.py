@@ -4,10 +4,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.emit import note, run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config.loader import FILE_NAME
@@ -33,33 +32,31 @@ def init(
     session: Session,
     profile: Annotated[
         str,
-        typer.Argument(
-            metavar="PROFILE",
-            help="Name or file of a profile, such as flashpoint-web; or a directory, database, .env file, Compose file or container whose app is recognized.",
+        argument(
+            "PROFILE",
+            "Name or file of a profile, such as flashpoint-web; or a directory, database, .env file, Compose file or container whose app is recognized.",
         ),
     ],
     directory: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[DIR]",
-            help="Directory of the app, in which databases are searched, or the container of its database; default: the current one, or the app's usual location.",
+        argument(
+            "[DIR]",
+            "Directory of the app, in which databases are searched, or the container of its database; default: the current one, or the app's usual location.",
         ),
     ] = None,
     env_file: Annotated[
         Path | None,
-        typer.Option(
-            "--env-file", metavar="FILE", help="File of the app's own settings; default: .env in DIR, if any."
-        ),
+        option("--env-file", "FILE", "File of the app's own settings; default: .env in DIR, if any."),
     ] = None,
     new: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--new",
-            help="The app has no files yet: configure its required SQLite databases at their usual paths, and create the folders.",
+            "The app has no files yet: configure its required SQLite databases at their usual paths, and create the folders.",
         ),
     ] = False,
     protected: Annotated[
-        bool, typer.Option("--protected", help="Require the app's name to confirm destructive commands.")
+        bool, flag("--protected", "Require the app's name to confirm destructive commands.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int:

@@ -3,10 +3,9 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -35,12 +34,12 @@ def check(
     session: Session,
     quick: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--quick",
-            help="Skip slow checks: the comparison of indexes with tables, and CHECK constraints of SQLite.",
+            "Skip slow checks: the comparison of indexes with tables, and CHECK constraints of SQLite.",
         ),
     ] = False,
-    table: Annotated[str, typer.Option("--table", metavar="NAME", help="Check only this table.")] = "",
+    table: Annotated[str, option("--table", "NAME", "Check only this table.")] = "",
 ) -> int:
     """Check the databases for damage, orphaned rows and missing rows; exit 4 if a finding has severity error.
 
@@ -81,17 +80,15 @@ def repair(
     session: Session,
     delete_orphans: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--delete-orphans",
-            help="Also delete copies whose original row no longer exists; many apps retain some of them intentionally.",
+            "Also delete copies whose original row no longer exists; many apps retain some of them intentionally.",
         ),
     ] = False,
     repair_times: Annotated[
-        bool, typer.Option("--times", help="Instead, rewrite SQLite columns with times in several formats.")
+        bool, flag("--times", "Instead, rewrite SQLite columns with times in several formats.")
     ] = False,
-    table: Annotated[
-        str, typer.Option("--table", metavar="NAME", help="With --times: repair only this table.")
-    ] = "",
+    table: Annotated[str, option("--table", "NAME", "With --times: repair only this table.")] = "",
     dry_run: DryRun = False,
 ) -> int:
     """Update rows that duplicate those of another database, and list missing ones.

@@ -8,7 +8,7 @@ import typer
 
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import flag, option, parse_positive
 from dbctl.cli._support.parameters import DryRun, duration_option
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GROUP = Group("maintain", section="Schema", position=3, help="Vacuum, analyze and reindex databases.")
 
 Tables: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--table", metavar="NAME", help="Process only this table; repeatable.")
+    list[str] | None, option("--table", "NAME", "Process only this table; repeatable.")
 ]
 
 
@@ -123,7 +123,7 @@ def checkpoint(session: Session, dry_run: DryRun = False) -> int:
 @GROUP.command("wal", answers=lambda: (MaintenanceResult, DryRunResult), writes=Write(source="schema"))
 def wal(
     session: Session,
-    off: Annotated[bool, typer.Option("--off", help="Switch back to a rollback journal.")] = False,
+    off: Annotated[bool, flag("--off", "Switch back to a rollback journal.")] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Switch SQLite files to a write-ahead log, which allows reads during a write.
@@ -154,9 +154,8 @@ def cancel(
     ] = None,
     terminate: Annotated[
         bool,
-        typer.Option(
-            "--terminate",
-            help="Also end the session; with --older-than, include sessions idle in a transaction.",
+        flag(
+            "--terminate", "Also end the session; with --older-than, include sessions idle in a transaction."
         ),
     ] = False,
     dry_run: DryRun = False,

@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument
 from dbctl.cli._support.parameters import install_file
 from dbctl.cli._support.session import Session
 from dbctl.config.environment import bundled_folder
@@ -50,9 +49,7 @@ class PagesInstalled(Struct, frozen=True, kw_only=True):
 @GROUP.command("show", answers=lambda: (ManPage,))
 def show(
     session: Session,
-    page: Annotated[
-        str, typer.Argument(metavar="[PAGE]", help="A group of commands, such as backup, or dbctl.toml.")
-    ] = "dbctl",
+    page: Annotated[str, argument("[PAGE]", "A group of commands, such as backup, or dbctl.toml.")] = "dbctl",
 ) -> int:
     """Print the source of a man page."""
     pages = {path.stem: path for path in _list_pages()}

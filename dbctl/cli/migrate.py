@@ -3,12 +3,11 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli import migrate_ledger
 from dbctl.cli._support import parameters
 from dbctl.cli._support.emit import emit, note, run_change, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import (
     AllApps,
     DryRun,
@@ -45,9 +44,7 @@ GROUP = Group("migrate", section="Schema", position=2, help="Schema migrations."
 @GROUP.command("status", answers=lambda: (Page[Migration],), fleet=Fleet(replaces={"all_apps": False}))
 def status(
     session: Session,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit 3 if migrations are pending, 4 if a check fails.")
-    ] = False,
+    check: Annotated[bool, flag("--check", "Exit 3 if migrations are pending, 4 if a check fails.")] = False,
     all_apps: AllApps = False,
     migrations: MigrationsFolder = None,
     variant: Variant = "",
@@ -101,10 +98,10 @@ def up(
     variant: Variant = "",
     allow_data_loss: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--allow-data-loss",
-            metavar="NAME",
-            help="Allow this migration to delete rows that its file does not declare; repeatable.",
+            "NAME",
+            "Allow this migration to delete rows that its file does not declare; repeatable.",
         ),
     ] = None,
     repository: RepositoryAddress = "",
@@ -136,14 +133,10 @@ def up(
 )
 def down(
     session: Session,
-    to: Annotated[
-        str,
-        typer.Option("--to", metavar="NAME", help="Revert all migrations after this one (name or number)."),
-    ] = "",
+    to: Annotated[str, option("--to", "NAME", "Revert all migrations after this one (name or number).")] = "",
     steps: Steps = None,
     all_migrations: Annotated[
-        bool,
-        typer.Option("--all", help="Revert all migrations of every database; refused for a protected app."),
+        bool, flag("--all", "Revert all migrations of every database; refused for a protected app.")
     ] = False,
     migrations: MigrationsFolder = None,
     variant: Variant = "",
@@ -202,7 +195,7 @@ GROUP.include(migrate_ledger.GROUP)
 @GROUP.command("new", answers=lambda: (CreatedFile, DryRunResult), recorded=True)
 def new(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
+    name: Annotated[str, argument("NAME", "Short description, such as add-notes.")],
     alter: parameters.AlteredTable = "",
     renamed: parameters.RenamedColumns = None,
     dropped: parameters.DroppedColumns = None,
@@ -274,9 +267,9 @@ def lint(
     session: Session,
     migrations: MigrationsFolder = None,
     all_files: Annotated[
-        bool, typer.Option("--all", help="Check every file, not only pending ones; no database is opened.")
+        bool, flag("--all", "Check every file, not only pending ones; no database is opened.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Report warnings as errors.")] = False,
+    strict: Annotated[bool, flag("--strict", "Report warnings as errors.")] = False,
 ) -> int:
     """Check pending migrations for statements that are risky on a database with rows and users; exit 4 on an
     error.

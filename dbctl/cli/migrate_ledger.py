@@ -11,6 +11,7 @@ import typer
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.options import argument, flag
 from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -73,9 +74,9 @@ def baseline(
 )
 def mark(
     session: Session,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or numbers of migrations.")],
-    applied: Annotated[bool, typer.Option("--applied", help="Record them as applied.")] = False,
-    pending: Annotated[bool, typer.Option("--pending", help="Record them as pending.")] = False,
+    names: Annotated[list[str], argument("NAME...", "Names or numbers of migrations.")],
+    applied: Annotated[bool, flag("--applied", "Record them as applied.")] = False,
+    pending: Annotated[bool, flag("--pending", "Record them as pending.")] = False,
     migrations: MigrationsFolder = None,
     variant: Variant = "",
     dry_run: DryRun = False,
@@ -100,21 +101,13 @@ def mark(
 def repair(
     session: Session,
     names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Names or numbers of migrations; default: all."),
+        list[str] | None, argument("[NAME]...", "Names or numbers of migrations; default: all.")
     ] = None,
-    checksums: Annotated[
-        bool, typer.Option("--checksums", help="Accept the current files as the applied ones.")
-    ] = False,
+    checksums: Annotated[bool, flag("--checksums", "Accept the current files as the applied ones.")] = False,
     failed: Annotated[
-        bool,
-        typer.Option(
-            "--failed", help="Remove failed migrations from the ledger, after you reverted their changes."
-        ),
+        bool, flag("--failed", "Remove failed migrations from the ledger, after you reverted their changes.")
     ] = False,
-    missing: Annotated[
-        bool, typer.Option("--missing", help="Remove migrations without a file from the ledger.")
-    ] = False,
+    missing: Annotated[bool, flag("--missing", "Remove migrations without a file from the ledger.")] = False,
     statement: Annotated[
         StatementOutcome | None,
         typer.Option("--statement", help="Record whether the statement ran at which a run was killed."),

@@ -24,6 +24,7 @@ from dbctl.cli._support.backups import (
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.engines.contract.dumps import RolePolicy
@@ -55,10 +56,10 @@ GROUP = Group(
 
 BackupFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--file",
-        metavar="PATH",
-        help="Restore a foreign file, or a backup folder of another repository, instead of a backup by id.",
+        "PATH",
+        "Restore a foreign file, or a backup folder of another repository, instead of a backup by id.",
     ),
 ]
 
@@ -74,9 +75,9 @@ def preview(
     kind: BackupKind = None,
     deep: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--deep",
-            help="On a server: load the backup into a temporary database, and compare settings and migrations.",
+            "On a server: load the backup into a temporary database, and compare settings and migrations.",
         ),
     ] = False,
     identity: Identities = None,
@@ -113,26 +114,23 @@ def apply(
     kind: BackupKind = None,
     to: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--to",
-            metavar="[NAME=]URL",
-            help="Create a copy of a database at this address, and leave the app unchanged; repeatable.",
+            "[NAME=]URL",
+            "Create a copy of a database at this address, and leave the app unchanged; repeatable.",
         ),
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--replace",
-            help="With --to: replace the existing content permanently. Otherwise: drop tables that a foreign dump lacks.",
+            "With --to: replace the existing content permanently. Otherwise: drop tables that a foreign dump lacks.",
         ),
     ] = False,
     table: Annotated[
-        list[str] | None,
-        typer.Option("--table", metavar="NAME", help="Restore only this table; repeatable with --merge."),
+        list[str] | None, option("--table", "NAME", "Restore only this table; repeatable with --merge.")
     ] = None,
-    new_table: Annotated[
-        str, typer.Option("--into", metavar="NEW", help="With --table: restore into this new table.")
-    ] = "",
+    new_table: Annotated[str, option("--into", "NEW", "With --table: restore into this new table.")] = "",
     merge: Annotated[
         MergeMode | None,
         typer.Option(
@@ -216,11 +214,10 @@ def undo(
 @GROUP.command("files", answers=lambda: (FilesRestoreResult, DryRunResult), recorded=True)
 def files(
     session: Session,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder.")],
+    to: Annotated[Path, option("--to", "DIR", "New folder.")],
     backup: BackupName = "",
     file: Annotated[
-        Path | None,
-        typer.Option("--file", metavar="PATH", help="Extract this tar archive instead of a backup's."),
+        Path | None, option("--file", "PATH", "Extract this tar archive instead of a backup's.")
     ] = None,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,

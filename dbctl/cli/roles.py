@@ -4,10 +4,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
-
 from dbctl.cli._support.emit import cache_notes, emit, run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
@@ -25,32 +24,22 @@ if TYPE_CHECKING:
 
 GROUP = Group("roles", section="Change", position=2, help="Roles and their permissions.")
 
-RoleName: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="Name of a role.")]
-RoleId: TypeAlias = Annotated[
-    str, typer.Option("--id", metavar="ID", help="Select a role by id instead of ROLE.")
-]
+RoleName: TypeAlias = Annotated[str, argument("[ROLE]", "Name of a role.")]
+RoleId: TypeAlias = Annotated[str, option("--id", "ID", "Select a role by id instead of ROLE.")]
 RoleAndPermissions: TypeAlias = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[ROLE] PERMISSION...",
-        help="Name of a role, then names of permissions; games.* selects all that match.",
+    argument(
+        "[ROLE] PERMISSION...", "Name of a role, then names of permissions; games.* selects all that match."
     ),
 ]
 BuiltIn: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--built-in", help="Also change permissions that a role built into the app has by its profile."
-    ),
+    bool, flag("--built-in", "Also change permissions that a role built into the app has by its profile.")
 ]
 Description: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--description", metavar="TEXT", help="New description; an empty text removes it."),
+    str | None, option("--description", "TEXT", "New description; an empty text removes it.")
 ]
 Priority: TypeAlias = Annotated[
-    int | None,
-    typer.Option(
-        "--priority", metavar="N", help="Priority, if the app has it; a higher number has more privileges."
-    ),
+    int | None, option("--priority", "N", "Priority, if the app has it; a higher number has more privileges.")
 ]
 
 
@@ -86,15 +75,13 @@ def show_(session: Session, role: RoleName = "", ident: RoleId = "") -> int:
 )
 def create(
     session: Session,
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="Name of the new role.")],
-    description: Annotated[str, typer.Option("--description", metavar="TEXT", help="Description.")] = "",
+    role: Annotated[str, argument("ROLE", "Name of the new role.")],
+    description: Annotated[str, option("--description", "TEXT", "Description.")] = "",
     priority: Priority = None,
     permissions: Annotated[
         list[str] | None,
-        typer.Option(
-            "--permission",
-            metavar="PERMISSION",
-            help="Grant this permission; games.* selects all that match; repeatable.",
+        option(
+            "--permission", "PERMISSION", "Grant this permission; games.* selects all that match; repeatable."
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -118,7 +105,7 @@ def update(
     session: Session,
     role: RoleName = "",
     ident: RoleId = "",
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="New name.")] = None,
+    name: Annotated[str | None, option("--name", "NAME", "New name.")] = None,
     description: Description = None,
     priority: Priority = None,
     dry_run: DryRun = False,
@@ -216,14 +203,10 @@ def can(
     session: Session,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[USER] PERMISSION", help="Username or e-mail address, then the name of a permission."
-        ),
+        argument("[USER] PERMISSION", "Username or e-mail address, then the name of a permission."),
     ] = None,
-    ident: Annotated[
-        str, typer.Option("--id", metavar="ID", help="Select a user by id instead of USER.")
-    ] = "",
-    explain: Annotated[bool, typer.Option("--explain", help="Show the reason.")] = False,
+    ident: Annotated[str, option("--id", "ID", "Select a user by id instead of USER.")] = "",
+    explain: Annotated[bool, flag("--explain", "Show the reason.")] = False,
 ) -> int:
     """Check whether a user has a permission: exit 0 if allowed, 1 if not."""
     login, permissions = _split_target(arguments or (), ident, "a user")

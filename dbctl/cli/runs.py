@@ -8,7 +8,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import flag, option, parse_positive
 from dbctl.cli._support.parameters import DryRun, Limit, duration_option, period_option
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -29,22 +29,14 @@ GROUP = Group(
 def list_(
     session: Session,
     command: Annotated[
-        str,
-        typer.Option(
-            "--command", metavar="NAME", help="Select runs of this command or group: backup create, backup."
-        ),
+        str, option("--command", "NAME", "Select runs of this command or group: backup create, backup.")
     ] = "",
     since: Annotated[
         timedelta | None, period_option("--since", "7d", "Select runs that began within this time.")
     ] = None,
-    failed: Annotated[
-        bool, typer.Option("--failed", help="Select runs that failed or were interrupted.")
-    ] = False,
+    failed: Annotated[bool, flag("--failed", "Select runs that failed or were interrupted.")] = False,
     after: Annotated[
-        int | None,
-        typer.Option(
-            "--after", parser=parse_positive, metavar="ID", help="Continue after the last run of a page."
-        ),
+        int | None, option("--after", "ID", "Continue after the last run of a page.", parse_positive)
     ] = None,
     limit: Limit = 50,
 ) -> int:
@@ -82,8 +74,7 @@ def show_(
 def prune(
     session: Session,
     keep: Annotated[
-        int | None,
-        typer.Option("--keep", parser=parse_positive, metavar="N", help="Retain only the N newest runs."),
+        int | None, option("--keep", "N", "Retain only the N newest runs.", parse_positive)
     ] = None,
     older_than: Annotated[
         timedelta | None, duration_option("--older-than", "90d", "Delete runs that are older.")

@@ -3,10 +3,9 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
-
 from dbctl.cli._support.emit import emit, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
@@ -23,9 +22,7 @@ GROUP = Group(
     "schema", section="Schema", position=1, help="Schemas: describe tables, draw a diagram, compare."
 )
 
-Tables: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables, or views; default: all.")
-]
+Tables: TypeAlias = Annotated[list[str] | None, argument("[TABLE]...", "Tables, or views; default: all.")]
 
 
 @Example("schema show", on=EVERYWHERE)
@@ -56,7 +53,7 @@ def show(
 def diagram(
     session: Session,
     tables: Tables = None,
-    keys: Annotated[bool, typer.Option("--keys", help="Show only the columns of keys.")] = False,
+    keys: Annotated[bool, flag("--keys", "Show only the columns of keys.")] = False,
 ) -> int:
     """Print tables and foreign keys as an entity relationship diagram of Mermaid.
 

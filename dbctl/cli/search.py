@@ -3,10 +3,9 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import FILTER_ZONE, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -31,57 +30,39 @@ GROUP = Group("search", section="Inspect", position=6, help="Search the app's co
 def search(
     session: Session,
     search_name: Annotated[
-        str,
-        typer.Argument(
-            metavar="SEARCH", help="Name of a search of the profile, such as games (Flashpoint Web)."
-        ),
+        str, argument("SEARCH", "Name of a search of the profile, such as games (Flashpoint Web).")
     ] = "",
     words: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[WORDS]...",
-            help="Words that must all match. OR, NOT or -, (groups), '\"a phrase\"', prefix*, '*part*', =whole, 'NEAR(two words, 5)'.",
+        argument(
+            "[WORDS]...",
+            "Words that must all match. OR, NOT or -, (groups), '\"a phrase\"', prefix*, '*part*', =whole, 'NEAR(two words, 5)'.",
         ),
     ] = None,
     filters: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--filter",
-            metavar="KEY=VALUE",
-            help=f"Filter: KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable; filters on one key are ORed (tags: ANDed). {FILTER_ZONE}",
+            "KEY=VALUE",
+            f"Filter: KEY=VALUE exactly, KEY:VALUE contains, KEY<VALUE, KEY>VALUE (dates: from then on), -KEY=VALUE not. Repeatable; filters on one key are ORed (tags: ANDed). {FILTER_ZONE}",
         ),
     ] = None,
     query: Annotated[
-        str,
-        typer.Option(
-            "--query",
-            metavar="TEXT",
-            help="Query in the app's own syntax: '#Puzzle -dev:x title:\"mad dog\"'.",
-        ),
+        str, option("--query", "TEXT", "Query in the app's own syntax: '#Puzzle -dev:x title:\"mad dog\"'.")
     ] = "",
     hidden_keys: Annotated[
         list[str] | None,
-        typer.Option(
-            "--include-hidden",
-            metavar="KEY,KEY",
-            help="Include rows that these keys hide, such as broken or extreme.",
+        option(
+            "--include-hidden", "KEY,KEY", "Include rows that these keys hide, such as broken or extreme."
         ),
     ] = None,
-    all_hidden: Annotated[bool, typer.Option("--hidden", help="Include all hidden rows.")] = False,
-    row_id: Annotated[
-        str | None, typer.Option("--id", metavar="ID", help="Show one row with its related rows.")
-    ] = None,
-    count_only: Annotated[bool, typer.Option("--count", help="Show only the number of matches.")] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show the SQL and the query plan of the database.")
-    ] = False,
+    all_hidden: Annotated[bool, flag("--hidden", "Include all hidden rows.")] = False,
+    row_id: Annotated[str | None, option("--id", "ID", "Show one row with its related rows.")] = None,
+    count_only: Annotated[bool, flag("--count", "Show only the number of matches.")] = False,
+    explain: Annotated[bool, flag("--explain", "Show the SQL and the query plan of the database.")] = False,
     mark: Annotated[
         tuple[str, str],
-        typer.Option(
-            "--mark",
-            metavar="BEFORE AFTER",
-            help="Enclose matches in snippets, for example in '<mark>' '</mark>'.",
-        ),
+        option("--mark", "BEFORE AFTER", "Enclose matches in snippets, for example in '<mark>' '</mark>'."),
     ] = ("", ""),
     limit: Limit = 50,
     offset: Offset = 0,

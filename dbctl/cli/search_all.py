@@ -4,10 +4,9 @@
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import Limit, duration_option
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
@@ -30,14 +29,15 @@ GROUP = Group(
 @GROUP.command(answers=lambda: (AllTablesResult,))
 def search_all(
     session: Session,
-    word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],
+    word: Annotated[str, argument("WORD", "Literal text, ignoring case.")],
     secrets: Annotated[
-        bool, typer.Option("--secrets", help="Include columns of hashes, tokens and keys, and show them.")
+        bool, flag("--secrets", "Include columns of hashes, tokens and keys, and show them.")
     ] = False,
     within: Annotated[timedelta, duration_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
-    mark: Annotated[
-        tuple[str, str], typer.Option("--mark", metavar="BEFORE AFTER", help="Enclose the word in snippets.")
-    ] = ("", ""),
+    mark: Annotated[tuple[str, str], option("--mark", "BEFORE AFTER", "Enclose the word in snippets.")] = (
+        "",
+        "",
+    ),
     limit: Limit = 5,
 ) -> int:
     """Find a word in every text column of every database, and list the columns that were not scanned.

@@ -3,10 +3,9 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
-
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult, Findings, Page
@@ -20,9 +19,9 @@ GROUP = Group("search index", section="Inspect", position=9, help="Full-text and
 
 SearchName: TypeAlias = Annotated[
     str,
-    typer.Argument(
-        metavar="[SEARCH]",
-        help="Name of a search of the profile, such as games (Flashpoint Web) or prompts (PromptVault), or semantic for vectors.",
+    argument(
+        "[SEARCH]",
+        "Name of a search of the profile, such as games (Flashpoint Web) or prompts (PromptVault), or semantic for vectors.",
     ),
 ]
 
@@ -51,10 +50,7 @@ def check(
     session: Session,
     name: SearchName = "",
     full: Annotated[
-        bool,
-        typer.Option(
-            "--full", help="Compare an external index with a rebuilt one, not only with 1,000 rows."
-        ),
+        bool, flag("--full", "Compare an external index with a rebuilt one, not only with 1,000 rows.")
     ] = False,
 ) -> int:
     """Compare the index with its definition, and every entry with its row; exit 4 on an error."""
@@ -78,9 +74,9 @@ def build(
     name: SearchName = "",
     cache: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--cache",
-            help="Store the index of a read-only database in the user's cache folder, not next to the database.",
+            "Store the index of a read-only database in the user's cache folder, not next to the database.",
         ),
     ] = False,
     dry_run: DryRun = False,

@@ -9,6 +9,7 @@ import typer
 from dbctl.cli._support.emit import emit, run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import (
     DryRun,
     Ids,
@@ -53,10 +54,8 @@ def list_(
     state: Annotated[
         State | None, typer.Option("--state", help="Show only open, ended or abandoned sessions.")
     ] = None,
-    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Process only this user.")] = "",
-    kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help="Kind of sessions, if the app has several.")
-    ] = "",
+    user: Annotated[str, option("--user", "LOGIN", "Process only this user.")] = "",
+    kind: Annotated[str, option("--kind", "KIND", "Kind of sessions, if the app has several.")] = "",
     limit: Limit = 100,
     offset: Offset = 0,
     sort: Sort = "",
@@ -101,24 +100,17 @@ def revoke(
 def cleanup(
     session: Session,
     rules: Annotated[
-        list[str] | None,
-        typer.Option("--rule", metavar="RULE", help="Apply only this rule of the profile; repeatable."),
+        list[str] | None, option("--rule", "RULE", "Apply only this rule of the profile; repeatable.")
     ] = None,
     older_than: Annotated[
         timedelta | None,
-        typer.Option(
-            "--older-than",
-            parser=_parse_age,
-            metavar="36h",
-            help="With --rule: use this age instead of the rule's own.",
-        ),
+        option("--older-than", "36h", "With --rule: use this age instead of the rule's own.", _parse_age),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit 3 if rows are due.")] = False,
+    check: Annotated[bool, flag("--check", "Change nothing; exit 3 if rows are due.")] = False,
     fast: Annotated[
         bool,
-        typer.Option(
-            "--fast",
-            help="Use one transaction per rule; only while the app is stopped, because it blocks others.",
+        flag(
+            "--fast", "Use one transaction per rule; only while the app is stopped, because it blocks others."
         ),
     ] = False,
     dry_run: DryRun = False,
@@ -153,7 +145,7 @@ def cleanup(
 )
 def rebuild_stats(
     session: Session,
-    user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Process only this user.")] = "",
+    user: Annotated[str, option("--user", "LOGIN", "Process only this user.")] = "",
     dry_run: DryRun = False,
 ) -> int:
     """Recompute the statistics of users from their ended sessions; a lower value requires confirmation.

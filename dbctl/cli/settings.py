@@ -9,6 +9,7 @@ import typer
 
 from dbctl.cli._support.emit import cache_notes, emit, run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, read_file, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -29,22 +30,16 @@ if TYPE_CHECKING:
 
 GROUP = Group("settings", section="Change", position=3, help="Settings of the app, and of one user.")
 
-Key: TypeAlias = Annotated[
-    str, typer.Argument(metavar="KEY", help="Key of a setting, such as app.site_name.")
-]
-User: TypeAlias = Annotated[
-    str, typer.Option("--user", metavar="LOGIN", help="Use the settings of this user.")
-]
-UserId: TypeAlias = Annotated[str, typer.Option("--id", metavar="ID", help="Select the user by id.")]
-Of: TypeAlias = Annotated[
-    str, typer.Option("--of", metavar="NAME", help="Use the settings of this object, by its name or key.")
-]
+Key: TypeAlias = Annotated[str, argument("KEY", "Key of a setting, such as app.site_name.")]
+User: TypeAlias = Annotated[str, option("--user", "LOGIN", "Use the settings of this user.")]
+UserId: TypeAlias = Annotated[str, option("--id", "ID", "Select the user by id.")]
+Of: TypeAlias = Annotated[str, option("--of", "NAME", "Use the settings of this object, by its name or key.")]
 File: TypeAlias = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Keys and values as JSON or TOML; - is JSON on standard input.")
+    Path, argument("FILE", "Keys and values as JSON or TOML; - is JSON on standard input.")
 ]
 
 
-Secrets: TypeAlias = Annotated[bool, typer.Option("--secrets", help="Show secrets instead of ***.")]
+Secrets: TypeAlias = Annotated[bool, flag("--secrets", "Show secrets instead of ***.")]
 
 
 class Mode(StrEnum):
@@ -60,11 +55,9 @@ class Mode(StrEnum):
 @GROUP.command("list", answers=lambda: (Page[Setting],))
 def list_(
     session: Session,
-    category: Annotated[
-        str, typer.Option("--category", metavar="NAME", help="Show only this category.")
-    ] = "",
+    category: Annotated[str, option("--category", "NAME", "Show only this category.")] = "",
     public: Annotated[
-        bool | None, typer.Option("--public/--no-public", help="Show only public settings, or only others.")
+        bool | None, flag("--public/--no-public", "Show only public settings, or only others.")
     ] = None,
     user: User = "",
     ident: UserId = "",
@@ -109,9 +102,7 @@ def get(
 def set_(
     session: Session,
     key: Key,
-    value: Annotated[
-        str, typer.Argument(metavar="VALUE", help="New value as text; parsed by the type of the setting.")
-    ],
+    value: Annotated[str, argument("VALUE", "New value as text; parsed by the type of the setting.")],
     user: User = "",
     ident: UserId = "",
     of: Of = "",
@@ -152,18 +143,13 @@ def update(
     session: Session,
     key: Key,
     description: Annotated[
-        str | None,
-        typer.Option("--description", metavar="TEXT", help="New description; an empty text removes it."),
+        str | None, option("--description", "TEXT", "New description; an empty text removes it.")
     ] = None,
     public: Annotated[
-        bool | None,
-        typer.Option("--public/--no-public", help="Whether users without an account may read the setting."),
+        bool | None, flag("--public/--no-public", "Whether users without an account may read the setting.")
     ] = None,
     schema: Annotated[
-        str | None,
-        typer.Option(
-            "--schema", metavar="JSON", help="New JSON Schema of the value; an empty text removes it."
-        ),
+        str | None, option("--schema", "JSON", "New JSON Schema of the value; an empty text removes it.")
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
@@ -198,7 +184,7 @@ def export(
     user: User = "",
     ident: UserId = "",
     of: Of = "",
-    secrets: Annotated[bool, typer.Option("--secrets", help="Include secrets.")] = False,
+    secrets: Annotated[bool, flag("--secrets", "Include secrets.")] = False,
 ) -> int:
     """Print all keys and values in the form that dbctl settings apply reads; JSON unless -o selects another
     format.
@@ -235,9 +221,7 @@ def apply(
             help="create-only: add missing keys; merge: also change values; exact: also remove other keys.",
         ),
     ] = Mode.MERGE,
-    new_keys: Annotated[
-        bool, typer.Option("--new-keys", help="Also add keys that the app does not define.")
-    ] = False,
+    new_keys: Annotated[bool, flag("--new-keys", "Also add keys that the app does not define.")] = False,
     user: User = "",
     ident: UserId = "",
     of: Of = "",

@@ -10,6 +10,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import Limit, Offset, Sort, parse_key_values, period_option, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.model import Page, PageRequest
@@ -59,8 +60,7 @@ def overview(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort
 def tables(
     session: Session,
     exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Also count the rows of large tables on a server, which may take long."),
+        bool, flag("--exact", "Also count the rows of large tables on a server, which may take long.")
     ] = False,
     limit: Limit = 100,
     offset: Offset = 0,
@@ -77,10 +77,7 @@ def tables(
 @Example("stats user {login}", on=EVERYWHERE)
 @Example("stats user {login} -o json")
 @GROUP.command("user", answers=lambda: (UserStats,))
-def user(
-    session: Session,
-    login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
-) -> int:
+def user(session: Session, login: Annotated[str, argument("LOGIN", "Username or e-mail address.")]) -> int:
     """Show the app's statistics of one user, and the number of the user's rows per table."""
     with session.open_app() as app:
         report = stats_tables.measure_user(app, login)
@@ -95,16 +92,13 @@ def user(
 def activity(
     session: Session,
     user: Annotated[
-        str,
-        typer.Option(
-            "--user", metavar="LOGIN", help="Show only actions of this user; 'dbctl*': only actions of dbctl."
-        ),
+        str, option("--user", "LOGIN", "Show only actions of this user; 'dbctl*': only actions of dbctl.")
     ] = "",
     action: Annotated[
-        str, typer.Option("--action", metavar="NAME", help="Show only this action; NAME* selects by prefix.")
+        str, option("--action", "NAME", "Show only this action; NAME* selects by prefix.")
     ] = "",
     resource: Annotated[
-        str, typer.Option("--resource", metavar="NAME", help="Show only actions on this kind of resource.")
+        str, option("--resource", "NAME", "Show only actions on this kind of resource.")
     ] = "",
     since: Annotated[
         timedelta | None, period_option("--since", "7d", "Show only entries up to this age.")
@@ -127,10 +121,7 @@ def activity(
 def locks(
     session: Session,
     waiting: Annotated[
-        bool,
-        typer.Option(
-            "--waiting", help="Show which sessions of a server wait for which, with both statements."
-        ),
+        bool, flag("--waiting", "Show which sessions of a server wait for which, with both statements.")
     ] = False,
     limit: Limit = 50,
     offset: Offset = 0,
@@ -206,14 +197,11 @@ def reports_(session: Session, limit: Limit = 50, offset: Offset = 0, sort: Sort
 @GROUP.command("run", answers=lambda: (Page[dict[str, Any]], reports.ReportPlan))
 def run(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="REPORT", help="Name of a report, such as most-played.")],
+    name: Annotated[str, argument("REPORT", "Name of a report, such as most-played.")],
     assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Parameter of the report; repeatable."),
+        list[str] | None, option("--set", "NAME=VALUE", "Parameter of the report; repeatable.")
     ] = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show the SQL and the query plan of the database.")
-    ] = False,
+    explain: Annotated[bool, flag("--explain", "Show the SQL and the query plan of the database.")] = False,
     limit: Limit = 50,
     offset: Offset = 0,
     sort: Sort = "",

@@ -11,6 +11,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import flag
 from dbctl.cli._support.parameters import read_selections
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
@@ -33,18 +34,16 @@ GROUP = Group("status", section="Inspect", position=1, help="State of every data
 def status(
     session: Session,
     check: Annotated[
-        bool,
-        typer.Option("--check", help="Exit 3 if an action is due, and 4, 10 or 11 on more severe problems."),
+        bool, flag("--check", "Exit 3 if an action is due, and 4, 10 or 11 on more severe problems.")
     ] = False,
     all_instances: Annotated[  # noqa: ARG001 - the output of fleets reads it
         bool, typer.Option("--all", help="Fleet: also list instances without a problem.")
     ] = False,
     record: Annotated[
-        bool,
-        typer.Option("--record", help="Count rows, and record sizes, rows and figures for stats history."),
+        bool, flag("--record", "Count rows, and record sizes, rows and figures for stats history.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Update the status on the terminal until Ctrl-C, which exits 0.")
+        bool, flag("--watch", "Update the status on the terminal until Ctrl-C, which exits 0.")
     ] = False,
     every: Annotated[
         float,

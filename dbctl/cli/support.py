@@ -4,10 +4,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit, note
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
@@ -24,9 +23,9 @@ GROUP = Group(
 @GROUP.command(answers=lambda: (Page[BundledFile],), only_answers=False)
 def support(
     session: Session,
-    to: Annotated[
-        Path, typer.Option("--to", metavar="FILE", help="The archive to write; it must not exist.")
-    ] = Path("dbctl-support.tar.gz"),
+    to: Annotated[Path, option("--to", "FILE", "The archive to write; it must not exist.")] = Path(
+        "dbctl-support.tar.gz"
+    ),
     dry_run: DryRun = False,
 ) -> int:
     """Write an archive for a bug report, without rows, secrets, addresses, paths and names of apps.

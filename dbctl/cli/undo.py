@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import flag, parse_positive
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
@@ -35,7 +35,7 @@ def undo(
         ),
     ],
     moved: Annotated[
-        bool, typer.Option("--moved", help="The databases have other addresses than when they were changed.")
+        bool, flag("--moved", "The databases have other addresses than when they were changed.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int:

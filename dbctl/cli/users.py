@@ -12,6 +12,7 @@ from msgspec import structs
 
 from dbctl.cli._support.emit import PasswordSource, emit, read_password, run_change, show_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import (
     FILTER_ZONE,
     DryRun,
@@ -54,36 +55,26 @@ U = TypeVar("U", "NewUser", "UserUpdate")
 
 GROUP = Group("users", section="Change", position=1, help="Users of the app.")
 
-Login: TypeAlias = Annotated[
-    str, typer.Argument(metavar="LOGIN", help="Login of the user: the username, in most apps.")
-]
-SingleLogin: TypeAlias = Annotated[
-    list[str] | None, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")
-]
-Active: TypeAlias = Annotated[
-    bool | None, typer.Option("--active/--no-active", help="Allow the user to sign in, or not.")
-]
+Login: TypeAlias = Annotated[str, argument("LOGIN", "Login of the user: the username, in most apps.")]
+SingleLogin: TypeAlias = Annotated[list[str] | None, argument("LOGIN", "Username or e-mail address.")]
+Active: TypeAlias = Annotated[bool | None, flag("--active/--no-active", "Allow the user to sign in, or not.")]
 Stdin: TypeAlias = Annotated[
-    bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
+    bool, flag("--password-stdin", "Read the password from the first line of standard input.")
 ]
 PasswordFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option("--password-file", metavar="FILE", help="Read the password from the first line of a file."),
+    Path | None, option("--password-file", "FILE", "Read the password from the first line of a file.")
 ]
-Generate: TypeAlias = Annotated[
-    bool, typer.Option("--generate", help="Generate a password and print it once.")
-]
+Generate: TypeAlias = Annotated[bool, flag("--generate", "Generate a password and print it once.")]
 Role: TypeAlias = Annotated[
-    str, typer.Option("--role", metavar="ROLE", help="Role; default for a new user: the app's default role.")
+    str, option("--role", "ROLE", "Role; default for a new user: the app's default role.")
 ]
 RoleOfLogins: TypeAlias = Annotated[
-    list[str], typer.Argument(metavar="LOGIN... ROLE", help="Logins, and the role as last argument.")
+    list[str], argument("LOGIN... ROLE", "Logins, and the role as last argument.")
 ]
-Email: TypeAlias = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="E-mail address.")]
-Name: TypeAlias = Annotated[str, typer.Option("--name", metavar="NAME", help="Name, if the app stores one.")]
+Email: TypeAlias = Annotated[str, option("--email", "ADDRESS", "E-mail address.")]
+Name: TypeAlias = Annotated[str, option("--name", "NAME", "Name, if the app stores one.")]
 Fields: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Set any other field of the profile; repeatable."),
+    list[str] | None, option("--set", "FIELD=VALUE", "Set any other field of the profile; repeatable.")
 ]
 
 
@@ -92,23 +83,21 @@ Fields: TypeAlias = Annotated[
 @GROUP.command("list", answers=lambda: (Page[User],), fleet=Fleet())
 def list_(
     session: Session,
-    role: Annotated[str, typer.Option("--role", metavar="ROLE", help="Show only users with this role.")] = "",
+    role: Annotated[str, option("--role", "ROLE", "Show only users with this role.")] = "",
     active: Annotated[
-        bool | None, typer.Option("--active/--no-active", help="Show only active, or only inactive users.")
+        bool | None, flag("--active/--no-active", "Show only active, or only inactive users.")
     ] = None,
-    never: Annotated[
-        bool, typer.Option("--never-signed-in", help="Show only users who never signed in.")
-    ] = False,
+    never: Annotated[bool, flag("--never-signed-in", "Show only users who never signed in.")] = False,
     locked: Annotated[
-        bool, typer.Option("--locked", help="Show only users who are locked out by failed attempts.")
+        bool, flag("--locked", "Show only users who are locked out by failed attempts.")
     ] = False,
     inactive: Inactive = None,
     filters: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--filter",
-            metavar="FIELD=VALUE",
-            help=f"Filter by any mapped field, a time by the 24 hours from it; repeatable. {FILTER_ZONE}",
+            "FIELD=VALUE",
+            f"Filter by any mapped field, a time by the 24 hours from it; repeatable. {FILTER_ZONE}",
         ),
     ] = None,
     limit: Limit = 100,
@@ -164,8 +153,7 @@ def create(
     fields: Fields = None,
     active: Active = None,
     with_settings: Annotated[
-        bool,
-        typer.Option("--with-settings", help="Add the settings that the app creates for users who register."),
+        bool, flag("--with-settings", "Add the settings that the app creates for users who register.")
     ] = False,
     stdin: Stdin = False,
     file: PasswordFile = None,
@@ -272,16 +260,13 @@ def delete(
     ids: Ids = None,
     inactive: Inactive = None,
     new_owner: Annotated[
-        str,
-        typer.Option(
-            "--transfer-to", metavar="LOGIN", help="Transfer their rows to this user, if the app allows it."
-        ),
+        str, option("--transfer-to", "LOGIN", "Transfer their rows to this user, if the app allows it.")
     ] = "",
     delete_duplicates: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--delete-duplicates",
-            help="With --transfer-to: delete rows whose unique key the other user already has.",
+            "With --transfer-to: delete rows whose unique key the other user already has.",
         ),
     ] = False,
     dry_run: DryRun = False,
@@ -341,10 +326,8 @@ def set_role(
     inactive: Inactive = None,
     demote_to: Annotated[
         str,
-        typer.Option(
-            "--demote-to",
-            metavar="ROLE",
-            help="Transfer a role that exactly one user has: its holder gets this role.",
+        option(
+            "--demote-to", "ROLE", "Transfer a role that exactly one user has: its holder gets this role."
         ),
     ] = "",
     dry_run: DryRun = False,
@@ -462,11 +445,7 @@ def unlock(
     ids: Ids = None,
     addresses: Annotated[
         list[str] | None,
-        typer.Option(
-            "--address",
-            metavar="ADDRESS",
-            help="Also clear all failed attempts from this address; repeatable.",
-        ),
+        option("--address", "ADDRESS", "Also clear all failed attempts from this address; repeatable."),
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
@@ -532,15 +511,12 @@ def check_password(
 )
 def import_(
     session: Session,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV, JSON or JSON lines; - is standard input.")
-    ],
+    file: Annotated[Path, argument("FILE", "CSV, JSON or JSON lines; - is standard input.")],
     existing: Annotated[
         Existing, typer.Option("--existing", help="Action for users who already exist.")
     ] = Existing.FAIL,
     generate: Annotated[
-        bool,
-        typer.Option("--generate", help="Generate passwords for users without one, and print them once."),
+        bool, flag("--generate", "Generate passwords for users without one, and print them once.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -559,8 +535,7 @@ def import_(
 @Example("users export -o json")
 @GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(
-    session: Session,
-    secrets: Annotated[bool, typer.Option("--secrets", help="Include the password hashes.")] = False,
+    session: Session, secrets: Annotated[bool, flag("--secrets", "Include the password hashes.")] = False
 ) -> int:
     """Print all users in the form that dbctl users import reads; CSV unless -o selects another format."""
     from dbctl.services.users.import_export import export_users
@@ -575,9 +550,9 @@ def export(
 @GROUP.command("export-data", answers=lambda: (UserDataExported,))
 def export_data(
     session: Session,
-    login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="New JSON file; - is standard output.")],
-    secrets: Annotated[bool, typer.Option("--secrets", help="Include hashes, tokens and keys.")] = False,
+    login: Annotated[str, argument("LOGIN", "Username or e-mail address.")],
+    file: Annotated[str, argument("FILE", "New JSON file; - is standard output.")],
+    secrets: Annotated[bool, flag("--secrets", "Include hashes, tokens and keys.")] = False,
 ) -> int:
     """Write all data of one user, from every database of the app, to a JSON file."""
     import json

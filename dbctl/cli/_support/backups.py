@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeAlias
 import typer
 
 from dbctl.cli._support.emit import Operation, ask_secret, note, run_change, show_progress
+from dbctl.cli._support.options import argument, option
 from dbctl.config import secrets
 from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.usage import UsageError
@@ -49,14 +50,14 @@ def parse_moment(text: str) -> datetime:
     return RANDOM if text.strip() == "random" else parse_time(text)
 
 
-BackupName: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="Id of a backup, or latest.")]
+BackupName: TypeAlias = Annotated[str, argument("[ID]", "Id of a backup, or latest.")]
 Before: TypeAlias = Annotated[
     datetime | None,
-    typer.Option(
+    option(
         "--before",
-        parser=parse_time,
-        metavar="TIME",
-        help="Select the newest backup with no data after this time: 2026-11-19T03:00 (local time), or an age such as 3h or 2d.",
+        "TIME",
+        "Select the newest backup with no data after this time: 2026-11-19T03:00 (local time), or an age such as 3h or 2d.",
+        parse_time,
     ),
 ]
 BackupKind: TypeAlias = Annotated[
@@ -68,28 +69,24 @@ BackupKind: TypeAlias = Annotated[
 #: For commands that decrypt backups.
 Identities: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--identity",
-        metavar="FILE",
-        help="Decrypt backups with this age identity file or ssh key; repeatable.",
-    ),
+    option("--identity", "FILE", "Decrypt backups with this age identity file or ssh key; repeatable."),
 ]
 PassphraseFile: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--passphrase-file",
-        metavar="FILE",
-        help="Read the passphrase of backups or identities from the first line of a file; default: prompt.",
+        "FILE",
+        "Read the passphrase of backups or identities from the first line of a file; default: prompt.",
     ),
 ]
 
 
 Roles: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--roles",
-        metavar="create|skip|NAME=EXISTING",
-        help="Roles and accounts of the backup that a server lacks: create them (with passwords if the backup was created with --secrets), skip their grants and ownership, or replace one by another (repeatable); default: refuse.",
+        "create|skip|NAME=EXISTING",
+        "Roles and accounts of the backup that a server lacks: create them (with passwords if the backup was created with --secrets), skip their grants and ownership, or replace one by another (repeatable); default: refuse.",
     ),
 ]
 

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from enum import StrEnum
 from functools import cache, partial
@@ -25,6 +25,21 @@ MAX_JOBS = 256
 _LARGEST = 2**63 - 1  # the largest integer of databases
 _DIGITS = len(str(_LARGEST))
 EPILOG = "Options of every command (--app, --db, -o, …): dbctl help options."
+
+
+def argument(metavar: str, help_text: str) -> Any:
+    """Return an argument."""
+    return typer.Argument(metavar=metavar, help=help_text)
+
+
+def option(name: str, metavar: str, help_text: str, parser: Callable[[str], object] | None = None) -> Any:
+    """Return an option with a value."""
+    return typer.Option(name, metavar=metavar, help=help_text, parser=parser)
+
+
+def flag(name: str, help_text: str) -> Any:
+    """Return an option without a value: ``--all``, or ``--public/--no-public``."""
+    return typer.Option(name, help=help_text)
 
 
 def _parse_seconds(text: str) -> float:
@@ -99,22 +114,15 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
             help="Select an app; required if several are configured.",
         ),
     ] = ""
-    db: Annotated[
-        str, typer.Option("--db", metavar="NAME", help="Select a database by its name in the profile.")
-    ] = ""
+    db: Annotated[str, option("--db", "NAME", "Select a database by its name in the profile.")] = ""
     profile: Annotated[
-        str,
-        typer.Option(
-            "--profile", metavar="NAME", help="Use this profile with --url, without a configuration."
-        ),
+        str, option("--profile", "NAME", "Use this profile with --url, without a configuration.")
     ] = ""
     url: Annotated[
-        list[str] | None,
-        typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
+        list[str] | None, option("--url", "[NAME=]URL", "Set the address of a database; repeatable.")
     ] = None
     replica: Annotated[
-        bool,
-        typer.Option("--replica", help="Read from the configured replicas; commands that write are refused."),
+        bool, flag("--replica", "Read from the configured replicas; commands that write are refused.")
     ] = False
     output: Annotated[
         Format,
@@ -126,21 +134,16 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
             help=f"Select the output format: {', '.join(Format)}.",
         ),
     ] = Format.TABLE
-    columns: Annotated[
-        str, typer.Option("--columns", metavar="A,B", help="Show only these columns, in this order.")
-    ] = ""
+    columns: Annotated[str, option("--columns", "A,B", "Show only these columns, in this order.")] = ""
     excel_safe: Annotated[
-        bool,
-        typer.Option(
-            "--excel-safe", help="Prefix text that a spreadsheet would execute with ' (csv and tsv)."
-        ),
+        bool, flag("--excel-safe", "Prefix text that a spreadsheet would execute with ' (csv and tsv).")
     ] = False
     template: Annotated[
         str,
-        typer.Option(
+        option(
             "--template",
-            metavar="TEXT",
-            help="Print each row as this text: '{login}\\t{role}', with filters '{bytes:size}' and '{created_at:age}'.",
+            "TEXT",
+            "Print each row as this text: '{login}\\t{role}', with filters '{bytes:size}' and '{created_at:age}'.",
         ),
     ] = ""
     quiet: Annotated[
@@ -149,28 +152,26 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
     ] = False
     progress: Annotated[
         ProgressMode,
-        typer.Option(
+        option(
             "--progress",
-            metavar="MODE",
-            help="Show progress on standard error: auto (on a terminal), json (lines for programs) or none.",
+            "MODE",
+            "Show progress on standard error: auto (on a terminal), json (lines for programs) or none.",
         ),
     ] = ProgressMode.AUTO
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the traceback of an internal error.")
     ] = False
     wide: Annotated[
-        bool, typer.Option("--wide", help="Show complete values on a terminal, as cards if they do not fit.")
+        bool, flag("--wide", "Show complete values on a terminal, as cards if they do not fit.")
     ] = False
     color: Annotated[
-        ColorChoice,
-        typer.Option("--color", metavar="WHEN", help=f"Use colors and bold text: {', '.join(ColorChoice)}."),
+        ColorChoice, option("--color", "WHEN", f"Use colors and bold text: {', '.join(ColorChoice)}.")
     ] = ColorChoice.AUTO
     no_color: Annotated[
-        bool, typer.Option("--no-color", help="The same as --color never, or NO_COLOR in the environment.")
+        bool, flag("--no-color", "The same as --color never, or NO_COLOR in the environment.")
     ] = False
     no_pager: Annotated[
-        bool,
-        typer.Option("--no-pager", help="Never show output that is longer than the terminal in a pager."),
+        bool, flag("--no-pager", "Never show output that is longer than the terminal in a pager.")
     ] = False
     log_file: Annotated[
         str,
@@ -195,64 +196,57 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         bool, typer.Option("--yes", "-y", help="Confirm a destructive command without a prompt.")
     ] = False
     confirm: Annotated[
-        str,
-        typer.Option("--confirm", metavar="NAME", help="Confirm it for a protected app, by the app's name."),
+        str, option("--confirm", "NAME", "Confirm it for a protected app, by the app's name.")
     ] = ""
     trust_clock: Annotated[
-        bool,
-        typer.Option(
-            "--trust-clock", help="Delete by age even if rows, backups or files contradict the clock."
-        ),
+        bool, flag("--trust-clock", "Delete by age even if rows, backups or files contradict the clock.")
     ] = False
     acting_as: Annotated[
         str,
-        typer.Option(
+        option(
             "--acting-as",
-            metavar="LOGIN",
-            help="Record this user of the app as author of changes, in the audit log and where the app stores authors.",
+            "LOGIN",
+            "Record this user of the app as author of changes, in the audit log and where the app stores authors.",
         ),
     ] = ""
     timeout: Annotated[
         float,
-        typer.Option(
+        option(
             "--timeout",
-            parser=_parse_seconds,
-            metavar="SECONDS",
-            help="Wait this long for a lock or a server; 0 fails immediately. Above 5, also until a server accepts connections.",
+            "SECONDS",
+            "Wait this long for a lock or a server; 0 fails immediately. Above 5, also until a server accepts connections.",
+            _parse_seconds,
         ),
     ] = DEFAULT_TIMEOUT
     jobs: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--jobs",
-            parser=_parse_jobs,
-            metavar="N",
-            help="Fleet: process N instances at the same time; default: as configured, or one per processor.",
+            "N",
+            "Fleet: process N instances at the same time; default: as configured, or one per processor.",
+            _parse_jobs,
         ),
     ] = None
     canary: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--canary",
-            parser=parse_natural,
-            metavar="N",
-            help="Fleet: change and verify N instances before the others; default: 1 for migrate up.",
+            "N",
+            "Fleet: change and verify N instances before the others; default: 1 for migrate up.",
+            parse_natural,
         ),
     ] = None
     max_failures: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--max-failures",
-            parser=parse_natural,
-            metavar="N",
-            help="Fleet: start no instance after N failures; 0: no limit, the default except for migrate up (10).",
+            "N",
+            "Fleet: start no instance after N failures; 0: no limit, the default except for migrate up (10).",
+            parse_natural,
         ),
     ] = None
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Fleet: skip the instances that the last run of the command completed."
-        ),
+        bool, flag("--resume", "Fleet: skip the instances that the last run of the command completed.")
     ] = False
 
     @property

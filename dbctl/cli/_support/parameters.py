@@ -12,7 +12,7 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._support.emit import read_logins
-from dbctl.cli._support.options import parse_natural, parse_positive
+from dbctl.cli._support.options import argument, flag, option, parse_natural, parse_positive
 from dbctl.config import loader
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError, report_file_errors
@@ -46,10 +46,8 @@ DryRun: TypeAlias = Annotated[
 #: For commands that create a schema, or compare with one.
 Variant: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--variant",
-        metavar="NAME",
-        help="Select the variant of the schema for an empty database, if the app has several.",
+    option(
+        "--variant", "NAME", "Select the variant of the schema for an empty database, if the app has several."
     ),
 ]
 #: The zone of times in filters, in texts of help.
@@ -65,17 +63,10 @@ RepositoryAddress: TypeAlias = Annotated[
         help=f"Use this repository instead of the configured one: {ADDRESS_FORMS}.",
     ),
 ]
-Limit: TypeAlias = Annotated[
-    int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Show at most N rows.")
-]
-Offset: TypeAlias = Annotated[
-    int, typer.Option("--offset", parser=parse_natural, metavar="N", help="Skip the first N rows.")
-]
+Limit: TypeAlias = Annotated[int, option("--limit", "N", "Show at most N rows.", parse_positive)]
+Offset: TypeAlias = Annotated[int, option("--offset", "N", "Skip the first N rows.", parse_natural)]
 Sort: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--sort", metavar="COLUMN", help="Sort by this column; -COLUMN or COLUMN:desc for descending order."
-    ),
+    str, option("--sort", "COLUMN", "Sort by this column; -COLUMN or COLUMN:desc for descending order.")
 ]
 
 
@@ -116,71 +107,53 @@ def install_file(path: Path, text: str, mark: str) -> bool:
 
 
 MigrationsFolder: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--migrations", metavar="DIR", help="Use this folder of migrations instead of the configured one."
-    ),
+    Path | None, option("--migrations", "DIR", "Use this folder of migrations instead of the configured one.")
 ]
-To: TypeAlias = Annotated[
-    str, typer.Option("--to", metavar="NAME", help="Stop after this migration (name or number).")
-]
+To: TypeAlias = Annotated[str, option("--to", "NAME", "Stop after this migration (name or number).")]
 Steps: TypeAlias = Annotated[
     int | None, typer.Option("--steps", min=1, metavar="N", help="Limit to N migrations per database.")
 ]
 NoBackup: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--no-backup", help="Create no safety backup before data is deleted; deleted data cannot be restored."
-    ),
+    flag("--no-backup", "Create no safety backup before data is deleted; deleted data cannot be restored."),
 ]
 
 AlteredTable: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--alter",
-        metavar="TABLE",
-        help="Write the rebuild of this table with the following changes (SQLite).",
-    ),
+    str, option("--alter", "TABLE", "Write the rebuild of this table with the following changes (SQLite).")
 ]
 RenamedColumns: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--rename-column", metavar="COLUMN=NAME", help="Rename a column.")
+    list[str] | None, option("--rename-column", "COLUMN=NAME", "Rename a column.")
 ]
-DroppedColumns: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--drop-column", metavar="COLUMN", help="Drop a column.")
-]
+DroppedColumns: TypeAlias = Annotated[list[str] | None, option("--drop-column", "COLUMN", "Drop a column.")]
 ColumnTypes: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--type", metavar="COLUMN=TYPE", help="Change the type of a column.")
+    list[str] | None, option("--type", "COLUMN=TYPE", "Change the type of a column.")
 ]
 NotNullColumns: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--not-null", metavar="COLUMN", help="Make a column NOT NULL.")
+    list[str] | None, option("--not-null", "COLUMN", "Make a column NOT NULL.")
 ]
 NullableColumns: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--nullable", metavar="COLUMN", help="Allow NULL in a column.")
+    list[str] | None, option("--nullable", "COLUMN", "Allow NULL in a column.")
 ]
 ColumnDefaults: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--default",
-        metavar="COLUMN=VALUE",
-        help="Set the default of a column: a number, a text, an (expression), or null for none.",
+        "COLUMN=VALUE",
+        "Set the default of a column: a number, a text, an (expression), or null for none.",
     ),
 ]
 AddedForeignKeys: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--add-foreign-key", metavar="COLUMN=TABLE.COLUMN", help="Add a foreign key, or replace one."
-    ),
+    list[str] | None, option("--add-foreign-key", "COLUMN=TABLE.COLUMN", "Add a foreign key, or replace one.")
 ]
 DroppedForeignKeys: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--drop-foreign-key", metavar="COLUMN", help="Drop the foreign key of a column."),
+    list[str] | None, option("--drop-foreign-key", "COLUMN", "Drop the foreign key of a column.")
 ]
 
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
 
-AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]
+AllApps: TypeAlias = Annotated[bool, flag("--all-apps", "Apply to every configured app.")]
 
 
 def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = False) -> list[Selection]:
@@ -253,12 +226,12 @@ def read_duration(text: str) -> timedelta:
 
 def duration_option(name: str, example: str, help_text: str) -> Any:
     """Return an option whose value is a duration."""
-    return typer.Option(name, parser=read_duration, metavar=example, help=help_text)
+    return option(name, example, help_text, read_duration)
 
 
 def period_option(name: str, example: str, help_text: str) -> Any:
     """Return an option whose value is a duration that is longer than zero: a report of no time would be empty."""
-    return typer.Option(name, parser=read_period, metavar=example, help=help_text)
+    return option(name, example, help_text, read_period)
 
 
 def read_period(text: str) -> timedelta:
@@ -282,28 +255,24 @@ def require_size(text: str) -> str:
     return text.strip()
 
 
-def parse_key_values(arguments: Sequence[str], option: str) -> dict[str, str]:
+def parse_key_values(arguments: Sequence[str], name: str) -> dict[str, str]:
     """Parse ``KEY=VALUE`` arguments; each key may occur once."""
     values: dict[str, str] = {}
-    for argument in arguments:
-        key, separator, value = argument.partition("=")
+    for text in arguments:
+        key, separator, value = text.partition("=")
         if not (separator and key):
-            raise UsageError(detail=f"{option} {argument!r}: expected KEY=VALUE")
+            raise UsageError(detail=f"{name} {text!r}: expected KEY=VALUE")
         if key in values:
-            raise UsageError(detail=f"{option}: {key!r} occurs twice")
+            raise UsageError(detail=f"{name}: {key!r} occurs twice")
         values[key] = value
     return values
 
 
 Logins: TypeAlias = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[LOGIN]...", help="Username or e-mail address; - reads a list from standard input."
-    ),
+    argument("[LOGIN]...", "Username or e-mail address; - reads a list from standard input."),
 ]
-Ids: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--id", metavar="ID", help="Select a user by id; repeatable.")
-]
+Ids: TypeAlias = Annotated[list[str] | None, option("--id", "ID", "Select a user by id; repeatable.")]
 Inactive: TypeAlias = Annotated[
     timedelta | None,
     duration_option("--inactive", "90d", "Select users who have not signed in for this long."),

@@ -5,10 +5,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.backups import load_keys, parse_time, run_with_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
@@ -28,18 +27,17 @@ def adopt(
     session: Session,
     paths: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="PATH...",
-            help="Files, folders of an app's own script, or backup folders of another repository.",
+        argument(
+            "PATH...", "Files, folders of an app's own script, or backup folders of another repository."
         ),
     ],
     at: Annotated[
         datetime | None,
-        typer.Option(
+        option(
             "--at",
-            parser=parse_time,
-            metavar="TIME",
-            help="Creation time (2026-01-31T03:00, local time without Z); default: from its name.",
+            "TIME",
+            "Creation time (2026-01-31T03:00, local time without Z); default: from its name.",
+            parse_time,
         ),
     ] = None,
     repository_address: RepositoryAddress = "",

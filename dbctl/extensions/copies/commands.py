@@ -6,8 +6,6 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.backups import (
     Identities,
     PassphraseFile,
@@ -18,6 +16,7 @@ from dbctl.cli._support.backups import (
 )
 from dbctl.cli._support.emit import PasswordSource, read_password
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.engines.contract.dumps import RolePolicy
@@ -36,10 +35,7 @@ if TYPE_CHECKING:
     from dbctl.services.app.app import App
 
 GROUP = Group(
-    "copy",
-    section="Back up",
-    position=3,
-    help="Copy an app for staging, on request with pseudonyms.",
+    "copy", section="Back up", position=3, help="Copy an app for staging, on request with pseudonyms."
 )
 LIVE = "live"
 
@@ -54,63 +50,57 @@ def copy(
     session: Session,
     to: Annotated[
         list[str],
-        typer.Option(
+        option(
             "--to",
-            metavar="[DATABASE=]URL|FILE|DIR/",
-            help="Where to create the copy of a database, repeatable; or a folder for the files of all.",
+            "[DATABASE=]URL|FILE|DIR/",
+            "Where to create the copy of a database, repeatable; or a folder for the files of all.",
         ),
     ],
     source: Annotated[
-        str,
-        typer.Option(
-            "--from", metavar="ID|latest|live", help="The backup to copy, or live for the current state."
-        ),
+        str, option("--from", "ID|latest|live", "The backup to copy, or live for the current state.")
     ] = LATEST,
     anonymise: Annotated[
-        bool,
-        typer.Option("--anonymise", help="Replace personal data by pseudonyms, and prove that none is left."),
+        bool, flag("--anonymise", "Replace personal data by pseudonyms, and prove that none is left.")
     ] = False,
     key: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--key",
-            metavar="FILE",
-            help="Key of the pseudonyms, created if missing: copies with the same key have the same pseudonyms. Default: a key that is used once.",
+            "FILE",
+            "Key of the pseudonyms, created if missing: copies with the same key have the same pseudonyms. Default: a key that is used once.",
         ),
     ] = None,
     keep: Annotated[
-        list[str] | None,
-        typer.Option("--keep", metavar="TABLE.COLUMN", help="Copy this column as it is; repeatable."),
+        list[str] | None, option("--keep", "TABLE.COLUMN", "Copy this column as it is; repeatable.")
     ] = None,
     keep_keys: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--keep-keys",
-            metavar="TABLE.COLUMN",
-            help="Copy the keys and numbers in documents of this column as they are; repeatable.",
+            "TABLE.COLUMN",
+            "Copy the keys and numbers in documents of this column as they are; repeatable.",
         ),
     ] = None,
     empty: Annotated[
-        list[str] | None,
-        typer.Option("--empty", metavar="TABLE", help="Copy no row of this table; repeatable."),
+        list[str] | None, option("--empty", "TABLE", "Copy no row of this table; repeatable.")
     ] = None,
     samples: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--sample",
-            metavar="TABLE:RULE",
-            help="Copy only this share (users:5%) of the rows of a table, or those that meet a condition ('orders:created_at > -90d'), and no row that depends on the others; repeatable.",
+            "TABLE:RULE",
+            "Copy only this share (users:5%) of the rows of a table, or those that meet a condition ('orders:created_at > -90d'), and no row that depends on the others; repeatable.",
         ),
     ] = None,
     password_stdin: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--password-stdin",
-            help="Read the password of all users of the copy from standard input; default: generate one, and print it once.",
+            "Read the password of all users of the copy from standard input; default: generate one, and print it once.",
         ),
     ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the existing content of a destination permanently.")
+        bool, flag("--replace", "Replace the existing content of a destination permanently.")
     ] = False,
     roles: Roles = None,
     identity: Identities = None,

@@ -3,10 +3,9 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
@@ -28,19 +27,17 @@ GROUP = Group("data")
 )
 def replace(
     session: Session,
-    old: Annotated[str, typer.Argument(metavar="OLD", help="Text to replace; upper and lower case differ.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Text in its place; it may be empty.")],
+    old: Annotated[str, argument("OLD", "Text to replace; upper and lower case differ.")],
+    new: Annotated[str, argument("NEW", "Text in its place; it may be empty.")],
     tables: Annotated[
-        list[str] | None, typer.Option("--table", metavar="NAME", help="Change only this table; repeatable.")
+        list[str] | None, option("--table", "NAME", "Change only this table; repeatable.")
     ] = None,
     skipped: Annotated[
         list[str] | None,
-        typer.Option(
-            "--skip", metavar="TABLE[.COLUMN]", help="Do not change this table or column; repeatable."
-        ),
+        option("--skip", "TABLE[.COLUMN]", "Do not change this table or column; repeatable."),
     ] = None,
     secrets: Annotated[
-        bool, typer.Option("--secrets", help="Also change hashes, tokens and keys; undo cannot restore them.")
+        bool, flag("--secrets", "Also change hashes, tokens and keys; undo cannot restore them.")
     ] = False,
     dry_run: DryRun = False,
 ) -> int:

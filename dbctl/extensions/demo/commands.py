@@ -8,7 +8,7 @@ import typer
 
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_natural
+from dbctl.cli._support.options import argument, option, parse_natural
 from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.cli._support.session import Session
 from dbctl.extensions.demo import command
@@ -25,50 +25,30 @@ GROUP = Group("demo", section="Set up", position=5, help="Create a sample deploy
 @GROUP.command(answers=lambda: (command.SampleBuilt, DryRunResult), recorded=True)
 def demo(
     session: Session,
-    profile: Annotated[
-        str, typer.Argument(metavar="[PROFILE]", help="Profile of the app.")
-    ] = "flashpoint-web",
+    profile: Annotated[str, argument("[PROFILE]", "Profile of the app.")] = "flashpoint-web",
     directory: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="New or empty directory.", file_okay=False)
     ] = Path("dbctl-sample"),
     games: Annotated[
-        int | None,
-        typer.Option("--games", parser=parse_natural, metavar="N", help="Number of games (flashpoint-web)."),
+        int | None, option("--games", "N", "Number of games (flashpoint-web).", parse_natural)
     ] = None,
-    users: Annotated[
-        int | None, typer.Option("--users", parser=parse_natural, metavar="N", help="Number of users.")
-    ] = None,
+    users: Annotated[int | None, option("--users", "N", "Number of users.", parse_natural)] = None,
     plays: Annotated[
-        int | None,
-        typer.Option("--plays", parser=parse_natural, metavar="N", help="Number of plays (flashpoint-web)."),
+        int | None, option("--plays", "N", "Number of plays (flashpoint-web).", parse_natural)
     ] = None,
     messages: Annotated[
         int | None,
-        typer.Option(
-            "--messages",
-            parser=parse_natural,
-            metavar="N",
-            help="Number of messages (chat-lancedb, waqtor, yaai).",
-        ),
+        option("--messages", "N", "Number of messages (chat-lancedb, waqtor, yaai).", parse_natural),
     ] = None,
     chats: Annotated[
-        int | None,
-        typer.Option(
-            "--chats", parser=parse_natural, metavar="N", help="Number of chats (chat-lancedb, yaai)."
-        ),
+        int | None, option("--chats", "N", "Number of chats (chat-lancedb, yaai).", parse_natural)
     ] = None,
     prompts: Annotated[
-        int | None,
-        typer.Option("--prompts", parser=parse_natural, metavar="N", help="Number of prompts (promptvault)."),
+        int | None, option("--prompts", "N", "Number of prompts (promptvault).", parse_natural)
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            "--seed",
-            parser=parse_natural,
-            metavar="N",
-            help="Seed of the random data; the same seed creates the same data.",
-        ),
+        option("--seed", "N", "Seed of the random data; the same seed creates the same data.", parse_natural),
     ] = 0,
     variant: Variant = "",
     dry_run: DryRun = False,
@@ -88,11 +68,6 @@ def demo(
     counts = resolve_counts(profile, requested_counts)
     with show_progress(session, "creating rows", sum(counts.values()), unit="rows"):
         operation = Sample(
-            profile,
-            directory,
-            counts=counts,
-            urls=session.selection.urls,
-            variant=variant,
-            seed=seed,
+            profile, directory, counts=counts, urls=session.selection.urls, variant=variant, seed=seed
         )
         return run_change(session, operation, dry_run=dry_run)

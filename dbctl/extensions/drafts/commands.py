@@ -4,10 +4,9 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, option
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
@@ -27,28 +26,18 @@ def draft(
     session: Session,
     address: Annotated[
         str,
-        typer.Argument(
-            metavar="[URL]",
-            help="Database: a path, or an address of a server; default: the database of --url or --app.",
+        argument(
+            "[URL]", "Database: a path, or an address of a server; default: the database of --url or --app."
         ),
     ] = "",
     name: Annotated[
-        str,
-        typer.Option(
-            "--name", metavar="NAME", help="Name of the profile; default: the name of the database."
-        ),
+        str, option("--name", "NAME", "Name of the profile; default: the name of the database.")
     ] = "",
     users: Annotated[
-        str,
-        typer.Option(
-            "--users", metavar="TABLE", help="The table of users; default: the one that looks most like it."
-        ),
+        str, option("--users", "TABLE", "The table of users; default: the one that looks most like it.")
     ] = "",
     to: Annotated[
-        Path | None,
-        typer.Option(
-            "--to", metavar="FILE", help="Write the profile to this new file; default: standard output."
-        ),
+        Path | None, option("--to", "FILE", "Write the profile to this new file; default: standard output.")
     ] = None,
 ) -> int:
     """Draft a profile from the schema and some rows of a database.

@@ -3,10 +3,8 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated
 
-import typer
-
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import option, parse_positive
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import require_driver
 from dbctl.spec import Example
@@ -21,12 +19,7 @@ def mcp(
     session: Session,
     max_rows: Annotated[
         int,
-        typer.Option(
-            "--max-rows",
-            parser=parse_positive,
-            metavar="N",
-            help="Rows that a call can request from commands with --limit.",
-        ),
+        option("--max-rows", "N", "Rows that a call can request from commands with --limit.", parse_positive),
     ] = 500,
 ) -> int:
     """Serve the commands that only read as tools of the Model Context Protocol, on standard input and output.

@@ -4,10 +4,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit, note, show_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import option
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render import streams
@@ -30,10 +29,10 @@ def metrics(
     session: Session,
     write: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--write",
-            metavar="FILE",
-            help="Replace a file with mode 0644, such as one of the textfile collector of node_exporter.",
+            "FILE",
+            "Replace a file with mode 0644, such as one of the textfile collector of node_exporter.",
         ),
     ] = None,
 ) -> int:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag
 from dbctl.cli._support.parameters import period_option
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
@@ -54,9 +53,7 @@ def _read_apps(session: Session) -> tuple[Sections, Sequence[Selection]]:
 @GROUP.command("test", answers=lambda: (ChannelTests,), only_answers=False)
 def send_test(
     session: Session,
-    channel: Annotated[
-        str, typer.Argument(metavar="[CHANNEL]", help="Default: every configured channel.")
-    ] = "",
+    channel: Annotated[str, argument("[CHANNEL]", "Default: every configured channel.")] = "",
 ) -> int:
     """Send a test message through each configured channel of every app, and print the results; --app NAME selects one app.
 
@@ -101,8 +98,7 @@ def summary(
         timedelta, period_option("--since", "7d", "Count runs that began within this time.")
     ] = "7d",  # type: ignore[assignment] # the parser converts it
     with_report: Annotated[
-        bool,
-        typer.Option("--report", help="Attach the page of dbctl report to the e-mail, with the same period."),
+        bool, flag("--report", "Attach the page of dbctl report to the e-mail, with the same period.")
     ] = False,
 ) -> int:
     """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app."""

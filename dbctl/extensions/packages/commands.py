@@ -3,10 +3,9 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import Annotated, TypeAlias
 
-import typer
-
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
@@ -20,16 +19,12 @@ from dbctl.spec import Example
 GROUP = Group("profiles")
 
 Digest: TypeAlias = Annotated[
-    str,
-    typer.Option("--sha256", metavar="HEX", help="SHA-256 that the file must have; an address requires it."),
+    str, option("--sha256", "HEX", "SHA-256 that the file must have; an address requires it.")
 ]
 System: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--system", help="In the configuration directory of the system, for all users of this machine."
-    ),
+    bool, flag("--system", "In the configuration directory of the system, for all users of this machine.")
 ]
-Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Name of the installed profile.")]
+Name: TypeAlias = Annotated[str, argument("NAME", "Name of the installed profile.")]
 
 
 @Example("profiles install shop.toml --dry-run")
@@ -39,14 +34,13 @@ Name: TypeAlias = Annotated[str, typer.Argument(metavar="NAME", help="Name of th
 )
 def install(
     session: Session,
-    source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A file, or an address with https://.")],
+    source: Annotated[str, argument("FILE|URL", "A file, or an address with https://.")],
     sha256: Digest = "",
     system: System = False,
     shadow: Annotated[
         bool,
-        typer.Option(
-            "--shadow",
-            help="Use it in place of a profile of the system, or of an extension, with the same name.",
+        flag(
+            "--shadow", "Use it in place of a profile of the system, or of an extension, with the same name."
         ),
     ] = False,
     dry_run: DryRun = False,
@@ -73,14 +67,11 @@ def update(
     session: Session,
     name: Name,
     source: Annotated[
-        str,
-        typer.Argument(
-            metavar="[FILE|URL]", help="Another source; default: the one from which it was installed."
-        ),
+        str, argument("[FILE|URL]", "Another source; default: the one from which it was installed.")
     ] = "",
     sha256: Digest = "",
     system: System = False,
-    diff: Annotated[bool, typer.Option("--diff", help="Only show the keys that differ.")] = False,
+    diff: Annotated[bool, flag("--diff", "Only show the keys that differ.")] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Replace an installed profile by the present text of its source, after a confirmation of the keys that differ."""

@@ -4,10 +4,9 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys, parse_moment, run_with_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
@@ -27,11 +26,11 @@ def recover(
     session: Session,
     at: Annotated[
         datetime,
-        typer.Option(
+        option(
             "--at",
-            parser=parse_moment,
-            metavar="TIME",
-            help="The moment: what was committed before it is in the backup. 2026-11-19T03:00 (local time), 2026-11-19T02:00:00.5Z, an age: 3h, or random: one of the stored log.",
+            "TIME",
+            "The moment: what was committed before it is in the backup. 2026-11-19T03:00 (local time), 2026-11-19T02:00:00.5Z, an age: 3h, or random: one of the stored log.",
+            parse_moment,
         ),
     ],
     repository_address: RepositoryAddress = "",

@@ -5,10 +5,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import option
 from dbctl.cli._support.parameters import period_option, read_selections
 from dbctl.cli._support.session import Session
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
@@ -47,11 +46,7 @@ def report(
     session: Session,
     html: Annotated[
         str,
-        typer.Option(
-            "--html",
-            metavar="FILE",
-            help="Write one HTML page, which needs no network; - is the standard output.",
-        ),
+        option("--html", "FILE", "Write one HTML page, which needs no network; - is the standard output."),
     ] = "",
     since: Annotated[
         timedelta | None, period_option("--since", "30d", "Report this period; default: 30d.")

@@ -5,10 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated
 
-import typer
-
 from dbctl.cli._support.emit import emit, note
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument
 from dbctl.cli._support.parameters import Limit, Offset, period_option, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Remedy
@@ -43,7 +42,7 @@ class TablePoint(Struct, frozen=True, kw_only=True):
 @GROUP.command("history", answers=lambda: (GrowthHistory, Page[TablePoint]))
 def history(
     session: Session,
-    table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
+    table: Annotated[str, argument("[TABLE]", "Show each sample of this table.")] = "",
     since: Annotated[
         timedelta | None, period_option("--since", "30d", "Use samples up to this age; default: 30d.")
     ] = None,

@@ -4,12 +4,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from msgspec import structs
 
 from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import ConfigMissingError
@@ -27,22 +27,19 @@ GROUP = Group("restore", checks_profile=False)
 @GROUP.command("recover", answers=lambda: (DatabaseSalvageResult, DryRunResult), recorded=True)
 def recover(
     session: Session,
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="FILE", help="New file; default: next to the damaged one.")
-    ] = None,
+    to: Annotated[Path | None, option("--to", "FILE", "New file; default: next to the damaged one.")] = None,
     source: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="FILE", help="Salvage this file instead of the app's database."),
+        Path | None, option("--from", "FILE", "Salvage this file instead of the app's database.")
     ] = None,
     reference: Annotated[
         str,
-        typer.Option(
+        option(
             "--reference",
-            metavar="FILE|ID",
-            help="Take the definitions of lost tables from a valid database of the same schema, or from a backup (id or latest).",
+            "FILE|ID",
+            "Take the definitions of lost tables from a valid database of the same schema, or from a backup (id or latest).",
         ),
     ] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also read a database without damage.")] = False,
+    force: Annotated[bool, flag("--force", "Also read a database without damage.")] = False,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
     dry_run: DryRun = False,

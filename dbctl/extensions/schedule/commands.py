@@ -7,10 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
-
 from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import AllApps, DryRun, duration_option, read_selections
 from dbctl.cli._support.session import Session
 from dbctl.config.sections import Selection
@@ -33,9 +32,7 @@ GROUP = Group(
     "schedule", section="Automate", position=1, help="Timers, crontab lines and manifests of scheduled jobs."
 )
 
-Image: TypeAlias = Annotated[
-    str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
-]
+Image: TypeAlias = Annotated[str, option("--image", "NAME", "Image of dbctl; see the Dockerfile.")]
 
 
 def _select_apps(session: Session, *, all_apps: bool) -> list[Selection]:
@@ -65,8 +62,7 @@ def cron(
     session: Session,
     all_apps: AllApps = False,
     user: Annotated[
-        str,
-        typer.Option("--user", metavar="NAME", help="Generate lines for /etc/cron.d that run as this user."),
+        str, option("--user", "NAME", "Generate lines for /etc/cron.d that run as this user.")
     ] = "",
 ) -> int:
     """Print a crontab with jobs for backup, prune, verify, cleanup and status, as far as the app supports them.
@@ -96,26 +92,16 @@ def cron(
 def systemd(
     session: Session,
     all_apps: AllApps = False,
-    install: Annotated[
-        bool,
-        typer.Option("--install", help="Write the units, and start the timers."),
-    ] = False,
-    user: Annotated[
-        bool, typer.Option("--user", help="Generate units for the service manager of the user.")
-    ] = False,
+    install: Annotated[bool, flag("--install", "Write the units, and start the timers.")] = False,
+    user: Annotated[bool, flag("--user", "Generate units for the service manager of the user.")] = False,
     directory: Annotated[
-        Path | None,
-        typer.Option("--directory", metavar="DIR", help="With --install: write to DIR; nothing is started."),
+        Path | None, option("--directory", "DIR", "With --install: write to DIR; nothing is started.")
     ] = None,
-    run_as: Annotated[
-        str, typer.Option("--run-as", metavar="NAME", help="Run the jobs as this user instead of root.")
-    ] = "",
+    run_as: Annotated[str, option("--run-as", "NAME", "Run the jobs as this user instead of root.")] = "",
     on_failure: Annotated[
         str,
-        typer.Option(
-            "--on-failure",
-            metavar="UNIT",
-            help="Start this unit when a job fails; default: the job notify of the app.",
+        option(
+            "--on-failure", "UNIT", "Start this unit when a job fails; default: the job notify of the app."
         ),
     ] = "",
     delay: Annotated[
@@ -174,9 +160,7 @@ def kubernetes(
     session: Session,
     all_apps: AllApps = False,
     image: Image = "dbctl",
-    namespace: Annotated[
-        str, typer.Option("--namespace", metavar="NAME", help="Namespace of the CronJobs.")
-    ] = "",
+    namespace: Annotated[str, option("--namespace", "NAME", "Namespace of the CronJobs.")] = "",
 ) -> int:
     """Print a CronJob of Kubernetes for each job, as YAML.
 
@@ -201,7 +185,7 @@ def compose(
     all_apps: AllApps = False,
     image: Image = "dbctl",
     scheduler: Annotated[
-        str, typer.Option("--scheduler", metavar="NAME", help="Image of Ofelia, which starts the jobs.")
+        str, option("--scheduler", "NAME", "Image of Ofelia, which starts the jobs.")
     ] = "mcuadros/ofelia:latest",
 ) -> int:
     """Print a Compose file with dbctl and a scheduler that runs the jobs.
@@ -221,12 +205,8 @@ def compose(
 def status(
     session: Session,
     all_apps: AllApps = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit 3 if a job is missing, late, or failed.")
-    ] = False,
-    directory: Annotated[
-        Path | None, typer.Option("--directory", metavar="DIR", help="Look for units in DIR only.")
-    ] = None,
+    check: Annotated[bool, flag("--check", "Exit 3 if a job is missing, late, or failed.")] = False,
+    directory: Annotated[Path | None, option("--directory", "DIR", "Look for units in DIR only.")] = None,
 ) -> int:
     """Show which jobs are installed as timers or crontab lines, when they ran last, and when they run next."""
     from dbctl.extensions.schedule.status import read_schedule

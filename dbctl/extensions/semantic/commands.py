@@ -10,6 +10,7 @@ import typer
 
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import Limit, read_file
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -40,45 +41,34 @@ def semantic(
     session: Session,
     similar_to: Annotated[
         str | None,
-        typer.Option(
-            "--similar-to",
-            metavar="ID",
-            help="Find rows similar to this row, by its stored vector; no embedder is used.",
+        option(
+            "--similar-to", "ID", "Find rows similar to this row, by its stored vector; no embedder is used."
         ),
     ] = None,
     vector: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--vector",
-            metavar="FILE",
-            help="Find rows similar to this vector: JSON, one number per line, or 32-bit floats; - is standard input.",
+            "FILE",
+            "Find rows similar to this vector: JSON, one number per line, or 32-bit floats; - is standard input.",
         ),
     ] = None,
     text: Annotated[
-        str | None,
-        typer.Option(
-            "--text", metavar="WORDS", help="Find rows similar to this text, with the configured embedder."
-        ),
+        str | None, option("--text", "WORDS", "Find rows similar to this text, with the configured embedder.")
     ] = None,
-    user: Annotated[
-        str | None, typer.Option("--user", metavar="ID", help="Show only rows of this user.")
-    ] = None,
-    chat: Annotated[
-        str | None, typer.Option("--chat", metavar="ID", help="Show only rows of this chat.")
-    ] = None,
+    user: Annotated[str | None, option("--user", "ID", "Show only rows of this user.")] = None,
+    chat: Annotated[str | None, option("--chat", "ID", "Show only rows of this chat.")] = None,
     limit: Limit = 5,
     min_similarity: Annotated[
         float | None,
-        typer.Option(
+        option(
             "--min-similarity",
-            parser=_parse_similarity,
-            metavar="X",
-            help="Show only rows with at least this similarity: 1 is identical, 0 unrelated.",
+            "X",
+            "Show only rows with at least this similarity: 1 is identical, 0 unrelated.",
+            _parse_similarity,
         ),
     ] = None,
-    index: Annotated[
-        bool, typer.Option("--index", help="Use an index, if any: faster, but approximate.")
-    ] = False,
+    index: Annotated[bool, flag("--index", "Use an index, if any: faster, but approximate.")] = False,
 ) -> int:
     """Find rows with similar vectors; pass one of --similar-to, --vector and --text.
 

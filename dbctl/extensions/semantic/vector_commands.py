@@ -4,11 +4,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import argument, option, parse_positive
 from dbctl.cli._support.parameters import DryRun, read_file
 from dbctl.cli._support.session import Session
 from dbctl.extensions.semantic import store_vector
@@ -29,12 +27,9 @@ GROUP = Group("search vectors", section="Inspect", position=10, help="Vectors of
 @GROUP.command("store", answers=lambda: (VectorStored, DryRunResult), writes=Write(source="generated"))
 def store(
     session: Session,
-    key: Annotated[str, typer.Argument(metavar="ID", help="Id of the row, such as a message.")],
+    key: Annotated[str, argument("ID", "Id of the row, such as a message.")],
     vector: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="Vector: JSON, one number per line, or 32-bit floats; - is standard input."
-        ),
+        Path, argument("FILE", "Vector: JSON, one number per line, or 32-bit floats; - is standard input.")
     ],
     dry_run: DryRun = False,
 ) -> int:
@@ -53,15 +48,9 @@ def store(
 )
 def make(
     session: Session,
-    user: Annotated[
-        str | None, typer.Option("--user", metavar="ID", help="Process only rows of this user.")
-    ] = None,
-    chat: Annotated[
-        str | None, typer.Option("--chat", metavar="ID", help="Process only rows of this chat.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Compute at most N vectors.")
-    ] = 1000,
+    user: Annotated[str | None, option("--user", "ID", "Process only rows of this user.")] = None,
+    chat: Annotated[str | None, option("--chat", "ID", "Process only rows of this chat.")] = None,
+    limit: Annotated[int, option("--limit", "N", "Compute at most N vectors.", parse_positive)] = 1000,
     dry_run: DryRun = False,
 ) -> int:
     """Compute missing vectors with the configured embedder, which receives the text of each row.

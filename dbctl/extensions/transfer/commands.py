@@ -11,6 +11,7 @@ import typer
 from dbctl.cli._support.backups import Roles, load_keys, parse_roles, run_with_progress
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import flag
 from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant, require_address
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
@@ -39,16 +40,12 @@ To: TypeAlias = Annotated[
     ),
 ]
 Unlock: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--unlock", help="Let the source accept writes again, instead of switching, to return to it."
-    ),
+    bool, flag("--unlock", "Let the source accept writes again, instead of switching, to return to it.")
 ]
 Derive: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--derive",
-        help="Derive the tables from the source, although the app has migrations for the destination.",
+    flag(
+        "--derive", "Derive the tables from the source, although the app has migrations for the destination."
     ),
 ]
 
@@ -82,9 +79,7 @@ def plan(
 @Example("transfer run --to moved.db --dry-run", on="flashpoint-web")
 @Example("transfer run --to postgresql://app@localhost/app")
 @GROUP.command(
-    "run",
-    answers=lambda: (TransferResult, DryRunResult),
-    writes=Write(source="generated", is_selected=False),
+    "run", answers=lambda: (TransferResult, DryRunResult), writes=Write(source="generated", is_selected=False)
 )
 def run(
     session: Session,
@@ -101,10 +96,7 @@ def run(
     """
     from dbctl.extensions.transfer.run import RunTransfer
 
-    with (
-        _open_endpoints(session, to) as endpoints,
-        show_progress(session, "copying", None, unit="rows"),
-    ):
+    with _open_endpoints(session, to) as endpoints, show_progress(session, "copying", None, unit="rows"):
         options = _schema_options(derive, migrations, variant)
         operation = RunTransfer(endpoints, options)
         return run_change(session, operation, dry_run=dry_run)
@@ -113,9 +105,7 @@ def run(
 @Example("transfer verify --to postgresql://app@localhost/app")
 @Example("transfer verify --to sqlite:///srv/app/app.db -o json")
 @GROUP.command(
-    "verify",
-    answers=lambda: (TransferVerification,),
-    writes=Write(source="generated", audited=False),
+    "verify", answers=lambda: (TransferVerification,), writes=Write(source="generated", audited=False)
 )
 def verify(session: Session, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
@@ -125,10 +115,7 @@ def verify(session: Session, to: To) -> int:
     """
     from dbctl.extensions.transfer.run import verify_transfer
 
-    with (
-        _open_endpoints(session, to) as endpoints,
-        show_progress(session, "comparing", None, unit="rows"),
-    ):
+    with _open_endpoints(session, to) as endpoints, show_progress(session, "comparing", None, unit="rows"):
         result = verify_transfer(endpoints)
     for remark in result.remarks:
         warn(session, remark)
@@ -155,10 +142,7 @@ def switch(session: Session, to: To = "", unlock: Unlock = False, dry_run: DryRu
     if unlock:
         with session.open_app() as opened:
             return run_change(session, UnlockSource(opened), dry_run=dry_run)
-    with (
-        _open_endpoints(session, to) as endpoints,
-        show_progress(session, "comparing", None, unit="rows"),
-    ):
+    with _open_endpoints(session, to) as endpoints, show_progress(session, "comparing", None, unit="rows"):
         return run_change(session, SwitchTransfer(endpoints), dry_run=dry_run)
 
 

@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
+from dbctl.cli._support.options import argument, flag
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
     from dbctl.extensions.transfer.comparison.schemas import Side
 
 FirstSide: TypeAlias = Annotated[
-    str, typer.Argument(metavar="A", help="APP/DATABASE, APP, the address of a database, or backup:ID.")
+    str, argument("A", "APP/DATABASE, APP, the address of a database, or backup:ID.")
 ]
-SecondSide: TypeAlias = Annotated[str, typer.Argument(metavar="B", help="The other side, in the same forms.")]
-CheckEqual: TypeAlias = Annotated[bool, typer.Option("--check", help="Exit with 4 if there is a difference.")]
+SecondSide: TypeAlias = Annotated[str, argument("B", "The other side, in the same forms.")]
+CheckEqual: TypeAlias = Annotated[bool, flag("--check", "Exit with 4 if there is a difference.")]
 
 
 @contextmanager

@@ -3,12 +3,10 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.options import flag, option, parse_positive
 from dbctl.cli._support.parameters import RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.extensions.transfer.comparison_options import (
@@ -34,19 +32,11 @@ def diff(
     a: FirstSide,
     b: SecondSide,
     tables: Annotated[
-        list[str] | None, typer.Option("--table", metavar="NAME", help="Compare only this table; repeatable.")
+        list[str] | None, option("--table", "NAME", "Compare only this table; repeatable.")
     ] = None,
-    secrets: Annotated[
-        bool, typer.Option("--secrets", help="Show hashes, tokens and keys instead of ***.")
-    ] = False,
+    secrets: Annotated[bool, flag("--secrets", "Show hashes, tokens and keys instead of ***.")] = False,
     limit: Annotated[
-        int,
-        typer.Option(
-            "--limit",
-            parser=parse_positive,
-            metavar="N",
-            help="Show at most N rows of each table and change.",
-        ),
+        int, option("--limit", "N", "Show at most N rows of each table and change.", parse_positive)
     ] = "5",  # type: ignore[assignment]
     check: CheckEqual = False,
     identity: Identities = None,

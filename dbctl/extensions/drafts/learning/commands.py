@@ -13,6 +13,7 @@ from dbctl import progress, signals
 from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys
 from dbctl.cli._support.emit import PasswordSource, emit, end_line_on_interrupt, read_password, show_progress
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, option
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.usage import UsageError
@@ -36,29 +37,25 @@ GROUP = Group("profiles")
 @GROUP.command("learn", answers=lambda: (Learned,), only_answers=False)
 def learn(
     session: Session,
-    action: Annotated[Action, typer.Argument(metavar="ACTION", help="What is done in the app.")],
+    action: Annotated[Action, argument("ACTION", "What is done in the app.")],
     to: Annotated[
         Path,
-        typer.Option(
-            "--to",
-            metavar="PROFILE",
-            help="The file of the profile: extended, or created with a draft of the rest.",
-        ),
+        option("--to", "PROFILE", "The file of the profile: extended, or created with a draft of the rest."),
     ],
     login: Annotated[
         str,
-        typer.Option(
+        option(
             "--login",
-            metavar="LOGIN",
-            help="Login of the user on whom the app acts; default for a new user of a running app: a generated one.",
+            "LOGIN",
+            "Login of the user on whom the app acts; default for a new user of a running app: a generated one.",
         ),
     ] = "",
     before: Annotated[
         list[Path] | None,
-        typer.Option(
+        option(
             "--before",
-            metavar="FILE",
-            help="Backup, dump or file of the database before the action; repeatable for several databases.",
+            "FILE",
+            "Backup, dump or file of the database before the action; repeatable for several databases.",
         ),
     ] = None,
     after: Annotated[
@@ -70,25 +67,19 @@ def learn(
             "it has DBCTL_LOGIN, DBCTL_EMAIL, DBCTL_PASSWORD, DBCTL_ROLE, DBCTL_SETTING and DBCTL_VALUE.",
         ),
     ] = None,
-    email: Annotated[
-        str, typer.Option("--email", metavar="EMAIL", help="E-mail address that is entered.")
-    ] = "",
-    role: Annotated[
-        str, typer.Option("--role", metavar="ROLE", help="Name of the role that is selected.")
-    ] = "",
+    email: Annotated[str, option("--email", "EMAIL", "E-mail address that is entered.")] = "",
+    role: Annotated[str, option("--role", "ROLE", "Name of the role that is selected.")] = "",
     setting: Annotated[
         str,
-        typer.Option(
+        option(
             "--setting",
-            metavar="KEY",
-            help="Of change-setting: the setting that is changed; default: the one that the states show.",
+            "KEY",
+            "Of change-setting: the setting that is changed; default: the one that the states show.",
         ),
     ] = "",
     value: Annotated[
         str | None,
-        typer.Option(
-            "--value", metavar="VALUE", help="Of change-setting: its new value, as `settings set` takes it."
-        ),
+        option("--value", "VALUE", "Of change-setting: its new value, as `settings set` takes it."),
     ] = None,
     password_stdin: Annotated[
         bool,
@@ -98,19 +89,15 @@ def learn(
             "default for a running app: a generated password.",
         ),
     ] = False,
-    users: Annotated[
-        str, typer.Option("--users", metavar="TABLE", help="Of a new profile: the table of users.")
-    ] = "",
+    users: Annotated[str, option("--users", "TABLE", "Of a new profile: the table of users.")] = "",
     admin: Annotated[
         str,
-        typer.Option(
-            "--admin",
-            metavar="ROLE",
-            help="Decide which role admins have; none: the app has no admins among its users.",
+        option(
+            "--admin", "ROLE", "Decide which role admins have; none: the app has no admins among its users."
         ),
     ] = "",
     interface: Annotated[
-        str, typer.Option("--interface", metavar="TEXT", help="How the action was done, such as 'the API'.")
+        str, option("--interface", "TEXT", "How the action was done, such as 'the API'.")
     ] = "",
     watch: Annotated[
         float,

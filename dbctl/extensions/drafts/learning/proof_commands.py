@@ -8,6 +8,7 @@ import typer
 
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import argument, option
 from dbctl.cli._support.session import Session
 from dbctl.extensions.drafts.learning.commands import read_server
 from dbctl.extensions.drafts.learning.recordings import Action
@@ -24,14 +25,12 @@ GROUP = Group("profiles")
 @GROUP.command("prove", answers=lambda: (ProfileProved,), only_answers=False)
 def prove(
     session: Session,
-    profile: Annotated[Path, typer.Argument(metavar="PROFILE", help="The file of the profile.")],
+    profile: Annotated[Path, argument("PROFILE", "The file of the profile.")],
     action: Annotated[
-        Action | None,
-        typer.Option("--action", metavar="ACTION", help="Replay only the recordings of this action."),
+        Action | None, option("--action", "ACTION", "Replay only the recordings of this action.")
     ] = None,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", "-n", help="Compare only, and write no proofs to the profile."),
+        bool, typer.Option("--dry-run", "-n", help="Compare only, and write no proofs to the profile.")
     ] = False,
 ) -> int:
     """Replay the recorded demonstrations of a profile with dbctl's own commands, and compare the rows.
