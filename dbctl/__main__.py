@@ -64,7 +64,6 @@ def _read_help() -> str:
 
 
 def run_command_line() -> int:
-    """Run the command line and return its status."""
     from dbctl import signals, startup
 
     try:

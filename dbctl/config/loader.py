@@ -86,7 +86,6 @@ def _find_configured(selection: Selection) -> App:
 
 
 def app_missing_error(name: str, file: Path, configured: Sequence[str]) -> AppMissingError:
-    """Return the error for an app that the configuration ``file`` does not have."""
     return AppMissingError(name=name, file=file, names=", ".join(configured) or "none", candidates=configured)
 
 

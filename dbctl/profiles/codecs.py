@@ -124,10 +124,6 @@ def decode_text(stored: object) -> object:
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 
-def _uuid4() -> str:
-    return str(uuid.uuid4())
-
-
 #: Digits of cuids.
 BASE_36_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -167,7 +163,7 @@ KeyCodec = Literal["autoincrement", "uuid4", "cuid", "cuid2", "object-id", "give
 #: Generators of the keys of new rows; with ``autoincrement`` the database creates them, with ``given`` the caller.
 KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {
     "autoincrement": None,
-    "uuid4": _uuid4,
+    "uuid4": lambda: str(uuid.uuid4()),
     "cuid": _cuid,
     "cuid2": _cuid2,
     "object-id": _object_id,

@@ -36,10 +36,6 @@ def _format_duration(value: object) -> str:
     return format_duration(value.total_seconds() if isinstance(value, timedelta) else _parse_number(value))
 
 
-def _format_size(value: object) -> str:
-    return format_size(_parse_number(value))
-
-
 def _parse_number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         raise TypeError(value)
@@ -51,7 +47,7 @@ def _format_json(value: object) -> str:
 
 
 _FILTERS: Mapping[str, Callable[[object], str]] = {
-    "size": _format_size,
+    "size": lambda value: format_size(_parse_number(value)),
     "age": _format_age,
     "duration": _format_duration,
     "json": _format_json,

@@ -143,7 +143,6 @@ def target_of(app: App) -> str:
 
 
 def _own_target(result: object) -> str | None:
-    """Return the target of a result or of its plan, if any."""
     target = getattr(result.plan if isinstance(result, DryRunResult) else result, "target", None)
     return target if isinstance(target, str) and target else None
 

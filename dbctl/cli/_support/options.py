@@ -28,7 +28,6 @@ EPILOG = "Options of every command (--app, --db, -o, …): dbctl help options."
 
 
 def argument(metavar: str, help_text: str) -> Any:
-    """Return an argument."""
     return typer.Argument(metavar=metavar, help=help_text)
 
 

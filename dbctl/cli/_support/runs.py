@@ -331,7 +331,6 @@ class ObservedRun:
         self._is_reported = True
 
     def _open_log(self) -> RunLog:
-        """Begin the log of the run."""
         from dbctl.cli._support.log import RunLog
 
         options, run = self._session.options, self._run
@@ -372,7 +371,6 @@ class ObservedRun:
         ]
 
     def _find_error(self, result: object) -> RunError | None:
-        """Return the first finding that is an error."""
         findings = (item for item in getattr(result, "findings", ()) if isinstance(item, Finding))
         first = next((finding for finding in findings if finding.severity == "error"), None)
         if first is None:

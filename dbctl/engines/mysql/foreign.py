@@ -61,11 +61,6 @@ def split_lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
     yield b"".join(pending)
 
 
-def remove_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
-    """Remove the definers, so that the loading user becomes the definer; raises as ``split_lines``."""
-    return change_definers(blocks, target, lambda _: b"")
-
-
 def change_definers(
     blocks: Iterable[bytes], target: str, change: Callable[[bytes], bytes]
 ) -> Iterator[bytes]:

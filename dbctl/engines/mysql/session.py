@@ -222,7 +222,6 @@ class Session(pymysql.connections.Connection):
         self.run(f"set session transaction isolation level {self.isolation}, {mode}")
 
     def run(self, sql: str) -> list[Row]:
-        """Run one statement and return its rows."""
         with self.cursor() as cursor:
             cursor.execute(sql)
             return cast("list[Row]", list(cursor.fetchall())) if cursor.description else []

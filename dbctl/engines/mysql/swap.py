@@ -234,7 +234,10 @@ class ScratchRestore:
         request, central = self._request, self._central
         name, dump, target = url.path, request.dump, self._server.target
         rewrite = (
-            partial(foreign.remove_definers, target=target) if dump.foreign else accounts.make_filter(target)
+            # without definers, the loading user becomes the definer
+            partial(foreign.change_definers, target=target, change=lambda _: b"")
+            if dump.foreign
+            else accounts.make_filter(target)
         )
         try:
             load_dump(request, url, central.server, target, rewrite=rewrite)

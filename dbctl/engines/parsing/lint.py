@@ -57,7 +57,6 @@ class Linter(ABC):
         yield from ()
 
     def lint(self, script: Script) -> list[LintFinding]:
-        """Return the findings of the next script."""
         self.script = script
         self.statements = [
             Statement(line, read_words(self.lexer.tokenize(sql))) for line, sql in script.statements

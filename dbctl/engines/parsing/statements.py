@@ -193,7 +193,6 @@ class Statement:
         self.altered, self._actions = self._parse_alter()
 
     def new_reader(self) -> WordReader:
-        """Return a reader at the beginning of the statement."""
         return WordReader(self.tokens)
 
     def actions(self) -> Iterator[WordReader]:

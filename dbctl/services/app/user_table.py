@@ -189,7 +189,6 @@ class UserTable:
         return self.fields[field]
 
     def login_columns(self) -> list[str]:
-        """Return the columns of ``login_fields``."""
         return [self.column(field) for field in self.login_fields]
 
     # Roles -----------------------------------------------------------------------------------------------------

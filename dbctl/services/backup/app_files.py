@@ -16,7 +16,7 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines import registry
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.connection import DiskFullError, FileFailedError
 from dbctl.files.atomic import create_file, is_full
 from dbctl.files.temp import RateLimiter
@@ -81,7 +81,6 @@ class AppFiles(MemberSource):
 
 
 def archive_name(time: str) -> str:
-    """Return the name of the archive in a backup."""
     return f"files_{time}.tar.gz"
 
 
@@ -190,6 +189,13 @@ class BackupFailure(Struct, frozen=True, kw_only=True):
 
 def describe_failure(name: str, error: DbctlError) -> BackupFailure:
     return BackupFailure(id=name, code=error.code, message=str(error), exit_code=int(error.exit_status))
+
+
+def find_status(failed: Sequence[BackupFailure], done: Sequence[str]) -> Exit:
+    """Return the exit code of a command on several backups, some of which are ``done``."""
+    if failed and done:
+        return Exit.PARTIAL
+    return worst_status([Exit(failure.exit_code) for failure in failed])
 
 
 class BackupOperation(Operation):

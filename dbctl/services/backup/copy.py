@@ -13,12 +13,12 @@ from dbctl.errors.backup import (
     RepositoryFailedError,
     RepositoryMissingError,
 )
-from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure
+from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure, find_status
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, omit_encryption
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import FolderState
@@ -72,11 +72,7 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def exit_status(self) -> int:
-        if not self.failed:
-            return Exit.OK
-        if self.copied or self.existing:
-            return Exit.PARTIAL
-        return worst_status([Exit(failure.exit_code) for failure in self.failed])
+        return find_status(self.failed, [*self.copied, *self.existing])
 
 
 class CopyBackups(BackupOperation):

@@ -15,7 +15,7 @@ from dbctl.errors.backup import (
     RekeyRefusedError,
     RepositoryFailedError,
 )
-from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.usage import UsageError
 from dbctl.files import age, compression
@@ -24,7 +24,7 @@ from dbctl.files.atomic import FileDigest
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.backup import deltas
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure
+from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure, find_status
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter, open_reader, open_writer
@@ -78,11 +78,7 @@ class BackupsRekeyed(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def exit_status(self) -> int:
-        if not self.failed:
-            return Exit.OK
-        if self.encrypted:
-            return Exit.PARTIAL
-        return worst_status([Exit(failure.exit_code) for failure in self.failed])
+        return find_status(self.failed, self.encrypted)
 
 
 class RekeyBackups(BackupOperation):

@@ -90,7 +90,6 @@ class VerifyBackups:
         return sum(manifest.bytes for manifest in self._selected) + count_bytes(self._paths)
 
     def run(self) -> VerifyResult:
-        """Verify the backups and files."""
         app, repository, selected = self._app, self._repository, self._selected
         findings, remarks, deleted = list[Finding](), list[str](), list[str]()
         if self._reports_all:

@@ -100,7 +100,6 @@ class FileSubject(NamedTuple):
 
 
 def list_subjects(app_subject: Subject, scope: Scope) -> Iterator[Subject]:
-    """Yield the subjects of checks of a scope."""
     app, databases = app_subject.app, app_subject.databases
     profile, users = app.profile, users_database(app) if app.profile.users else ""
     if scope == "app":

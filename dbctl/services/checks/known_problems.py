@@ -159,7 +159,6 @@ class _KeyScanner:
 
 
 def _list_columns(db: Readable, section: KeySearch) -> list[tuple[Table, list[str]]]:
-    """Return the existing columns by table."""
     columns_by_table: dict[str, list[str]] = {}
     tables = db.tables()
     for qualified_name in section.columns:

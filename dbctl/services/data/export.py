@@ -54,7 +54,6 @@ class _Sink:
         self._target.write(data)
 
     def write_rows(self, columns: Sequence[str], batches: Iterator[Sequence[Sequence[object]]]) -> int:
-        """Write rows, and return their number."""
         if self._target.form is Form.CSV:
             excel_safe = self._target.excel_safe
             return write_csv(columns, _check_interrupts(batches), self.write, excel_safe=excel_safe)

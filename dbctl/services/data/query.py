@@ -148,8 +148,6 @@ def read_first_rows(stream: RowStream, limit: int) -> QueryResult:
 
 
 def limit_rows(stream: RowStream, limit: int) -> RowStream:
-    """Return the stream with at most ``limit`` rows."""
-
     def batches() -> Iterator[Sequence[tuple[object, ...]]]:
         remaining = limit
         for batch in stream.batches:

@@ -354,7 +354,6 @@ class DataTable:
 
 
 def row_key(table: DataTable, row: Row) -> dict[str, object]:
-    """Return the primary key of a row."""
     return {name: row[name] for name in table.key}
 
 

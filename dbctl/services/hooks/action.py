@@ -219,7 +219,6 @@ class HookedAction:
         )
 
     def _run(self, hook: str) -> HookRun | None:
-        """Run a hook, if it is configured."""
         command: Sequence[str] = self._hooks.list_programs().get(hook, ())
         if not command:
             return None

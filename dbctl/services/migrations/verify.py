@@ -28,8 +28,6 @@ TIMESTAMP_DIGITS = 8
 
 
 class _StateFinding(NamedTuple):
-    """The finding for each migration with a state."""
-
     message: str
     hint: Remedy | str = ""
     severity: Severity = "error"

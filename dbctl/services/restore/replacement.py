@@ -108,7 +108,6 @@ class SafetyBackup:
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest of the created backup."""
         if self._manifest is None:
             raise RuntimeError("create was not called")
         return self._manifest

@@ -60,7 +60,6 @@ ROLES_HINT = Remedy(
 def create_role(
     app: App, name: str, *, description: str, priority: int | None, permissions: Sequence[str]
 ) -> Change[RoleChangeResult]:
-    """Add a role with permissions."""
     fields = {"name": name, "description": description or None, "priority": priority}
     values = {word: value for word, value in fields.items() if value is not None}
     return Change(app, users_database(app), lambda db: CreateRole(app, db, values, permissions))

@@ -121,7 +121,6 @@ class RoleTable:
             )
 
     def permission_keys(self) -> dict[str, object]:
-        """Return the keys of all permissions by name."""
         section = self.app.require_section(self.section.permissions, "permissions")
         names = PermissionNames(self.db, section)
         rows = self.db.select(section.table, [section.key, *names.columns])

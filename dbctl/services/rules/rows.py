@@ -82,7 +82,6 @@ class SingleTrueUpdate:
 
     @property
     def changed_columns(self) -> list[str]:
-        """The names of the changed columns."""
         return list(self._updates)
 
     def apply(self, db: Writable) -> None:

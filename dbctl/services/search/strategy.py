@@ -267,7 +267,6 @@ def choose_strategy(
 
 
 def list_text_columns(compiler: QueryCompiler) -> TextColumns:
-    """Return the columns with the texts of a row."""
     search = compiler.search
     columns = select_existing(compiler.tables, search.table, search.words)
     blocks = search.text.blocks if search.text else ()

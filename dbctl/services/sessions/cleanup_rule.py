@@ -135,7 +135,6 @@ def due_conditions(rule: Cleanup, live: LiveTable, before: datetime) -> list[Con
 
 
 def new_values(rule: Cleanup, live: LiveTable, form: TimeForm) -> dict[str, object]:
-    """Return the values that a rule sets."""
     constants = {name: value for name, value in rule.set.items() if not isinstance(value, TimeOffset)}
     moved = {
         live.column(name): ShiftedTime(live.column(value.from_), parse_duration(value.plus), form)

@@ -155,7 +155,6 @@ def apply_file(
 def compare_file(
     app: App, file_settings: Mapping[str, object], *, login: SettingOwner = ""
 ) -> Page[Difference]:
-    """Return the differences between a file and the app."""
     store = open_for_login(app, login)
     items = [
         _mask(store, difference) for difference in _find_differences(_live(store).values(), file_settings)

@@ -139,7 +139,6 @@ def read_settings_file(raw: bytes, name: str) -> dict[str, object]:
 
 
 def _is_json_value(value: object) -> bool:
-    """Whether JSON can represent the value."""
     if isinstance(value, dict | list):
         return all(map(_is_json_value, value.values() if isinstance(value, dict) else value))
     return value is None or isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))

@@ -78,18 +78,20 @@ class RemoteStore:
         self.locker = locker
         self._held_lock: RemoteLock | None = None
         #: Folders that had no verification record when they were listed or completed.
-        self._unverified = set[str]()
+        self.unverified = set[str]()
         self._marked = set[str]()  #: folders with a manifest and a mark when they were listed
 
     def list_folders(self) -> Mapping[str, FolderState]:
         states = dict[str, FolderState]()
-        self._unverified.clear()
+        self.unverified.clear()
         self._marked.clear()
         inside = [entry.key.removeprefix(f"{self._top}/") for entry in self.client.list_entries(self._top)]
-        for folder, keys in groupby((key for key in inside if "/" in key), key=_top_folder):
+        for folder, keys in groupby(
+            (key for key in inside if "/" in key), key=lambda key: key.partition("/")[0]
+        ):
             names = {key.removeprefix(f"{folder}/") for key in keys}
             if VERIFICATION not in names:
-                self._unverified.add(folder)
+                self.unverified.add(folder)
             if MANIFEST in names:
                 states[folder] = FolderState.COMPLETE
                 if INCOMPLETE_MARK in names:
@@ -123,10 +125,10 @@ class RemoteStore:
         if self.read_manifest(folder) is None:
             raise RepositoryFailedError(place=self.location, reason=f"{folder} was deleted")
         self.client.put(self.key(folder, VERIFICATION), text.encode())
-        self._unverified.discard(folder)
+        self.unverified.discard(folder)
 
     def read_verification(self, folder: str) -> bytes | None:
-        return None if folder in self._unverified else self._read_small(folder, VERIFICATION)
+        return None if folder in self.unverified else self._read_small(folder, VERIFICATION)
 
     def _read_small(self, folder: str, name: str) -> bytes | None:
         try:
@@ -245,10 +247,6 @@ class RemoteStore:
         locker.lock(files, until)
         return lambda key: locker.lock([key], until)
 
-    def mark_finished(self, folder: str) -> None:
-        """Record that a folder is complete and has no verification record yet."""
-        self._unverified.add(folder)
-
     def key(self, folder: str, name: str) -> str:
         return f"{self._top}/{folder}/{name}"
 
@@ -346,7 +344,7 @@ class RemoteWriter:
                 if not self._has_manifest(text, error):
                     raise
             self.is_complete = True
-            self._store.mark_finished(self._folder)
+            self._store.unverified.add(self._folder)
             with suppress(DbctlError):  # the folder is complete with its manifest
                 self._client.delete([self._key(INCOMPLETE_MARK)])
             self._lock_manifest(lock)
@@ -438,7 +436,3 @@ class RemoteRewriter(RemoteWriter):
                 if not self.is_complete or error.details:
                     raise
             self._lock_manifest(lock)
-
-
-def _top_folder(key: str) -> str:
-    return key.partition("/")[0]

@@ -87,7 +87,6 @@ class Reply(NamedTuple):
         return _take_attributes(self.content, 0)[0]
 
     def list_names(self) -> Iterator[tuple[bytes, Attributes]]:
-        """Yield the names of a folder with their attributes."""
         (count,), position = struct.unpack_from(">I", self.content), 4
         for _ in range(count):
             name, position = _take_text(self.content, position)

@@ -257,12 +257,10 @@ def read_time_form(value: object) -> TimeForm | None:
 
 
 def count_time_forms(values: Iterable[object]) -> Counter[TimeForm]:
-    """Return the number of values of each form of time."""
     return Counter(form for value in values if (form := read_time_form(value)))
 
 
 def is_time(column: Column, values: Iterable[object]) -> bool:
-    """Return whether a column stores times."""
     stored = [value for value in values if value not in ("", 0)]
     if column.native == "time" or any(isinstance(value, datetime) for value in stored):
         return True
@@ -285,7 +283,6 @@ def is_boolean(column: Column, values: Iterable[object]) -> bool:
 
 
 def is_text(column: Column) -> bool:
-    """Return whether a column has a type of texts."""
     return bool(re.search(TEXT_TYPE, column.type)) and not column.native
 
 

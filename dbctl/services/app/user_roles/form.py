@@ -259,12 +259,10 @@ class RoleForm(ABC):
 
 
 def is_boolean(column: Column) -> bool:
-    """Return whether a column has a type for booleans."""
     return column.native == "boolean" or bool(re.fullmatch(BOOLEAN_TYPE, column.type))
 
 
 def is_number(column: Column) -> bool:
-    """Return whether a column has a type for numbers."""
     return not is_boolean(column) and bool(re.search(NUMBER_TYPE, column.type))
 
 

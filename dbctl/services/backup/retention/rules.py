@@ -64,7 +64,6 @@ def database_retentions(app: config.App) -> Mapping[str, Retention]:
 
 
 def rules_by_name(retention: Retention) -> dict[str, int | str]:
-    """Return the rules that are set, by name."""
     return {name: value for name in retention.__struct_fields__ if (value := getattr(retention, name))}
 
 

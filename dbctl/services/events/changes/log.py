@@ -250,7 +250,6 @@ def insert_record(connection: sqlite3.Connection, text: bytes, *, conflict: str 
 
 
 def list_columns(record: StoredRecord) -> tuple[object, ...]:
-    """Return the values of ``COLUMNS`` for a record."""
     time = record.time.isoformat(timespec="milliseconds")
     names = (record.operation, record.undoes, record.app, record.command)
     return (record.sequence, record.hash, record.kind, time, *names)

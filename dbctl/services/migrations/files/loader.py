@@ -61,7 +61,6 @@ class MigrationFile(Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def order_key(self) -> OrderKey:
-        """The key that sorts migrations."""
         return order_key_of(self.name)
 
     @cached_property

@@ -75,7 +75,6 @@ class Record(Struct, frozen=True, kw_only=True):
         return "_".join(part for part in (self.version, self.name) if part)
 
     def matches(self, file: MigrationFile) -> bool:
-        """Return whether the row records this file."""
         if not self.version:
             return self.name == file.name
         if self.number != file.order_key[0]:
