@@ -37,7 +37,7 @@ def run() -> None:
 def complete(arguments: list[str]) -> int:
     """Print values for the completion of a command line; no error has an effect on the shell."""
     from dbctl import startup
-    from dbctl.cli._completion.command import complete
+    from dbctl.cli._completion import complete
 
     gc.disable()
     startup.defer_imports(of_typer=False)

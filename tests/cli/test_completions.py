@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.cli._completion.bash import decode_word, quote_rest
-from dbctl.cli._completion.command import DEADLINE
+from dbctl.cli._completion import DEADLINE, decode_word, quote_rest
 from dbctl.cli.completions import FILES, Shell
 from dbctl.services.completion import KINDS, LIMIT
 from tests.cli.shells import BIN, FOLDER, open_shell
@@ -208,8 +207,8 @@ def test_configuration_of_the_line_is_read(shell, folder, tmp_path):
 
 #: The request with a later deadline, because a busy machine may not find names in time.
 PATIENT_REQUEST = (
-    "import sys; from dbctl.__main__ import complete; from dbctl.cli._completion import command;"
-    "command.DEADLINE = 60; complete(sys.argv[1:])"
+    "import sys; from dbctl.__main__ import complete; from dbctl.cli import _completion;"
+    "_completion.DEADLINE = 60; complete(sys.argv[1:])"
 )
 
 
@@ -344,8 +343,8 @@ import sys
 from dbctl import startup
 from dbctl.__main__ import complete
 startup.defer_imports(of_typer=False)
-from dbctl.cli._completion import command
-command.DEADLINE = 60
+from dbctl.cli import _completion
+_completion.DEADLINE = 60
 complete(["zsh", "argument:logins", "", "users", "show", "mor"])
 names = [name for name, module in sys.modules.items() if getattr(module, "__spec__", None)]
 open("modules", "w").write(" ".join(names))

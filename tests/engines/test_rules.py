@@ -51,7 +51,7 @@ OPENERS = {
     "files/temp.py": "folders, most of which are new",
     "render/streams.py": "/dev/null",
     "services/backup/app_files.py": "the archive that it creates (O_EXCL), from files that are not databases of the app",
-    "cli/_completion/command.py": "/dev/null",
+    "cli/_completion.py": "/dev/null",
     "cli/_support/log.py": "log files, and no database",
     "services/events/changes/log.py": "a file that says that changes are not in the event store",
     "services/events/changes/records.py": "the key of the digests of secrets",

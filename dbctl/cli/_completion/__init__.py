@@ -1,1 +1,0 @@
-"""Live values for the completion files of shells: ``dbctl __complete``, without the command tree."""
