@@ -321,7 +321,10 @@ def test_common_columns_are_restored_and_others_reported(pantry):
         "alter table shelf add column since integer",
         "update shelf set since = 7, label = 'x'",
     )
+    steps = plan_restore(pantry, "shelf", merge="replace").steps
+    assert "leave since of existing rows unchanged" in steps
     result = restore_tables(pantry, "shelf", merge="replace")
+    assert not any("leave" in step for step in plan_restore(pantry, "shelf", merge="replace").steps)
     assert list_counts(result) == [("shelf", 0, 3, 0, 0)]
     assert (result.tables[0].unchanged_columns, result.tables[0].ignored_columns) == (["since"], ["note"])
     assert sorted(pantry.rows("select id, label, since from shelf")) == [
