@@ -10,7 +10,12 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, require_supported
-from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError
+from dbctl.errors.connection import (
+    DatabaseMissingError,
+    FileExistsAlreadyError,
+    FileFailedError,
+    NotADatabaseError,
+)
 from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.extensions.drafts.anonymise import draft_rules, list_described
 from dbctl.extensions.drafts.content import draft_reports, draft_searches, draft_settings
@@ -41,6 +46,7 @@ from dbctl.services.app.evidence.gather import Evidence, gather_evidence
 from dbctl.url import Url
 
 NAME = re.compile(r"\w[\w.-]*")
+CHECK_PATH = "Check the path, or the URL."
 
 
 class ProfileDraft(ChangeResult, frozen=True, kw_only=True):
@@ -86,12 +92,18 @@ def draft_profile(
         raise UsageError(
             detail=f"--name {name!r}: only letters, digits, dots, dashes and underscores are allowed"
         )
-    db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=timeout)
+    try:
+        db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=timeout)
+    except (DatabaseMissingError, NotADatabaseError) as error:  # the remedies are those of a configured app
+        error.hint = CHECK_PATH
+        raise
     try:
         hint = "Write the profile by hand: docs/how-to/write-a-profile.md."
         require_supported(db, db.schema_reader, "a draft", hint)
         if not db.tables():
-            raise SchemaMismatchError(target=str(url), missing="every table", purpose="a draft")
+            mismatch = SchemaMismatchError(target=str(url), missing="every table", purpose="a draft")
+            mismatch.hint = CHECK_PATH
+            raise mismatch
         evidence = gather_evidence(db, url.engine)
         candidates = [choose_users_table(evidence, users)] if users else rank_users_tables(evidence)
         return _draft(evidence, db, url, name, candidates, origin)
