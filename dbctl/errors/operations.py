@@ -74,7 +74,8 @@ class TimersFailedError(DbctlError, status=Exit.FAILED):
 
 class AuditUnavailableError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "the audit log {path} cannot be used: {reason}"
-    remedy = "Set DBCTL_STATE, or folder under [journal], to another directory."
+    remedy = "{hint}"
+    default_hint = "Set DBCTL_STATE, or folder under [journal], to another directory."
 
 
 class AuditInvalidError(DbctlError, status=Exit.CHECK_FAILED):

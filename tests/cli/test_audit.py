@@ -150,6 +150,10 @@ def test_filters_and_export(answer, blog, capsys):
     assert len(answer("audit", "list", "--command", "data add", "--since", "1h")["data"]["items"]) == 1
     assert answer("audit", "list", "--command", "dat")["data"]["items"] == []
     assert answer("audit", "list", "--app", "other")["data"]["items"] == []
+    for group in ("audit", "runs"):
+        capsys.readouterr()
+        assert main([group, "list", "--command", "none"]) == 0
+        assert capsys.readouterr().err.strip().endswith("matches")  # others are recorded
     page = answer("audit", "list", "--limit", "1")["data"]
     assert (len(page["items"]), page["total"], page["has_more"]) == (1, 2, True)
     capsys.readouterr()
@@ -223,6 +227,8 @@ def test_export_of_the_log_is_a_copy_and_no_tampering(answer, blog, capsys):
     capsys.readouterr()
     assert main(["audit", "export"]) == 0
     export.write_text(capsys.readouterr().out)
+    error = answer("audit", "verify", str(blog / "none.jsonl"), status=10)["error"]
+    assert (error["code"], "DBCTL_STATE" in error["hint"]) == ("audit-unavailable", False)
     count = answer("audit", "verify")["data"]["checked"]
     result = answer("audit", "verify", str(export))["data"]
     assert result["checked"] == count

@@ -44,13 +44,13 @@ def list_runs(folder: Path, selected: RunFilter) -> Page[Run]:
     """
     with EventStore(folder).reading() as db:
         runs, total = _select(db, folder, selected) if db else ([], 0)
-    has_more = total > len(runs)
+    has_more, is_filtered = total > len(runs), selected != RunFilter(limit=selected.limit)
     return Page(
         items=runs,
         total=total,
         limit=selected.limit,
         column_names=Run.__struct_fields__,
-        empty_message="no runs are recorded",
+        empty_message="no recorded run matches" if is_filtered else "no runs are recorded",
         next_key=[str(runs[-1].id)] if runs and has_more else (),
     )
 

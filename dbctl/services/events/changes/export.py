@@ -89,9 +89,8 @@ def _open(path: Path) -> Iterator[Iterable[bytes]]:
         with atomic.open_regular(path) as file:
             yield GzipFile(fileobj=file) if path.suffix == SUFFIXES["gzip"] else file
     except (OSError, EOFError, zlib.error) as error:
-        raise AuditUnavailableError(
-            path=path, reason=getattr(error, "strerror", None) or str(error)
-        ) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AuditUnavailableError(path=path, reason=reason, hint="Check the path, and the file.") from error
 
 
 UNIMPORTED_HINT = Remedy("Compare it with the log, and move it away: `audit verify {file}`")

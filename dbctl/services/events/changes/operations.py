@@ -46,13 +46,14 @@ def list_operations(folder: Path, selected: OperationFilter) -> Page[Operation]:
         numbers, total = _select(db, selected) if db else ([], 0)
         entries = _read_entries(db, numbers) if db else {}
     columns = Operation.__struct_fields__
+    is_filtered = selected != OperationFilter(limit=selected.limit)
     newest = (entries[number].describe() for number in numbers if number in entries)
     return Page(
         items=[Operation(**{name: getattr(item, name) for name in columns}) for item in newest],
         total=total,
         limit=selected.limit,
         column_names=columns,
-        empty_message="no changes are recorded",
+        empty_message="no recorded change matches" if is_filtered else "no changes are recorded",
     )
 
 
