@@ -284,11 +284,16 @@ def check_term_count(terms: Sequence[Term]) -> tuple[Term, ...]:
     Raises:
         ValueInvalidError: there are more than ``MAX_TERMS``.
     """
-    if len(terms) > MAX_TERMS:
-        raise ValueInvalidError(
-            name="the query", value=f"of {len(terms):,} terms", reason=f"the limit is {MAX_TERMS}"
-        )
+    check_count(len(terms), "terms", MAX_TERMS)
     return tuple(terms)
+
+
+def check_count(count: int, name: str, limit: int) -> None:
+    """Check the number of parts of a query; raises as ``check_term_count``."""
+    if count > limit:
+        raise ValueInvalidError(
+            name="the query", value=f"of {count:,} {name}", reason=f"the limit is {limit}"
+        )
 
 
 class _RawTerm(Struct, frozen=True):

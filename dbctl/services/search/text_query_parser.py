@@ -25,8 +25,7 @@ from dbctl.engines.contract.fulltext import (
     TextTerm,
     join_queries,
 )
-from dbctl.errors.usage import ValueInvalidError
-from dbctl.services.search.query_parser import MAX_TERMS, check_text
+from dbctl.services.search.query_parser import MAX_TERMS, check_count, check_text
 
 _Sign: TypeAlias = Literal["(", ")", "-", "AND", "OR", "NOT"]
 _Operand: TypeAlias = TextTerm | TextNear
@@ -54,10 +53,8 @@ def parse_text(text: str, *, inside_words: bool = False) -> TextQuery | None:
         len(symbol.terms) if isinstance(symbol, TextNear) else isinstance(symbol, TextTerm)
         for symbol in tokens
     )
-    if terms > MAX_TERMS or len(tokens) > 4 * MAX_TERMS:
-        raise ValueInvalidError(
-            name="the query", value=f"of {terms:,} terms", reason=f"the limit is {MAX_TERMS}"
-        )
+    check_count(terms, "terms", MAX_TERMS)
+    check_count(len(tokens), "terms, operators and parentheses", 4 * MAX_TERMS)
     return _Parser(tokens).parse_or() if tokens else None
 
 
