@@ -193,6 +193,13 @@ def is_struct(arrow_type: pa.DataType) -> bool:
     return bool(types.is_struct(arrow_type))
 
 
+def is_map(arrow_type: pa.DataType) -> bool:
+    """Whether a type has pairs of keys and values."""
+    import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
+
+    return bool(types.is_map(arrow_type))
+
+
 def is_list(arrow_type: pa.DataType) -> bool:
     """Whether a type has lists of any length, or of a fixed one."""
     import pyarrow.types as types  # noqa: PLR0402 - part of the optional library

@@ -21,6 +21,7 @@ from dbctl.extensions.lancedb.values import (
     Family,
     Row,
     is_list,
+    is_map,
     is_struct,
     parse_time,
     quote_name,
@@ -180,43 +181,65 @@ def convert(field: pa.Field, value: object, target: str) -> object:
     column_family = type_family(field.type)
     if column_family not in NUMBERS:
         refuse_unstorable(value)
-    if column_family == "vector":
-        return _to_vector(field, value, target)
-    if column_family == "nested":
-        return _to_document(field, _parse_json(field, value), target) if isinstance(value, str) else value
+    if column_family in {"vector", "nested"}:
+        return _to_document(field, _parse_json(field, value) if isinstance(value, str) else value, target)
     converter = _CONVERTERS.get(column_family)
     converted = converter(value, field.type) if converter else value
     if converted is None:
-        raise ValueInvalidError(
-            name=field.name, value=ascii(str(value)[:80]), reason=f"the column has type {field.type}"
-        )
+        raise _invalid_value(field, value)
     return converted
 
 
+def _invalid_value(field: pa.Field, value: object) -> ValueInvalidError:
+    reason = f"the column has type {field.type}"
+    return ValueInvalidError(name=field.name, value=ascii(str(value)[:80]), reason=reason)
+
+
 def _to_document(field: pa.Field, value: object, target: str) -> object:
-    """Return a value of JSON, converted to the type of its column or of a part of it; raises as ``convert``."""
+    """Return a list, an object or a part of one, converted to the type of its column; raises as ``convert``."""
     arrow_type = field.type
-    if isinstance(value, dict) and is_struct(arrow_type):
+    if is_struct(arrow_type) and isinstance(value, dict):
         if unknown := value.keys() - {child.name for child in arrow_type}:
             raise ConstraintError(target=target, reason=f"{field.name} has no {', '.join(sorted(unknown))}")
         return {child.name: _to_document(child, value.get(child.name), target) for child in arrow_type}
-    if isinstance(value, list) and is_list(arrow_type):
+    if is_list(arrow_type) and isinstance(value, list | tuple | array):
+        size = getattr(arrow_type, "list_size", len(value))
+        if len(value) != size:
+            raise ConstraintError(
+                target=target, reason=f"{field.name} requires {size} values, not {len(value)}"
+            )
+        if type_family(arrow_type) == "vector":
+            return _to_numbers(field, value)
         return [_to_document(arrow_type.value_field, item, target) for item in value]
-    if value is not None and (is_struct(arrow_type) or is_list(arrow_type)):
-        raise ConstraintError(target=target, reason=f"{field.name} has type {arrow_type}")
-    if value is None or type_family(arrow_type) == "nested":
-        return value
+    if is_map(arrow_type) and isinstance(value, list) and all(map(_is_pair, value)):
+        parts = arrow_type.key_field, arrow_type.item_field
+        return [tuple(map(_to_document, parts, pair, [target] * 2)) for pair in value]
+    if value is None:
+        return None
+    if type_family(arrow_type) in {"vector", "nested"}:
+        raise _invalid_value(field, value)
     if type_family(arrow_type) == "bytes" and isinstance(value, str):
         with suppress(ValueError):
             value = bytes.fromhex(value)
     return convert(field, value, target)
 
 
+def _is_pair(item: object) -> bool:
+    return isinstance(item, list | tuple) and len(item) == 2  # noqa: PLR2004 - a key and its value
+
+
+def _to_numbers(field: pa.Field, value: Iterable[object]) -> list[float | None]:
+    try:
+        return [None if item is None else float(item) for item in value]  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise _invalid_value(field, value) from None
+
+
 def _to_arrow(arrow_type: pa.DataType, value: object) -> object:
     """Return a converted value with times in the unit of their column: the library converts no texts, and no nanoseconds."""
     if isinstance(value, dict) and is_struct(arrow_type):
         return {child.name: _to_arrow(child.type, value[child.name]) for child in arrow_type}
-    if isinstance(value, list) and is_list(arrow_type):
+    if isinstance(value, list) and is_list(arrow_type) and type_family(arrow_type) == "nested":
         return [_to_arrow(arrow_type.value_type, item) for item in value]
     write = _NUMBER_WRITERS.get(str(arrow_type).partition("[")[0])
     if value is None or write is None or (write is to_epoch_number and arrow_type.unit != "ns"):
@@ -299,23 +322,6 @@ _NUMBER_WRITERS: Mapping[str, Callable[[object, pa.DataType], int | None]] = {
 }
 
 
-def _to_vector(field: pa.Field, value: object, target: str) -> list[float | None]:
-    components = _parse_json(field, value) if isinstance(value, str) else value
-    if not isinstance(components, list | tuple | array):
-        raise ValueInvalidError(name=field.name, value="vector", reason="it is not a list of numbers")
-    size = getattr(field.type, "list_size", -1)
-    if size >= 0 and len(components) != size:
-        raise ConstraintError(
-            target=target, reason=f"{field.name} requires {size} numbers, not {len(components)}"
-        )
-    try:
-        return [None if component is None else float(component) for component in components]
-    except (TypeError, ValueError, OverflowError):
-        raise ValueInvalidError(
-            name=field.name, value="vector", reason="it is not a list of numbers"
-        ) from None
-
-
 def _parse_json(field: pa.Field, text: str) -> object:
     # "-0" of a vector is a float with a sign
     parse_integer = float if type_family(field.type) == "vector" else int
@@ -362,6 +368,10 @@ def _express(arrow_type: pa.DataType, value: object) -> str | None:
     if isinstance(value, list) and is_list(arrow_type):
         # brackets accept neither NaN and infinities nor null next to numbers
         return _call("make_array", [_express(arrow_type.value_type, item) for item in value])
+    if isinstance(value, list) and is_map(arrow_type):
+        keys = [_express(arrow_type.key_type, key) for key, _ in value]
+        items = [_express(arrow_type.item_type, item) for _, item in value]
+        return _call("map", [_call("make_array", keys), _call("make_array", items)])
     return write_stored(value, arrow_type)
 
 

@@ -182,6 +182,7 @@ UNDONE = {
     "day": (pa.date32(), [date(2024, 3, 10), date(1, 1, 1)]),
     "single": (pa.float32(), [math.nan, -0.0]),
     "texts": (pa.list_(pa.string()), [[], ["a'\"", None]]),
+    "pairs": (pa.map_(pa.string(), pa.int64()), [[("a'", 1 << 62), ("b", None)], []]),
     "inside": (INSIDE, [DOCUMENT, dict.fromkeys(DOCUMENT)]),
 }
 
