@@ -403,6 +403,15 @@ def test_constraint_error_hides_values(table):
 # Refused and missing objects -----------------------------------------------------------------------------------
 
 
+def test_row_that_a_policy_refuses_has_a_hint(table):
+    table.execute("alter table t enable row level security")
+    with create_role(table, "select, insert on t") as name:
+        writer = table.writer(user=name)
+        with pytest.raises(PrivilegeMissingError, match="row-level security") as caught, writer.transaction():
+            writer.insert("t", {"id": 9, "n": 9})
+        assert caught.value.hint.endswith(f"ALTER ROLE {ident(name)} BYPASSRLS;")
+
+
 def test_missing_right_has_a_grant_hint(table):
     with create_role(table, "select on t") as name:
         table.execute('create table "a""b" (id serial primary key)')
