@@ -319,6 +319,13 @@ class Readable(ABC):
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         """Return the number of rows with each value of ``column``."""
 
+    def require_transactional(self, table: str) -> None:
+        """Refuse a table whose changes cannot be rolled back; other names are ignored.
+
+        Raises:
+            NotSupportedError: the engine of the server that stores it has no transactions.
+        """
+
     def list_dump_tables(self) -> Collection[str]:
         """Return the tables that a dump contains, with the names that its verification uses."""
         return [name for name, table in self.tables().items() if not table.is_view]

@@ -198,6 +198,15 @@ class MySQLDatabase(ServerDatabase):
 
         return MySQLServerMonitor(self)
 
+    def require_transactional(self, table: str) -> None:
+        live_table = self.tables().get(table)
+        if isinstance(live_table, MySQLTable) and not live_table.transactional:
+            raise NotSupportedError(
+                feature=f"writing to {table} of {self.target}",
+                subject=f"{live_table.storage_engine}, which stores that table and cannot roll back changes",
+                hint=f"Nothing was changed. With the app stopped: ALTER TABLE {quote(table)} ENGINE=InnoDB;",
+            )
+
 
 class MySQLReader(MySQLDatabase):
     """A database whose transactions are read-only, enforced by the server."""
@@ -237,13 +246,7 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
 
     def require_writable(self, table: str) -> None:
         self.transactions.require()
-        live_table = self.catalog.require_table(table)
-        if isinstance(live_table, MySQLTable) and not live_table.transactional:
-            raise NotSupportedError(
-                feature=f"writing to {table} of {self.target}",
-                subject=f"{live_table.storage_engine}, which stores that table and cannot roll back changes",
-                hint=f"Nothing was changed. With the app stopped: ALTER TABLE {quote(table)} ENGINE=InnoDB;",
-            )
+        self.require_transactional(self.catalog.require_table(table).name)
 
     def _lock_clause(self, table: str) -> str:
         if not self.transactions.depth or self.catalog.require_table(table).is_view:

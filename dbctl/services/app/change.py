@@ -198,10 +198,14 @@ class Change(Operation, Generic[R]):
 
         Raises:
             ProfileContradictionError: the data contradicts what the profile declares.
+            NotSupportedError: as ``Readable.require_transactional``.
         """
         database = self._app.reader(self._database)
         refuse_contradictions(self._app, self._database, database, self._app.declared_write.facts)
-        return self._announce(self.draft(database), database)
+        prepared = self.draft(database)
+        for table in prepared.plan.rows:
+            database.require_transactional(table)
+        return self._announce(prepared, database)
 
     def describe_proof(self) -> str:
         """Return whether the command is proven, for its plan; empty: the profile has no proofs, or none of such commands."""

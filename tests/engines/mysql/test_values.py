@@ -561,7 +561,7 @@ def test_oversized_value_is_rejected(mysql):
 
 
 @pytest.mark.parametrize("engine", ["MyISAM", pytest.param("Aria", marks=pytest.mark.mariadb), "MEMORY"])
-def test_non_transactional_table_is_not_written(mysql, engine):
+def test_non_transactional_table_is_not_written(mysql, engine, answer):
     mysql.execute(f"create table t (id integer primary key, a varchar(5)) engine = {engine}")
     mysql.execute("insert into t values (1, 'x')")
     writer = mysql.writer()
@@ -578,6 +578,8 @@ def test_non_transactional_table_is_not_written(mysql, engine):
         with pytest.raises(NotSupportedError, match=engine) as caught, writer.transaction():
             write()
         assert "ALTER TABLE `t` ENGINE=InnoDB;" in caught.value.hint
+    words = ("data", "set", "t", "1", "a=y", "--dry-run", "--url", f"main={mysql.url}")
+    assert answer(*words, status=2)["error"]["code"] == "not-supported"
     assert writer.select("t", ["id", "a"]) == [(1, "x")]
 
 
