@@ -676,6 +676,11 @@ def test_lock_ends_the_restore_at_the_timeout(deployed):
         assert time.monotonic() - start < 30  # Connection.backup of Python would wait forever
         app.execute("rollback")
     assert f"pid {os.getpid()}" not in str(error)
+    with (
+        promptvault_app.open_repository(deployed) as (app, _),
+        app.restore_target(app.main()).lock("x", timeout=0),
+    ):
+        catch_error(BusyError, lambda: apply_restore(deployed, timeout=0))  # another dbctl writes
     assert read_content(deployed) == before
     # No safety backup is created if nothing is replaced.
     assert len(promptvault_app.list_all_backups(deployed).page.items) == 1
