@@ -426,7 +426,8 @@ class App:
         if name == self._main and self._main_lock:  # without a second wait
             raise self._main_lock
 
-    def close(self) -> None:
-        """Close every database."""
-        while self._readers:
-            self._readers.popitem()[1].close()
+    def close(self, name: str = "") -> None:
+        """Close a database that is open for reading, or every one."""
+        for opened in [name] if name else [*self._readers]:
+            if reader := self._readers.pop(opened, None):
+                reader.close()

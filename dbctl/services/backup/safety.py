@@ -146,8 +146,8 @@ class SafetyBackupSource(Source):
         )
 
     def _copy_raw_files(self, folder: BackupWriter) -> list[Member]:
-        """Copy the files unchanged; connections are closed first, because reading a file releases their locks on it."""
-        self.app.close()
+        """Copy the files unchanged; its connection is closed first, because reading a file releases the locks on it."""
+        self.app.close(self.database)  # those of other databases have their snapshots
         main_name, members = member_file_name(self.app, self.database, folder.name), []
         base = Path(self.app.url(self.database).path).resolve().name
         for path in self._files:

@@ -142,6 +142,9 @@ class SafetyBackup:
                 self._source.repository.store.remove_folder(self._manifest.id)
 
 
+DAMAGED_HINT = Remedy(
+    "Repair the cause and restore again. The damaged files are in a safety backup; show it with: `backup show {id}`"
+)
 #: The reason recorded in the manifest for a database that did not exist.
 NO_DATABASE = "the database did not exist"
 
@@ -300,14 +303,16 @@ class Replacement:
         if member.database not in self.results:
             return
         saved = self.safety.restorable_member(member.database)
+        facts = {"id": self.safety.id, "database": member.database}
         reason, hint = "it did not exist before", "Delete it, or repair the cause and restore again."
+        if any(item.database == member.database and item.form == "raw" for item in self.safety.members):
+            reason, hint = "it was damaged before", DAMAGED_HINT.write(self._app.name, facts)
         if saved is not None:
             try:
                 # A retained database is the only copy: it gets its previous name.
                 self._load(self.safety, saved, find_retained_facts(self._source.manifest, member))
             except DbctlError as failure:
                 reason = str(failure)
-                facts = {"id": self.safety.id, "database": member.database}
                 restore = Remedy("Restore the previous state with: `restore apply {id} --db {database}`")
                 hint = restore.write(self._app.name, facts)
             else:

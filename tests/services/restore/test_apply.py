@@ -520,6 +520,34 @@ def test_failure_of_the_second_database_reverts_the_first(pair):
     assert len(promptvault_app.list_all_backups(pair[0]).page.items) == 1
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_one_of_two_databases_is_damaged_before_the_restore(pair, is_busy):
+    create_app_backup(pair[0])
+    run_statements(pair[1], "update t set x = 'changed'")
+    pair[0].write_bytes(b"not a database" * 1000)
+    if is_busy:
+        with open_read_transaction(pair[1]) as app:
+            error = catch_error(RestorePartialError, lambda: apply_restore(pair[0], timeout=0.2))
+            app.execute("rollback")
+        assert "it was damaged before" in str(error)
+    else:
+        apply_restore(pair[0])
+    assert read_pair_rows(pair) == [[("one",)], [("changed" if is_busy else "two",)]]
+    safety, _ = promptvault_app.list_all_backups(pair[0]).page.items
+    assert (safety.kind, [member.form for member in safety.members]) == ("safety", ["raw", "dump"])
+
+
+def test_files_of_a_damaged_database_remain_if_another_one_fails_first(pair):
+    create_app_backup(pair[0])
+    pair[1].write_bytes(b"not a database" * 1000)
+    with open_read_transaction(pair[0]) as app:
+        catch_error(BusyError, lambda: apply_restore(pair[0], timeout=0.2))
+        app.execute("rollback")
+    assert pair[1].read_bytes() == b"not a database" * 1000
+    safety, _ = promptvault_app.list_all_backups(pair[0]).page.items
+    assert sorted(member.form for member in safety.members) == ["dump", "raw"]
+
+
 def test_signal_in_the_second_database_reverts_the_first(pair, stop):
     create_app_backup(pair[0])
     for path in pair:
