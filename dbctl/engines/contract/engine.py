@@ -191,7 +191,7 @@ class Engine(ABC):
         Raises:
             NotSupportedError: the engine has no scripts.
         """
-        raise self._unsupported("SQL scripts", "Supported by SQLite, PostgreSQL, MySQL and MariaDB.")
+        raise self._unsupported("running SQL scripts", "Supported by SQLite, PostgreSQL, MySQL and MariaDB.")
 
     def open_scratch(self, url: Url, target: str) -> Writable:
         """Open an empty private database next to the one at ``url``, which is not read; it is dropped when it is closed.

@@ -38,7 +38,7 @@ MAX_UNINDEXED_ROWS = 100_000
 FAULT_MESSAGES = {
     "empty": "{rows} of {table} without {column}, which no search finds (the first: {first})",
     "zeros": "{rows} of {table} with only zeros in {column}, which no cosine search finds (the first: {first})",
-    "not-finite": "{rows} of {table} with NaN or infinity in {column} (the first: {first})",
+    "not-finite": "{rows} of {table} with NaN, infinity or NULL in {column} (the first: {first})",
     "length": "{rows} of {table} with a {column} of unusual length (the first: {first})",
 }
 REPAIR_HINT = Remedy(

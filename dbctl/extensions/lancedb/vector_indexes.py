@@ -79,7 +79,7 @@ class LanceVectorIndexes(LancePart, VectorIndexes):
         rows = self._db.count(spec.table) - sum(faults.values())
         max_partitions = rows // ROWS_PER_PARTITION[spec.kind]
         if faults.get("not-finite"):
-            reason = f"{faults['not-finite']} of its vectors contain NaN or infinity"
+            reason = f"{faults['not-finite']} of its vectors contain NaN, infinity or NULL"
             hint = "Delete these rows, or let the app recreate their vectors."
         elif rows < MIN_VECTORS:
             reason = f"it has {rows} vectors, fewer than {MIN_VECTORS}"

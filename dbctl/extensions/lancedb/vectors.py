@@ -70,19 +70,18 @@ def _classify_vectors(column: pa.Array) -> Iterator[tuple[str | int, list[int]]]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    is_valid = pc.is_valid(column).to_numpy(zero_copy_only=False)
     lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
     numbers = column.flatten().to_numpy(zero_copy_only=False)  # of valid vectors; null is NaN
     is_filled, is_finite, is_zero = lengths > 0, np.ones(len(column), bool), np.ones(len(column), bool)
     starts = (np.cumsum(lengths) - lengths)[is_filled]
     is_finite[is_filled] = np.logical_and.reduceat(np.isfinite(numbers), starts)
     is_zero[is_filled] = np.logical_and.reduceat(numbers == 0, starts)
-    yield "empty", np.flatnonzero(~is_valid).tolist()
+    yield "empty", np.flatnonzero(~is_filled).tolist()
     yield "not-finite", np.flatnonzero(~is_finite).tolist()
-    yield "zeros", np.flatnonzero(is_valid & is_zero).tolist()
+    yield "zeros", np.flatnonzero(is_filled & is_zero).tolist()
     if not pa.types.is_fixed_size_list(column.type):
-        for length in dict.fromkeys(lengths[is_valid].tolist()):
-            yield length, np.flatnonzero(is_valid & (lengths == length)).tolist()
+        for length in dict.fromkeys(lengths[is_filled].tolist()):
+            yield length, np.flatnonzero(lengths == length).tolist()
 
 
 #: The library's name of the distance column.

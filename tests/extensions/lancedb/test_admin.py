@@ -179,6 +179,13 @@ def test_vectors_of_different_length_are_reported():
     assert (fault.kind, fault.count, fault.examples) == ("length", 1, [("r7",)])
 
 
+def test_vector_without_numbers_is_none():
+    vectors = pa.array([[], None, [0.0], [None], [1.0]], pa.list_(pa.float32()))
+    batches = pa.table({"v": vectors, "id": list(range(5))}).to_batches()
+    faults = {fault.kind: [key for (key,) in fault.examples] for fault in find_faults(batches, "v", ["id"])}
+    assert faults == {"empty": [0, 1], "zeros": [2], "not-finite": [3]}
+
+
 def test_size_and_bloat_are_measured(two_fragments):
     folder, _ = two_fragments
     lancedb.connect(folder).open_table(TABLE).delete("role = 'user'")
