@@ -1,4 +1,4 @@
-"""The outcome of a command on one instance of a fleet, and the summary of all."""
+"""The functions of the extension for fleets, the outcome of a command on one instance, and the summary of all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
 from dbctl.errors.base import DbctlError
+from dbctl.errors.usage import FleetSelectedError
+from dbctl.extensions import registry
 from dbctl.model import Struct
 from dbctl.services.events.runs import HookRun
+
+
+def load_function(purpose: Literal["fleet_runner", "fleet_status"], selected: FleetSelectedError) -> Any:
+    """Return a function of the extension that works on all instances of a fleet.
+
+    Raises:
+        NotSupportedError: the extension is not installed.
+    """
+    app = selected.context["app"]
+    return registry.require(purpose, f"the fleet {app}", f"Select an instance with --app {app}/NAME.")
+
 
 #: ``skipped``: the instance was not processed, or has nothing to which the command applies.
 State: TypeAlias = Literal["done", "failed", "skipped"]

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Writable
 from dbctl.errors.base import Remedy
-from dbctl.model import ChangeResult, Effect, Page, PageRequest, Plan, Struct, format_count, now
+from dbctl.model import ChangeResult, Effect, Page, PageRequest, Plan, Struct, format_count, group, now
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.users import Lockout, SettingOrDefault
 from dbctl.services.app import audit
@@ -130,12 +130,10 @@ def find_locks(users: UserTable) -> Locks:
 
 def locked_users(users: UserTable, locks: Locks) -> dict[object, Lock]:
     """Return the users that ``locks`` affect, by id: ``users unlock`` unlocks these users."""
-    by_login: dict[str, list[Lock]] = {}
-    for login, lock in locks.logins.items():
-        by_login.setdefault(login.lower(), []).append(lock)
-    for address, logins in locks.typed_at.items():
-        for login in logins:
-            by_login.setdefault(login.lower(), []).append(locks.addresses[address])
+    typed = [
+        (login, locks.addresses[address]) for address, names in locks.typed_at.items() for login in names
+    ]
+    by_login = group((login.lower(), lock) for login, lock in [*locks.logins.items(), *typed])
     locked = dict[object, Lock]()
     for user in users.read() if by_login else ():
         names = {name.lower() for name in user.login_texts}
