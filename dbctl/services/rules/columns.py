@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
+from dbctl.engines.sql.codec import is_encodable
 from dbctl.errors.databases import TransitionRefusedError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import now
-from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.codecs import read_boolean, read_text, read_time
 from dbctl.profiles.model.base import Rule
 from dbctl.profiles.model.integrity import States
 from dbctl.profiles.model.settings import Settings
@@ -108,13 +110,18 @@ class UserText(ColumnRule):
     """A field of users, with the same rules as in ``users create``."""
 
     def __init__(self, live: LiveTable, column: str, field: str, rule: Rule | None) -> None:
-        super().__init__(live, column, lambda value: "it is not text" if isinstance(value, bytes) else "")
+        super().__init__(live, column, self._find_non_text)
         self._field, self._rule = field, rule
+        self._stores_bytes = re.search("BINARY|BLOB|BYTEA", live.table.columns[column].type)
+
+    def _find_non_text(self, value: object) -> str:
+        is_text = not isinstance(value, bytes) or (self._stores_bytes and is_encodable(read_text(value)))
+        return "" if is_text else "it is not text"
 
     def check_added(self, row: Row) -> None:
         super().check_added(row)
         if (value := row.get(self.column)) is not None:
-            check_rule(self._field, str(value), self._rule, is_padded_valid=False)
+            check_rule(self._field, read_text(value), self._rule, is_padded_valid=False)
 
 
 class UserRole(ColumnRule):
@@ -129,6 +136,8 @@ class UserRole(ColumnRule):
 
     def _find_missing_role(self, key: object) -> str:
         known = self._known
+        if any(isinstance(other, bool) for other in known):  # a file has it as text
+            key = read_boolean(key)
         if str(key) in map(str, known):
             return ""
         return f"the role does not exist; known: {', '.join(known.values())}"

@@ -754,3 +754,20 @@ def test_trigger_on_another_table_cannot_remove_the_last_admin(answer, guild):
     db.run("drop trigger rest", change.format(" where id = 2"))
     assert answer("data", "set", "jobs", "1", "ack=1")["data"]["changed"]
     assert db.rows("select active from members order by id") == [(1,), (0,)]
+
+
+@pytest.mark.parametrize(("column", "status"), [("blob", 0), ("text", 2)])
+def test_login_in_bytes_is_text_in_a_column_of_bytes_only(tmp_path, monkeypatch, answer, column, status):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wiki.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "wiki"\ntitle = "Wiki"\n[databases.main]\nengines = ["sqlite"]\n'
+        '[users]\nadmin = false\ntable = "people"\nid = { column = "id" }\nlogin = ["login"]\nfields = { login = "login" }\n'
+    )
+    (tmp_path / "rows.jsonl").write_text('{"id": 2, "login": {"$b64": "Ym8="}}\n')
+    (tmp_path / "invalid.jsonl").write_text('{"id": 3, "login": {"$b64": "/w=="}}\n')
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(f"create table people (id integer primary key, login {column})")
+        options = ("--profile", "wiki.toml", "--url", "main=app.db", "--yes")
+        answer("data", "import", "people", "rows.jsonl", *options, status=status)
+        answer("data", "import", "people", "invalid.jsonl", *options, status=2)
+        assert len(database.rows("select * from people")) == (status == 0)

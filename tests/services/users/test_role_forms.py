@@ -233,6 +233,12 @@ def test_role_in_columns_has_type_of_column(club, form, tmp_path):
     assert {item["name"]: item["users"] for item in club.run("roles", "list")["items"]}[admin] == 1
     assert [item["login"] for item in club.run("users", "list", "--role", admin)["items"]] == ["bob"]
 
+    rows = str(tmp_path / "people.jsonl")
+    club.run("data", "export", "people", rows)
+    club.database.run("delete from people")
+    club.run("data", "import", "people", rows)
+    assert club.roles() == {"ada": user, "bob": admin, "cy": user, "dan": third}
+
     exported = club.run("users", "export")
     club.run("users", "delete", "dan", "cy")
     (tmp_path / "users.json").write_text(json.dumps(exported))
