@@ -309,8 +309,6 @@ def test_users_have_several_roles_in_table_of_pairs(club, role, table, tmp_path)
     assert club.run("users", "remove-role", "ada", "user")["changed"] == 0
     assert club.run("users", "add-role", "ada", "bob", "GUEST")["changed"] == 2
     club.run("users", "add-role", "bob", "boss")
-    plan = club.run("users", "add-role", "bob", "user", "--dry-run")["plan"]
-    assert plan["rows"] == {"people_meta": 1}  # the number remains
     club.run("users", "set-role", "ada", "user")
     club.run("users", "create", "cy")
     club.add("dan")
