@@ -29,7 +29,7 @@ GROUP = Group(
 @GROUP.command(answers=lambda: (AllTablesResult,))
 def search_all(
     session: Session,
-    word: Annotated[str, argument("WORD", "Literal text, ignoring case.")],
+    word: Annotated[str, argument("WORD", "Literal text, ignoring the case of ASCII letters.")],
     secrets: Annotated[
         bool, flag("--secrets", "Include columns of hashes, tokens and keys, and show them.")
     ] = False,
@@ -52,7 +52,7 @@ def search_all(
     for text in result.problems:
         warn(session, text)
     notes = (
-        [f"more rows of {', '.join(result.truncated)} match; show them with --limit N"]
+        [f"more rows match in {'; '.join(result.truncated)}: show them with --limit N"]
         if result.truncated
         else []
     )
