@@ -7,7 +7,7 @@ import pytest
 from dbctl.errors.operations import TableNotSampledError
 from dbctl.extensions.reports.history import list_table_points
 from dbctl.model import PageRequest, now
-from tests.services.history.test_history import blog, create_sample
+from tests.services.test_history import blog, create_sample
 
 __all__ = ["blog"]
 
