@@ -73,7 +73,7 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
             "created" if self.created else "changed",
             "user",
             [self.user.login],
-            details=[f"role {self.user.role}"] if self.user.role else [],
+            details=[f"role {self.user.role}"] if self.created and self.user.role else [],
             counts={"default settings": len(self.default_settings), "sessions ended": self.ended_sessions},
         )
 

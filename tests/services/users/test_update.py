@@ -325,6 +325,7 @@ def test_ensure_changes_only_different_fields(path):
     )
     assert query_rows(path, "select password_hash from users where id = 3") == hashed
     assert json.loads(audit_rows(path)[0][5])["changed"] == ["email"]
+    assert result.closing.text == "Changed user bob"
 
 
 def test_ensure_with_new_role_ends_sessions(path):
