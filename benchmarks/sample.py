@@ -128,11 +128,7 @@ _LAUNCHER_STATEMENTS = [
     select gameId, title, dateAdded, coalesce(sha256, ''), 0, coalesce(presentOnDisk, 0), path, coalesce(size, 0), parameters, launchCommand from demo.game_data""",
 ]
 
-_SOURCES = [
-    Path(__file__),
-    Path(flashpoint_web.__file__),
-    flashpoint_web.DEPLOYED,
-]
+_SOURCES = [Path(__file__), Path(flashpoint_web.__file__), flashpoint_web.DEPLOYED]
 
 
 def _fill(place: Path, statements: Sequence[str]) -> None:
@@ -191,5 +187,5 @@ _ATTEMPTS = [
     insert into login_attempts (username, ip_address, success, attempted_at)
     select 'user' || cast(20000 * {_SKEWED_USER} as integer), printf('10.%d.%d.%d', i * 31 % 256, i * 7919 % 256, i * 104729 % 256),
         i % 10 = 0, strftime('%Y-%m-%dT%H:%M:%fZ', case when i <= {OLD} then 1700000000 + i else 4000000000 + i / 50.0 end, 'unixepoch')
-    from n""",
+    from n"""
 ]

@@ -42,19 +42,7 @@ from dbctl.profiles.variants import create_type, list_unknown_keys
 from tools.compact_json import format_definitions
 
 #: The modules of the model; if two have a class of the same name, the comments of the later are used.
-MODULES = (
-    config,
-    base,
-    databases,
-    roles,
-    users,
-    core,
-    settings,
-    integrity,
-    profile,
-    search,
-    cleanup,
-)
+MODULES = (config, base, databases, roles, users, core, settings, integrity, profile, search, cleanup)
 #: Classes with sections of extensions, and which sections these are.
 Owners: TypeAlias = Mapping[str, SectionOwner]
 SCHEMA = Path(loader.__file__).with_name("profile.schema.json")

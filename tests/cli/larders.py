@@ -18,12 +18,7 @@ from tests.services import larder_app
 #: Password in the URL of a server that requires none; it must not be printed.
 SECRET = "hunter2-marked"
 #: Commands that run first: a restore, and a backup before and after it.
-SETUP_COMMANDS = [
-    "backup create",
-    "restore apply latest --yes",
-    "sessions cleanup",
-    "backup create",
-]
+SETUP_COMMANDS = ["backup create", "restore apply latest --yes", "sessions cleanup", "backup create"]
 #: Command that also runs first for status commands.
 DRILL = "backup drill"
 #: The exit code of commands that need a feature that the app lacks.

@@ -44,9 +44,5 @@ def test_read_only_database_is_refused_before_opening(app_folder: Path) -> None:
     from dbctl.services.app.session import open_app
 
     (app_folder / "Data" / "flashpoint.sqlite").unlink()
-    with (
-        open_app(Selection(), timeout=1) as app,
-        pytest.raises(ReadOnlyError),
-        app.writer("flashpoint"),
-    ):
+    with open_app(Selection(), timeout=1) as app, pytest.raises(ReadOnlyError), app.writer("flashpoint"):
         pass

@@ -121,8 +121,7 @@ def test_format_of_the_environment_is_also_refused(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "status", "code"),
-    [(None, 10, "database-missing"), (b"no database " * 1000, 4, None)],
+    ("content", "status", "code"), [(None, 10, "database-missing"), (b"no database " * 1000, 4, None)]
 )
 @pytest.mark.parametrize("output", FORMATS)
 def test_database_that_cannot_be_opened_gives_a_valid_document(run, tmp_path, content, status, code, output):

@@ -129,12 +129,7 @@ def test_hidden_games_are_shown_on_request(dbctl):
         total("--include-hidden", "broken"),
         total("--include-hidden", "broken,extreme"),
         total("--hidden"),
-    ) == (
-        45,
-        46,
-        48,
-        48,
-    )
+    ) == (45, 46, 48, 48)
     assert (
         total("--filter", "broken=yes"),
         total("--filter", "extreme=yes", "--include-hidden", "broken"),

@@ -636,8 +636,7 @@ def test_deleted_cycle_of_tables_is_restored(answer, tmp_path, monkeypatch, engi
 
 
 @pytest.mark.parametrize(
-    ("engine", "check"),
-    [("sqlite", ""), ("postgresql", "deferrable"), ("postgresql", ""), ("mysql", "")],
+    ("engine", "check"), [("sqlite", ""), ("postgresql", "deferrable"), ("postgresql", ""), ("mysql", "")]
 )
 def test_deleted_cycle_without_null_needs_deferred_checks(answer, tmp_path, monkeypatch, engine, check):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
@@ -718,7 +717,7 @@ def test_added_cycle_of_tables_is_deleted(answer, tmp_path, monkeypatch, engine)
         reference = "references {} (id) deferrable initially deferred"
         database.run("create table users (id integer primary key, home integer)")
         database.run(
-            f"create table homes (id integer primary key, owner integer {reference.format('users')})",
+            f"create table homes (id integer primary key, owner integer {reference.format('users')})"
         )
         if engine == "sqlite":
             database.run(

@@ -287,15 +287,7 @@ def test_check_password_is_an_exit_status(path):
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_invalid_password_is_refused_before_write_and_in_dry_run(path, password, reason, dry):
     failure = error(
-        path,
-        "create",
-        "carl",
-        "--email",
-        "c@example.org",
-        "--password-stdin",
-        *dry,
-        stdin=password,
-        status=2,
+        path, "create", "carl", "--email", "c@example.org", "--password-stdin", *dry, stdin=password, status=2
     )
     assert (failure["code"], reason in failure["message"]) == ("value-invalid", True)
     error(path, "set-password", "ann", "--password-stdin", *dry, stdin=password, status=2)

@@ -417,7 +417,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
                 "people",
                 ["id"],
                 [Condition("note", "contains", "x"), ReferenceCount("id", "tags", "person", ">", 0)],
-            ),
+            )
         )
         assert explanation.full_scans == ["people"]
         assert "%x%" in explanation.parameters

@@ -186,13 +186,11 @@ MYSQL: Mapping[str, Kind] = {
     "medium": Kind("mediumint unsigned zerofill", st.integers(0, (1 << 24) - 1).map(str)),
     "filled": Kind("decimal(10,3) zerofill", _among("0.100", "1234567.125")),
     "wide_text": Kind(
-        "varchar(20) character set utf16",
-        texts().map(lambda text: f"_utf8mb4 x'{text.encode().hex()}'"),
+        "varchar(20) character set utf16", texts().map(lambda text: f"_utf8mb4 x'{text.encode().hex()}'")
     ),
     "variable": Kind("varbinary(30)", _HEX.map(lambda digits: f"x'{digits}'")),
     "exact_stamp": Kind(
-        "datetime(4)",
-        st.datetimes().filter(lambda value: value.year >= 1000).map(lambda value: f"'{value}'"),
+        "datetime(4)", st.datetimes().filter(lambda value: value.year >= 1000).map(lambda value: f"'{value}'")
     ),
     "way": Kind("linestring", _among("linestring(point(0, 0), point(0.1, -1e300))")),
     "points": Kind("multipoint", _among("multipoint(point(0, 0), point(0.1, 2))")),

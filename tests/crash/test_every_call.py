@@ -194,9 +194,7 @@ def test_restore_with_failing_call_leaves_old_or_new_rows(path, is_missing):
     runs.assert_no_problems()
 
 
-def test_failed_fsync_is_reported_and_rolled_back(
-    tmp_path,
-):
+def test_failed_fsync_is_reported_and_rolled_back(tmp_path):
     path = promptvault_app.create_app(tmp_path / "app", "deployed")
     flashpoint_app.run_statements(path, "pragma journal_mode = delete")
     arguments = ("users", "update", "ann", "--email")

@@ -87,12 +87,7 @@ def test_restore_survives_power_loss(path, is_missing):
         else:
             assert flashpoint_app.query_rows(path, "pragma integrity_check") == [("ok",)]
             assert promptvault_app.read_content(path) in ([new] if is_done or is_missing else [old, new])
-        names = {
-            entry.id
-            for entry in promptvault_app.list_all_backups(
-                path,
-            ).page.items
-        }
+        names = {entry.id for entry in promptvault_app.list_all_backups(path).page.items}
         assert backup.id in names
         assert is_missing or not is_done or losses.result["data"]["safety_backup"] in names
         assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= LEFTOVERS

@@ -151,10 +151,7 @@ def test_signal_while_hashing_ends_import(path, signal_number, expected):
     assert read_all_rows(path) == before
     assert sorted(
         child.name for child in path.parent.glob("user.db*") if not child.name.endswith("lock")
-    ) in (
-        ["user.db"],
-        ["user.db", "user.db-shm", "user.db-wal"],
-    )
+    ) in (["user.db"], ["user.db", "user.db-shm", "user.db-wal"])
 
 
 def test_trap_lock_wait_is_interrupted_by_signal(path):

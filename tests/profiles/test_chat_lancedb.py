@@ -283,10 +283,7 @@ def test_import_does_not_add_second_active_chat(run: Run, rows: Rows, tmp_path: 
 def test_activating_chat_deactivates_others(run: Run, rows: Rows) -> None:
     active = "select id, updated_at > '2026-' from chats where is_active = 1 order by id"
     plan = run("data", "set", "chats", GARDEN, "is_active=true", "--dry-run")["plan"]
-    assert plan["steps"] == [
-        "change is_active from '0' to '1'",
-        "change is_active of 1 other row to 0",
-    ]
+    assert plan["steps"] == ["change is_active from '0' to '1'", "change is_active of 1 other row to 0"]
     assert plan["rows"] == {"chats": 2}
     run("data", "set", "chats", GARDEN, "is_active=true")
     assert rows(active) == [(GARDEN, 0), (THEIRS, 0)]

@@ -27,11 +27,7 @@ EXACT = {
 
 @pytest.mark.parametrize(
     ("names", "implemented"),
-    [
-        (codecs.TimeCodec, TIMES),
-        (codecs.BooleanCodec, BOOLEANS),
-        (codecs.KeyCodec, KEYS),
-    ],
+    [(codecs.TimeCodec, TIMES), (codecs.BooleanCodec, BOOLEANS), (codecs.KeyCodec, KEYS)],
 )
 def test_codec_names_match_implemented_codecs(names, implemented):
     assert set(get_args(names)) == set(implemented)

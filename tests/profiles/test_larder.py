@@ -313,11 +313,7 @@ def test_missing_features_are_reported(dbctl):
 def test_roles_are_listed_but_cannot_be_changed(dbctl, pantry):
     assert [
         (role["name"], role["users"], role["permissions"]) for role in dbctl("roles", "list")["items"]
-    ] == [
-        ("chief", 1, None),
-        ("cook", 2, None),
-        ("guest", 1, None),
-    ]
+    ] == [("chief", 1, None), ("cook", 2, None), ("guest", 1, None)]
     assert dbctl("roles", "show", "COOK")["users"] == 2
     assert dbctl("roles", "show", "wizard", status=5)["hint"] == "Roles: chief, cook, guest."
     for arguments in (
@@ -358,10 +354,7 @@ def test_settings_are_typed_validated_and_timestamped(dbctl, pantry):
     assert dbctl("settings", "get", "limits.servings")["updated_by"] == "pip"
     assert [
         setting["key"] for setting in dbctl("settings", "list", "--category", "kitchen", "--public")["items"]
-    ] == [
-        "kitchen.closed",
-        "kitchen.title",
-    ]
+    ] == ["kitchen.closed", "kitchen.title"]
     dbctl("settings", "set", "limits.servings", "51", status=2)
     dbctl("settings", "set", "limits.servings", "6")
     ((value, set_ms, set_by),) = pantry.rows(

@@ -37,11 +37,7 @@ REAL = [
     ("bcrypt", "correct horse 42", "$2b$10$gRTtShqfka1qJ.Lzj4Jqsuo4oA4X67g.agULC4Q2oa3JkokAdxM46"),
     ("bcrypt", "correct horse 42", "$2a$10$AaQP3WyqEcKhJlxKykAO..OjRL5.JnCW3ndVZsZAhUaszlleqtEnG"),
     ("bcrypt", "admin-pw-1", "$2y$10$aESyR.T6y4taG/cGy3CagudItZ3u32KXHYK4hQtTOZBJ4tmk2It0y"),
-    (
-        "bcrypt",
-        "admin-pw-1fixture-pepper",
-        "$2b$06$Fw8hitM/P/CBm/4I65fzGuSrN9Ju1dG46.75oQFk4BKh9edP6DYz6",
-    ),
+    ("bcrypt", "admin-pw-1fixture-pepper", "$2b$06$Fw8hitM/P/CBm/4I65fzGuSrN9Ju1dG46.75oQFk4BKh9edP6DYz6"),
     # passlib
     ("passlib-pbkdf2", "correct horse 42", "$pbkdf2$9$4hwDQCil1Nrbm3NuzZlTyg$kchMEXYIvIy7ltB0lFN.2Znqa30"),
     (

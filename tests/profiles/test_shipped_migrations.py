@@ -121,10 +121,7 @@ def test_migrations_of_new_file_are_synced_before_report(profile: str, database:
     from dbctl.services.app.session import open_app
 
     selection = Selection(profile=profile, urls=[f"{database}={tmp_path / 'new.db'}"])
-    with (
-        open_app(selection, timeout=1) as app,
-        app.writer(database, create=True) as db,
-    ):
+    with open_app(selection, timeout=1) as app, app.writer(database, create=True) as db:
         assert db.query("pragma synchronous") == [
             (3,)
         ]  # EXTRA: each commit and the deletion of its journal are synced

@@ -142,11 +142,7 @@ def test_each_version_is_read_and_written_in_its_own_form(answer, write_app, dat
         ("bob", "helper", True),
         ("cy", "chief", False),
     ]
-    for words in (
-        ("set-role", "ada", "member"),
-        ("deactivate", "ada"),
-        ("delete", "ada", "--yes"),
-    ):
+    for words in (("set-role", "ada", "member"), ("deactivate", "ada"), ("delete", "ada", "--yes")):
         assert answer("users", *words, status=6)["error"]["code"] == "last-admin"
     answer("users", "set-role", "bob", "chief")
     ((*stored,),) = database.rows(ROLE[variant].format(p=prefix))

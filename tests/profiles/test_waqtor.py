@@ -269,10 +269,7 @@ def test_users_are_exported_and_imported(run_command, waqtor, tmp_path):
     assert run_command("users", "import", str(tmp_path / "in.csv"), "--generate")["added"] == 2
     assert waqtor.rows(
         "select name, role::text from users where email ilike 'zoe@x.example' order by role"
-    ) == [
-        (None, "user"),
-        ("Zoë", "viewer"),
-    ]
+    ) == [(None, "user"), ("Zoë", "viewer")]
     assert (
         waqtor.query_value(
             "select count(*) from users where id is null or created_at is null or updated_at is null"
@@ -288,12 +285,7 @@ def test_whatsapp_sessions_are_listed_by_state(run_command, waqtor):
     waqtor.rows("update whatsapp_sessions set updated_at = now() where id = %s", key("b", 3))
     listed = run_command("sessions", "list", "--sort", "id")["items"]
     assert [(session["user"], session["state"], session["name"], session["phone"]) for session in listed] == [
-        (
-            "ana@waqtor.example",
-            "abandoned",
-            "Main" if waqtor.deployed else "ana-main",
-            "4915100001",
-        ),
+        ("ana@waqtor.example", "abandoned", "Main" if waqtor.deployed else "ana-main", "4915100001"),
         ("ana@waqtor.example", "completed", "Old" if waqtor.deployed else "ana-old", None),
         ("boss@waqtor.example", "active", None if waqtor.deployed else "boss", "4915100002"),
     ]

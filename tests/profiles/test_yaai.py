@@ -577,9 +577,7 @@ def test_all_databases_are_checked_and_measured(run: Run, deployment: Deployment
     assert tables == set(deployment.paths)
 
 
-def test_doctor_reports_readable_key_file_and_index(
-    answer: Callable[..., dict[str, Any]],
-) -> None:
+def test_doctor_reports_readable_key_file_and_index(answer: Callable[..., dict[str, Any]]) -> None:
     with TemporaryDirectory() as folder:  # folders of pytest are not readable by other users
         Path(folder).chmod(0o755)
         paths = yaai.deployed(Path(folder))
@@ -785,9 +783,7 @@ def test_built_index_finds_existing_messages(tmp_path: Path) -> None:
 
 
 @of_document
-def test_documented_database_has_index_drift_until_repair(
-    run: Run,
-) -> None:
+def test_documented_database_has_index_drift_until_repair(run: Run) -> None:
     differs = {finding["code"] for finding in run("migrate", "drift", "--db", "chat", status=4)["findings"]}
     assert {"table-differs", "trigger-differs"} <= differs
     run("search", "index", "repair")

@@ -98,10 +98,7 @@ DELETE FROM items;
 """,
 }
 #: Text that differs between runs or machines, and its replacement of the same length.
-VOLATILE = (
-    (re.compile(r"\d+\.\d (?=[KM]iB)"), "9"),
-    (re.compile(r"\b[0-9a-f]{40,}"), "a"),
-)
+VOLATILE = ((re.compile(r"\d+\.\d (?=[KM]iB)"), "9"), (re.compile(r"\b[0-9a-f]{40,}"), "a"))
 
 
 class Shown(NamedTuple):

@@ -90,10 +90,7 @@ class Pair(PostgreSQL):
 
 @contextmanager
 def create_pair(folder):
-    with (
-        start_private("autovacuum=off") as primary,
-        start_standby(primary) as standby,
-    ):
+    with start_private("autovacuum=off") as primary, start_standby(primary) as standby:
         yield Pair(primary, standby, folder)
 
 

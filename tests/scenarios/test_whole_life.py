@@ -94,10 +94,7 @@ CREATED = {
     "chat-lancedb": {"chat": "data/chat.db", "vectors": "data/lancedb"},
 }
 
-SETUP = [
-    "migrate up --profile {profile} {urls} {variant}",
-    "demo {profile} . {fill_url} {sample}",
-]
+SETUP = ["migrate up --profile {profile} {urls} {variant}", "demo {profile} . {fill_url} {sample}"]
 EXAMPLES = examples.read_examples("samples")
 FINAL_CHECKS = [
     "status --check",
@@ -115,10 +112,7 @@ FINAL_CHECKS = [
 
 #: Prefixes of commands that a profile, engine or variant does not support: exit code 2.
 UNSUPPORTED = {
-    "flashpoint-web": (
-        "search semantic",
-        "search vectors",
-    ),
+    "flashpoint-web": ("search semantic", "search vectors"),
     "waqtor": ("settings", "search index", "search semantic", "search vectors", "integrity repair"),
     "document": ("sessions revoke",),  # it has no sessions
     "promptvault": (
@@ -282,10 +276,7 @@ def live(target, profile, engine, variant, folder, run):
     assert (restored["backup"], restored["safety_backup"]) == (created["id"], None)
     assert [database.content() for database in databases] == before
     for line in FINAL_CHECKS:
-        run(
-            f"--app {profile} " + line.format(**words),
-            expected_exit_codes(line, profile, engine, variant),
-        )
+        run(f"--app {profile} " + line.format(**words), expected_exit_codes(line, profile, engine, variant))
     assert [database.content() for database in databases] == before
 
 

@@ -30,8 +30,7 @@ def open_address(address, monkeypatch, variables):
 
 
 @pytest.mark.parametrize(
-    ("address", "variables"),
-    [("az://container/deep/er", AZURE), ("gs://bucket_with.dots", GOOGLE)],
+    ("address", "variables"), [("az://container/deep/er", AZURE), ("gs://bucket_with.dots", GOOGLE)]
 )
 def test_address_is_accepted(monkeypatch, address, variables):
     assert open_address(address, monkeypatch, variables).location == f"{address}/app"

@@ -76,13 +76,7 @@ class ForeignImport:
     """The import of one file or folder that another program created."""
 
     def __init__(
-        self,
-        app: App,
-        path: Path,
-        temp_dir: Path,
-        created_at: datetime | None,
-        *,
-        source_name: str,
+        self, app: App, path: Path, temp_dir: Path, created_at: datetime | None, *, source_name: str
     ) -> None:
         """Set the options.
 
@@ -232,9 +226,7 @@ class ForeignImport:
         self._content = file_type.content
         if not file_type.engine:
             raise FileNotRestorableError(
-                path=self._path,
-                reason=f"it is {TITLES[file_type.content]}",
-                hint=HINTS[file_type.content],
+                path=self._path, reason=f"it is {TITLES[file_type.content]}", hint=HINTS[file_type.content]
             )
         return file_type
 

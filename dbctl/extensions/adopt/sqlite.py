@@ -127,8 +127,7 @@ def _run_script(script: Path, destination: Path, target: str, max_bytes: int) ->
         signals.raise_if_interrupted()
         if get_error_name(error) == "SQLITE_FULL":
             raise translate_create_error(
-                error,
-                ErrorContext(target=str(destination.parent), path=destination),
+                error, ErrorContext(target=str(destination.parent), path=destination)
             ) from error
         raise CorruptError(target=target, reason=f"line {line}: {error}") from error
     if last != "commit":

@@ -278,12 +278,7 @@ class AnonymiseCopy(PrivateCopy):
             own = {(live.name, column): value for column, value in Passwords(app, live).split(hashed).items()}
             return {database: {**others, **own}}
 
-    def _rewrite(
-        self,
-        name: str,
-        rules: DatabaseRules,
-        hashes: Mapping[tuple[str, str], str],
-    ) -> Originals:
+    def _rewrite(self, name: str, rules: DatabaseRules, hashes: Mapping[tuple[str, str], str]) -> Originals:
         with self._private.open_writer(name) as (writer, rewriter):
             with self._measure_proof():
                 originals = collect_originals(writer, rules, rewriter)

@@ -65,12 +65,7 @@ class DatabaseRules(Struct, frozen=True, kw_only=True):
 
 
 def resolve_rules(
-    app: App,
-    database: str,
-    db: Readable,
-    *,
-    keep: Collection[str] = (),
-    keep_keys: Collection[str] = (),
+    app: App, database: str, db: Readable, *, keep: Collection[str] = (), keep_keys: Collection[str] = ()
 ) -> DatabaseRules:
     """Return the rules of the tables of ``db``, which has the schema of ``database``.
 

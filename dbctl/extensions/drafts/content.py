@@ -101,9 +101,7 @@ def _draft_search(table: TableEvidence) -> Part:
 
 
 def draft_reports(
-    evidence: Evidence,
-    users: TableEvidence | None,
-    fields: Mapping[str, str],
+    evidence: Evidence, users: TableEvidence | None, fields: Mapping[str, str]
 ) -> Iterator[Part]:
     """Yield reports: the newest users, and the rows of each state."""
     if users and "created_at" in fields:

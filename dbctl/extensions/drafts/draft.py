@@ -117,12 +117,7 @@ def _default_name(url: Url) -> str:
 
 
 def _draft(
-    evidence: Evidence,
-    db: Readable,
-    url: Url,
-    name: str,
-    candidates: Sequence[UsersCandidate],
-    origin: str,
+    evidence: Evidence, db: Readable, url: Url, name: str, candidates: Sequence[UsersCandidate], origin: str
 ) -> ProfileDraft:
     best = next((candidate for candidate in candidates if not candidate.table.is_view), None)
     best = best if best and best.table.key else None
@@ -132,12 +127,7 @@ def _draft(
     users = draft_users(evidence, db, best, candidates, sign_ins.tables) if best else None
     owned = (
         draft_owned_rows(
-            evidence,
-            db,
-            users.table,
-            logins=users.logins,
-            signed_in=sign_ins.tables,
-            described=users.tables,
+            evidence, db, users.table, logins=users.logins, signed_in=sign_ins.tables, described=users.tables
         )
         if users
         else Draft()

@@ -281,11 +281,7 @@ class ValueReference(Struct, frozen=True, kw_only=True):
 
 
 def find_value_references(
-    evidence: Evidence,
-    db: Readable,
-    users: TableEvidence,
-    logins: Sequence[str],
-    described: Collection[str],
+    evidence: Evidence, db: Readable, users: TableEvidence, logins: Sequence[str], described: Collection[str]
 ) -> Iterator[ValueReference]:
     """Yield the columns without a foreign key whose values all are logins, or keys, of users.
 

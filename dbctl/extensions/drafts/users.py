@@ -71,8 +71,7 @@ def _rate_tables(evidence: Evidence) -> list[UsersCandidate]:
             incoming[target] = incoming.get(target, 0) + 1
     candidates = [_rate(table, incoming.get(table.name, 0)) for table in evidence.tables.values()]
     return sorted(
-        candidates,
-        key=lambda candidate: (-candidate.points, candidate.table.is_view, candidate.table.name),
+        candidates, key=lambda candidate: (-candidate.points, candidate.table.is_view, candidate.table.name)
     )
 
 

@@ -115,8 +115,7 @@ class SQLiteExternalIndexes(ExternalSearch):
                 self._connection.run(sql, parameters)
             for key, value in metadata.items():
                 self._connection.run(
-                    f"insert into {META} values (:key, :value)",
-                    {"key": key, "value": value},
+                    f"insert into {META} values (:key, :value)", {"key": key, "value": value}
                 )
             self._connection.run("commit")
         finally:
@@ -197,8 +196,7 @@ class SQLiteExternalIndexes(ExternalSearch):
         known = f"select t0.{rowid} from {table} t0"
         yield _FaultQuery("stray", f"select number as i from {PLACES} where number not in ({known})")
         yield _FaultQuery(
-            "duplicate",
-            f"select number as i from {PLACES} group by number having count(*) > 1",
+            "duplicate", f"select number as i from {PLACES} group by number having count(*) > 1"
         )
         if differences:
             sql = f"select {row_name} as i from {self._join_sql(spec)} where {' or '.join(differences)}"

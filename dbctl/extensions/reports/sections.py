@@ -111,12 +111,7 @@ def _draw_bar(x: float, width: float, y: float, height: float, kind: str) -> Htm
 
 
 def _create_svg(
-    *children: Html,
-    size: tuple[float, float],
-    key: str,
-    title: str,
-    description: str,
-    stretch: bool = False,
+    *children: Html, size: tuple[float, float], key: str, title: str, description: str, stretch: bool = False
 ) -> Html:
     return element(
         "svg",

@@ -43,9 +43,7 @@ class SampleSum:
     def _add(self, index: int, sample: Sample) -> None:
         total, newest = self._sums[index], self._newest[index]
         total = structs.replace(
-            total,
-            bytes=_add_known(total.bytes, sample.bytes),
-            users=_add_known(total.users, sample.users),
+            total, bytes=_add_known(total.bytes, sample.bytes), users=_add_known(total.users, sample.users)
         )
         # The free space of several disks has no sum.
         if newest and (total.disk, total.disk_bytes) != (sample.disk, sample.disk_bytes):

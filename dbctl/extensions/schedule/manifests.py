@@ -143,10 +143,7 @@ def _create_cron_job(job: PlannedJob, image: str, namespace: str) -> Mapping[str
             "successfulJobsHistoryLimit": 3,
             "failedJobsHistoryLimit": 3,
             "jobTemplate": {
-                "spec": {
-                    "backoffLimit": 0,
-                    "template": {"metadata": {"labels": labels}, "spec": pod},
-                }
+                "spec": {"backoffLimit": 0, "template": {"metadata": {"labels": labels}, "spec": pod}}
             },
         },
     }

@@ -99,10 +99,7 @@ def _send_with_retries(request: HttpRequest, retried: list[_Response]) -> bytes:
     body = msgspec.json.encode(request.body)
     headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "dbctl"}
     urllib_request = urllib.request.Request(  # noqa: S310 - an endpoint has the scheme http or https
-        f"{request.endpoint}{request.path}",
-        data=body,
-        headers={**headers, **request.headers},
-        method="POST",
+        f"{request.endpoint}{request.path}", data=body, headers={**headers, **request.headers}, method="POST"
     )
     opener = create_opener(request.endpoint)
     deadline = time.monotonic() + request.timeout

@@ -59,13 +59,7 @@ class MissingVectors(Struct, frozen=True, kw_only=True):
 class MakeVectors(Operation):
     """Create missing vectors; write a few in each transaction."""
 
-    def __init__(
-        self,
-        app: App,
-        *,
-        filters: Mapping[str, str],
-        limit: int,
-    ) -> None:
+    def __init__(self, app: App, *, filters: Mapping[str, str], limit: int) -> None:
         """Prepare the embedder.
 
         Args:

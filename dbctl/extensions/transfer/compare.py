@@ -94,12 +94,7 @@ class TableComparison:
     for the keys of parts that differ.
     """
 
-    def __init__(
-        self,
-        source: RowSource,
-        destination: RowSource,
-        table: TransferTable,
-    ) -> None:
+    def __init__(self, source: RowSource, destination: RowSource, table: TransferTable) -> None:
         self._sides, self._table = (source, destination), table
         self._ranges: Sequence[_KeyRanges] = ()
         if len(table.key) == 1 and all(
@@ -179,11 +174,7 @@ class _KeyRanges:
     """One side of a table whose key is one integer; a part is a range of 2 ^ ``width`` integers."""
 
     def __init__(
-        self,
-        side: RowSource,
-        table: TransferTable,
-        *,
-        limits: Positions | None = _ALL_ROWS,
+        self, side: RowSource, table: TransferTable, *, limits: Positions | None = _ALL_ROWS
     ) -> None:
         """Read the digests of all ranges, or of those within ``limits``; None: no row."""
         self._side, self._table = side, table

@@ -358,10 +358,7 @@ def synchronize(
             written = destination.sink.write_lines(table.name, table.columns, batches)
             require_row_count(written, len(fetch), destination.db)
             result = SyncResult(
-                table=table.name,
-                added=counts["only a"],
-                changed=counts["changed"],
-                deleted=counts["only b"],
+                table=table.name, added=counts["only a"], changed=counts["changed"], deleted=counts["only b"]
             )
         else:
             deleted = destination.sink.clear_table(table.name)

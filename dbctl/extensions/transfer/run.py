@@ -158,10 +158,7 @@ def finish_copy(copy: Copy, destination: Destination, state: TransferState) -> N
 
 
 def verify_digests(
-    endpoints: Endpoints,
-    state: TransferState,
-    rows: RowSource,
-    tables: Sequence[TransferTable],
+    endpoints: Endpoints, state: TransferState, rows: RowSource, tables: Sequence[TransferTable]
 ) -> Mapping[str, TableDigest]:
     """Compare each table of the destination with the rows that were read from the source; return the digests.
 

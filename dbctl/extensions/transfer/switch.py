@@ -210,11 +210,7 @@ class SwitchTransfer(Operation):
             )
 
     def _catch_up(
-        self,
-        copy: Copy,
-        destination: Destination,
-        state: TransferState,
-        tables: Sequence[TransferTable],
+        self, copy: Copy, destination: Destination, state: TransferState, tables: Sequence[TransferTable]
     ) -> list[SyncResult]:
         """Make all tables equal to the snapshot, without constraints between them until the end."""
         db = destination.db

@@ -139,10 +139,7 @@ class UpgradeServer(Operation):
             if each.reworded
         ]
         return UpgradeResult(
-            source_version=old_version,
-            destination_version=new_version,
-            databases=databases,
-            remarks=remarks,
+            source_version=old_version, destination_version=new_version, databases=databases, remarks=remarks
         )
 
     def _name_options(self, database: str) -> str:

@@ -88,14 +88,7 @@ def run_server(serve):
 
 @pytest.mark.parametrize(
     "serve",
-    [
-        send_nothing,
-        send_http,
-        greet_slowly,
-        encrypt_slowly,
-        authenticate_and_send_nothing,
-        close_connection,
-    ],
+    [send_nothing, send_http, greet_slowly, encrypt_slowly, authenticate_and_send_nothing, close_connection],
 )
 def test_opening_a_faulty_server_ends_within_the_time_limit(serve):
     with run_server(serve) as port:

@@ -219,11 +219,7 @@ def test_deadlock_ends_both_transactions(table):
         table.execute("update t set n = 21 where id = 1")
 
     writer = PostgreSQLWriter(table.url, "app/user", timeout=60)
-    with (
-        closing(writer),
-        pytest.raises(ConcurrentChangeError),
-        writer.transaction(),
-    ):
+    with closing(writer), pytest.raises(ConcurrentChangeError), writer.transaction():
         writer.update("t", {"n": 10}, [Condition("id", "=", 1)])
         thread = threading.Thread(target=update_first_row)
         thread.start()
@@ -617,8 +613,5 @@ def test_harmless_volatile_functions_are_allowed(postgresql):
 
 @pytest.mark.parametrize("sql", ["copy t to program 'x'", "do $$ begin end $$", 'select u&"a" (1)'])
 def test_statements_that_are_not_queries_are_refused(postgresql, sql):
-    with (
-        pytest.raises(DbctlError),
-        postgresql.reader().streams.query_read_only(UserQuery(sql)),
-    ):
+    with pytest.raises(DbctlError), postgresql.reader().streams.query_read_only(UserQuery(sql)):
         pass

@@ -327,10 +327,7 @@ def test_hints_about_unvalidated_constraints_resolve_them(postgresql):
     ]
     postgresql.execute(sequence.hint)
     postgresql.execute('insert into "Pa rent" default values')
-    assert [finding.code for finding in reader.checks.schema_findings()] == [
-        "not-validated",
-        "not-validated",
-    ]
+    assert [finding.code for finding in reader.checks.schema_findings()] == ["not-validated", "not-validated"]
     hints = {finding.message.split()[-0]: finding.hint for finding in reader.checks.schema_findings()}
     assert len(hints) == 2
     postgresql.execute("update child set n = 1")
@@ -379,10 +376,7 @@ def test_maintenance_tasks_run(private_database):
         'REINDEX INDEX CONCURRENTLY S."Us er_pkey"',
         'REINDEX INDEX S."other_during_excl"',
     ]
-    assert [item.table for item in writer.storage.maintenance_tasks("optimize", [])] == [
-        "Us er",
-        "other",
-    ]
+    assert [item.table for item in writer.storage.maintenance_tasks("optimize", [])] == ["Us er", "other"]
     with pytest.raises(SchemaMismatchError):
         writer.storage.maintenance_tasks("vacuum", ["gone"])
     with pytest.raises(NotSupportedError):

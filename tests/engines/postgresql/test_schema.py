@@ -221,10 +221,7 @@ def test_failed_script_leaves_no_objects_or_settings(postgresql):
         writer.scripts.run_statement("set search_path to pg_catalog")
     assert writer.query("select current_schema()") == [(postgresql.schema,)]
     assert writer.tables() == {}
-    with (
-        pytest.raises(QueryFailedError, match="COMMIT would"),
-        writer.scripts.schema_transaction(),
-    ):
+    with pytest.raises(QueryFailedError, match="COMMIT would"), writer.scripts.schema_transaction():
         writer.scripts.run_statement("create table t (id integer)")
         writer.scripts.run_statement("commit")
     assert writer.tables() == {}

@@ -434,10 +434,7 @@ def test_table_definition_is_stored_as_written(db: SQLiteWriter) -> None:
 
 def test_reader_sees_schema_changes_only_after_the_commit(tmp_path: Path, db: SQLiteWriter) -> None:
     run(db, "create table a (x);")
-    with (
-        closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader,
-        db.scripts.schema_transaction(),
-    ):
+    with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader, db.scripts.schema_transaction():
         db.scripts.run_statement("create table b (x)")
         assert set(reader.tables()) == {"a"}
     with closing(SQLiteReader(tmp_path / "app.db", "app/user")) as reader:

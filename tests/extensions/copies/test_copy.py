@@ -150,10 +150,7 @@ def read_bytes(database):
     """Return the bytes of a file, or those of a dump and the statistics of a server."""
     if database.engine == "sqlite":
         return b"".join(path.read_bytes() for path in database.path.parent.glob("copy.db*"))
-    tables = {
-        "postgresql": ["pg_statistic", *database.tables()],
-        "mysql": database.tables(),
-    }
+    tables = {"postgresql": ["pg_statistic", *database.tables()], "mysql": database.tables()}
     return repr([database.rows(f"select * from {name}") for name in tables[database.engine]]).encode()
 
 

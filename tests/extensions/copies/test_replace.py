@@ -214,8 +214,7 @@ def test_text_after_a_nul_is_replaced(database, answer):
 
 
 @pytest.mark.parametrize(
-    ("words", "status"),
-    [(("", "x"), 2), (("x", "x"), 2), (("a\0", "b"), 2), (("a", "b\udcff"), 2)],
+    ("words", "status"), [(("", "x"), 2), (("x", "x"), 2), (("a\0", "b"), 2), (("a", "b\udcff"), 2)]
 )
 def test_invalid_texts_are_refused(database, answer, words, status):
     answer("data", "replace", *words, "--yes", status=status)

@@ -130,9 +130,7 @@ def test_entry_precedes_what_follows_from_the_profile(database: ComparedDatabase
     assert rules.missing == []
 
 
-def test_copied_table_has_no_column_without_a_rule_and_its_own_rules(
-    database: ComparedDatabase,
-) -> None:
+def test_copied_table_has_no_column_without_a_rule_and_its_own_rules(database: ComparedDatabase) -> None:
     rules = resolve(
         database, '[anonymise.databases.main.tables]\n"p*" = "keep"\n"t*" = "keep"\n"not*" = "empty"'
     )

@@ -249,9 +249,7 @@ def test_users_without_password_and_address_are_found_by_their_foreign_keys(tmp_
     users = tomllib.loads(draft["profile"])["users"]
     assert (users["login"], users["fields"]["username"], users["admin"]) == (["username"], "name", "admin")
     offered = draft_sqlite(
-        answer,
-        tmp_path / "offered.db",
-        "create table members (id integer primary key, label text)",
+        answer, tmp_path / "offered.db", "create table members (id integer primary key, label text)"
     )
     assert (offered["users"], "members" in offered["decisions"][0], "--users" in offered["decisions"][0]) == (
         None,

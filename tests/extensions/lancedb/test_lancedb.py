@@ -131,11 +131,7 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     )
     assert neighbours[0][0] == "msg-00004"
     (match,) = reader.text_scanner.scan_text(
-        TABLE,
-        reader.text_scanner.text_columns(TABLE),
-        "msg-00007",
-        limit=5,
-        timeout=timedelta(minutes=1),
+        TABLE, reader.text_scanner.text_columns(TABLE), "msg-00007", limit=5, timeout=timedelta(minutes=1)
     )
     assert match.key == ("msg-00007",)
     with writer.transaction():

@@ -131,11 +131,7 @@ def test_another_error_is_another_failure(blog, receiver):
 def test_failure_is_repeated_after_the_configured_time_and_after_the_clock_was_set_back(blog, receiver):
     break_app(blog)
     run("backup", "create")
-    for age, count in (
-        (timedelta(days=2), 1),
-        (timedelta(days=4), 2),
-        (timedelta(days=-1), 3),
-    ):
+    for age, count in ((timedelta(days=2), 1), (timedelta(days=4), 2), (timedelta(days=-1), 3)):
         with EventStore(blog / "state").writing() as connection:
             connection.execute("update notices set sent_at = ?", ((now() - age).isoformat(),))
         run("backup", "create")

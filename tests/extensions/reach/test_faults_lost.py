@@ -87,11 +87,7 @@ EVENTS = [("postgresql", kill_connections), ("mysql", kill_ssh)]
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("via", "lose"),
-    [
-        ("ssh:bastion", kill_connections),
-        ("ssh:bastion", stop_host),
-        ("ssh:bastion ssh:inner", kill_ssh),
-    ],
+    [("ssh:bastion", kill_connections), ("ssh:bastion", stop_host), ("ssh:bastion ssh:inner", kill_ssh)],
 )
 def test_lost_route_during_a_read_is_reported(start, ssh_hosts, runtime, url, via, lose):
     wait = start("data", "query", SLEEPS[url.engine], "--url", reached(url, via))

@@ -99,12 +99,7 @@ def test_commands_of_the_page_about_containers_work(run_page, podman, ssh_hosts,
     ssh_hosts.bastion.set_environment({"PATH": os.environ["PATH"], **podman.environment})
     project = shop.name.removesuffix("-db-1")
     web = podman.start(
-        images.app(),
-        volume="/data",
-        project=project,
-        bridge=True,
-        service="web",
-        variables={"DB_HOST": "db"},
+        images.app(), volume="/data", project=project, bridge=True, service="web", variables={"DB_HOST": "db"}
     )
     files = {
         "compose.yaml": f"name: {project}\n" + COMPOSE % "${DB_PASSWORD}",

@@ -201,10 +201,7 @@ def test_moments_are_recovered_from_the_newest_backup_before_them(shop, answer):
     shop.wait_for_next_second()
     shop.sell(3, pause=0.5)
     until = store_log(shop, answer)
-    for at, base in (
-        (shop.sales[2].inserted.replace(microsecond=0), first),
-        (until, second),
-    ):
+    for at, base in ((shop.sales[2].inserted.replace(microsecond=0), first), (until, second)):
         backup = answer("backup", "recover", "--at", write_time(at))["data"]
         assert backup["members"][0]["facts"]["recovered_base"] == base
         assert list_ids(read_dump(Path(backup["path"], backup["members"][0]["file"]))) == shop.list_sales(at)

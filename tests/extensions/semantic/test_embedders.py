@@ -241,12 +241,7 @@ def test_response_without_valid_vector_is_reported(server, body, reason):
             EmbedderRefusedError,
             "API_KEY_INVALID",
         ),
-        (
-            400,
-            {"error": {"code": "context_length_exceeded"}},
-            EmbedderFailedError,
-            "context_length_exceeded",
-        ),
+        (400, {"error": {"code": "context_length_exceeded"}}, EmbedderFailedError, "context_length_exceeded"),
         (
             404,
             {"error": {"code": 404, "status": "NOT_FOUND", "message": "x"}},

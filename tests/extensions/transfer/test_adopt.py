@@ -75,11 +75,7 @@ def test_rows_are_copied_into_the_tables_of_the_app(transfer, destination):
     assert {table["table"]: table["conversions"] for table in plan["tables"]} == {
         "kind": {"id": NARROWER},
         "permission": {"id": NARROWER, "kind_id": NARROWER},
-        "item": {
-            "id": NARROWER,
-            "kind_id": NARROWER,
-            "at": "timestamp without zone to timestamp with zone",
-        },
+        "item": {"id": NARROWER, "kind_id": NARROWER, "at": "timestamp without zone to timestamp with zone"},
     }
     steps = transfer("run", "--to", destination, "--dry-run")["data"]["plan"]["steps"]
     assert "replace 2 rows of kind, which the source has, too" in steps

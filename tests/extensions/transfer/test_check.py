@@ -62,9 +62,7 @@ def test_text_of_a_problem(problem: CopyProblem, text: str) -> None:
     assert str(problem) == text
 
 
-def test_statements_that_are_refused(
-    create_database: Callable[..., ComparedDatabase],
-) -> None:
+def test_statements_that_are_refused(create_database: Callable[..., ComparedDatabase]) -> None:
     long = f"create table\n  {'x' * 200} ("
     schema = TransferSchema(
         origin="derived",

@@ -118,8 +118,7 @@ def test_state_without_the_mark_of_adoption_is_continued(start, databases, tmp_p
     header = read_state(destination)["transfer"]
     del header["adopted"]
     run_sql(
-        destination,
-        ("update dbctl_transfer set content = %s where name = 'transfer'", (json.dumps(header),)),
+        destination, ("update dbctl_transfer set content = %s where name = 'transfer'", (json.dumps(header),))
     )
     assert start("run", "--to", destination)["data"]["schema"] == "derived"
     assert start("verify", "--to", destination)["data"]["equal"] is True

@@ -181,10 +181,7 @@ def change_column(**facts: Any) -> PortableSchema:
         (change_item(key=["name"]), {"table item"}),
         (change_item(checks=["id > 0"]), {"table item"}),
         (change_item(references=[]), {"foreign key id of item"}),
-        (
-            change_item(references=[refer("other")]),
-            {"foreign key id of item"},
-        ),
+        (change_item(references=[refer("other")]), {"foreign key id of item"}),
         (
             change_item(indexes=[structs.replace(WHOLE.tables[1].indexes[0], is_unique=True)]),
             {"index item_name of item", "index id, lower(name) of item"},

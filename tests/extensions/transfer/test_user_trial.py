@@ -119,8 +119,7 @@ def list_next_numbers(moved: Moved) -> list[tuple[object, ...]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("source", "destination"),
-    [("sqlite", "postgresql"), ("sqlite", "mysql"), ("postgresql", "sqlite")],
+    ("source", "destination"), [("sqlite", "postgresql"), ("sqlite", "mysql"), ("postgresql", "sqlite")]
 )
 def test_new_user_of_a_built_in_profile_is_accepted_and_leaves_nothing(move_laravel, source, destination):
     moved = move_laravel(source, destination)

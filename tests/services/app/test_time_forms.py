@@ -241,8 +241,7 @@ def test_repair_writes_mixed_columns_in_format_of_app(web, answer):
 
 
 @pytest.mark.parametrize(
-    ("value", "code"),
-    [("2026-01-02T03:04:05", "times-ambiguous"), ("2026-99-99 03:04:05", "value-invalid")],
+    ("value", "code"), [("2026-01-02T03:04:05", "times-ambiguous"), ("2026-99-99 03:04:05", "value-invalid")]
 )
 def test_repair_refuses_unreadable_times(web, answer, value, code):
     run_sql(web, NOTES)

@@ -89,9 +89,7 @@ def server():
     if os.environ.get("DBCTL_TEST_MYSQL"):
         return servers.mysql()
     return servers.private_mysql(
-        "--plugin-load-add=ha_archive",
-        "--plugin-load-add=ha_blackhole",
-        "--plugin-load-add=ha_federatedx",
+        "--plugin-load-add=ha_archive", "--plugin-load-add=ha_blackhole", "--plugin-load-add=ha_federatedx"
     )
 
 

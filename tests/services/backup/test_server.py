@@ -100,10 +100,7 @@ def schema_pantry(tmp_path):
 def create_with_options(path, **options):
     with promptvault_app.open_repository(
         path, timeout=options.pop("timeout", 5), only=options.pop("only", "")
-    ) as (
-        _app,
-        repository,
-    ):
+    ) as (_app, repository):
         return CreateBackup(repository, **options).apply()
 
 
@@ -758,11 +755,7 @@ def test_restore_in_place_preserves_objects_and_privileges(pantry, plain_owner):
     try:
         before = read_dump(pantry)
         create_app_backup(pantry.path)
-        pantry.run(
-            f"set role {plain_owner}",
-            "drop table posted",
-            "select lo_from_bytea(0, 'now')",
-        )
+        pantry.run(f"set role {plain_owner}", "drop table posted", "select lo_from_bytea(0, 'now')")
         changed_content = read_dump(pantry)
         result = apply_restore(pantry.path)
         assert result.databases[0].strategy == "in place"
@@ -816,7 +809,7 @@ def test_failed_restore_in_place_changes_nothing(pantry, plain_owner):
     create_app_backup(pantry.path)
     # The restore fails when it creates the indexes, after it has created the large objects.
     pantry.run(
-        "create function stop() returns event_trigger language plpgsql as $$ begin raise 'stopped'; end $$",
+        "create function stop() returns event_trigger language plpgsql as $$ begin raise 'stopped'; end $$"
     )
     pantry.run(
         "create extension if not exists citext",

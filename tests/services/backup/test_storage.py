@@ -176,10 +176,7 @@ def test_interrupted_remote_backup_is_pruned(deployed, bucket):
     assert (
         [backup.id for backup in list_all_backups(deployed).page.items],
         list_all_backups(deployed).incomplete,
-    ) == (
-        [backup.id],
-        ["20200101_000000"],
-    )
+    ) == ([backup.id], ["20200101_000000"])
     with open_prune(deployed, last=1) as operation:
         assert operation.apply().leftovers == ["20200101_000000"]
     assert not bucket.keys("offsite/fp/20200101_000000")
@@ -314,9 +311,7 @@ def read_repository(path, address):
 def run_drill(path, address):
     """Drill the latest backup; return the recorded drill times."""
     call_with_repository(
-        path,
-        address,
-        lambda app, repository: AppDrill(repository, promptvault_app.create_keys(app)).drill(),
+        path, address, lambda app, repository: AppDrill(repository, promptvault_app.create_keys(app)).drill()
     )
     return read_drill_times(path, address)
 
@@ -506,9 +501,7 @@ def test_remote_backup_of_same_second_is_a_conflict(source_app, destination_addr
     timestamp = datetime.strptime(ids[1], "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
     monkeypatch.setattr(backup_create, "now", lambda: timestamp)
     call_with_repository(
-        source_app,
-        destination_address,
-        lambda _app, repository: CreateBackup(repository).apply(),
+        source_app, destination_address, lambda _app, repository: CreateBackup(repository).apply()
     )
     result = copy_backups(source_app, destination_address)
     assert [(failure.id, failure.code) for failure in result.failed] == [(ids[1], "backup-differs")]

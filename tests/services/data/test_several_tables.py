@@ -58,10 +58,7 @@ def test_rows_are_added_in_the_order_of_references(database, run_import):
     assert read_rows(database) == before
     data = run_import(*lines)["data"]
     assert (data["table"], data["added"], data["tables"]) == (None, 3, {"chats": 1, "messages": 2})
-    assert read_rows(database) == (
-        [(1, "old", None), (2, "new", "first")],
-        [("new", "New"), ("old", "Old")],
-    )
+    assert read_rows(database) == ([(1, "old", None), (2, "new", "first")], [("new", "New"), ("old", "Old")])
 
 
 def test_nothing_is_added_if_one_table_refuses_a_row(database, run_import):

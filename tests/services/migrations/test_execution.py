@@ -31,12 +31,7 @@ def desk(tmp_path):
 
 def plan_script(sql, **options):
     file = MigrationFile(
-        version="001",
-        description="x",
-        name="001_x",
-        path=Path("001_x.sql"),
-        raw=sql.encode(),
-        format="auto",
+        version="001", description="x", name="001_x", path=Path("001_x.sql"), raw=sql.encode(), format="auto"
     )
     steps = file.parse_up(registry.load_engine("sqlite").script_dialect)
     return ExecutionPlan(file=file, steps=steps, **options)

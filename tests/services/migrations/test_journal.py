@@ -130,11 +130,7 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
         ]
     with desk.open_app() as app:
         assert repair.repair(app, find_targets(app), [], outcome=outcome).plan().is_empty
-    with (
-        desk.open_app() as app,
-        app.writer("main") as db,
-        pytest.raises(MigrationStepMissingError),
-    ):
+    with desk.open_app() as app, app.writer("main") as db, pytest.raises(MigrationStepMissingError):
         resolve_statement(db, "002_five", done=done)
     desk.up()
     assert (desk.count("one"), desk.count("four")) == (2, 1)

@@ -105,9 +105,7 @@ def test_statement_without_semicolon_ends_at_the_next_marker(
     )
 
 
-def test_file_without_markers_is_an_up_section_if_the_format_allows_it(
-    cut: Callable[..., Sections],
-) -> None:
+def test_file_without_markers_is_an_up_section_if_the_format_allows_it(cut: Callable[..., Sections]) -> None:
     for layout in ("up-down", "auto", "numbered", "prisma"):
         assert cut("create table a (x int);", layout).up.text == "create table a (x int);"
     for layout in ("dbmate", "goose"):

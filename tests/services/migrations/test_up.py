@@ -66,11 +66,7 @@ def test_timeout_names_the_lock_holder(desk):
     desk.write(MANY)
     desk.up()
     desk.write({"016_more": "create table more (x integer);"})
-    with (
-        desk.open_app() as app,
-        app.writer("main"),
-        pytest.raises(BusyError, match="dbctl migrate up"),
-    ):
+    with desk.open_app() as app, app.writer("main"), pytest.raises(BusyError, match="dbctl migrate up"):
         desk.up(timeout=0.3)
     desk.up()
 

@@ -270,10 +270,7 @@ def test_missing_tablespaces_are_replaced_by_the_default_one(shop, source, empty
         assert fetch(empty_server, "copy", rows) == fetch(source, "shop", rows)
         assert fetch(
             empty_server, "copy", "select indexname from pg_indexes where tablename = 'far' order by 1"
-        ) == [
-            ("far_pkey",),
-            ("far_x",),
-        ]
+        ) == [("far_pkey",), ("far_x",)]
         shop("restore", "apply", "latest", "--yes")  # the server of the app has it
         assert fetch(source, "shop", "select tablespace from pg_tables where tablename = 'far'") == [
             ('far "away',)

@@ -352,10 +352,7 @@ def test_plan_of_permissions_has_their_rows_and_the_changed_role(path):
     with open_app(path) as app:
         create(app)
         plan = changes.grant(app, "editor", GAMES).plan()
-        assert (plan.rows, plan.steps) == (
-            {"role_permissions": 3, "roles": 1},
-            [f"grant {', '.join(GAMES)}"],
-        )
+        assert (plan.rows, plan.steps) == ({"role_permissions": 3, "roles": 1}, [f"grant {', '.join(GAMES)}"])
         plan = changes.revoke(app, "editor", GAMES).plan()
         assert (plan.rows, plan.steps) == ({}, [])
         assert changes.grant(app, "editor", ["*"]).apply().changed[:3] == GAMES
@@ -397,10 +394,7 @@ def test_role_with_users_is_not_deleted(path):
     with open_app(path) as app:
         role = create(app).role
         run_statements(path, f"update users set role_id = {role.id} where username = 'ann'")
-        for action in (
-            changes.delete_role(app, "editor").plan,
-            changes.delete_role(app, "editor").apply,
-        ):
+        for action in (changes.delete_role(app, "editor").plan, changes.delete_role(app, "editor").apply):
             error = catch_error(RoleInUseError, action)
             assert "users: 1, other rows: 0" in str(error)
     assert "editor" in list_names(path)

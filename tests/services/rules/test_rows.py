@@ -251,10 +251,7 @@ CASES: Mapping[str, Case] = {
     "listed value": Case("jobs", {"id": 9, "state": "open", "ack": 99}, 1, {"ack": 99}),
     "StateTransition": Case("jobs", {"id": 9, "state": "nonsense"}, 1, {"state": "nonsense"}),
     "OpenSession": Case(
-        "tokens",
-        {"id": 9, "member": 2, "token": "b", "ends_at": "2099-01-01"},
-        1,
-        {"ended_at": None},
+        "tokens", {"id": 9, "member": 2, "token": "b", "ends_at": "2099-01-01"}, 1, {"ended_at": None}
     ),
     "SystemSetting": Case(
         "knobs",
@@ -308,10 +305,7 @@ CASES: Mapping[str, Case] = {
         1,
         {"rank_id": 3},
         1,
-        commands={
-            "roles grant": ["roles grant guest touch"],
-            "roles revoke": ["roles revoke chief see"],
-        },
+        commands={"roles grant": ["roles grant guest touch"], "roles revoke": ["roles revoke chief see"]},
     ),
     "last admin": Case(
         "members",

@@ -214,7 +214,7 @@ BLOCKS = {"json"}
 
 def _define_columns(kind: str) -> str:
     return {
-        "mysql": "id varchar(20) primary key, title text character set utf8mb4 not null, body text character set utf8mb4 not null",
+        "mysql": "id varchar(20) primary key, title text character set utf8mb4 not null, body text character set utf8mb4 not null"
     }.get(kind, "id text primary key, title text not null, body text not null")
 
 

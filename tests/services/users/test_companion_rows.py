@@ -336,9 +336,7 @@ def test_given_value_replaces_the_default_of_new_users(answer, forge, tmp_path):
 
 @only_sqlite
 def test_rows_that_a_trigger_skips_refuse_the_user(answer, forge):
-    forge.run(
-        "create trigger skipped before insert on folders begin select raise(ignore); end",
-    )
+    forge.run("create trigger skipped before insert on folders begin select raise(ignore); end")
     error = answer("users", "create", "ann", "--generate", status=6)["error"]
     assert (error["code"], "0 of 1 row" in error["message"]) == ("constraint", True)
     assert counts(forge) == dict.fromkeys(TABLE_NAMES, 0)

@@ -210,11 +210,7 @@ def test_login_that_is_the_key_of_a_user_is_not_changed(answer, create_app):
 
 @pytest.mark.parametrize(
     ("form", "more", "is_offered"),
-    [
-        ("written", "", True),
-        ("written", 'active = "part"\n', False),
-        ("only the app", "", False),
-    ],
+    [("written", "", True), ("written", 'active = "part"\n', False), ("only the app", "", False)],
 )
 @pytest.mark.parametrize("create_app", ["sqlite"], indirect=True)
 def test_deletion_that_only_the_app_can_do_offers_a_possible_deactivation(

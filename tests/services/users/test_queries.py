@@ -281,8 +281,7 @@ def test_password_is_checked_against_stored_hash(path):
 
 def test_node_hashes_are_verified_and_invalid_ones_never_match(path):
     run_statements(
-        path,
-        f"update users set password_hash = '{PASSWORD_HASH.replace('$2b$', '$2a$')}' where id = 2",
+        path, f"update users set password_hash = '{PASSWORD_HASH.replace('$2b$', '$2a$')}' where id = 2"
     )
     assert check_password(path, "ann", flashpoint_app.PASSWORD)
     for invalid_hash in ("", "$2b$", "md5:abc", "$2b$99$" + "a" * 53):

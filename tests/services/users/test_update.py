@@ -165,14 +165,7 @@ def test_default_settings_are_added_on_request(path):
     assert step == f"add the app's default user settings: {', '.join(expected)}"
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"username": "ann"},
-        {"username": "ANN"},
-        {"email": "Ann@Example.org"},
-    ],
-)
+@pytest.mark.parametrize("fields", [{"username": "ann"}, {"username": "ANN"}, {"email": "Ann@Example.org"}])
 def test_existing_login_in_any_case_is_refused(path, fields):
     assert_refused(path, AlreadyExistsError, create(**fields))
 
@@ -877,9 +870,7 @@ def test_playlists_and_favorites_are_transferred(tmp_path):
     assert query_rows(path, "select count(*) from user_game_plays where user_id in (1, 2)") == [(0,)]
 
 
-def test_transfer_of_many_rows_is_complete_with_null_keys(
-    tmp_path,
-):
+def test_transfer_of_many_rows_is_complete_with_null_keys(tmp_path):
     path = create_app(tmp_path / "app", "deployed")
     run_statements(path, "delete from user_favorites")
     many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000)"

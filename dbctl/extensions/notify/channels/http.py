@@ -25,10 +25,7 @@ def post(
         SendFailedError: it was not accepted.
     """
     request = urllib.request.Request(  # noqa: S310 - an address has the scheme http or https
-        address.extend(path, query),
-        data=body,
-        headers={"User-Agent": "dbctl", **headers},
-        method="POST",
+        address.extend(path, query), data=body, headers={"User-Agent": "dbctl", **headers}, method="POST"
     )
     try:
         status = _open(address, request)

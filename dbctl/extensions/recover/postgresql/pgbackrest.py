@@ -105,12 +105,7 @@ class PgBackRest:
         Raises:
             ClientFailedError: the program fails.
         """
-        self._run(
-            "restore",
-            f"--set={copy.label}",
-            f"--pg1-path={destination}",
-            "--type=none",
-        )
+        self._run("restore", f"--set={copy.label}", f"--pg1-path={destination}", "--type=none")
 
     def fetch(self, name: str, folder: Path) -> bool:
         """Copy a segment, or a history, into a folder; return whether the repository has it.

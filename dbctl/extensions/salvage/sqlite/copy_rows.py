@@ -317,8 +317,7 @@ class RowCopier:
         if salvage.rejected:
             reasons = "; ".join(dict.fromkeys(salvage.reasons))
             self._report(
-                "rows-rejected",
-                f"table {name}: {format_count(salvage.rejected, 'row')} rejected: {reasons}",
+                "rows-rejected", f"table {name}: {format_count(salvage.rejected, 'row')} rejected: {reasons}"
             )
         if salvage.zeroed:
             self._report(

@@ -266,11 +266,7 @@ def _read_values(
     """Yield the key of each row of an index, and what it compares of its values; rows with NULL are never equal."""
     known, terms = {column.name: column for column in table.columns}, unique.terms
     conditions, width = list(unique.condition), len(key) + len(terms)
-    columns = [
-        *key,
-        *(known[term.column] for term in terms),
-        *(known[each.column] for each in conditions),
-    ]
+    columns = [*key, *(known[term.column] for term in terms), *(known[each.column] for each in conditions)]
     with rows.stream_lines(table.name, columns) as batches:
         for batch in batches:
             for row in map(split_line, batch.lines):

@@ -77,12 +77,7 @@ APPS: dict[str, tuple[int, str, str, Callable[[str, str, Path], bool]]] = {
         "--email nova@example.org --set first_name=Nova",
         check_django,
     ),
-    "pgadmin4": (
-        4,
-        "select password from user where ? in (username, email)",
-        "",
-        check_flask_security,
-    ),
+    "pgadmin4": (4, "select password from user where ? in (username, email)", "", check_flask_security),
     "strapi": (
         4,
         "select password from up_users where username = ?",

@@ -79,12 +79,7 @@ def test_changed_rows_are_reported_with_both_values(answer, source, copy, engine
     assert compare_files(answer, source, other, *tables)["equal"] is True
     run(source, *CHANGES)
     result = compare_files(answer, source, other, *tables)
-    assert counts(result) == {
-        "room": (1, 0, 0),
-        "person": (0, 0, 2),
-        "member": (0, 1, 0),
-        "event": (1, 1, 0),
-    }
+    assert counts(result) == {"room": (1, 0, 0), "person": (0, 0, 2), "member": (0, 1, 0), "event": (1, 1, 0)}
     rows = {table["table"]: table["rows"] for table in result["tables"]}
     assert rows["room"][0]["key"] == {"id": 101}
     assert rows["room"][0]["a"]["name"] == "new room"

@@ -59,11 +59,7 @@ class UserRule:
     def create_lesson(self, keys: Sequence[LearnedKey], decided: Sequence[Topic] = ()) -> Lesson:
         """Return a lesson with what the rows leave open."""
         return Lesson(
-            keys=keys,
-            decided=decided,
-            decisions=self.decisions,
-            notes=self.notes,
-            unrelated=self.unrelated,
+            keys=keys, decided=decided, decisions=self.decisions, notes=self.notes, unrelated=self.unrelated
         )
 
     def read_table(self, row: ChangedRow) -> TableEvidence:

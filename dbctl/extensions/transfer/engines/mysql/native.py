@@ -252,11 +252,7 @@ class MySQLNativeSchemas(NativeSchemas):
             self._connection, Rules(rules["state"], rules["user"], replaced, rules["database"])
         )
         with show_plainly(self._connection):
-            before = [
-                *definitions.read_tables(),
-                *definitions.read_routines(),
-                *definitions.read_views(),
-            ]
+            before = [*definitions.read_tables(), *definitions.read_routines(), *definitions.read_views()]
             after = [*definitions.read_triggers(), *definitions.read_events()]
         return definitions, before, after
 
