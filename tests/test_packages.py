@@ -57,6 +57,20 @@ def test_few_modules_are_long_and_each_states_the_reason():
         assert f"Over {MAX_LINES} lines: " in ast.get_docstring(ast.parse(text))
 
 
+def test_no_module_assigns_a_constant_twice():
+    """Modules that are joined can have the same name for two values: no linter reports it, and functions read the later one."""
+    for path in ROOT.rglob("*.py"):
+        names = [
+            target.id
+            for statement in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(statement, ast.Assign)
+            for top in statement.targets
+            for target in (top.elts if isinstance(top, ast.Tuple) else [top])
+            if isinstance(target, ast.Name)
+        ]
+        assert sorted(names) == sorted(set(names)), path
+
+
 def list_imports(path):
     """Yield the names that a module imports when it is loaded, with their modules."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:

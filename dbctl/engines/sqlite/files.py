@@ -97,7 +97,7 @@ def read_identity(database: Path) -> str:
         if read_wal_size(database):  # without content, it is the same as none
             with Path(f"{database}-wal").open("rb") as file:
                 status = os.fstat(file.fileno())
-                header = file.read(HEADER_BYTES)
+                header = file.read(WAL_HEADER_BYTES)
                 page_size = struct.unpack(">I", header[8:12])[0]
                 file.seek(status.st_size - FRAME_BYTES - page_size)
                 parts += [header.hex(), file.read(FRAME_BYTES).hex(), *_list_numbers(status)]
@@ -126,7 +126,7 @@ def _is_unused(file: Path) -> bool:
         return False
 
 
-HEADER_BYTES, FRAME_BYTES = 32, 24  # bytes
+WAL_HEADER_BYTES, FRAME_BYTES = 32, 24  # bytes
 PAGE_SIZES = frozenset(1 << power for power in range(9, 17))
 NO_COMMIT = b"\0\0\0\0"  #: in a frame that does not end a commit
 MAGIC = 0x377F0682  #: the lowest bit is the byte order of the checksums
@@ -195,7 +195,7 @@ def _count_committed_frames(path: Path) -> int:
     """Return the number of frames up to the last commit, by their headers only."""
     last_committed = 0
     with suppress(FileNotFoundError), path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
+        header = file.read(WAL_HEADER_BYTES)
         for frame, (head, _) in enumerate(_read_frames(file, header), 1):
             if head[8:16] != header[16:24]:  # from before the last reset of the -wal
                 break
@@ -212,20 +212,20 @@ def count_lost_commits(path: Path) -> int:
     """
     try:
         with path.open("rb") as file:
-            header = file.read(HEADER_BYTES)
+            header = file.read(WAL_HEADER_BYTES)
             lost = sum(
                 not is_valid and head[8:16] == header[16:24] and head[4:8] != NO_COMMIT
                 for head, is_valid in verify_frames(file, header)
             )
             file.seek(0)
-            return lost if file.read(HEADER_BYTES) == header else 0
+            return lost if file.read(WAL_HEADER_BYTES) == header else 0
     except FileNotFoundError:
         return 0
 
 
 def verify_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
     """Yield the header of each frame, and whether it and all earlier frames are current and have valid checksums."""
-    if len(header) < HEADER_BYTES:
+    if len(header) < WAL_HEADER_BYTES:
         return
     order = ">" if header[3] & 1 else "<"
     checksum = _add_checksum((0, 0), header[:24], order)
@@ -241,7 +241,7 @@ def verify_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]
 
 def _read_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield the header and the page of each frame; none if the header is incomplete, or has no page size."""
-    page_size = struct.unpack(">I", header[8:12])[0] if len(header) == HEADER_BYTES else 0
+    page_size = struct.unpack(">I", header[8:12])[0] if len(header) == WAL_HEADER_BYTES else 0
     while page_size in PAGE_SIZES:
         signals.raise_if_interrupted()
         frame = file.read(FRAME_BYTES + page_size)

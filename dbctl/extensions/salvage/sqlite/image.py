@@ -82,14 +82,16 @@ def _apply_wal(wal_copy: Path, copy: Path) -> int:
     """Write the complete commits of a -wal, up to its first damaged frame, into the copy; return the number of lost commits."""
     offsets, pending, page_count, lost_commits = dict[int, int](), dict[int, int](), 0, 0
     with wal_copy.open("rb") as wal, copy.open("r+b") as file:
-        header = wal.read(files.HEADER_BYTES)
+        header = wal.read(files.WAL_HEADER_BYTES)
         page_size = int.from_bytes(header[8:12], "big")
         for index, (head, is_valid) in enumerate(files.verify_frames(wal, header)):
             page, committed_pages = struct.unpack(">2I", head[:8])
             if not is_valid:
                 lost_commits += bool(committed_pages) and head[8:16] == header[16:24]
                 continue
-            pending[page] = files.HEADER_BYTES + index * (files.FRAME_BYTES + page_size) + files.FRAME_BYTES
+            pending[page] = (
+                files.WAL_HEADER_BYTES + index * (files.FRAME_BYTES + page_size) + files.FRAME_BYTES
+            )
             if committed_pages:
                 offsets |= pending
                 pending, page_count = {}, committed_pages
