@@ -28,6 +28,8 @@ LOCK = ".dbctl-lock"
 TEMP_PREFIX = ".dbctl-unpacked-"
 #: Maximum bytes of a manifest, which has one line per table.
 MAX_MANIFEST_BYTES = 16 << 20
+#: Seconds to wait for another process that replaces the record of a folder, which takes two requests.
+RECORD_SECONDS = 30
 
 
 class FolderState(Enum):
@@ -157,11 +159,11 @@ class Store(Protocol):
     ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
         """Yield each folder with the result or error of ``read_manifest``; a remote store reads several concurrently."""
 
-    def lock_record(self, folder: str) -> AbstractContextManager[None]:
+    def lock_record(self, folder: str, *, timeout: float = RECORD_SECONDS) -> AbstractContextManager[None]:
         """Block other processes of this machine that replace the verification record of a folder, which also happens without the lock of the store.
 
         Raises:
-            BusyError: one of them has held it for a time in which none reads and writes a record.
+            BusyError: another process held the lock for ``timeout`` seconds.
         """
 
     def write_verification(self, folder: str, text: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from dbctl import signals
@@ -19,6 +21,7 @@ from dbctl.stores.base import (
     LOCK,
     MANIFEST,
     MAX_MANIFEST_BYTES,
+    RECORD_SECONDS,
     TEMP_PREFIX,
     VERIFICATION,
     FolderState,
@@ -87,15 +90,25 @@ class DirectoryStore:
         return read_each_manifest(self, folders)
 
     @contextmanager
-    def lock_record(self, folder: str) -> Iterator[None]:
+    def lock_record(self, folder: str, *, timeout: float = RECORD_SECONDS) -> Iterator[None]:
         with translate_errors(self.location):
             descriptor = os.open(self._root / folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             with translate_errors(self.location):
-                atomic.mark_in_use(descriptor)
+                self._wait_for_record(descriptor, folder, timeout)
             yield
         finally:
             os.close(descriptor)
+
+    def _wait_for_record(self, descriptor: int, folder: str, timeout: float) -> None:
+        # The folder itself, because a file of its own could not be created in a repository that is read-only.
+        try_lock = partial(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        target = f"the record of {self.location}/{folder}"
+        try:
+            file_lock.wait_for_lock(target, timeout, try_lock, lambda: " by another process")
+        except OSError as error:
+            if error.errno not in atomic.WITHOUT_LOCKS:
+                raise
 
     def write_verification(self, folder: str, text: str) -> None:
         with atomic.write_atomically(self._root / folder / VERIFICATION, replace=True, follow=False) as file:

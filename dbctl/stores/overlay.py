@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from dbctl.errors.backup import RepositoryFailedError
-from dbctl.stores.base import FolderState, FolderWriter, Protection, Store
+from dbctl.stores.base import RECORD_SECONDS, FolderState, FolderWriter, Protection, Store
 from dbctl.stores.directory import DirectoryStore
 
 #: The name of the additional folder in its ``DirectoryStore``, whose path is the folder itself.
@@ -30,8 +30,8 @@ class OverlayStore:
         store, name = self._resolve(folder)
         return store.read_manifest(name)
 
-    def lock_record(self, folder: str) -> AbstractContextManager[None]:
-        return nullcontext() if folder == self._folder else self._store.lock_record(folder)
+    def lock_record(self, folder: str, *, timeout: float = RECORD_SECONDS) -> AbstractContextManager[None]:
+        return nullcontext() if folder == self._folder else self._store.lock_record(folder, timeout=timeout)
 
     def write_verification(self, folder: str, text: str) -> None:
         if folder != self._folder:

@@ -319,6 +319,8 @@ class StoreContract:
 
         other = threading.Thread(target=replace)
         with store.lock_record(FIRST_FOLDER), place.open().lock("other", timeout=0):
+            with pytest.raises(BusyError):
+                place.open().lock_record(FIRST_FOLDER, timeout=0).__enter__()
             other.start()
             assert not entered.wait(0.1)
         other.join()

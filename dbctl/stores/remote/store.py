@@ -26,6 +26,7 @@ from dbctl.stores.base import (
     LOCK,
     MANIFEST,
     MAX_MANIFEST_BYTES,
+    RECORD_SECONDS,
     VERIFICATION,
     FolderState,
     FolderWriter,
@@ -40,8 +41,6 @@ from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.
 CONCURRENT_READS = 8
-#: Seconds to wait for another process that replaces a record.
-RECORD_SECONDS = 30
 
 #: The files of a folder that are replaced or deleted although it is complete.
 _UNLOCKED = (VERIFICATION, INCOMPLETE_MARK)
@@ -116,9 +115,9 @@ class RemoteStore:
         return (manifest for part in manifests for manifest in part)
 
     @contextmanager
-    def lock_record(self, folder: str) -> Iterator[None]:
+    def lock_record(self, folder: str, *, timeout: float = RECORD_SECONDS) -> Iterator[None]:
         del folder  # one file is enough: the lock lasts two requests
-        with self._staging.lock(f"the records of {self.location}", "record", timeout=RECORD_SECONDS):
+        with self._staging.lock(f"the records of {self.location}", "record", timeout=timeout):
             yield
 
     def write_verification(self, folder: str, text: str) -> None:
