@@ -139,7 +139,7 @@ def _format_reason(error: psycopg.Error) -> str:
 def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> str:
     """Return a hint with the GRANT statement, if the message names the object; ``account`` is quoted, ``sql`` was refused."""
     if "row-level security policy" in reason:
-        return f"Nothing was changed. A policy of the table refuses it. As a superuser: ALTER ROLE {account} BYPASSRLS;"
+        return "Nothing was changed. A policy of the table refuses it. Connect as the owner of the table, or as a role with BYPASSRLS."
     match = _PERMISSION_DENIED.search(reason)
     words = sql.split(None, 1)
     if match is None or not words:

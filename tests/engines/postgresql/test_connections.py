@@ -405,7 +405,7 @@ def test_row_that_a_policy_refuses_has_a_hint(table):
         writer = table.writer(user=name)
         with pytest.raises(PrivilegeMissingError, match="row-level security") as caught, writer.transaction():
             writer.insert("t", {"id": 9, "n": 9})
-        assert caught.value.hint.endswith(f"ALTER ROLE {ident(name)} BYPASSRLS;")
+        assert "as the owner of the table" in caught.value.hint
 
 
 def test_missing_right_has_a_grant_hint(table):
