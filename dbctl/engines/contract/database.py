@@ -150,6 +150,11 @@ class Column(Struct, frozen=True, kw_only=True):
         """Whether values are JSON, or lists and objects, which rows have as JSON."""
         return is_document_type(self.type)
 
+    @property
+    def is_binary(self) -> bool:
+        """Whether its type is one of bytes, on any engine."""
+        return any(word in self.type for word in ("BINARY", "BLOB", "BYTEA"))
+
 
 class Table(Struct, frozen=True, kw_only=True):
     """One live table or view."""

@@ -137,12 +137,7 @@ def _list_secrets(evidence: Evidence, covered: Collection[str], tokens: Collecti
             continue
         for column in table.columns.values():
             path = f"{table.name}.{column.name}"
-            is_stored = (
-                subjects.is_text(column)
-                or "BLOB" in column.type
-                or "BYTEA" in column.type
-                or "BINARY" in column.type
-            )
+            is_stored = subjects.is_text(column) or column.is_binary
             is_secret = path in tokens or has_secret_name(references.shorten(table, column.name))
             if is_stored and path not in covered and is_secret:
                 entries.append(Entry(path))

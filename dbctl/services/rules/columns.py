@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
@@ -112,10 +111,10 @@ class UserText(ColumnRule):
     def __init__(self, live: LiveTable, column: str, field: str, rule: Rule | None) -> None:
         super().__init__(live, column, self._find_non_text)
         self._field, self._rule = field, rule
-        self._stores_bytes = re.search("BINARY|BLOB|BYTEA", live.table.columns[column].type)
+        self._is_binary = live.table.columns[column].is_binary
 
     def _find_non_text(self, value: object) -> str:
-        is_text = not isinstance(value, bytes) or (self._stores_bytes and is_encodable(read_text(value)))
+        is_text = not isinstance(value, bytes) or (self._is_binary and is_encodable(read_text(value)))
         return "" if is_text else "it is not text"
 
     def check_added(self, row: Row) -> None:
