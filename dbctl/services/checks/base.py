@@ -12,6 +12,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.connection import CorruptError
 from dbctl.errors.usage import DatabaseNotConfiguredError, ExtensionInvalidError
 from dbctl.extensions import registry
 from dbctl.extensions.base import SetName
@@ -191,8 +192,10 @@ class CheckRun:
         except DoesNotApplyError:
             return
         except DbctlError as error:
-            if check.is_gate and isinstance(part, Subject):
-                part.is_excluded = True
+            if isinstance(part, Subject):
+                if isinstance(error, CorruptError) and error.code in [it.code for it in part.damage]:
+                    return  # reported with its location
+                part.is_excluded |= check.is_gate
             self.add_failure(part, error)
         else:
             self.checked[check.scope] += 1

@@ -72,12 +72,10 @@ def check_references(subject: Subject) -> Iterator[Finding]:
     try:
         yield from _check_foreign_keys(subject, checks)
         yield from _check_owned_rows(subject)
-    except (QueryFailedError, CorruptError) as error:
-        is_known = any(finding.code == CorruptError.code for finding in subject.damage)
-        if not (is_known and isinstance(error, CorruptError)):  # already reported, with its location
-            yield Finding.from_error(
-                subject.target, error, "error" if subject.section.foreign_keys else "warning"
-            )
+    except QueryFailedError as error:
+        yield Finding.from_error(
+            subject.target, error, "error" if subject.section.foreign_keys else "warning"
+        )
 
 
 @check("key-not-unique")

@@ -141,7 +141,8 @@ def test_table_whose_files_are_missing_is_damage_and_no_unreadable_table(tmp_pat
     answer("demo", "chat-lancedb", ".")
     for data in tmp_path.glob("data/lancedb/*.lance/data"):
         shutil.rmtree(data)
-    findings = answer("apps", "check", status=4)["data"]["findings"]
-    assert [(item["severity"], item["code"]) for item in findings if item["target"].endswith("vectors")] == [
-        ("error", "corrupt")
-    ]
+    for words in (("apps", "check"), ("integrity", "check"), ("integrity", "check", "--quick")):
+        findings = answer(*words, status=4)["data"]["findings"]
+        assert [
+            (item["severity"], item["code"]) for item in findings if item["target"].endswith("vectors")
+        ] == [("error", "corrupt")]
