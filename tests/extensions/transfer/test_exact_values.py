@@ -56,6 +56,8 @@ class SharedKind(NamedTuple):
 #: The lines of rows escape some of them.
 CONTROLS = "\\bfvtnr\b\f\v\t\n\r"
 NUMBER = ("{}", "trim(cast({} as char(60)))")
+#: MySQL shows zeros before the digits.
+SHOWN = ("{}", "trim(cast({} + 0 as char(60)))")
 TIME = ("'{}'", "trim(cast({} as char(60)))")
 SHARED = {
     "exact": SharedKind(
@@ -69,6 +71,26 @@ SHARED = {
             "mysql": ("bigint", *NUMBER),
             "sqlite": ("integer", "cast('{}' as integer)", "cast({} as text)"),
         },
+    ),
+    "filled": SharedKind(
+        st.integers(0, 99_999).map(str),
+        {
+            "postgresql": ("integer", *NUMBER),
+            "mysql": ("int(5) zerofill", *SHOWN),
+            "sqlite": ("integer", *NUMBER),
+        },
+    ),
+    "filled_exact": SharedKind(
+        st.sampled_from(["0.000", "1.500", "1234567.125"]),
+        {"postgresql": ("numeric(36,3)", *NUMBER), "mysql": ("decimal(36,3) zerofill", *SHOWN)},
+    ),
+    "filled_wide": SharedKind(
+        st.sampled_from(["0.5", "1.25"]),
+        {"postgresql": ("real", *NUMBER), "mysql": ("float zerofill", *SHOWN)},
+    ),
+    "age": SharedKind(
+        st.sampled_from(["0", "1901", "2155"]),
+        {"postgresql": ("smallint", *NUMBER), "mysql": ("year", *SHOWN), "sqlite": ("smallint", *NUMBER)},
     ),
     "wide": SharedKind(
         st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False).map(lambda n: f"{n:.17e}"),

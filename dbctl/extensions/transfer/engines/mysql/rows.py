@@ -80,10 +80,10 @@ class MySQLRowSource(ServerRowSource):
     def _expression(self, table: str, column: LineColumn) -> str:
         live = self._catalog.require_column(table, column.name)
         name = self._catalog.quote_column(table, column.name, "")
+        if live.type.startswith(("BIT", "YEAR")) or live.type.endswith("ZEROFILL"):
+            name = f"({name} + 0)"  # bits are a number, and the first zeros of others are only shown
         if kind_of(live) in _PLAIN and column.kind not in EXPRESSIONS:
-            # bits are a number, and one with a fraction keeps every digit and the sign of zero
-            number = f"({name} + 0)" if live.type.startswith("BIT") else exact_expression(live, name)
-            return f"cast({number} as char)"
+            return f"cast({exact_expression(live, name)} as char)"
         kind = "bytes" if column.kind == "native" and is_binary(live) else column.kind
         return f"cast({EXPRESSIONS.get(kind, _TEXT).format(name)} as binary)"
 

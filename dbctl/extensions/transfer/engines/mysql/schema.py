@@ -63,7 +63,7 @@ TYPES: Mapping[str, LogicalType] = {
         # MariaDB shows negative zero as 0
         f"{name}{words}": LogicalType(kind="real", bits=bits, keeps_zero_sign=False)
         for name, bits in _REALS.items()
-        for words in ("", " UNSIGNED")
+        for words in ("", " UNSIGNED", " UNSIGNED ZEROFILL")
     },
     "CHAR": LogicalType(kind="text", length=1),
     "VARCHAR": LogicalType(kind="text"),
