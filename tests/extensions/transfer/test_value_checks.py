@@ -270,7 +270,7 @@ CHANGED = "a number that the column stores in another form or with fewer digits"
         (
             LogicalType(kind="decimal", digits=30, scale=10),
             [b"9223372036854775807", b"-9223372036854775808", b"12345.5", b"12345678901234.5", b"0.000000000000000000015", b"123456789012345000000"],
-            dict.fromkeys([b"123456789012345.6", b"9223372036854775808", b"-9223372036854775809", b"1" * 5000], "more than 15 digits"),
+            dict.fromkeys([b"123456789012345.6", b"9223372036854775808", b"-9223372036854775809", b"1" * 5000, b"1" + b"0" * 400, b"0." + b"0" * 400 + b"1"], "more than 15 digits"),
         ),
         (
             LogicalType(kind="json", converts_numbers=True),

@@ -98,8 +98,8 @@ def _check_decimal(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
         if limits.exact_digits is not None:
             if not fraction and _is_integer_of_sqlite(value):
                 return ""
-            used = len((whole + fraction).strip(b"0"))
-            return f"more than {limits.exact_digits} digits" if used > limits.exact_digits else ""
+            stored = Decimal(f"{float(value):.{limits.exact_digits}g}")
+            return "" if stored == Decimal(value.decode()) else f"more than {limits.exact_digits} digits"
         if digits is None:
             return ""
         if len(whole) > digits - scale:
