@@ -239,6 +239,24 @@ def test_operation_without_rows_in_the_log_is_refused(answer, pantry, command):
     assert error["hint"]
 
 
+def test_hint_about_migrations_names_commands_that_revert_the_change(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    Path("1_items.sql").write_text(
+        "-- migrate:up\ncreate table items (id integer primary key);\n-- migrate:down\ndrop table items;\n"
+    )
+    options = ("--url", "main=sqlite:app.db", "--migrations", ".")
+    for words, steps in (
+        (["up"], ["migrate down", "backup list"]),
+        (["down", "--yes", "--no-backup"], ["migrate up", "backup list"]),
+        (["mark", "1", "--applied"], ["migrate mark NAME --applied", "migrate mark NAME --pending"]),
+    ):
+        answer("migrate", *words, *options)
+        hint = answer("undo", str(find_newest(answer)), "--yes", *options[:2], status=6)["error"]["hint"]
+        assert [step for step in steps if f"dbctl {step} " in hint] == steps
+        assert hint.count("dbctl ") == len(steps)
+
+
 @pytest.mark.parametrize("engine", KINDS)
 def test_plan_announces_that_undo_will_be_impossible(answer, tmp_path, monkeypatch, engine):
     monkeypatch.chdir(tmp_path)

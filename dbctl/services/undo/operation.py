@@ -28,10 +28,17 @@ from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.services.users.sign_in_state import SignInChanges
 
-#: Commands whose changes are reverted otherwise, by the first word, and how.
+_LEDGER = Remedy(
+    "It changed only the ledger. Correct it with: `migrate mark NAME --applied`; or: `migrate mark NAME --pending`"
+)
+#: Commands whose changes are reverted otherwise, by their name or its first word, and how.
 REMEDIES: Mapping[str, Remedy | str] = {
+    **dict.fromkeys(("migrate baseline", "migrate mark", "migrate repair"), _LEDGER),
+    "migrate down": Remedy(
+        "Apply migrations with: `migrate up`; or restore a backup from before it; list backups with: `backup list`"
+    ),
     "migrate": Remedy(
-        "Revert migrations with: `migrate down`; or restore the safety backup; list backups with: `backup list`"
+        "Revert migrations with: `migrate down`; or restore a backup from before it; list backups with: `backup list`"
     ),
     "restore": Remedy("Restore the previous state with: `restore undo`"),
     "transfer": "Transfer it again, or switch back to the previous database.",
@@ -177,10 +184,9 @@ def _has_columns(table: Table, image: RowImage) -> bool:
 
 
 def _refuse(operation: OperationDetails, reason: str) -> UndoImpossibleError:
-    hint = REMEDIES.get(operation.command.partition(" ")[0], REMEDY)
-    return UndoImpossibleError(
-        number=operation.operation, command=operation.command, reason=reason, hint=hint
-    )
+    command = operation.command
+    hint = REMEDIES.get(command) or REMEDIES.get(command.partition(" ")[0], REMEDY)
+    return UndoImpossibleError(number=operation.operation, command=command, reason=reason, hint=hint)
 
 
 class RevertRows:
