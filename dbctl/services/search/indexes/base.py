@@ -58,8 +58,7 @@ class IndexChangeResult(ChangeResult, frozen=True, kw_only=True):
     def effect(self) -> Effect | None:
         if not self.changed:
             return None
-        place, counts = f"of {self.search}", {"steps": len(self.steps)}
-        return Effect(_VERBS[self.action][1], "index", [self.index], place=place, counts=counts)
+        return Effect(_VERBS[self.action][1], "index", [self.index], place=f"of {self.search}")
 
 
 class SearchIndex(ABC):
