@@ -39,11 +39,12 @@ from dbctl.url import Url
 #: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.
 REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
 CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
+GLOBALLY = ", for all users until the server restarts, with: SET GLOBAL"
 #: The server, or the account, has too many connections; how to raise the limit.
 FULL = {
-    1040: "SET GLOBAL max_connections = 500;",
-    1203: "SET GLOBAL max_user_connections = 0;",
-    1226: "ALTER USER … WITH MAX_USER_CONNECTIONS 0;",
+    1040: f"{GLOBALLY} max_connections = 500;",
+    1203: f"{GLOBALLY} max_user_connections = 0;",
+    1226: " with: ALTER USER … WITH MAX_USER_CONNECTIONS 0;",
 }
 #: Not 1044, which a server also reports for a database that does not exist yet.
 LOGIN_REFUSED = frozenset({1045, 1130, 1698})
@@ -128,7 +129,7 @@ def translate_error(
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:
         return ValueInvalidError(name="a value", value="given", reason=reason)
-    limit = f"SET GLOBAL {TIMEOUT_ERRORS[number]} = 0;" if number in TIMEOUT_ERRORS else ""
+    limit = f"Remove the limit{GLOBALLY} {TIMEOUT_ERRORS[number]} = 0;" if number in TIMEOUT_ERRORS else ""
     return context.query_error(reason, limit=limit, is_table_missing=number == NO_SUCH_TABLE)
 
 

@@ -18,7 +18,13 @@ from dbctl.engines.mysql.catalog import MySQLSchemaReader
 from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.load import load_dump, run_script
-from dbctl.engines.mysql.opening import error_number, open_session, translate_error, unreachable_error
+from dbctl.engines.mysql.opening import (
+    GLOBALLY,
+    error_number,
+    open_session,
+    translate_error,
+    unreachable_error,
+)
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import (
@@ -254,7 +260,7 @@ class ScratchRestore:
                 raise
             reason = error.context["reason"]
             hint = (
-                f"To allow its triggers and functions: SET GLOBAL {TRUSTING} = 1."
+                f"Allow its triggers and functions{GLOBALLY} {TRUSTING} = 1;"
                 if TRUSTING in str(reason)
                 else ""
             )

@@ -63,6 +63,7 @@ _FULL = re.compile(
     re.DOTALL,
 )
 RAISE_LIMIT = "ALTER SYSTEM SET max_connections = 500; and restart the server."
+NO_LIMIT = "Connect without a limit by adding ?options=-cstatement_timeout%3D0 to the URL of this database."
 _COPY_LINE = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
@@ -91,7 +92,7 @@ def unreachable_error(error: psycopg.Error, target: str, url: Url) -> Unreachabl
     can_pass, instead = not _LOGIN_REFUSED.search(reason), CHECK_URL
     if full := _FULL.search(reason):
         instead = FREE_CONNECTION
-        instead += (
+        instead += " with: " + (
             f"ALTER {full['kind'].upper()} {ident(full['name'])} CONNECTION LIMIT -1;"
             if full["kind"]
             else RAISE_LIMIT
@@ -124,7 +125,7 @@ def translate_error(
     # Without a SQLSTATE, the driver could not encode a value.
     if (writing and state.startswith("22")) or (not state and isinstance(error, psycopg.DataError)):
         return ValueInvalidError(name="a value", value="given", reason=reason, row=row)
-    limit = f"ALTER ROLE {context.account} SET statement_timeout = 0;" if state == STOPPED else ""
+    limit = NO_LIMIT if state == STOPPED else ""
     is_table_missing = isinstance(error, psycopg.errors.UndefinedTable)
     return context.query_error(reason, limit=limit, is_table_missing=is_table_missing)
 

@@ -28,7 +28,7 @@ from dbctl.url import Url
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
 #: Instead of ``CHECK_URL``, if the server, or the account, has too many connections.
-FREE_CONNECTION = "End sessions of the app that do nothing, or raise the limit with: "
+FREE_CONNECTION = "End sessions of the app that do nothing, or raise the limit"
 DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
 
 
@@ -78,8 +78,8 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     def query_error(
         self, reason: str, *, limit: str = "", is_table_missing: bool = False
     ) -> QueryFailedError:
-        """Return the error of a rejected statement; ``limit``: SQL that removes the time limit that it exceeded."""
-        hint = f"A time limit of the server, or another session, stopped it. Remove the limit with: {limit}"
+        """Return the error of a rejected statement; ``limit``: how to remove the time limit that it exceeded."""
+        hint = f"A time limit of the server, or another session, stopped it. {limit}"
         return QueryFailedError(
             target=self.target,
             reason=reason,
