@@ -19,17 +19,14 @@ class RoleBits(RoleForm):
 
     has_rows = True  # a new value depends on the stored one, so ``write`` stores it
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
-        self._number = self.live.column(self.section.column)
-        self.columns = [self._number]
-
     @cached_property
     def keys(self) -> Mapping[object, str]:
         return {name: name for name in self.section.bits}
 
     def read(self, rows: Sequence[Row]) -> list[list[str]]:
-        return [[] if row[self._number] is None else [self._find_role(row[self._number])] for row in rows]
+        return [
+            [] if row[self.columns[0]] is None else [self._find_role(row[self.columns[0]])] for row in rows
+        ]
 
     def _find_role(self, stored: object) -> str:
         number = int(str(stored))
@@ -40,11 +37,11 @@ class RoleBits(RoleForm):
         return self._where_role(self.resolve(name))
 
     def _where_role(self, name: str) -> Where:
-        stored = [value for value in self.db.count_by(self.live.name, self._number) if value is not None]
-        return Condition(self._number, "in", [value for value in stored if self._find_role(value) == name])
+        stored = [value for value in self.db.count_by(self.live.name, self.columns[0]) if value is not None]
+        return Condition(self.columns[0], "in", [value for value in stored if self._find_role(value) == name])
 
     def where_unknown(self) -> Where:
-        return AllOf([Condition(self._number, "!=", None), self._where_role(UNKNOWN)])
+        return AllOf([Condition(self.columns[0], "!=", None), self._where_role(UNKNOWN)])
 
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
         return {self.live.name: len(assignments)} if assignments else {}
@@ -53,9 +50,9 @@ class RoleBits(RoleForm):
         every = reduce(or_, self.section.bits.values(), 0)
         for item in assignments:
             where = [Condition(self.id, "=", item.user)]
-            ((stored,),) = db.select(self.live.name, [self._number], where)
+            ((stored,),) = db.select(self.live.name, [self.columns[0]], where)
             bits = reduce(or_, (self.section.bits[name] for name in item.after), 0)
-            values = {self._number: int(str(stored or 0)) & ~every | bits}
+            values = {self.columns[0]: int(str(stored or 0)) & ~every | bits}
             require_row_count(db.update(self.live.name, values, where), 1, db)
 
 

@@ -66,6 +66,9 @@ class RoleForm(ABC):
         """Describe the form; ``only`` are the conditions of rows of ``live`` that are users."""
         self.users, self.section, self.live, self.only = users, role, live, only
         self.db, self.id = live.db, live.column(users.id.column)
+        if role.column:
+            self.columns = [live.column(role.column)]
+            self.column = "" if role.bits else self.columns[0]
         self._is_consistent = False
 
     @property
@@ -282,11 +285,6 @@ def can_store(column: Column, value: object) -> bool:
 class RoleColumn(RoleForm):
     """One column: the name of the role, a value with a label, or the key of a row in the table of roles."""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
-        self.column = self.live.column(self.section.column)
-        self.columns, self._definition = [self.column], self.live.table.columns[self.column]
-
     @cached_property
     def keys(self) -> Mapping[object, str]:
         role = self.section
@@ -294,7 +292,7 @@ class RoleColumn(RoleForm):
             return {key: str(name) for key, name in self.db.select(role.table, [role.key, role.name])}
         if role.labels:
             return {self._parse_label(text): name for text, name in role.labels.items()}
-        definition = self._definition
+        definition = self.live.table.columns[self.column]
         if is_boolean(definition):
             listed = [label for label in map(str.lower, role.values) if label in BOOLEAN_LABELS]
             return {self._parse_label(label): label for label in listed or ("true", "false")}
@@ -306,7 +304,7 @@ class RoleColumn(RoleForm):
 
     def _parse_label(self, label: str) -> object:
         """Return the stored value that a profile writes as text."""
-        definition, word = self._definition, label.lower()
+        definition, word = self.live.table.columns[self.column], label.lower()
         if word in BOOLEAN_LABELS and (is_boolean(definition) or is_number(definition)):
             truth = BOOLEAN_LABELS[word]
             return truth if definition.native == "boolean" else BOOLEANS[self.live.profile.boolean][truth]
@@ -344,7 +342,7 @@ class RoleColumn(RoleForm):
         return Order([role.name], descending, nocase=True, through=through)
 
     def find_type_problems(self) -> Iterator[Problem]:
-        role, definition = self.section, self._definition
+        role, definition = self.section, self.live.table.columns[self.column]
         declared = "labels" if role.labels else "values"
         texts = [] if role.table else list(role.labels or role.values)
         unfit = [text for text in texts if not can_store(definition, self._parse_label(text))]
