@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -94,33 +95,30 @@ def _table(output: CommandOutput, options: OutputOptions) -> None:
 def closing_line(result: object, *, seconds: float | None = None) -> str:
     """Return the closing line of a result without a period; empty if it has none.
 
+    That of a list is how many rows were shown, and the option that shows further ones; empty for a complete list.
+
     Args:
         result: the result of a command.
         seconds: the duration of the work, if known.
     """
     closing = result.closing if isinstance(result, Struct) else None
+    if closing is None and isinstance(result, Page):
+        shown, end = len(result.items), result.offset + len(result.items)
+        cursor = " ".join(f"--after {quote(word)}" for word in result.next_key)
+        if result.has_more and shown:
+            return f"{shown:,} of {result.total:,}; {cursor or f'--offset {end}'} shows more"
+        if shown:
+            return ""
+        position = f"{cursor or f'--offset {result.offset}'} is after the last row"
+        return f"none of {result.total:,}; {position}" if result.total else result.empty_message
     if closing is None:
-        return _describe_part(result) if isinstance(result, Page) else ""
+        return ""
     text = closing.text
     if closing.is_timed and seconds is not None:
         text += f" in {format_duration(seconds)}"
     size = [] if closing.bytes is None else [format_size(closing.bytes)]
     details = ", ".join([*size, *closing.details])
     return f"{text}: {details}" if details else text
-
-
-def _describe_part(page: Page[object]) -> str:
-    """Return how many rows of a list were shown, and the option that shows further ones; empty for a complete list."""
-    from shlex import quote
-
-    shown, end = len(page.items), page.offset + len(page.items)
-    cursor = " ".join(f"--after {quote(word)}" for word in page.next_key)
-    if page.has_more and shown:
-        return f"{shown:,} of {page.total:,}; {cursor or f'--offset {end}'} shows more"
-    if shown:
-        return ""
-    position = f"{cursor or f'--offset {page.offset}'} is after the last row"
-    return f"none of {page.total:,}; {position}" if page.total else page.empty_message
 
 
 def _json(output: CommandOutput, options: OutputOptions) -> None:

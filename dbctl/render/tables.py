@@ -260,23 +260,17 @@ def plain_lines(blocks: Sequence[Block]) -> Iterator[str]:
     """Yield lines with aligned columns, neither truncated nor wrapped, without trailing spaces."""
     for block in blocks:
         if isinstance(block, Grid):
-            yield from _aligned_lines(block)
+            widths = padded_widths(block)
+            for row in [block.header, *block.rows] if block.header else block.rows:
+                aligned = zip(row, widths, block.right_aligned, strict=True)
+                cells = [align(cell, width, right=right) for cell, width, right in aligned]
+                yield (INDENT * block.depth + INDENT.join(cells)).rstrip()
         elif isinstance(block, Finding):
             yield f"{block.severity} {escape(block.target)}: {escape(block.message)} ({escape(block.code)})"
             if block.hint:
                 yield INDENT * 2 + escape(block.hint)
         else:
             yield INDENT * block.depth + block.text
-
-
-def _aligned_lines(grid: Grid) -> Iterator[str]:
-    widths = padded_widths(grid)
-    for row in [grid.header, *grid.rows] if grid.header else grid.rows:
-        cells = [
-            align(cell, width, right=right)
-            for cell, width, right in zip(row, widths, grid.right_aligned, strict=True)
-        ]
-        yield (INDENT * grid.depth + INDENT.join(cells)).rstrip()
 
 
 def padded_widths(grid: Grid) -> list[int]:
