@@ -94,7 +94,9 @@ class Resolver:
     def resolve(self) -> App:
         app, folder = self._app, self._folder
         addresses = {"main": app.databases} if isinstance(app.databases, str) else app.databases
-        databases = {name: self._database(address, "databases", name) for name, address in addresses.items()}
+        databases = {
+            name: self._url(address, "databases", name, via=app.via) for name, address in addresses.items()
+        }
         return App(
             name=self._name,
             profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
@@ -158,13 +160,10 @@ class Resolver:
         """Return a path, which may be relative to the folder of the configuration; empty for none."""
         return str(self._folder / atomic.expand_home(text)) if text else ""
 
-    def _database(self, address: str | DatabaseConfig, *key: toml.Key) -> Url | None:
-        if isinstance(address, str):
-            return self._url(address, *key, via=self._app.via)
-        return self._url(address.url, *key, "url", via=self._app.via if address.via is None else address.via)
-
-    def _url(self, text: str, *key: toml.Key, via: str = "") -> Url | None:
+    def _url(self, text: str | DatabaseConfig, *key: toml.Key, via: str = "") -> Url | None:
         """Return a URL; None if it is empty, or invalid, which is reported. It has the route ``via``, unless it names one."""
+        if isinstance(text, DatabaseConfig):
+            return self._url(text.url, *key, "url", via=via if text.via is None else text.via)
         if not text and key[0] not in ("databases", "replicas"):
             return None
         try:

@@ -6,6 +6,7 @@ import os
 from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -71,8 +72,8 @@ def list_profiles_with(feature: str) -> str:
 
 
 def is_built_in(name: str) -> bool:
-    """Return whether ``name`` is the name of a profile that ships with dbctl."""
-    return not name.endswith(".toml") and _find_in(BUILTIN, name) is not None
+    """Return whether ``name`` is the name of a profile that ships with dbctl; raises as ``path_of``."""
+    return not name.endswith(".toml") and path_of(name).parent == BUILTIN
 
 
 def path_of(name: str) -> Path:
@@ -85,19 +86,12 @@ def path_of(name: str) -> Path:
     """
     if name.endswith(".toml"):
         return Path(name)
-    if path := _find_in(BUILTIN, name):
-        return path
-    for _, folder in _list_folders():
-        if path := _find_in(folder, name):
+    for folder in chain([BUILTIN], (folder for _, folder in _list_folders())):
+        path = folder / f"{name}.toml"
+        if path.parent == folder and os.path.isfile(path):  # noqa: PTH113 - pathlib raises for names that are too long
             return path
     known = dict.fromkeys(profile.name for profile in list_available())
     raise ProfileMissingError(name=name, names=", ".join(known), candidates=known)
-
-
-def _find_in(folder: Path, name: str) -> Path | None:
-    path = folder / f"{name}.toml"
-    is_file = path.parent == folder and os.path.isfile(path)  # noqa: PTH113 - pathlib raises for names that are too long
-    return path if is_file else None
 
 
 def load(name: str) -> Profile:
