@@ -97,7 +97,7 @@ class Work:
         )
 
 
-_current: list[Work] = []
+current: list[Work] = []  #: at most one
 _displays: list[Display] = []
 #: What users must know about the data that was read; False: it was returned by ``take_notes``.
 _notes = dict[str, bool]()
@@ -106,14 +106,14 @@ _notes = dict[str, bool]()
 @contextmanager
 def track(work: Work, display: Display | None) -> Iterator[None]:
     """Make ``work`` the current work in this context, and show it until ``stop``."""
-    _current[:], _displays[:] = [work], [display] if display else []
+    current[:], _displays[:] = [work], [display] if display else []
     try:
         for shown in _displays:
             shown.start()
         yield
     finally:
         stop()
-        _current.clear()
+        current.clear()
 
 
 def stop() -> None:
@@ -139,23 +139,19 @@ def pause() -> Iterator[None]:
 def detach() -> None:
     """Forget the work in a forked process."""
     _displays.clear()
-    _current.clear()
-
-
-def current_work() -> Work | None:
-    return _current[0] if _current else None
+    current.clear()
 
 
 def poll() -> None:
     """Let the current progress be drawn by this thread, where no thread may draw it because processes are forked."""
-    if _current:
-        _current[0].on_poll()
+    if current:
+        current[0].on_poll()
 
 
 def start_part(number: int, count: int, noun: str) -> None:
     """Report that the work on one of ``count`` parts begins: ``2 of 3 databases``."""
-    if _current:
-        _current[0].set_stage(part=f"{number} of {format_count(count, noun)}", activity="")
+    if current:
+        current[0].set_stage(part=f"{number} of {format_count(count, noun)}", activity="")
 
 
 def list_parts(items: Iterable[T], noun: str) -> Iterator[T]:
@@ -168,8 +164,8 @@ def list_parts(items: Iterable[T], noun: str) -> Iterator[T]:
 
 def advance(count: float) -> None:
     """Add done work in the unit of the current work."""
-    if _current:
-        _current[0].advance(count)
+    if current:
+        current[0].advance(count)
 
 
 def count_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -182,18 +178,18 @@ def count_blocks(blocks: Iterable[bytes]) -> Iterator[bytes]:
 @contextmanager
 def uncounted() -> Iterator[None]:
     """Report nothing of the work of this block, which only plans what is done and counted later."""
-    works = list(_current)
-    _current.clear()
+    works = list(current)
+    current.clear()
     try:
         yield
     finally:
-        _current[:] = works
+        current[:] = works
 
 
 def start_stage(activity: str) -> None:
     """Report what is done now with the part, or with the whole: ``compressing``."""
-    if _current:
-        _current[0].set_stage(activity=activity)
+    if current:
+        current[0].set_stage(activity=activity)
 
 
 def add_note(text: str) -> None:

@@ -329,7 +329,8 @@ def show_progress(
     """
     if session.run and activity:
         session.run.begin_stage(activity)
-    if work := progress.current_work():
+    if progress.current:
+        (work,) = progress.current
         work.measure(activity, total, unit)
         yield work.advance
         return

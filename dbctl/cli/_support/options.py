@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from enum import StrEnum
 from functools import cache, partial
@@ -324,7 +324,10 @@ def common_parameter_names() -> frozenset[str]:
 
 
 def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
-    """Store an option: the command line overrides the environment, a later value an earlier one; URLs accumulate."""
+    """Store an option: the command line overrides the environment, a later value an earlier one; URLs accumulate.
+
+    A format that the command does not support is refused when each option that selects it is stored.
+    """
     values = ctx.meta.setdefault(_VALUES, {})  # one dict for the whole chain of contexts
     ctx.meta[COMMAND] = ctx
     name = param.name or ""
@@ -337,22 +340,16 @@ def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
     explicit = values.setdefault(_EXPLICIT, set())
     if is_explicit:
         explicit.add(name)
-    if name in ("output", "template"):
-        _check_format(ctx, values)
-    return value
-
-
-def _check_format(ctx: "Context", values: Mapping[str, Any]) -> None:
-    """Refuse a format that the command does not support; called when each of its options is stored."""
     template, output = values.get("template"), values.get("output", Format.TABLE)
-    if template:
+    if name in ("output", "template") and template:
         from dbctl.cli._support.formats import check_template
 
-        check_template(ctx, template, explicit_output=output if "output" in values[_EXPLICIT] else None)
-    elif output in _REPORTS and not hasattr(ctx.command, "commands"):
+        check_template(ctx, template, explicit_output=output if "output" in explicit else None)
+    elif name in ("output", "template") and output in _REPORTS and not hasattr(ctx.command, "commands"):
         from dbctl.cli._support.formats import require_findings
 
         require_findings(ctx, Format(output))
+    return value
 
 
 def command_path(ctx: "Context") -> tuple[str, ...]:
