@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.mysql.read_only import LEXER as MYSQL
+from dbctl.engines.mysql.statements import LEXER as MYSQL
 from dbctl.engines.parsing.lineage import MAX_CHARACTERS, redact_statement
-from dbctl.engines.postgresql.lint import LEXER as POSTGRESQL
+from dbctl.engines.postgresql.statements import LEXER as POSTGRESQL
 
 DIALECTS = [(POSTGRESQL, "'"), (MYSQL, "'\"")]
 

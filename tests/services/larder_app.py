@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pymysql
 
-from dbctl.engines.mysql.lint import SCRIPTS
+from dbctl.engines.mysql.statements import SCRIPTS
 from tests import servers
 from tests.caching import mysql_database, postgresql_database
 from tests.databases import ComparedDatabase, File, MySQL, PostgreSQL

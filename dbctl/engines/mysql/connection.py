@@ -31,8 +31,8 @@ from dbctl.engines.mysql.opening import (
     translate_error,
     unreachable_error,
 )
-from dbctl.engines.mysql.read_only import find_rejection
 from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.statements import find_rejection
 from dbctl.engines.mysql.values import bind_parameters, format_literal
 from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection, ServerTransactions
 from dbctl.engines.servers.engine import ErrorContext

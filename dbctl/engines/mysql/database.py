@@ -194,7 +194,7 @@ class MySQLDatabase(ServerDatabase):
 
     @cached_property
     def server(self) -> ServerMonitor:
-        from dbctl.engines.mysql.sessions import MySQLServerMonitor
+        from dbctl.engines.mysql.monitoring import MySQLServerMonitor
 
         return MySQLServerMonitor(self)
 

@@ -45,7 +45,7 @@ class MySQLEngine(ServerEngine):
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
         with self._require_driver(target):
-            from dbctl.engines.mysql.sessions import list_lock_holders
+            from dbctl.engines.mysql.monitoring import list_lock_holders
         return list_lock_holders(url, target)
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
@@ -61,7 +61,7 @@ class MySQLEngine(ServerEngine):
 
     @property
     def script_dialect(self) -> ScriptDialect:
-        from dbctl.engines.mysql.lint import SCRIPTS  # without the driver
+        from dbctl.engines.mysql.statements import SCRIPTS  # without the driver
 
         return SCRIPTS
 

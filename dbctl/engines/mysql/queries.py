@@ -16,11 +16,12 @@ from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import BATCH_ROWS, Begin, RowStream, RowStreams, UserQuery
-from dbctl.engines.mysql import lint
+from dbctl.engines.mysql import statements
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLWriter, RowInserter
-from dbctl.engines.mysql.read_only import (
+from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.statements import (
     LEXER,
     STORED_FUNCTIONS,
     VIEWS,
@@ -28,7 +29,6 @@ from dbctl.engines.mysql.read_only import (
     find_secret,
     find_stored_function,
 )
-from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.stored_code import encode_statements
 from dbctl.engines.mysql.values import MySQLColumn, exact_expression, format_literal, keep_exact_values
 from dbctl.engines.servers.database import ServerScripts
@@ -149,7 +149,7 @@ PACKAGES = ("package", "package body")
 class MySQLScripts(MySQLPart, ServerScripts):
     """The part ``ScriptRunner``."""
 
-    script_dialect: ScriptDialect = lint.SCRIPTS
+    script_dialect: ScriptDialect = statements.SCRIPTS
     transactional_ddl = False  # schema changes commit
     _db: MySQLWriter
 
@@ -181,7 +181,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
         self._begin_again()
 
     def run_statement(self, sql: str) -> None:
-        if reason := lint.SCRIPTS.unsupported_reason(sql):
+        if reason := statements.SCRIPTS.unsupported_reason(sql):
             raise QueryFailedError(target=self._connection.target, reason=reason)
         if self._in_step_mode and not self._db.transactions.depth:
             try:

@@ -18,7 +18,7 @@ from pymysql.converters import conversions
 
 from dbctl.engines.contract.database import Column, Query, Table
 from dbctl.engines.contract.streaming import NewColumn
-from dbctl.engines.mysql.read_only import LEXER
+from dbctl.engines.mysql.statements import LEXER
 from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
 from dbctl.engines.servers.database import ServerCodec
 from dbctl.engines.servers.values import (

@@ -14,7 +14,7 @@ from psycopg import pq
 
 from dbctl import signals
 from dbctl.engines.contract.database import Column
-from dbctl.engines.postgresql import read_only
+from dbctl.engines.postgresql import statements
 from dbctl.engines.postgresql.errors import is_unsupported, translate_error, unreachable_error
 from dbctl.engines.postgresql.session import Session, application_name, open_session
 from dbctl.engines.postgresql.values import (
@@ -123,8 +123,8 @@ class PostgreSQLConnection(ServerConnection[Session]):
         return isinstance(error, psycopg.errors.QueryCanceled)
 
     def require_query(self, sql: str) -> None:
-        first = read_only.read_first_word(sql)
-        if first not in read_only.QUERY_WORDS:
+        first = statements.read_first_word(sql)
+        if first not in statements.QUERY_WORDS:
             raise QueryFailedError(
                 target=self.target, reason=f"{first.upper() or 'an empty statement'} is not a query"
             )
@@ -211,9 +211,7 @@ class PostgreSQLConnection(ServerConnection[Session]):
 
     def _statement_names(self) -> Sequence[str]:
         """Return the names in the running statement, if it may change tables."""
-        from dbctl.engines.postgresql.lint import LEXER
-
-        significant = LEXER.read_significant(self.running_statement)
+        significant = statements.LEXER.read_significant(self.running_statement)
         words = [token.text.lower() for token in significant if token.kind == "word"]
         return words + [token.text[1:-1].replace('""', '"') for token in significant if token.kind == "name"]
 

@@ -69,7 +69,7 @@ class PostgreSQLEngine(ServerEngine):
 
     @property
     def script_dialect(self) -> ScriptDialect:
-        from dbctl.engines.postgresql.lint import SCRIPTS  # without the driver
+        from dbctl.engines.postgresql.statements import SCRIPTS  # without the driver
 
         return SCRIPTS
 

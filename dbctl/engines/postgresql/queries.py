@@ -18,7 +18,7 @@ from psycopg.waiting import Wait
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
-from dbctl.engines.postgresql import read_only
+from dbctl.engines.postgresql import statements
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.session import Session
@@ -275,42 +275,42 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
                 raise
 
     def _refuse_secrets(self, query: UserQuery) -> None:
-        statement = read_only.explained_statement(query.sql)
-        first = read_only.read_first_word(statement)
-        if first not in read_only.EXPLAINED_WORDS:
-            if statement != query.sql and first not in read_only.DML_WORDS:
+        statement = statements.explained_statement(query.sql)
+        first = statements.read_first_word(statement)
+        if first not in statements.EXPLAINED_WORDS:
+            if statement != query.sql and first not in statements.DML_WORDS:
                 raise QueryFailedError(
                     target=self._connection.target, reason=f"EXPLAIN {first.upper()} is not a query"
                 )
             return
         # partitions and other tables that inherit hidden columns
-        children = self._connection.fetch(read_only.CHILD_TABLES, {"names": list(query.hidden)})
+        children = self._connection.fetch(statements.CHILD_TABLES, {"names": list(query.hidden)})
         hidden = {str(child): query.hidden[str(table)] for child, table in children} | {**query.hidden}
-        secret = read_only.find_renamed_columns(statement, hidden)
+        secret = statements.find_renamed_columns(statement, hidden)
         if not secret:
             ((plan,),) = self._connection.fetch(
                 f"explain (verbose, costs off, format json) {statement}", query.parameters
             )
-            secret = read_only.find_secret(str(plan), hidden)
+            secret = statements.find_secret(str(plan), hidden)
         if secret:
             raise SecretColumnError(target=self._connection.target, column=secret)
 
     def _refuse_stored_functions(self, sql: str) -> None:
-        words, signs = read_only.list_words_and_signs(sql)
-        called, _ = read_only.find_called_functions(sql)
+        words, signs = statements.list_words_and_signs(sql)
+        called, _ = statements.find_called_functions(sql)
         values = {"words": words, "signs": signs, "called": called}
-        for (name,) in self._connection.fetch(read_only.STORED_FUNCTION, values):
+        for (name,) in self._connection.fetch(statements.STORED_FUNCTION, values):
             raise StoredFunctionError(target=self._connection.target, function=name)
 
     def _refuse_side_effects(self, sql: str) -> None:
-        names, has_hidden_names = read_only.find_called_functions(sql)
+        names, has_hidden_names = statements.find_called_functions(sql)
         if has_hidden_names:
             raise QueryFailedError(
                 target=self._connection.target, reason="it contains a U& name, which hides what it calls"
             )
-        rows = self._connection.fetch(read_only.VOLATILE, {"names": names}) if names else []
-        functions = [name for name in names if read_only.RUNS_SQL.fullmatch(name)]
-        functions += [str(name) for (name,) in rows if name not in read_only.HARMLESS]
+        rows = self._connection.fetch(statements.VOLATILE, {"names": names}) if names else []
+        functions = [name for name in names if statements.RUNS_SQL.fullmatch(name)]
+        functions += [str(name) for (name,) in rows if name not in statements.HARMLESS]
         if functions:
             reason = f"{functions[0]} does more than read, and a rollback does not undo it"
             raise QueryFailedError(target=self._connection.target, reason=reason)

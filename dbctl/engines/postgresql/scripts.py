@@ -9,7 +9,7 @@ from typing import cast
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import Begin
-from dbctl.engines.postgresql import lint
+from dbctl.engines.postgresql import statements
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLWriter
 from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.values import base_type
@@ -37,7 +37,7 @@ where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(
 class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
     """The part ``ScriptRunner``."""
 
-    script_dialect: ScriptDialect = lint.SCRIPTS
+    script_dialect: ScriptDialect = statements.SCRIPTS
     transactional_ddl = True
     _db: PostgreSQLWriter
 
@@ -65,7 +65,7 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
         return self._connection.fetch(HAS_DELETED, {"table": self._catalog.quote_table(table)}) != [(False,)]
 
     def cleanup_statements(self, sql: str) -> Sequence[str]:
-        index = lint.find_concurrent_index(sql)
+        index = statements.find_concurrent_index(sql)
         if not index or not self._connection.fetch(INVALID_INDEX, {"name": index}):
             return ()
         return [f"drop index concurrently {ident(index)};"]
@@ -88,10 +88,10 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
             yield
 
     def run_statement(self, sql: str) -> None:
-        if self._db.transactions.base_depth and not (sql := lint.remove_concurrently(sql)):
+        if self._db.transactions.base_depth and not (sql := statements.remove_concurrently(sql)):
             return
         outside = self._in_step_mode and not self._db.transactions.depth
-        if reason := lint.SCRIPTS.unsupported_reason(sql, outside=outside):
+        if reason := statements.SCRIPTS.unsupported_reason(sql, outside=outside):
             raise QueryFailedError(target=self._connection.target, reason=reason)
         if not outside:
             self._db.transactions.require()

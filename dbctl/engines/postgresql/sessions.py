@@ -22,8 +22,8 @@ from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql import properties
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
-from dbctl.engines.postgresql.lint import LEXER
 from dbctl.engines.postgresql.session import own_backends
+from dbctl.engines.postgresql.statements import LEXER
 from dbctl.engines.servers.database import SHORT_TIMEOUT, describe_holders, find_problems
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError

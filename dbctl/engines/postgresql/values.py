@@ -19,7 +19,7 @@ from psycopg.types.string import TextLoader
 
 from dbctl.engines.contract.database import Column, is_document_type
 from dbctl.engines.parsing.lexer import Fragment, split_parameters
-from dbctl.engines.postgresql.lint import LEXER
+from dbctl.engines.postgresql.statements import LEXER
 from dbctl.engines.servers.values import (
     LARGEST,
     SMALLEST,

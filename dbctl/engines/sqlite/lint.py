@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
-from dbctl.engines.parsing.lint import CodedMessage, Linter, parse_rules
-from dbctl.engines.parsing.scripts import SqlScripts
+from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, parse_rules
 from dbctl.engines.parsing.statements import Statement, find_default
 
 #: SQLite reads a name in double quotes as text if no such name exists.

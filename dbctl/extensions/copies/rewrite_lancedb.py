@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import Condition, Readable, Writable
-from dbctl.engines.contract.rebuild import ColumnRewrite, Rebuilder
+from dbctl.engines.contract.monitoring import ColumnRewrite, Rebuilder
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.extensions.copies.contract import Rewriter, create_violation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dbctl import signals
 from dbctl.engines.contract.database import Readable
-from dbctl.engines.contract.rebuild import ColumnRewrite, Rebuilder
+from dbctl.engines.contract.monitoring import ColumnRewrite, Rebuilder
 from dbctl.errors.databases import VectorIndexUnsuitableError
 from dbctl.extensions.lancedb import swap
 from dbctl.extensions.lancedb.location import Location

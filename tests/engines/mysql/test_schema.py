@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
-from dbctl.engines.mysql.lint import SCRIPTS
+from dbctl.engines.mysql.statements import SCRIPTS
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Secret

@@ -9,7 +9,7 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition, Query
-from dbctl.engines.postgresql.lint import SCRIPTS
+from dbctl.engines.postgresql.statements import SCRIPTS
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from tests import servers

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from dbctl.engines.postgresql import lint
+from dbctl.engines.postgresql import statements
 from dbctl.engines.sql.catalog import ident
 from tests import servers
 from tests.services import postgresql_kinds, promptvault_app
@@ -35,7 +35,7 @@ def kinds_database():
         try:
             url = structs.replace(server, path=name)
             with closing(servers.connection(url)) as connection:
-                postgresql_kinds.create_samples(connection, role=name, split=lint.SCRIPTS.split)
+                postgresql_kinds.create_samples(connection, role=name, split=statements.SCRIPTS.split)
             yield url
         finally:
             rows = admin.execute("select datname from pg_database where starts_with(datname, %s)", [name])

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from dbctl import progress
 from dbctl.engines.mysql.opening import hide_values
-from dbctl.engines.mysql.read_only import LEXER
 from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.statements import LEXER
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.recover.errors import RecoveryFailedError

@@ -14,7 +14,7 @@ from dbctl.engines.contract.schema import SchemaTable
 from dbctl.engines.mysql.catalog import INDEXES, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.read_only import LEXER
+from dbctl.engines.mysql.statements import LEXER
 from dbctl.engines.mysql.values import UNICODE_CHARSETS, normalize_type, parse_labels
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dbctl.engines.contract.schema import WRITE_LOCK
-from dbctl.engines.postgresql import dump_limits, lint
+from dbctl.engines.postgresql import dump_limits, statements
 from dbctl.engines.postgresql.catalog import (
     COPIED_TABLES,
     IN_USER_SCHEMA,
@@ -17,7 +17,7 @@ from dbctl.engines.postgresql.catalog import (
     OWN_SCHEMA,
     OWN_TYPE,
 )
-from dbctl.engines.postgresql.lint import LEXER
+from dbctl.engines.postgresql.statements import LEXER
 from dbctl.engines.sql.catalog import ident
 from dbctl.extensions.transfer.portable.native import NativeObject
 
@@ -171,11 +171,11 @@ def _split_entries(text: str) -> Iterator[Entry]:
     """Yield the objects, first the statements before them, as an object without a kind."""
     headers = [
         (line, match)
-        for line, comment in lint.SCRIPTS.comments(text)
+        for line, comment in statements.SCRIPTS.comments(text)
         if (match := _HEADER.fullmatch(comment)) is not None
     ]
     entry, position = Entry("", "", "-", []), 0
-    for line, sql in lint.SCRIPTS.split(text):
+    for line, sql in statements.SCRIPTS.split(text):
         while position < len(headers) and headers[position][0] < line:
             yield entry
             match = headers[position][1]
