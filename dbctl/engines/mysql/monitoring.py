@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -18,25 +18,23 @@ from dbctl.engines.contract.monitoring import (
     MaintenanceKind,
     MaintenanceTask,
     ReplicaState,
-    ServerMonitor,
     Session,
     SlowQuery,
     StorageManager,
     Traffic,
     group_locks,
 )
-from dbctl.engines.mysql.database import MySQLPart, MySQLReader
+from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.opening import error_number, own_sessions, quote
 from dbctl.engines.mysql.statements import LEXER
 from dbctl.engines.parsing.lineage import redact_statement
-from dbctl.engines.servers.database import LARGE_TABLE, SHORT_TIMEOUT, NamedRow, describe_holders
+from dbctl.engines.servers.database import LARGE_TABLE, NamedRow, SessionMonitor
 from dbctl.engines.servers.values import convert_row
 from dbctl.engines.sql.catalog import Row
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import group, now
-from dbctl.url import Url
 
 STORAGE = """select cast(coalesce(sum(coalesce(data_length, 0) + coalesce(index_length, 0)), 0) as signed) as bytes,
   @@innodb_page_size as page_size
@@ -262,7 +260,7 @@ SCHEMA_CHANGES = frozenset(
 )
 
 
-class MySQLServerMonitor(MySQLPart, ServerMonitor):
+class MySQLServerMonitor(MySQLPart, SessionMonitor):
     """The part ``ServerMonitor``: a primary and its replicas share no identifier; a replica waits for reads, and cancels none."""
 
     def list_sessions(self) -> Sequence[Session]:
@@ -295,8 +293,17 @@ class MySQLServerMonitor(MySQLPart, ServerMonitor):
                     )
         return sorted(waits.values(), key=lambda session: -(session.seconds or 0))
 
-    def locks(self) -> dict[int, list[str]]:
-        """Return the locks of each session, by connection id, as far as this account and the server's settings allow."""
+    def _read_holders(self) -> Sequence[LockHolder]:
+        waits, instance = self.list_lock_waits(), self._connection.session.instance
+        return [
+            structs.replace(
+                holder, waits_for=[wait.blocking.pid for wait in waits if wait.blocked.pid == holder.pid]
+            )
+            for holder in self._connection.fetch_as(LockHolder, HOLDERS)
+            if (instance, holder.pid) not in own_sessions
+        ]
+
+    def _read_locks(self) -> Mapping[int, Sequence[str]]:
         rows: list[Row] = [(session.pid, session.wait) for session in self.list_sessions() if session.wait]
         with suppress(PrivilegeMissingError):
             rows += self._connection.fetch(LOCKS[self._connection.server.is_mariadb])
@@ -388,23 +395,6 @@ def _create_session(row: NamedRow, transaction_seconds: float | None) -> Session
         "statement_id": None if row["statement_id"] is None else str(row["statement_id"]),
     }
     return convert_row(session, Session)
-
-
-def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
-    """Return the sessions of other processes in the database at ``url``, as far as this user may see them."""
-    with closing(MySQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
-        holders = reader.connection.fetch_as(LockHolder, HOLDERS)
-        monitor = MySQLServerMonitor(reader)
-        waits, locks = monitor.list_lock_waits(), monitor.locks()
-        sessions, instance = monitor.list_sessions(), reader.connection.session.instance
-    others = [
-        structs.replace(
-            holder, waits_for=[wait.blocking.pid for wait in waits if wait.blocked.pid == holder.pid]
-        )
-        for holder in holders
-        if (instance, holder.pid) not in own_sessions
-    ]
-    return describe_holders(others, sessions, locks)
 
 
 def _parse_state(row: Mapping[str, object]) -> ReplicaState:

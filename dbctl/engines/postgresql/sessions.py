@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from msgspec import structs
 
 from dbctl.engines.contract.checks import EngineFinding, FindingQuery, LockHolder
-from dbctl.engines.contract.monitoring import (
-    LockWait,
-    ReplicaState,
-    ServerMonitor,
-    Session,
-    SlowQuery,
-    Traffic,
-    group_locks,
-)
+from dbctl.engines.contract.monitoring import LockWait, ReplicaState, Session, SlowQuery, Traffic, group_locks
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql import properties
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
-from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
+from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.session import own_backends
 from dbctl.engines.postgresql.statements import LEXER
-from dbctl.engines.servers.database import SHORT_TIMEOUT, describe_holders, find_problems
+from dbctl.engines.servers.database import SessionMonitor, find_problems
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.url import Url
 
 #: Seconds since a time, at least 0: a start may be slightly later than the clock reading.
 _SECONDS = "round(greatest(0, extract(epoch from clock_timestamp() - {0}))::numeric, 3)::float8"
@@ -101,7 +92,7 @@ LOGGED = (
 )
 
 
-class PostgreSQLServerMonitor(PostgreSQLPart, ServerMonitor):
+class PostgreSQLServerMonitor(PostgreSQLPart, SessionMonitor):
     """The part ``ServerMonitor``."""
 
     def list_sessions(self) -> Sequence[Session]:
@@ -112,6 +103,17 @@ class PostgreSQLServerMonitor(PostgreSQLPart, ServerMonitor):
         return [
             structs.replace(session, query=redact_statement(session.query, LEXER)) for session in sessions
         ]
+
+    def _read_holders(self) -> Sequence[LockHolder]:
+        return [
+            holder
+            for holder in self._connection.fetch_as(LockHolder, HOLDERS)
+            # the system reuses pids
+            if not (holder.pid in own_backends and holder.command.startswith("dbctl"))
+        ]
+
+    def _read_locks(self) -> Mapping[int, Sequence[str]]:
+        return group_locks(self._connection.fetch(LOCKS))
 
     def list_lock_waits(self) -> Sequence[LockWait]:
         waits = cast("list[tuple[int, int, str | None, float | None]]", self._connection.fetch(WAITS))
@@ -198,21 +200,6 @@ PREPARED = Session(
     statement_id="",
     can_cancel=False,
 )
-
-
-def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
-    """Return the sessions of other processes that are connected to the database at ``url``."""
-    with closing(PostgreSQLReader(url, target, timeout=SHORT_TIMEOUT)) as reader:
-        holders = reader.connection.fetch_as(LockHolder, HOLDERS)
-        locks = group_locks(reader.query(LOCKS))
-        sessions = PostgreSQLServerMonitor(reader).list_sessions()
-    others = [
-        holder
-        for holder in holders
-        # the system reuses pids
-        if not (holder.pid in own_backends and holder.command.startswith("dbctl"))
-    ]
-    return describe_holders(others, sessions, locks)
 
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"

@@ -25,7 +25,7 @@ from dbctl.engines.contract.checks import (
 )
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.dumps import BlockWriter, DumpVerification
-from dbctl.engines.contract.monitoring import Session
+from dbctl.engines.contract.monitoring import ServerMonitor
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
@@ -244,20 +244,30 @@ LOCK_MISSING = EngineFinding(
 )
 
 
-def describe_holders(
-    holders: Sequence[LockHolder], sessions: Sequence[Session], locks: Mapping[int, Sequence[str]]
-) -> Sequence[LockHolder]:
-    """Add the locks by pid, the statement and the age of the transaction to the sessions of a database."""
-    by_pid = {session.pid: session for session in sessions}
-    return [
-        structs.replace(
-            holder,
-            locks=locks.get(holder.pid, ()),
-            query=by_pid[holder.pid].query if holder.pid in by_pid else "",
-            transaction_seconds=by_pid[holder.pid].transaction_seconds if holder.pid in by_pid else None,
-        )
-        for holder in holders
-    ]
+class SessionMonitor(SqlPart, ServerMonitor):
+    """What the parts ``ServerMonitor`` of all servers share."""
+
+    @abstractmethod
+    def _read_holders(self) -> Sequence[LockHolder]:
+        """Return the sessions of other processes in the database, as far as this user may see them."""
+
+    @abstractmethod
+    def _read_locks(self) -> Mapping[int, Sequence[str]]:
+        """Return the locks of each session by its pid, as far as this user may see them."""
+
+    def list_lock_holders(self) -> Sequence[LockHolder]:
+        """Return the sessions of other processes, with their locks, statements, and the age of their transactions."""
+        holders, locks = self._read_holders(), self._read_locks()
+        sessions = {session.pid: session for session in self.list_sessions()}
+        return [
+            structs.replace(
+                holder,
+                locks=locks.get(holder.pid, ()),
+                query=session.query if (session := sessions.get(holder.pid)) else "",
+                transaction_seconds=session.transaction_seconds if session else None,
+            )
+            for holder in holders
+        ]
 
 
 def find_problems(
