@@ -127,7 +127,7 @@ def systemd(
 
     jobs = list_jobs(apps)
     from dbctl.extensions.schedule.cron import require_user
-    from dbctl.extensions.schedule.units import Unit, UnitOptions, create_units, read_mark
+    from dbctl.extensions.schedule.units import Unit, UnitOptions, create_units
 
     unit_options = UnitOptions(
         user_units=user,
@@ -136,19 +136,16 @@ def systemd(
         delay=f"{int(delay.total_seconds())}s",
     )
     units = create_units(jobs, apps, unit_options)
-    names = list(dict.fromkeys(job.app for job in jobs))
     if install or dry_run:
         from dbctl.extensions.schedule.cron import InstallUnits
 
-        operation = InstallUnits(
-            units, mark=read_mark(apps[0]), apps=names, folder=directory, user_units=user
-        )
+        operation = InstallUnits(units, apps, folder=directory, user_units=user)
         command = operation.start_command
         notes = [f"start the timers with: {command}"] if command and not dry_run else []
         return run_change(session, operation, dry_run=dry_run, notes=notes)
     if session.options.output is not Format.TABLE:
         page = Page(items=units, total=len(units), column_names=Unit.__struct_fields__)
-        return emit(session, page, target=", ".join(names))
+        return emit(session, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
     streams.write_file("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
     return 0
 
@@ -201,7 +198,7 @@ def compose(
 
 @Example("schedule status --app {app}", on=EVERYWHERE)
 @Example("schedule status --all-apps --check")
-@GROUP.command("status", answers=lambda: (Page[JobStatus],))
+@GROUP.command("status", answers=lambda: (Page[JobStatus],), findings=True)
 def status(
     session: Session,
     all_apps: AllApps = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dbctl.config import loader as config
@@ -13,8 +13,8 @@ from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.operations import TimersFailedError, UnitForeignError
 from dbctl.errors.usage import PlanChangedError, UsageError
-from dbctl.extensions.schedule.jobs import PlannedJob
-from dbctl.extensions.schedule.units import APP_MARK, PREFIX, Unit
+from dbctl.extensions.schedule.jobs import PlannedJob, list_app_names
+from dbctl.extensions.schedule.units import APP_MARK, NO_CONFIG, PREFIX, Unit, read_mark
 from dbctl.files import limited_program
 from dbctl.files.atomic import translate_errors, write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Struct
@@ -146,18 +146,18 @@ class InstallUnits:
     app, protected, target = "schedule", False, ""
 
     def __init__(
-        self, units: Sequence[Unit], *, mark: str, apps: Sequence[str], folder: Path | None, user_units: bool
+        self, units: Sequence[Unit], selections: Sequence[Selection], *, folder: Path | None, user_units: bool
     ) -> None:
         """Select the folder.
 
         Args:
             units: of the jobs of the apps.
-            mark: the line that units of the configuration have.
-            apps: the selected apps, of which the units of other jobs are removed.
+            selections: the apps, of which the units of other jobs are removed.
             folder: instead of the folder of systemd; the timers are not started.
             user_units: they are for the service manager of the user.
         """
-        self._units, self._mark, self._apps, self._user_units = units, mark, apps, user_units
+        self._units, self._selections, self._user_units = units, selections, user_units
+        self._mark = read_mark(selections[0])
         self._is_active = folder is None and RUNNING.is_dir()
         self.folder = folder or (find_user_folder() if user_units else SYSTEM_FOLDER)
 
@@ -197,7 +197,8 @@ class InstallUnits:
             (self.folder / name).unlink(missing_ok=True)
         if self._is_active:
             self._run("daemon-reload")
-            self._run("enable", "--now", *(unit.name for unit in self._units if unit.schedule))
+            if started := [unit.name for unit in self._units if unit.schedule]:
+                self._run("enable", "--now", *started)
         return UnitsInstalled(
             folder=str(self.folder),
             written=[unit.name for unit in changes.written],
@@ -212,7 +213,7 @@ class InstallUnits:
         scope = " --user" if self._user_units else ""
         timers = " ".join(f"'{unit.name}'" for unit in self._units if unit.schedule)
         command = f"systemctl{scope} daemon-reload && systemctl{scope} enable --now {timers}"
-        return "" if self._is_active else command
+        return "" if self._is_active or not timers else command
 
     def _compare(self) -> UnitChanges:
         written = list[Unit]()
@@ -225,7 +226,7 @@ class InstallUnits:
             if text != unit.text:
                 written.append(unit)
         names = {unit.name for unit in self._units}
-        removed = [path.name for path in find_obsolete(self.folder, self._mark, self._apps, names)]
+        removed = [path.name for path in find_obsolete(self.folder, self._selections, names)]
         return UnitChanges(written=written, removed=removed, unchanged=len(self._units) - len(written))
 
     def _run(self, action: str, *arguments: str) -> None:
@@ -242,14 +243,26 @@ def find_user_folder() -> Path:
     return Path(configured or Path.home() / ".config", "systemd/user")
 
 
-def find_obsolete(folder: Path, mark: str, apps: Sequence[str], names: Collection[str]) -> Iterator[Path]:
-    """Yield the units of apps of a configuration, except those with these names."""
-    app_marks = {f"{APP_MARK}{app}" for app in apps}
+def find_obsolete(
+    folder: Path, selections: Sequence[Selection], names: Collection[str]
+) -> Mapping[Path, str]:
+    """Return the units of the selected apps, and of apps that their configuration does not have any more, except those with these names.
+
+    The value is the name of the app.
+    """
+    mark = read_mark(selections[0])
+    apps = {config.find_app(selection, allow_fleet=True).name for selection in selections}
+    configured = list_app_names(selections[0])
+    obsolete = dict[Path, str]()
     for path in sorted(path for kind in ("service", "timer") for path in folder.glob(f"{PREFIX}*.{kind}")):
         if path.name not in names and path.is_file():
             lines = read_unit(path).splitlines()
-            if mark in lines and not app_marks.isdisjoint(lines):
-                yield path
+            app = next((line.removeprefix(APP_MARK) for line in lines if line.startswith(APP_MARK)), "")
+            # Without a configuration, nothing names the other apps.
+            is_removed = app not in configured and mark != NO_CONFIG
+            if app and mark in lines and (app in apps or is_removed):
+                obsolete[path] = app
+    return obsolete
 
 
 def read_unit(path: Path) -> str:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from dbctl.config import loader as config
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.extensions.schedule.cron import (
@@ -52,9 +53,11 @@ class JobStatus(Struct, frozen=True, kw_only=True):
 class JobPage(Page[JobStatus], frozen=True, kw_only=True):
     """The jobs of the selected apps."""
 
+    obsolete: int  #: timers of jobs that the configuration does not have
+
     @property
     def closing(self) -> Closing:
-        problems = sum(job.state not in ("ok", "unknown") for job in self.items)
+        problems = self.obsolete + sum(job.state not in ("ok", "unknown") for job in self.items)
         return Closing(f"Checked {format_count(len(self.items), 'job')}", [format_count(problems, "problem")])
 
 
@@ -78,9 +81,10 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
     """
     folders = [folder] if folder else [SYSTEM_FOLDER, find_user_folder()]
     crontabs = _read_crontabs()
-    items, findings = list[JobStatus](), list[Finding]()
+    items, planned = list[JobStatus](), list[PlannedJob]()
     for selection in selections:
         jobs = list_jobs([selection])
+        planned += jobs
         histories: Mapping[str, CommandHistory] = {}
         with suppress(DbctlError):  # status reports it
             histories = read_histories(selection, jobs[0].app) if jobs else {}
@@ -89,13 +93,14 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
             items.append(
                 _read_job(job, units, crontabs, histories.get(job.journal_command), read_mark(selection))
             )
-        findings += _find_obsolete(selection, jobs, folders)
-    findings[:0] = [finding for item in items for finding in _find_problem(item)]
+    obsolete = list(_find_obsolete(selections, planned, folders))
+    findings = [*(finding for item in items for finding in _find_problem(item)), *obsolete]
     page = JobPage(
         items=items,
         total=len(items),
         column_names=JobStatus.__struct_fields__,
         empty_message="no jobs are configured",
+        obsolete=len(obsolete),
     )
     return ScheduleReport(page=page, findings=Findings(checked=len(items), findings=findings))
 
@@ -168,6 +173,8 @@ _MESSAGES: Mapping[str, str] = {
 
 INSTALL_HINT = Remedy("Schedule it with: `schedule systemd --install`; or with: `schedule cron`")
 OBSOLETE_HINT = Remedy("Remove it with: `schedule systemd --install`")
+OBSOLETE_USER_HINT = Remedy("Remove it with: `schedule systemd --user --install`")
+OBSOLETE_FOLDER_HINT = Remedy("Remove it with: `schedule systemd --install --directory {folder}`")
 RUNS_HINT = Remedy("List its runs with: `runs list`")
 
 
@@ -181,19 +188,23 @@ def _find_problem(job: JobStatus) -> Iterator[Finding]:
 
 
 def _find_obsolete(
-    selection: Selection, jobs: Sequence[PlannedJob], folders: Sequence[Path]
+    selections: Sequence[Selection], jobs: Sequence[PlannedJob], folders: Sequence[Path]
 ) -> Iterator[Finding]:
     """Yield the timers of jobs that the configuration does not have any more."""
-    app = jobs[0].app if jobs else selection.app
-    names, mark = {f"{name_unit(job)}.timer" for job in jobs}, read_mark(selection)
-    for path in (path for folder in folders for path in find_obsolete(folder, mark, [app], names)):
-        if path.suffix == ".timer":
-            message = f"{path} is the timer of a job that the configuration does not have"
-            yield Finding(app, "warning", "job-obsolete", message, OBSOLETE_HINT.write(app))
+    names = {f"{name_unit(job)}.timer" for job in jobs}
+    apps = [config.find_app(selection, allow_fleet=True).name for selection in selections]
+    remedies = {SYSTEM_FOLDER: OBSOLETE_HINT, find_user_folder(): OBSOLETE_USER_HINT}
+    for folder in folders:
+        remedy = remedies.get(folder, OBSOLETE_FOLDER_HINT)
+        for path, app in find_obsolete(folder, selections, names).items():
+            if path.suffix == ".timer":
+                message = f"{path} is the timer of a job that the configuration does not have"
+                hint = remedy.write(app if app in apps else apps[0], {"folder": folder})
+                yield Finding(app, "warning", "job-obsolete", message, hint)
 
 
 def _read_crontabs() -> str:
-    """Return the lines of the user's crontab and of those of the system that can be read."""
+    """Return the lines of the user's crontab and of those of the system that can be read; cron ignores names with a dot."""
     texts = list[str]()
     with suppress(limited_program.ProgramFailedError):  # there is no cron, or the user has no crontab
         output = limited_program.run(["crontab", "-l"], seconds=_SECONDS, max_bytes=_MAX_BYTES)
@@ -201,7 +212,7 @@ def _read_crontabs() -> str:
     for place in SYSTEM_CRONTABS:
         paths = [place]
         with suppress(OSError):  # it is a file
-            paths = sorted(place.iterdir())
+            paths = sorted(path for path in place.iterdir() if "." not in path.name)
         for path in paths:
             with suppress(OSError):
                 texts.append(path.read_text(encoding="utf-8", errors="replace"))

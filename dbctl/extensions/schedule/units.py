@@ -28,6 +28,8 @@ from dbctl.url import is_foreign_address
 #: The line of a unit that names the configuration for which it was written; systemd ignores keys that begin with ``X-``.
 MARK = "X-DbctlConfig="
 APP_MARK = "X-DbctlApp="
+#: The line of the units of an app without a configuration.
+NO_CONFIG = f"{MARK}none"
 #: All units of dbctl; the names of other programs' units cannot match.
 PREFIX = "dbctl-"
 _LONGEST_NAME = 255 - len(".service")
@@ -128,7 +130,7 @@ def name_unit(job: PlannedJob) -> str:
 def read_mark(selection: Selection) -> str:
     """Return the line that marks the units of a configuration."""
     if selection.profile and selection.urls:
-        return MARK + "none"
+        return NO_CONFIG
     return MARK + os.path.abspath(config.config_path(selection))  # noqa: PTH100 - a link stays, its target may move
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -76,6 +77,32 @@ def test_crontabs_are_recognized(states, folder, capsys):  # noqa: F811
     assert {job["state"] for job in states("--check").values()} == {"unknown"}
     (folder / "cron.d/dbctl").unlink()
     assert {job["state"] for job in states().values()} == {"missing"}
+
+
+def test_files_that_cron_ignores_are_no_installation(states, folder, capsys):  # noqa: F811
+    write_crontab(folder, capsys)
+    (folder / "cron.d").mkdir()
+    (folder / "crontab").rename(folder / "cron.d/dbctl.disabled")
+    (folder / "crontab").touch()
+    assert {job["state"] for job in states("--check", status=3).values()} == {"missing"}
+
+
+def test_timers_of_removed_jobs_are_reported_with_the_command_that_removes_them(folder, capsys):  # noqa: F811
+    config = folder / "dbctl.toml"
+    text = config.read_text()
+    add_app(folder, "other")
+    install("units", "--all-apps")
+    others = [path.stem for path in Path("units").glob("*-other.timer")]
+    jobs = ("backup", "prune", "verify", "drill", "cleanup", "status")
+    config.write_text(f"{text}[apps.fp.schedule]\n" + "".join(f'{name} = "off"\n' for name in jobs))
+    assert main(["schedule", "status", "--directory", "units", "--check"]) == 3
+    problems = len(jobs) + len(others)
+    assert f"Checked 0 jobs: {problems} problems" in capsys.readouterr().err
+    assert main(["schedule", "status", "--directory", "units", "--check", "-o", "junit"]) == 3
+    hints = re.findall("schedule systemd --install --directory units .*--app fp", capsys.readouterr().out)
+    assert len(hints) == problems
+    assert install("units", "--app", "fp") == {}
+    assert main(["schedule", "status", "--directory", "units", "--check"]) == 0
 
 
 def test_job_in_crontab_and_timer_is_reported(states, folder, capsys):  # noqa: F811

@@ -222,6 +222,37 @@ def test_second_installation_changes_nothing_and_removed_jobs_disappear(folder, 
     assert "dbctl-drill-other.timer" in units
 
 
+def test_units_of_an_app_that_was_removed_disappear(folder):
+    config = folder / "dbctl.toml"
+    text = config.read_text()
+    add_app(folder, "other")
+    add_app(folder, "third")
+    install("units", "--all-apps")
+    config.write_text(text)
+    add_app(folder, "third")
+    units = install("units", "--app", "fp")
+    assert not [name for name in units if "other" in name]
+    assert "dbctl-backup-third.timer" in units
+
+
+def test_units_disappear_if_all_jobs_are_off(folder):
+    install("units")
+    config = folder / "dbctl.toml"
+    names = ("backup", "prune", "verify", "drill", "cleanup", "status")
+    config.write_text(f"{config.read_text()}[apps.fp.schedule]\n" + "".join(f'{n} = "off"\n' for n in names))
+    assert install("units") == {}
+
+
+def test_units_of_an_unconfigured_app_remain_with_those_of_another_one(folder, monkeypatch):
+    config = folder / "dbctl.toml"
+    config.unlink()
+    for name in ("one", "two"):
+        install("units", "--profile", "plain", "--url", "main=user.db", "--app", name)
+    assert "dbctl-status-one.timer" in install(
+        "units", "--profile", "plain", "--url", "main=user.db", "--app", "two"
+    )
+
+
 def test_files_of_others_are_not_replaced(folder, answer):
     Path("units").mkdir()
     foreign = Path("units/dbctl-verify-fp.service")
