@@ -23,6 +23,7 @@ from dbctl.services.events.runs import (
     Run,
     RunDetails,
     RunFilter,
+    name_result,
 )
 from dbctl.services.events.store import EventStore, storable_text
 from dbctl.units import parse_duration
@@ -172,6 +173,8 @@ def _read_command(db: Database, folder: Path, config: str, app: str, command: st
     last = _read_run(db, folder, newest["run"]) if newest else None
     if newest is None or last is None:
         return None
+    if (exit_code := newest["exit_code"]) is not None:
+        last = structs.replace(last, result=name_result(exit_code), exit_code=exit_code)
     succeeded = f"{where} and exit_code is not null and not failed"
     success = next(outcomes.rows_where(succeeded, key, "run desc", limit=1), None)
     first_id, failures = db.execute(

@@ -202,7 +202,7 @@ class CommandHistory(Struct, frozen=True, kw_only=True):
     """The runs of one command for one app, as far as the journal has them, without failures that are not those of a job."""
 
     command: str
-    last: Run
+    last: Run  #: with the result and the exit code for this app, which may be an instance of a fleet
     last_success: Run | None
     error_code: str  #: of the last run for this app, which may be an instance of a fleet
     failures: int  #: as ``is_failed_job`` has them, in a row up to the last run

@@ -143,8 +143,11 @@ def test_instances_of_fleet_have_their_own_history(tmp_path):
         RunOutcome(app="shop/b", exit_code=10, error_code="unreachable"),
     ]
     run = record(tmp_path, app="shop", status=12, outcomes=outcomes)
-    failures = {app: read_history(tmp_path, CONFIG, app)[0].failures for app in ("shop", "shop/a", "shop/b")}
+    histories = {app: read_history(tmp_path, CONFIG, app)[0] for app in ("shop", "shop/a", "shop/b")}
+    failures = {app: history.failures for app, history in histories.items()}
     assert failures == {"shop": 1, "shop/a": 0, "shop/b": 1}
+    results = {app: (history.last.result, history.last.exit_code) for app, history in histories.items()}
+    assert results == {"shop": ("partial", 12), "shop/a": ("ok", 0), "shop/b": ("unreachable", 10)}
     assert list_ids(tmp_path, app="shop/b", failed=True) == [run]
     assert list_ids(tmp_path, app="shop/a", failed=True) == []
 
