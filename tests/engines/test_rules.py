@@ -243,6 +243,14 @@ def test_each_part_is_a_property_of_the_contract():
     assert {name for _, name in parts} <= CONTRACTS.keys()
 
 
+def test_engines_import_their_parts_by_statements():
+    """A type checker and an editor follow an import in a property, and not the name of a class in a text; only the registry has those."""
+    callers = [
+        path for path in find_callers("import_module") if path.startswith(("engines/", "extensions/lancedb/"))
+    ]
+    assert callers == ["engines/registry.py"]
+
+
 def compares_engine(node):
     """Whether a comparison is between the attribute or variable ``engine`` and the name of an engine."""
     operands = [node.left, *node.comparators]

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import cached_property
 
 import pymysql
 
@@ -26,13 +27,14 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
-from dbctl.engines.contract.schema import SchemaReader, ScriptRunner
-from dbctl.engines.contract.streaming import RowStreams, StagingTables, ValueCodec
-from dbctl.engines.mysql.catalog import MySQLCatalog, find_history, read_numbered_columns
+from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.contract.streaming import RowStreams, StagingTables
+from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, find_history, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.values import (
+    MySQLCodec,
     MySQLColumn,
     MySQLTable,
     encode_for_column,
@@ -44,7 +46,7 @@ from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.servers.values import TIMES, kind_of
 from dbctl.engines.sql.catalog import Row, Statement, ident, merge_expressions, require_column_count
 from dbctl.engines.sql.checks import SqlExplainer
-from dbctl.engines.sql.database import SqlPart, lazy_part
+from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.url import Url
@@ -121,15 +123,6 @@ class MySQLDatabase(ServerDatabase):
     catalog: MySQLCatalog
     dialect: MySQLDialect
 
-    storage: StorageManager = lazy_part("dbctl.engines.mysql.monitoring:MySQLStorage")
-    codec: ValueCodec = lazy_part("dbctl.engines.mysql.values:MySQLCodec")
-    schema_reader: SchemaReader = lazy_part("dbctl.engines.mysql.catalog:MySQLSchemaReader")
-    streams: RowStreams = lazy_part("dbctl.engines.mysql.queries:MySQLStreams")
-    explainer: SqlExplainer = lazy_part("dbctl.engines.mysql.queries:MySQLExplainer")
-    fulltext: FullText = lazy_part("dbctl.engines.mysql.queries:MySQLFullText")
-    checks: Checks = lazy_part("dbctl.engines.mysql.checks:MySQLChecks")
-    server: ServerMonitor = lazy_part("dbctl.engines.mysql.monitoring:MySQLServerMonitor")
-
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
         """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
 
@@ -161,6 +154,50 @@ class MySQLDatabase(ServerDatabase):
             counts[table] = int(str(self.connection.fetch(f"select count(*) from {history}")[0][0]))
         return counts
 
+    @cached_property
+    def storage(self) -> StorageManager:
+        from dbctl.engines.mysql.monitoring import MySQLStorage
+
+        return MySQLStorage(self)
+
+    @cached_property
+    def codec(self) -> MySQLCodec:
+        return MySQLCodec(self)
+
+    @cached_property
+    def schema_reader(self) -> MySQLSchemaReader:
+        return MySQLSchemaReader(self)
+
+    @cached_property
+    def streams(self) -> RowStreams:
+        from dbctl.engines.mysql.queries import MySQLStreams
+
+        return MySQLStreams(self)
+
+    @cached_property
+    def explainer(self) -> SqlExplainer:
+        from dbctl.engines.mysql.queries import MySQLExplainer
+
+        return MySQLExplainer(self)
+
+    @cached_property
+    def fulltext(self) -> FullText:
+        from dbctl.engines.mysql.queries import MySQLFullText
+
+        return MySQLFullText(self)
+
+    @cached_property
+    def checks(self) -> Checks:
+        from dbctl.engines.mysql.checks import MySQLChecks
+
+        return MySQLChecks(self)
+
+    @cached_property
+    def server(self) -> ServerMonitor:
+        from dbctl.engines.mysql.monitoring import MySQLServerMonitor
+
+        return MySQLServerMonitor(self)
+
     def require_transactional(self, table: str) -> None:
         live_table = self.tables().get(table)
         if isinstance(live_table, MySQLTable) and not live_table.transactional:
@@ -175,19 +212,34 @@ class MySQLReader(MySQLDatabase):
     """A database whose transactions are read-only, enforced by the server."""
 
     read_only = True
-    dumps: Dumps = lazy_part("dbctl.engines.mysql.dump:MySQLDumper")
+
+    @cached_property
+    def dumps(self) -> Dumps:
+        from dbctl.engines.mysql.dump import MySQLDumper
+
+        return MySQLDumper(self)
 
 
 class MySQLWriter(MySQLDatabase, ServerWriter):
     """A database that may be written."""
 
     transactions: MySQLTransactions
-    scripts: ScriptRunner = lazy_part("dbctl.engines.mysql.queries:MySQLScripts")
-    staging: StagingTables = lazy_part("dbctl.engines.mysql.queries:MySQLStaging")
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
         super().__init__(url, target, timeout=timeout)
         self.transactions = MySQLTransactions(self.connection)
+
+    @cached_property
+    def scripts(self) -> ScriptRunner:
+        from dbctl.engines.mysql.queries import MySQLScripts
+
+        return MySQLScripts(self)
+
+    @cached_property
+    def staging(self) -> StagingTables:
+        from dbctl.engines.mysql.queries import MySQLStaging
+
+        return MySQLStaging(self)
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         return DbctlLock(self.connection).acquire(purpose)

@@ -244,9 +244,9 @@ _DEFINER = re.compile(rb"^/\*!50013 DEFINER=.* (SQL SECURITY (?:DEFINER|INVOKER)
 _QUOTED_NAME = re.compile(rb"`((?:[^`]|``)*)`")
 
 
-def verify_dump(path: Path, metadata: Mapping[str, str], target: str, server: Url | None) -> DumpVerification:
+def verify_dump(path: Path, metadata: Mapping[str, str], target: str) -> DumpVerification:
     """Read a whole dump and count its rows; only a server can determine its schema."""
-    del metadata, server  # there is only one form, which dbctl itself reads
+    del metadata  # there is only one form
     scanner = DumpScanner()
     try:
         for block in read_gzip(path, target, no_progress):

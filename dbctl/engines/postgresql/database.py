@@ -1,9 +1,10 @@
-"""Open databases: their parts, reading, writing inside of transactions, and scratch databases."""
+"""Open databases: their parts, reading, and writing inside of transactions."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Checks
@@ -11,21 +12,21 @@ from dbctl.engines.contract.database import Column, Merge
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
-from dbctl.engines.contract.schema import SchemaReader, ScriptRunner
-from dbctl.engines.contract.streaming import RowStreams, StagingTables, ValueCodec
-from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
+from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.contract.streaming import RowStreams, StagingTables
+from dbctl.engines.postgresql.catalog import PostgreSQLCatalog, PostgreSQLSchemaReader
 from dbctl.engines.postgresql.connection import (
     ROW_LOCK,
     DbctlLock,
     PostgreSQLConnection,
     PostgreSQLTransactions,
 )
-from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.postgresql.dialect import PostgreSQLCodec, PostgreSQLDialect
 from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type, encode_for_column
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
-from dbctl.engines.sql.catalog import Statement, conflict_clause, ident
+from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
-from dbctl.engines.sql.database import SqlPart, lazy_part
+from dbctl.engines.sql.database import SqlPart
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -51,16 +52,6 @@ class PostgreSQLDatabase(ServerDatabase):
     catalog: PostgreSQLCatalog
     dialect: PostgreSQLDialect
 
-    storage: StorageManager = lazy_part("dbctl.engines.postgresql.monitoring:PostgreSQLStorage")
-    codec: ValueCodec = lazy_part("dbctl.engines.postgresql.dialect:PostgreSQLCodec")
-    schema_reader: SchemaReader = lazy_part("dbctl.engines.postgresql.catalog:PostgreSQLSchemaReader")
-    streams: RowStreams = lazy_part("dbctl.engines.postgresql.queries:PostgreSQLStreams")
-    explainer: SqlExplainer = lazy_part("dbctl.engines.postgresql.queries:PostgreSQLExplainer")
-    fulltext: FullText = lazy_part("dbctl.engines.postgresql.queries:PostgreSQLFullText")
-    checks: Checks = lazy_part("dbctl.engines.postgresql.checks:PostgreSQLChecks")
-    server: ServerMonitor = lazy_part("dbctl.engines.postgresql.sessions:PostgreSQLServerMonitor")
-    _row_counter: DumpedTables = lazy_part("dbctl.engines.postgresql.dump:DumpedTables")
-
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
         """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
 
@@ -69,6 +60,56 @@ class PostgreSQLDatabase(ServerDatabase):
         """
         connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=self.read_only)
         super().__init__(connection, PostgreSQLCatalog(connection), PostgreSQLDialect())
+
+    @cached_property
+    def storage(self) -> StorageManager:
+        from dbctl.engines.postgresql.monitoring import PostgreSQLStorage
+
+        return PostgreSQLStorage(self)
+
+    @cached_property
+    def codec(self) -> PostgreSQLCodec:
+        return PostgreSQLCodec(self)
+
+    @cached_property
+    def schema_reader(self) -> PostgreSQLSchemaReader:
+        return PostgreSQLSchemaReader(self)
+
+    @cached_property
+    def streams(self) -> RowStreams:
+        from dbctl.engines.postgresql.queries import PostgreSQLStreams
+
+        return PostgreSQLStreams(self)
+
+    @cached_property
+    def explainer(self) -> SqlExplainer:
+        from dbctl.engines.postgresql.queries import PostgreSQLExplainer
+
+        return PostgreSQLExplainer(self)
+
+    @cached_property
+    def fulltext(self) -> FullText:
+        from dbctl.engines.postgresql.queries import PostgreSQLFullText
+
+        return PostgreSQLFullText(self)
+
+    @cached_property
+    def checks(self) -> Checks:
+        from dbctl.engines.postgresql.checks import PostgreSQLChecks
+
+        return PostgreSQLChecks(self)
+
+    @cached_property
+    def server(self) -> ServerMonitor:
+        from dbctl.engines.postgresql.sessions import PostgreSQLServerMonitor
+
+        return PostgreSQLServerMonitor(self)
+
+    @cached_property
+    def _row_counter(self) -> DumpedTables:
+        from dbctl.engines.postgresql.dump import DumpedTables
+
+        return DumpedTables(self)
 
     def list_dump_tables(self) -> Collection[str]:
         return self._row_counter.list_dump_tables()
@@ -81,7 +122,12 @@ class PostgreSQLReader(PostgreSQLDatabase):
     """A database whose transactions are read-only by default."""
 
     read_only = True
-    dumps: Dumps = lazy_part("dbctl.engines.postgresql.dump:PostgreSQLDumper")
+
+    @cached_property
+    def dumps(self) -> Dumps:
+        from dbctl.engines.postgresql.dump import PostgreSQLDumper
+
+        return PostgreSQLDumper(self)
 
 
 class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
@@ -90,12 +136,22 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     # A column that is GENERATED ALWAYS AS IDENTITY accepts the number of an imported or restored row, as it does by COPY.
     _insert_clause = " overriding system value"
     transactions: PostgreSQLTransactions
-    scripts: ScriptRunner = lazy_part("dbctl.engines.postgresql.scripts:PostgreSQLScripts")
-    staging: StagingTables = lazy_part("dbctl.engines.postgresql.scripts:PostgreSQLStaging")
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
         super().__init__(url, target, timeout=timeout)
         self.transactions = PostgreSQLTransactions(self.connection)
+
+    @cached_property
+    def scripts(self) -> ScriptRunner:
+        from dbctl.engines.postgresql.scripts import PostgreSQLScripts
+
+        return PostgreSQLScripts(self)
+
+    @cached_property
+    def staging(self) -> StagingTables:
+        from dbctl.engines.postgresql.scripts import PostgreSQLStaging
+
+        return PostgreSQLStaging(self)
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         return DbctlLock(self.connection).acquire(purpose)
@@ -192,24 +248,3 @@ class PostgreSQLPart(SqlPart):
     _db: PostgreSQLDatabase
     _connection: PostgreSQLConnection
     _catalog: PostgreSQLCatalog
-
-
-def open_scratch(url: Url, target: str) -> PostgreSQLWriter:
-    """Open an empty schema inside a transaction that is never committed; transactions in it are savepoints.
-
-    The role needs the privilege to create schemas in the database. A script that names another schema changes that schema,
-    and the rollback includes it.
-    """
-    db = PostgreSQLWriter(url, target)
-    connection, session = db.connection, db.connection.session
-    name = f"dbctl_scratch_{session.pgconn.backend_pid}"
-    try:
-        connection.run("begin isolation level read committed read write")
-        db.transactions.depth = db.transactions.base_depth = 1
-        connection.fetch(f"create schema {ident(name)}", writing=True)
-        session.settings["search_path"] = ident(name)
-        connection.apply_settings()
-    except BaseException:  # an open connection must not outlive the failure
-        db.close()
-        raise
-    return db

@@ -213,7 +213,9 @@ def _read_archive(
         raise CorruptError(target=target, reason=f"{path.name}: {messages[0].rpartition('error: ')[2]}")
 
 
-def verify_dump(path: Path, metadata: Mapping[str, str], target: str, server: Url | None) -> DumpVerification:
+def verify_dump(
+    path: Path, metadata: Mapping[str, str], target: str, server: Url | None = None
+) -> DumpVerification:
     """Read a whole dump and count its rows; only a server can determine its schema.
 
     ``server`` is an address in whose container pg_restore may run.

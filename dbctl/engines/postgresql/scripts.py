@@ -1,4 +1,4 @@
-"""Scripts, and staging tables."""
+"""Scripts, the scratch databases in which they are tried, and staging tables."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.staging import SqlStagingTables
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
+from dbctl.url import Url
 
 #: Queries of a table wait behind an ALTER that waits for its lock, so the ALTER times out early, and is retried.
 SHORT_LOCK_SECONDS, SHORT_LOCK_TRIES = 2, 5
@@ -100,6 +101,27 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
         finally:
             self._connection.running_statement = ""
             self._catalog.forget()
+
+
+def open_scratch(url: Url, target: str) -> PostgreSQLWriter:
+    """Open an empty schema inside a transaction that is never committed; transactions in it are savepoints.
+
+    The role needs the privilege to create schemas in the database. A script that names another schema changes that schema,
+    and the rollback includes it.
+    """
+    db = PostgreSQLWriter(url, target)
+    connection, session = db.connection, db.connection.session
+    name = f"dbctl_scratch_{session.pgconn.backend_pid}"
+    try:
+        connection.run("begin isolation level read committed read write")
+        db.transactions.depth = db.transactions.base_depth = 1
+        connection.fetch(f"create schema {ident(name)}", writing=True)
+        session.settings["search_path"] = ident(name)
+        connection.apply_settings()
+    except BaseException:  # an open connection must not outlive the failure
+        db.close()
+        raise
+    return db
 
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.

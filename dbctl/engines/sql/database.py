@@ -6,8 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column, Query, Readable, Reference, Table, Where
 from dbctl.engines.sql.catalog import BoundQuery, Catalog, Connection, Row, Statement
@@ -18,23 +17,8 @@ if TYPE_CHECKING:
     from dbctl.engines.sql.checks import SqlExplainer
 
 
-def lazy_part(place: str) -> Any:
-    """Return a property for a part, whose class is imported on first use, since most commands do not need it.
-
-    The types of parts are those of the contract, with which editors find their methods. ``place``: ``module:class``
-    """
-
-    def create(db: SqlDatabase) -> object:
-        module, _, name = place.partition(":")
-        return getattr(import_module(module), name)(db)
-
-    return cached_property(create)
-
-
 class SqlDatabase(Readable):
     """The rows of the database; everything else is a part."""
-
-    text_scanner: TextScanner = lazy_part("dbctl.engines.sql.fulltext:SqlTextScanner")
 
     def __init__(self, connection: Connection, catalog: Catalog, dialect: Dialect) -> None:
         self.target = catalog.target
@@ -45,6 +29,12 @@ class SqlDatabase(Readable):
     @property
     @abstractmethod
     def explainer(self) -> SqlExplainer: ...
+
+    @cached_property
+    def text_scanner(self) -> TextScanner:
+        from dbctl.engines.sql.fulltext import SqlTextScanner
+
+        return SqlTextScanner(self)
 
     def tables(self) -> Mapping[str, Table]:
         return self.catalog.tables()

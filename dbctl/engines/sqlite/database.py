@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Merge, ShiftedTime, Where, Writable
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
-from dbctl.engines.sql.database import SqlDatabase, SqlPart, lazy_part
+from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
@@ -39,19 +40,69 @@ class SQLiteDatabase(SqlDatabase):
     connection: SQLiteConnection
     catalog: SQLiteCatalog
     taken_at: datetime | None = None  #: the time of the data, if the file is a copy
-    codec: ValueCodec = lazy_part("dbctl.engines.sqlite.values:SQLiteCodec")
-    schema_reader: SchemaReader = lazy_part("dbctl.engines.sqlite.schema:SQLiteSchemaReader")
-    times: TimeForms = lazy_part("dbctl.engines.sqlite.values:SQLiteTimes")
-    streams: RowStreams = lazy_part("dbctl.engines.sqlite.queries:SQLiteStreams")
-    explainer: SqlExplainer = lazy_part("dbctl.engines.sqlite.queries:SQLiteExplainer")
-    fulltext: FullText = lazy_part("dbctl.engines.sqlite.fulltext:SQLiteFullText")
-    text_scanner: TextScanner = lazy_part("dbctl.engines.sqlite.queries:SQLiteTextScanner")
-    rebuilder: TableRebuilder = lazy_part("dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder")
-    checks: Checks = lazy_part("dbctl.engines.sqlite.checks:SQLiteChecks")
-    storage: StorageManager = lazy_part("dbctl.engines.sqlite.monitoring:SQLiteStorage")
 
     def __init__(self, connection: SQLiteConnection) -> None:
         super().__init__(connection, SQLiteCatalog(connection), SQLiteDialect())
+
+    @cached_property
+    def codec(self) -> ValueCodec:
+        from dbctl.engines.sqlite.values import SQLiteCodec
+
+        return SQLiteCodec(self)
+
+    @cached_property
+    def schema_reader(self) -> SchemaReader:
+        from dbctl.engines.sqlite.schema import SQLiteSchemaReader
+
+        return SQLiteSchemaReader(self)
+
+    @cached_property
+    def times(self) -> TimeForms:
+        from dbctl.engines.sqlite.values import SQLiteTimes
+
+        return SQLiteTimes(self)
+
+    @cached_property
+    def streams(self) -> RowStreams:
+        from dbctl.engines.sqlite.queries import SQLiteStreams
+
+        return SQLiteStreams(self)
+
+    @cached_property
+    def explainer(self) -> SqlExplainer:
+        from dbctl.engines.sqlite.queries import SQLiteExplainer
+
+        return SQLiteExplainer(self)
+
+    @cached_property
+    def fulltext(self) -> FullText:
+        from dbctl.engines.sqlite.fulltext import SQLiteFullText
+
+        return SQLiteFullText(self)
+
+    @cached_property
+    def text_scanner(self) -> TextScanner:
+        from dbctl.engines.sqlite.queries import SQLiteTextScanner
+
+        return SQLiteTextScanner(self)
+
+    @cached_property
+    def rebuilder(self) -> TableRebuilder:
+        from dbctl.engines.sqlite.rebuild import SQLiteTableRebuilder
+
+        return SQLiteTableRebuilder(self)
+
+    @cached_property
+    def checks(self) -> Checks:
+        from dbctl.engines.sqlite.checks import SQLiteChecks
+
+        return SQLiteChecks(self)
+
+    @cached_property
+    def storage(self) -> StorageManager:
+        from dbctl.engines.sqlite.monitoring import SQLiteStorage
+
+        return SQLiteStorage(self)
 
     def memo(self) -> dict[object, object]:
         return self.connection.memo
@@ -86,7 +137,6 @@ class SQLiteReader(SQLiteDatabase):
     """A SQLite file opened for reading; no side files are created."""
 
     connection: ReadConnection
-    dumps: Dumps = lazy_part("dbctl.engines.sqlite.dump:SQLiteDumps")
 
     def __init__(
         self,
@@ -106,13 +156,17 @@ class SQLiteReader(SQLiteDatabase):
 
         return IndexOrderBuilder(self.connection, self.catalog, self.dialect)
 
+    @cached_property
+    def dumps(self) -> Dumps:
+        from dbctl.engines.sqlite.dump import SQLiteDumps
+
+        return SQLiteDumps(self)
+
 
 class SQLiteWriter(SQLiteDatabase, Writable):
     """A SQLite file opened for reading and writing; its rows are written with sqlite-utils."""
 
     connection: WriteConnection
-    scripts: ScriptRunner = lazy_part("dbctl.engines.sqlite.scripts:SQLiteScriptRunner")
-    staging: StagingTables = lazy_part("dbctl.engines.sqlite.scripts:SQLiteStagingTables")
 
     def __init__(self, path: Path, target: str, options: OpenOptions = DEFAULT_OPTIONS) -> None:
         from dbctl.engines.sqlite.write_connection import WriteConnection  # most commands only read
@@ -124,6 +178,18 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             and reader.connection.opened_state[:2] == self.connection.opened_state[:2]
         ):
             self.catalog.adopt(reader.catalog, self.connection.schema_version)
+
+    @cached_property
+    def scripts(self) -> ScriptRunner:
+        from dbctl.engines.sqlite.scripts import SQLiteScriptRunner
+
+        return SQLiteScriptRunner(self)
+
+    @cached_property
+    def staging(self) -> StagingTables:
+        from dbctl.engines.sqlite.scripts import SQLiteStagingTables
+
+        return SQLiteStagingTables(self)
 
     def transaction(self) -> AbstractContextManager[None]:
         # imports sqlite-utils, which takes longer than most changes, before the lock
