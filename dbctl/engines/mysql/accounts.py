@@ -242,8 +242,6 @@ def _read_grants(session: Session, name: str, database: str) -> tuple[list[Grant
 
 
 class Accounts(ServerRoles[Account]):
-    """The accounts and roles of a server."""
-
     kind, word = Account, "account"
     _session: Session
 

@@ -163,8 +163,6 @@ def find_history(connection: MySQLConnection, tables: Sequence[str] = ()) -> His
 
 
 class MySQLSchemaReader(ServerSchemaReader):
-    """The part ``SchemaReader``."""
-
     _connection: MySQLConnection
     comments_sql = COMMENTS
 
@@ -194,8 +192,6 @@ class MySQLSchemaReader(ServerSchemaReader):
 
 
 class _Builder:
-    """Builder of tables from the rows of the catalog."""
-
     def __init__(self, database: str) -> None:
         self._prefix, self._sequence_prefix = f"{quote(database)}.", f"nextval({ident(database)}."
 

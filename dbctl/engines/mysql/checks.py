@@ -155,8 +155,6 @@ INDEX_LINE = re.compile(
 
 
 class MySQLChecks(MySQLPart, ServerChecks):
-    """The part ``Checks``."""
-
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         if self._connection.session.in_transaction:
             raise RuntimeError("CHECK TABLE inside a transaction would commit it")

@@ -221,8 +221,6 @@ class MySQLReader(MySQLDatabase):
 
 
 class MySQLWriter(MySQLDatabase, ServerWriter):
-    """A database that may be written."""
-
     transactions: MySQLTransactions
 
     def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
@@ -388,8 +386,6 @@ def _reads_table(where: Sequence[Where], table: str) -> bool:
 
 
 class MySQLPart(SqlPart):
-    """Base class of the parts of a database."""
-
     _db: MySQLDatabase
     _connection: MySQLConnection
     _catalog: MySQLCatalog

@@ -177,8 +177,6 @@ NOT_WHOLE = "no later moment can be recovered from this backup: it does not have
 
 
 class MySQLDumper(MySQLPart, Dumps):
-    """The part ``Dumps``."""
-
     forms = FORMS
     supports_partial = True
     is_compressed = True

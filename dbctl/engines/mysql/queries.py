@@ -44,8 +44,6 @@ PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "extra")
 
 
 class MySQLExplainer(MySQLPart, SqlExplainer):
-    """The part ``Explainer``."""
-
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         self._connection.require_query(sql)
         return self.explain_statement(sql, parameters, self._find_aliases(sql))
@@ -147,8 +145,6 @@ PACKAGES = ("package", "package body")
 
 
 class MySQLScripts(MySQLPart, ServerScripts):
-    """The part ``ScriptRunner``."""
-
     script_dialect: ScriptDialect = statements.SCRIPTS
     transactional_ddl = False  # schema changes commit
     _db: MySQLWriter
@@ -206,8 +202,6 @@ EXACT = frozenset({"integer", "number", "timestamp", "date"})
 
 
 class MySQLStaging(MySQLPart, SqlStagingTables):
-    """The part ``StagingTables``."""
-
     _db: MySQLWriter
 
     def _create_staging_table(
@@ -288,8 +282,6 @@ MAX_ITERATIONS = 4_294_967_295
 
 
 class MySQLStreams(MySQLPart, RowStreams):
-    """The part ``RowStreams``."""
-
     sql_dialect = "mysql"
 
     def view_queries(self) -> Mapping[str, str]:

@@ -213,8 +213,6 @@ _TRIGGER_ROWS = ("new", "old")
 
 
 class MySQLLinter(Linter):
-    """The lint rules of MySQL and MariaDB."""
-
     lexer = LEXER
     if_not_exists_kinds = ("table",)
     ignore_clauses = (("insert", "ignore"), ("on", "duplicate", "key"))

@@ -300,8 +300,6 @@ EXACT = dict.fromkeys([FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP], str)
 
 
 class MySQLCodec(ServerCodec):
-    """The part ``ValueCodec``."""
-
     _db: MySQLDatabase
     kinds_of_bytes = frozenset({"bytes", "other"})  # such as points
 

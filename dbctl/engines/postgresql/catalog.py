@@ -198,8 +198,6 @@ _CAST = re.compile(rf"\(({_VARCHAR})\)::text")
 
 
 class PostgreSQLSchemaReader(ServerSchemaReader):
-    """The part ``SchemaReader``."""
-
     comments_sql = COMMENTS
 
     def _fetch_schema(self) -> Schema:

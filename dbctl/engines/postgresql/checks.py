@@ -251,8 +251,6 @@ INDEX_LINE = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
 
 
 class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
-    """The part ``Checks``."""
-
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         tables = self._select_tables(table)
         parameters = {"tables": tables}

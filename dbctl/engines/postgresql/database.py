@@ -131,8 +131,6 @@ class PostgreSQLReader(PostgreSQLDatabase):
 
 
 class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
-    """A database that may be written."""
-
     # A column that is GENERATED ALWAYS AS IDENTITY accepts the number of an imported or restored row, as it does by COPY.
     _insert_clause = " overriding system value"
     transactions: PostgreSQLTransactions
@@ -243,8 +241,6 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
 
 
 class PostgreSQLPart(SqlPart):
-    """Base class of the parts of a database."""
-
     _db: PostgreSQLDatabase
     _connection: PostgreSQLConnection
     _catalog: PostgreSQLCatalog

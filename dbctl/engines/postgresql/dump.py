@@ -143,8 +143,6 @@ class DumpedTables(PostgreSQLPart):
 
 
 class PostgreSQLDumper(DumpedTables, Dumps):
-    """The part ``Dumps``."""
-
     forms = FORMS
     supports_partial = True
     is_compressed = True

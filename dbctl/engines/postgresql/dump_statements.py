@@ -228,8 +228,6 @@ NAME = rb'(?:[A-Za-z_\x80-\xff][\w$\x80-\xff]*|"(?:[^"]|"")*")'
 
 
 class StatementFilter(PsqlScanner, ABC):
-    """Filter of the text of a dump."""
-
     def __init__(self) -> None:
         self._pending, self._finished_text = list[bytes](), b""
         self._output = list[bytes]()

@@ -297,8 +297,6 @@ _SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(" + NAME + rb")\s*;", re.IGNORECASE)
 
 
 class _ForeignFilter(StatementFilter):
-    """Filter of a foreign dump."""
-
     def __init__(self) -> None:
         self._omitted = dict[str, dict[bytes, None]]()  #: names of objects by kind, in their order
         super().__init__()

@@ -124,8 +124,6 @@ where {VISIBLE} and c.relname = any(:tables) order by c.relname, i.relname"""
 
 
 class PostgreSQLStorage(PostgreSQLPart, StorageManager):
-    """The part ``StorageManager``."""
-
     def measure_storage(self) -> Storage:
         return self._connection.fetch_as(Storage, DATABASE_SIZE, tables=len(self._catalog.base_tables()))[0]
 

@@ -321,8 +321,6 @@ def read_passwords(session: Session, scope: str, target: str) -> dict[str, str]:
 
 
 class Roles(ServerRoles[Role]):
-    """The roles of a server."""
-
     kind, word = Role, "role"
     _session: Session
 

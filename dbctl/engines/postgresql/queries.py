@@ -36,8 +36,6 @@ from dbctl.errors.usage import ValueInvalidError
 
 
 class PostgreSQLExplainer(PostgreSQLPart, SqlExplainer):
-    """The part ``Explainer``."""
-
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         try:
             return self.explain_statement(sql, parameters, {})
@@ -208,8 +206,6 @@ class _StopStreamError(Exception):
 
 
 class PostgreSQLStreams(PostgreSQLPart, RowStreams):
-    """The part ``RowStreams``."""
-
     sql_dialect = "postgres"
 
     def view_queries(self) -> Mapping[str, str]:

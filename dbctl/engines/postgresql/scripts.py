@@ -35,8 +35,6 @@ where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(
 
 
 class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
-    """The part ``ScriptRunner``."""
-
     script_dialect: ScriptDialect = statements.SCRIPTS
     transactional_ddl = True
     _db: PostgreSQLWriter
@@ -133,8 +131,6 @@ union all select 'a type' from pg_catalog.pg_type t where t.typname = :name and 
 
 
 class PostgreSQLStaging(PostgreSQLPart, SqlStagingTables):
-    """The part ``StagingTables``."""
-
     _db: PostgreSQLWriter
 
     def _create_staging_table(

@@ -93,8 +93,6 @@ LOGGED = (
 
 
 class PostgreSQLServerMonitor(PostgreSQLPart, SessionMonitor):
-    """The part ``ServerMonitor``."""
-
     def list_sessions(self) -> Sequence[Session]:
         return self._read_sessions(OTHERS)
 

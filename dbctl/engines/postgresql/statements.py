@@ -52,8 +52,6 @@ _SERVER_RULES = parse_rules("""
 
 
 class PostgreSQLLinter(Linter):
-    """The lint rules of PostgreSQL."""
-
     lexer = LEXER
     if_not_exists_kinds = ("table", "index", "schema", "sequence", "extension")
     statement_rules = (
@@ -179,8 +177,6 @@ _NOT_IN_TRANSACTION = re.compile(
 
 
 class PostgreSQLScripts(SqlScripts):
-    """The scripts of PostgreSQL."""
-
     lexer, head_length, linter = LEXER, 5, PostgreSQLLinter
 
     def depth_change(self, tokens: Sequence[Token], depth: int) -> int:

@@ -40,8 +40,6 @@ from dbctl.progress import Progress
 
 
 class ServerDatabase(SqlDatabase):
-    """A database on a server."""
-
     read_only: ClassVar[bool]
     connection: ServerConnection[Any]
     has_privileges = True
@@ -188,8 +186,6 @@ Rows: TypeAlias = list[NamedRow]
 
 
 class ServerSchemaReader(SqlPart, SchemaReader):
-    """The part ``SchemaReader``."""
-
     #: returns columns (empty: the table) and comments of ``:table``, a name in SQL
     comments_sql: ClassVar[str]
 

@@ -121,7 +121,5 @@ class SqlDatabase(Readable):
 
 
 class SqlPart:
-    """Base class of the parts of an SQL database."""
-
     def __init__(self, db: SqlDatabase) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog

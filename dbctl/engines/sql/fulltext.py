@@ -67,8 +67,6 @@ class RankedSearch(SqlPart, FullText):
 
 
 class SqlTextScanner(SqlPart, TextScanner):
-    """The part ``TextScanner``."""
-
     def text_columns(self, table: str) -> Sequence[str]:
         columns = self._catalog.require_table(table).columns.values()
         return [column.name for column in columns if self._db.dialect.is_text(column)]

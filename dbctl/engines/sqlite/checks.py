@@ -100,8 +100,6 @@ def list_checks(definition: str) -> list[str]:
 
 
 class SQLiteChecks(SQLitePart, Checks):
-    """The part ``Checks``."""
-
     gives_advice = False
     _unchecked: Sequence[str] = ()
 

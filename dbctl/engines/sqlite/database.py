@@ -126,8 +126,6 @@ class SQLiteDatabase(SqlDatabase):
 
 
 class SQLitePart(SqlPart):
-    """Base class of the parts of a database."""
-
     _db: SQLiteDatabase
     _connection: SQLiteConnection
     _catalog: SQLiteCatalog

@@ -101,8 +101,6 @@ PROBE = "zqxdbctlprobe"
 
 
 class SQLiteFullText(RankedSearch):
-    """The part ``FullText``."""
-
     @property
     def _writer(self) -> SQLiteWriter:
         return cast("SQLiteWriter", self._db)

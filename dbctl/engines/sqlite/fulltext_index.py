@@ -65,7 +65,6 @@ class TextIndexDefinition:
         return sorted(names, key=self.spec.column_order.index) if self.spec.column_order else names
 
     def _key_column(self) -> str:
-        """Return the name of the key column in the content table."""
         return CONTENT_COLUMN.format(place=self.columns().index(self.spec.key))
 
     def _content_table(self) -> str:

@@ -37,8 +37,6 @@ _INEFFECTIVE_PRAGMA = "foreign_keys"
 
 
 class SQLiteLinter(Linter):
-    """The lint rules of SQLite."""
-
     lexer = LEXER
     ignore_clauses = (("insert", "or", "ignore"), ("on", "conflict"), ("insert", "or", "replace"))
     statement_rules = parse_rules("""
@@ -152,8 +150,6 @@ _SAVEPOINTS = {"savepoint", "release"}
 
 
 class SQLiteScripts(SqlScripts):
-    """The scripts of SQLite."""
-
     lexer, linter = LEXER, SQLiteLinter
     head_length = 4  # ``create temporary trigger``, ``pragma main . journal_mode``
 

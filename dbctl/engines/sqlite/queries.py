@@ -30,8 +30,6 @@ and (l.type = 'shadow' or (l.type = 'virtual' and (replace(m.sql, ' ', '') like 
 
 
 class SQLiteExplainer(SqlExplainer):
-    """The part ``Explainer``."""
-
     def explain_statement(
         self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
     ) -> Explanation:
@@ -78,8 +76,6 @@ class SQLiteExplainer(SqlExplainer):
 
 
 class SQLiteTextScanner(SqlTextScanner):
-    """The part ``TextScanner``."""
-
     def text_columns(self, table: str) -> Sequence[str]:
         return [] if self._connection.fetch(_INDEX_TABLE, {"table": table}) else super().text_columns(table)
 
@@ -107,8 +103,6 @@ UNNAMED = r"Binding \d+ has no name"
 
 
 class SQLiteStreams(SQLitePart, RowStreams):
-    """The part ``RowStreams``."""
-
     sql_dialect = "sqlite"
 
     def view_queries(self) -> Mapping[str, str]:

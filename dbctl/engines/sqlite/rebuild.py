@@ -41,8 +41,6 @@ class _Entry(NamedTuple):
 
 
 class SQLiteTableRebuilder(SQLitePart, TableRebuilder):
-    """The part ``TableRebuilder``."""
-
     def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
         from dbctl.sqlite_library import AlterError, TransformError
 

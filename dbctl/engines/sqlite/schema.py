@@ -264,8 +264,6 @@ _INDEXES = 'select m.name, l.name, l."unique", l.origin, i.name, i."desc", i.col
 
 
 class SQLiteSchemaReader(SQLitePart, SchemaReader):
-    """The part ``SchemaReader``."""
-
     def schema(self) -> Schema:
         return build_schema(*self._connection.retry_if_changed(self._read_catalog))
 

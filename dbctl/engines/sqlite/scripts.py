@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 
 class SQLiteScriptRunner(SQLitePart, ScriptRunner):
-    """The part ``ScriptRunner``."""
-
     script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = True
 
@@ -157,8 +155,6 @@ def _deny_nontransactional(action: int, first: str | None, value: str | None, *_
 
 
 class SQLiteStagingTables(SQLitePart, SqlStagingTables):
-    """The part ``StagingTables``."""
-
     _db: SQLiteWriter
     _connection: WriteConnection
 

@@ -174,8 +174,6 @@ end"""
 
 
 class SQLiteTimes(SQLitePart, TimeForms):
-    """The part ``TimeForms``."""
-
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         key = self._catalog.primary_key(table)
         value = self._catalog.quote_column(table, column, "")
