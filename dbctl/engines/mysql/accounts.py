@@ -17,7 +17,7 @@ from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.stored_code import DEFINED
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.roles import OMIT_SECRETS, ServerRoles
+from dbctl.engines.servers.dumps import OMIT_SECRETS, ServerRoles
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct, format_count
 

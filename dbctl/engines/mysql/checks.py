@@ -20,7 +20,8 @@ from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems, scratch_name_pattern
+from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems
+from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count

@@ -26,7 +26,7 @@ from dbctl.engines.mysql.opening import (
 )
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import MySQLColumn, charset_of
-from dbctl.engines.servers.database import NO_BACKUP, copy_output, estimate_dump_size
+from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql import checks
 from dbctl.engines.sql.catalog import describe_references
 from dbctl.engines.sql.checks import digest_tables

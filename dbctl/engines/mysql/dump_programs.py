@@ -15,7 +15,7 @@ from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET
 from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
 from dbctl.engines.mysql.session import server_address
-from dbctl.engines.servers import container_programs
+from dbctl.engines.servers.dumps import read_container_version, run_in_container
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -74,7 +74,7 @@ def find_program(kind: str, server: Server, target: str, url: Url | None = None)
         program = PROGRAMS[server.product][kind]
         # The certificates that verify the server are files of this machine.
         if url and url.via and read_encryption(url).mode in ("disabled", "preferred", "required"):
-            version = _parse_version(container_programs.read_version(url, target, program), server)
+            version = _parse_version(read_container_version(url, target, program), server)
             if version and version[:2] >= server.version[:2]:
                 return Tool(path=Path(program), version=".".join(map(str, version)), in_container=True)
         raise
@@ -195,7 +195,7 @@ def run_client(
             options, password = _describe_socket(socket_path, server), ""
             before = ["sh", "-c", WAIT_FOR_SOCKET, "wait", str(socket_path)]
         connection = [f"--{name}={value}" for name, value in options.items() if value not in (None, "")]
-        with container_programs.run_with_password(
+        with run_in_container(
             url,
             target,
             [*before, str(tool.path), "--no-defaults", *connection, *arguments],

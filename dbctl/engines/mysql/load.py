@@ -13,7 +13,7 @@ from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
+from dbctl.engines.servers.dumps import UNCHANGED, failed_verification, require_row_counts
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import RestoreFailedError

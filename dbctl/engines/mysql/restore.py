@@ -38,12 +38,12 @@ from dbctl.engines.mysql.swap import (
     CODE_MARKER,
     DATABASES,
     TABLES,
-    RestoreServer,
+    MySQLServer,
     ScratchRestore,
     rename_clauses,
 )
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import RETAINED_SUFFIX, derived_name
+from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
@@ -60,7 +60,7 @@ class MySQLRestoreTarget(RestoreTarget):
     requires_load = True
 
     def __init__(self, url: Url, target: str) -> None:
-        self._server = RestoreServer(url, target)
+        self._server = MySQLServer(url, target)
 
     def exists(self) -> bool:
         with self._server.translate_errors(), self._server.central() as central:

@@ -16,7 +16,8 @@ from dbctl.engines.mysql.load import FINAL_VIEWS, remove_database_name
 from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED
+from dbctl.engines.servers.database import SHORT_TIMEOUT
+from dbctl.engines.servers.dumps import UNCHANGED
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.url import Url

@@ -11,7 +11,7 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult, StagedDump
+from dbctl.engines.contract.dumps import Dump, DumpVerification
 from dbctl.engines.mysql import connection, foreign, stored_code
 from dbctl.engines.mysql.accounts import AccountChanges, Accounts
 from dbctl.engines.mysql.catalog import MySQLSchemaReader
@@ -27,10 +27,13 @@ from dbctl.engines.mysql.opening import (
 )
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import (
+from dbctl.engines.servers.database import SHORT_TIMEOUT
+from dbctl.engines.servers.dumps import (
     RETAINED_SUFFIX,
-    SHORT_TIMEOUT,
     UNCHANGED,
+    RestoreServer,
+    ServerRestore,
+    StagedSwap,
     derived_name,
     new_scratch_name,
     scratch_name_pattern,
@@ -57,15 +60,9 @@ TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
 
 
-class RestoreServer:
-    """Opens sessions on the server of the database at ``url``, which may be missing."""
-
-    def __init__(self, url: Url, target: str) -> None:
-        self.url, self.target, self.name = url, target, url.path
-
+class MySQLServer(RestoreServer[Session]):
     @contextmanager
     def central(self, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
-        """Connect to a database that every server has."""
         url = structs.replace(self.url, path=CENTRAL)
         session = open_session(url, self.target, timeout=timeout, read_only=False)
         try:
@@ -143,49 +140,10 @@ DANGLING_KEYS = """select table_name, constraint_name from information_schema.re
 where constraint_schema = {0} and unique_constraint_schema = {1} order by 1, 2"""
 
 
-class StagedTables(StagedDump):
-    """Loaded tables that take the place of the old ones, which remain in another database until the end."""
+class ScratchRestore(ServerRestore[MySQLServer, Session]):
+    """Loads a dump into a new database, whose tables may take the place of the old ones, which remain in another database."""
 
-    can_revert = True
-
-    def __init__(self, restore: ScratchRestore, new: str, *, exists: bool) -> None:
-        self._restore, self._new, self._exists = restore, new, exists
-        self._old, self._code = (
-            "",
-            b"",
-        )  #: the replaced tables' database, and the script of their code objects
-
-    def swap(self) -> LoadResult:
-        with self._restore.translate_errors():
-            old = self._restore.reserve_old_name()
-            self._code = self._restore.swap(self._new, old)
-        self._old = old
-        return LoadResult(method="swapped" if self._exists else "new", remarks=self._restore.remarks)
-
-    def revert(self) -> None:
-        with self._restore.translate_errors():
-            if self._exists:
-                self._restore.swap_back(self._old, self._code)
-            else:
-                self._restore.drop_new()
-                self.drop_old()
-
-    def drop_old(self) -> None:
-        """Drop the replaced tables, unless they are retained."""
-        if self._old:
-            self._restore.drop_old(self._old)
-
-
-class ScratchRestore:
-    """Loads a dump into a new database of the server, whose tables may take the place of the old ones."""
-
-    def __init__(self, server: RestoreServer, request: LoadRequest, central: Session) -> None:
-        """Restore over ``central``, a session with another database of the server."""
-        self._server, self._request, self._central = server, request, central
-        self.remarks = list[str]()  #: what the user has to check or remove
-
-    def translate_errors(self) -> AbstractContextManager[None]:
-        return self._server.translate_errors()
+    _code = b""  #: the script of what else than tables was replaced
 
     def prepare_accounts(self, *, temporary: bool = False) -> AbstractContextManager[AccountChanges]:
         """Apply the policy for missing accounts; raises as ``ServerRoles.create_missing``."""
@@ -210,7 +168,7 @@ class ScratchRestore:
             with suppress(pymysql.Error):
                 central.run(f"drop user {account}")
         name = new_scratch_name(server.name)
-        central.run(connection.acquire_sql(connection.scratch_lock_name(name)))
+        self._reserve(name)
         try:
             central.run(create_statement(name, request.dump.metadata))
         except pymysql.Error as error:
@@ -271,45 +229,41 @@ class ScratchRestore:
         return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
     @contextmanager
-    def stage(self) -> Iterator[StagedTables]:
+    def stage(self) -> Iterator[StagedSwap]:
         """Load into a new database, and verify it; grant the rights of accounts on the database at the end, if it is new."""
         server, central = self._server, self._central
         exists = server.exists(central, server.name)
         with self.prepare_accounts() as accounts, self.create_database() as url:
             self.load(url, accounts)
-            staged = StagedTables(self, url.path, exists=exists)
+            staged = StagedSwap(self, url.path, exists=exists)
             yield staged
             staged.drop_old()
             if not exists:  # rights on a database remain when it is replaced
                 self.remarks += accounts.grant(central, server.name)
 
-    def reserve_old_name(self) -> str:
-        """Return the name of the database with the replaced tables, which no other process drops."""
-        if self._request.retained_name:
-            return self._request.retained_name
-        name = new_scratch_name(self._server.name)
+    def _reserve(self, name: str) -> None:
         self._central.run(connection.acquire_sql(connection.scratch_lock_name(name)))
-        return name
 
-    def drop_old(self, name: str) -> None:
-        """Drop the replaced tables, unless they are retained."""
-        if name != self._request.retained_name:
+    def _drop_old(self, name: str) -> None:
+        self._central.run(f"drop database if exists {ident(name)}")
+
+    def swap(self, new: str, old: str, *, exists: bool) -> None:
+        del exists  # a missing database is created empty
+        self._code = self.move(new, old)
+
+    def swap_back(self, new: str, old: str, *, exists: bool) -> None:
+        del new  # it is empty
+        if not exists:
             with signals.block_signals():
-                self._central.run(f"drop database if exists {ident(name)}")
-
-    def drop_new(self) -> None:
-        """Drop the database, which was missing before."""
-        with signals.block_signals():
-            self._central.run(f"drop database {ident(self._server.name)}")
-
-    def swap_back(self, old_name: str, code: bytes) -> None:
-        """Move replaced tables to their original place, with the script of their code objects."""
-        metadata = self._server.read_charset(self._central, old_name)
+                self._central.run(f"drop database {ident(self._server.name)}")
+            self.drop_old(old)
+            return
+        metadata = self._server.read_charset(self._central, old)
         dump = structs.replace(self._request.dump, foreign=False, metadata=metadata)
         request = structs.replace(self._request, dump=dump, retained={})
         reverse = ScratchRestore(self._server, request, self._central)
         with self._report_unfinished():
-            reverse.move_back(old_name, code)
+            reverse.move_back(old, self._code)
 
     def move_back(self, source: str, code: bytes) -> None:
         """Swap with the tables of ``source``, which gets its code objects first, so that a failure changes nothing."""
@@ -320,12 +274,12 @@ class ScratchRestore:
                 stored_code.drop_code(self._central, source)
             raise
         old_name = self.reserve_old_name()
-        self.swap(source, old_name)
+        self.move(source, old_name)
         self.drop_old(old_name)
         with signals.block_signals():
             self._central.run(f"drop database {ident(source)}")
 
-    def swap(self, source: str, old_name: str) -> bytes:
+    def move(self, source: str, old_name: str) -> bytes:
         """Move all objects of ``source`` into the database, and its tables into ``old_name``; return the script of its code objects.
 
         Other dbctl processes wait until the server has finished the swap, even if this process is killed. Otherwise a restore

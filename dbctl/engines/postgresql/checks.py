@@ -19,7 +19,8 @@ from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, OWN_COLUMNS, REFERE
 from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import SchemaAdvice
-from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems, scratch_name_pattern
+from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems
+from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError
 from dbctl.model import Severity, format_count

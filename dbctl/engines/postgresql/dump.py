@@ -27,7 +27,7 @@ from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.postgresql.properties import read_passwords, read_roles
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.values import UNDECLARED
-from dbctl.engines.servers.database import NO_BACKUP, copy_output, estimate_dump_size
+from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError

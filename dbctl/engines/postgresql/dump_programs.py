@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from dbctl.engines.contract.route import create_lost_error, wrap_program
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
-from dbctl.engines.servers import container_programs
+from dbctl.engines.servers.dumps import read_container_version, run_in_container
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -101,7 +101,7 @@ def find_program(program: str, target: str, *, min_version: int, url: Url | None
 
 
 def _find_in_container(program: str, target: str, url: Url) -> Tool | None:
-    version = _parse_version(container_programs.read_version(url, target, program))
+    version = _parse_version(read_container_version(url, target, program))
     return Tool(path=Path(program), version=version, url=url) if version else None
 
 
@@ -200,7 +200,7 @@ def run_client(
                 dbname=database,
                 sslmode=session.info.get_parameters().get("sslmode", "prefer"),
             )
-            program = container_programs.run_with_password(
+            program = run_in_container(
                 tool.url,
                 target,
                 [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],

@@ -28,7 +28,7 @@ from dbctl.engines.postgresql.connection import SESSION, describe_sessions, lock
 from dbctl.engines.postgresql.dump_limits import adapt_to_server
 from dbctl.engines.postgresql.dump_programs import DumpScanner, index_by_app_name, major_version
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.servers.database import UNCHANGED, failed_verification, require_row_counts
+from dbctl.engines.servers.dumps import UNCHANGED, failed_verification, require_row_counts
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, CorruptError, UnreachableError

@@ -37,7 +37,7 @@ from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.load import LoadTarget, list_sessions, lock_tables, swap_lock_key
 from dbctl.engines.postgresql.properties import Roles
 from dbctl.engines.postgresql.restore_methods import (
-    RestoreServer,
+    PostgreSQLServer,
     ScratchRestore,
     find_retained,
     new_properties,
@@ -46,7 +46,8 @@ from dbctl.engines.postgresql.restore_methods import (
     unsupported_dump_error,
 )
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.servers.database import RETAINED_SUFFIX, SHORT_TIMEOUT, derived_name
+from dbctl.engines.servers.database import SHORT_TIMEOUT
+from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.restore import ForeignDumpRefusedError, RestoreFailedError, RetainedDatabaseMissingError
@@ -75,7 +76,7 @@ or exists (select from pg_catalog.pg_largeobject_metadata)"""
 class _InPlace(StagedDump):
     """A dump that replaces the content of a database in one transaction."""
 
-    def __init__(self, server: RestoreServer, request: LoadRequest) -> None:
+    def __init__(self, server: PostgreSQLServer, request: LoadRequest) -> None:
         self._server, self._request = server, request
 
     def swap(self) -> LoadResult:
@@ -86,7 +87,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
     requires_load = True
 
     def __init__(self, url: Url, target: str) -> None:
-        self._server = RestoreServer(url, target)
+        self._server = PostgreSQLServer(url, target)
 
     def exists(self) -> bool:
         try:
@@ -215,12 +216,8 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         if request.dump.form != "kept":
             with self.stage(request) as staged:
                 return staged.swap()
-        with (
-            server.translate_errors(),
-            server.central(request.timeout) as central,
-            server.central(request.timeout) as other,
-        ):
-            return ScratchRestore(server, request, central).restore_retained(other)
+        with server.translate_errors(), server.central(request.timeout) as central:
+            return ScratchRestore(server, request, central).restore_retained()
 
     @contextmanager
     def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
@@ -231,8 +228,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                 return
             with (
                 server.central(request.timeout) as central,
-                server.central(request.timeout) as other,
-                ScratchRestore(server, request, central).stage(other) as staged,
+                ScratchRestore(server, request, central).stage() as staged,
             ):
                 yield staged
 
@@ -279,7 +275,7 @@ RIGHTS = """select current_user::text, rolsuper or rolcreatedb,
 from pg_catalog.pg_roles where rolname = current_user"""
 
 
-def _require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
+def _require_trial(server: PostgreSQLServer, central: Session, dump: Dump) -> None:
     """Refuse a trial restore on a server that cannot load the dump, although the dump may be valid.
 
     Raises:
@@ -308,7 +304,7 @@ def _require_extensions(central: Session, dump: Dump) -> None:
         )
 
 
-def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrategy:
+def _select(server: PostgreSQLServer, central: Session, dump: Dump) -> RestoreStrategy:
     live = database_properties.read_properties(central, server.name)
     location = _describe_location(central, server.name)
     ((user, creates, owns),) = central.run(RIGHTS, server.name)
@@ -338,7 +334,7 @@ def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrat
     return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *end_steps, *notes])
 
 
-def _in_place_strategy(server: RestoreServer, dump: Dump, reason: str) -> RestoreStrategy:
+def _in_place_strategy(server: PostgreSQLServer, dump: Dump, reason: str) -> RestoreStrategy:
     if dump.foreign:
         raise ForeignDumpRefusedError(
             target=server.target,
@@ -353,7 +349,7 @@ def _in_place_strategy(server: RestoreServer, dump: Dump, reason: str) -> Restor
     return RestoreStrategy(method="in place", steps=[*steps, *notes])
 
 
-def _require_same_schema(server: RestoreServer, dump: Dump) -> None:
+def _require_same_schema(server: PostgreSQLServer, dump: Dump) -> None:
     """Refuse to empty the schema that the URL names and then to fill another one.
 
     A dump of the whole database is treated as ``public``, which means the whole database unless there are other schemas.

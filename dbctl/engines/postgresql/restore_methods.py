@@ -10,7 +10,7 @@ import psycopg
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult, StagedDump
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult
 from dbctl.engines.postgresql import dump_statements, foreign
 from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import (
@@ -34,7 +34,15 @@ from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.load import DumpLoader, LoadTarget, Psql, rename_statements, swap_databases
 from dbctl.engines.postgresql.properties import Properties, RoleChanges, Roles
 from dbctl.engines.postgresql.session import Session, open_session
-from dbctl.engines.servers.database import SHORT_TIMEOUT, UNCHANGED, new_scratch_name, scratch_name_pattern
+from dbctl.engines.servers.database import SHORT_TIMEOUT
+from dbctl.engines.servers.dumps import (
+    UNCHANGED,
+    RestoreServer,
+    ServerRestore,
+    StagedSwap,
+    new_scratch_name,
+    scratch_name_pattern,
+)
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
@@ -48,12 +56,7 @@ from dbctl.url import Url
 CENTRAL = ("postgres", "template1")
 
 
-class RestoreServer:
-    """Opens sessions on the server of the database at ``url``, which may be missing."""
-
-    def __init__(self, url: Url, target: str) -> None:
-        self.url, self.target, self.name = url, target, url.path
-
+class PostgreSQLServer(RestoreServer[Session]):
     @property
     def schema(self) -> str:
         """The schema that the URL names, quoted as in a URL; empty without one."""
@@ -78,7 +81,6 @@ class RestoreServer:
         return None
 
     def central(self, timeout: float = SHORT_TIMEOUT) -> AbstractContextManager[Session]:
-        """Connect to such a database."""
         url = self.central_url() or self.sibling_url(CENTRAL[0])
         return self.open_session(url, timeout=timeout)
 
@@ -167,41 +169,8 @@ union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
 UNTRUSTED = "Install untrusted extensions in the live database first."
 
 
-class StagedDatabase(StagedDump):
-    """A loaded database that takes the name of the old one; until the end, the old one remains under another name."""
-
-    can_revert = True
-
-    def __init__(self, restore: ScratchRestore, other: Session, new: str, *, exists: bool) -> None:
-        self._restore, self._other, self._new, self._exists = restore, other, new, exists
-        self._old = ""  #: the name of the replaced database
-
-    def swap(self) -> LoadResult:
-        old, restore = self._restore.reserve_old_name(), self._restore
-        restore.rename(self._other, self._new, old, exists=self._exists)
-        self._old = old
-        return LoadResult(method="swapped" if self._exists else "new", remarks=restore.remarks)
-
-    def revert(self) -> None:
-        if self._exists:
-            self._restore.rename(self._other, self._old, self._new, exists=True)
-        else:
-            self._restore.move_away(self._other, self._new)
-        self._old = ""
-
-    def drop_old(self) -> None:
-        """Drop the replaced database, unless it is retained."""
-        if self._old:
-            self._restore.drop_old(self._old)
-
-
-class ScratchRestore:
-    """Loads a dump into a new database of the server, which may take the name of the old one."""
-
-    def __init__(self, server: RestoreServer, request: LoadRequest, central: Session) -> None:
-        """Restore over ``central``, a session with another database of the server."""
-        self._server, self._request, self._central = server, request, central
-        self.remarks = list[str]()  #: what the user has to check or remove
+class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
+    _other: Session  #: terminates sessions of the old database when the names are swapped
 
     def prepare_roles(self, *, temporary: bool = False) -> AbstractContextManager[RoleChanges]:
         """Apply the policy for missing roles; raises as ``ServerRoles.create_missing``."""
@@ -221,7 +190,7 @@ class ScratchRestore:
             if locked == [(True,)]:
                 self._drop(str(leftover))
         name = new_scratch_name(server.name)
-        central.run("select pg_advisory_lock($1)", lock_key(name))
+        self._reserve(name)
         url, owner = structs.replace(server.url, path=name), properties.owner
         try:
             if is_foreign:
@@ -312,10 +281,10 @@ class ScratchRestore:
         return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
     @contextmanager
-    def stage(self, other: Session) -> Iterator[StagedDatabase]:
-        """Load into a new database, and verify it; ``other`` terminates sessions of the old one when the names are swapped."""
+    def stage(self) -> Iterator[StagedSwap]:
+        """Load into a new database, and verify it."""
         server, central, dump = self._server, self._central, self._request.dump
-        with self.prepare_roles() as roles:
+        with server.central(self._request.timeout) as self._other, self.prepare_roles() as roles:
             refuse_newer(dump, central, server.target)
             live = database_properties.read_properties(central, server.name)
             new = structs.replace(new_properties(dump, server.name), database=server.name)
@@ -330,47 +299,41 @@ class ScratchRestore:
                     central.run(f"alter database {ident(url.path)} owner to {owner}")
                 database_properties.apply_properties(central, url.path, properties)
                 self._require_same_properties(url.path, properties, replaces=live is not None)
-                staged = StagedDatabase(self, other, url.path, exists=live is not None)
+                staged = StagedSwap(self, url.path, exists=live is not None)
                 yield staged
                 staged.drop_old()
 
-    def restore_retained(self, other: Session) -> LoadResult:
+    def restore_retained(self) -> LoadResult:
         """Rename a retained database to its original name."""
         server = self._server
         find_retained(self._central, self._request.dump, server.target)
         exists = database_properties.read_properties(self._central, server.name) is not None
-        staged = StagedDatabase(self, other, self._request.dump.metadata["kept"], exists=exists)
-        staged.swap()
+        staged = StagedSwap(self, self._request.dump.metadata["kept"], exists=exists)
+        with server.central(self._request.timeout) as self._other:
+            result = staged.swap()
         staged.drop_old()
-        return LoadResult(method="swapped" if exists else "new")
+        return result
 
-    def reserve_old_name(self) -> str:
-        """Return the name of the replaced database, which no other process drops."""
-        if self._request.retained_name:
-            return self._request.retained_name
-        name = new_scratch_name(self._server.name)
+    def _reserve(self, name: str) -> None:
         self._central.run("select pg_advisory_lock($1)", lock_key(name))
-        return name
 
-    def drop_old(self, name: str) -> None:
-        """Drop the replaced database, unless it is retained."""
-        if name != self._request.retained_name:
-            with signals.block_signals(), suppress(psycopg.Error):
-                self._central.run(f"drop database if exists {ident(name)}")
-                self._central.run("select pg_advisory_unlock($1)", lock_key(name))
+    def _drop_old(self, name: str) -> None:
+        with suppress(psycopg.Error):
+            self._central.run(f"drop database if exists {ident(name)}")
+            self._central.run("select pg_advisory_unlock($1)", lock_key(name))
 
-    def rename(self, other: Session, new: str, old_name: str, *, exists: bool) -> None:
-        """Rename the database ``new`` to the name of the database, and the old one to ``old_name``."""
-        self._swap(other, rename_statements(self._server.name, new, old_name, exists=exists))
+    def swap(self, new: str, old: str, *, exists: bool) -> None:
+        self._swap(rename_statements(self._server.name, new, old, exists=exists))
 
-    def move_away(self, other: Session, name: str) -> None:
-        """Rename the database to ``name``."""
-        self._swap(other, [f"alter database {ident(self._server.name)} rename to {ident(name)}"])
+    def swap_back(self, new: str, old: str, *, exists: bool) -> None:
+        if exists:
+            self.swap(old, new, exists=True)
+        else:
+            self._swap([f"alter database {ident(self._server.name)} rename to {ident(new)}"])
 
-    def _swap(self, other: Session, statements: Sequence[str]) -> None:
-        server, timeout = self._server, self._request.timeout
-        with server.translate_errors():
-            swap_databases(self._central, other, statements, server.name, server.target, timeout=timeout)
+    def _swap(self, statements: Sequence[str]) -> None:
+        name, target, timeout = self._server.name, self._server.target, self._request.timeout
+        swap_databases(self._central, self._other, statements, name, target, timeout=timeout)
 
     def _require_same_properties(self, name: str, properties: Properties, *, replaces: bool) -> None:
         """Refuse a new database that could not get the properties of the old one.
@@ -413,7 +376,7 @@ def analyze(session: Session, schema: str = "") -> list[str]:
     return []
 
 
-def restore_in_place(server: RestoreServer, request: LoadRequest) -> LoadResult:
+def restore_in_place(server: PostgreSQLServer, request: LoadRequest) -> LoadResult:
     """Empty the schemas of a database and fill them in one transaction: the one that blocks writers, if any."""
     remarks = list[str]()
     with server.open_session(server.url, timeout=request.timeout) as session:

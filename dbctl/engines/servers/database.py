@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import secrets
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, cast
 
 from msgspec import structs
@@ -24,7 +20,6 @@ from dbctl.engines.contract.checks import (
     row_findings,
 )
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
-from dbctl.engines.contract.dumps import BlockWriter, DumpVerification
 from dbctl.engines.contract.monitoring import ServerMonitor
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.contract.streaming import ValueCodec
@@ -33,10 +28,6 @@ from dbctl.engines.servers.values import Kind, kind_of
 from dbctl.engines.sql.catalog import Row, Statement, ident
 from dbctl.engines.sql.codec import Parser, json_value_parser
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
-from dbctl.errors.restore import RestoreFailedError
-from dbctl.files.codecs import Compressor
-from dbctl.files.subprocesses import ClientProgram
-from dbctl.progress import Progress
 
 
 class ServerDatabase(SqlDatabase):
@@ -304,76 +295,3 @@ class ServerChecks(SqlPart, Checks):
             yield OrphanedRows(
                 table=child, columns=columns, referenced_table=parent, count=count, example=example
             )
-
-
-UNCHANGED = "The database is unchanged."
-NO_BACKUP = "No backup was created; existing backups are unchanged."
-RETAINED_SUFFIX, SCRATCH_SUFFIX = "_dbctl_", "_dbctl_new_"
-#: Maximum bytes of a name on every server.
-MAX_NAME_BYTES = 63
-
-
-def derived_name(name: str, suffix: str) -> str:
-    """Return the name of a database that belongs to another one, within the maximum length of a server."""
-    limit = MAX_NAME_BYTES - len(f"{RETAINED_SUFFIX}YYYYMMDD_HHMMSS")
-    if len(name.encode()) > limit:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: limit - 9].decode(errors='ignore')}_{digest}"
-    return f"{name}{suffix}"
-
-
-def new_scratch_name(name: str) -> str:
-    return derived_name(name, f"{SCRATCH_SUFFIX}{secrets.token_hex(4)}")
-
-
-def is_derived_name(name: str) -> bool:
-    """Whether a name is that of a scratch or a retained database of another one."""
-    return bool(re.search(rf"({SCRATCH_SUFFIX}[0-9a-f]{{8}}|{RETAINED_SUFFIX}\d{{8}}_\d{{6}})$", name))
-
-
-def scratch_name_pattern(name: str) -> str:
-    """Return a pattern for the names of scratch databases, including those that a killed process left over."""
-    return f"^{re.escape(derived_name(name, SCRATCH_SUFFIX))}[0-9a-f]{{8}}$"
-
-
-def estimate_dump_size(stored_bytes: int) -> int:
-    """Return the approximate size of a dump of ``stored_bytes`` on a server: it lacks indexes and free space."""
-    return stored_bytes * 3 // 4
-
-
-def copy_output(
-    client: ClientProgram,
-    file: BlockWriter,
-    feed: Callable[[bytes], None],
-    compressor: Compressor | None,
-    expected_bytes: int,
-    progress: Progress,
-) -> int:
-    """Write the output of a dump program, and pass each block to ``feed``; return its size before compression."""
-    read_bytes = 0
-    for block in client.blocks():
-        feed(block)
-        file.write(compressor.compress(block) if compressor else block)
-        read_bytes += len(block)
-        progress(min(1.0, read_bytes / expected_bytes))
-    if compressor:
-        file.write(compressor.flush())
-    return read_bytes
-
-
-def failed_verification(problem: str) -> DumpVerification:
-    """Return the verification of a dump that cannot be loaded."""
-    return DumpVerification(tables={}, schema="", problems=[problem])
-
-
-def require_row_counts(
-    path: Path, target: str, counts: Mapping[str, int], expected: Mapping[str, int]
-) -> None:
-    """Refuse a file whose row counts differ from those of the dump that it should contain; it may not mention a table without rows.
-
-    Raises:
-        RestoreFailedError: a table differs.
-    """
-    if names := sorted(name for name in {*counts, *expected} if counts.get(name, 0) != expected.get(name, 0)):
-        reason = f"{path.name}: row counts of {', '.join(names)} are unexpected"
-        raise RestoreFailedError(target=target, reason=reason, hint=UNCHANGED)

@@ -52,7 +52,7 @@ class ServerEngine(Engine):
         """A query in the central database for the names of the others."""
 
     def list_databases(self, url: Url, target: str, *, timeout: float) -> Sequence[str]:
-        from dbctl.engines.servers.database import is_derived_name
+        from dbctl.engines.servers.dumps import is_derived_name
 
         central = structs.replace(url, path=self.central_database)
         with closing(self.open_for_reading(central, target, timeout=timeout)) as db:

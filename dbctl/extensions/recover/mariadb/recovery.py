@@ -13,7 +13,7 @@ from dbctl import progress
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
 from dbctl.engines.mysql.accounts import quote_name
 from dbctl.engines.mysql.load import LOG_FACTS, LOG_SETTINGS, LOG_ZONE
-from dbctl.engines.mysql.swap import RestoreServer, ScratchRestore, create_statement
+from dbctl.engines.mysql.swap import MySQLServer, ScratchRestore, create_statement
 from dbctl.engines.mysql.values import format_literal
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
@@ -213,7 +213,7 @@ def _load(request: RecoveryRequest, base: _Base, server: MariaDBServer) -> None:
             progress=count_in_bytes((member.size, progress.advance)),
             roles=RolePolicy(missing="create"),
         )
-        restore = ScratchRestore(RestoreServer(server.url, target), load_request, session)
+        restore = ScratchRestore(MySQLServer(server.url, target), load_request, session)
         with restore.prepare_accounts() as accounts:
             session.run(create_statement(server.url.path, member.facts))
             restore.load(server.url, accounts)

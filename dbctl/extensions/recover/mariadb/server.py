@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.swap import RestoreServer
+from dbctl.engines.mysql.swap import MySQLServer
 from dbctl.errors.connection import UnreachableError
 from dbctl.extensions.recover.errors import RecoveryFailedError, RecoveryServerMissingError
 from dbctl.extensions.recover.private_server import PrivateFolder, PrivateServer, run_server
@@ -80,7 +80,7 @@ class MariaDBServer:
 
     def __init__(self, server: PrivateServer, url: Url, target: str) -> None:
         self._server, self.url, self._target = server, url, target
-        self._access = RestoreServer(url, target)
+        self._access = MySQLServer(url, target)
 
     @contextmanager
     def open_session(self) -> Iterator[Session]:
