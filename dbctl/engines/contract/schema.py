@@ -82,7 +82,7 @@ class Schema(Struct, frozen=True, kw_only=True):
 
 def strip_collation(column: str) -> str:
     """Return a column of an index or of a primary key without its collation and direction."""
-    return re.sub(r"(?: collate \w+)?(?: desc)?$", "", column)
+    return re.sub(r"(?: collate \S+)?(?: desc)?(?: nulls not distinct)?$", "", column)
 
 
 def collapse_spaces(text: str) -> str:

@@ -153,7 +153,9 @@ def _create_column(row: dict[str, Any]) -> PostgreSQLColumn:
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 TABLES = f"""select c.relname as name, c.relpersistence = 'u' as is_unlogged, c.relrowsecurity as has_row_security,
   coalesce(c.reloptions, '{{}}') as options, pg_get_partkeydef(c.oid) as partitions,
-  array(select i.inhparent::regclass::text from pg_catalog.pg_inherits i where i.inhrelid = c.oid) as parents
+  array(select i.inhparent::regclass::text from pg_catalog.pg_inherits i where i.inhrelid = c.oid) as parents,
+  array(select concat_ws(' ', 'policy', p.policyname, p.permissive, p.cmd, 'using ' || p.qual, 'check ' || p.with_check)
+    from pg_catalog.pg_policies p where p.schemaname = n.nspname and p.tablename = c.relname) as policies
 {_FROM} where {VISIBLE} and c.relkind in ('r', 'p', 'f') order by c.relname"""
 SCHEMA_COLUMNS = f"""select c.relname as owner, a.attname as name, format_type(a.atttypid, a.atttypmod) as type, not a.attnotnull as nullable,
   case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end as default,
@@ -167,23 +169,32 @@ SCHEMA_COLUMNS = f"""select c.relname as owner, a.attname as name, format_type(a
 where {VISIBLE} order by c.relname, a.attnum"""
 CONSTRAINTS = f"""select c.relname as owner, f.contype::text as kind, {OWN_COLUMNS} as columns, p.relname as table,
   {REFERENCED_COLUMNS} as to, {ACTION.format("f.confupdtype")} as on_update, {ACTION.format("f.confdeltype")} as on_delete,
-  f.condeferred as deferred, pg_get_constraintdef(f.oid, true) as definition
+  f.condeferred as deferred, pg_get_constraintdef(f.oid, true) as definition,
+  f.contype = 'x' or f.contype <> 'c' and (f.condeferrable and not (f.contype = 'f' and f.condeferred) or f.confmatchtype = 'f' or not f.convalidated)
+    as is_option
 {_FROM} join pg_catalog.pg_constraint f on f.conrelid = c.oid left join pg_catalog.pg_class p on p.oid = f.confrelid
 where {VISIBLE} order by c.relname, f.oid"""
-INDEXES = f"""select c.relname as owner, case when f.oid is null then i.relname else '' end as name, x.indisunique as unique,
-  coalesce(pg_get_expr(x.indpred, x.indrelid), '') as where,
-  array(select case when k > x.indnkeyatts then pg_get_indexdef(x.indexrelid, k, true) || ' include' else
-      concat_ws(' ', pg_get_indexdef(x.indexrelid, k, true), o.opcname, case when m.amname <> 'btree' then 'using ' || m.amname end,
-        case x.indoption[k - 1] & 3 when 1 then 'desc nulls last' when 2 then 'nulls first' when 3 then 'desc' end) end
+#: The columns of index ``x`` with access method ``m``. A column of an index that accepts one NULL only is another one than that of an ordinary index.
+INDEX_COLUMNS = """array(select case when k > x.indnkeyatts then pg_get_indexdef(x.indexrelid, k, true) || ' include' else
+      concat_ws(' ', pg_get_indexdef(x.indexrelid, k, true), o.opcname, case when l.oid <> coalesce(a.attcollation, 100) then 'collate ' || quote_ident(l.collname) end,
+        case when m.amname <> 'btree' then 'using ' || m.amname end,
+        case x.indoption[k - 1] & 3 when 1 then 'desc nulls last' when 2 then 'nulls first' when 3 then 'desc' end,
+        case when to_jsonb(x) ->> 'indnullsnotdistinct' = 'true' then 'nulls not distinct' end) end
     from generate_series(1, x.indnatts) k left join pg_catalog.pg_opclass o on o.oid = x.indclass[k - 1] and not o.opcdefault
-    order by k) as columns
+      left join pg_catalog.pg_collation l on l.oid = x.indcollation[k - 1]
+      left join pg_catalog.pg_attribute a on a.attrelid = x.indrelid and a.attnum = x.indkey[k - 1] and a.attnum <> 0
+    order by k)"""
+INDEXES = f"""select c.relname as owner, case when f.oid is null then i.relname else '' end as name, x.indisunique as unique,
+  coalesce(pg_get_expr(x.indpred, x.indrelid), '') as where, {INDEX_COLUMNS} as columns
 {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisprimary
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_am m on m.oid = i.relam
   left join pg_catalog.pg_constraint f on f.conindid = x.indexrelid and f.contype in ('u', 'x')
 where {VISIBLE} order by c.relname, i.relname"""
-VIEWS = f"""select 'view' as kind, c.relname as name, pg_get_viewdef(c.oid, true) as text {_FROM}
+VIEWS = f"""select 'view' as kind, c.relname as name, pg_get_viewdef(c.oid, true) as text,
+  concat_ws(' ', case c.relkind when 'm' then 'materialized' end, array_to_string(c.reloptions, ' ')) as properties {_FROM}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.relname"""
-TRIGGERS = f"""select 'trigger' as kind, g.tgname as name, c.relname as table, concat(pg_get_triggerdef(g.oid, true), ' ', p.prosrc) as text
+TRIGGERS = f"""select 'trigger' as kind, g.tgname as name, c.relname as table, concat(pg_get_triggerdef(g.oid, true), ' ', p.prosrc) as text,
+  case g.tgenabled when 'D' then 'disabled' when 'A' then 'enabled always' when 'R' then 'enabled on replicas' else '' end as properties
 {_FROM} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal
   join pg_catalog.pg_proc p on p.oid = g.tgfoid where {VISIBLE} order by g.tgname, c.relname"""
 COMMENTS = """select coalesce(a.attname::text, ''), d.description from pg_catalog.pg_description d
@@ -211,7 +222,8 @@ class PostgreSQLSchemaReader(ServerSchemaReader):
         ]
         codes = [*fetch(VIEWS), *fetch(TRIGGERS)]
         for code in codes:
-            code["text"] = _normalize_casts(collapse_spaces(code["text"]))
+            text = _normalize_casts(collapse_spaces(code["text"]))
+            code["text"] = f"{code['properties']} {text}".lstrip()
         return msgspec.convert({"tables": tables, "codes": codes}, Schema)
 
 
@@ -221,7 +233,7 @@ def _build_table(row: NamedRow, columns: Rows, constraints: Rows, indexes: Rows)
         column["type"] = column["storage"] = column["type"].upper() + labels
     for index in indexes:
         index["where"] = _normalize_casts(index["where"])
-    rules = {kind: [rule for rule in constraints if rule["kind"] == kind] for kind in "pfcx"}
+    rules = {kind: [rule for rule in constraints if rule["kind"] == kind] for kind in "pfc"}
     return {
         "name": row["name"],
         "columns": columns,
@@ -229,7 +241,9 @@ def _build_table(row: NamedRow, columns: Rows, constraints: Rows, indexes: Rows)
         "indexes": sort_indexes(indexes),
         "references": sort_references(rules["f"]),
         "checks": sorted(_normalize_casts(rule["definition"]) for rule in rules["c"]),
-        "options": sorted([*_options(row), *(rule["definition"] for rule in rules["x"])]),
+        "options": sorted(
+            [*_options(row), *(rule["definition"] for rule in constraints if rule["is_option"])]
+        ),
     }
 
 
@@ -240,7 +254,7 @@ def _options(row: NamedRow) -> Iterator[str]:
         yield "row level security"
     if row["partitions"]:
         yield f"partition by {row['partitions']}"
-    yield from row["options"]
+    yield from (*row["options"], *row["policies"])
     yield from (f"inherits {parent}" for parent in row["parents"])
 
 

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import EngineFinding, Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
-from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
+from dbctl.engines.postgresql.catalog import INDEX_COLUMNS, LEFTOVER_INDEX, VISIBLE, quoted
 from dbctl.engines.postgresql.connection import SESSION, describe_sessions
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import LEFTOVERS
@@ -76,14 +76,7 @@ MEASURED_BLOAT = """select scanned_percent::float8 < 100 as estimated, approx_tu
 #: Scans are counted by the function under ``pg_stat_all_indexes``: that view would read every index for each of them.
 #: Constraints are joined by their table, the column that has an index.
 INDEXES = f"""select c.relname as table, i.relname as name,
-  array(select pg_get_indexdef(x.indexrelid, k, true)
-      || case when k > x.indnkeyatts then ' include' else
-        coalesce((select ' ' || o.opcname from pg_catalog.pg_opclass o where o.oid = x.indclass[k - 1] and not o.opcdefault), '')
-        || coalesce((select ' collate ' || quote_ident(l.collname) from pg_catalog.pg_collation l
-          join pg_catalog.pg_attribute a on a.attrelid = x.indexrelid and a.attnum = k
-          where l.oid = x.indcollation[k - 1] and l.oid <> (select t.typcollation from pg_catalog.pg_type t where t.oid = a.atttypid)), '')
-        || case x.indoption[k - 1] & 3 when 1 then ' desc nulls last' when 2 then ' nulls first' when 3 then ' desc' else '' end end
-    from generate_series(1, x.indnatts) k order by k) as columns,
+  {INDEX_COLUMNS} as columns,
   x.indisunique as unique, x.indisprimary as primary, f.conname is not null as constraint,
   exists (select from pg_catalog.pg_constraint r where r.contype = 'f' and r.conindid = x.indexrelid) as is_referenced,
   x.indisvalid and x.indisready as valid, m.amname as method, pg_get_expr(x.indpred, x.indrelid, true) as where,

@@ -15,6 +15,7 @@ from dbctl.engines.postgresql.checks import check_encryption
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
+from dbctl.services.stats.indexes import classify_indexes
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
 
@@ -157,6 +158,14 @@ def test_indexes_are_listed_with_their_terms(postgresql):
     for index in indexes.values():
         if not index.is_referenced:
             postgresql.execute(index.drop_statement)
+
+
+def test_unique_index_that_accepts_one_null_is_no_duplicate(postgresql):
+    postgresql.execute(
+        "create table t (n integer unique); create unique index one_null on t (n) nulls not distinct"
+    )
+    indexes = classify_indexes("", postgresql.reader().storage.list_indexes())
+    assert [(index.index, index.state) for index in indexes] == [("one_null", None), ("t_n_key", None)]
 
 
 def test_row_counts_of_large_tables_are_estimated(postgresql):

@@ -143,6 +143,15 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
         "create or replace view v as select a || '' as a from t",
         "create or replace function f() returns trigger language plpgsql as $$ begin return null; end $$",
         "drop trigger g on t",
+        "alter table t disable trigger g",
+        'drop index t_a; create index t_a on t (a collate "default" desc, lower(b)) where p is not null',
+        "alter table p drop constraint p_n_key, add unique nulls not distinct (n)",
+        "alter table p drop constraint p_n_key, add unique (n) deferrable initially deferred",
+        "alter table t drop constraint t_p_fkey, add foreign key (p) references p match full on delete cascade deferrable initially deferred",
+        "alter table t drop constraint t_p_fkey, add foreign key (p) references p on delete cascade deferrable initially deferred not valid",
+        "drop view v; create materialized view v as select a from t",
+        "alter view v set (security_barrier = true)",
+        "create policy readers on t using (a <> 'secret')",
     ],
 )
 def test_schema_changes_change_the_fingerprint(postgresql, change):
