@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import lancedb
 import pyrage
 import pytest
 
+from dbctl import signals
 from dbctl.cli.main import main
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import BusyError, FileMissingError
@@ -36,6 +37,7 @@ from tests.engines import lance
 from tests.extensions.lancedb import chat_app, opening
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import catch_error
+from tests.services.restore.test_apply import call_at_progress, stop  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 
@@ -214,6 +216,20 @@ def test_failed_check_of_vectors_replaces_nothing(path):
     assert chat_app.read_keys(path) == after
     assert not list(swap.list_siblings(chat_app.vector_folder(path)))
     assert [backup.kind for backup in promptvault_app.list_all_backups(path).page.items] == ["backup"]
+
+
+def test_interrupted_restore_of_the_other_database_leaves_no_prepared_folder(path, stop):  # noqa: F811
+    promptvault_app.create_app_backup(path)
+    chat_app.add_messages(path, range(100, 110))
+    changed, steps = chat_app.read_keys(path), list[int]()
+    promptvault_app.apply_restore(path, advance=steps.append)
+    promptvault_app.undo_restore(path)
+    before = list(swap.list_siblings(chat_app.vector_folder(path)))
+    with suppress(signals.Interrupted):
+        promptvault_app.apply_restore(path, advance=call_at_progress(len(steps) - 1, stop))
+    signals._received.clear()
+    assert chat_app.read_keys(path) == changed
+    assert list(swap.list_siblings(chat_app.vector_folder(path))) == before
 
 
 @pytest.mark.parametrize("engine", ["", "lancedb:"])
