@@ -133,7 +133,6 @@ class ApplyRestore(RestoreOperation):
         app = self._app
         locks.enter_context(self._lock())
         self._source.require_existing()
-        app.close()  # closing a reader later would drop the locks that this process holds on its file
         for folder in self._missing_folders():
             make_folder(folder)
         for member in self._members:

@@ -102,6 +102,22 @@ def test_latest_is_refused_if_a_newer_manifest_is_unreadable(tmp_path):
         assert repository.find("latest", before=before).id == backup.id
 
 
+def test_file_that_took_the_place_of_the_open_one_is_compared_and_backed_up(deployed):
+    create_app_backup(deployed)
+    with promptvault_app.open_repository(deployed) as (app, repository):
+        app.reader(app.main()).tables()  # as before a restore of a dump of another program
+        other = shutil.copy(deployed, deployed.with_name("other.db"))
+        change_data(other)
+        with connect(other) as connection:
+            connection.execute("create table further (a integer)")
+        changed_content = read_content(other)
+        other.replace(deployed)  # during the confirmation
+        result = promptvault_app.create_restore(repository, "latest").apply()
+    assert "schema-changed" in [finding.code for finding in result.findings]
+    undo_restore(deployed)
+    assert read_content(deployed) == changed_content
+
+
 def test_restore_is_recorded_in_the_app(tmp_path):
     path = create_app(tmp_path / "app", "deployed")
     backup = create_app_backup(path)
