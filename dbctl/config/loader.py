@@ -74,7 +74,7 @@ def _find_configured(selection: Selection) -> App:
     if not name and len(apps) > 1:
         raise AppAmbiguousError(names=names)
     if not apps:
-        raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
+        raise no_app_error(configuration.path)
     app = apps[name or next(iter(apps))]
     if selection.profile:
         app = msgspec.structs.replace(app, profile=selection.profile)
@@ -83,6 +83,11 @@ def _find_configured(selection: Selection) -> App:
         replicas = {name: replica for name, replica in app.replicas.items() if name not in urls_by_name}
         app = msgspec.structs.replace(app, databases={**app.databases, **urls_by_name}, replicas=replicas)
     return select_replicas(app) if selection.replica else app
+
+
+def no_app_error(file: Path) -> ConfigMissingError:
+    """Return the error of a configuration without apps, such as a file that was truncated: no problem would be reported."""
+    return ConfigMissingError(reason=f"{file} has no [apps.NAME]")
 
 
 def app_missing_error(name: str, file: Path, configured: Sequence[str]) -> AppMissingError:

@@ -325,5 +325,6 @@ def test_app_with_own_profile_has_a_status(tmp_path, run_status):
 def test_configuration_without_apps_is_reported(tmp_path, monkeypatch, capsys):
     (tmp_path / "dbctl.toml").write_text("")
     monkeypatch.chdir(tmp_path)
-    assert main(["status", "--check", "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["data"]["items"] == []
+    for command in ("status", "status --check", "report", "metrics", "wait --all-apps", "doctor --all-apps"):
+        assert main([*command.split(), "-o", "json"]) == 2
+        assert json.loads(capsys.readouterr().out)["error"]["code"] == "config-missing"

@@ -163,6 +163,7 @@ def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = 
 
     Raises:
         UsageError: ``--all-apps`` and options that describe one app are combined.
+        ConfigMissingError: there is no configuration, or it has no app.
         FleetSelectedError: one of the apps is a fleet.
     """
     selection = session.selection
@@ -172,7 +173,10 @@ def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = 
         return [selection]
     if selection.urls or selection.profile:
         raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
-    apps = loader.load(selection).apps
+    configuration = loader.load(selection)
+    apps = configuration.apps
+    if not apps:
+        raise loader.no_app_error(configuration.path)
     fleet = next((app for app in apps.values() if app.is_fleet), None)
     if fleet and not allow_fleets:
         from dbctl.config.resolver import FleetSelection

@@ -123,7 +123,7 @@ def collect_metrics(selection: Selection, *, timeout: float) -> Metrics:
     """Return the metrics of the selected app, or of every configured one; an app that cannot be read has ``dbctl_up`` 0.
 
     Raises:
-        ConfigMissingError, ConfigInvalidError: there is no valid configuration.
+        ConfigMissingError, ConfigInvalidError: there is no valid configuration, or it has no app.
         AppMissingError: the selected app is not configured.
     """
     begin = time.monotonic()
@@ -145,7 +145,10 @@ def _list_selections(selection: Selection) -> list[Selection]:
     """Return one selection per app; an app whose section has an error does not affect the others."""
     if selection.app or selection.profile or selection.urls or selection.configured:
         return [selection]
-    return [structs.replace(selection, app=name) for name in loader.load_sections(selection).apps]
+    sections = loader.load_sections(selection)
+    if not sections.apps:
+        raise loader.no_app_error(sections.files[0].path)
+    return [structs.replace(selection, app=name) for name in sections.apps]
 
 
 class _Collector:

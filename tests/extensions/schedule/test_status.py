@@ -105,6 +105,13 @@ def test_timers_of_removed_jobs_are_reported_with_the_command_that_removes_them(
     assert main(["schedule", "status", "--directory", "units", "--check"]) == 0
 
 
+@pytest.mark.parametrize("words", ["status --check", "systemd --install --directory units", "cron"])
+def test_configuration_without_apps_is_no_schedule(folder, answer, words):  # noqa: F811
+    (folder / "dbctl.toml").write_text("")
+    response = answer("schedule", *words.split(), "--all-apps", status=2)
+    assert response["error"]["code"] == "config-missing"
+
+
 def test_job_in_crontab_and_timer_is_reported(states, folder, capsys):  # noqa: F811
     install("units")
     write_crontab(folder, capsys)
