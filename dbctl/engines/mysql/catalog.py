@@ -106,7 +106,7 @@ def _create_column(row: dict[str, Any]) -> MySQLColumn:
 
 
 SCHEMA_TABLES = """select table_name as name, engine, table_collation as collation, coalesce(create_options, '') as options,
-  table_comment as comment
+  table_comment as comment, case table_type when 'SYSTEM VERSIONED' then 'with system versioning' end as versions
 from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""
 SCHEMA_COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as nullable,
@@ -121,10 +121,12 @@ CHECKS = """select t.table_name as owner, c.check_clause as clause from informat
 join information_schema.table_constraints t
   on t.constraint_schema = c.constraint_schema and t.constraint_name = c.constraint_name {}
 where t.table_schema = database() and t.constraint_type = 'CHECK' order by 1, 2"""
-VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, '') as text from information_schema.views
-where table_schema = database() order by table_name"""
+VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, '') as text,
+  concat(case security_type when 'INVOKER' then ' sql security invoker' else '' end,
+    case check_option when 'NONE' then '' else lower(concat(' with ', check_option, ' check option')) end) as properties
+from information_schema.views where table_schema = database() order by table_name"""
 TRIGGERS = """select 'trigger' as kind, trigger_name as name, event_object_table as "table",
-  concat_ws(' ', action_timing, event_manipulation, action_statement) as text
+  concat_ws(' ', action_timing, event_manipulation, action_statement) as text, '' as properties
 from information_schema.triggers where trigger_schema = database() order by trigger_name"""
 COMMENTS = """select '' as name, table_comment from information_schema.tables
 where table_schema = database() and table_name = :table and table_type <> 'VIEW' and table_comment <> ''
@@ -187,7 +189,7 @@ class MySQLSchemaReader(ServerSchemaReader):
         ]
         codes = [*fetch(VIEWS), *fetch(TRIGGERS)]
         for code in codes:
-            code["text"] = builder.normalize(code["text"])
+            code["text"] = builder.normalize(code["text"]) + code["properties"]
         return msgspec.convert({"tables": tables, "codes": codes}, Schema, strict=False)
 
 
@@ -204,7 +206,7 @@ class _Builder:
     ) -> NamedRow:
         parts = {name: list(rows) for name, rows in groupby(indexes, key=lambda row: row["name"])}
         primary_key = parts.pop("PRIMARY", [])
-        options = [f"engine {row['engine']}", f"collate {row['collation']}", row["options"]]
+        options = [f"engine {row['engine']}", f"collate {row['collation']}", row["options"], row["versions"]]
         return {
             "name": row["name"],
             "columns": [self._build_column(column, row["collation"]) for column in columns],

@@ -139,6 +139,8 @@ def test_fingerprint_is_independent_of_creation_order(mysql, other_database):
         "alter table p engine = MyISAM",
         "alter table p convert to character set latin1",
         "create or replace view v as select a from t where m = 'happy'",
+        "alter sql security invoker view v as select a from t where m = 'sad'",
+        "create or replace view v as select a from t where m = 'sad' with check option",
         "drop trigger g; create trigger g before insert on t for each row set new.a = upper(new.a)",
     ],
 )
@@ -150,6 +152,14 @@ def test_schema_changes_change_the_fingerprint(mysql, change):
     before = mysql.reader().schema_reader.fingerprint()
     for sql in change.split("; "):
         mysql.execute(sql)
+    assert mysql.reader().schema_reader.fingerprint() != before
+
+
+@pytest.mark.mariadb
+def test_schemas_with_and_without_history_differ(mysql):
+    mysql.execute("create table t (id integer primary key)")
+    before = mysql.reader().schema_reader.fingerprint()
+    mysql.execute("alter table t add system versioning")
     assert mysql.reader().schema_reader.fingerprint() != before
 
 
