@@ -59,10 +59,10 @@ def find_schedule_error(text: str) -> str:
 
 
 def normalize(schedule: str) -> str:
-    """Return a schedule without names of months and days, and with 0 for Sunday, as every implementation reads it."""
+    """Return a schedule without names of months and days, with 0 for Sunday and a range before each step, as every implementation reads it."""
     fields = []
-    for part, (field, _, _, names) in zip(schedule.split(), _FIELDS, strict=True):
-        text = _replace_names(part, names)
+    for part, (field, _, most, names) in zip(schedule.split(), _FIELDS, strict=True):
+        text = re.sub(r"(^|,)(\d+)/", rf"\1\2-{most}/", _replace_names(part, names))
         if field == "day of the week" and "7" in text and not text.startswith("*"):
             times = _parse(f"* * * * {text}", datetime.now())  # noqa: DTZ005
             text = ",".join(map(str, sorted(_list_weekdays(times))))
@@ -406,7 +406,7 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
                     name=kind.name,
                     target=target.removeprefix("--db="),
                     description=kind.description,
-                    schedule=schedule,
+                    schedule=normalize(schedule),
                     program=command_line.program_command(),
                     arguments=arguments,
                     selection=command_line.config_options(selection) if kind.is_for_all_apps else options,

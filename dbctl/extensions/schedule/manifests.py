@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.schedule.jobs import PlannedJob, normalize
+from dbctl.extensions.schedule.jobs import PlannedJob
 from dbctl.model import Struct
 
 #: The places in the image of dbctl.
@@ -50,7 +50,7 @@ def write_compose(jobs: Sequence[PlannedJob], *, image: str, scheduler: str) -> 
     labels = {"ofelia.enabled": "true"}
     for job in jobs:
         prefix = f"ofelia.job-exec.{name_job(job)}"
-        labels[f"{prefix}.schedule"] = f"0 {normalize(job.schedule)}"
+        labels[f"{prefix}.schedule"] = f"0 {job.schedule}"
         labels[f"{prefix}.command"] = shlex.join(["dbctl", *_list_arguments(job)])
         labels[f"{prefix}.no-overlap"] = "true"
     dbctl = {
@@ -137,7 +137,7 @@ def _create_cron_job(job: PlannedJob, image: str, namespace: str) -> Mapping[str
         "kind": "CronJob",
         "metadata": metadata,
         "spec": {
-            "schedule": normalize(job.schedule),
+            "schedule": job.schedule,
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": 3600,
             "successfulJobsHistoryLimit": 3,

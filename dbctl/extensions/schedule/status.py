@@ -25,6 +25,8 @@ from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_co
 from dbctl.services.events.runs import CommandHistory, is_failure
 from dbctl.services.observation import read_histories
 
+#: The folder with a link to each enabled timer, next to the timers.
+TIMERS_FOLDER = "timers.target.wants"
 SYSTEM_CRONTABS = (Path("/etc/crontab"), Path("/etc/cron.d"))
 _SECONDS, _MAX_BYTES = 10, 1 << 20
 #: How late a job may start, besides the delay of its timer: it may wait for other jobs.
@@ -39,11 +41,12 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     target: str  #: the search or the database; empty: the app
     schedule: str
     installed: Sequence[str]  #: ``systemd``, ``cron``, both or none
-    state: str  #: ``ok``, ``missing``, ``duplicate``, ``changed``, ``failed``, ``late`` or ``unknown``: it has not run
+    #: ``ok``, ``missing``, ``duplicate``, ``changed``, ``disabled``, ``failed``, ``late`` or ``unknown``: it has not run
+    state: str
     #: its start, from the journal; None: unknown, or the journal does not record the command
     last_run: datetime | None
     last_result: str | None
-    next_run: datetime | None  #: without the delay of a timer; None: the job is not installed
+    next_run: datetime | None  #: without the delay of a timer; None: nothing starts the job
 
     def summary(self) -> Row:
         row = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -91,10 +94,20 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
         for job in jobs:
             units = [Path(place, name_unit(job)) for place in folders]
             items.append(
-                _read_job(job, units, crontabs, histories.get(job.journal_command), read_mark(selection))
+                _read_job(
+                    job,
+                    units,
+                    crontabs,
+                    histories.get(job.journal_command),
+                    read_mark(selection),
+                    is_in_use=folder is None,
+                )
             )
     obsolete = list(_find_obsolete(selections, planned, folders))
-    findings = [*(finding for item in items for finding in _find_problem(item)), *obsolete]
+    findings = [
+        *(finding for item, job in zip(items, planned, strict=True) for finding in _find_problem(item, job)),
+        *obsolete,
+    ]
     page = JobPage(
         items=items,
         total=len(items),
@@ -106,14 +119,23 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
 
 
 def _read_job(
-    job: PlannedJob, units: Sequence[Path], crontabs: str, history: CommandHistory | None, mark: str
+    job: PlannedJob,
+    units: Sequence[Path],
+    crontabs: str,
+    history: CommandHistory | None,
+    mark: str,
+    *,
+    is_in_use: bool,
 ) -> JobStatus:
+    """Return the status of a job; ``is_in_use``: systemd reads the units from their folders, and starts those with a link."""
     timers = [unit for unit in units if read_unit(unit.with_name(f"{unit.name}.timer"))]
     lines = [line for line in crontabs.splitlines() if line.lstrip()[:1] != "#" and join_command(job) in line]
     installed = ["systemd"] * bool(timers) + ["cron"] * bool(lines)
     is_current = all(_is_current(job, unit, mark) for unit in timers) and all(
         line.split()[: len(job.schedule.split())] == job.schedule.split() for line in lines
     )
+    links = [unit.parent / TIMERS_FOLDER / f"{unit.name}.timer" for unit in timers]
+    is_disabled = is_in_use and not all(link.is_symlink() for link in links)
     last, current = history.last if history else None, now()
     state = "ok"
     if not installed:
@@ -122,6 +144,8 @@ def _read_job(
         state = "duplicate"
     elif not is_current:
         state = "changed"
+    elif is_disabled:
+        state = "disabled"
     elif last is None:
         state = "unknown"
     elif is_failure(last.result):
@@ -137,7 +161,7 @@ def _read_job(
         state=state,
         last_run=last.started_at if last else None,
         last_result=last.result if last else None,
-        next_run=find_next_run(job.schedule, current) if installed else None,
+        next_run=find_next_run(job.schedule, current) if lines or (timers and not is_disabled) else None,
     )
 
 
@@ -166,22 +190,27 @@ _MESSAGES: Mapping[str, str] = {
     "missing": "is not installed",
     "duplicate": "is installed in a crontab and as a timer, so it runs twice",
     "changed": "is installed with another command or schedule than the configuration",
+    "disabled": "has a timer that is not enabled, so nothing starts it",
     "failed": "failed in its last run",
     "late": "did not start at its time after the last run",
 }
 
 
 INSTALL_HINT = Remedy("Schedule it with: `schedule systemd --install`; or with: `schedule cron`")
+INSTALL_USER_HINT = Remedy("Schedule it with: `schedule systemd --user --install`")
 OBSOLETE_HINT = Remedy("Remove it with: `schedule systemd --install`")
 OBSOLETE_USER_HINT = Remedy("Remove it with: `schedule systemd --user --install`")
 OBSOLETE_FOLDER_HINT = Remedy("Remove it with: `schedule systemd --install --directory {folder}`")
 RUNS_HINT = Remedy("List its runs with: `runs list`")
 
 
-def _find_problem(job: JobStatus) -> Iterator[Finding]:
+def _find_problem(job: JobStatus, planned: PlannedJob) -> Iterator[Finding]:
     if message := _MESSAGES.get(job.state):
         name = f"{job.name} of {job.target}" if job.target else job.name
-        hint = RUNS_HINT if job.state in ("failed", "late") else INSTALL_HINT
+        is_of_user = (find_user_folder() / f"{name_unit(planned)}.timer").exists()
+        hint = INSTALL_USER_HINT if is_of_user else INSTALL_HINT
+        if job.state in ("failed", "late"):
+            hint = RUNS_HINT
         yield Finding(
             job.app, "warning", f"job-{job.state}", f"the job {name} {message}", hint.write(job.app)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from datetime import UTC, datetime
 
@@ -58,6 +59,13 @@ def list_systemd_times(schedule, count):
 def list_cron_times(schedule, count):
     iterator = CronSim(normalize(schedule), START)
     return [next(iterator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("schedule", KNOWN)
+def test_normalized_schedule_has_the_same_times_and_no_form_that_cron_refuses(schedule):
+    times = CronSim(re.sub("[a-z]+", lambda name: name[0][:3].upper(), schedule, flags=re.IGNORECASE), START)
+    assert list_cron_times(schedule, 50) == [next(times) for _ in range(50)]
+    assert not re.search(r"[a-z]|(^|[ ,])\d+/", normalize(schedule))
 
 
 @pytest.mark.slow

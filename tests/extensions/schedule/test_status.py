@@ -112,6 +112,29 @@ def test_configuration_without_apps_is_no_schedule(folder, answer, words):  # no
     assert response["error"]["code"] == "config-missing"
 
 
+def test_timers_that_are_not_enabled_are_reported(folder, answer, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    units = folder / "config/systemd/user"
+    install(units, "--user")
+    links = units / "timers.target.wants"
+    links.mkdir()
+    jobs = answer("schedule", "status", "--check", status=3)["data"]["items"]
+    assert {(job["state"], job["next_run"]) for job in jobs} == {("disabled", None)}
+    for path in units.glob("*.timer"):
+        (links / path.name).symlink_to(path)
+    jobs = answer("schedule", "status", "--check")["data"]["items"]
+    assert {job["state"] for job in jobs} == {"unknown"}
+    assert None not in {job["next_run"] for job in jobs}
+
+
+def test_schedule_of_a_crontab_has_only_forms_that_each_cron_reads(states, folder, capsys):  # noqa: F811
+    config = folder / "dbctl.toml"
+    config.write_text(f'{config.read_text()}[apps.fp.schedule]\nbackup = "5/15 1-3 * january mon-fri"\n')
+    write_crontab(folder, capsys)
+    assert "\n5-59/15 1-3 * 1 1-5 " in (folder / "crontab").read_text()
+    assert states("--check")["backup"]["state"] == "unknown"
+
+
 def test_job_in_crontab_and_timer_is_reported(states, folder, capsys):  # noqa: F811
     install("units")
     write_crontab(folder, capsys)
