@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from dbctl.errors.backup import KeyInvalidError, KeyWrongError
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.usage import require_driver
+from dbctl.files import age_passphrase
 from dbctl.model import Secret, Struct
 
 #: Suffix of encrypted files.
@@ -24,9 +25,9 @@ Identity: TypeAlias = object
 Write: TypeAlias = Callable[[bytes], int]
 
 SSH_KEY_MAGIC = b"-----BEGIN "
-#: Messages of pyrage about keys; all others indicate damage.
 NOT_FOR_US = "it was not encrypted for any identity at hand"
-NO_MATCH, NOT_THIS_PASSPHRASE, TOO_MUCH_WORK = "No matching keys", "Decryption failed", "Excessive work"
+#: The message of pyrage about keys; all others indicate damage.
+NO_MATCH = "No matching keys"
 
 
 class ProtectedKey(Struct, frozen=True, kw_only=True):
@@ -75,10 +76,10 @@ def parse_identities(content: bytes, source: str, passphrase: Callable[[str], Se
     Raises:
         KeyInvalidError: the file is invalid or unsupported.
         KeyWrongError: the passphrase is wrong.
-        DriverMissingError: pyrage is not installed.
+        DriverMissingError: pyrage or cryptography is not installed.
     """
     if content.startswith(MAGIC):
-        content = _decrypt_identities(content, source, passphrase(source))
+        content = age_passphrase.decrypt(content, source, passphrase(source))
     pyrage = require_pyrage()
     if content.startswith(SSH_KEY_MAGIC):
         try:
@@ -106,39 +107,20 @@ def parse_identities(content: bytes, source: str, passphrase: Callable[[str], Se
     return result
 
 
-def _decrypt_identities(content: bytes, source: str, passphrase: Secret) -> bytes:
-    pyrage = require_pyrage()
-    try:
-        decrypted: bytes = pyrage.passphrase.decrypt(content, passphrase.reveal())
-    except pyrage.DecryptError as error:
-        message = str(error)
-        if message.startswith(NOT_THIS_PASSPHRASE):
-            raise KeyWrongError(file=source, reason="the passphrase is wrong") from None
-        if message.startswith(NO_MATCH):
-            raise KeyInvalidError(
-                place=source, reason="it is encrypted for recipients, not with a passphrase"
-            ) from None
-        if message.startswith(TOO_MUCH_WORK):
-            raise KeyInvalidError(
-                place=source, reason="its decryption requires more work than any legitimate file"
-            ) from None
-        raise KeyInvalidError(place=source, reason="it is damaged") from None
-    return decrypted
-
-
 def generate_key(passphrase: Secret) -> ProtectedKey:
     """Generate a new identity and protect it with a passphrase.
 
     This deliberately takes about a second and 256 MB of memory.
 
     Raises:
-        DriverMissingError: pyrage is not installed.
+        DriverMissingError: pyrage or cryptography is not installed.
     """
     pyrage = require_pyrage()
     identity = pyrage.x25519.Identity.generate()
     text = f"# public key: {identity.to_public()}\n{identity}\n"
-    file: bytes = pyrage.passphrase.encrypt(text.encode(), passphrase.reveal())
-    return ProtectedKey(recipient=str(identity.to_public()), file=file)
+    return ProtectedKey(
+        recipient=str(identity.to_public()), file=age_passphrase.encrypt(text.encode(), passphrase)
+    )
 
 
 def encrypt(blocks: Iterable[bytes], write: Write, recipients: Sequence[Recipient]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pexpect
 import pyrage
@@ -16,11 +19,12 @@ from hypothesis import strategies as st
 
 from dbctl.errors.backup import KeyInvalidError, KeyWrongError
 from dbctl.errors.connection import CorruptError
-from dbctl.files import age
+from dbctl.files import age, age_passphrase
 from dbctl.model import Secret
 from dbctl.signals import Interrupted
 from tests.services.flashpoint_app import catch_error
 
+ROOT = Path(__file__).parents[2]
 #: Bytes that age encrypts as one unit.
 CHUNK = 1 << 16
 #: Keys for these tests only.
@@ -180,21 +184,63 @@ def test_protected_key_requires_its_passphrase():
         KeyWrongError, lambda: age.parse_identities(key.file, "key.age", lambda _: Secret("of the see"))
     )
     assert "of the se" not in f"{wrong} {wrong.hint}"
-    for damaged in (key.file[:-1], key.file[:40], key.file + b"x"):
+    changed_code = re.sub(rb"\n--- .{4}", b"\n--- AAAA", key.file, count=1)
+    for damaged in (key.file[:-1], key.file[:40], key.file + b"x", changed_code):
         catch_error(
             KeyInvalidError,
             lambda damaged=damaged: age.parse_identities(damaged, "key.age", enter_passphrase),
         )
 
 
-@pytest.mark.slow
+def test_work_of_a_passphrase_does_not_depend_on_the_machine():
+    key = age.generate_key(Secret("of the sea"))
+    assert re.fullmatch(rb"-> scrypt [\w+/]{22} 18", key.file.split(b"\n")[1])
+    for content in (b"", b"x" * (CHUNK + 1)):
+        file = age_passphrase.encrypt(content, Secret("of the sea"))
+        assert age_passphrase.decrypt(file, "key.age", Secret("of the sea")) == content
+
+
+@pytest.mark.parametrize("armored", [False, True])
+def test_files_of_pyrage_with_a_passphrase_are_decrypted(armored):
+    content = os.urandom(CHUNK + 1)
+    file = pyrage.passphrase.encrypt(content, "die Küste", armored=armored)
+    assert age_passphrase.decrypt(file, "one.age", Secret("die Küste")) == content
+    error = catch_error(KeyWrongError, lambda: age_passphrase.decrypt(file, "one.age", Secret("die Kuste")))
+    assert str(error) == "cannot decrypt one.age: the passphrase is wrong"
+
+
+def replace_work(file, work):
+    return re.sub(rb"(-> scrypt \S+) [0-9]+", rb"\1 %d" % work, file, count=1)
+
+
 def test_key_with_excessive_work_factor_is_refused():
-    key = age.generate_key(Secret("x"))
-    head, _, remainder = key.file.partition(b"\n-> scrypt ")
-    salt, _, remainder = remainder.partition(b" ")
-    bomb = head + b"\n-> scrypt " + salt + b" 40\n" + remainder.partition(b"\n")[2]
+    bomb = replace_work(age.generate_key(Secret("x")).file, 23)
     error = catch_error(KeyInvalidError, lambda: age.parse_identities(bomb, "key.age", lambda _: Secret("x")))
     assert "more work" in str(error)
+
+
+#: Decrypts a key with little memory, and prints the error.
+DECRYPT_WITHOUT_MEMORY = """
+import resource
+from pathlib import Path
+from dbctl.errors.base import DbctlError
+from dbctl.files import age
+from dbctl.model import Secret
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    age.parse_identities(Path("key.age").read_bytes(), "key.age", lambda _: Secret("x"))
+except DbctlError as error:
+    print(error)
+"""
+
+
+def test_key_that_needs_more_memory_than_there_is_is_refused(tmp_path):
+    (tmp_path / "key.age").write_bytes(replace_work(age.generate_key(Secret("x")).file, 21))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", DECRYPT_WITHOUT_MEMORY]
+    run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    reason = "its decryption requires 2,048 MB of memory, which this machine does not have free"
+    assert run.stdout == f"key.age: {reason}\n"
 
 
 @pytest.mark.parametrize(
