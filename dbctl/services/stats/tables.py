@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from dbctl.engines.contract.database import Condition, Order, Where
+from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
 from dbctl.errors.connection import CorruptError, DatabaseMissingError, NotADatabaseError, UnreachableError
 from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
 from dbctl.model import Page, PageRequest, Row, Struct, now
@@ -163,19 +163,23 @@ def measure_user(app: App, login: str) -> UserStats:
     """
     user_table = open_users(app)
     account = user_table.find_by_login(login)
-    references = [
-        (reference.table, reference.columns[0])
-        for reference in user_table.db.references(user_table.live.name)
-    ]
     paths = map(parse_row_path, user_table.section.owned)
-    references += [(path[0].table, path[0].column) for path in paths if len(path) == 1 and not path[0].text]
+    conditions: dict[tuple[str, str], Where] = {
+        (path[0].table, path[0].column): Condition(path[0].column, "=", account.id)
+        for path in paths
+        if len(path) == 1 and not path[0].text
+    }
+    user = [Condition(user_table.id, "=", account.id)]
+    for reference in user_table.db.references(user_table.live.name):
+        test = InSubquery(reference.columns, user_table.live.name, reference.to, user)
+        conditions[reference.table, reference.columns[0]] = test
     existing = user_table.db.tables()
-    references = [pair for pair in dict.fromkeys(references) if pair[0] in existing]
     rows = {}
-    for table, column in sorted(references):
-        has_multiple = sum(table == other for other, _ in references) > 1
-        label = f"{table}.{column}" if has_multiple else table
-        rows[label] = user_table.db.count(table, [Condition(column, "=", account.id)])
+    for table, column in sorted(conditions):
+        if table in existing:
+            has_multiple = sum(table == other for other, _ in conditions) > 1
+            label = f"{table}.{column}" if has_multiple else table
+            rows[label] = user_table.db.count(table, [conditions[table, column]])
     other_rows, notes = _count_other_databases(app, user_table, account)
     return UserStats(
         id=account.id,

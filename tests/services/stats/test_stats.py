@@ -152,11 +152,18 @@ def test_rows_of_user_are_counted_in_referencing_tables(folder, run_stats):
     execute(
         folder / "user.db",
         f"""insert into user_game_plays (user_id, game_id, game_title, session_id) values ({user_id}, 'x', 'X', 's');
-        insert into user_stats (user_id, total_sessions) values ({user_id}, 7)""",
+        insert into user_stats (user_id, total_sessions) values ({user_id}, 7);
+        create unique index name_and_address on users (username, email);
+        create table profiles (name text references users (username));
+        create table invitations (name text, email text, foreign key (name, email) references users (username, email));
+        insert into profiles values ('eve'), ('eve'), ('{user_id}');
+        insert into invitations select username, email from users where username = 'eve';
+        insert into invitations values ('eve', 'other@example.org')""",
     )
     result = run_stats("stats", "user", "EVE")
     assert (result["login"], result["statistics"]["total_sessions"]) == ("eve", 7)
     assert (result["rows"]["user_game_plays"], result["rows"]["user_settings"]) == (1, 0)
+    assert (result["rows"]["profiles"], result["rows"]["invitations"]) == (2, 1)
     assert run_stats("stats", "user", "nobody", status=5)["code"] == "user-missing"
 
 
