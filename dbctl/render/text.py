@@ -165,6 +165,8 @@ def _decimal(value: Decimal) -> int | float | str:
 
 MISSING = "-"
 NULL = "NULL"
+#: Bytes of a value that are shown, in the form of keys in commands; of longer values only the size is.
+SHOWN_BYTES = 64
 _BARS = "▁▂▃▄▅▆▇█"
 _RECENT = timedelta(days=2)
 _JUST_NOW = timedelta(minutes=1)
@@ -193,14 +195,18 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
             return units.format_size(value)
         return format_duration(value) if name.endswith("_seconds") else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"{units.format_size(len(bytes(value)))} of bytes"
+        raw = bytes(value)
+        return f"\\x{raw.hex()}" if len(raw) <= SHOWN_BYTES else f"{units.format_size(len(raw))} of bytes"
     if isinstance(value, (Mapping, msgspec.Struct)):
         return (
             ", ".join(f"{escape(key)}={format_value(key, item)}" for key, item in fields_of(value).items())
             or MISSING
         )
     if isinstance(value, model.RowKey):
-        return escape(join(map(str, value))) or MISSING
+        return (
+            escape(join(format_value(name, part) if isinstance(part, bytes) else str(part) for part in value))
+            or MISSING
+        )
     if isinstance(value, (Sequence, AbstractSet)):
         return ", ".join(format_value(name, item) for item in value) or MISSING
     return escape(str(value if isinstance(value, date) else jsonable(value)))

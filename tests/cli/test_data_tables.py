@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
 from tests import servers
+from tests.databases import empty_database
 from tests.engines import lance
 from tests.shapes import chat_lancedb, promptvault
 
@@ -399,3 +401,29 @@ def test_reference_is_set_by_name_in_one_row_and_in_several(library):
 
 def test_without_names_in_the_profile_a_reference_is_a_key(dbctl):
     assert dbctl("data", "add", "books", "title=Lost", "shelf=low", status=2)["code"] == "value-invalid"
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"), [("sqlite", "blob"), ("postgresql", "bytea"), ("mysql", "varbinary(99)")]
+)
+def test_shown_keys_of_bytes_name_their_rows(tmp_path, start, engine, kind):
+    with empty_database(engine, tmp_path / "app.db") as database:
+        start_bytes = "'\\\\x" if engine == "postgresql" else "x'"
+        database.run(
+            f"create table files (hash {kind} primary key, name varchar(9))",
+            *(f"insert into files values ({start_bytes}{key}', 'old')" for key in ("00ff27", 65 * "61")),
+        )
+
+        def run(*words, status=0):
+            result = start("data", *words, "--url", f"main={database.url}", "-o", "table", environment={})
+            assert result.returncode == status, result
+            return result
+
+        shown = run("rows", "files").stdout
+        (key,) = re.findall(r"\\x\S+", shown)
+        assert key in run("show", "files", key).stdout
+        run("set", "files", key, "name=new")
+        assert run("rows", "files", "--filter", f"hash={key}").stdout.count("new") == 1
+        run("delete", "files", key, "--yes")
+        assert [name for (name,) in database.rows("select name from files")] == ["old"]
+        assert r"'\x…'" in run("show", "files", "00ff27", status=5).stderr

@@ -23,6 +23,9 @@ from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.user_roles.form import BOOLEAN_TYPE
 from dbctl.services.app.validation import day_after, parse_boolean, parse_time, truncate
 
+_BINARY_KEY = Remedy(
+    "Write bytes as '\\x…' with hexadecimal digits, in quotation marks. List rows with: `data rows {table}`"
+)
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _NANOSECONDS = re.compile(r"\.[0-9]{7}")
@@ -226,8 +229,12 @@ class DataTable:
         raise self._create_not_found(key)
 
     def _create_not_found(self, key: Sequence[str]) -> RowNotFoundError:
+        hint = {"hint": _BINARY_KEY} if any(self.columns[name].is_binary for name in self.key) else {}
         return RowNotFoundError(
-            table=self.name, target=self.db.target, key=" ".join(ascii(truncate(part)) for part in key)
+            table=self.name,
+            target=self.db.target,
+            key=" ".join(ascii(truncate(part)) for part in key),
+            **hint,
         )
 
     # Values ----------------------------------------------------------------------------------------------------
