@@ -432,6 +432,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'runs prune:--older-than') candidates='' ;;
         'audit list:--command') candidates='' ;;
         'audit list:--since') candidates='' ;;
+        'audit list:--after') candidates='' ;;
         'audit list:--limit') candidates='' ;;
         'audit verify:--anchor') candidates='' ;;
         'audit export:--since') candidates='' ;;
@@ -873,7 +874,7 @@ _dbctl() {
         'runs show') children=''; flags='' ;;
         'runs prune') children=''; flags='--keep --older-than --dry-run -n' ;;
         'audit') children='list show verify export'; flags='' ;;
-        'audit list') children=''; flags='--command --since --limit' ;;
+        'audit list') children=''; flags='--command --since --after --limit' ;;
         'audit show') children=''; flags='' ;;
         'audit verify') children=''; flags='--anchor' ;;
         'audit export') children=''; flags='--since' ;;

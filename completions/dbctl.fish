@@ -896,6 +896,7 @@ complete -c dbctl -n '__dbctl_at \'runs prune\'' -l older-than -x -d 'Delete run
 complete -c dbctl -n '__dbctl_at \'runs prune\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'audit list\'' -l command -x -d 'Select operations of this command or group: users set-role, users'
 complete -c dbctl -n '__dbctl_at \'audit list\'' -l since -x -d 'Select operations within this time'
+complete -c dbctl -n '__dbctl_at \'audit list\'' -l after -x -d 'Continue after the last operation of a page'
 complete -c dbctl -n '__dbctl_at \'audit list\'' -l limit -x -d 'Show at most N rows'
 complete -c dbctl -n '__dbctl_at \'audit verify\'' -l anchor -x -d 'Require the end that an earlier verification printed; - reads ends from standard input, also among other text'
 complete -c dbctl -n '__dbctl_at \'audit verify\'' -F

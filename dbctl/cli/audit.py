@@ -108,12 +108,20 @@ def list_(
     since: Annotated[
         timedelta | None, period_option("--since", "7d", "Select operations within this time.")
     ] = None,
+    after: Annotated[
+        int | None,
+        option("--after", "OPERATION", "Continue after the last operation of a page.", parse_positive),
+    ] = None,
     limit: Limit = 50,
 ) -> int:
     """List the recorded operations, newest first; --app NAME selects one app."""
     folder = session.journal.require_folder()
     selected = operations.OperationFilter(
-        app=session.options.app, command=command, since=time_before(since) if since else None, limit=limit
+        app=session.options.app,
+        command=command,
+        since=time_before(since) if since else None,
+        after=after,
+        limit=limit,
     )
     return emit(session, operations.list_operations(folder, selected), target=str(folder))
 

@@ -168,6 +168,19 @@ def test_filters_and_export(answer, blog, capsys):
     answer("audit", "show", "99", status=5)
 
 
+def test_line_below_a_page_names_the_option_that_continues_it(answer, blog, capsys):
+    for number in range(5):
+        assert main([*SET, f"title={number}", "-q"]) == 0
+    operations = [item["operation"] for item in answer("audit", "list")["data"]["items"]]
+    assert main(["audit", "list", "--limit", "2"]) == 0
+    count, _, words = capsys.readouterr().err.strip().removesuffix(" shows more").partition("; ")
+    assert count == "2 of 5"
+    page = answer("audit", "list", "--limit", "2", *words.split())["data"]
+    assert ([item["operation"] for item in page["items"]], page["has_more"]) == (operations[2:4], True)
+    page = answer("audit", "list", "--limit", "2", "--after", str(operations[3]))["data"]
+    assert ([item["operation"] for item in page["items"]], page["has_more"]) == (operations[4:], False)
+
+
 def test_edited_and_truncated_logs_are_detected(answer, blog):
     answer(*SET, "title=y")
     anchor = answer("audit", "verify")["data"]["anchor"]

@@ -33,11 +33,12 @@ class OperationFilter(Struct, frozen=True, kw_only=True):
     app: str = ""  #: an app, an instance, or a fleet with all of its instances
     command: str = ""  #: ``users set-role``, or a group: ``users``
     since: datetime | None = None
+    after: int | None = None  #: the number of the last operation of the previous page
     limit: int
 
 
 def list_operations(folder: Path, selected: OperationFilter) -> Page[Operation]:
-    """Return operations, newest first.
+    """Return operations, newest first; ``total`` is the number of operations from this page on.
 
     Raises:
         AuditUnavailableError, JournalCorruptError: the store cannot be read.
@@ -54,6 +55,7 @@ def list_operations(folder: Path, selected: OperationFilter) -> Page[Operation]:
         limit=selected.limit,
         column_names=columns,
         empty_message="no recorded change matches" if is_filtered else "no changes are recorded",
+        next_key=[str(numbers[-1])] if len(numbers) < total else (),
     )
 
 
@@ -89,6 +91,9 @@ def _select(db: Database, selected: OperationFilter) -> tuple[Sequence[int], int
     if selected.since:
         where.append("time >= ?")
         values.append(selected.since.isoformat(timespec="milliseconds"))
+    if selected.after:
+        where.append("seq < ?")
+        values.append(selected.after)
     source = f"from changes where {' and '.join(where)}"
     (total,) = db.execute(f"select count(*) {source}", values).fetchone()
     sql = f"select seq {source} order by seq desc limit ?"
