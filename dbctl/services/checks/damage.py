@@ -70,7 +70,7 @@ def check_references(subject: Subject) -> Iterator[Finding]:
     """Yield rows that refer to missing rows; an error is less serious if the app does not enforce foreign keys."""
     checks = require(subject.db.checks)
     try:
-        yield from _check_foreign_keys(subject, checks)
+        yield from _check_foreign_keys(subject, checks, subject.table)
         yield from _check_owned_rows(subject)
     except QueryFailedError as error:
         yield Finding.from_error(
@@ -150,7 +150,7 @@ def group_lines(lines: Sequence[str]) -> Iterator[str]:
         yield f"{first} (and {len(others)} more of this kind)" if others else first
 
 
-def _check_foreign_keys(subject: Subject, checks: Checks) -> Iterator[Finding]:
+def _check_foreign_keys(subject: Subject, checks: Checks, table: str) -> Iterator[Finding]:
     section = subject.section
     severity: Severity = "error" if section.foreign_keys else "warning"
     owner = section.owner or "the program that writes it"
@@ -159,7 +159,15 @@ def _check_foreign_keys(subject: Subject, checks: Checks) -> Iterator[Finding]:
         if section.foreign_keys
         else f"{owner[:1].upper()}{owner[1:]} does not enforce foreign keys."
     )
-    for orphans in checks.find_orphaned_rows(subject.table):
+    try:
+        result = checks.find_orphaned_rows(table)
+    except QueryFailedError as error:  # SQLite checks no table if a foreign key of one has no unique target
+        if table:
+            yield Finding.from_error(subject.target, error, severity)
+        for name in () if table else subject.db.tables():
+            yield from _check_foreign_keys(subject, checks, name)
+        return
+    for orphans in result:
         yield Finding(subject.target, severity, "foreign-key-orphans", _describe_orphans(orphans), hint)
 
 

@@ -120,6 +120,22 @@ def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, run_json):
     assert "1 row of user_stats refers to missing rows of users (user_id)" in result["findings"][0]["message"]
 
 
+def test_invalid_foreign_key_hides_no_orphaned_rows(tmp_path, run_json):
+    execute(
+        path := tmp_path / "app.db",
+        """create table makers (id integer primary key, name text);
+        create table shops (maker text references makers (name));
+        create table games (maker integer references makers);
+        insert into games values (1), (2);
+        create view names as select name from makers""",
+    )
+    result = run_json("integrity", "check", "--url", f"main={path}", status=4)
+    assert sorted(list_codes(result)) == [
+        ("app/main", "error", "foreign-key-orphans"),
+        ("app/main", "error", "query-failed"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "code", "status"),
     [
