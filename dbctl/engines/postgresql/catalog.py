@@ -46,9 +46,10 @@ left join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass 
 left join (select u.id, u.condition from pg_catalog.pg_extension p,
     unnest(p.extconfig, p.extcondition) u (id, condition)) x on x.id = c.oid
 where c.relkind = 'r' and c.relpersistence <> 't' and {IN_USER_SCHEMA} and (:scope = '' or n.nspname = :scope)"""
-#: Tables, views and foreign tables, without partitions and objects of extensions. A domain is resolved to its base type.
-VISIBLE = f"""c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition and pg_catalog.pg_table_is_visible(c.oid)
+#: Tables, partitions, views and foreign tables, without objects of extensions.
+VISIBLE_PARTS = f"""c.relkind in ('r', 'p', 'v', 'm', 'f') and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and {OWN_RELATION}"""
+VISIBLE = f"not c.relispartition and {VISIBLE_PARTS}"
 #: A leftover of an interrupted concurrent build: index ``i``, described by ``x``. PostgreSQL appends a number to a name
 #: that exists already.
 LEFTOVER_INDEX = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"

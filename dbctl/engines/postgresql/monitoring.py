@@ -12,7 +12,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import EngineFinding, Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
-from dbctl.engines.postgresql.catalog import INDEX_COLUMNS, LEFTOVER_INDEX, VISIBLE, quoted
+from dbctl.engines.postgresql.catalog import INDEX_COLUMNS, LEFTOVER_INDEX, VISIBLE, VISIBLE_PARTS, quoted
 from dbctl.engines.postgresql.connection import SESSION, describe_sessions
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import LEFTOVERS
@@ -63,7 +63,7 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
   left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
   left join lateral (select sum(t.avg_width * (1 - t.null_frac)) as width from pg_catalog.pg_stats t
     where t.schemaname = n.nspname and t.tablename = c.relname and not t.inherited) w on true
-where {VISIBLE} and c.relkind in ('r', 'm') order by c.relname"""
+where {VISIBLE_PARTS} and c.relkind in ('r', 'm') order by c.relname"""
 #: The schema of pgstattuple, if this role may use it; otherwise the estimate is reported.
 PGSTATTUPLE = """select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'pgstattuple' and has_schema_privilege(n.oid, 'USAGE')

@@ -191,10 +191,14 @@ def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
     postgresql = private_database
     postgresql.execute("create table t (id integer, a text)")
     postgresql.execute("create table unknown (id integer)")
+    postgresql.execute(
+        "create table parts (id integer) partition by list (id); create table part partition of parts default"
+    )
     postgresql.execute("insert into t select n, repeat('x', 200) from generate_series(1, 5000) n")
     postgresql.execute("delete from t where id > 1000")
     postgresql.execute("vacuum (analyze, truncate off) t")
     estimates = {bloat.table: bloat for bloat in postgresql.reader().storage.measure_bloat()}
+    assert estimates.keys() == {"t", "unknown", "part"}
     assert (estimates["unknown"].wasted_bytes, estimates["unknown"].source[:4]) == (None, "none")
     assert estimates["t"].estimated
     assert estimates["t"].wasted_bytes == pytest.approx(estimates["t"].bytes * 0.8, rel=0.1)
