@@ -136,12 +136,8 @@ def write_connection_files(url: Url, target: str, server: Server) -> AbstractCon
     return _write_option_file(lines)
 
 
-def write_socket_files(path: Path, server: Server) -> AbstractContextManager[str]:
-    """Write the connection file for a socket of dbctl, which requires no password; see ``write_connection_files``."""
-    return _write_option_file(_describe_socket(path, server))
-
-
 def _describe_socket(path: Path, server: Server) -> Mapping[str, object]:
+    """Return the options of a program for a socket of dbctl, which requires no password."""
     return {"user": "dbctl", "socket": str(path), **_tls_options(NOT_ENCRYPTED, server)}
 
 
@@ -208,7 +204,7 @@ def run_client(
             yield client
         return
     files = (
-        write_socket_files(socket_path, server)
+        _write_option_file(_describe_socket(socket_path, server))
         if socket_path
         else write_connection_files(url, target, server)
     )

@@ -270,20 +270,20 @@ def remove(central: Session, database: str, before: frozenset[str] | None = None
             central.run(f"kill {session}")
     # This session may not be able to list the user.
     accounts = [] if before is None else [_quote_account(central, user)]
-    for account in {*accounts, *_list_accounts(central, user)}:
-        failures += _try_drop(central, f"user {account}", f"drop user if exists {account}")
+    for account in {*accounts, *(account for account, name in _list_users(central) if name == user)}:
+        failures += try_drop(central, f"user {account}", f"drop user if exists {account}")
     drop = f"database {database}", f"drop database if exists {ident(database)}"
-    remaining = _try_drop(central, *drop)
+    remaining = try_drop(central, *drop)
     if remaining and before is not None:
         prepared = list_prepared(central) - before
         if len(prepared) == 1:  # of several, some may belong to another program
             with suppress(pymysql.Error):
                 central.run(f"xa rollback {next(iter(prepared))}")
-                remaining = _try_drop(central, *drop)
+                remaining = try_drop(central, *drop)
     return [*failures, *remaining]
 
 
-def _try_drop(central: Session, description: str, statement: str) -> list[str]:
+def try_drop(central: Session, description: str, statement: str) -> list[str]:
     """Drop an object; return an explanation if that failed."""
     try:
         central.run(statement)
@@ -294,17 +294,12 @@ def _try_drop(central: Session, description: str, statement: str) -> list[str]:
 
 def list_abandoned(central: Session) -> Iterator[str]:
     """Yield the scratch users that no process uses."""
-    for (grantee,) in central.run(USERS):
-        match = _NAME.fullmatch(str(grantee))
-        if match and central.run(
-            f"select is_free_lock({format_literal(connection.lock_name(match[1]))})"
-        ) == [(1,)]:
-            yield str(grantee)
+    for account, user in _list_users(central):
+        if central.run(f"select is_free_lock({format_literal(connection.lock_name(user))})") == [(1,)]:
+            yield account
 
 
-def _list_accounts(central: Session, user: str) -> list[str]:
-    return [
-        str(grantee)
-        for (grantee,) in central.run(USERS)
-        if (match := _NAME.fullmatch(str(grantee))) and match[1] == user
-    ]
+def _list_users(central: Session) -> list[tuple[str, str]]:
+    """Return the accounts of scratch users, each with the name of the user."""
+    grantees = [str(grantee) for (grantee,) in central.run(USERS)]
+    return [(grantee, match[1]) for grantee in grantees if (match := _NAME.fullmatch(grantee))]

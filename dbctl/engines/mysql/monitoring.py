@@ -102,12 +102,10 @@ class MySQLStorage(MySQLPart, StorageManager):
 
     def _write_counts(self) -> dict[str, dict[str, Any]]:
         """Return the counts of inserts, updates and deletes by table since the server start; empty if the server does not count."""
-        if not self._counts_events():
-            return {}
-        try:
-            return {row["table"]: row for row in self._connection.fetch_by_name(WRITE_COUNTS)}
-        except PrivilegeMissingError:
-            return {}
+        with suppress(PrivilegeMissingError):
+            if self._counts_events():
+                return {row["table"]: row for row in self._connection.fetch_by_name(WRITE_COUNTS)}
+        return {}
 
     def measure_bloat(self) -> Sequence[Bloat]:
         return self._connection.fetch_as(Bloat, BLOAT, estimated=True)

@@ -33,12 +33,13 @@ from dbctl.engines.mysql.stored_code import encode_statements
 from dbctl.engines.mysql.values import MySQLColumn, exact_expression, format_literal, keep_exact_values
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.servers.values import kind_of
-from dbctl.engines.sql.catalog import Connection, Row, Statement, ident
+from dbctl.engines.sql.catalog import Row, Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer, add_expressions, is_recursive
 from dbctl.engines.sql.fulltext import RankedSearch, Ranking
 from dbctl.engines.sql.staging import SqlStagingTables, declare_columns
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError, SecretColumnError, StoredFunctionError
+from dbctl.model import group
 
 PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "extra")
 
@@ -92,7 +93,7 @@ class MySQLFullText(RankedSearch):
     """The part ``FullText``; the server maintains the index, and the app recognises it by its name."""
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
-        indexes = _list_indexes(self._connection, self._catalog.require_table(spec.table).name)
+        indexes = self._list_indexes(spec)
         expected = [name.lower() for name in spec.columns]
         for name, (kind, columns) in indexes.items():
             if kind == "FULLTEXT" and [column.lower() for column in columns] == expected:
@@ -100,6 +101,12 @@ class MySQLFullText(RankedSearch):
         if spec.index_name in indexes:
             return IndexState(name=spec.index_name, state="broken", reason="it covers other columns")
         return IndexState(name=spec.index_name, state="missing")
+
+    def _list_indexes(self, spec: TextIndexSpec) -> dict[str, tuple[str, list[str]]]:
+        """Return the kind and the columns of each index of the table, by name."""
+        rows = self._connection.fetch(INDEXES, {"table": self._catalog.require_table(spec.table).name})
+        columns = group(((str(name), str(kind)), str(column)) for name, kind, column in rows)
+        return {name: (kind, names) for (name, kind), names in columns.items()}
 
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
         names = [self._catalog.quote_column(spec.table, name, "t0") for name in spec.columns]
@@ -109,15 +116,9 @@ class MySQLFullText(RankedSearch):
         return Ranking(source=f"{self._catalog.quote_table(spec.table)} t0", test="", score=score)
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
-        names = [
-            name
-            for name in _list_indexes(self._connection, self._catalog.require_table(spec.table).name)
-            if name == spec.index_name
-        ]
-        return {
-            f"drop index {name}": f"drop index {ident(name)} on {self._catalog.quote_table(spec.table)}"
-            for name in names
-        }
+        name, table = spec.index_name, self._catalog.quote_table(spec.table)
+        exists = name in self._list_indexes(spec)
+        return {f"drop index {name}": f"drop index {ident(name)} on {table}"} if exists else {}
 
     def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         columns = ", ".join(self._catalog.quote_column(spec.table, name, "") for name in spec.columns)
@@ -125,14 +126,6 @@ class MySQLFullText(RankedSearch):
         return {
             f"create index {spec.index_name} (FULLTEXT) on {spec.table}; this blocks writes to the table": statement
         }
-
-
-def _list_indexes(connection: Connection, table: str) -> dict[str, tuple[str, list[str]]]:
-    """Return the kind and the columns of each index of a table, by name."""
-    indexes: dict[str, tuple[str, list[str]]] = {}
-    for name, kind, column in connection.fetch(INDEXES, {"table": table}):
-        indexes.setdefault(str(name), (str(kind), []))[1].append(str(column))
-    return indexes
 
 
 OBJECTS = """select case table_type when 'VIEW' then 'view' when 'SEQUENCE' then 'sequence' else 'table' end, table_name

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
-import pymysql
 from msgspec import structs
 
 from dbctl.engines.contract.dumps import (
@@ -27,7 +26,7 @@ from dbctl.engines.contract.dumps import (
     StagedDump,
     TrialRestore,
 )
-from dbctl.engines.mysql import stored_code
+from dbctl.engines.mysql import foreign, stored_code
 from dbctl.engines.mysql.accounts import Accounts
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.dump import describe_server
@@ -179,14 +178,12 @@ class MySQLRestoreTarget(RestoreTarget):
 
     def drop_retained(self, is_dropped: Callable[[str], bool]) -> Sequence[str]:
         pattern = re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}")
-        remarks = []
+        remarks = list[str]()
         with self._server.translate_errors(), self._server.central() as central:
             for (database,) in central.run(DATABASES):
                 if pattern.fullmatch(str(database)) and is_dropped(str(database)):
-                    try:
-                        central.run(f"drop database {ident(str(database))}")
-                    except pymysql.Error as error:
-                        remarks.append(f"retained database {database} could not be dropped: {error.args[-1]}")
+                    statement = f"drop database {ident(str(database))}"
+                    remarks += foreign.try_drop(central, f"retained database {database}", statement)
         return remarks
 
     @contextmanager

@@ -141,7 +141,6 @@ class Session(pymysql.connections.Connection):
                 # Not as a socket of the server, through which the driver would send a password in plain text.
                 connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 connection.connect(str(self.relay))
-                self.host_info = f"socket {self.relay}"
                 return connection
             failure: OSError | None = None
             for address in liveness.resolve(self.host, self.port, self.connect_timeout):
@@ -152,7 +151,6 @@ class Session(pymysql.connections.Connection):
                 else:
                     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                    self.host_info = f"socket {self.host}:{self.port}"
                     return connection
             raise failure or OSError("the name has no address")
         except OSError as error:

@@ -277,15 +277,11 @@ HAS_OTHER_SCHEMAS = f"""select exists (select from pg_catalog.pg_namespace n
 
 
 def read_scope(session: Session) -> str:
-    """Return the schema of the app for a session; empty means the whole database."""
-    return resolve_scope(session, session.url_schema)
-
-
-def resolve_scope(session: Session, schema: str) -> str:
-    """Return the schema of the app for the schema of a URL; empty means the whole database.
+    """Return the schema of the app for a session; empty means the whole database.
 
     Prisma always writes ``schema=public``, which means the whole database unless there are other schemas.
     """
+    schema = session.url_schema
     if schema in ("", PUBLIC):
         ((others,),) = session.run(HAS_OTHER_SCHEMAS, schema) if schema else [(False,)]
         return schema if others else ""

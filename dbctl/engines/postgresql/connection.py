@@ -68,8 +68,7 @@ def describe_blockers(url: Url, target: str, message: str, own_pid: int, names: 
             return _name_holders(session.run(SESSIONS_BY_PID, others))
         rows = []
         if relation:
-            quoted = '"' + relation[1].replace('"', '""') + '"'
-            rows = session.run(HOLDERS, excluded, quoted)
+            rows = session.run(HOLDERS, excluded, ident(relation[1]))
         if names and not rows:
             rows = session.run(TABLE_HOLDERS, excluded, list(names))
         return _name_holders(rows or session.run(HOLDERS, excluded, None))

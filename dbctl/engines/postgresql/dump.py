@@ -184,10 +184,7 @@ class PostgreSQLDumper(DumpedTables, Dumps):
                 self.list_arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions
             )
             emptied = self.find(request.schema_only)
-            arguments += [
-                f"--exclude-table-data={_quote_pattern(schema)}.{_quote_pattern(name)}"
-                for schema, name in emptied
-            ]
+            arguments += [f"--exclude-table-data={ident(schema)}.{ident(name)}" for schema, name in emptied]
             with self._connection.translate_errors(""):
                 losses = (
                     []
@@ -253,7 +250,7 @@ class PostgreSQLDumper(DumpedTables, Dumps):
         )
 
     def list_arguments(self, form: str, tables: Sequence[str], scope: str) -> list[str]:
-        """Return the arguments of pg_dump, with the snapshot of this transaction."""
+        """Return the arguments of pg_dump, with the snapshot of this transaction; a quoted pattern matches one name only."""
         session = self._connection.session
         arguments = [
             f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
@@ -265,11 +262,8 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             arguments.append("--encoding=UTF8")
         if tables:
             names = self._with_partitions(tables)
-            return [
-                *arguments,
-                *(f"--table={_quote_pattern(schema)}.{_quote_pattern(name)}" for schema, name in names),
-            ]
-        return [*arguments, f"--schema={_quote_pattern(scope)}"] if scope else arguments
+            return [*arguments, *(f"--table={ident(schema)}.{ident(name)}" for schema, name in names)]
+        return [*arguments, f"--schema={ident(scope)}"] if scope else arguments
 
     def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with their partitions, each with its schema."""
@@ -330,11 +324,6 @@ def _open_compressor(form: str, compress: Compression) -> AbstractContextManager
     if compress == "none":
         return nullcontext()
     return COMPRESSORS[compress]() if form == "custom" else open_parallel_gzip()
-
-
-def _quote_pattern(name: str) -> str:
-    """Quote a name for a pattern of pg_dump, so that it matches this name only."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 @contextmanager

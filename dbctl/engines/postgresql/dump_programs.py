@@ -90,19 +90,11 @@ def find_program(program: str, target: str, *, min_version: int, url: Url | None
         return _find_installed(program, target, min_version)
     except (ClientMissingError, ClientOldError):
         # The certificates that verify the server are files of this machine.
-        if (
-            url
-            and "sslmode=verify-" not in url.options
-            and (tool := _find_in_container(program, target, url))
-            and tool.major >= min_version
-        ):
-            return tool
+        if url and "sslmode=verify-" not in url.options:
+            version = _parse_version(read_container_version(url, target, program))
+            if version and major_version(version) >= min_version:
+                return Tool(path=Path(program), version=version, url=url)
         raise
-
-
-def _find_in_container(program: str, target: str, url: Url) -> Tool | None:
-    version = _parse_version(read_container_version(url, target, program))
-    return Tool(path=Path(program), version=version, url=url) if version else None
 
 
 def _find_installed(program: str, target: str, min_version: int) -> Tool:

@@ -165,11 +165,6 @@ def apply_properties(session: Session, name: str, properties: Properties) -> Non
             session.run(f"alter {target} set {option} {text}")
 
 
-def find_differences(first: Properties, second: Properties) -> list[str]:
-    expected = second.transferable()
-    return [name for name, text in first.transferable().items() if expected[name] != text]
-
-
 #: Attributes that a restore never gives to a role, because their holder can bypass all privileges.
 PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
 #: Predefined roles whose members can become superuser.
@@ -367,8 +362,8 @@ class Roles(ServerRoles[Role]):
                     self._session.run(f"drop role {ident(role.name)}")
 
 
-#: Statements that create the types of columns.
-_TYPES = f"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
+#: Statements that create, in an empty database, the types that tables of this database may use.
+TYPES = f"""select format('create schema if not exists %I;', n.nspname) from pg_catalog.pg_namespace n
   where {IN_USER_SCHEMA}
 union all (select format('create extension if not exists %I schema %I cascade;', e.extname, n.nspname)
   from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
@@ -384,8 +379,3 @@ union all (select format('create type %I.%I as %s;', n.nspname, t.typname,
 union all (select format('create domain %I.%I as %s;', n.nspname, t.typname, pg_catalog.format_type(t.typbasetype, t.typtypmod))
   from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
   where t.typtype = 'd' and {IN_USER_SCHEMA} and {OWN_TYPE} order by t.oid)"""
-
-
-def format_type_statements(session: Session) -> str:
-    """Return statements that create, in an empty database, the types that tables of this database may use."""
-    return "\n".join(str(sql) for (sql,) in session.run(_TYPES))

@@ -139,8 +139,8 @@ class PostgreSQLFullText(RankedSearch):
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         rows = self._connection.fetch(INDEXES, {"table": self._catalog.quote_table(spec.table)})
-        names = [str(row[0]) for row in rows if row[0] == spec.index_name]
-        return {f"drop index {name}": f"drop index {ident(name)}" for name in names}
+        name, exists = spec.index_name, any(row[0] == spec.index_name for row in rows)
+        return {f"drop index {name}": f"drop index {ident(name)}"} if exists else {}
 
     def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         statement = f"create index {ident(spec.index_name)} on {self._catalog.quote_table(spec.table)} using gin ({_tsvector(self._catalog, spec, '')})"
@@ -162,17 +162,14 @@ def _configuration(spec: TextIndexSpec) -> str:
 
 def _tsvector(catalog: Catalog, spec: TextIndexSpec, prefix: str) -> str:
     """Return SQL for the tsvector that the index contains; ``prefix`` qualifies the columns."""
-    return f"to_tsvector({_configuration(spec)}, {_indexed_text(catalog, spec, prefix)})"
-
-
-def _indexed_text(catalog: Catalog, spec: TextIndexSpec, prefix: str) -> str:
     columns = [catalog.require_column(spec.table, name) for name in spec.columns]
     names = [f"{prefix}{ident(column.name)}" for column in columns]
     # An index over a nullable column must still cover the other columns.
-    return " || ' ' || ".join(
+    text = " || ' ' || ".join(
         f"coalesce({name}, '')" if column.nullable else name
         for name, column in zip(names, columns, strict=True)
     )
+    return f"to_tsvector({_configuration(spec)}, {text})"
 
 
 #: Rows in one chunk; before version 17, libpq returns single rows.

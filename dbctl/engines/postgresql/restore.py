@@ -246,7 +246,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                     head = ""
                     if dump.is_partial:
                         with server.open_session(server.url) as live:
-                            head = database_properties.format_type_statements(live)
+                            head = "\n".join(str(sql) for (sql,) in live.run(database_properties.TYPES))
                     verification = restore.load(url, roles, head)
                     yield TrialRestore(url=url, verification=verification, remarks=restore.remarks)
 

@@ -13,13 +13,7 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult
 from dbctl.engines.postgresql import dump_statements, foreign
 from dbctl.engines.postgresql import properties as database_properties
-from dbctl.engines.postgresql.catalog import (
-    IN_USER_SCHEMA,
-    PostgreSQLSchemaReader,
-    quoted,
-    read_scope,
-    resolve_scope,
-)
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, PostgreSQLSchemaReader, quoted, read_scope
 from dbctl.engines.postgresql.connection import lock_key
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.postgresql.dump import DumpedTables
@@ -108,7 +102,7 @@ class PostgreSQLServer(RestoreServer[Session]):
                     reason=f"two servers answer at its address: {server['at']} and {central_server['at']}",
                     hint="Use the address of one server.",
                 )
-            return resolve_scope(session, session.url_schema)
+            return read_scope(session)
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
@@ -294,7 +288,11 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
             with self.create_database(properties) as url:
                 self.load(url, roles)
                 if dump.foreign:
-                    self._transfer_ownership(url.path, live=live is not None)
+                    with (
+                        server.open_catalog_first(url.path) as scratch,
+                        server.open_catalog_first(server.name) if live else nullcontext() as old,
+                    ):
+                        self.remarks += foreign.transfer_ownership(central, scratch, old, url.path)
                     owner = ident(properties.owner or central.info.user)
                     central.run(f"alter database {ident(url.path)} owner to {owner}")
                 database_properties.apply_properties(central, url.path, properties)
@@ -341,20 +339,12 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
         Most properties of a foreign dump are unknown, and its grants and settings may name missing roles.
         """
         actual = database_properties.read_properties(self._central, name)
-        differences = database_properties.find_differences(properties, actual) if actual else ["everything"]
-        known = {key for key, text in properties.transferable().items() if text}
-        required = known - {"comment", "grants", "settings"}
-        if differences := [key for key in differences if replaces or key in required]:
+        expected, actual_texts = properties.transferable(), actual.transferable() if actual else {}
+        required = {key for key, text in expected.items() if text} - {"comment", "grants", "settings"}
+        keys = expected if replaces else required
+        if differences := [key for key in expected if key in keys and actual_texts.get(key) != expected[key]]:
             reason = f"a new database cannot have the same properties: {', '.join(differences)}"
             raise RestoreFailedError(target=self._server.target, reason=reason, hint=UNCHANGED)
-
-    def _transfer_ownership(self, new: str, *, live: bool) -> None:
-        server = self._server
-        with (
-            server.open_catalog_first(new) as scratch,
-            server.open_catalog_first(server.name) if live else nullcontext() as old,
-        ):
-            self.remarks += foreign.transfer_ownership(self._central, scratch, old, new)
 
 
 #: The tables of schema $1, or of all schemas if it is empty; ANALYZE of a partitioned table includes its partitions.
