@@ -21,7 +21,6 @@ from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.usage import UsageError
-from dbctl.files.atomic import make_folder
 from dbctl.model import DryRunResult
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import LATEST, Repository
@@ -129,7 +128,7 @@ def copy(
         repository_source = stack.enter_context(
             _open_source(app, repository_address, source, keys, parse_roles(roles))
         )
-        targets = _parse_targets(to, repository_source, dry_run=dry_run)
+        targets = _parse_targets(to, repository_source)
         parsed_samples = [parse_sample(text) for text in samples or ()]
         if not (anonymise or parsed_samples):
             operation = CopyOriginals(repository_source, targets, replace=replace)
@@ -167,15 +166,13 @@ def _open_source(
     yield BackupSource(repository, repository.find(source), keys, roles)
 
 
-def _parse_targets(to: Sequence[str], source: BackupSource, *, dry_run: bool) -> Mapping[str, Url]:
+def _parse_targets(to: Sequence[str], source: BackupSource) -> Mapping[str, Url]:
     """Return the address of each database."""
     from dbctl.config import loader
 
     folder = Path(to[0])
     if len(to) > 1 or "://" in to[0] or not (to[0].endswith("/") or folder.is_dir()):
         return loader.parse_urls(to, Path.cwd(), option="--to")
-    if not dry_run:
-        make_folder(folder)
     urls = dict[str, Url]()
     for member in source.select_members(replaces_live=False):
         name = Path(source.app.url(member.database).path).name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from dbctl import progress
 from dbctl.engines.contract.dumps import LoadRequest, PreparedSwap
-from dbctl.errors.connection import FileMissingError, WriteConflictError
+from dbctl.errors.connection import WriteConflictError
 from dbctl.errors.restore import TablesLostError
 from dbctl.files.atomic import make_folder
 from dbctl.model import Plan
@@ -25,8 +24,13 @@ from dbctl.services.restore.result import (
     create_result,
     list_unchanged_databases,
 )
-from dbctl.services.restore.source import BackupSource, RestoreOperation, count_rows, label_member
-from dbctl.url import Url
+from dbctl.services.restore.source import (
+    BackupSource,
+    RestoreOperation,
+    count_rows,
+    find_missing_folders,
+    label_member,
+)
 
 #: Attempts to create a safety backup and replace the databases, if other processes write in between.
 MAX_ATTEMPTS = 5
@@ -95,9 +99,7 @@ class ApplyRestore(RestoreOperation):
                 raise TablesLostError(dump=self._manifest.id, target=target, tables=", ".join(tables))
 
     def _missing_folders(self) -> Sequence[Path]:
-        """Return the missing folders of the databases, each once."""
-        folders = (_find_missing_folder(self._app.url(member.database)) for member in self._members)
-        return [folder for folder in dict.fromkeys(folders) if folder is not None]
+        return find_missing_folders(self._app.url(member.database) for member in self._members)
 
     def apply(self, confirmed: str | None = None) -> RestoreResult:
         """Restore the databases; on failure the previous state remains or is restored.
@@ -168,19 +170,3 @@ class ApplyRestore(RestoreOperation):
             ),
         )
         return results[0]
-
-
-def _find_missing_folder(url: Url) -> Path | None:
-    """Return the parent folder of a local database, if only that folder is missing; otherwise None.
-
-    Raises:
-        FileMissingError: the parent of that folder is missing, too; it may be a disk that is not mounted.
-    """
-    if not url.is_local:
-        return None
-    folder = Path(os.path.realpath(url.path)).parent
-    if os.path.lexists(folder):
-        return None
-    if not folder.parent.is_dir():
-        raise FileMissingError(kind="directory", path=folder.parent)
-    return folder

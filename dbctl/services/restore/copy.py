@@ -19,6 +19,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileMissingError
 from dbctl.errors.restore import CopyPartialError
 from dbctl.errors.usage import NotSupportedError, UsageError
+from dbctl.files.atomic import make_folder
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.services.app.app import App
 from dbctl.services.backup.manifest import Member
@@ -30,6 +31,7 @@ from dbctl.services.restore.source import (
     count_content,
     count_rows,
     describe_left_out,
+    find_missing_folders,
     label_member,
     require_copyable,
 )
@@ -139,6 +141,7 @@ class CopyRestore(RestoreOperation):
         """
         steps, is_destructive = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"], False
         rows = Counter[str]()
+        steps += [f"create the directory {folder}, which is missing" for folder in self._missing_folders()]
         for copy in self._copies:
             steps += copy.restore_target.strategy(copy.member.dump).steps
             steps += self._source.plan_roles(copy.restore_target, copy.member, str(copy.url))
@@ -166,6 +169,8 @@ class CopyRestore(RestoreOperation):
         with ExitStack() as stack:
             stack.enter_context(self._lock())
             self._source.require_existing()
+            for folder in self._missing_folders():
+                make_folder(folder)
             for copy in self._copies:
                 restore_target = copy.restore_target
                 stack.enter_context(restore_target.lock(self._app.spec.name, timeout=self._app.timeout))
@@ -183,6 +188,9 @@ class CopyRestore(RestoreOperation):
             command=_build_command_line(self._app, self._copies),
             remarks=[f"{copy.url}: {text}" for copy, loaded in results for text in loaded.remarks],
         )
+
+    def _missing_folders(self) -> Sequence[Path]:
+        return find_missing_folders(copy.url for copy in self._copies)
 
     def _create_copies(self, reader: MemberReader) -> Sequence[LoadResult]:
         """Create the copies; of several, load and verify all of them next to their places first."""
@@ -306,7 +314,7 @@ def _require_other_location(source: BackupSource, copy: _CopyTarget) -> None:
         )
     if url.is_local:
         folder = Path(url.path).resolve().parent
-        if not folder.is_dir():
+        if not (find_missing_folders([url]) or folder.is_dir()):
             raise FileMissingError(kind="directory", path=folder)
         if folder.is_relative_to(Path(source.repository.store.location).resolve()):
             raise TargetIsSourceError(place=url, target=f"a file of the backups of {app.name}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -15,7 +17,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import LoadRequest, MissingRole, RestoreTarget, RolePolicy
 from dbctl.errors.backup import BackupCorruptError, BackupMissingError, BackupPartialError, KeyWrongError
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.connection import FileMissingError, ReadOnlyError
 from dbctl.errors.restore import RolesMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import age
@@ -28,6 +30,7 @@ from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, open_reader
 from dbctl.services.backup.repository import ID, Repository
+from dbctl.url import Url
 
 #: ``missing``: insert rows whose key is missing; ``replace``: also replace rows that differ.
 MergeMode: TypeAlias = Literal["missing", "replace"]
@@ -339,3 +342,17 @@ def open_live_source(
         create = CreateBackup(private, compress="none", secrets=secrets, schema_only=(), allow_missing=False)
         created = create.apply()
         yield BackupSource(private, private.find(created.id), keys, roles)
+
+
+def find_missing_folders(urls: Iterable[Url]) -> Sequence[Path]:
+    """Return the parent folders of local databases, if only these folders are missing, each once.
+
+    Raises:
+        FileMissingError: the parent of such a folder is missing, too; it may be a disk that is not mounted.
+    """
+    paths = [Path(os.path.realpath(url.path)).parent for url in urls if url.is_local]
+    folders = [path for path in dict.fromkeys(paths) if not os.path.lexists(path)]
+    for folder in folders:
+        if not folder.parent.is_dir():
+            raise FileMissingError(kind="directory", path=folder.parent)
+    return folders

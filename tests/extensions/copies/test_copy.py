@@ -278,6 +278,17 @@ def test_keys_of_documents_are_the_pseudonyms_of_their_rule(club, destination, r
     assert [*json.loads(document)] == ["lang", email]
 
 
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("words", [(), ("--anonymise",)])
+def test_missing_folder_is_created_by_the_copy_and_not_by_its_plan(club, run, tmp_path, words):
+    assert run("backup", "create")["ok"]
+    folder = tmp_path / "new"
+    for options in (["--dry-run"], []):
+        assert not folder.exists()
+        assert run("copy", "--to", f"{folder}/", *words, *options)["error"] is None
+    assert (folder / club.path.name).is_file()
+
+
 @pytest.mark.parametrize("club", ["sqlite"], indirect=True)  # the engines have no part in it
 def test_plan_states_what_happens_to_each_table_and_writes_nothing(club, destination, run, tmp_path):
     result = create_copy(run, tmp_path, destination, "--dry-run", "--empty", "posts")

@@ -132,12 +132,22 @@ def test_damaged_backup_is_not_copied(pantry, empty_database):
     assert pantry.engine == "sqlite" or empty_database.tables() == []
 
 
-def test_copy_requires_the_same_engine_and_an_existing_folder(pantry, tmp_path):
+def test_copy_requires_the_same_engine_and_an_existing_parent_of_its_folder(pantry, tmp_path):
     create_app_backup(pantry.path)
     other = "mysql://x@127.0.0.1/x" if pantry.engine == "sqlite" else "copy.db"
     catch_error(NotSupportedError, lambda: create_copy(pantry, other))
     if pantry.engine == "sqlite":
-        catch_error(FileMissingError, lambda: create_copy(pantry, str(tmp_path / "missing" / "copy.db")))
+        catch_error(FileMissingError, lambda: create_copy(pantry, str(tmp_path / "no/such/copy.db")))
+
+
+def test_missing_folder_is_in_the_plan_and_created_with_the_copy(tmp_path):
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as pantry:
+        create_app_backup(pantry.path)
+        copy = tmp_path / "new" / "copy.db"
+        assert f"create the directory {copy.parent}, which is missing" in plan_copy(pantry, str(copy)).steps
+        assert not copy.parent.exists()
+        create_copy(pantry, str(copy))
+        assert copy.is_file()
 
 
 def test_target_that_is_not_a_regular_file_is_refused(tmp_path):
