@@ -530,7 +530,7 @@ def test_damaged_wal_loses_later_commits_only(tmp_path):
     content_bytes = bytearray(wal.read_bytes())
     content_bytes[32 + 5 * (24 + 4096) + 200] ^= 1  # in the sixth frame; each commit has one frame
     wal.write_bytes(content_bytes)
-    result = run_recover(path, force=True)
+    result = run_recover(path)
     assert query(path.with_name("new.db"), "select count(*) from t") == [(5,)]
     assert finding_codes(result) == {"commits-lost"}
     assert any("5 commits" in finding.message for finding in result.findings)

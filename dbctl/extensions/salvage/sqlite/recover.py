@@ -135,7 +135,7 @@ class _Salvage:
         """Create the new database and that of rejected rows; None if the source is valid and ``force`` is false."""
         copy_result = images.copy_files(source, self._folder / "image", self._target)
         lines = images.check_copy(self._folder / "image", self._target)
-        if not (lines or force):
+        if not (lines or copy_result.lost_commits or force):
             return None
         findings = [EngineFinding(severity="warning", code="corrupt", message=line) for line in lines]
         rejected = new_database.RejectedRows(self._folder / "rejected")
