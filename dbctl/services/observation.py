@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from enum import Flag, auto
 from typing import Literal, TypeAlias
@@ -246,9 +245,11 @@ class _Observer:
             observed, migrations=schema, pending=pending, overdue=self._find_overdue(name)
         )
         if Want.ROWS in self._want:
-            with suppress(DbctlError):  # the state reports what cannot be read
+            try:
                 sample = measure_tables(app, db, observed.sample)
                 observed = structs.replace(observed, sample=sample, is_counted=True)
+            except DbctlError as error:  # nothing is recorded
+                self._add_failure(error, target)
         return observed
 
     def _read_migrations(self, name: str, db: Readable) -> tuple[SchemaState | None, int | None]:

@@ -68,6 +68,19 @@ def test_planned_backup_is_not_sampled(blog, answer):
     assert not read_config(blog)
 
 
+def test_tables_that_cannot_be_counted_are_reported_and_not_recorded(blog, answer):
+    with closing(sqlite3.connect(blog / "blog.db")) as connection, connection:
+        rows = "with recursive n (i) as (select 10 union all select i + 1 from n where i < 5000) select i, i from n"
+        connection.execute(f"insert into posts (id, title) {rows}")
+        ((page,),) = connection.execute("select max(pageno) from dbstat where name = 'posts'")
+    with (blog / "blog.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    response = answer("status", "--record", status=4)
+    assert any("malformed" in text for text in response["warnings"])
+    assert read_config(blog) == {}
+
+
 def test_commands_without_record_write_no_sample(blog, answer):
     answer("status")
     answer("stats", "tables")
