@@ -112,7 +112,7 @@ class MySQLStorage(MySQLPart, StorageManager):
 
     def list_indexes(self, *, sized: bool = True) -> Sequence[Index]:  # noqa: ARG002 - the server has the sizes
         expression = "''" if self._connection.server.is_mariadb else "expression"
-        sizes, scans = self._by_index(BYTES), self._count_scans()
+        sizes, scans = self._by_index(BYTES), self._by_index(SCANS) if self._counts_events() else {}
         keys, indexes = self._foreign_key_columns(), dict[tuple[str, str], dict[str, Any]]()
         for row in self._connection.fetch_by_name(INDEXES.format(expression)):
             indexes.setdefault((row["table"], row["name"]), {**row, "columns": []})["columns"].append(
@@ -129,19 +129,19 @@ class MySQLStorage(MySQLPart, StorageManager):
                 "valid": True,
                 "where": "",
                 "bytes": sizes.get((table, name)),
-                "scans": None if scans is None else scans.get((table, name), 0),
+                "scans": scans.get((table, name), 0) if scans else None,
                 "drop_statement": f"ALTER TABLE {quote(table)} DROP INDEX {quote(name)};",
             }
         return [convert_row(index, Index) for index in indexes.values()]
 
     def _foreign_key_columns(self) -> Mapping[str, list[list[str]]]:
         """Return the columns for which foreign keys need an index, at either end, by table."""
-        columns: dict[str, list[list[str]]] = {}
-        for query in (KEYS, REFERENCED_KEYS):
-            for _, rows in groupby(self._connection.fetch(query), key=lambda row: (row[0], *row[2:])):
-                key = list(rows)
-                columns.setdefault(str(key[0][0]), []).append([str(row[1]) for row in key])
-        return columns
+        keys = (
+            list(rows)
+            for query in (KEYS, REFERENCED_KEYS)
+            for _, rows in groupby(self._connection.fetch(query), key=lambda row: (row[0], *row[2:]))
+        )
+        return group((str(key[0][0]), [str(row[1]) for row in key]) for key in keys)
 
     def _by_index(self, query: str) -> dict[tuple[str, str], int]:
         try:
@@ -150,12 +150,6 @@ class MySQLStorage(MySQLPart, StorageManager):
             # The table may be hidden or missing.
             return {}
         return {(str(table), str(name)): int(str(count)) for table, name, count in rows}
-
-    def _count_scans(self) -> dict[tuple[str, str], int] | None:
-        """Return how often each index was read; None if the server does not count."""
-        if not self._counts_events():
-            return None
-        return self._by_index(SCANS) or None
 
     def scans_counted_since(self) -> datetime | None:
         if not self._counts_events():

@@ -100,12 +100,8 @@ def _format_piece(fragment: Fragment, parameters: Mapping[str, object]) -> str:
         return format_literal(value)
     if not isinstance(value, list | tuple):
         return f"{fragment.operator} {format_literal(value)}"
-    return f"{fragment.operator} {format_list(map(format_literal, value))}"
-
-
-def format_list(literals: Sequence[str] | map[str]) -> str:
-    """Return the operand of ``in``."""
-    return f"({', '.join(literals)})" if (literals := list(literals)) else EMPTY_SET
+    operand = f"({', '.join(map(format_literal, value))})" if value else EMPTY_SET
+    return f"{fragment.operator} {operand}"
 
 
 def format_literal(value: object) -> str:

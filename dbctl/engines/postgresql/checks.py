@@ -15,7 +15,13 @@ from dbctl.engines.contract.checks import (
     SettingComparison,
     leftover_finding,
 )
-from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, OWN_COLUMNS, REFERENCED_COLUMNS, VISIBLE
+from dbctl.engines.postgresql.catalog import (
+    LEFTOVER_INDEX,
+    OWN_COLUMNS,
+    REFERENCED_COLUMNS,
+    RELATIONS,
+    VISIBLE,
+)
 from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import SchemaAdvice
@@ -71,7 +77,6 @@ def _parse_number(text: str) -> float | None:
 OLDEST, NEWEST = 14, 18
 #: The size of retained WAL, in bytes, from which a replication slot is reported.
 RETAINED_WAL = 1 << 30
-_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 
 
 _VERSION = "select current_setting('server_version') where current_setting('server_version_num')::int / 10000"
@@ -130,7 +135,7 @@ where datname = current_database() and greatest(age(datfrozenxid), mxid_age(datm
         severity="warning",
         code="index-invalid",
         sql=f"""select i.relname, c.relname, case when {LEFTOVER_INDEX} then 'DROP INDEX CONCURRENTLY' else 'REINDEX INDEX CONCURRENTLY' end,
-  quote_ident(s.nspname) || '.' || quote_ident(i.relname) {_FROM}
+  quote_ident(s.nspname) || '.' || quote_ident(i.relname) {RELATIONS}
   join pg_catalog.pg_index x on x.indrelid = c.oid and not (x.indisvalid and x.indisready)
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
 where {VISIBLE} order by 2, 1""",
@@ -140,7 +145,7 @@ where {VISIBLE} order by 2, 1""",
     FindingQuery(
         severity="warning",
         code="unlogged",
-        sql=f"""select c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname) {_FROM}
+        sql=f"""select c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname) {RELATIONS}
 where {VISIBLE} and c.relkind = 'r' and c.relpersistence = 'u' order by 1""",
         message="table {0} is unlogged: after a server crash it is empty, and standbys do not have it",
         hint="ALTER TABLE {1} SET LOGGED;",
@@ -207,9 +212,9 @@ RIGHTS = f"""select n.nspname, c.relname, array_remove(array[
     case when :writing and c.relkind <> 'm' and not has_table_privilege(c.oid, 'INSERT') then 'INSERT' end,
     case when :writing and c.relkind <> 'm' and not has_table_privilege(c.oid, 'UPDATE') then 'UPDATE' end,
     case when :writing and c.relkind <> 'm' and not has_table_privilege(c.oid, 'DELETE') then 'DELETE' end], null),
-  current_user {_FROM}
+  current_user {RELATIONS}
 where {VISIBLE} and c.relkind in ('r', 'p', 'm', 'f') order by 1, 2"""
-SEQUENCES = f"""select distinct s.nspname, q.relname, array['USAGE'], current_user {_FROM}
+SEQUENCES = f"""select distinct s.nspname, q.relname, array['USAGE'], current_user {RELATIONS}
   join pg_catalog.pg_depend e on e.refclassid = 'pg_catalog.pg_class'::regclass and e.refobjid = c.oid and e.deptype = 'a'
   join pg_catalog.pg_class q on q.oid = e.objid and q.relkind = 'S' and e.classid = 'pg_catalog.pg_class'::regclass
   join pg_catalog.pg_namespace s on s.oid = q.relnamespace

@@ -12,7 +12,7 @@ from dbctl.engines.contract.checks import EngineFinding, FindingQuery, LockHolde
 from dbctl.engines.contract.monitoring import LockWait, ReplicaState, Session, SlowQuery, Traffic, group_locks
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql import properties
-from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, quoted
+from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, RELATIONS, VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.session import own_backends
 from dbctl.engines.postgresql.statements import LEXER
@@ -200,11 +200,10 @@ PREPARED = Session(
 )
 
 
-_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 LEFTOVERS = FindingQuery(
     severity="warning",
     code="index-leftover",
-    sql=f"""select {quoted("s.nspname", "i.relname")}, i.relname, c.relname {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid
+    sql=f"""select {quoted("s.nspname", "i.relname")}, i.relname, c.relname {RELATIONS} join pg_catalog.pg_index x on x.indrelid = c.oid
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
 where {VISIBLE} and {LEFTOVER_INDEX} and c.relname = any(:tables) order by 3, 2""",
     message="index {1} of {2} is a leftover of an interrupted REINDEX: it is updated but not used",
@@ -214,7 +213,7 @@ NOT_VALIDATED = FindingQuery(
     severity="warning",
     code="not-validated",
     sql=f"""select {quoted("n.nspname", "c.relname")}, c.relname, f.conname, {quoted("f.conname")},
-  case f.contype when 'f' then 'foreign key' else 'check' end {_FROM}
+  case f.contype when 'f' then 'foreign key' else 'check' end {RELATIONS}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f')
 where {VISIBLE} and c.relname = any(:tables) order by 2, 3""",
     message="{4} {2} of {1} is not validated for rows that are older than it",
@@ -225,7 +224,7 @@ COLLATIONS = FindingQuery(
     severity="warning",
     code="collation-changed",
     sql=f"""select distinct {quoted("s.nspname", "l.collname")}, l.collname, l.collversion, pg_collation_actual_version(l.oid),
-  {quoted("current_database()::text")} {_FROM}
+  {quoted("current_database()::text")} {RELATIONS}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_collation l on l.oid = a.attcollation join pg_catalog.pg_namespace s on s.oid = l.collnamespace
 where {VISIBLE} and c.relname = any(:tables) and l.collversion <> pg_collation_actual_version(l.oid) order by 2""",
@@ -252,7 +251,7 @@ where datname = current_database() and checksum_failures > 0""",
 )
 #: The sequences of columns: of their default, or of an identity column.
 SEQUENCES = f"""select distinct n.nspname, c.relname, a.attname, s.nspname, q.relname, z.seqincrement,
-  case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'SELECT') end and has_column_privilege(c.oid, a.attnum, 'SELECT'), z.seqcycle {_FROM}
+  case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'SELECT') end and has_column_privilege(c.oid, a.attnum, 'SELECT'), z.seqcycle {RELATIONS}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   left join pg_catalog.pg_attrdef v on v.adrelid = c.oid and v.adnum = a.attnum
   join pg_catalog.pg_depend e on
