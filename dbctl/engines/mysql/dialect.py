@@ -36,6 +36,8 @@ class Server(Struct, frozen=True, kw_only=True):
     product: Literal["MySQL", "MariaDB"]
     version: tuple[int, int, int]
     version_text: str  #: as the server reports it
+    #: rows that the server returns of a query in sessions of this account that do not set ``sql_select_limit``; None: all
+    row_limit: int | None = None
 
     @property
     def exact_collation(self) -> str:

@@ -191,7 +191,8 @@ class MySQLDumper(MySQLPart, Dumps):
         return estimate_dump_size(int(str(self._connection.fetch(SIZE)[0][0])))
 
     def require_programs(self) -> bool:
-        self._find_dump_program(relays=bool(self._find_exact_columns(())))
+        is_limited = self._connection.server.row_limit is not None
+        self._find_dump_program(relays=is_limited or bool(self._find_exact_columns(())))
         dump_programs.find_program(
             "client", self._connection.server, self._connection.target, self._connection.url
         )
@@ -302,7 +303,8 @@ class MySQLDumper(MySQLPart, Dumps):
         session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
         tables, empty = request.tables, set(map(quote, request.schema_only))
         exact = self._find_exact_columns(tables)
-        tool = self._find_dump_program(relays=bool(exact or empty))
+        relays = bool(exact or empty or session.server.row_limit is not None)
+        tool = self._find_dump_program(relays=relays)
         expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
         options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
         options += HISTOGRAMS[session.server.product]
@@ -314,7 +316,7 @@ class MySQLDumper(MySQLPart, Dumps):
             self._connection.url, session.database, target, NO_BACKUP, timeout=timeout
         )
         with (
-            self._start_relay(exact, empty, tool) as relay,
+            self._start_relay(exact, empty, tool) if relays else nullcontext() as relay,
             request.begin() as file,
             dump_programs.run_client(
                 tool,
@@ -345,10 +347,8 @@ class MySQLDumper(MySQLPart, Dumps):
 
     def _start_relay(
         self, exact: exact_values.ExactColumns, empty: Collection[str], tool: dump_programs.Tool
-    ) -> AbstractContextManager[exact_values.Relay | None]:
-        """Start the relay that makes values exact, and leaves out the rows of tables; None: the program does what is needed."""
-        if not (exact or empty):
-            return nullcontext()
+    ) -> AbstractContextManager[exact_values.Relay]:
+        """Start the relay that makes values exact, leaves out the rows of tables, and has the settings of dbctl."""
         container = (self._connection.url, self._connection.target) if tool.in_container else None
         return exact_values.start_relay(open_dump_session(self._connection), exact, container, empty=empty)
 

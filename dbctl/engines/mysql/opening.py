@@ -20,6 +20,7 @@ from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import CONVERTERS, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.servers.engine import CHECK_URL, FREE_CONNECTION, ErrorContext
+from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -192,7 +193,9 @@ SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allo
   concat_ws(':', @@hostname, @@port, @@datadir)"""
 #: The setting has either name; before dbctl applies its settings, it is the server's default.
 READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only")
-VARIABLES = f"show variables where variable_name in {(*READ_ONLY, 'wsrep_on', 'wsrep_provider')}"
+#: In the schema of a product. ``sql_select_limit`` also limits SHOW, but no query with a limit of its own.
+VARIABLES = f"""select variable_name, variable_value from {{}}.session_variables
+where variable_name in {(*READ_ONLY, "wsrep_on", "wsrep_provider", "sql_select_limit")} limit 10"""
 NODE_STATUS = (
     "show status where variable_name in ('wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state_comment')"
 )
@@ -240,9 +243,14 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "sql_safe_updates": 0,
             "sql_auto_is_null": 0,
             "group_concat_max_len": 1 << 24,
+            "sql_select_limit": NO_LIMIT,
+            "completion_type": "NO_CHAIN",
         }
         session.read_only = read_only
-        variables = {str(name).lower(): str(value) for name, value in session.run(VARIABLES)}
+        schema = "information_schema" if session.server.is_mariadb else "performance_schema"
+        variables = {str(name).lower(): str(value) for name, value in session.run(VARIABLES.format(schema))}
+        if (row_limit := int(variables["sql_select_limit"])) < NO_LIMIT:
+            session.server = structs.replace(session.server, row_limit=row_limit)
         if variables.get("wsrep_on") == "ON" and variables.get("wsrep_provider", "none") != "none":
             _require_ready(session, target)
             session.is_cluster_node = True

@@ -20,6 +20,8 @@ from dbctl.engines.servers.database import SHORT_TIMEOUT
 from dbctl.engines.servers.dumps import UNCHANGED
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.errors.usage import NotSupportedError
+from dbctl.model import format_count
 from dbctl.url import Url
 
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
@@ -72,6 +74,13 @@ Rights = Sequence[tuple[object, ...]] | None
 
 def dump_script(url: Url, central: Session, database: str, target: str) -> bytes:
     """Return a script that creates all objects of a database except tables; broken views are left out."""
+    limit = central.server.row_limit
+    if limit is not None:  # also of SHOW, by which the program lists what it writes
+        raise NotSupportedError(
+            feature="a script of stored code",
+            subject=f"the server of {target}, which returns at most {format_count(limit, 'row')} of a query",
+            hint=f"{UNCHANGED} Remove the limit with SET GLOBAL sql_select_limit = DEFAULT, or from init_connect.",
+        )
     tool = dump_programs.find_program("dump", central.server, target, url)
     broken_views = find_broken_views(central, database)
     views = [name for name in list_names(central, VIEWS, database) if name not in broken_views]

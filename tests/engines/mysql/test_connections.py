@@ -41,6 +41,7 @@ from dbctl.model import Secret
 from dbctl.signals import Interrupted
 from dbctl.url import parse_url
 from tests import servers
+from tests.in_process import run_command
 
 
 @pytest.fixture
@@ -941,3 +942,42 @@ def test_driver_errors_become_dbctl_errors(table):
     )
     with pytest.raises(DbctlError, match="a message of the function"):
         table.reader().query("select f()")
+
+
+def test_row_limit_of_a_server_truncates_neither_results_nor_dumps(tmp_path):
+    """``SET PERSIST`` or ``init_connect`` may limit every query, also those of the dump program, and SHOW."""
+    server = servers.private_mysql("--completion-type=CHAIN")
+    with servers.mysql_database(server=server) as url:
+        database = ["--url", servers.text(url)]
+        repository = ["--repository", "backups"]
+
+        def run(*words, status=0):
+            result = run_command([*database, *words], environment={"HOME": str(tmp_path)}, cwd=tmp_path)
+            assert result.returncode == status, result.stderr.decode()
+            return result
+
+        def execute(*statements):
+            with servers.mysql_connection(url) as connection, connection.cursor() as cursor:
+                for statement in statements:
+                    cursor.execute(statement)
+                return cursor.fetchall()
+
+        for name in ("first", "second"):
+            execute(
+                f"create table {name} (id integer primary key)",
+                f"insert into {name} values (1), (2), (3)",
+                f"create trigger before_{name} before insert on {name} for each row set new.id = new.id",
+            )
+        execute("set global sql_select_limit = 1")
+        try:
+            run("data", "export", "second", "rows.csv")
+            assert (tmp_path / "rows.csv").read_text().split() == ["id", "1", "2", "3"]
+            run("backup", "create", *repository)
+            refused = run("restore", "apply", "latest", "--yes", *repository, status=2)
+            assert b"which returns at most 1 row of a query" in refused.stderr
+        finally:
+            execute("set global sql_select_limit = default")
+        execute("drop table first", "delete from second")
+        run("restore", "apply", "latest", "--yes", *repository)
+        assert execute("select count(*) from first union all select count(*) from second") == ((3,), (3,))
+        assert len(execute("show triggers")) == 2
