@@ -96,7 +96,7 @@ class InstanceCommand:
         status = ctx.command.invoke(ctx)
         exit_code = Exit(status) if isinstance(status, int) else Exit.OK
         data = outputs[-1].result if outputs else None
-        is_unreadable = session.words == ("status",) and _has_no_readable_database(data)
+        is_unreadable = session.words in (("status",), ("wait",)) and _has_no_readable_database(data)
         if self._returns_findings and outputs:
             data = outputs[-1].findings or data
         return Outcome(
@@ -117,8 +117,6 @@ class InstanceCommand:
 
 
 def _has_no_readable_database(data: object) -> bool:
-    """Whether a status contains only databases that could not be read."""
-    from dbctl.services.status import DatabaseStatus
-
+    """Whether a result of ``status`` or ``wait`` contains only databases that could not be read."""
     rows = data.items if isinstance(data, Page) else ()
-    return bool(rows) and all(isinstance(row, DatabaseStatus) and row.state != "ok" for row in rows)
+    return bool(rows) and all(row.state != "ok" for row in rows)

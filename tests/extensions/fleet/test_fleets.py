@@ -92,6 +92,12 @@ def test_board_lists_the_damaged_tenant_only(shop, run, answer):
     }
 
 
+def test_damaged_tenant_did_not_answer(shop, answer):
+    damage(shop, "bea")
+    response = answer("wait", "--timeout", "0", status=12)
+    assert states(response) == dict.fromkeys(APPS, "done") | {"shop/bea": "failed"}
+
+
 def test_board_contains_fleets_and_other_apps(shop, run):
     with (shop / "dbctl.toml").open("a") as file:
         file.write('[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n')
