@@ -73,7 +73,9 @@ def normalize(schedule: str) -> str:
 def find_next_run(schedule: str, after: datetime) -> datetime:
     """Return the first start after a time; both have a time zone, and the schedule has times of this machine."""
     local = after.astimezone().replace(tzinfo=None)
-    return next(_parse(schedule, local)).astimezone()
+    # A change of the clock skips or repeats local times, so that the first meaning of one may be before ``after``.
+    starts = (time.replace(fold=fold).astimezone() for time in _parse(schedule, local) for fold in (0, 1))
+    return next(start for start in starts if start > after)
 
 
 def list_calendar_events(schedule: str, second: int) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -104,6 +105,27 @@ def test_next_run_is_the_first_start_after_a_time():
     start = find_next_run("0 0 1 1 *", after)
     assert (start.astimezone(local.tzinfo).hour, start.year) == (0, 2027)
     assert find_next_run("* * * * *", after).astimezone(UTC) == datetime(2026, 11, 22, 19, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "after", "expected"),
+    [
+        ("30 2 * * *", datetime(2026, 3, 29, 0, 40, tzinfo=UTC), datetime(2026, 3, 29, 1, 30, tzinfo=UTC)),
+        (
+            "*/15 * * * *",
+            datetime(2026, 10, 25, 1, 10, tzinfo=UTC),
+            datetime(2026, 10, 25, 1, 15, tzinfo=UTC),
+        ),
+    ],
+)
+def test_next_run_is_not_in_the_past_when_the_clock_changes(monkeypatch, schedule, after, expected):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert find_next_run(schedule, after) == expected
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("schedule", ["0 0 31 2 *", "0 0 30 feb *"])
