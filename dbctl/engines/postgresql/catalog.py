@@ -52,6 +52,9 @@ where c.relkind = 'r' and c.relpersistence <> 't' and {IN_USER_SCHEMA} and (:sco
 VISIBLE_PARTS = f"""c.relkind in ('r', 'p', 'v', 'm', 'f') and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and {OWN_RELATION}"""
 VISIBLE = f"not c.relispartition and {VISIBLE_PARTS}"
+#: The tables with these names, and their partitions in each schema.
+IN_TABLES = f"""coalesce(pg_catalog.pg_partition_root(c.oid), c.oid) in (select c.oid from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {VISIBLE} and c.relname = any(:tables))"""
 #: A leftover of an interrupted concurrent build: index ``i``, described by ``x``. PostgreSQL appends a number to a name
 #: that exists already.
 LEFTOVER_INDEX = "(i.relname ~ '_cc(new|old)[0-9]*$' and not x.indisvalid)"

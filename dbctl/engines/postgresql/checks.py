@@ -16,6 +16,7 @@ from dbctl.engines.contract.checks import (
     leftover_finding,
 )
 from dbctl.engines.postgresql.catalog import (
+    IN_TABLES,
     LEFTOVER_INDEX,
     OWN_COLUMNS,
     REFERENCED_COLUMNS,
@@ -228,17 +229,18 @@ where locktype = 'advisory' and objsubid = 1 and granted"""
 VERIFYING_MODES = ("verify-full", "verify-ca")
 #: Filled by ``format`` with further joins.
 OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {VISIBLE} and c.relname = any(:tables)"
+OF_PARTS = f"from pg_catalog.pg_class c {{}} where {IN_TABLES}"
 #: Indexes that CREATE INDEX CONCURRENTLY left unfinished: they are updated but not used, and enforce no uniqueness.
 INVALID = (
     "select i.relname, c.relname "
-    + OF_TABLE.format(
+    + OF_PARTS.format(
         "join pg_catalog.pg_index x on x.indrelid = c.oid join pg_catalog.pg_class i on i.oid = x.indexrelid"
     )
     + f" and not (x.indisvalid and x.indisready) and not {LEFTOVER_INDEX} order by 2, 1"
 )
 BTREES = (
     "select s.nspname, i.relname, x.indexrelid::int8 "
-    + OF_TABLE.format(
+    + OF_PARTS.format(
         """join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisvalid
   join pg_catalog.pg_class i on i.oid = x.indexrelid and i.relkind = 'i'
   join pg_catalog.pg_am m on m.oid = i.relam and m.amname = 'btree'
@@ -246,7 +248,7 @@ BTREES = (
     )
     + " order by 1, 2"
 )
-HEAPS = "select c.oid::int8, c.relname " + OF_TABLE.format("") + " and c.relkind in ('r', 'm') order by 2"
+HEAPS = "select c.oid::int8, c.relname " + OF_PARTS.format("") + " and c.relkind in ('r', 'm') order by 2"
 #: amcheck verifies tables since its version 1.3.
 AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""

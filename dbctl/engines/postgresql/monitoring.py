@@ -12,7 +12,14 @@ from msgspec import structs
 
 from dbctl.engines.contract.checks import EngineFinding, Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, Index, MaintenanceKind, MaintenanceTask, StorageManager
-from dbctl.engines.postgresql.catalog import INDEX_COLUMNS, LEFTOVER_INDEX, VISIBLE, VISIBLE_PARTS, quoted
+from dbctl.engines.postgresql.catalog import (
+    IN_TABLES,
+    INDEX_COLUMNS,
+    LEFTOVER_INDEX,
+    VISIBLE,
+    VISIBLE_PARTS,
+    quoted,
+)
 from dbctl.engines.postgresql.connection import SESSION, describe_sessions
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import LEFTOVERS
@@ -111,9 +118,8 @@ from pg_catalog.pg_stat_activity a where a.datname = current_database() and a.pi
   and a.backend_xmin is not null and a.xact_start is not null order by a.xact_start limit 3"""
 INDEXES_OF_TABLES = f"""select s.nspname, i.relname, x.indisexclusion, {LEFTOVER_INDEX}, c.relname
 from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
-where {VISIBLE} and c.relname = any(:tables) order by c.relname, i.relname"""
+where {IN_TABLES} and not i.relispartition order by c.relname, i.relname"""
 
 
 class PostgreSQLStorage(PostgreSQLPart, StorageManager):

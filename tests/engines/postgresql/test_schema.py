@@ -267,6 +267,20 @@ def test_unfinished_index_is_found(postgresql):
         reader.checks.find_damage(table="nosuch")
 
 
+def test_index_of_a_partition_is_checked_and_rebuilt(postgresql):
+    postgresql.execute("create table t (id integer) partition by list (id)")
+    postgresql.execute("create table part partition of t default")
+    postgresql.execute("insert into t values (1), (1)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        postgresql.execute("create unique index concurrently part_id on part (id)")
+    postgresql.execute("delete from t where ctid = '(0,1)'")
+    writer = postgresql.writer()
+    assert writer.checks.find_damage() == ["index part_id of part is invalid"]
+    for task in writer.storage.maintenance_tasks("reindex", []):
+        writer.storage.maintain(task)
+    assert writer.checks.find_damage() == []
+
+
 # Scratch schemas -----------------------------------------------------------------------------------------
 
 
