@@ -21,7 +21,7 @@ T = TypeVar("T")
 #: A key of a path: the name of a table or value, or the index of a table in an array of tables, from 0.
 Key = str | int
 
-MAX_SHOWN = 40  #: characters of a wrong value in a message
+MAX_SHOWN = 40  #: characters of a wrong value that a message shows
 MAX_CHARACTERS = 4 << 20  #: of a file; the largest profile of dbctl has 28 thousand
 MAX_KEY_PARTS = 64  #: of a dotted key: tomllib needs memory proportional to the square
 MAX_PROBLEMS = 100  #: that are reported for one file
@@ -178,8 +178,13 @@ def _matching_alternative(error: Any) -> list[Any]:
 
 
 def _describe(error: Any) -> str:
-    shown = repr(error.instance)
-    shown = shown if len(shown) <= MAX_SHOWN else shown[:MAX_SHOWN] + "…"
+    # An address may contain a password, and so may a list or a table: only their kinds are shown.
+    value = repr(error.instance)
+    is_hidden = (
+        type(error.instance) in (list, dict) or len(value) > MAX_SHOWN or "@" in value or "//" in value
+    )
+    kinds_by_type: dict[type, str] = {str: "text", list: "a list", dict: "a table"}
+    shown = kinds_by_type.get(type(error.instance), "a number") if is_hidden else value
     if error.validator == "type":
         expected = (
             [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
@@ -198,7 +203,8 @@ def _describe(error: Any) -> str:
         )
     if error.validator == "enum":
         return f"{shown} is not one of {', '.join(map(str, error.validator_value))}"
-    return str(error.message) if len(error.message) <= 3 * MAX_SHOWN else f"{shown} is invalid"
+    message = str(error.message).replace(value, shown)
+    return message if len(message) <= 3 * MAX_SHOWN else f"{shown} is invalid"
 
 
 def create_problem(text: str, path: Sequence[Key], reason: str) -> Problem:

@@ -121,12 +121,14 @@ def test_all_problems_are_reported_in_line_order():
         ("name = 'x'\nkind = 3", (2, "kind", "must be text or a list, not 3")),
         ("name = 'x'\nkind = ['a', 3]", (2, "kind[1]", "must be text, not 3")),
         ("name = 'x'\ninner = 3", (2, "inner", "must be a table, not 3")),
-        ("name = 'x'\nmany = {}", (2, "many", "must be a list, not {}")),
+        ("name = 'x'\nmany = {}", (2, "many", "must be a list, not a table")),
         (
             "name = 'x'\n# many = 3\n\nmany = [\n  {table = 'a'},\n  {},\n]",
             (4, "many[1].table", "it is missing"),
         ),
         ("name = 'x'\n\n[zzz]\ntable = 3", (3, "zzz", "unknown key; known: name, kind, inner, many, map")),
+        ("name = 'x'\ninner = 'x://u:pw@h'", (2, "inner", "must be a table, not text")),
+        ("name = 'x'\ninner = ['pw']", (2, "inner", "must be a table, not a list")),
         ("name = '''\nkind = 1\n'''\nkind = 2", (4, "kind", "must be text or a list, not 2")),
         (
             "name = 'x'\n'inner'.table = 'a'\ninner.size = '1'",
