@@ -36,6 +36,10 @@ class UnreachableError(DbctlError, status=Exit.UNREACHABLE):
     can_pass = True  #: whether time alone can end it, unlike a wrong password
 
 
+class ConnectionLostError(UnreachableError, status=Exit.UNREACHABLE):
+    sentence, remedy = "the connection to {target} was lost: {reason}", "{hint}"
+
+
 class RoutedPathError(UnreachableError):
     can_pass = False
     sentence = "cannot open {target}: {path} is on another machine ({via})"

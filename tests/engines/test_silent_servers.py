@@ -92,7 +92,7 @@ def test_status_ends_soon_after_its_timeout(database, relay, url, tmp_path, monk
     relay.bytes_until_silence = 5_000  # most of them begin the session
     begin = time.monotonic()
     result = answer("--url", servers.text(url), "--timeout", "3", "status", status=None)
-    assert (result["data"]["items"][0]["state"], len(result["warnings"])) == ("unreachable", 1)
+    assert (result["data"]["items"][0]["state"], len(result["warnings"])) == ("connection-lost", 1)
     assert time.monotonic() - begin < 11  # 3 s without a byte, and 5 s for another session
 
 

@@ -16,7 +16,7 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import RoutedPathError, UnreachableError
+from dbctl.errors.connection import ConnectionLostError, RoutedPathError, UnreachableError
 from dbctl.url import Url
 
 
@@ -154,11 +154,15 @@ def create_unreachable_error(
     return error
 
 
-def create_lost_error(url: Url, target: str, reason: str, consequence: str) -> UnreachableError:
-    """Return the error of a connection that was lost in the middle: that of its route, if the route has failed."""
+def create_lost_error(
+    url: Url, target: str, reason: str, consequence: str, *, is_refused: bool = False
+) -> UnreachableError:
+    """Return the error of a connection that was lost in the middle, or refused: that of its route, if the route has failed."""
     fault = find_fault(url, target)
     if fault is None:
-        return UnreachableError(target=target, reason=reason, hint=consequence)
+        if is_refused:
+            return UnreachableError(target=target, reason=reason, hint=consequence)
+        return ConnectionLostError(target=target, reason=reason, hint=consequence)
     fault.hint = f"{consequence} {fault.hint}"
     return fault
 

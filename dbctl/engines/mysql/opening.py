@@ -37,9 +37,9 @@ from dbctl.errors.usage import ValueInvalidError
 from dbctl.files import liveness
 from dbctl.url import Url
 
-#: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.
-REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
-CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
+#: Errors of a connection that could not be opened, and of one that the server ended, or the client lost.
+REFUSED = frozenset({1040, 1129, 1130, 1203, 1226, 2002, 2003, 2026})
+CONNECTION_ERRORS = REFUSED | {0, 1053, 1152, 1158, 1159, 1160, 1161, 1927, 2006, 2013, 4031}
 GLOBALLY = ", for all users until the server restarts, with: SET GLOBAL"
 #: The server, or the account, has too many connections; how to raise the limit.
 FULL = {
@@ -123,7 +123,8 @@ def translate_error(
     # After a failed commit, a node that rejoins its cluster may still apply the change.
     is_in_doubt = sql == "commit" and (broken or number not in ERRORS)
     if broken or is_in_doubt or number in CONNECTION_ERRORS:
-        return context.disconnected_error(reason, committing=is_in_doubt)
+        is_refused = not broken and number in REFUSED
+        return context.disconnected_error(reason, committing=is_in_doubt, is_refused=is_refused)
     if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
         return context.query_error(reason)
     if kind := ERRORS.get(number):

@@ -113,7 +113,8 @@ def translate_error(
         return ReplicaConflictError(target=context.target)
     is_in_doubt = state == "40003" or (broken and sql == "commit")
     if broken or is_in_doubt or (state[:2] in ("08", "53", "57") and state not in ("53100", STOPPED)):
-        return context.disconnected_error(reason, committing=is_in_doubt)
+        is_refused = not broken and state[:2] == "53"
+        return context.disconnected_error(reason, committing=is_in_doubt, is_refused=is_refused)
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
         return context.create_error(
             kind,

@@ -257,6 +257,7 @@ def test_only_readers_reconnect_after_a_killed_session(table):
         writer.delete("t", [])
         table.execute(f"select pg_terminate_backend({writer.connection.session.pgconn.backend_pid}, 5000)")
         writer.update("t", {"n": 0}, [])
+    assert (caught.value.code, caught.value.exit_status) == ("connection-lost", 10)
     assert "rolled back" in caught.value.hint
     with pytest.raises((UnreachableError, RuntimeError)):
         writer.count("t")
