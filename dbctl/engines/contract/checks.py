@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -139,25 +139,13 @@ def leftover_finding(name: str, statement: str, *, kind: str = "database") -> En
 
 
 class FindingQuery(Struct, frozen=True, kw_only=True):
-    """A query whose every result row is a finding; ``message`` and ``hint`` are templates for its columns."""
+    """A query whose every result row is a finding; ``message`` and ``hint`` are templates for its columns, in which NULL is empty text."""
 
     severity: Severity
     code: str
     sql: str
     message: str
     hint: str = ""
-
-
-def row_findings(query: FindingQuery, rows: Sequence[tuple[object, ...]]) -> Iterator[EngineFinding]:
-    """Yield the finding of each row; NULL is shown as empty text."""
-    for row in rows:
-        values = ["" if value is None else value for value in row]
-        yield EngineFinding(
-            severity=query.severity,
-            code=query.code,
-            message=query.message.format(*values),
-            hint=query.hint.format(*values),
-        )
 
 
 class Storage(Struct, frozen=True, kw_only=True):

@@ -11,14 +11,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import (
-    Checks,
-    EngineFinding,
-    FindingQuery,
-    LockHolder,
-    OrphanedRows,
-    row_findings,
-)
+from dbctl.engines.contract.checks import Checks, EngineFinding, FindingQuery, LockHolder, OrphanedRows
 from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
 from dbctl.engines.contract.monitoring import ServerMonitor
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
@@ -262,7 +255,10 @@ def find_problems(
 ) -> Iterator[EngineFinding]:
     """Run checks, and yield the finding of each row."""
     for check in checks:
-        yield from row_findings(check, connection.fetch(check.sql, parameters))
+        for row in connection.fetch(check.sql, parameters):
+            values = ["" if value is None else value for value in row]
+            message, hint = check.message.format(*values), check.hint.format(*values)
+            yield EngineFinding(severity=check.severity, code=check.code, message=message, hint=hint)
 
 
 class ServerChecks(SqlPart, Checks):
