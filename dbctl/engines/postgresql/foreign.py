@@ -15,6 +15,7 @@ import psycopg
 from msgspec import structs
 
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_RELATION, OWN_SCHEMA
+from dbctl.engines.postgresql.dump_limits import UNRESOLVED
 from dbctl.engines.postgresql.dump_programs import create_schema_if_missing
 from dbctl.engines.postgresql.dump_statements import NAME, PsqlCommandError, StatementFilter
 from dbctl.engines.postgresql.session import Session, open_session, quote_literal
@@ -27,20 +28,20 @@ from dbctl.url import Url
 #: Connects to a database of the server as the role of the URL, with ``pg_catalog`` alone in the search path.
 Connect = Callable[[str], AbstractContextManager[Session]]
 
-RIGHTS = b"""select current_user::text, rolsuper, rolsuper or rolcreatedb, rolsuper or rolcreaterole
+RIGHTS = """select current_user::text, rolsuper, rolsuper or rolcreatedb, rolsuper or rolcreaterole
 from pg_catalog.pg_roles where rolname = current_user"""
-SESSIONS = b"select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = $1"
-PREPARED = b"select gid from pg_catalog.pg_prepared_xacts where database = $1"
-IS_ROLE = b"select from pg_catalog.pg_roles where rolname = $1 and not rolsuper"
+SESSIONS = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = $1"
+PREPARED = "select gid from pg_catalog.pg_prepared_xacts where database = $1"
+IS_ROLE = "select 1 from pg_catalog.pg_roles where rolname = $1 and not rolsuper"
 #: Databases with objects that a role owns or has grants on; no name: shared objects.
-DATABASES_WITH_OBJECTS = b"""select distinct d.datname from pg_catalog.pg_shdepend s left join pg_catalog.pg_database d on d.oid = s.dbid
+DATABASES_WITH_OBJECTS = """select distinct d.datname from pg_catalog.pg_shdepend s left join pg_catalog.pg_database d on d.oid = s.dbid
 where s.refclassid = 'pg_catalog.pg_authid'::regclass and s.refobjid = (select oid from pg_catalog.pg_roles where rolname = $1)"""
-EXTENSIONS = b"""select e.extname, n.nspname from pg_catalog.pg_extension e
+EXTENSIONS = """select e.extname, n.nspname from pg_catalog.pg_extension e
 join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname <> 'plpgsql' order by e.oid"""
 #: The role that owns most tables.
 MAIN_OWNER = f"""select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and {IN_USER_SCHEMA} and {OWN_RELATION} group by 1 order by count(*) desc, 1 limit 1""".encode()
+where c.relkind in ('r', 'p') and {IN_USER_SCHEMA} and {OWN_RELATION} group by 1 order by count(*) desc, 1 limit 1"""
 _GRANT = """format('grant %s on {0} to %s%s', a.privilege_type, {1},
   case a.grantee when 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end,
   case when a.is_grantable then ' with grant option' else '' end)"""
@@ -72,15 +73,15 @@ OWNERSHIP_STATEMENTS = f"""select x from (
     {_ROUTINES.format("")} and p.proacl is not null
   union all select 9, {_GRANT.format("routine %s", "p.oid::regprocedure")}
     {_ROUTINES.format("cross join lateral pg_catalog.aclexplode(p.proacl) a")} and a.grantee <> p.proowner
-) r (at, x) order by at, x""".encode()
+) r (at, x) order by at, x"""
 #: Functions that run with the rights of a superuser for every caller.
 SUPERUSER_FUNCTIONS = f"""select p.oid::regprocedure::text {_ROUTINES.format("join pg_catalog.pg_roles r on r.oid = p.proowner")}
-and p.prosecdef and r.rolsuper order by 1""".encode()
+and p.prosecdef and r.rolsuper order by 1"""
 #: Counts of the objects of a dump besides tables, by kind.
 CODE_OBJECT_COUNTS = f"""select 'function', count(*) {_ROUTINES.format("")}
 union all select 'trigger', count(*) from pg_catalog.pg_trigger t where not t.tgisinternal
-union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')""".encode()
-IS_SUPERUSER = b"select coalesce((select rolsuper from pg_catalog.pg_roles where rolname = $1), false)"
+union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')"""
+IS_SUPERUSER = "select coalesce((select rolsuper from pg_catalog.pg_roles where rolname = $1), false)"
 
 
 def require_rights(central: Session, target: str) -> None:
@@ -89,7 +90,7 @@ def require_rights(central: Session, target: str) -> None:
     Raises:
         ForeignDumpRefusedError: this role may not create either.
     """
-    ((user, _, databases, roles),) = central.execute(RIGHTS).fetchall()
+    ((user, _, databases, roles),) = central.run(RIGHTS)
     rights = {"databases": databases, "roles": roles}
     lacking = " and ".join(name for name, allowed in rights.items() if not allowed)
     if lacking:
@@ -110,10 +111,10 @@ def create_role(central: Session, name: str) -> Secret:
     """
     password = secrets.token_urlsafe(24)
     hashed = central.pgconn.encrypt_password(password.encode(), name.encode()).decode()
-    central.execute(f"create role {ident(name)} login password {quote_literal(hashed)}".encode())
-    ((_, superuser, _, _),) = central.execute(RIGHTS).fetchall()
+    central.run(f"create role {ident(name)} login password {quote_literal(hashed)}")
+    ((_, superuser, _, _),) = central.run(RIGHTS)
     if not superuser:  # only members of a role may make it the owner of a database
-        central.execute(f"grant {ident(name)} to current_user".encode())
+        central.run(f"grant {ident(name)} to current_user")
     return Secret(password)
 
 
@@ -156,20 +157,20 @@ def install_extensions(live: Session, scratch: Session) -> None:
 
     An administrator has approved them; the scratch role itself could install trusted extensions only.
     """
-    for extension, schema in live.execute(EXTENSIONS).fetchall():
+    for extension, schema in live.run(EXTENSIONS):
         with suppress(psycopg.Error), scratch.transaction():
             if schema not in ("public", "pg_catalog"):
-                scratch.execute(f"create schema if not exists {ident(str(schema))}".encode())
+                scratch.run(f"create schema if not exists {ident(str(schema))}")
             # The extension has a fixed schema.
             where = "" if schema == "pg_catalog" else f" schema {ident(str(schema))}"
-            scratch.execute(f"create extension if not exists {ident(str(extension))}{where}".encode())
+            scratch.run(f"create extension if not exists {ident(str(extension))}{where}")
 
 
 def find_owner(live: Session | None, central: Session) -> str:
     """Return the new owner of the scratch role's objects: the role that owns most live tables."""
-    rows = live.execute(MAIN_OWNER).fetchall() if live else []
+    rows = live.run(MAIN_OWNER) if live else []
     if not rows:
-        rows = central.execute(b"select current_user::text").fetchall()
+        rows = central.run("select current_user::text")
     return str(rows[0][0])
 
 
@@ -184,28 +185,22 @@ def transfer_ownership(central: Session, scratch: Session, live: Session | None,
         live: a session to the database that will be replaced; None if it does not exist.
         role: the scratch role, which has the name of its database.
     """
-    central.execute(SESSIONS, [role])
+    central.run(SESSIONS, role)
     database, owner, remarks = ident(role), find_owner(live, central), list[str]()
-    central.execute(f"alter database {database} is_template false".encode())
-    central.execute(f"alter database {database} reset all".encode())
-    scratch.execute(f"reassign owned by {ident(role)} to {ident(owner)}".encode())
-    scratch.execute(f"drop owned by {ident(role)}".encode())  # grants, and default privileges
-    for (statement,) in live.execute(OWNERSHIP_STATEMENTS).fetchall() if live else ():
+    central.run(f"alter database {database} is_template false")
+    central.run(f"alter database {database} reset all")
+    scratch.run(f"reassign owned by {ident(role)} to {ident(owner)}")
+    scratch.run(f"drop owned by {ident(role)}")  # grants, and default privileges
+    for (statement,) in live.run(OWNERSHIP_STATEMENTS) if live else ():
         try:
             with scratch.transaction():
-                scratch.execute(str(statement).encode())
-        except (
-            psycopg.errors.UndefinedTable,
-            psycopg.errors.UndefinedColumn,
-            psycopg.errors.UndefinedFunction,
-            psycopg.errors.UndefinedObject,
-            psycopg.errors.InvalidSchemaName,
-        ):
+                scratch.run(str(statement))
+        except UNRESOLVED:
             continue  # the dump has no such object
         except psycopg.Error as error:
             remarks.append(f"not applied ({error.diag.message_primary}): {statement}")
-    for (routine,) in scratch.execute(SUPERUSER_FUNCTIONS).fetchall():
-        scratch.execute(f"alter routine {routine} security invoker".encode())
+    for (routine,) in scratch.run(SUPERUSER_FUNCTIONS):
+        scratch.run(f"alter routine {routine} security invoker")
         remarks.append(
             f"{routine} of the dump would run with the rights of a superuser; it is SECURITY INVOKER now"
         )
@@ -214,12 +209,8 @@ def transfer_ownership(central: Session, scratch: Session, live: Session | None,
 
 def _warn_of_superuser(scratch: Session, owner: str) -> Iterator[str]:
     """Yield a warning if a superuser owns the database and so will run the code of the dump."""
-    if scratch.execute(IS_SUPERUSER, [owner]).fetchall() == [(True,)]:
-        kinds = [
-            (str(kind), int(str(count)))
-            for kind, count in scratch.execute(CODE_OBJECT_COUNTS).fetchall()
-            if count
-        ]
+    if scratch.run(IS_SUPERUSER, owner) == [(True,)]:
+        kinds = [(str(kind), int(str(count))) for kind, count in scratch.run(CODE_OBJECT_COUNTS) if count]
         if kinds:
             objects = ", ".join(format_count(count, kind) for kind, count in kinds)
             yield f"the dump defines {objects}, which run with the rights of superuser {owner} when the app uses them"
@@ -228,30 +219,30 @@ def _warn_of_superuser(scratch: Session, owner: str) -> Iterator[str]:
 def remove(central: Session, connect: Connect, name: str) -> Sequence[str]:
     """Drop a scratch database and its role, if they exist; return what could not be dropped, with the reason."""
     with suppress(psycopg.Error):  # it does not exist, or another role owns it now
-        central.execute(f"alter database {ident(name)} is_template false".encode())
-    for (transaction,) in central.execute(PREPARED, [name]).fetchall():
+        central.run(f"alter database {ident(name)} is_template false")
+    for (transaction,) in central.run(PREPARED, name):
         with suppress(psycopg.Error, DbctlError), connect(name) as scratch:
-            scratch.execute(f"rollback prepared {quote_literal(str(transaction))}".encode())
+            scratch.run(f"rollback prepared {quote_literal(str(transaction))}")
     try:
-        central.execute(f"drop database if exists {ident(name)} with (force)".encode())
+        central.run(f"drop database if exists {ident(name)} with (force)")
     except psycopg.Error as error:
         return [f"database {name} could not be dropped: {error.diag.message_primary}"]
-    if not central.execute(IS_ROLE, [name]).fetchall():
+    if not central.run(IS_ROLE, name):
         return []
-    central.execute(SESSIONS, [name])
+    central.run(SESSIONS, name)
     return _drop_role(central, connect, name)
 
 
 def _drop_role(central: Session, connect: Connect, name: str) -> list[str]:
     """Drop a role; the current role becomes the owner of its objects in other databases."""
     reassigned = list[str]()
-    for (database,) in central.execute(DATABASES_WITH_OBJECTS, [name]).fetchall():
+    for (database,) in central.run(DATABASES_WITH_OBJECTS, name):
         with suppress(psycopg.Error, DbctlError), connect(str(database or central.info.dbname)) as session:
-            session.execute(f"reassign owned by {ident(name)} to current_user".encode())
-            session.execute(f"drop owned by {ident(name)}".encode())
+            session.run(f"reassign owned by {ident(name)} to current_user")
+            session.run(f"drop owned by {ident(name)}")
             reassigned.append(str(database or "the server"))
     try:
-        central.execute(f"drop role if exists {ident(name)}".encode())
+        central.run(f"drop role if exists {ident(name)}")
     except psycopg.Error as error:
         reason = (error.diag.message_detail or error.diag.message_primary or "").replace("\n", "; ")
         return [f"role {name} could not be dropped: {reason}"]
