@@ -49,6 +49,11 @@ class Server(Struct, frozen=True, kw_only=True):
         return self.product == "MariaDB"
 
     @property
+    def time_limit(self) -> str:
+        """The setting that limits the time of a statement: of MariaDB in seconds, of MySQL in milliseconds, for SELECT only."""
+        return "max_statement_time" if self.is_mariadb else "max_execution_time"
+
+    @property
     def backslash_escapes(self) -> bool:
         """Whether a backslash in a string begins an escape, in every session of dbctl.
 

@@ -41,8 +41,6 @@ TABLES_WITHOUT_SNAPSHOT = """select table_name, engine from information_schema.t
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and engine not in ('InnoDB', 'ROCKSDB') order by 1"""
 #: Engines whose rows the program dumps completely, and whose tables a read lock keeps unchanged.
 LOCKED_ENGINES = frozenset({"MyISAM", "Aria", "MEMORY", "CSV", "ARCHIVE"})
-#: The longest idle timeout that every server accepts, in seconds.
-LONGEST_IDLE = 2_147_483
 #: Error numbers: the user may not lock a whole database, or a table.
 DENIED = frozenset({1044, 1142})
 
@@ -91,7 +89,6 @@ class TableLocks:
         sql = f"lock tables {', '.join(f'{quote(name)} read' for name in tables)}"
         try:
             try:
-                session.run(f"set session wait_timeout = {LONGEST_IDLE}")
                 session.run(sql)
             except pymysql.Error as error:
                 raise self._lock_error(error, session, sql) from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.dialect import Server
-from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.opening import LONGEST_IDLE, quote
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.dumps import UNCHANGED, failed_verification, require_row_counts
@@ -402,7 +403,9 @@ def run_script(
             client.finish(interruptible=interruptible)
             return dump_programs.to_error(client, url, target, timeout=timeout, instead=UNCHANGED)
 
-        for block in blocks:
+        # The server's defaults are meant for the app: without autocommit, the rows would be lost at the end.
+        settings = f"set session autocommit = 1, wait_timeout = {LONGEST_IDLE}, {server.time_limit} = 0;\n"
+        for block in chain([settings.encode()], blocks):
             if not client.write(block):
                 raise create_error()
             if interruptible:

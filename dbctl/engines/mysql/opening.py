@@ -202,6 +202,8 @@ NODE_STATUS = (
 )
 #: A node waits until it has applied the earlier changes of all nodes, and runs schema changes on every node.
 NODE_SETTINGS = {"wsrep_sync_wait": 1, "wsrep_osu_method": "TOI"}
+#: The longest times that every server accepts for a session that waits, and a day for its reader, in seconds.
+LONGEST_IDLE, LONGEST_WRITE = 2_147_483, 86_400
 #: Error numbers of the driver.
 CLIENT_ERRORS = range(2000, 3000)
 #: Excludes states in which a session waits for its client, while the client may wait for it.
@@ -245,6 +247,9 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "sql_auto_is_null": 0,
             "group_concat_max_len": 1 << 24,
             "sql_select_limit": NO_LIMIT,
+            # One session waits while another one loads or verifies a backup, and a slow reader of a result does not read.
+            "wait_timeout": LONGEST_IDLE,
+            "net_write_timeout": LONGEST_WRITE,
             "completion_type": "NO_CHAIN",
         }
         session.read_only = read_only

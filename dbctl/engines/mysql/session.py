@@ -219,6 +219,11 @@ class Session(pymysql.connections.Connection):
         mode = "read only" if self.read_only else "read write"
         self.run(f"set session transaction isolation level {self.isolation}, {mode}")
 
+    def remove_time_limit(self) -> None:
+        """Remove the time limit of statements, which is meant for the app, for a restore."""
+        self.settings = {**self.settings, self.server.time_limit: 0}
+        self.apply_settings()
+
     def run(self, sql: str) -> list[Row]:
         with self.cursor() as cursor:
             cursor.execute(sql)

@@ -66,6 +66,7 @@ class MySQLServer(RestoreServer[Session]):
         url = structs.replace(self.url, path=CENTRAL)
         session = open_session(url, self.target, timeout=timeout, read_only=False)
         try:
+            session.remove_time_limit()
             yield session
         finally:
             session.drop()
@@ -206,6 +207,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
         try:
             load_dump(request, url, central.server, target, rewrite=rewrite)
             with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:
+                reader.connection.session.remove_time_limit()
                 tables = stored_code.list_names(central, TABLES, name)
                 row_counts = {table: reader.count(table) for table in tables if table in reader.tables()}
                 for table in stored_code.list_names(central, VERSIONED, name):

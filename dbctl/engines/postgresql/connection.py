@@ -16,7 +16,7 @@ from dbctl import signals
 from dbctl.engines.contract.database import Column
 from dbctl.engines.postgresql import statements
 from dbctl.engines.postgresql.errors import is_unsupported, translate_error, unreachable_error
-from dbctl.engines.postgresql.session import Session, application_name, open_session
+from dbctl.engines.postgresql.session import MAX_NAME_BYTES, Session, open_session
 from dbctl.engines.postgresql.values import (
     UNUSED_PARAMETER,
     bind_parameters,
@@ -290,7 +290,9 @@ class DbctlLock:
         Raises:
             BusyError: another dbctl process holds the lock.
         """
-        self._connection.session.settings["application_name"] = application_name(f"dbctl {purpose}")
+        name = f"dbctl {purpose}".encode("ascii", "replace")
+        # truncated as the server does
+        self._connection.session.settings["application_name"] = name[:MAX_NAME_BYTES].decode()
         self._connection.apply_settings()
         session = self._connection.session
         # all dbctl processes use the same key for this database and schema

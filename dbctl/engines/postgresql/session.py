@@ -96,6 +96,12 @@ TEXT_SETTINGS = {
     "xmloption": "content",
     "transform_null_equals": "off",
 }
+#: Limits of sessions and transactions, by the version that introduced them, which are meant for the app: dbctl waits during dumps and loads.
+_IDLE_LIMITS = {
+    "idle_in_transaction_session_timeout": 9,
+    "idle_session_timeout": 14,
+    "transaction_timeout": 17,
+}
 #: The files that libpq reads: environment variables, and the options of a URL.
 FILES = {
     "PGPASSFILE": "passfile",
@@ -107,19 +113,15 @@ FILES = {
 }
 #: Seconds for a server to stop a statement, and seconds between two checks for a signal.
 CANCEL_SECONDS, POLL_SECONDS = 5.0, 0.1
-#: The maximum length of an application_name, in bytes.
+#: The maximum length of a name, in bytes.
 MAX_NAME_BYTES = 63
 STANDBY_HINT = "Nothing was changed. Use the address of the primary, or name both hosts and add ?target_session_attrs=read-write."
 #: Options of ORMs that libpq does not support; they are ignored.
 IGNORED_OPTIONS = frozenset(
     {"connection_limit", "pgbouncer", "pool_timeout", "socket_timeout", "statement_cache_size"}
 )
-
-
 #: The pids of the server processes for sessions of this process: they do not block this process.
 own_backends = set[int]()
-
-
 # The driver also logs what it raises; without a handler the log would go to standard error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
@@ -296,6 +298,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         session.settings = {
             "application_name": "dbctl",
             **TEXT_SETTINGS,
+            **unlimit_idle(session.info.server_version),
             "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
             # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
             "jit": "off",
@@ -315,6 +318,11 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         session.close()
         raise
     return session
+
+
+def unlimit_idle(server_version: int) -> dict[str, str]:
+    """Return the settings that remove the limits of sessions and transactions on a server of this version."""
+    return {name: "0" for name, since in _IDLE_LIMITS.items() if server_version // 10000 >= since}
 
 
 def connect_seconds(text: str) -> float:
@@ -450,8 +458,3 @@ def quote_literal(text: str) -> str:
     """Return a literal that means the same whatever ``standard_conforming_strings`` is."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
-
-
-def application_name(text: str) -> str:
-    """Return an application name, truncated as the server does."""
-    return text.encode("ascii", "replace")[:MAX_NAME_BYTES].decode()

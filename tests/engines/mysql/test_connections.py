@@ -945,15 +945,14 @@ def test_driver_errors_become_dbctl_errors(table):
         table.reader().query("select f()")
 
 
-def test_row_limit_of_a_server_truncates_neither_results_nor_dumps(tmp_path):
-    """``SET PERSIST`` or ``init_connect`` may limit every query, also those of the dump program, and SHOW."""
-    server = servers.private_mysql("--completion-type=CHAIN")
-    with servers.mysql_database(server=server) as url:
+@contextmanager
+def open_limited(folder):
+    """Yield functions that run a command on a database of a private server, and statements in new sessions of it."""
+    with servers.mysql_database(server=servers.private_mysql("--completion-type=CHAIN")) as url:
         database = ["--url", servers.text(url)]
-        repository = ["--repository", "backups"]
 
         def run(*words, status=0):
-            result = run_command([*database, *words], environment={"HOME": str(tmp_path)}, cwd=tmp_path)
+            result = run_command([*database, *words], environment={"HOME": str(folder)}, cwd=folder)
             assert result.returncode == status, result.stderr.decode()
             return result
 
@@ -961,8 +960,16 @@ def test_row_limit_of_a_server_truncates_neither_results_nor_dumps(tmp_path):
             with servers.mysql_connection(url) as connection, connection.cursor() as cursor:
                 for statement in statements:
                     cursor.execute(statement)
+                connection.commit()
                 return cursor.fetchall()
 
+        yield url, run, execute
+
+
+def test_row_limit_of_a_server_truncates_neither_results_nor_dumps(tmp_path):
+    """``SET PERSIST`` or ``init_connect`` may limit every query, also those of the dump program, and SHOW."""
+    repository = ["--repository", "backups"]
+    with open_limited(tmp_path) as (_, run, execute):
         for name in ("first", "second"):
             execute(
                 f"create table {name} (id integer primary key)",
@@ -982,3 +989,30 @@ def test_row_limit_of_a_server_truncates_neither_results_nor_dumps(tmp_path):
         run("restore", "apply", "latest", "--yes", *repository)
         assert execute("select count(*) from first union all select count(*) from second") == ((3,), (3,))
         assert len(execute("show triggers")) == 2
+
+
+#: Rows whose load takes longer than a second.
+SLOW_ROWS = 250_000
+
+
+@pytest.mark.slow
+def test_limits_for_sessions_of_the_app_do_not_end_a_restore(tmp_path):
+    """One session of a restore waits, without a command, while the client loads the rows."""
+    repository = ["--repository", "backups"]
+    limits = {"wait_timeout": 1, "net_write_timeout": 1, "autocommit": 0}
+    with open_limited(tmp_path) as (url, run, execute):
+        execute(
+            "create table t (id integer primary key, a varchar(200), b varchar(200), index (a))",
+            f"insert into t select seq, repeat(md5(seq), 6), repeat(md5(-seq), 6) from seq_1_to_{SLOW_ROWS}",
+        )
+        run("backup", "create", *repository)
+        try:
+            execute(*(f"set global {name} = {value}" for name, value in limits.items()))
+            run("restore", "apply", "latest", "--yes", *repository)
+            with closing(MySQLReader(url, "app/main")) as reader:
+                reader.connection.session.remove_time_limit()
+                limit = reader.connection.server.time_limit
+                assert reader.query(f"select @@{limit} + 0, @@wait_timeout > 86400") == [(0, 1)]
+        finally:
+            execute(*(f"set global {name} = default" for name in limits))
+        assert execute("select count(*) from t") == ((SLOW_ROWS,),)

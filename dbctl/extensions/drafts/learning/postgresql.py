@@ -23,8 +23,6 @@ DEFINITIONS = f"""select c.oid::int8, n.nspname::text, c.relname::text, c.relfil
     from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attnum > 0 order by a.attnum)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind in ('r', 'p', 'm') and c.relpersistence <> 't' and {IN_USER_SCHEMA} order by c.oid"""
-#: Settings by which a server ends a transaction that is idle, with the version that introduced them.
-IDLE_TIMEOUTS = {"idle_in_transaction_session_timeout": 9, "transaction_timeout": 17}
 
 
 class PostgreSQLSnapshot(ExportedSnapshot):
@@ -58,10 +56,6 @@ def open_snapshot(url: Url, target: str, *, timeout: float) -> Iterator[PostgreS
     with ExitStack() as stack:
         connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=True)
         stack.enter_context(closing(connection))
-        session = connection.session
-        version = session.info.server_version // 10000
-        session.settings |= {name: "0" for name, since in IDLE_TIMEOUTS.items() if version >= since}
-        connection.apply_settings()
         stack.enter_context(connection.read_transaction())
         snapshot = export_snapshot(connection)
         stack.callback(connection.close)  # it ends the transaction, also a lost one
