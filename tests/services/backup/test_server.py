@@ -1155,11 +1155,13 @@ def test_database_settings_do_not_change_dump(pantry):
         assert connection.execute("select tags[2] is null from crates").fetchall() == [(True,)]
 
 
+@pytest.mark.slow
 def test_idle_limits_of_a_database_do_not_end_a_backup(pantry):
     """A transaction of dbctl waits while pg_dump reads its snapshot."""
     name = ident(pantry.own.path)
+    pantry.run("create table large as select i, repeat(md5(i::text), 30) from generate_series(1, 500000) i")
     with connect_to_server() as connection:
         for limit in ("idle_in_transaction_session_timeout", "idle_session_timeout"):
-            connection.execute(f"alter database {name} set {limit} = 5")
+            connection.execute(f"alter database {name} set {limit} = 500")
     create_app_backup(pantry.path)
     assert list_codes(verify_backups(pantry.path)) == []
