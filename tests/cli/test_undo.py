@@ -232,6 +232,9 @@ def test_undo_would_remove_the_last_admin(answer, pantry):
 def test_operation_without_rows_in_the_log_is_refused(answer, pantry, command):
     if command[0] == "sessions":
         add_session(pantry, "session", year=2096 if command[1] == "revoke" else 2000)
+    if command[1] in ("set-password", "revoke"):
+        steps = answer(*command, "--dry-run")["data"]["plan"]["steps"]
+        assert LOST in steps
     answer(*command)
     before = pantry.content()
     error = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]

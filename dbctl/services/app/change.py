@@ -33,6 +33,8 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 #: Replaces the digest of a plan if the user was not asked: a plan that destroys data is not applied.
 UNASKED = ""
+#: The step of a plan that changes only secrets and sign-ins.
+UNDO_IMPOSSIBLE = "undo will be impossible: the log has no secrets"
 #: Attempts of a transaction that conflicts with concurrent ones.
 MAX_ATTEMPTS = 5
 

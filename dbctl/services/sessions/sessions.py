@@ -27,7 +27,7 @@ from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change
+from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
@@ -158,11 +158,13 @@ class RevokeSessions:
         self._users, self._selected = users, selected
         self._sign_out = sign_out = sign_in_state.SignOut(users, selected)
         renewed = {users.live.name: len(selected)} if users.section.on_sign_out and selected else {}
+        rows = {**renewed, **sign_out.counts}
+        lost = [UNDO_IMPOSSIBLE] if users.app.recorder and any(rows.values()) else []
         plan = Plan(
             title=f"End the sessions of {join_logins(selected)}",
             target=users.db.target,
-            steps=sign_out.plan_steps(),
-            rows={**renewed, **sign_out.counts},
+            steps=[*sign_out.plan_steps(), *lost],
+            rows=rows,
         )
         named = {users.live.name: users.where_ids(selected)} if renewed else {}
         self.plan = add_dependent_rows(plan, users.db, sign_out.deleted, named=named)

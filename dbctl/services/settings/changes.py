@@ -13,7 +13,7 @@ from dbctl.errors.users import SettingMissingError
 from dbctl.model import ChangeResult, Effect, Page, Plan, Row, Struct
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Prepared
+from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change, Prepared
 from dbctl.services.app.secrets import is_secret_setting, is_secret_value
 from dbctl.services.app.validation import truncate
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -346,7 +346,7 @@ def _describe_lost(store: SettingStore, differences: Sequence[Difference]) -> It
     if not lost or store.app.recorder is None:
         return
     if len(lost) == len(differences) and not any(_can_restore_rest(store, item) for item in lost):
-        yield "undo will be impossible: the log has no secrets"
+        yield UNDO_IMPOSSIBLE
     else:
         yield f"undo will not restore the secrets {', '.join(item.key for item in lost)}"
 

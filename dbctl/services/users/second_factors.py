@@ -12,7 +12,7 @@ from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Effect, Plan, Stru
 from dbctl.profiles.model.users import SecondFactor
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, write_rows
+from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change, write_rows
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -202,7 +202,11 @@ class ResetSecondFactors:
         plan = Plan(
             title=f"Reset the second factors of {join_logins(selected)}",
             target=users.db.target,
-            steps=[*(table.describe(count) for table, count in counts if count), *sign_out.plan_steps()],
+            steps=[
+                *(table.describe(count) for table, count in counts if count),
+                *sign_out.plan_steps(),
+                *([UNDO_IMPOSSIBLE] if self._touched and users.app.recorder else []),
+            ],
             rows=dict(Counter(rows) + Counter(sign_out.counts)),
         )
         self.plan = add_dependent_rows(plan, users.db, deleted, named=named) if self._touched else plan

@@ -27,7 +27,7 @@ from dbctl.model import (
 from dbctl.profiles.model.base import NewValue
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change, require_row_count
 from dbctl.services.app.user_roles.form import Assignment, RoleAction
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -211,7 +211,8 @@ class UpdateUsers:
         steps += self._plan_role_steps() if has_several_roles else []
         steps += self._sign_out.plan_steps()
         if touched and update.sets_password and users.app.recorder:  # the log has no secrets
-            steps.append("undo will not restore the password")
+            is_alone = self._names == ["password"] and not self._also
+            steps.append(UNDO_IMPOSSIBLE if is_alone else "undo will not restore the password")
         plan = Plan(
             title=title.format(logins=join_logins(selected), **fields),
             target=users.db.target,

@@ -175,6 +175,8 @@ def test_secret_of_a_shared_table_is_masked(answer, gate):
 def test_undo_restores_no_second_factor(answer, gate, tmp_path, monkeypatch):
     """The log has no secrets: with its other columns alone, the user could not sign in."""
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    steps = answer("users", "reset-2fa", "ann", "--dry-run")["data"]["plan"]["steps"]
+    assert [step.partition(":")[0] for step in steps if "undo" in step][:1] == ["undo will be impossible"]
     answer("users", "reset-2fa", "ann")
     after = {name: rows for name, rows in gate.content().items() if name != "log"}
     operation = str(answer("audit", "list")["data"]["items"][0]["operation"])
