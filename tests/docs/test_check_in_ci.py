@@ -90,6 +90,7 @@ def test_commands_of_the_job_work(path, tmp_path):
         assert location["physicalLocation"]["artifactLocation"]["uri"] == "db/migrations/002_index.sql"
 
 
+@pytest.mark.needs_extension("schedule")
 def test_page_names_the_commands_that_return_findings():
     paragraph = PAGE.partition("The commands are ")[2].partition(".\n")[0]
     assert set(re.findall("`(.*?)`", paragraph)) == {
