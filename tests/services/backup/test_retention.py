@@ -198,6 +198,15 @@ def test_deletion_removes_the_files_of_a_backup(deployed):
     assert not find_backup_folder(deployed, first).exists()
 
 
+def test_full_copy_is_deleted_although_another_manifest_is_unreadable(deployed):
+    """No difference can require it as a base."""
+    first, second, third = (create_app_backup(deployed).id for _ in range(3))
+    (find_backup_folder(deployed, third) / "manifest.json").write_text("{")
+    with open_repository(deployed) as (_app, repository):
+        assert DeleteBackups(repository, [first]).apply().deleted == [first]
+        assert [manifest.id for manifest in repository.manifests()[0]] == [second]
+
+
 def test_drill_in_the_future_protects_no_backup(deployed):
     first, second, _ = (create_app_backup(deployed).id for _ in range(3))
     with open_repository(deployed) as (_app, repository):
