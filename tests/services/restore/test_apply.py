@@ -27,6 +27,7 @@ from dbctl.errors.connection import BusyError, InsufficientSpaceError, ReadOnlyE
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.restore import NothingToUndoError, RestorePartialError, UndoMissingError
 from dbctl.errors.usage import UsageError, WrongAppError
+from dbctl.files import mounts
 from dbctl.services.backup.listing import list_backups
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
@@ -335,6 +336,15 @@ def test_failed_safety_backup_stops_the_restore(deployed, monkeypatch):
     deployed.with_name("backups").write_text("")
     catch_error((DbctlError, RepositoryFailedError), lambda: apply_restore(deployed))
     assert read_content(deployed) == before
+
+
+def test_disk_of_the_database_without_space_is_refused_before_the_safety_backup(deployed, monkeypatch):
+    create_app_backup(deployed)
+    real, folder = mounts.free_space, os.path.realpath(deployed.parent)
+    monkeypatch.setattr(mounts, "free_space", lambda path: 1 if str(path) == folder else real(path))
+    error = catch_error(InsufficientSpaceError, lambda: apply_restore(deployed))
+    assert str(error.context["place"]) == folder
+    assert len(promptvault_app.list_all_backups(deployed).page.items) == 1
 
 
 def test_preview_shows_differences_and_changes_nothing(path):
