@@ -10,8 +10,9 @@ import pytest
 from msgspec import structs
 
 from dbctl.errors.backup import BackupPinnedError
-from dbctl.errors.connection import DiskFullError
+from dbctl.errors.connection import DiskFullError, InsufficientSpaceError
 from dbctl.errors.usage import PlanChangedError, UsageError
+from dbctl.files import mounts
 from dbctl.model import now
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups
@@ -196,6 +197,20 @@ def test_deletion_removes_the_files_of_a_backup(deployed):
         assert delete.apply().deleted == [first]
         assert [manifest.id for manifest in repository.manifests()[0]] == [second]
     assert not find_backup_folder(deployed, first).exists()
+
+
+def test_repository_without_space_gets_no_copy(deployed, tmp_path, monkeypatch):
+    create_app_backup(deployed)
+    real, folder = mounts.free_space, tmp_path / "copies"
+    folder.mkdir()
+    monkeypatch.setattr(
+        mounts, "free_space", lambda path: 1 if folder in (path, *path.parents) else real(path)
+    )
+    with open_repository(deployed) as (app, repository):
+        copies = Repository(app, str(folder))
+        with pytest.raises(InsufficientSpaceError):
+            CopyBackups(repository, copies, []).apply()
+        assert copies.manifests()[0] == []
 
 
 def test_full_copy_is_deleted_although_another_manifest_is_unreadable(deployed):

@@ -12,9 +12,9 @@ import pytest
 
 from dbctl.config import loader
 from dbctl.errors.backup import BackupCorruptError, TargetIsSourceError, TargetNotEmptyError
-from dbctl.errors.connection import FileFailedError, FileMissingError
+from dbctl.errors.connection import FileFailedError, FileMissingError, InsufficientSpaceError
 from dbctl.errors.usage import NotSupportedError, UrlInvalidError
-from dbctl.files import atomic
+from dbctl.files import atomic, mounts
 from dbctl.services.backup import member_files
 from dbctl.services.restore.copy import CopyRestore
 from tests import databases
@@ -70,6 +70,16 @@ def test_copy_contains_every_row_and_does_not_change_the_app(pantry, empty_datab
     )
     # No safety backup is created if nothing is replaced.
     assert promptvault_app.list_all_backups(pantry.path).page.total == 1
+
+
+@pytest.mark.parametrize("pantry", ["sqlite"], indirect=True)
+def test_disk_of_the_copy_without_space_is_refused(pantry, tmp_path, monkeypatch):
+    create_app_backup(pantry.path)
+    real, folder = mounts.free_space, tmp_path / "small"
+    folder.mkdir()
+    monkeypatch.setattr(mounts, "free_space", lambda path: 1 if path == folder else real(path))
+    catch_error(InsufficientSpaceError, lambda: create_copy(pantry, str(folder / "copy.db")))
+    assert list(folder.glob("copy.db*")) == []
 
 
 def test_copy_creates_a_missing_database(pantry, empty_database):
