@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from dbctl.files import mounts
 from tests.services.backup.test_increments import change, configure, create, small  # noqa: F401 - a fixture
 from tests.services.backup.test_increments_commands import bucket, create_identity, replace_setting  # noqa: F401 - a fixture
 
@@ -162,6 +163,19 @@ def test_without_the_keys_nothing_is_changed(answer, small, options, status):  #
     assert {path: content for path, content in after.items() if path not in lock} == {
         path: content for path, content in before.items() if path not in lock
     }
+
+
+def test_repository_without_space_is_not_changed(answer, small, monkeypatch):  # noqa: F811
+    use_keys(small.folder, create_identity(small.folder, "old.txt"))
+    create(answer)
+    use_keys(small.folder, create_identity(small.folder, "new.txt"))
+    before = read_bytes(answer, small.folder, "backups")
+    real = mounts.free_space
+    with monkeypatch.context() as patch:
+        patch.setattr(mounts, "free_space", lambda path: 1 if "backups" in path.parts else real(path))
+        error = answer("backup", "rekey", "--identity", "old.txt", "--yes", status=1)["error"]
+    assert error["code"] == "insufficient-space"
+    assert read_bytes(answer, small.folder, "backups") == before
 
 
 def test_plain_backups_stay_plain_and_need_keys_to_be_configured(answer, small):  # noqa: F811
