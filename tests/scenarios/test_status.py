@@ -322,9 +322,19 @@ def test_app_with_own_profile_has_a_status(tmp_path, run_status):
     run_status(*words, "--check")
 
 
-def test_configuration_without_apps_is_reported(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "status",
+        "status --check",
+        "wait --all-apps",
+        "doctor --all-apps",
+        pytest.param("report", marks=pytest.mark.needs_extension("reports")),
+        pytest.param("metrics", marks=pytest.mark.needs_extension("metrics")),
+    ],
+)
+def test_configuration_without_apps_is_reported(tmp_path, monkeypatch, capsys, command):
     (tmp_path / "dbctl.toml").write_text("")
     monkeypatch.chdir(tmp_path)
-    for command in ("status", "status --check", "report", "metrics", "wait --all-apps", "doctor --all-apps"):
-        assert main([*command.split(), "-o", "json"]) == 2
-        assert json.loads(capsys.readouterr().out)["error"]["code"] == "config-missing"
+    assert main([*command.split(), "-o", "json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "config-missing"
