@@ -25,11 +25,11 @@ CHUNK_BYTES, TAG_BYTES, NONCE_BYTES = 1 << 16, 16, 16
 
 _VERSION = b"age-encryption.org/v1"
 _ARMOR = re.compile(
-    rb"-----BEGIN AGE ENCRYPTED FILE-----\s([\w+/=\s]+)-----END AGE ENCRYPTED FILE-----\s*", re.ASCII
+    rb"-----BEGIN AGE ENCRYPTED FILE-----\s([A-Za-z0-9+/=\s]+)-----END AGE ENCRYPTED FILE-----\s*"
 )
 _HEADER = re.compile(
-    rb"(%b\n-> scrypt ([\w+/]{22}) ([1-9][0-9]?)\n([\w+/]{43})\n---) ([\w+/]{43})\n" % re.escape(_VERSION),
-    re.ASCII,
+    rb"(%b\n-> scrypt ([A-Za-z0-9+/]{22}) ([1-9][0-9]?)\n([A-Za-z0-9+/]{43})\n---) ([A-Za-z0-9+/]{43})\n"
+    % re.escape(_VERSION)
 )
 
 

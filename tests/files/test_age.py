@@ -209,6 +209,18 @@ def test_files_of_pyrage_with_a_passphrase_are_decrypted(armored):
     assert str(error) == "cannot decrypt one.age: the passphrase is wrong"
 
 
+@pytest.mark.parametrize("byte", [b"_", b"=", b"\0", b"\xff", b" ", b"9"])
+def test_key_with_a_changed_byte_is_refused(monkeypatch, byte):
+    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 2)
+    key = age.generate_key(Secret("sesame")).file
+    age.parse_identities(key, "key.age", lambda _: Secret("sesame"))
+    for position in range(len(key)):
+        changed = key[:position] + byte + key[position + 1 :]
+        if changed != key:
+            with pytest.raises((KeyInvalidError, KeyWrongError)):
+                age.parse_identities(changed, "key.age", lambda _: Secret("sesame"))
+
+
 def replace_work(file, work):
     return re.sub(rb"(-> scrypt \S+) [0-9]+", rb"\1 %d" % work, file, count=1)
 
