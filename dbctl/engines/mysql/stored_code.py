@@ -74,13 +74,6 @@ Rights = Sequence[tuple[object, ...]] | None
 
 def dump_script(url: Url, central: Session, database: str, target: str) -> bytes:
     """Return a script that creates all objects of a database except tables; broken views are left out."""
-    limit = central.server.row_limit
-    if limit is not None:  # also of SHOW, by which the program lists what it writes
-        raise NotSupportedError(
-            feature="a script of stored code",
-            subject=f"the server of {target}, which returns at most {format_count(limit, 'row')} of a query",
-            hint=f"{UNCHANGED} Remove the limit with SET GLOBAL sql_select_limit = DEFAULT, or from init_connect.",
-        )
     tool = dump_programs.find_program("dump", central.server, target, url)
     broken_views = find_broken_views(central, database)
     views = [name for name in list_names(central, VIEWS, database) if name not in broken_views]
@@ -186,8 +179,16 @@ def require_recreatable(central: Session, database: str, target: str) -> None:
     """Refuse to drop objects that this user could not create again.
 
     Raises:
+        NotSupportedError: the server limits the rows of each query, so that ``dump_script`` would leave out objects.
         PrivilegeMissingError: an object has another definer, and this user may not use that definer.
     """
+    limit = central.server.row_limit
+    if limit is not None:  # also of SHOW, by which the program lists what it writes
+        raise NotSupportedError(
+            feature="a script of stored code",
+            subject=f"the server of {target}, which returns at most {format_count(limit, 'row')} of a query",
+            hint=f"{UNCHANGED} Remove the limit with SET GLOBAL sql_select_limit = DEFAULT, or from init_connect.",
+        )
     others = central.run(DEFINERS.format(format_literal(database)))
     if others and not any(DEFINER_PRIVILEGES.search(str(line)) for (line,) in central.run("show grants")):
         definer, description = others[0]

@@ -981,8 +981,9 @@ def test_row_limit_of_a_server_truncates_neither_results_nor_dumps(tmp_path):
             run("data", "export", "second", "rows.csv")
             assert (tmp_path / "rows.csv").read_text().split() == ["id", "1", "2", "3"]
             run("backup", "create", *repository)
-            refused = run("restore", "apply", "latest", "--yes", *repository, status=2)
-            assert b"which returns at most 1 row of a query" in refused.stderr
+            for option in ("--dry-run", "--yes"):
+                refused = run("restore", "apply", "latest", option, *repository, status=2)
+                assert b"which returns at most 1 row of a query" in refused.stderr
         finally:
             execute("set global sql_select_limit = default")
         execute("drop table first", "delete from second")
