@@ -37,12 +37,14 @@ def encrypt(content: bytes, passphrase: Secret) -> bytes:
     """Encrypt content, which is held in memory, with a passphrase.
 
     Raises:
+        KeyInvalidError: this machine lacks the memory for the work.
         DriverMissingError: cryptography is not installed.
     """
     with require_driver("passphrases of backups", driver="cryptography", extra="encryption"):
         from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
     file_key, salt, nonce = os.urandom(16), os.urandom(16), os.urandom(NONCE_BYTES)
-    wrapped = ChaCha20Poly1305(_stretch(passphrase, salt, WORK_FACTOR)).encrypt(bytes(12), file_key, None)
+    key = _stretch(passphrase, salt, WORK_FACTOR, "a new key")
+    wrapped = ChaCha20Poly1305(key).encrypt(bytes(12), file_key, None)
     stanza = b"-> scrypt %b %d\n%b" % (_encode(salt), WORK_FACTOR, _encode(wrapped))
     header = b"%b\n%b\n---" % (_VERSION, stanza)
     payload = _process(ChaCha20Poly1305(_expand(file_key, nonce, b"payload")).encrypt, content, CHUNK_BYTES)
@@ -76,11 +78,7 @@ def decrypt(content: bytes, source: str, passphrase: Secret) -> bytes:
     if int(work) > MAX_WORK_FACTOR:
         reason = "its decryption requires more work than any legitimate file"
         raise KeyInvalidError(place=source, reason=reason)
-    try:
-        key = _stretch(passphrase, _decode(salt), int(work))
-    except MemoryError:
-        reason = f"its decryption requires {1 << int(work) - 10:,} MB of memory, which this machine does not have free"
-        raise KeyInvalidError(place=source, reason=reason) from None
+    key = _stretch(passphrase, _decode(salt), int(work), source)
     try:
         file_key = ChaCha20Poly1305(key).decrypt(bytes(12), _decode(wrapped), None)
     except InvalidTag:
@@ -95,12 +93,18 @@ def decrypt(content: bytes, source: str, passphrase: Secret) -> bytes:
         raise damage from None
 
 
-def _stretch(passphrase: Secret, salt: bytes, work: int) -> bytes:
+def _stretch(passphrase: Secret, salt: bytes, work: int, source: str) -> bytes:
     """Return the key of a passphrase, which takes time and memory, so that passphrases cannot be tried quickly."""
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
     scrypt = Scrypt(salt=b"%b/scrypt%b" % (_VERSION, salt), length=32, n=1 << work, r=8, p=1)
-    return scrypt.derive(passphrase.reveal().encode())
+    try:
+        return scrypt.derive(passphrase.reveal().encode())
+    except MemoryError:
+        reason = (
+            f"its passphrase requires {1 << work >> 10:,} MB of memory, which this machine does not have free"
+        )
+        raise KeyInvalidError(place=source, reason=reason) from None
 
 
 def _expand(file_key: bytes, salt: bytes, purpose: bytes) -> bytes:

@@ -231,28 +231,35 @@ def test_key_with_excessive_work_factor_is_refused():
     assert "more work" in str(error)
 
 
-#: Decrypts a key with little memory, and prints the error.
+#: Decrypts a key, and creates one, with little memory, and prints the errors.
 DECRYPT_WITHOUT_MEMORY = """
 import resource
 from pathlib import Path
 from dbctl.errors.base import DbctlError
 from dbctl.files import age
 from dbctl.model import Secret
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-try:
-    age.parse_identities(Path("key.age").read_bytes(), "key.age", lambda _: Secret("x"))
-except DbctlError as error:
-    print(error)
+steps = [
+    (1 << 30, lambda: age.parse_identities(Path("key.age").read_bytes(), "key.age", lambda _: Secret("x"))),
+    (1 << 28, lambda: age.generate_key(Secret("x"))),
+]
+for limit, step in steps:
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        step()
+    except DbctlError as error:
+        print(error)
 """
 
 
-def test_key_that_needs_more_memory_than_there_is_is_refused(tmp_path):
+def test_passphrase_that_needs_more_memory_than_there_is_is_refused(tmp_path):
     (tmp_path / "key.age").write_bytes(replace_work(age.generate_key(Secret("x")).file, 21))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", DECRYPT_WITHOUT_MEMORY]
     run = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    reason = "its decryption requires 2,048 MB of memory, which this machine does not have free"
-    assert run.stdout == f"key.age: {reason}\n"
+    assert run.stdout.splitlines() == [
+        f"{place}: its passphrase requires {size} MB of memory, which this machine does not have free"
+        for place, size in (("key.age", "2,048"), ("a new key", "256"))
+    ]
 
 
 @pytest.mark.parametrize(
