@@ -115,11 +115,48 @@ def test_undo_of_a_role_ends_sessions_that_began_since(answer, pantry):
     others = f"select count(*) from member_logins where member_uuid != '{ANA}'"
     before = pantry.rows(others)
     assert before[0][0] > 0
-    assert answer("undo", number, "--yes")["data"]["ended_sessions"] == 1
+    plan = answer("undo", number, "--dry-run")["data"]["plan"]
+    assert (plan["steps"][-1], plan["rows"]) == (
+        "end 1 session (member_logins)",
+        {"members": 1, "member_logins": 1},
+    )
+    undone = answer("undo", number, "--yes")["data"]
+    assert (undone["rows"], undone["ended_sessions"]) == ({"members": 1}, 1)
     assert pantry.rows("select * from member_logins where token = 'new-session'") == []
     assert pantry.rows(others) == before
     answer("users", "update", "ana", "--email", "x@larder.example")
-    assert answer("undo", str(find_newest(answer)), "--yes")["data"]["ended_sessions"] == 0
+    number = str(find_newest(answer))
+    assert answer("undo", number, "--dry-run")["data"]["plan"]["rows"] == {"members": 1}
+    assert answer("undo", number, "--yes")["data"]["ended_sessions"] == 0
+
+
+@pytest.mark.parametrize("engine", KINDS)
+def test_plan_counts_the_sessions_that_end_with_a_role_of_pairs(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "club.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n'
+        '[databases.main]\nengines = ["sqlite", "postgresql", "mysql"]\n'
+        '[users]\nadmin = false\ntable = "people"\nid = { column = "id" }\nlogin = ["login"]\n'
+        'fields = { login = "login" }\n[[users.signed_in]]\ntable = "tokens"\nuser = "person"\n'
+        '[users.role]\nvalues = ["cook", "guest"]\n'
+        'members = { table = "ranks", user = "person", role = "name" }\n'
+    )
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varchar(9) not null unique)",
+            "create table ranks (person integer, name varchar(9), primary key (person, name))",
+            "create table tokens (token varchar(9) primary key, person integer)",
+            "insert into people values (1, 'ida'), (2, 'bo')",
+            "insert into ranks values (2, 'cook')",
+        )
+        options = ["--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}"]
+        answer("users", "set-role", "ida", "cook", *options)
+        database.run("insert into tokens values ('a', 1), ('b', 1), ('c', 2)")
+        number = str(find_newest(answer))
+        plan = answer("undo", number, "--dry-run", *options)["data"]["plan"]
+        assert plan["rows"] == {"ranks": 1, "tokens": 2}
+        assert answer("undo", number, "--yes", *options)["data"]["ended_sessions"] == 2
+        assert database.rows("select token from tokens") == [("c",)]
 
 
 def test_rows_of_ended_sessions_are_restored_as_far_as_they_can_be(answer, pantry):

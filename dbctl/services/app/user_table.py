@@ -137,12 +137,38 @@ class UserTable:
             offset=page_request.offset,
             for_update=for_update,
         )
-        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        return self.build_users([dict(zip(columns, row, strict=True)) for row in rows], for_update=for_update)
+
+    def build_users(self, records: Sequence[Row], *, for_update: bool = False) -> list[User]:
+        """Return the users of rows, which have at least the key and all columns of fields and roles."""
         roles = self.roles.read(records) if self.roles else [[] for _ in records]
         joined = (
             self.joined.read(records, for_update=for_update) if self.joined.names else [{} for _ in records]
         )
-        return [self._build_user(*parts) for parts in zip(records, roles, joined, strict=True)]
+        users = list[User]()
+        for row, names, others in zip(records, roles, joined, strict=True):
+            values = {**{field: decode_text(row[column]) for field, column in self.fields.items()}, **others}
+            created, updated, seen = (read_time(values.get(field)) for field in TIMES)
+            login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
+            users.append(
+                User(
+                    id=row[self.id],
+                    login=read_text(login),
+                    role=names[0] if names else None,
+                    roles=names if self.roles and self.roles.has_several else None,
+                    active=is_active(self.section.active, values["active"]) if "active" in values else None,
+                    username=text_or_none(values.get("username")),
+                    email=text_or_none(values.get("email")),
+                    name=text_or_none(values.get("name")),
+                    created_at=created,
+                    updated_at=updated,
+                    last_login_at=seen,
+                    extra={
+                        field: value for field, value in values.items() if field not in User.__struct_fields__
+                    },
+                )
+            )
+        return users
 
     def _parse_order(self, sort: str) -> Order:
         descending, field = sort.startswith("-"), sort.lstrip("-")
@@ -152,27 +178,6 @@ class UserTable:
             return Order([self.id], descending)
         column = self.column("username" if field == "login" and "username" in self.fields else field)
         return Order([column], descending, time=field in TIMES, nocase=field not in TIMES)
-
-    def _build_user(
-        self, row: Mapping[str, object], roles: Sequence[str], joined: Mapping[str, object]
-    ) -> User:
-        values = {**{field: decode_text(row[column]) for field, column in self.fields.items()}, **joined}
-        created, updated, seen = (read_time(values.get(field)) for field in TIMES)
-        login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
-        return User(
-            id=row[self.id],
-            login=read_text(login),
-            role=roles[0] if roles else None,
-            roles=roles if self.roles and self.roles.has_several else None,
-            active=is_active(self.section.active, values["active"]) if "active" in values else None,
-            username=text_or_none(values.get("username")),
-            email=text_or_none(values.get("email")),
-            name=text_or_none(values.get("name")),
-            created_at=created,
-            updated_at=updated,
-            last_login_at=seen,
-            extra={field: value for field, value in values.items() if field not in User.__struct_fields__},
-        )
 
     def column(self, field: str) -> str:
         """Return the column of a mapped field.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
@@ -206,8 +207,14 @@ class RevertRows:
             _drop_orphans(self._readers[name], tables)
         self._orders = {name: self._sort_inserts(name) for name in databases}
         self._refuse_conflicts()
+        self._restored = {
+            self._qualify(name, table.table): len(table.rows)
+            for name, tables in self._tables.items()
+            for table in tables
+            if table.rows
+        }
         self.plan = self._create_plan(db)
-        if not self.plan.rows:
+        if not self._restored:
             reason = "it changed only secrets and sessions, which are not in the log"
             if incomplete:
                 reason = f"the log lacks secrets of the deleted rows: {', '.join(incomplete)}"
@@ -314,15 +321,18 @@ class RevertRows:
         steps = [step for table in self._list_tables() for step in table.list_steps()]
         if self._passwords:
             steps.append("set a random password for restored users: the log has no password hashes")
-        rows = {
-            f"{name}.{table.table}" if len(self._tables) > 1 else table.table: len(table.rows)
-            for name, tables in self._tables.items()
-            for table in tables
-            if table.rows
-        }
+        rows = Counter(self._restored)
+        for name, tables in self._tables.items():
+            changes = {table.table: list(table.list_changes()) for table in tables}
+            ended, counts = SignInChanges.plan(self._app, self._readers[name], name, changes)
+            steps += ended
+            rows.update({self._qualify(name, table): count for table, count in counts.items()})
         return Plan(
             title=_describe_undo(operation), target=db.target, steps=steps, rows=rows, destructive=True
         )
+
+    def _qualify(self, database: str, table: str) -> str:
+        return f"{database}.{table}" if len(self._tables) > 1 else table
 
     def apply(self, db: Writable) -> Undone:
         """Restore the rows, and end the sessions of users whose role or state changed."""
@@ -351,7 +361,7 @@ class RevertRows:
         ]
         return Undone(
             operation=self._operation.operation,
-            rows=self.plan.rows,
+            rows=self._restored,
             ended_sessions=ended,
             differing=differing,
             without_password=len(without_password),

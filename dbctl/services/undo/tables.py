@@ -269,6 +269,12 @@ class TableUndo:
         )
         return f"change {place}: {', '.join(changes)}{omitted}"
 
+    def list_changes(self) -> Iterator[tuple[Values, Values]]:
+        """Yield the rows before and after, as the database accepts them; an empty row does not exist."""
+        for row in self.rows:
+            before = self._to_stored(self._current.get(codec.identify_all(row.key), {}))
+            yield before, {} if row.values is None else {**before, **self._to_stored(row.values)}
+
     def where_deleted(self) -> Iterator[Sequence[Where]]:
         """Yield the conditions of the rows to delete."""
         return self._where([row.key for row in self.rows if row.values is None])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from dbctl.engines.contract.database import (
@@ -18,7 +18,7 @@ from dbctl.engines.contract.database import (
     after_key,
 )
 from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
-from dbctl.model import Struct, format_count, now
+from dbctl.model import Row, Struct, format_count, now
 from dbctl.profiles.model.base import ExpectedValue, NewValue
 from dbctl.profiles.model.users import Payload, SignInTable
 from dbctl.profiles.payloads import read_payload
@@ -323,6 +323,41 @@ class SignInChanges:
         return SignOut(users, leaving).apply(db)
 
     @staticmethod
+    def plan(
+        app: App, db: Readable, database: str, changes: Mapping[str, Sequence[tuple[Row, Row]]]
+    ) -> tuple[Sequence[str], Mapping[str, int]]:
+        """Return the steps of ``end_sessions`` after ``changes``, and its rows by table.
+
+        ``changes`` are by table the rows before and after; an empty row does not exist. Sessions are counted if a row
+        of a user, or a pair of user and role or group, changes; other rows can change the state of any user.
+        """
+        if app.core.users is None or users_database(app) != database:
+            return (), {}
+        users = UserTable(app, db)
+        both = [rows for rows in changes.get(users.live.name, ()) if all(rows)]
+        before, after = (
+            _describe_states(users.build_users([rows[side] for rows in both])) for side in (0, 1)
+        )
+        keys = [key for key, state in before.items() if after.get(key, state) != state]
+        members = users.section.role.members if users.section.role else None
+        links = {
+            pairs.table.removesuffix("?"): pairs.user
+            for pairs in (members, members and members.groups)
+            if pairs
+        }
+        for table, column in links.items():
+            keys += [row[column] for rows in changes.get(table, ()) for row in rows if row]
+        sign_out = SignOut(users, users.read([Condition(users.id, "in", keys)]) if keys else [])
+        steps, active = sign_out.plan_steps(), users.section.joined.get("active")
+        others = {
+            *(users.roles.tables if users.roles else ()),
+            active.table.removesuffix("?") if active else "",
+        }
+        if can_sign_out(users) and any(changes.get(name) for name in others - {users.live.name, *links}):
+            steps.append("end the sessions of users whose role or active state this changes")
+        return steps, sign_out.counts
+
+    @staticmethod
     def list_rows(app: App, database: str, live: Table) -> Sequence[SignInRows]:
         """Return the kinds of rows of a table that are sign-ins or second factors."""
         users = app.core.users
@@ -352,4 +387,8 @@ def _read_states(app: App) -> Mapping[object, object] | None:
         db = app.writers[users_database(app)]
     except KeyError:
         return None
-    return {user.id: (list(user.role_names), user.active) for user in UserTable(app, db).read([])}
+    return _describe_states(UserTable(app, db).read([]))
+
+
+def _describe_states(users: Iterable[User]) -> Mapping[object, object]:
+    return {user.id: (list(user.role_names), user.active) for user in users}
