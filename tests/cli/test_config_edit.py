@@ -80,6 +80,8 @@ def test_unchanged_file_is_not_written(folder, set_editor, answer, script):
         ('[apps.shop]\nprofile = "plain"\ndatabases = "oracle://h"\n', 3, "apps.shop.databases"),
         ('[apps.shop]\nprofile = "plain"\n\nprotectd = true\n', 4, "apps.shop.protectd"),
         ('[apps.blog]\nprofile = "plain"\n', 1, "apps.blog"),
+        ("", 1, "TOML"),
+        (" \n\n", 1, "TOML"),
     ],
 )
 def test_invalid_file_is_not_installed(folder, set_editor, answer, text, line, key):

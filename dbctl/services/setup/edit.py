@@ -105,6 +105,10 @@ def edit_configuration(main: Path, file: Path, editor: Sequence[str], ask_again:
             _run_editor(editor, copy)
             content = _read(copy)
             apps, problems = _validate(main, {file: copy})
+            if original.strip() and not content.strip():  # saved by mistake, or by an editor that failed
+                problems = [
+                    toml.Problem(1, "TOML", "the file is empty; delete it yourself if that is intended")
+                ]
             if content == original or not problems:
                 break
             if not ask_again(problems):
