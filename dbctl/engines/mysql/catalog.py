@@ -105,7 +105,9 @@ def _create_column(row: dict[str, Any]) -> MySQLColumn:
     return msgspec.convert({**row, **fields}, MySQLColumn, strict=False)
 
 
-SCHEMA_TABLES = """select table_name as name, engine, table_collation as collation, coalesce(create_options, '') as options,
+#: A server lists the default ``page_checksum`` of Aria only after a statement with it, such as that of ``SHOW CREATE TABLE``.
+SCHEMA_TABLES = """select table_name as name, engine, table_collation as collation,
+  trim(replace(coalesce(create_options, ''), 'page_checksum=1', '')) as options,
   table_comment as comment, case table_type when 'SYSTEM VERSIONED' then 'with system versioning' end as versions
 from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""

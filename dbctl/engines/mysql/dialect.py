@@ -36,8 +36,10 @@ class Server(Struct, frozen=True, kw_only=True):
     product: Literal["MySQL", "MariaDB"]
     version: tuple[int, int, int]
     version_text: str  #: as the server reports it
-    #: rows that the server returns of a query in sessions of this account that do not set ``sql_select_limit``; None: all
-    row_limit: int | None = None
+    #: whether the dump program would not write everything with the settings of sessions of this account
+    limits_programs: bool = False
+    #: whether the server may begin sessions of this account with statements of its own, such as ``SET NAMES`` (``init_connect``)
+    begins_sessions: bool = False
 
     @property
     def exact_collation(self) -> str:
@@ -52,6 +54,10 @@ class Server(Struct, frozen=True, kw_only=True):
     def time_limit(self) -> str:
         """The setting that limits the time of a statement: of MariaDB in seconds, of MySQL in milliseconds, for SELECT only."""
         return "max_statement_time" if self.is_mariadb else "max_execution_time"
+
+    def needs_relay(self, *, in_container: bool) -> bool:
+        """Whether the dump program must connect through dbctl to have its settings; in a container, only if rows would be lost."""
+        return self.limits_programs or (self.begins_sessions and not in_container)
 
     @property
     def backslash_escapes(self) -> bool:

@@ -16,14 +16,7 @@ from dbctl.engines.mysql.catalog import find_history
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import CHARSET, MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
-from dbctl.engines.mysql.opening import (
-    error_number,
-    format_reason,
-    open_session,
-    quote,
-    translate_error,
-    unreachable_error,
-)
+from dbctl.engines.mysql.opening import error_number, format_reason, open_dump_session, quote, translate_error
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import MySQLColumn, charset_of
 from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
@@ -85,7 +78,8 @@ class TableLocks:
         if not tables:
             yield lambda: None
             return
-        session = open_dump_session(self._connection)
+        connection = self._connection
+        session = open_dump_session(connection.url, connection.target, timeout=connection.timeout)
         sql = f"lock tables {', '.join(f'{quote(name)} read' for name in tables)}"
         try:
             try:
@@ -114,17 +108,6 @@ class TableLocks:
         return translate_error(
             error, self._connection.error_context(session), sql, writing=False, broken=not session.open
         )
-
-
-def open_dump_session(connection: MySQLConnection) -> Session:
-    try:
-        session = open_session(connection.url, connection.target, timeout=connection.timeout, read_only=True)
-    except pymysql.Error as error:
-        raise unreachable_error(error, connection.target, connection.url) from None
-    session.run("set names utf8mb4")
-    # In a read-only transaction, the server does not show views with a sequence.
-    session.run("set session transaction read write")
-    return session
 
 
 FORMS: Mapping[str, str] = {"plain": ".sql.gz"}
@@ -188,19 +171,10 @@ class MySQLDumper(MySQLPart, Dumps):
         return estimate_dump_size(int(str(self._connection.fetch(SIZE)[0][0])))
 
     def require_programs(self) -> bool:
-        is_limited = self._connection.server.row_limit is not None
-        self._find_dump_program(relays=is_limited or bool(self._find_exact_columns(())))
-        dump_programs.find_program(
-            "client", self._connection.server, self._connection.target, self._connection.url
-        )
-        return True
-
-    def _find_dump_program(self, *, relays: bool) -> dump_programs.Tool:
         server, url, target = self._connection.server, self._connection.url, self._connection.target
-        tool = dump_programs.find_program("dump", server, target, url)
-        if tool.in_container and relays and not exact_values.can_listen(url, target):
-            return dump_programs.find_program("dump", server, target)  # raises why this machine has none
-        return tool
+        dump_programs.find_dump_program(server, target, url, relays=bool(self._find_exact_columns(())))
+        dump_programs.find_program("client", server, target, url)
+        return True
 
     def blocks_writers(self) -> bool:
         return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
@@ -300,8 +274,9 @@ class MySQLDumper(MySQLPart, Dumps):
         session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
         tables, empty = request.tables, set(map(quote, request.schema_only))
         exact = self._find_exact_columns(tables)
-        relays = bool(exact or empty or session.server.row_limit is not None)
-        tool = self._find_dump_program(relays=relays)
+        relays = bool(exact or empty)
+        tool = dump_programs.find_dump_program(session.server, target, self._connection.url, relays=relays)
+        relays = relays or session.server.needs_relay(in_container=tool.in_container)
         expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
         options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
         options += HISTOGRAMS[session.server.product]
@@ -346,8 +321,10 @@ class MySQLDumper(MySQLPart, Dumps):
         self, exact: exact_values.ExactColumns, empty: Collection[str], tool: dump_programs.Tool
     ) -> AbstractContextManager[exact_values.Relay]:
         """Start the relay that makes values exact, leaves out the rows of tables, and has the settings of dbctl."""
-        container = (self._connection.url, self._connection.target) if tool.in_container else None
-        return exact_values.start_relay(open_dump_session(self._connection), exact, container, empty=empty)
+        url, target = self._connection.url, self._connection.target
+        session = open_dump_session(url, target, timeout=self._connection.timeout)
+        container = (url, target) if tool.in_container else None
+        return exact_values.start_relay(session, exact, container, empty=empty)
 
     def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the expressions for columns of tables whose values the program would not write exactly."""

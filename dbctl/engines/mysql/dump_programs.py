@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
-from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET
+from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET, can_listen
 from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, REFUSED, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
 from dbctl.engines.mysql.session import server_address
@@ -78,6 +78,20 @@ def find_program(kind: str, server: Server, target: str, url: Url | None = None)
             if version and version[:2] >= server.version[:2]:
                 return Tool(path=Path(program), version=".".join(map(str, version)), in_container=True)
         raise
+
+
+def find_dump_program(server: Server, target: str, url: Url, *, relays: bool = False) -> Tool:
+    """Return the dump program; ``relays``: it must be able to connect through dbctl.
+
+    Raises:
+        ClientMissingError: the program is not installed, or that in the container cannot connect through dbctl.
+        ClientOldError: it is too old.
+    """
+    tool = find_program("dump", server, target, url)
+    relays = relays or server.needs_relay(in_container=tool.in_container)
+    if tool.in_container and relays and not can_listen(url, target):
+        return find_program("dump", server, target)  # raises why this machine has none
+    return tool
 
 
 def _find_installed(kind: str, server: Server, target: str) -> Tool:

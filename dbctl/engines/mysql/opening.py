@@ -194,9 +194,28 @@ SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allo
   concat_ws(':', @@hostname, @@port, @@datadir)"""
 #: The setting has either name; before dbctl applies its settings, it is the server's default.
 READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only")
+#: Values of settings with which a program of the server writes everything, and quotes all names.
+COMPLETE = {
+    "max_join_size": str((1 << 64) - 1),
+    "sql_quote_show_create": "ON",
+    "system_versioning_asof": "DEFAULT",
+}
 #: In the schema of a product. ``sql_select_limit`` also limits SHOW, but no query with a limit of its own.
-VARIABLES = f"""select variable_name, variable_value from {{}}.session_variables
-where variable_name in {(*READ_ONLY, "wsrep_on", "wsrep_provider", "sql_select_limit")} limit 10"""
+VARIABLES = f"""{{}} variable_name, variable_value from {{}}.session_variables
+where variable_name in {(*READ_ONLY, "wsrep_on", "wsrep_provider", "sql_select_limit", "init_connect", *COMPLETE)} limit 20"""
+#: The beginning of a query before dbctl applies its settings, which ``max_join_size`` does not limit.
+UNLIMITED = {
+    "MariaDB": "set statement sql_big_selects = 1 for select",
+    "MySQL": "select /*+ set_var(sql_big_selects = 1) */",
+}
+#: MariaDB's own settings.
+MARIADB_SETTINGS = {
+    "check_constraint_checks": 1,
+    "default_regex_flags": "",
+    "idle_transaction_timeout": 0,
+    "idle_readonly_transaction_timeout": 0,
+    "idle_write_transaction_timeout": 0,
+}
 NODE_STATUS = (
     "show status where variable_name in ('wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state_comment')"
 )
@@ -245,18 +264,26 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "unique_checks": 1,
             "sql_safe_updates": 0,
             "sql_auto_is_null": 0,
+            "sql_big_selects": 1,
+            "sql_quote_show_create": 1,
             "group_concat_max_len": 1 << 24,
             "sql_select_limit": NO_LIMIT,
             # One session waits while another one loads or verifies a backup, and a slow reader of a result does not read.
             "wait_timeout": LONGEST_IDLE,
             "net_write_timeout": LONGEST_WRITE,
             "completion_type": "NO_CHAIN",
+            **(MARIADB_SETTINGS if session.server.is_mariadb else {}),
         }
         session.read_only = read_only
         schema = "information_schema" if session.server.is_mariadb else "performance_schema"
-        variables = {str(name).lower(): str(value) for name, value in session.run(VARIABLES.format(schema))}
-        if (row_limit := int(variables["sql_select_limit"])) < NO_LIMIT:
-            session.server = structs.replace(session.server, row_limit=row_limit)
+        sql = VARIABLES.format(UNLIMITED[session.server.product], schema)
+        variables = {str(name).lower(): str(value) for name, value in session.run(sql)}
+        session.server = structs.replace(
+            session.server,
+            limits_programs=int(variables["sql_select_limit"]) < NO_LIMIT
+            or any(variables.get(name, value) != value for name, value in COMPLETE.items()),
+            begins_sessions=variables["init_connect"] != "",
+        )
         if variables.get("wsrep_on") == "ON" and variables.get("wsrep_provider", "none") != "none":
             _require_ready(session, target)
             session.is_cluster_node = True
@@ -284,6 +311,22 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
         if session.watchdog:
             session.watchdog.stop()
             session.watchdog = None
+    return session
+
+
+def open_dump_session(url: Url, target: str, *, timeout: float) -> Session:
+    """Open a session for the dump program, or for a lock of its tables.
+
+    Raises:
+        UnreachableError: the server refused the connection, or is not reachable.
+    """
+    try:
+        session = open_session(url, target, timeout=timeout, read_only=True)
+    except pymysql.Error as error:
+        raise unreachable_error(error, target, url) from None
+    session.run("set names utf8mb4")
+    # In a read-only transaction, the server does not show views with a sequence.
+    session.run("set session transaction read write")
     return session
 
 

@@ -215,6 +215,8 @@ class Session(pymysql.connections.Connection):
     def apply_settings(self) -> None:
         """Set all settings that dbctl relies on."""
         sets = ", ".join(f"{name} = {format_literal(value)}" for name, value in self.settings.items())
+        # There is no value by which queries return the current rows of system-versioned tables.
+        sets += ", system_versioning_asof = default" if self.server.is_mariadb else ""
         self.run(f"set session {sets}, names utf8mb4 collate {self.server.exact_collation}")
         mode = "read only" if self.read_only else "read write"
         self.run(f"set session transaction isolation level {self.isolation}, {mode}")

@@ -5,23 +5,25 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import pymysql
+from msgspec import structs
 from pymysql.charset import charset_by_name
 
-from dbctl.engines.mysql import dump_programs
+from dbctl.engines.mysql import dump_programs, exact_values
+from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.dump_programs import PRODUCT_OPTIONS
 from dbctl.engines.mysql.load import FINAL_VIEWS, remove_database_name
-from dbctl.engines.mysql.opening import error_number, quote, quote_account
+from dbctl.engines.mysql.opening import error_number, open_dump_session, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import SHORT_TIMEOUT
 from dbctl.engines.servers.dumps import UNCHANGED
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.errors.usage import NotSupportedError
-from dbctl.model import format_count
 from dbctl.url import Url
 
 VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
@@ -74,7 +76,7 @@ Rights = Sequence[tuple[object, ...]] | None
 
 def dump_script(url: Url, central: Session, database: str, target: str) -> bytes:
     """Return a script that creates all objects of a database except tables; broken views are left out."""
-    tool = dump_programs.find_program("dump", central.server, target, url)
+    tool = dump_programs.find_dump_program(central.server, target, url)
     broken_views = find_broken_views(central, database)
     views = [name for name in list_names(central, VIEWS, database) if name not in broken_views]
     options = [
@@ -90,15 +92,38 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
     scripts = []
     watch = dump_programs.create_watch(url, database, target, UNCHANGED, timeout=SHORT_TIMEOUT)
     for words in selections:
-        with dump_programs.run_client(
-            tool, [*options, *words], url, central.server, target, watch=watch, writes=True
-        ) as client:
+        with (
+            _start_relay(tool, url, central.server, database, target) as socket_path,
+            dump_programs.run_client(
+                tool,
+                [*options, *words],
+                url,
+                central.server,
+                target,
+                watch=watch,
+                writes=True,
+                socket_path=socket_path,
+            ) as client,
+        ):
             scripts.append(b"".join(client.blocks(interruptible=False)))
             if client.finish(interruptible=False):
                 raise dump_programs.to_error(client, url, target, timeout=SHORT_TIMEOUT, instead=UNCHANGED)
     # Placeholders of views come first, since routines may use views; final views come last, since views may use routines.
     placeholders, mark, final = (scripts[1] if views else b"").partition(FINAL_VIEWS)
     return b"".join(remove_database_name([placeholders, b"\n", scripts[0], mark, final], database))
+
+
+@contextmanager
+def _start_relay(
+    tool: dump_programs.Tool, url: Url, server: Server, database: str, target: str
+) -> Iterator[Path | None]:
+    """Yield the socket of a relay if the program needs the settings of dbctl."""
+    if not server.needs_relay(in_container=tool.in_container):
+        yield None
+        return
+    session = open_dump_session(structs.replace(url, path=database), target, timeout=SHORT_TIMEOUT)
+    with exact_values.start_relay(session, {}, (url, target) if tool.in_container else None) as relay:
+        yield relay.path
 
 
 def to_packet(script: bytes) -> bytes:
@@ -179,16 +204,8 @@ def require_recreatable(central: Session, database: str, target: str) -> None:
     """Refuse to drop objects that this user could not create again.
 
     Raises:
-        NotSupportedError: the server limits the rows of each query, so that ``dump_script`` would leave out objects.
         PrivilegeMissingError: an object has another definer, and this user may not use that definer.
     """
-    limit = central.server.row_limit
-    if limit is not None:  # also of SHOW, by which the program lists what it writes
-        raise NotSupportedError(
-            feature="a script of stored code",
-            subject=f"the server of {target}, which returns at most {format_count(limit, 'row')} of a query",
-            hint=f"{UNCHANGED} Remove the limit with SET GLOBAL sql_select_limit = DEFAULT, or from init_connect.",
-        )
     others = central.run(DEFINERS.format(format_literal(database)))
     if others and not any(DEFINER_PRIVILEGES.search(str(line)) for (line,) in central.run("show grants")):
         definer, description = others[0]

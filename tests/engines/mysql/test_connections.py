@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
+import pymysql
 import pytest
 import trustme
 from msgspec import structs
@@ -981,15 +982,88 @@ def test_row_limit_of_a_server_truncates_neither_results_nor_dumps(tmp_path):
             run("data", "export", "second", "rows.csv")
             assert (tmp_path / "rows.csv").read_text().split() == ["id", "1", "2", "3"]
             run("backup", "create", *repository)
-            for option in ("--dry-run", "--yes"):
-                refused = run("restore", "apply", "latest", option, *repository, status=2)
-                assert b"which returns at most 1 row of a query" in refused.stderr
+            execute("drop table first", "delete from second")
+            run("restore", "apply", "latest", "--yes", *repository)
         finally:
             execute("set global sql_select_limit = default")
-        execute("drop table first", "delete from second")
-        run("restore", "apply", "latest", "--yes", *repository)
         assert execute("select count(*) from first union all select count(*) from second") == ((3,), (3,))
         assert len(execute("show triggers")) == 2
+
+
+#: What changes the results of queries, which rows the server accepts, and what the dump program can read and writes.
+MISLEADING = {
+    "system_versioning_asof": "'2020-01-01'",
+    "check_constraint_checks": 0,
+    "default_regex_flags": "'UNGREEDY'",
+    "idle_transaction_timeout": 100,
+    "max_join_size": 1,
+    "sql_quote_show_create": 0,
+}
+
+
+def test_settings_of_a_server_change_neither_results_nor_dumps(tmp_path):
+    repository = ["--repository", "backups"]
+    with open_limited(tmp_path) as (url, run, execute):
+        with closing(MySQLReader(url, "app/main")) as reader:
+            if not reader.connection.server.is_mariadb:
+                pytest.skip("settings of MariaDB")
+        execute(
+            'create sequence "a sequence"',
+            'create table t (id integer primary key default nextval("a sequence"), check (id < 1000)) with system versioning',
+            "insert into t values (1), (2)",
+        )
+        try:
+            execute(*(f"set global {name} = {value}" for name, value in MISLEADING.items()))
+            run("data", "export", "t", "rows.csv")
+            assert (tmp_path / "rows.csv").read_text().split() == ["id", "1", "2"]
+            run("data", "add", "t", "id=1000", "--yes", status=6)
+            run("backup", "create", *repository)
+            verified = run("backup", "verify", "latest", "--deep", *repository)
+            assert b"no problems" in verified.stderr
+            run("restore", "apply", "latest", "--yes", *repository)
+            with closing(MySQLReader(url, "app/main")) as reader:
+                assert reader.query("select @@default_regex_flags, @@idle_transaction_timeout") == [("", 0)]
+        finally:
+            execute(*(f"set global {name} = default" for name in MISLEADING))
+        assert execute("select id from t order by id") == ((1,), (2,))
+
+
+def test_statements_of_init_connect_prevent_neither_backup_nor_restore(tmp_path):
+    """They run in the sessions of every account but administrators, also in those of the dump program."""
+    repository = ["--repository", "backups"]
+    with open_limited(tmp_path) as (url, _, execute):
+        execute(
+            "create table t (id integer primary key)",
+            'create trigger "vor dem Einfügen 日" before insert on t for each row set new.id = new.id',
+            "create user limited@localhost",
+            "grant all on *.* to limited@localhost with grant option",
+            "revoke super on *.* from limited@localhost",
+        )
+        for right in ("CONNECTION ADMIN", "CONNECTION_ADMIN"):  # of MariaDB and MySQL
+            with suppress(pymysql.Error):
+                execute(f"revoke {right} on *.* from limited@localhost")
+        database = ["--url", servers.text(structs.replace(url, user="limited"))]
+        try:
+            execute("set global init_connect = 'set names latin1'")
+            for words in (["backup", "create"], ["restore", "apply", "latest", "--yes"]):
+                result = run_command(
+                    [*database, *words, *repository], environment={"HOME": str(tmp_path)}, cwd=tmp_path
+                )
+                assert result.returncode == 0, result.stderr.decode()
+        finally:
+            execute("set global init_connect = default", "drop user limited@localhost")
+        assert [row[0] for row in execute("show triggers")] == ["vor dem Einfügen 日"]
+
+
+def test_schema_of_a_table_of_aria_is_that_of_its_copy(tmp_path):
+    with open_limited(tmp_path) as (_, run, execute):
+        try:
+            execute("create table t (id integer primary key) engine=aria")
+        except pymysql.Error:
+            pytest.skip("MySQL has no Aria")
+        run("backup", "create", "--repository", "backups")
+        verified = run("backup", "verify", "latest", "--deep", "--repository", "backups")
+        assert b"no problems" in verified.stderr
 
 
 #: Rows whose load takes longer than a second.
