@@ -87,7 +87,7 @@ class Expressions:
         for node in list(wrapper.find_all(exp.EQ)):
             _replace_any(node)
         for cast in reversed(list(wrapper.find_all(exp.Cast))):  # inner casts first
-            if cast.to.this.name in _TEXT_CASTS:
+            if cast.is_type(*_TEXT_CASTS):
                 cast.replace(cast.this)
         for column in wrapper.find_all(exp.Column):
             self._resolve(column)

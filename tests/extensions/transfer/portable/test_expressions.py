@@ -53,6 +53,7 @@ def test_condition(source: str, destination: str, sql: str, expected: str) -> No
         ("sqlite", "postgres", "count in (select 1 from other)"),
         ("postgres", "sqlite", "name ~ '^a'"),
         ("postgres", "sqlite", "jsonb_typeof(name) = 'object'"),
+        ("postgres", "sqlite", "numnode(to_tsquery('simple'::regconfig, name)) > 1"),
         ("mysql", "postgres", "length(`name`) > 3"),  # bytes
         ("sqlite", "mysql", r"name = 'a\b'"),
         ("sqlite", "postgres", "name ="),
