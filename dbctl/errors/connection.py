@@ -56,6 +56,14 @@ class PoolerError(DbctlError, status=Exit.USAGE):
     remedy = "Use the server's own address, or add ?pool_mode=session if the pooler assigns one session per client."
 
 
+class LossySettingError(DbctlError, status=Exit.REFUSED):
+    sentence = "{target} is refused: {setting} is {value}, with which {effect}"
+    remedy = (
+        "Nothing was changed. Check why it is set for the role, the database or the server, and remove it as a superuser:"
+        " ALTER ROLE or ALTER DATABASE … RESET {setting};{more}"
+    )
+
+
 class InterruptedWriteError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "cannot read {target}: an interrupted write must be rolled back first"
     remedy = "Start the app that owns it, or run dbctl as a user who can write to its files."

@@ -27,7 +27,8 @@ from dbctl.engines.postgresql import dump_programs
 from dbctl.engines.postgresql.connection import SESSION, describe_sessions, lock_key
 from dbctl.engines.postgresql.dump_limits import adapt_to_server
 from dbctl.engines.postgresql.dump_programs import DumpScanner, index_by_app_name, major_version
-from dbctl.engines.postgresql.session import Session, unlimit_idle
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.settings import unlimit_idle
 from dbctl.engines.servers.dumps import UNCHANGED, failed_verification, require_row_counts
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError

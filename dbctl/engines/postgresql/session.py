@@ -18,6 +18,7 @@ from psycopg import pq
 
 from dbctl.config.environment import has_home, read_set_variables
 from dbctl.engines.contract.route import open_socket
+from dbctl.engines.postgresql.settings import LOSSY_SETTINGS, TEXT_SETTINGS, override_lossy, unlimit_idle
 from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.sql.catalog import Row, ident, is_storable
@@ -81,27 +82,6 @@ T = TypeVar("T")
 POOL_MODE, SESSION = "pool_mode", "session"
 #: The driver's limit without ``connect_timeout``, in seconds.
 DRIVER_SECONDS = 130
-#: Settings by which the server reads and writes values and definitions, whatever a database or a role prescribes.
-TEXT_SETTINGS = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "standard_conforming_strings": "on",
-    "quote_all_identifiers": "off",
-    "array_nulls": "on",
-    "lc_monetary": "C",
-    "xmlbinary": "base64",
-    "xmloption": "content",
-    "transform_null_equals": "off",
-}
-#: Limits of sessions and transactions, by the version that introduced them, which are meant for the app: dbctl waits during dumps and loads.
-_IDLE_LIMITS = {
-    "idle_in_transaction_session_timeout": 9,
-    "idle_session_timeout": 14,
-    "transaction_timeout": 17,
-}
 #: The files that libpq reads: environment variables, and the options of a URL.
 FILES = {
     "PGPASSFILE": "passfile",
@@ -265,6 +245,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
 
     Raises:
         PoolerError: a pooler that may change sessions is between this process and the server.
+        LossySettingError: a setting would lose rows, and this session cannot avoid that.
         ReadOnlyError: ``read_only`` is false, but a setting makes such sessions read-only.
         UrlInvalidError: it contains an option that libpq does not support, or names no database.
         psycopg.Error: the server refused the connection, or is not reachable.
@@ -291,8 +272,9 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         session.limit_opening(seconds)
         session.pooled, session.url_schema = bool(pooled), schema
         register_plain_types(session)
-        query = "select pg_backend_pid(), current_setting('default_transaction_read_only')"
-        ((pid, read_only_default),) = session.run(query)
+        lossy = ", ".join(f"current_setting('{name}', true)" for name in LOSSY_SETTINGS)
+        query = f"select pg_backend_pid(), current_setting('default_transaction_read_only'), {lossy}"
+        ((pid, read_only_default, *prescribed),) = session.run(query)
         if pooled != SESSION:
             _refuse_pooler(session, target, pid)
         session.settings = {
@@ -312,17 +294,13 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
             session.settings["client_encoding"] = UNDECLARED  # otherwise it rejects text that is not UTF-8
         if not (read_only or is_new):
             _refuse_read_only(session, target, str(read_only_default))
+        session.settings |= override_lossy(session, target, prescribed, read_only=read_only)
         session.apply_settings()
         session.end_opening()
     except BaseException:  # an open connection must not outlive the failure
         session.close()
         raise
     return session
-
-
-def unlimit_idle(server_version: int) -> dict[str, str]:
-    """Return the settings that remove the limits of sessions and transactions on a server of this version."""
-    return {name: "0" for name, since in _IDLE_LIMITS.items() if server_version // 10000 >= since}
 
 
 def connect_seconds(text: str) -> float:

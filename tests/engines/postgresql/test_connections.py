@@ -30,6 +30,7 @@ from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
     ConstraintError,
+    LossySettingError,
     PoolerError,
     PrivilegeMissingError,
     QueryFailedError,
@@ -156,6 +157,58 @@ def test_read_only_setting_prevents_writing(table):
                 PostgreSQLWriter(url, "shop/main")
         table.execute(f"alter role {name} reset default_transaction_read_only")
         PostgreSQLWriter(structs.replace(table.url, user=name), "shop/main").close()
+
+
+@pytest.mark.parametrize("setting", ["zero_damaged_pages", "ignore_checksum_failure"])
+def test_setting_that_hides_damaged_pages_is_refused(table, setting):
+    with create_role(table, "select on t", options="superuser") as name:
+        table.execute(f"alter role {name} set {setting} = on")
+        url = structs.replace(table.url, user=name)
+        with (
+            pytest.raises(LossySettingError) as caught,
+            closing(PostgreSQLReader(url, "shop/main")) as reader,
+        ):
+            reader.count("t")
+        assert caught.value.context["setting"] == setting
+        table.execute(f"alter role {name} reset {setting}")
+        with closing(PostgreSQLReader(url, "shop/main")) as reader:
+            assert reader.count("t") == 5
+
+
+@pytest.mark.parametrize("options", ["", "superuser"])
+def test_foreign_keys_have_effect_although_a_setting_disables_them(table, options):
+    table.execute("create table child (id integer primary key, t integer references t)")
+    with create_role(table, "all on t", "all on child", options=options) as name:
+        table.execute(f"alter role {name} set session_replication_role = replica")
+        url = structs.replace(table.url, user=name)
+        with closing(PostgreSQLReader(url, "shop/main")) as reader:
+            assert reader.count("t") == 5
+        with (
+            pytest.raises(ConstraintError if options else LossySettingError),
+            closing(PostgreSQLWriter(url, "shop/main")) as writer,
+            writer.transaction(),
+        ):
+            writer.insert("child", {"id": 1, "t": 99})
+    with closing(PostgreSQLReader(table.url, "shop/main")) as reader:
+        assert reader.count("child") == 0
+
+
+def test_commits_wait_for_the_disk(table):
+    with create_role(table) as name:
+        table.execute(f"alter role {name} set synchronous_commit = off")
+        with closing(PostgreSQLWriter(structs.replace(table.url, user=name), "shop/main")) as writer:
+            assert writer.query("show synchronous_commit") == [("local",)]
+
+
+def test_search_by_an_index_returns_all_rows(table):
+    table.execute("create table doc (id integer primary key, tags integer[])")
+    table.execute("insert into doc select n, array[1] from generate_series(1, 2000) n")
+    table.execute("create index on doc using gin (tags)")
+    with create_role(table, "select on doc") as name:
+        table.execute(f"alter role {name} set gin_fuzzy_search_limit = 10")
+        table.execute(f"alter role {name} set enable_seqscan = off")
+        with closing(PostgreSQLReader(structs.replace(table.url, user=name), "shop/main")) as reader:
+            assert reader.query("select count(*) from doc where tags @> '{1}'") == [(2000,)]
 
 
 # Locks -------------------------------------------------------------------------------------------------------------

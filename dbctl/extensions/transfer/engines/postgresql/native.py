@@ -12,7 +12,7 @@ from dbctl.engines.postgresql.catalog import read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLReader, PostgreSQLWriter
 from dbctl.engines.postgresql.dump import PostgreSQLDumper
-from dbctl.engines.postgresql.session import TEXT_SETTINGS
+from dbctl.engines.postgresql.settings import TEXT_SETTINGS
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.engines.postgresql import native_catalog
 from dbctl.extensions.transfer.engines.postgresql.derive import PostgreSQLValueScreen

@@ -1,0 +1,73 @@
+"""Settings of sessions that dbctl relies on, whatever the server, the database or the role prescribes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from dbctl.engines.sql.catalog import Row
+from dbctl.errors.connection import LossySettingError
+
+#: Settings by which the server reads and writes values and definitions, whatever a database or a role prescribes.
+TEXT_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    "lc_monetary": "C",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+    "transform_null_equals": "off",
+    "gin_fuzzy_search_limit": "0",  # otherwise a search by an index returns any rows, about as many as the limit
+}
+#: Limits of sessions and transactions, by the version that introduced them, which are meant for the app: dbctl waits during dumps and loads.
+_IDLE_LIMITS = {
+    "idle_in_transaction_session_timeout": 9,
+    "idle_session_timeout": 14,
+    "transaction_timeout": 17,
+}
+_RESTART = " Then restart the server, whose memory may have damaged pages."
+#: Settings that lose rows without an error, with their effect, and the value of dbctl. Without one, dbctl refuses the database:
+#: the pages that sessions of the app read remain in the memory of the server, without their rows, for all sessions.
+LOSSY_SETTINGS = {
+    "zero_damaged_pages": ("on", "damaged pages are empty", ""),
+    "ignore_checksum_failure": ("on", "damaged pages are read as valid ones", ""),
+    "session_replication_role": ("replica", "foreign keys and triggers have no effect", "origin"),
+    "synchronous_commit": ("off", "a crash loses the last commits", "local"),
+}
+
+
+def override_lossy(
+    session: psycopg.Connection[Row], target: str, prescribed: Sequence[object], *, read_only: bool
+) -> dict[str, str]:
+    """Return the values of the settings that would lose rows, whose ``prescribed`` values are in the order of the table.
+
+    Raises:
+        LossySettingError: no value is safe, or the role may not set it: only a superuser may disable foreign keys.
+    """
+    values = dict[str, str]()
+    for (name, (lossy, effect, value)), current in zip(LOSSY_SETTINGS.items(), prescribed, strict=True):
+        if current != lossy or (value and read_only):
+            continue
+        try:
+            if not value:
+                raise LossySettingError(
+                    target=target, setting=name, value=lossy, effect=effect, more=_RESTART
+                )
+            session.execute(f"set {name} = {value}".encode())
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise LossySettingError(
+                target=target, setting=name, value=lossy, effect=effect, more=""
+            ) from error
+        values[name] = value
+    return values
+
+
+def unlimit_idle(server_version: int) -> dict[str, str]:
+    """Return the settings that remove the limits of sessions and transactions on a server of this version."""
+    return {name: "0" for name, since in _IDLE_LIMITS.items() if server_version // 10000 >= since}
