@@ -43,11 +43,6 @@ class Write(Struct, frozen=True, kw_only=True):
     #: False: it writes the database that an option names, and only reads that of the selected app
     is_selected: bool = True
 
-    @property
-    def changes_app(self) -> bool:
-        """Whether it changes databases of the selected app, which a check and a restore do not, in the sense of the audit log."""
-        return self.audited and self.is_selected
-
 
 class Fleet(Struct, frozen=True, kw_only=True):
     """How a command runs on the instances of a fleet."""

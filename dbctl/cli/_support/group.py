@@ -159,10 +159,6 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
         self.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
         super().format_epilog(ctx, formatter)
 
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        ctx.meta[WORDS] = tuple(args)
-        return super().parse_args(ctx, args)
-
     def invoke(self, ctx: Context) -> object:
         root = ctx.find_root()
         if root.obj is None:  # the instances of a fleet have their own sessions, as parts of one run
@@ -235,12 +231,12 @@ class LazyGroup(_ColoredHelp, TyperGroup):
         return [f"{self.name} {name}" for name in SYNONYMS.get(word, ()) if name in self.loaders][:1]
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        word = args[0]
+        word, words = args[0], args[1:]
         command = self.get_command(ctx, word)
         # A group nested in a command, such as search index; no search has the name of a nested group.
         is_single = ctx.parent is None and len(args) > 1 and not isinstance(command, LazyGroup)
         if is_single and (nested := self.get_command(ctx, " ".join(args[:2]))):
-            return nested.name, nested, args[2:]
+            command, words = nested, args[2:]
         if command is None:
             suggestion = " or ".join(map(repr, self.find_equivalents(word)))
             question = (
@@ -249,7 +245,8 @@ class LazyGroup(_ColoredHelp, TyperGroup):
                 else suggest_question(word, self.list_commands(ctx))
             )
             ctx.fail(f"no such command {word!r}{question}")
-        return super().resolve_command(ctx, args)
+        ctx.meta[WORDS] = tuple(words)
+        return command.name, command, words
 
 
 class Root(LazyGroup):

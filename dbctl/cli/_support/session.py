@@ -93,7 +93,8 @@ class Session(AppSession):
 
         None also without such an app, which the command itself reports.
         """
-        if not (self.spec.reads_log or (self.spec.writes and self.spec.writes.changes_app)):
+        write = self.spec.writes
+        if not (self.spec.reads_log or (write and write.audited and write.is_selected)):
             return None
         with suppress(DbctlError):
             app = loader.find_app(self.selection)

@@ -68,7 +68,6 @@ class WriteConnection(SQLiteConnection):
         self.schema_version = 0  #: when the connection was opened
         try:
             self._open(options.create, options.pragmas)
-            self._require_database()
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
@@ -87,6 +86,15 @@ class WriteConnection(SQLiteConnection):
                 self.set_pragma(name, value)
         for name, value in (("foreign_keys", "1"), CACHE_PRAGMA, DURABLE_PRAGMA, *pragmas.items()):
             self.set_pragma(name, value)
+        # The version is read here, because each statement has a cost under the lock of another process.
+        ((_, enforces, version),) = self.fetch(
+            "select (select count(*) from sqlite_master), foreign_keys, schema_version from pragma_foreign_keys, pragma_schema_version"
+        )
+        if not enforces:
+            raise QueryFailedError(
+                target=self.target, reason="this build of SQLite does not enforce foreign keys"
+            )
+        self.schema_version = int(str(version))
 
     def _create_empty(self) -> None:
         try:
@@ -102,17 +110,6 @@ class WriteConnection(SQLiteConnection):
             return
         except OSError as error:
             raise self._unreachable_error(error.strerror or str(error)) from error
-
-    def _require_database(self) -> None:
-        # The version is read here, because each statement has a cost under the lock of another process.
-        ((_, enforces, version),) = self.fetch(
-            "select (select count(*) from sqlite_master), foreign_keys, schema_version from pragma_foreign_keys, pragma_schema_version"
-        )
-        if not enforces:
-            raise QueryFailedError(
-                target=self.target, reason="this build of SQLite does not enforce foreign keys"
-            )
-        self.schema_version = int(str(version))
 
     def translate(self, error: sqlite3.Error) -> DbctlError:
         match = re.match(MISSING_FUNCTION, str(error))

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from math import isfinite
 
-from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.usage import ValueInvalidError
-from dbctl.model import Secret, format_count
+from dbctl.model import format_count
 from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model.base import Rule
 
@@ -33,23 +32,6 @@ def check_rule(label: str, value: str, rule: Rule | None, *, is_padded_valid: bo
         reason = "it begins or ends with a space"
     if reason:
         raise ValueInvalidError(name=f"the {label}", value=ascii(truncate(value)), reason=reason)
-
-
-def check_secret(label: str, secret: Secret, rule: Rule | None) -> None:
-    """Refuse a secret that violates ``rule`` or that cannot be typed, without showing it.
-
-    Raises:
-        ValueInvalidError: names the violated rule.
-    """
-    value = secret.reveal()
-    if "\0" in value:
-        reason = "it contains a NUL character"
-    elif not is_storable(value):
-        reason = "it contains half of a surrogate pair"
-    else:
-        reason = _rule_problem(value, rule)
-    if reason:
-        raise ValueInvalidError(name=f"the {label}", value="(not shown)", reason=reason)
 
 
 def parse_boolean(label: str, value: str) -> bool:
@@ -102,10 +84,11 @@ def truncate(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:
 
 def text_problem(value: str, rule: Rule | None) -> str:
     """Return how a text violates ``rule``, or that it is not printable; empty: it is valid."""
-    return _rule_problem(value, rule) if value.isprintable() else "it contains unprintable characters"
+    return rule_problem(value, rule) if value.isprintable() else "it contains unprintable characters"
 
 
-def _rule_problem(value: str, rule: Rule | None) -> str:
+def rule_problem(value: str, rule: Rule | None) -> str:
+    """Return how a text violates ``rule``; empty: it is valid."""
     if rule is None:
         return ""
     if rule.length and not rule.length[0] <= len(value) <= rule.length[1]:

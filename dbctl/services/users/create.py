@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Condition, Readable, Writable
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import (
@@ -26,7 +27,7 @@ from dbctl.services.app.change import Change, Prepared, PreparedChange
 from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, open_users, users_database
-from dbctl.services.app.validation import check_secret, truncate
+from dbctl.services.app.validation import rule_problem, truncate
 from dbctl.services.users.passwords import (
     Passwords,
     add_pepper,
@@ -102,7 +103,15 @@ def check_password(app: App, password: Secret) -> str:
     """
     users = app.require_section(app.core.users, "users")
     prefix = require_prefix(app)
-    check_secret("password", password, users.rules.get("password"))
+    text = password.reveal()
+    if "\0" in text:
+        reason = "it contains a NUL character"
+    elif not is_storable(text):
+        reason = "it contains half of a surrogate pair"
+    else:
+        reason = rule_problem(text, users.rules.get("password"))
+    if reason:
+        raise ValueInvalidError(name="the password", value="(not shown)", reason=reason)
     return prefix
 
 
