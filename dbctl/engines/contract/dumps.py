@@ -208,33 +208,24 @@ class RetainedDatabase(Struct, frozen=True, kw_only=True):
     script_suffix: str = ".kept.sql"  #: the end of the script's file name
 
 
-class PreparedSwap(Protocol):
-    """A loaded and verified dump that only has to replace the database."""
+class StagedDump(ABC):
+    """A dump that only has to take the place of a database: ``write_marker``, ``swap``, and perhaps ``revert``."""
+
+    can_revert = False  #: whether ``revert`` is possible
 
     def write_marker(self, retained: Mapping[str, str]) -> None:
         """Write a marker of the upcoming swap to disk; called before the first database of an app is replaced.
 
         After a crash, the marker shows that this database was not replaced, while others of the app may have been.
+        ``retained`` as of ``LoadRequest``.
         """
 
     def remove_marker(self) -> None:
         """Remove the marker: the swap will not happen."""
 
-    def swap(self, retained: Mapping[str, str]) -> LoadResult:
-        """Replace the database; ``retained`` as for ``write_marker``."""
-
-
-class StagedDump:
-    """A dump that has to take the place of a database: by default, it is loaded in its place."""
-
-    can_revert = False  #: whether ``revert`` is possible
-
-    def __init__(self, target: RestoreTarget, request: LoadRequest) -> None:
-        self._restore_target, self._request = target, request
-
+    @abstractmethod
     def swap(self) -> LoadResult:
         """Replace the database; errors as of ``RestoreTarget.load``."""
-        return self._restore_target.load(self._request)
 
     def revert(self) -> None:
         """Replace the database by what it was before ``swap``, or drop it if it was missing.
@@ -321,6 +312,7 @@ class RestoreTarget(ABC):
     """A database as backups and restores use it: it may be missing, damaged, or locked."""
 
     requires_load: bool  #: whether a dump has to be loaded before its rows can be read
+    stages_early = False  #: whether a restore stages a dump before the safety backup
 
     @abstractmethod
     def exists(self) -> bool:
@@ -388,15 +380,6 @@ class RestoreTarget(ABC):
         """Return how a restore at ``stamp`` would retain the current database, if ``RestoreStrategy.retains_previous``."""
         raise RuntimeError(f"a restore at {stamp} retains no database")
 
-    def prepare(self, request: LoadRequest) -> AbstractContextManager[PreparedSwap | None]:
-        """Load and verify a dump in advance, if this makes the replacement one short step; otherwise the context is None.
-
-        Raises:
-            RestoreFailedError: it cannot be loaded; nothing was changed.
-            DiskFullError, FileFailedError: there is not enough free space.
-        """
-        return nullcontext()
-
     def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
         """Return the names (``metadata["kept"]``) of the retained databases that no longer exist.
 
@@ -412,7 +395,6 @@ class RestoreTarget(ABC):
         """
         return {}
 
-    @abstractmethod
     def load(self, request: LoadRequest) -> LoadResult:
         """Replace the database with the content of a dump, as one change or not at all.
 
@@ -424,15 +406,17 @@ class RestoreTarget(ABC):
             WriteConflictError: another process wrote after the locks were released; nothing was changed.
             ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
         """
+        with self.stage(request) as staged:
+            staged.write_marker(request.retained)
+            return staged.swap()
 
-    @contextmanager
-    def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
+    @abstractmethod
+    def stage(self, request: LoadRequest) -> AbstractContextManager[StagedDump]:
         """Load and verify a dump next to the database, if the engine can; remove what is no longer needed at the end.
 
         Raises:
             RestoreFailedError, DiskFullError, FileFailedError: it cannot be loaded; nothing was changed.
         """
-        yield StagedDump(self, request)
 
     @contextmanager
     def restored_copy(self, request: LoadRequest) -> Iterator[Url]:

@@ -17,7 +17,6 @@ from msgspec import structs
 from dbctl.engines.contract.dumps import (
     Dump,
     LoadRequest,
-    LoadResult,
     MissingRole,
     RestoreStrategy,
     RestoreTarget,
@@ -38,6 +37,7 @@ from dbctl.engines.mysql.swap import (
     DATABASES,
     TABLES,
     MySQLServer,
+    RetainedSwap,
     ScratchRestore,
     rename_clauses,
 )
@@ -153,27 +153,18 @@ class MySQLRestoreTarget(RestoreTarget):
                 hint="Nothing was changed. Choose another database.",
             )
 
-    def load(self, request: LoadRequest) -> LoadResult:
-        server = self._server
-        if request.dump.form != "kept":
-            with self.stage(request) as staged:
-                return staged.swap()
-        self._refuse_system_database()
-        with server.translate_errors(), server.central(request.timeout) as central:
-            stored_code.require_recreatable(central, server.name, server.target)
-            exists = server.exists(central, server.name)
-            restore = ScratchRestore(server, request, central)
-            restore.restore_retained()
-        return LoadResult(method="swapped" if exists else "new", remarks=restore.remarks)
-
     @contextmanager
     def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
         self._refuse_system_database()
         server = self._server
         with server.translate_errors(), server.central(request.timeout) as central:
             stored_code.require_recreatable(central, server.name, server.target)
+            restore = ScratchRestore(server, request, central)
+            if request.dump.form == "kept":
+                yield RetainedSwap(restore, exists=server.exists(central, server.name))
+                return
             server.refuse_newer(request.dump, central)
-            with ScratchRestore(server, request, central).stage() as staged:
+            with restore.stage() as staged:
                 yield staged
 
     def drop_retained(self, is_dropped: Callable[[str], bool]) -> Sequence[str]:

@@ -11,7 +11,7 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpVerification
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadResult, StagedDump
 from dbctl.engines.mysql import connection, foreign, stored_code
 from dbctl.engines.mysql.accounts import AccountChanges, Accounts
 from dbctl.engines.mysql.catalog import MySQLSchemaReader
@@ -407,6 +407,17 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
         stored_code.drop_code(central, database, keep_views=keep_views)
         url, timeout = structs.replace(server.url, path=database), self._request.timeout
         run_script([script], url, central.server, server.target, timeout=timeout, interruptible=False)
+
+
+class RetainedSwap(StagedDump):
+    """A retained database, which gets its original place again."""
+
+    def __init__(self, restore: ScratchRestore, *, exists: bool) -> None:
+        self._restore, self._exists = restore, exists
+
+    def swap(self) -> LoadResult:
+        self._restore.restore_retained()
+        return LoadResult(method="swapped" if self._exists else "new", remarks=self._restore.remarks)
 
 
 def rename_clauses(tables: Sequence[str], source: str, target: str) -> list[str]:

@@ -211,26 +211,17 @@ class PostgreSQLRestoreTarget(RestoreTarget):
             ((database, table),) = session.run(MARKERS, schema)
         return {"database_oid": str(database), "table_oid": str(table)} if table else {}
 
-    def load(self, request: LoadRequest) -> LoadResult:
-        server = self._server
-        if request.dump.form != "kept":
-            with self.stage(request) as staged:
-                return staged.swap()
-        with server.translate_errors(), server.central(request.timeout) as central:
-            return ScratchRestore(server, request, central).restore_retained()
-
     @contextmanager
     def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
-        server = self._server
+        server, is_retained = self._server, request.dump.form == "kept"
         with server.translate_errors():
-            if self.strategy(request.dump).method == "in place":
+            if not is_retained and self.strategy(request.dump).method == "in place":
                 yield _InPlace(server, request)
                 return
-            with (
-                server.central(request.timeout) as central,
-                ScratchRestore(server, request, central).stage() as staged,
-            ):
-                yield staged
+            with server.central(request.timeout) as central:
+                restore = ScratchRestore(server, request, central)
+                with restore.stage_retained() if is_retained else restore.stage() as staged:
+                    yield staged
 
     @contextmanager
     def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:

@@ -301,16 +301,16 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
                 yield staged
                 staged.drop_old()
 
-    def restore_retained(self) -> LoadResult:
-        """Rename a retained database to its original name."""
+    @contextmanager
+    def stage_retained(self) -> Iterator[StagedSwap]:
+        """Let a retained database get its original name again."""
         server = self._server
         find_retained(self._central, self._request.dump, server.target)
         exists = database_properties.read_properties(self._central, server.name) is not None
-        staged = StagedSwap(self, self._request.dump.metadata["kept"], exists=exists)
         with server.central(self._request.timeout) as self._other:
-            result = staged.swap()
-        staged.drop_old()
-        return result
+            staged = StagedSwap(self, self._request.dump.metadata["kept"], exists=exists)
+            yield staged
+            staged.drop_old()
 
     def _reserve(self, name: str) -> None:
         self._central.run("select pg_advisory_lock($1)", lock_key(name))

@@ -60,17 +60,18 @@ class _StagedFile(StagedDump):
 
 
 class _StagedContent(StagedDump):
-    """A file that replaces the content of another one, which was copied."""
+    """A file that replaces the content of another one, which was copied, unless it is damaged."""
 
-    can_revert = True
-
-    def __init__(self, replacer: ContentReplacer, previous: ContentReplacer) -> None:
+    def __init__(self, replacer: ContentReplacer, previous: ContentReplacer | None) -> None:
         self._replacer, self._previous = replacer, previous
+        self.can_revert = previous is not None
 
     def swap(self) -> LoadResult:
         return self._replacer.replace_content()
 
     def revert(self) -> None:
+        if self._previous is None:
+            raise RuntimeError("it was not copied")
         self._previous.replace_content(refuses_changes=False)
 
 
@@ -168,11 +169,10 @@ class SQLiteRestoreTarget(RestoreTarget):
             return
         previous = new_partial_path(path)
         try:
+            reverse = None
             if _copy_content(path, previous, replacer.context):
                 _, reverse = self._open_replacer(structs.replace(request, path=previous))
-                yield _StagedContent(replacer, reverse)
-            else:
-                yield StagedDump(self, request)
+            yield _StagedContent(replacer, reverse)
         finally:
             remove_files(previous)
 

@@ -7,10 +7,9 @@ writes until the swap. The archive is extracted, read and compared in advance, s
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from dbctl import signals
@@ -18,8 +17,6 @@ from dbctl.engines.contract.dumps import (
     Dump,
     DumpVerification,
     LoadRequest,
-    LoadResult,
-    PreparedSwap,
     RestoreStrategy,
     RestoreTarget,
     RetainedDatabase,
@@ -40,42 +37,13 @@ from dbctl.url import Url
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"
 
 
-class _StagedFolder(StagedDump):
-    """An extracted folder that is swapped; until the end, the replaced one remains next to it."""
-
-    can_revert = True
-
-    def __init__(self, root: Path, prepared: PreparedSwap) -> None:
-        self._root, self._prepared = root, prepared
-        self._old = swap.sibling_path(root, secrets.token_hex(4))
-
-    def swap(self) -> LoadResult:
-        retained = {"kept": self._old.name}
-        self._prepared.write_marker(retained)
-        return self._prepared.swap(retained)
-
-    def revert(self) -> None:
-        with atomic.translate_errors(self._root.parent, self._root.parent), signals.block_signals():
-            if self._old.exists():
-                swap.exchange(self._old, self._root)
-            else:
-                self._root.rename(self._old)
-            swap.remove(self._old)
-
-    def drop_old(self) -> None:
-        """Remove the replaced folder."""
-        if self._old.exists():
-            with atomic.translate_errors(self._root.parent, self._root.parent), signals.block_signals():
-                swap.remove(self._old)
-
-
 class LanceRestoreTarget(RestoreTarget):
     """A local folder of tables, which is retained as it is, even if it is damaged, with all writes.
 
     The name of the retained folder shows whether it was replaced.
     """
 
-    requires_load = True
+    requires_load = stages_early = True
 
     def __init__(self, url: Url, target: str) -> None:
         """Store the path; nothing is opened.
@@ -211,45 +179,29 @@ class LanceRestoreTarget(RestoreTarget):
     # Restore -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def prepare(self, request: LoadRequest) -> Iterator[PreparedSwap]:
+    def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
         """Extract the dump next to the folder, read it completely and compare it with its checksums.
 
         Raises:
             RestoreFailedError: the content differs.
             DiskFullError, FileFailedError: it cannot be extracted.
+            NotSupportedError, NotADatabaseError: the folder cannot be replaced.
         """
-        with atomic.translate_errors(self._root.parent, self._root.parent):
-            swap.complete_interrupted(self._root)
+        with atomic.translate_errors(self._root.parent, self._root.parent), ExitStack() as stack:
+            if self.exists():
+                self._require_movable()
             swap.remove_leftovers(self._root)
-            if request.dump.form == "kept":
-                retained = self._find_retained(request.dump)
-                if retained is None:
-                    yield UnchangedSwap(self._root, self._root.with_name(request.dump.metadata["kept"]))
-                    return
-                swap.raise_versions(retained, self._root, self._target)
-                yield FolderSwap(self._root, retained, self._describe_holders)
+            if request.dump.form != "kept":
+                folder, _ = stack.enter_context(self._extract(request))
+            elif retained := self._find_retained(request.dump):
+                folder = retained
+            else:
+                yield UnchangedSwap(self._root, self._root.with_name(request.dump.metadata["kept"]))
                 return
-            with self._extract(request) as (extracted, _):
-                swap.raise_versions(extracted, self._root, self._target)
-                yield FolderSwap(self._root, extracted, self._describe_holders)
-
-    def load(self, request: LoadRequest) -> LoadResult:
-        if self.exists():
-            self._require_movable()
-        with self.prepare(request) as prepared_swap:
-            request.progress(0.9)
+            swap.raise_versions(folder, self._root, self._target)
+            staged = FolderSwap(self._root, folder, self._describe_holders)
+            request.progress(1.0)
             signals.raise_if_interrupted()
-            prepared_swap.write_marker(request.retained)
-            result = prepared_swap.swap(request.retained)
-        request.progress(1.0)
-        return result
-
-    @contextmanager
-    def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
-        if self.exists():
-            self._require_movable()
-        with self.prepare(request) as prepared_swap:
-            staged = _StagedFolder(self._root, prepared_swap)
             yield staged
             staged.drop_old()
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import LoadResult
+from dbctl.engines.contract.dumps import LoadResult, StagedDump
 from dbctl.errors.connection import CorruptError
 from dbctl.extensions.lancedb import manifest
 from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, LocalFiles
@@ -247,21 +247,14 @@ def raise_versions(folder: Path, root: Path, target: str) -> None:
 OPEN_FILES = "{names} had open files during the swap: restart these processes"
 
 
-class UnchangedSwap:
-    """A swap without work: an interrupted restore did not replace this database."""
+class UnchangedSwap(StagedDump):
+    """A swap without work: an interrupted restore did not replace this database, and its prepared folder is the marker."""
 
     def __init__(self, root: Path, prepared: Path) -> None:
         self._root, self._prepared = root, prepared
 
-    def write_marker(self, retained: Mapping[str, str]) -> None:
-        """Do nothing: the prepared folder already is a marker."""
-
-    def remove_marker(self) -> None:
-        """Do nothing: the prepared folder remains the marker."""
-
-    def swap(self, retained: Mapping[str, str]) -> LoadResult:
+    def swap(self) -> LoadResult:
         """Remove the prepared folder: all databases of the app are in their previous state."""
-        del retained
         remarks = []
         try:
             drop_prepared(self._prepared, self._root)
@@ -272,16 +265,22 @@ class UnchangedSwap:
         return LoadResult(method="in place", remarks=remarks)
 
 
-class FolderSwap:
-    """Swap the database folder with an extracted and verified, or a retained, folder."""
+class FolderSwap(StagedDump):
+    """Swap the database folder with an extracted and verified, or a retained, folder; until the end, the replaced one remains."""
+
+    can_revert = True
 
     def __init__(self, root: Path, folder: Path, describe_holders: Callable[[], str]) -> None:
         self._root, self._folder, self._describe_holders = root, folder, describe_holders
         self._prepared: Path | None = None
+        self._old: Path | None = None  #: the replaced folder, or its place if there was none
+        self._keeps_old = False
+        self._remarks = list[str]()
 
     def write_marker(self, retained: Mapping[str, str]) -> None:
         """Rename the new folder, durably, to the name that the replaced folder will get."""
         name = retained.get("kept") or sibling_path(self._root, secrets.token_hex(4)).name
+        self._keeps_old = bool(retained.get("kept"))
         prepared = self._root.with_name(name)
         with atomic.translate_errors(self._root.parent, self._root.parent):
             with atomic.write_atomically(self._folder / MARKER, replace=True) as mark:
@@ -297,22 +296,42 @@ class FolderSwap:
                 cancel_prepared(self._prepared, self._folder)
             self._prepared = None
 
-    def swap(self, retained: Mapping[str, str]) -> LoadResult:
+    def swap(self) -> LoadResult:
         """Swap the folders in one step."""
         if self._prepared is None:
             raise RuntimeError("write_marker was not called")
-        remarks = []
         if os.path.lexists(self._root) and (names := self._describe_holders()):
-            remarks.append(OPEN_FILES.format(names=names))
+            self._remarks.append(OPEN_FILES.format(names=names))
         with atomic.translate_errors(self._root.parent, self._root.parent), signals.block_signals():
             replaced = exchange(self._prepared, self._root)
-            prepared, self._prepared = self._prepared, None
+            self._old, self._prepared = self._prepared, None
             with suppress(OSError):
                 (self._root / MARKER).unlink()
             try:  # errors after the swap are only remarks
                 atomic.sync_directory(self._root.parent)  # otherwise a power failure may revert the swap
-                if replaced and not retained.get("kept"):
-                    remove(prepared)
             except OSError as error:
-                remarks.append(f"{error.filename or self._root.parent}: {error.strerror or error}")
-        return LoadResult(method="swapped" if replaced else "new", remarks=remarks)
+                self._keeps_old = True
+                self._add_remark(error)
+        return LoadResult(method="swapped" if replaced else "new", remarks=self._remarks)
+
+    def revert(self) -> None:
+        if self._old is None:
+            raise RuntimeError("swap was not called")
+        with atomic.translate_errors(self._root.parent, self._root.parent), signals.block_signals():
+            if self._old.exists():
+                exchange(self._old, self._root)
+            else:
+                self._root.rename(self._old)
+            remove(self._old)
+
+    def drop_old(self) -> None:
+        """Remove the replaced folder, unless it is retained; an error is a remark, because the swap was made."""
+        if self._old is not None and not self._keeps_old and self._old.exists():
+            with signals.block_signals():
+                try:
+                    remove(self._old)
+                except OSError as error:
+                    self._add_remark(error)
+
+    def _add_remark(self, error: OSError) -> None:
+        self._remarks.append(f"{error.filename or self._root.parent}: {error.strerror or error}")

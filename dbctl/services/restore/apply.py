@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dbctl import progress
-from dbctl.engines.contract.dumps import LoadRequest, PreparedSwap
+from dbctl.engines.contract.dumps import LoadRequest, StagedDump
 from dbctl.errors.connection import WriteConflictError
 from dbctl.errors.restore import TablesLostError
 from dbctl.files.atomic import make_folder
@@ -143,22 +143,21 @@ class ApplyRestore(RestoreOperation):
             restore_target.require_space(member.size)
             self._source.plan_roles(restore_target, member, app.target(member.database))
 
-    def _prepare_members(self, stack: ExitStack, reader: MemberReader) -> Mapping[str, PreparedSwap]:
+    def _prepare_members(self, stack: ExitStack, reader: MemberReader) -> Mapping[str, StagedDump]:
         """Return by database what is loaded and verified in advance; ``stack`` removes it."""
-        app, prepared = self._app, dict[str, PreparedSwap]()
+        app, prepared = self._app, dict[str, StagedDump]()
         for member in progress.list_parts(self._members, "database"):
             progress.start_stage("preparing")
             target = app.target(member.database)
             path = reader.decode(self._manifest, member, target)
             restore_target = app.restore_target(member.database)
-            request = LoadRequest(path=path, dump=member.dump, timeout=app.timeout)
-            swap = stack.enter_context(restore_target.prepare(request))
-            if swap is not None:
-                prepared[member.database] = swap
+            if restore_target.stages_early:
+                request = LoadRequest(path=path, dump=member.dump, timeout=app.timeout)
+                prepared[member.database] = stack.enter_context(restore_target.stage(request))
         return prepared
 
     def _replace_all(
-        self, locks: ExitStack, reader: MemberReader, prepared: Mapping[str, PreparedSwap]
+        self, locks: ExitStack, reader: MemberReader, prepared: Mapping[str, StagedDump]
     ) -> RestoreResult:
         """Create the safety backup and replace the databases; closes ``locks`` afterwards."""
         replacement = Replacement(self._source, self._members, reader, prepared)

@@ -212,6 +212,7 @@ class CopyRestore(RestoreOperation):
             try:
                 for number in sorted(range(len(staged)), key=lambda number: staged[number].can_revert):
                     signals.raise_if_interrupted()
+                    staged[number].write_marker({})
                     results[number] = staged[number].swap()
             except BaseException as error:
                 with signals.block_signals():

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from dbctl import progress, signals
-from dbctl.engines.contract.dumps import LoadRequest, LoadResult, PreparedSwap, release_nothing
+from dbctl.engines.contract.dumps import LoadRequest, LoadResult, StagedDump, release_nothing
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.restore import RestorePartialError, RestoreUnfinishedError
 from dbctl.model import Finding
@@ -157,13 +157,13 @@ class Replacement:
         source: BackupSource,
         members: Sequence[Member],
         reader: MemberReader,
-        prepared: Mapping[str, PreparedSwap],
+        prepared: Mapping[str, StagedDump],
     ) -> None:
         """Read the states of the databases.
 
         Args:
             source: the backup; the caller holds the locks of its repository and of the databases.
-            members: the members to restore.
+            members: the members to restore, in their order: those of ``prepared`` last.
             reader: reads them and those of the safety backup.
             prepared: by database: what is loaded and verified in advance.
         """
@@ -206,7 +206,6 @@ class Replacement:
             RestoreUnfinishedError, RestorePartialError: see ``ApplyRestore.apply``.
         """
         swapped = [member for member in self._members if member.database in self._prepared]
-        loaded = [member for member in self._members if member.database not in self._prepared]
         run_steps(
             prepare=[
                 Step(self.block_writers, self._release_writers),
@@ -219,12 +218,8 @@ class Replacement:
                     for member in swapped
                 ),
                 *(
-                    Step(partial(self.load_database, member), partial(self._revert, member))
-                    for member in loaded
-                ),
-                *(
-                    Step(partial(self.swap_database, member), partial(self._revert, member))
-                    for member in swapped
+                    Step(partial(self.replace_database, member), partial(self._revert, member))
+                    for member in self._members
                 ),
             ],
             finish=[
@@ -257,15 +252,12 @@ class Replacement:
     def _unmark_swap(self, member: Member, _error: BaseException) -> None:
         self._prepared[member.database].remove_marker()
 
-    def swap_database(self, member: Member) -> None:
-        """Replace a database by a prepared swap."""
+    def replace_database(self, member: Member) -> None:
+        """Replace a database by a prepared swap, or its content by a member of the backup."""
         self._current = member.database
-        swap = self._prepared[member.database].swap
-        self.results[member.database] = swap(find_retained_facts(self.safety, member))
-
-    def load_database(self, member: Member) -> None:
-        """Replace the content of a database by a member of the backup."""
-        self._current = member.database
+        if member.database in self._prepared:
+            self.results[member.database] = self._prepared[member.database].swap()
+            return
         self.results[member.database] = self._load(
             self._source.manifest,
             member,

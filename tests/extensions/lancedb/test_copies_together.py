@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import lancedb
@@ -11,6 +13,7 @@ import pytest
 
 from tests.databases import File, Folder
 from tests.services.restore.test_copy_several import NEW, OLD, Pair, block, fill
+from tests.services.restore.test_mounted import run_mounted
 
 
 class Vectors(Folder):
@@ -52,3 +55,22 @@ def test_folder_gets_its_previous_content_after_the_failure_of_a_file(exists, tm
     pair.run(*pair.list_words())
     assert pair.contents() == [NEW, NEW]
     assert pair.list_leftovers() == []
+
+
+def test_replaced_folder_that_cannot_be_removed_is_a_remark(tmp_path):
+    (tmp_path / "out").mkdir()
+    folders = tmp_path, tmp_path / "out"
+    sources, (first, second) = [[Vectors(folder / "copy0"), File(folder / "copy1")] for folder in folders]
+    pair = Pair(tmp_path, sources, [first, second])
+    fill(first, 7)
+    fill(second, 7)
+    outside, mounted = tmp_path / "outside", first.path / "mounted"
+    outside.mkdir()
+    mounted.mkdir()
+    if run_mounted(outside, mounted, "true").returncode != 0:
+        pytest.skip("mounts are not permitted, even in a separate namespace")
+    words = [*pair.list_words(), "--config", str(tmp_path / "dbctl.toml"), "-o", "json"]
+    result = run_mounted(outside, mounted, sys.executable, "-m", "dbctl", *words)
+    assert result.returncode == 0, result
+    assert any("busy" in text for text in json.loads(result.stdout)["warnings"])
+    assert pair.contents() == [NEW, NEW]

@@ -409,17 +409,17 @@ def test_interrupted_two_step_swap_is_completed(root, tmp_path, monkeypatch):
     assert read_ids(open_table(root)) == message_ids(*range(20))
 
 
-def test_prepared_swap_is_unfinished_and_undo_changes_nothing(root, tmp_path):
+def test_staged_is_unfinished_and_undo_changes_nothing(root, tmp_path):
     path, dump = create_dump(root, tmp_path / "backup.tar")
     open_table(root).add([lance.create_row(20)])
     retained = restore_target(root).describe_retained("20260101_000000")
-    with restore_target(root).prepare(LoadRequest(path=path, dump=dump, timeout=1)) as prepared_swap:
-        prepared_swap.write_marker(retained.metadata)
+    with restore_target(root).stage(LoadRequest(path=path, dump=dump, timeout=1)) as staged:
+        staged.write_marker(retained.metadata)
         assert swap.is_unfinished(root)
         undo_dump = Dump(form="kept", metadata=retained.metadata, tables={}, schema="")
         strategy = restore_target(root).strategy(undo_dump)
         assert (strategy.method, strategy.retains_previous) == ("in place", False)
-        prepared_swap.remove_marker()
+        staged.remove_marker()
     assert not list(swap.list_siblings(root))
     assert read_ids(open_table(root)) == message_ids(*range(21))
 
@@ -429,8 +429,8 @@ def test_stale_marker_is_ignored(root, tmp_path):
     open_table(root).add([lance.create_row(20)])
     stamps = ["20260101_000000", "20260101_000001"]
     retained = restore_target(root).describe_retained(stamps[0])
-    with restore_target(root).prepare(LoadRequest(path=path, dump=dump, timeout=1)) as prepared_swap:
-        prepared_swap.write_marker(retained.metadata)
+    with restore_target(root).stage(LoadRequest(path=path, dump=dump, timeout=1)) as staged:
+        staged.write_marker(retained.metadata)
         prepared = root.with_name(retained.metadata["kept"])
         assert swap.is_prepared(prepared)
         swap.exchange(prepared, root)  # as if dbctl had been killed before it deleted the marker
