@@ -18,6 +18,7 @@ from dbctl.errors.connection import (
     CorruptError,
     DiskFullError,
     PrivilegeMissingError,
+    QueryFailedError,
     ReadOnlyError,
     UnreachableError,
 )
@@ -64,8 +65,10 @@ _FULL = re.compile(
 )
 RAISE_LIMIT = "ALTER SYSTEM SET max_connections = 500; and restart the server."
 NO_LIMIT = "Connect without a limit by adding ?options=-cstatement_timeout%3D0 to the URL of this database."
-_COPY_LINE = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
-_VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
+RAISE_RESOURCES = "Raise the limit that the message names, or give the server more memory: SHOW temp_file_limit; and SHOW work_mem;"
+#: The words of the next two patterns are in the server's language, and also quotes in the last one.
+_COPY_LINE = re.compile(r"^COPY .*?, \w+ (\d+)(?:,|:|$)", re.MULTILINE)
+_VALUES = re.compile(r"=\(.*\)(?!\w)", re.DOTALL)
 
 
 def is_unsupported(error: BaseException | None) -> bool:
@@ -107,14 +110,15 @@ def translate_error(
     state, reason = error.sqlstate or "", _format_reason(error)
     refused = _COPY_LINE.search(error.diag.context or "")
     row = int(refused[1]) if refused else None
-    if "max_locks_per_transaction" in (error.diag.message_hint or ""):
-        return UnreachableError(target=context.target, reason=reason, hint=MORE_LOCKS)
+    if state.startswith("53") and state != "53100" and not broken:
+        needs_locks = "max_locks_per_transaction" in (error.diag.message_hint or "")
+        hint = MORE_LOCKS if needs_locks else RAISE_RESOURCES
+        return QueryFailedError(target=context.target, reason=reason, hint=hint)
     if broken and state == "40001":  # only a standby ends a session for this reason
         return ReplicaConflictError(target=context.target)
     is_in_doubt = state == "40003" or (broken and sql == "commit")
-    if broken or is_in_doubt or (state[:2] in ("08", "53", "57") and state not in ("53100", STOPPED)):
-        is_refused = not broken and state[:2] == "53"
-        return context.disconnected_error(reason, committing=is_in_doubt, is_refused=is_refused)
+    if broken or is_in_doubt or (state[:2] in ("08", "57") and state != STOPPED):
+        return context.disconnected_error(reason, committing=is_in_doubt, is_refused=False)
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
         return context.create_error(
             kind,

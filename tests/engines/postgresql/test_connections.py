@@ -22,6 +22,7 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.streaming import UserQuery
+from dbctl.engines.postgresql import errors
 from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
 from dbctl.engines.postgresql.engine import ENGINE
 from dbctl.engines.sql.catalog import ident
@@ -454,6 +455,24 @@ def test_constraint_error_hides_values(table):
         assert "hush-hush" not in str(caught.value)
 
 
+def test_messages_in_another_language_hide_values(table):
+    detail = "Schlüssel »(token)=(hush-hush)« existiert bereits."
+    table.execute(
+        f"""create function refuse() returns trigger language plpgsql as $$ begin
+          raise unique_violation using detail = '{detail}'; end $$"""
+    )
+    table.execute("create trigger refuse before insert on t for each row execute function refuse()")
+    writer = table.writer()
+    with pytest.raises(ConstraintError, match="existiert bereits") as caught, writer.transaction():
+        writer.insert("t", {"id": 9})
+    assert "hush-hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["line 3", "Zeile 3", "ligne 3", "línea 3", "строка 3"])
+def test_row_of_a_rejected_copy_is_read_in_other_languages(line):
+    assert errors._COPY_LINE.search(f'COPY t, {line}, column n: "5, line 7"')[1] == "3"
+
+
 # Refused and missing objects -----------------------------------------------------------------------------------
 
 
@@ -630,6 +649,17 @@ def test_missing_driver_has_an_install_hint(tmp_path):
     process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert process.returncode == 2
     assert "pip install 'dbctl[postgresql]'" in process.stderr
+
+
+def test_limit_of_the_server_rejects_the_statement(table):
+    with create_role(table) as name:
+        table.execute(f"alter role {name} set temp_file_limit = '64kB'")
+        table.execute(f"alter role {name} set work_mem = '64kB'")
+        url = structs.replace(table.url, user=name)
+        with closing(PostgreSQLReader(url, "app/user")) as reader:
+            with pytest.raises(QueryFailedError, match="temp_file_limit"):
+                reader.query("select count(*) from (select n from generate_series(1, 200000) n order by 1) s")
+            assert reader.query("select 1") == [(1,)]
 
 
 def test_driver_errors_become_dbctl_errors(table):

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.errors.backup import BackupUnloadableError
-from dbctl.errors.connection import UnreachableError
+from dbctl.errors.connection import QueryFailedError
 from tests import caching, servers
 from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app
@@ -197,5 +197,5 @@ def test_more_tables_than_available_locks_are_restored_or_reported(tmp_path):
             )
         union = " union all ".join(f"select {i} from u{i}" for i in range(1, 1301))
         with closing(PostgreSQLReader(url, "many/main", timeout=5)) as reader:
-            error = catch_error(UnreachableError, lambda: reader.query(union))
+            error = catch_error(QueryFailedError, lambda: reader.query(union))
         assert "max_locks_per_transaction" in error.hint
