@@ -158,6 +158,7 @@ def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> 
     grant = {
         "schema": f"USAGE ON SCHEMA {ident(name)}",
         "sequence": f"USAGE, SELECT ON SEQUENCE {qualified}",  # a dump reads its last value
-        "database": f"CONNECT ON DATABASE {ident(name)}",
+        # after the login, only new schemas require a privilege of the database
+        "database": f"CREATE ON DATABASE {ident(name)}",
     }.get(kind, f"{privileges} ON {qualified}")
     return f"Nothing was changed. As its owner or a superuser: GRANT {grant} TO {account};"

@@ -507,6 +507,14 @@ def test_missing_right_has_a_grant_hint(table):
         assert writer.count('a"b') == 0
 
 
+def test_missing_right_to_create_schemas_has_a_grant_hint(table):
+    with create_role(table) as name:
+        writer = table.writer(user=name)
+        with pytest.raises(PrivilegeMissingError) as caught, writer.transaction():
+            writer.connection.run(f"create schema {name}")
+    assert re.search(rf'GRANT CREATE ON DATABASE ".+" TO "{name}";', caught.value.hint)
+
+
 def test_missing_server_and_missing_database_are_unreachable(table):
     refused_url = parse_url("postgresql://user:hush-hush@127.0.0.1:1/app")
     missing_database = structs.replace(table.url, path="no such database", password=Secret("hush-hush"))

@@ -409,6 +409,21 @@ def test_unreadable_table_does_not_hide_other_findings(deployment, run_json):
         deployment.connection.execute("drop owned by eve; drop role eve")
 
 
+def test_rows_that_a_policy_hides_are_not_missing(deployment, run_json):
+    deployment.connection.execute(
+        """create role eve login; grant select on all tables in schema public to eve;
+        alter table members enable row level security"""
+    )
+    try:
+        options = f"--profile larder.toml --url pantry={deployment.url.replace('postgres@', 'eve@')}"
+        findings = run_json(f"{options} integrity check", status=6)["findings"]
+        codes = {finding["code"] for finding in findings}
+        assert "privilege-missing" in codes
+        assert "foreign-key-orphans" not in codes
+    finally:
+        deployment.connection.execute("drop owned by eve; drop role eve")
+
+
 def test_old_columns_of_pg_stat_statements_are_supported(server, deployment, run_json):
     deployment.connection.execute(
         "drop extension pg_stat_statements; create extension pg_stat_statements version '1.7'"
