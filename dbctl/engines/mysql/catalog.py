@@ -326,20 +326,53 @@ class GrantLine(NamedTuple):
         return self.database == database if self.name != "*" else matches_pattern(self.database, database)
 
 
+#: Each shows all functions and procedures.
+ROUTINE_RIGHTS = ["EXECUTE", "CREATE ROUTINE", "ALTER ROUTINE", "SHOW_ROUTINE"]
+
+
+def find_missing_rights(
+    connection: MySQLConnection, rights: Sequence[str], table: str = "", *, database: str = ""
+) -> list[str]:
+    """Return those of ``rights`` that a user lacks on a database (default: that of the connection), or on ``table``."""
+    database = database or connection.session.database
+    granted: dict[str, set[str]] = {"GRANT": set(), "REVOKE": set()}
+    for (line,) in connection.fetch("show grants"):
+        grant = parse_grant(str(line))
+        if grant is None or grant.name not in ("*", table):
+            continue
+        if grant.database == "*" or grant.is_of(database):
+            granted[grant.verb] |= set(rights if "ALL PRIVILEGES" in grant.words else grant.words)
+    return [right for right in rights if right not in granted["GRANT"] - granted["REVOKE"]]
+
+
+def find_hidden_objects(connection: MySQLConnection) -> Mapping[str, str]:
+    """Return the kinds of objects of which the server may hide some from this user without an error, with the right that shows them.
+
+    ``SHOW GRANTS`` of MySQL lists no rights of roles, so nothing is known of a user with one.
+    """
+    server, place = connection.server, f"{quote(connection.session.database)}.*"
+    if not server.is_mariadb and connection.fetch("select current_role()") != [("NONE",)]:
+        return {}
+    missing = find_missing_rights(connection, ["SELECT", "TRIGGER", *ROUTINE_RIGHTS])
+    hidden = {"tables and views": f"SELECT ON {place}"} if "SELECT" in missing else {}
+    if "TRIGGER" in missing:
+        hidden["triggers"] = f"TRIGGER ON {place}"
+    if missing[-len(ROUTINE_RIGHTS) :] == ROUTINE_RIGHTS and find_missing_rights(
+        connection, ["SELECT"], "proc", database="mysql"
+    ):
+        hidden["functions and procedures"] = (
+            "SELECT ON `mysql`.`proc`" if server.is_mariadb else "SHOW_ROUTINE ON *.*"
+        )
+    return hidden
+
+
 def require_rights(connection: MySQLConnection, rights: Sequence[str], table: str = "") -> None:
     """Refuse a user who may not see every object of the database, or every column of a table.
 
     Raises:
         PrivilegeMissingError: it lacks one of ``rights`` on the database, or on ``table``.
     """
-    granted: dict[str, set[str]] = {"GRANT": set(), "REVOKE": set()}
-    for (line,) in connection.fetch("show grants"):
-        grant = parse_grant(str(line))
-        if grant is None or grant.name not in ("*", table):
-            continue
-        if grant.database == "*" or grant.is_of(connection.session.database):
-            granted[grant.verb] |= set(rights if "ALL PRIVILEGES" in grant.words else grant.words)
-    missing = [right for right in rights if right not in granted["GRANT"] - granted["REVOKE"]]
+    missing = find_missing_rights(connection, rights, table)
     if not missing:
         return
     session = connection.session

@@ -12,7 +12,7 @@ import pymysql
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, exact_values, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
-from dbctl.engines.mysql.catalog import find_history
+from dbctl.engines.mysql.catalog import find_hidden_objects, find_history
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import CHARSET, MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
@@ -250,6 +250,12 @@ class MySQLDumper(MySQLPart, Dumps):
             )
         if views := stored_code.list_unrestorable_views(self._connection.session):
             remarks.append(f"a restore omits {', '.join(views)}: {DEFINER_REASON}")
+        if not tables:
+            account = self._connection.session.account
+            remarks += (
+                f"the backup lacks {kind} that {account} may not see, if there are any: GRANT {right} TO {account}"
+                for kind, right in find_hidden_objects(self._connection).items()
+            )
         return [*remarks, *_describe_tablespaces(scanner.tablespaces)]
 
     def _refuse_unwritable(self, tables: Sequence[str]) -> None:

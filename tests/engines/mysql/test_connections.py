@@ -1055,6 +1055,34 @@ def test_statements_of_init_connect_prevent_neither_backup_nor_restore(tmp_path)
         assert [row[0] for row in execute("show triggers")] == ["vor dem Einfügen 日"]
 
 
+def test_backup_states_objects_that_the_server_may_hide_from_its_user(tmp_path):
+    """It shows a user neither triggers nor routines without a right to them, and reports no error."""
+    with open_limited(tmp_path) as (url, _, execute):
+        database = servers.text(structs.replace(url, user="limited"))
+        execute(
+            "create table t (id integer primary key)",
+            "create trigger before_t before insert on t for each row set new.id = new.id",
+            "create user limited@localhost",
+            f'grant select, show view, lock tables, event on "{url.path}".* to limited@localhost',
+        )
+
+        def back_up():
+            words = ["--url", database, "backup", "create", "--repository", "backups"]
+            result = run_command(words, environment={"HOME": str(tmp_path)}, cwd=tmp_path)
+            assert result.returncode == 0, result.stderr.decode()
+            return result.stderr.decode()
+
+        try:
+            remarks = back_up()
+            assert "the backup lacks triggers that 'limited'@'localhost' may not see, if there" in remarks
+            assert "the backup lacks functions and procedures" in remarks
+            assert "tables and views" not in remarks
+            execute(f'grant trigger, create routine on "{url.path}".* to limited@localhost')
+            assert "may not see" not in back_up()
+        finally:
+            execute("drop user limited@localhost")
+
+
 def test_schema_of_a_table_of_aria_is_that_of_its_copy(tmp_path):
     with open_limited(tmp_path) as (_, run, execute):
         try:
