@@ -291,7 +291,7 @@ complete -c dbctl -n '__dbctl_at \'status\'' -l every -x -d 'With --watch: time 
 complete -c dbctl -n '__dbctl_at \'report\'' -l html -r -F -d 'Write one HTML page, which needs no network; - is the standard output'
 complete -c dbctl -n '__dbctl_at \'report\'' -l since -x -d 'Report this period; default: 30d'
 complete -c dbctl -n '__dbctl_at \'doctor\'' -l all-apps -d 'Apply to every configured app'
-complete -c dbctl -n '__dbctl_at \'integrity check\'' -l quick -d 'Skip slow checks: the comparison of indexes with tables, and CHECK constraints of SQLite'
+complete -c dbctl -n '__dbctl_at \'integrity check\'' -l quick -d 'Skip slow checks: the comparison of indexes with tables, and CHECK constraints of SQLite and MariaDB'
 complete -c dbctl -n '__dbctl_at \'integrity check\'' -l table -x -a '(__dbctl_live option:tables)' -d 'Check only this table'
 complete -c dbctl -n '__dbctl_at \'integrity repair\'' -l delete-orphans -d 'Also delete copies whose original row no longer exists; many apps retain some of them intentionally'
 complete -c dbctl -n '__dbctl_at \'integrity repair\'' -l times -d 'Instead, rewrite SQLite columns with times in several formats'

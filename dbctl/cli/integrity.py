@@ -36,7 +36,7 @@ def check(
         bool,
         flag(
             "--quick",
-            "Skip slow checks: the comparison of indexes with tables, and CHECK constraints of SQLite.",
+            "Skip slow checks: the comparison of indexes with tables, and CHECK constraints of SQLite and MariaDB.",
         ),
     ] = False,
     table: Annotated[str, option("--table", "NAME", "Check only this table.")] = "",

@@ -123,6 +123,8 @@ CHECKS = """select t.table_name as owner, c.check_clause as clause from informat
 join information_schema.table_constraints t
   on t.constraint_schema = c.constraint_schema and t.constraint_name = c.constraint_name {}
 where t.table_schema = database() and t.constraint_type = 'CHECK' order by 1, 2"""
+#: The names of the checks of MariaDB are unique in a table only.
+MARIADB_CHECKS = CHECKS.format("and t.table_name = c.table_name")
 VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, '') as text,
   concat(case security_type when 'INVOKER' then ' sql security invoker' else '' end,
     case check_option when 'NONE' then '' else lower(concat(' with ', check_option, ' check option')) end) as properties
@@ -180,8 +182,7 @@ class MySQLSchemaReader(ServerSchemaReader):
             for sql in (
                 SCHEMA_COLUMNS,
                 INDEXES.format("''" if is_mariadb else "expression"),
-                # On MariaDB, the names of checks are unique in a table only.
-                CHECKS.format("and t.table_name = c.table_name" if is_mariadb else ""),
+                MARIADB_CHECKS if is_mariadb else CHECKS.format(""),
             )
         )
         groups = columns, indexes, group_rows(read_foreign_keys(self._connection)), checks

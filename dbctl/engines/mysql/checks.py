@@ -14,9 +14,14 @@ from dbctl.engines.contract.checks import (
     SettingComparison,
     leftover_finding,
 )
-from dbctl.engines.mysql.catalog import NumberedColumn, read_foreign_keys, read_numbered_columns
+from dbctl.engines.mysql.catalog import (
+    MARIADB_CHECKS,
+    NumberedColumn,
+    read_foreign_keys,
+    read_numbered_columns,
+)
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
-from dbctl.engines.mysql.database import MySQLPart
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.values import format_literal
@@ -24,7 +29,7 @@ from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_prob
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
-from dbctl.model import format_count
+from dbctl.model import format_count, group
 
 
 def find_lagging_sequences(connection: MySQLConnection, table: str) -> Iterator[EngineFinding]:
@@ -155,11 +160,23 @@ INDEX_LINE = re.compile(
 )
 
 
+#: The mode in which a server writes and reads an expression of a table: with escapes, also in a session without them.
+EXPRESSION_MODE = "set session sql_mode = 'ANSI_QUOTES'"
+#: Begins a line about rows that violate a CHECK.
+VIOLATED = "CHECK constraint failed in "
+#: In place of a character that the server does not show in expressions.
+LOST_CHARACTER = "????"
+
+
 class MySQLChecks(MySQLPart, ServerChecks):
+    def __init__(self, db: MySQLDatabase) -> None:
+        super().__init__(db)
+        self._unchecked: Sequence[str] = ()
+
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         if self._connection.session.in_transaction:
             raise RuntimeError("CHECK TABLE inside a transaction would commit it")
-        return [
+        damage = [
             f"{name}: {text}"
             for name in self._select_tables(table)
             for _, _, kind, text in self._connection.fetch(
@@ -167,6 +184,49 @@ class MySQLChecks(MySQLPart, ServerChecks):
             )
             if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
         ]
+        if quick or damage or not self._connection.server.is_mariadb:  # no setting of MySQL disables a CHECK
+            return damage
+        return self._find_violations(self._select_tables(table))
+
+    def _find_violations(self, tables: Sequence[str]) -> list[str]:
+        """Return the CHECK constraints that rows violate, which were written with ``check_constraint_checks = 0``."""
+        session, violations, unchecked = self._connection.session, list[str](), list[str]()
+        checks = group(
+            (str(name), str(check))
+            for name, check in self._connection.fetch(MARIADB_CHECKS)
+            if name in tables
+        )
+        session.run(EXPRESSION_MODE)
+        try:
+            for name, clauses in checks.items():
+                known = [clause for clause in clauses if LOST_CHARACTER not in clause]
+                if len(known) < len(clauses):
+                    unchecked.append(
+                        f"a CHECK constraint of {name} is not checked: it has an unknown character"
+                    )
+                if known:
+                    sums = ", ".join(f"coalesce(sum(not ({clause})), 0)" for clause in known)
+                    try:
+                        (counts,) = self._connection.fetch(f"select {sums} from {ident(name)}")
+                    except QueryFailedError as error:
+                        reason = error.context["reason"]
+                        unchecked.append(f"the CHECK constraints of {name} are not checked: {reason}")
+                        continue
+                    violations += (
+                        f"{VIOLATED}{name}: {format_count(int(str(count)), 'row')} without {clause}"
+                        for clause, count in zip(known, counts, strict=True)
+                        if count
+                    )
+        finally:
+            session.apply_settings()
+        self._unchecked = unchecked
+        return violations
+
+    def concerns_values(self, line: str) -> bool:
+        return line.startswith(VIOLATED)
+
+    def list_unchecked(self) -> Sequence[str]:
+        return self._unchecked
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         match = INDEX_LINE.search(line.partition(": ")[2])

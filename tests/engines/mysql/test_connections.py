@@ -1083,6 +1083,28 @@ def test_backup_states_objects_that_the_server_may_hide_from_its_user(tmp_path):
             execute("drop user limited@localhost")
 
 
+def test_rows_that_violate_a_check_are_reported_and_restored(tmp_path):
+    repository = ["--repository", "backups"]
+    with open_limited(tmp_path) as (_, run, execute):
+        checks = """check (id < 10), check (v not like 'a\\%' and v <> 'it''s'), check (v <> '\U0001f600')"""
+        execute(f"create table t (id integer primary key, v varchar(20), {checks})")
+        try:
+            execute(
+                "set check_constraint_checks = 0", "insert into t values (1, 'b'), (11, null), (12, 'it''s')"
+            )
+        except pymysql.Error:
+            pytest.skip("no setting of MySQL disables a CHECK")
+        checked = run("integrity", "check", status=4).stdout.decode()
+        assert 'CHECK constraint failed in t: 2 rows without "id" < 10' in checked
+        assert "CHECK constraint failed in t: 1 row without" in checked
+        assert "a CHECK constraint of t is not checked: it has an unknown character" in checked
+        run("integrity", "check", "--quick")
+        run("backup", "create", *repository)
+        execute("delete from t")
+        run("restore", "apply", "latest", "--yes", *repository)
+        assert execute("select id from t order by id") == ((1,), (11,), (12,))
+
+
 def test_schema_of_a_table_of_aria_is_that_of_its_copy(tmp_path):
     with open_limited(tmp_path) as (_, run, execute):
         try:
