@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import random
@@ -37,6 +38,12 @@ OTHER_IDENTITY = pyrage.x25519.Identity.from_str(
 RECIPIENTS = (IDENTITY.to_public(),)
 needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 needs_age = pytest.mark.skipif(shutil.which("age") is None, reason="age is not installed")
+
+
+@pytest.fixture
+def little_work(monkeypatch):
+    """Let new passphrases cost no time, where their work is not the subject."""
+    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 2)
 
 
 def fail_on_passphrase(_prompt):
@@ -195,23 +202,29 @@ def test_protected_key_requires_its_passphrase():
 def test_work_of_a_passphrase_does_not_depend_on_the_machine():
     key = age.generate_key(Secret("of the sea"))
     assert re.fullmatch(rb"-> scrypt [\w+/]{22} 18", key.file.split(b"\n")[1])
-    for content in (b"", b"x" * (CHUNK + 1)):
-        file = age_passphrase.encrypt(content, Secret("of the sea"))
-        assert age_passphrase.decrypt(file, "key.age", Secret("of the sea")) == content
 
 
-@pytest.mark.parametrize("armored", [False, True])
-def test_files_of_pyrage_with_a_passphrase_are_decrypted(armored):
-    content = os.urandom(CHUNK + 1)
-    file = pyrage.passphrase.encrypt(content, "die Küste", armored=armored)
+@pytest.mark.usefixtures("little_work")
+@pytest.mark.parametrize("content", [b"", b"x" * (CHUNK + 1)], ids=["empty", "two-chunks"])
+def test_only_the_passphrase_of_a_file_decrypts_it(content):
+    file = age_passphrase.encrypt(content, Secret("die Küste"))
     assert age_passphrase.decrypt(file, "one.age", Secret("die Küste")) == content
     error = catch_error(KeyWrongError, lambda: age_passphrase.decrypt(file, "one.age", Secret("die Kuste")))
     assert str(error) == "cannot decrypt one.age: the passphrase is wrong"
 
 
+def test_file_of_pyrage_with_a_passphrase_is_decrypted_in_both_formats():
+    content = os.urandom(CHUNK + 1)
+    armored = pyrage.passphrase.encrypt(content, "die Küste", armored=True)  # with the work of a second
+    binary = base64.b64decode(b"".join(armored.splitlines()[1:-1]))
+    assert binary.startswith(b"age-encryption.org/v1\n-> scrypt ")
+    for file in (armored, binary):
+        assert age_passphrase.decrypt(file, "one.age", Secret("die Küste")) == content
+
+
+@pytest.mark.usefixtures("little_work")
 @pytest.mark.parametrize("byte", [b"_", b"=", b"\0", b"\xff", b" ", b"9"])
-def test_key_with_a_changed_byte_is_refused(monkeypatch, byte):
-    monkeypatch.setattr(age_passphrase, "WORK_FACTOR", 2)
+def test_key_with_a_changed_byte_is_refused(byte):
     key = age.generate_key(Secret("sesame")).file
     age.parse_identities(key, "key.age", lambda _: Secret("sesame"))
     for position in range(len(key)):
@@ -225,6 +238,7 @@ def replace_work(file, work):
     return re.sub(rb"(-> scrypt \S+) [0-9]+", rb"\1 %d" % work, file, count=1)
 
 
+@pytest.mark.usefixtures("little_work")
 def test_key_with_excessive_work_factor_is_refused():
     bomb = replace_work(age.generate_key(Secret("x")).file, 23)
     error = catch_error(KeyInvalidError, lambda: age.parse_identities(bomb, "key.age", lambda _: Secret("x")))
@@ -251,6 +265,7 @@ for limit, step in steps:
 """
 
 
+@pytest.mark.usefixtures("little_work")
 def test_passphrase_that_needs_more_memory_than_there_is_is_refused(tmp_path):
     (tmp_path / "key.age").write_bytes(replace_work(age.generate_key(Secret("x")).file, 21))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -223,18 +223,33 @@ def test_django_verifies_created_hashes(prefix):
     assert not hashers.check_password("password", stored)
 
 
-@pytest.mark.parametrize("algorithm", ["pbkdf2_sha256", "pbkdf2_sha1", "argon2", "bcrypt_sha256", "scrypt"])
-def test_hashes_of_django_are_verified(algorithm):
-    stored = hashers.make_password("pässword", hasher=algorithm)
+@pytest.mark.parametrize(
+    ("hasher", "cost", "low", "text"),
+    [
+        (hashers.PBKDF2PasswordHasher, "iterations", 9, "${}$"),
+        (hashers.PBKDF2SHA1PasswordHasher, "iterations", 9, "${}$"),
+        (hashers.Argon2PasswordHasher, "memory_cost", 64, "m={},"),
+        (hashers.BCryptSHA256PasswordHasher, "rounds", 4, "${:02}$"),
+        (hashers.ScryptPasswordHasher, "work_factor", 16, "${}$"),
+    ],
+)
+def test_hashes_of_django_are_verified(monkeypatch, hasher, cost, low, text):
+    default = getattr(hasher, cost)
+    monkeypatch.setattr(hasher, cost, low)
+    stored = hashers.make_password("pässword", hasher=hasher.algorithm)
     assert matches("pässword", stored)
     assert not matches("password", stored)
-    assert not estimate_cost(stored).seconds > MAX_SECONDS / 2
+    usual = stored.replace(text.format(low), text.format(default), 1)
+    assert estimate_cost(stored).seconds < estimate_cost(usual).seconds <= MAX_SECONDS / 2
 
 
 @pytest.mark.parametrize(
     "method", ["scrypt", "scrypt:16:4:2", "pbkdf2", "pbkdf2:sha1:9", "pbkdf2:sha256:9", "pbkdf2:sha512:9"]
 )
-def test_werkzeug_and_dbctl_verify_hashes_of_each_other(method):
+def test_werkzeug_and_dbctl_verify_hashes_of_each_other(monkeypatch, method):
+    default = security.DEFAULT_PBKDF2_ITERATIONS
+    assert estimate_cost(f"pbkdf2:sha256:{default}$salt${'a' * 64}").is_accepted
+    monkeypatch.setattr(security, "DEFAULT_PBKDF2_ITERATIONS", 9)
     stored = security.generate_password_hash("pässword", method)
     assert matches("pässword", stored)
     assert not matches("password", stored)
