@@ -102,15 +102,27 @@ def test_an_example_is_tested_for_each_command_with_findings():
     assert not WITH_FINDINGS & examples.list_untested(EXAMPLES)
 
 
-@pytest.mark.parametrize("command", sorted(set(reference.list_commands()) - WITH_FINDINGS))
-def test_command_without_findings_refuses_the_format_before_it_works(run, arcade, command):
+def test_commands_without_findings_refuse_the_format_before_they_work(run, arcade):
     before = sorted(path for path in arcade.rglob("*"))
-    status, text, error = run(*command.split(), "-o", "sarif")
+    for command in sorted(set(reference.list_commands()) - WITH_FINDINGS):
+        status, text, error = run(*command.split(), "-o", "sarif")
+        assert status == 2, (command, error)
+        (notification,) = validators.read_sarif(text)["invocations"][0]["toolExecutionNotifications"]
+        assert notification["descriptor"]["id"] == "format-not-supported", command
+        assert "is not possible. Use another format" in notification["message"]["text"], command
+    assert sorted(path for path in arcade.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", ["-o sarif users", "users -o sarif", "users"])
+def test_format_before_the_name_or_in_the_environment_is_refused_before_the_command_works(
+    run, monkeypatch, words
+):
+    monkeypatch.setenv("DBCTL_OUTPUT", "sarif")
+    status, text, error = run(*words.split(), "create", "kim", "--email", "kim@example.org", "--generate")
     assert status == 2, error
     (notification,) = validators.read_sarif(text)["invocations"][0]["toolExecutionNotifications"]
     assert notification["descriptor"]["id"] == "format-not-supported"
-    assert "is not possible. Use another format" in notification["message"]["text"]
-    assert sorted(path for path in arcade.rglob("*")) == before
+    assert run("users", "show", "kim", "-o", "json")[0] == 5
 
 
 def test_format_of_the_environment_is_also_refused(run, monkeypatch):
