@@ -2,13 +2,14 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from enum import StrEnum
 from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup, TyperOption
 from typer.main import get_params_convertors_ctx_param_name_from_function
 
 from dbctl.model import Struct
@@ -17,7 +18,7 @@ from dbctl.spec import DEFAULT_TIMEOUT, CommandSpec
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
-    from typer.core import TyperArgument, TyperOption
+    from typer.core import TyperArgument
 
 
 #: Processes of a fleet.
@@ -286,13 +287,29 @@ _VALUES = "dbctl.options"
 COMMAND = "dbctl.command"
 WORDS = "dbctl.words"
 _EXPLICIT = "names of the options of the command line"
-#: Formats of commands with findings.
+#: The options that select the format, and the formats of commands with findings.
+_OF_FORMAT = ("output", "template")
 _REPORTS = frozenset(output for output in Format if output.is_report)
+
+
+class _InheritedOption(TyperOption):
+    """A common option after the name of a group or a command: the root has processed its default and its environment variable.
+
+    Every group and command has all of them. To process them at each level would make parsing half as slow again.
+    """
+
+    def handle_parse_result(
+        self, ctx: "Context", opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        # whether a command supports the format is known where the command is parsed
+        if opts.get(self.name or "") is None and self.name not in _OF_FORMAT:
+            return None, args
+        return super().handle_parse_result(ctx, opts, args)
 
 
 def add_common_options(command: "Command", *, is_root: bool = True) -> "Command":
     """Add the common options to ``command`` and its subcommands; ``dbctl help options`` lists them."""
-    from typer.core import TyperCommand, TyperGroup
+    from typer.core import TyperCommand
 
     command.params.extend(_common_parameters(hidden=not is_root))
     if isinstance(command, (TyperCommand, TyperGroup)):
@@ -311,6 +328,8 @@ def _common_parameters(*, hidden: bool) -> Sequence["TyperArgument | TyperOption
     """Return the common parameters; parsed once, because parsing their annotations takes as long as a query."""
     if hidden:
         params = [copy(param) for param in _common_parameters(hidden=False)]
+        for param in params:
+            param.__class__ = _InheritedOption
     else:
         params = get_params_convertors_ctx_param_name_from_function(CommonOptions)[0]
     for param in params:
@@ -341,11 +360,11 @@ def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
     if is_explicit:
         explicit.add(name)
     template, output = values.get("template"), values.get("output", Format.TABLE)
-    if name in ("output", "template") and template:
+    if name in _OF_FORMAT and template:
         from dbctl.cli._support.formats import check_template
 
         check_template(ctx, template, explicit_output=output if "output" in explicit else None)
-    elif name in ("output", "template") and output in _REPORTS and not hasattr(ctx.command, "commands"):
+    elif name in _OF_FORMAT and output in _REPORTS and not hasattr(ctx.command, "commands"):
         from dbctl.cli._support.formats import require_findings
 
         require_findings(ctx, Format(output))
