@@ -12,7 +12,7 @@ from dbctl.errors.usage import FormatNotSupportedError, TemplateInvalidError, Us
 from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
 from dbctl.render import streams, tables
 from dbctl.render.envelope import envelope, line
-from dbctl.render.streams import Format, OutputOptions, supports_drawing
+from dbctl.render.streams import Format, OutputOptions, supports_color, supports_drawing
 from dbctl.render.tables import build_blocks, is_table, known_columns, records, select_columns
 from dbctl.render.text import escape, format_duration, jsonable
 from dbctl.units import format_size
@@ -84,12 +84,21 @@ def _check_options(output: CommandOutput, options: OutputOptions) -> None:
 
 
 def _table(output: CommandOutput, options: OutputOptions) -> None:
-    if isinstance(output.result, ChangeResult) and not (output.result.lost_output or sys.stdout.isatty()):
+    """Write tables; on a terminal fitted to its width, and in the pager if a result that changes nothing is longer than the screen."""
+    result, is_drawn = output.result, supports_drawing(sys.stdout)
+    if isinstance(result, ChangeResult) and not (result.lost_output or sys.stdout.isatty()):
         return
-    blocks = build_blocks(
-        output.result, options.columns, drawn=supports_drawing(sys.stdout), quiet=options.quiet
-    )
-    tables.write_result(blocks, options, paged=not isinstance(output.result, ChangeResult))
+    blocks = build_blocks(result, options.columns, drawn=is_drawn, quiet=options.quiet)
+    if not (is_drawn or supports_color(sys.stdout)):
+        streams.write("".join(f"{text}\n" for text in tables.plain_lines(blocks)))
+        return
+    from dbctl.render.terminal.layout import lay_out
+    from dbctl.render.terminal.screen import Screen
+
+    screen = Screen.of(sys.stdout)
+    lines = [screen.render(line) for line in lay_out(blocks, screen, wide=options.wide)]
+    is_paged = options.pager and not isinstance(result, ChangeResult)
+    tables.write_screen(lines, height=screen.height if is_paged else 0)
 
 
 def closing_line(result: object, *, seconds: float | None = None) -> str:

@@ -295,26 +295,8 @@ def cell_width(text: str) -> int:
     return sum(0 if category(c) in {"Mn", "Me"} else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def write_result(blocks: Sequence[Block], options: OutputOptions, *, paged: bool) -> None:
-    """Write blocks to standard output; on a terminal fitted to its width, and ``paged`` if they are longer than the screen.
-
-    Raises:
-        OutputFailedError: standard output cannot be written.
-        BrokenPipeError: the reader closed the pipe.
-    """
-    if not (supports_drawing(sys.stdout) or supports_color(sys.stdout)):
-        streams.write("".join(f"{text}\n" for text in plain_lines(blocks)))
-        return
-    from dbctl.render.terminal.layout import lay_out
-    from dbctl.render.terminal.screen import Screen
-
-    screen = Screen.of(sys.stdout)
-    lines = [screen.render(line) for line in lay_out(blocks, screen, wide=options.wide)]
-    _write_screen(lines, height=screen.height if paged and options.pager else 0)
-
-
 def write_script(sql: str, options: OutputOptions) -> None:
-    """Write SQL for a program, or highlighted for a terminal; raises the errors of ``write_result``."""
+    """Write SQL for a program, or highlighted for a terminal; raises the errors of ``streams.write``."""
     if not (supports_drawing(sys.stdout) or supports_color(sys.stdout)):
         streams.write_file(sql)
         return
@@ -323,7 +305,7 @@ def write_script(sql: str, options: OutputOptions) -> None:
 
     screen = Screen.of(sys.stdout)
     lines = [screen.render(line) for line in highlight_script(sql, screen)]
-    _write_screen(lines, height=screen.height if options.pager else 0)
+    write_screen(lines, height=screen.height if options.pager else 0)
 
 
 def color_help(text: str, stream: TextIO) -> str:
@@ -337,7 +319,7 @@ def color_help(text: str, stream: TextIO) -> str:
     return "\n".join(screen.render(line) for line in style_help(text))
 
 
-def _write_screen(lines: Sequence[str], *, height: int) -> None:
+def write_screen(lines: Sequence[str], *, height: int) -> None:
     """Write lines; more than ``height`` of them are shown in the pager at the end of the command, 0: without it."""
     if height and len(lines) >= height:
         streams.begin_paging()

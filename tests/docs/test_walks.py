@@ -25,10 +25,10 @@ FIGURES = re.findall(
 
 #: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
-    "backup create": (441, 82),
-    "restore apply": (721, 112),
-    "migrate up": (377, 71),
-    "search games": (327, 59),
+    "backup create": (434, 81),
+    "restore apply": (714, 109),
+    "migrate up": (365, 70),
+    "search games": (315, 58),
 }
 
 
