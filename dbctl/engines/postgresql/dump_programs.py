@@ -146,7 +146,7 @@ def _write_connection_files(session: Session, database: str, tool: Tool) -> Iter
     info = session.info
     settings = {
         name: text
-        for name, text in info.get_parameters().items()
+        for name, text in session.named_parameters.items()
         if name not in OMITTED_OPTIONS and OPTION_VERSIONS.get(name, 0) <= tool.major
     }
     settings |= {"host": info.host, "port": str(info.port), "user": info.user, "dbname": database}
@@ -190,7 +190,7 @@ def run_client(
                 port=session.info.port,
                 user=session.info.user,
                 dbname=database,
-                sslmode=session.info.get_parameters().get("sslmode", "prefer"),
+                sslmode=session.named_parameters.get("sslmode", "prefer"),
             )
             program = run_in_container(
                 tool.url,

@@ -161,6 +161,22 @@ class Session(psycopg.Connection[Row]):
         return (f"{host}/.s.PGSQL.{port}", 0) if host.startswith("/") else (host, port)
 
     @property
+    def named_parameters(self) -> dict[str, str]:
+        """The parameters of libpq that differ from their defaults, also those of the environment, except for the password and its file.
+
+        The function of the driver requires a home directory.
+        """
+        compiled = {option.keyword: option.compiled for option in pq.Conninfo.get_defaults()}
+        defaults = {**compiled, b"channel_binding": b"prefer"}  # libpq may not return that of the last one
+        return {
+            option.keyword.decode(): option.val.decode()
+            for option in self.pgconn.info
+            if option.val is not None
+            and option.val != defaults.get(option.keyword)
+            and option.keyword not in (b"password", b"passfile")
+        }
+
+    @property
     def server_address(self) -> str:
         """The address of the server, the same in all sessions with it."""
         return ":".join(map(str, self.address))
