@@ -117,6 +117,11 @@ class PostgreSQLDatabase(ServerDatabase):
     def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
         return self._row_counter.count_dump_rows(extra)
 
+    def read_all_rows(self, table: str) -> AbstractContextManager[None]:
+        from dbctl.engines.postgresql.queries import read_all_rows
+
+        return read_all_rows(self, table)
+
 
 class PostgreSQLReader(PostgreSQLDatabase):
     """A database whose transactions are read-only by default."""

@@ -141,8 +141,9 @@ class ReplaceInDatabase:
         """Return the numbers, and check the rules of the app for each row."""
         counts = ReplacedRows()
         for table in self._tables:
-            for _ in table.find_rows(self._db, counts):
-                pass
+            with self._db.read_all_rows(table.name):
+                for _ in table.find_rows(self._db, counts):
+                    pass
         return counts
 
     def apply(self, db: Writable) -> ReplacedRows:

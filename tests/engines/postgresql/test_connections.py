@@ -40,6 +40,7 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.model import Secret
+from dbctl.services.deletion.cascade import find_affected_rows
 from dbctl.url import parse_url
 from tests import servers
 
@@ -483,6 +484,19 @@ def test_row_that_a_policy_refuses_has_a_hint(table):
         with pytest.raises(PrivilegeMissingError, match="row-level security") as caught, writer.transaction():
             writer.insert("t", {"id": 9, "n": 9})
         assert "as the owner of the table" in caught.value.hint
+
+
+def test_deletion_is_refused_if_a_policy_hides_rows_that_it_would_delete(table):
+    table.execute("create table child (id integer primary key, t integer references t on delete cascade)")
+    table.execute("insert into child values (1, 1)")
+    table.execute("alter table child enable row level security")
+    starts = {"t": [Condition("id", "=", 1)]}
+    with create_role(table, "all on t", "all on child") as name:
+        reader = table.reader(user=name)
+        with pytest.raises(PrivilegeMissingError, match="row-level security"):
+            find_affected_rows(reader, starts)
+        assert reader.count("child") == 0  # the next query reads what the role may see
+    assert [rows.rows for rows in find_affected_rows(table.reader(), starts)] == [1]
 
 
 def test_missing_right_has_a_grant_hint(table):
