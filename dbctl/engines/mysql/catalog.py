@@ -111,6 +111,10 @@ SCHEMA_TABLES = """select table_name as name, engine, table_collation as collati
   table_comment as comment, case table_type when 'SYSTEM VERSIONED' then 'with system versioning' end as versions
 from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""
+#: How the rows of partitioned tables are distributed. Apps add partitions while they run, so the partitions are not compared.
+PARTITIONS = """select table_name as owner, concat('partition by ', lower(min(partition_method)), ' ', coalesce(min(partition_expression), ''),
+    coalesce(concat(' subpartition by ', lower(min(subpartition_method)), ' ', min(subpartition_expression)), '')) as text
+from information_schema.partitions where table_schema = database() and partition_name is not null group by table_name order by 1"""
 SCHEMA_COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as nullable,
   column_default as "default", coalesce(collation_name, '') as collation, lower(coalesce(extra, '')) as attributes,
   coalesce(generation_expression, '') as expression, coalesce(character_set_name, '') as charset, column_comment as comment
@@ -186,10 +190,12 @@ class MySQLSchemaReader(ServerSchemaReader):
             )
         )
         groups = columns, indexes, group_rows(read_foreign_keys(self._connection)), checks
-        tables = [
-            builder.build_table(row, *(group[row["name"]] for group in groups))
-            for row in fetch(SCHEMA_TABLES)
-        ]
+        rows = list(fetch(SCHEMA_TABLES))
+        if any("partitioned" in row["options"] for row in rows):  # the query opens every table
+            partitions = {row["owner"]: row["text"] for row in fetch(PARTITIONS)}
+            for row in rows:
+                row["options"] = row["options"].replace("partitioned", partitions.get(row["name"], ""))
+        tables = [builder.build_table(row, *(group[row["name"]] for group in groups)) for row in rows]
         codes = [*fetch(VIEWS), *fetch(TRIGGERS)]
         for code in codes:
             code["text"] = builder.normalize(code["text"]) + code["properties"]

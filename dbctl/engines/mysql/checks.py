@@ -22,7 +22,7 @@ from dbctl.engines.mysql.catalog import (
 )
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
-from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.opening import GLOBALLY, quote
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems
@@ -78,7 +78,7 @@ where c.table_schema = database() and c.character_set_name in ('utf8', 'utf8mb3'
   else concat('STRICT_TRANS_TABLES,', @@global.sql_mode) end
 from dual where @@global.sql_mode not like '%STRICT%'""",
         message="the server's sql_mode is not strict: a value that does not fit is changed silently ({0})",
-        hint="SET GLOBAL sql_mode = '{1}';",
+        hint=f"Make it strict{GLOBALLY} sql_mode = '{{1}}';",
     ),
     FindingQuery(
         severity="warning",
@@ -92,7 +92,7 @@ from dual where @@global.sql_mode not like '%STRICT%'""",
         code="unsafe-setting",
         sql="select @@innodb_flush_log_at_trx_commit from dual where @@innodb_flush_log_at_trx_commit <> 1",
         message="innodb_flush_log_at_trx_commit is {0}: a crash may lose the last committed changes",
-        hint="SET GLOBAL innodb_flush_log_at_trx_commit = 1;",
+        hint=f"Write each commit to the disk{GLOBALLY} innodb_flush_log_at_trx_commit = 1;",
     ),
 )
 #: Visible with the right PROCESS only.

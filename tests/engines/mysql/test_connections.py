@@ -1105,6 +1105,19 @@ def test_rows_that_violate_a_check_are_reported_and_restored(tmp_path):
         assert execute("select id from t order by id") == ((1,), (11,), (12,))
 
 
+def test_schema_diff_compares_how_rows_are_partitioned(tmp_path):
+    sides = ["backup:latest", "main", "--check", "--repository", "backups"]
+    with open_limited(tmp_path) as (_, run, execute):
+        execute("create table t (id integer primary key) partition by hash (id) partitions 2")
+        run("backup", "create", "--repository", "backups")
+        execute("alter table t add partition partitions 1")
+        run("schema", "diff", *sides)
+        execute("alter table t partition by range (id) (partition p values less than (10))")
+        different = run("schema", "diff", *sides, status=4).stdout.decode()
+        assert 'partition by hash "id"' in different
+        assert 'partition by range "id"' in different
+
+
 def test_schema_of_a_table_of_aria_is_that_of_its_copy(tmp_path):
     with open_limited(tmp_path) as (_, run, execute):
         try:
