@@ -7,15 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from dbctl.cli.main import main
 from dbctl.services.events.changes.operations import OperationFilter, list_operations
 from tests import examples
 from tests.cli import closings, larders, test_reference
 from tools import reference
-
-SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
 #: Commands whose tables ``test_reference`` tests.
 TABLES_TESTED = {reference.find_spec(line).name for line in test_reference.EXAMPLES}
@@ -109,8 +106,7 @@ def check_command(line, engine, words, capsys):
             "notify-not-configured",
             "encryption-not-configured",
         }
-    schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
-    Draft202012Validator(schema).validate(answer)
+    test_reference.validate(answer)
     closing_lines = closings.read_closing_lines(output.err)
     if not answer["error"] and closings.has_closing_line(line):
         assert len(closing_lines) == 1, output.err
