@@ -8,16 +8,18 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from jsonschema import Draft202012Validator
-from mcp import Client, StdioServerParameters, types
-from mcp.client.stdio import stdio_client
 
 from dbctl.extensions.mcp.tools import build_words, list_tools
 from tests.cli import test_reference as sample
 from tests.in_process import run_command
 from tools import reference
+
+if TYPE_CHECKING:  # mcp takes a second of each collection
+    from mcp import Client, types
 
 ROOT = Path(__file__).parents[3]
 TOOLS = list_tools(max_rows=500)
@@ -35,6 +37,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def connect(folder: Path, use: Callable[[Client], Awaitable[None]], *words: str) -> None:
     """Start the server in a folder, and use it with the client of the library, which checks each answer with its schema."""
+    from mcp import Client, StdioServerParameters
+    from mcp.client.stdio import stdio_client
+
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)}
     environment["DBCTL_STATE"] = str(folder / "state")
     server = StdioServerParameters(
@@ -49,6 +54,8 @@ def connect(folder: Path, use: Callable[[Client], Awaitable[None]], *words: str)
 
 
 def text_of(result: types.CallToolResult) -> str:
+    from mcp import types
+
     (content,) = result.content
     assert isinstance(content, types.TextContent)
     return content.text
