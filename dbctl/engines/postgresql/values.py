@@ -196,6 +196,8 @@ def register_plain_types(connection: Connection[tuple[object, ...]]) -> None:
             local_adapters.register_loader(known.oid, _LenientTextLoader)
         elif known.name not in PLAIN_TYPES:
             local_adapters.register_loader(known.oid, TextLoader)
+    if undeclared:
+        local_adapters.register_loader(0, _LenientTextLoader)  # of the values of COPY, otherwise bytes
     local_adapters.register_loader("numeric", _NumberLoader)
     local_adapters.register_loader("timestamptz", _TimeLoader)
     local_adapters.register_loader("timestamp", _TimeLoader)

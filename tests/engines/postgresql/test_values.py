@@ -376,5 +376,8 @@ def test_invalid_utf8_is_read_with_its_bytes():
             connection.execute(rb"insert into t values (1, 'fine'), (2, E'a\xffb'), (3, E'Zo\xc3\xab')")
         with closing(PostgreSQLReader(url, "app/user", timeout=1)) as reader:
             assert reader.select("t", ["a"], order_by=[Order(["id"])]) == [("fine",), ("a\udcffb",), ("Zoë",)]
+            with reader.streams.stream("t", ["id", "a"]) as stream:
+                rows = [tuple(row) for batch in stream.batches for row in batch]
+            assert sorted(rows) == [(1, "fine"), (2, "a\udcffb"), (3, "Zoë")]
             session = reader.connection.session
             assert (session.schema, session.database) == ("public", url.path)
