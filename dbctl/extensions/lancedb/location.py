@@ -339,7 +339,16 @@ def translate_panics() -> Iterator[None]:
     except BaseException as error:  # some panics do not derive from Exception
         if type(error).__name__ not in _PANIC_CLASSES:
             raise
-        raise RuntimeError("panic of the LanceDB library, caused by the content of the files") from error
+        reason = "panic of the LanceDB library, caused by the content of the files"
+        # It reads its settings late, and its error does not name the one that it refuses.
+        settings = sorted(
+            name
+            for name, value in os.environ.items()
+            if name.startswith("LANCE_") and LIBRARY_SETTINGS.get(name) != value
+        )
+        if settings:
+            reason += f", or by a value in the environment ({', '.join(settings)})"
+        raise RuntimeError(reason) from error
 
 
 def translate_error(error: Exception, location: Location) -> DbctlError:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import timedelta
 
@@ -79,6 +82,16 @@ def test_library_panic_is_reported_as_damage(two_fragments):
     with pytest.raises(CorruptError, match="panic"):
         opening.open_reader(folder).tables()
     assert any("cannot be read" in line for line in opening.open_reader(folder).checks.find_damage())
+
+
+def test_panic_names_the_settings_of_the_library_that_may_have_caused_it(two_fragments):
+    """The library reads them once in a process, and panics at an invalid one."""
+    folder, _ = two_fragments
+    words = [sys.executable, "-m", "dbctl", "--url", f"main=lancedb://{folder}", "data", "export", TABLE, "-"]
+    variables = {**os.environ, "DBCTL_STATE": "off", "LANCE_CPU_THREADS": "none"}
+    result = subprocess.run(words, check=False, capture_output=True, env=variables)
+    assert result.returncode == 4
+    assert b"or by a value in the environment (LANCE_CPU_THREADS)" in result.stderr
 
 
 def test_truncated_manifest_is_refused(two_fragments):
