@@ -92,7 +92,8 @@ def shell(request, folder):
 
 @pytest.mark.needs_extension
 @pytest.mark.parametrize("shell", list(Shell))
-def test_bundled_completion_file_is_current(shell):
+def test_bundled_completion_file_is_current(shell, answer):
+    answer("search", "index", "status", status=None)  # a command may have used a nested group before
     assert (FOLDER / FILES[shell]).read_text() == generate.generate(shell)
 
 
