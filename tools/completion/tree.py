@@ -128,7 +128,7 @@ def build_tree() -> tuple[Sequence[Node], Sequence[Slot]]:
     """Return all commands, and the common options."""
     root = create_root()
     nodes = [
-        _add_nested_groups(node)
+        _add_nested_groups(node, root)
         for node in _walk(root, root.make_context("dbctl", [], resilient_parsing=True), "")
     ]
     common = [_slot(param, "") for param in root.params if param.name in common_parameter_names()]
@@ -136,12 +136,13 @@ def build_tree() -> tuple[Sequence[Node], Sequence[Slot]]:
     return nodes, common
 
 
-def _add_nested_groups(node: Node) -> Node:
+def _add_nested_groups(node: Node, root: Command) -> Node:
     """Add a group that is nested in a command to its children, such as ``search index``."""
+    commands = getattr(root, "commands", {})
     nested = [
-        (name.split()[1], _shorten(group.help))
-        for name, group in read_catalog().groups.items()
-        if name.split()[:-1] == [node.path]
+        (name.split()[1], _describe(commands[name]))
+        for name in read_catalog().groups
+        if name in commands and name.split()[:-1] == [node.path]
     ]
     return structs.replace(node, children=[*node.children, *nested]) if nested else node
 
@@ -159,7 +160,7 @@ def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
         children = [(name, child) for name, child in commands_ if child is not None and not child.hidden]
     yield Node(
         path=path,
-        children=[(name, _shorten(child.short_help or "")) for name, child in children if " " not in name],
+        children=[(name, _describe(child)) for name, child in children if " " not in name],
         options=[_slot(param, path) for param in params if isinstance(param, TyperOption)],
         arguments=[_slot(param, path) for param in params if not isinstance(param, TyperOption)],
     )
@@ -167,8 +168,8 @@ def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
         yield from _walk(child, ctx, f"{path} {name}".strip())
 
 
-def _shorten(text: str) -> str:
-    sentence = " ".join(text.split()).partition(". ")[0].removesuffix(".")
+def _describe(command: Command) -> str:
+    sentence = " ".join((command.short_help or "").split()).partition(". ")[0].removesuffix(".")
     return shorten(sentence, 70, placeholder="…")
 
 
