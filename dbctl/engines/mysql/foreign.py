@@ -15,6 +15,7 @@ from functools import partial
 import pymysql
 
 from dbctl.engines.mysql import connection, stored_code
+from dbctl.engines.mysql.events import LoadedEvents
 from dbctl.engines.mysql.load import DumpScanner, remove_database_name
 from dbctl.engines.mysql.opening import error_number, open_session, quote
 from dbctl.engines.mysql.session import Session
@@ -75,8 +76,8 @@ def change_definers(
         scanner.feed(line)
 
 
-def read_definitions(session: Session, database: str) -> list[Definition]:
-    """Return the definitions of a database besides tables, in an order that can be executed."""
+def read_definitions(session: Session, database: str, events: LoadedEvents) -> list[Definition]:
+    """Return the definitions of a database besides tables, in an order that can be executed; ``events`` are enabled."""
     session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
     session.run(f"use {quote(database)}")
     read, list_names = partial(stored_code.read_definition, session), stored_code.list_names
@@ -86,14 +87,20 @@ def read_definitions(session: Session, database: str) -> list[Definition]:
         *(read(LIBRARY, name) for name in stored_code.list_libraries(session, database)),
         *(_remove_database(read(kind.lower(), name), database) for kind, name in routines),
         *(read("trigger", name) for name in list_names(session, stored_code.TRIGGERS, database)),
-        *(read("event", name) for name in list_names(session, stored_code.EVENTS, database)),
+        *(
+            _change(read("event", name), events.enable)
+            for name in list_names(session, stored_code.EVENTS, database)
+        ),
     ]
 
 
 def _remove_database(routine: Definition, database: str) -> Definition:
-    statement = routine.statement.encode("utf-8", "surrogateescape")
-    text = b"".join(remove_database_name([statement], database))
-    return routine._replace(statement=text.decode("utf-8", "surrogateescape"))
+    return _change(routine, lambda statement: b"".join(remove_database_name([statement], database)))
+
+
+def _change(definition: Definition, change: Callable[[bytes], bytes]) -> Definition:
+    text = change(definition.statement.encode("utf-8", "surrogateescape"))
+    return definition._replace(statement=text.decode("utf-8", "surrogateescape"))
 
 
 def create_objects(session: Session, database: str, definitions: Sequence[Definition]) -> list[str]:

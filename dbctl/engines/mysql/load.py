@@ -11,6 +11,7 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.events import LoadedEvents
 from dbctl.engines.mysql.opening import LONGEST_IDLE, quote
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
@@ -265,12 +266,13 @@ def load_dump(
     url: Url,
     server: Server,
     target: str,
+    events: LoadedEvents,
     *,
     rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> None:
     """Load a dump with the client into the database at ``url``, which no other session uses.
 
-    The load cannot be rolled back. ``rewrite``: a filter for the text.
+    The load cannot be rolled back. ``events`` get those of the dump; ``rewrite``: a filter for the text.
 
     Raises:
         RestoreFailedError, CorruptError, ClientFailedError, DiskFullError, PrivilegeMissingError, UnreachableError:
@@ -284,7 +286,7 @@ def load_dump(
             yield block
 
     text = remove_database_name(scan_blocks(), dump.metadata.get("database", ""))
-    run_script(text, url, server, target, timeout=request.timeout)
+    run_script(events.disable(text), url, server, target, timeout=request.timeout)
     scanner.finish()
     if scanner.problem:
         raise CorruptError(target=target, reason=f"{path.name}: {scanner.problem}")

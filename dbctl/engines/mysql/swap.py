@@ -11,12 +11,13 @@ import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadResult, StagedDump
+from dbctl.engines.contract.dumps import Dump, DumpVerification, LoadRequest, LoadResult, StagedDump
 from dbctl.engines.mysql import connection, foreign, stored_code
 from dbctl.engines.mysql.accounts import AccountChanges, Accounts
 from dbctl.engines.mysql.catalog import MySQLSchemaReader
 from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.mysql.dialect import parse_server
+from dbctl.engines.mysql.events import LoadedEvents
 from dbctl.engines.mysql.load import load_dump, run_script
 from dbctl.engines.mysql.opening import (
     GLOBALLY,
@@ -146,6 +147,10 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
 
     _code = b""  #: the script of what else than tables was replaced
 
+    def __init__(self, server: MySQLServer, request: LoadRequest, central: Session) -> None:
+        super().__init__(server, request, central)
+        self._events = LoadedEvents()
+
     def prepare_accounts(self, *, temporary: bool = False) -> AbstractContextManager[AccountChanges]:
         """Apply the policy for missing accounts; raises as ``ServerRoles.create_missing``."""
         accounts = Accounts(self._central, self._server.target)
@@ -205,7 +210,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             else accounts.make_filter(target)
         )
         try:
-            load_dump(request, url, central.server, target, rewrite=rewrite)
+            load_dump(request, url, central.server, target, self._events, rewrite=rewrite)
             with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:
                 reader.connection.session.remove_time_limit()
                 tables = stored_code.list_names(central, TABLES, name)
@@ -270,7 +275,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
     def move_back(self, source: str, code: bytes) -> None:
         """Swap with the tables of ``source``, which gets its code objects first, so that a failure changes nothing."""
         try:
-            self._recreate_code(source, code)
+            self._recreate_code(source, b"".join(self._events.disable([code])))
         except BaseException:
             with signals.block_signals():
                 stored_code.drop_code(self._central, source)
@@ -306,9 +311,10 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
         script, definitions = b"", list[stored_code.Definition]()
         if dump.foreign:
             with server.central(request.timeout) as session:
-                definitions = foreign.read_definitions(session, source)
+                definitions = foreign.read_definitions(session, source, self._events)
         else:
             script = stored_code.dump_script(server.url, central, source, server.target)
+            script = self._events.enable(script)
         routine_rights = stored_code.read_routine_rights(central, server.name)
         signals.raise_if_interrupted()
         if not (exists := server.exists(central, server.name)):
