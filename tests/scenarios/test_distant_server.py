@@ -20,7 +20,8 @@ COMMANDS = [
     (["users", "delete", LOGIN, "--yes"], 54, 59),
     (["roles", "list"], 6, 9),
     (["migrate", "status"], 6, 9),
-    (["integrity", "check"], 42, 35),
+    # including the rows that policies hide (PostgreSQL), and those that violate a CHECK (MariaDB)
+    (["integrity", "check"], 43, 39),
 ]
 
 
