@@ -118,7 +118,7 @@ def translate_error(
         return ReplicaConflictError(target=context.target)
     is_in_doubt = state == "40003" or (broken and sql == "commit")
     if broken or is_in_doubt or (state[:2] in ("08", "57") and state != STOPPED):
-        return context.disconnected_error(reason, committing=is_in_doubt, is_refused=False)
+        return context.disconnected_error(reason, committing=is_in_doubt)
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
         return context.create_error(
             kind,

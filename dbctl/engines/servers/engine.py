@@ -82,7 +82,9 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     #: describes the lock holders as `` by …``, from the server's message
     blockers: Callable[[str], str] = lambda _message: ""
 
-    def disconnected_error(self, reason: str, *, committing: bool, is_refused: bool) -> UnreachableError:
+    def disconnected_error(
+        self, reason: str, *, committing: bool, is_refused: bool = False
+    ) -> UnreachableError:
         lost = create_lost_error(self.url, self.target, reason, DISCONNECTED, is_refused=is_refused)
         return CommitInDoubtError(target=self.target, reason=lost.context["reason"]) if committing else lost
 

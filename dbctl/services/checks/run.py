@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 from msgspec import structs
@@ -136,15 +136,17 @@ def _find_state(target: str, findings: Sequence[Finding]) -> Literal["ok"] | Sev
     return max(severities, key=get_args(Severity).index, default="ok")
 
 
-def _open_with_all_rows(open_part: Callable[[Subject, Needs], bool], part: Subject, needs: Needs) -> bool:
-    """Open what a check needs; a row that a policy hides is not missing."""
-    can_open = open_part(part, needs)
-    if can_open and needs not in (Needs.NOTHING, Needs.FILES) and part.db.checks:
-        part.db.checks.require_all_rows()
-    return can_open
+class _AllRowsRun(CheckRun):
+    """A row that a policy hides is not missing: the server refuses to read such a table."""
+
+    def open(self, part: Subject, needs: Needs) -> bool:
+        can_open = super().open(part, needs)
+        if can_open and needs not in (Needs.NOTHING, Needs.FILES) and part.db.checks:
+            part.db.checks.require_all_rows()
+        return can_open
 
 
-class _IntegrityRun(CheckRun):
+class _IntegrityRun(_AllRowsRun):
     """A failed check ends the checks of its database."""
 
     def __init__(self) -> None:
@@ -165,7 +167,7 @@ class _IntegrityRun(CheckRun):
                 super().run_group(checks, structs.replace(part, table=table))
 
     def open(self, part: Subject, needs: Needs) -> bool:
-        can_open = _open_with_all_rows(super().open, part, needs)
+        can_open = super().open(part, needs)
         if can_open and needs and part.table and part.table not in part.db.tables():
             part.is_excluded = True
             self.omitted.add(part.target)
@@ -202,10 +204,7 @@ def cross_check(app: App) -> CheckReport:
     return CheckReport(findings=findings, status=run.status)
 
 
-class _ConsistencyRun(CheckRun):
-    def open(self, part: Subject, needs: Needs) -> bool:
-        return _open_with_all_rows(super().open, part, needs)
-
+class _ConsistencyRun(_AllRowsRun):
     def add_failure(self, part: Subject | FileSubject, error: DbctlError) -> None:
         if isinstance(part, Subject) and isinstance(error, DatabaseNotConfiguredError):
             self.add_unconfigured(part, error)
