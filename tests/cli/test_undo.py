@@ -22,6 +22,23 @@ from tests.services.mysql_samples import WORDPRESS_TABLES
 from tests.services.rules import test_rows as guild
 
 KINDS = ("sqlite", "postgresql", "mysql")
+#: A profile of users with sign-ins.
+CLUB = """
+schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+[users]
+admin = false
+table = "people"
+id = { column = "id" }
+login = ["login"]
+fields = { login = "login" }
+[[users.signed_in]]
+table = "tokens"
+user = "person"
+"""
 COMMANDS = [
     ["users", "create", "zed", "--email", "zed@larder.example", "--role", "cook", "--generate"],
     ["users", "set-role", "ana", "guest"],
@@ -133,14 +150,8 @@ def test_undo_of_a_role_ends_sessions_that_began_since(answer, pantry):
 @pytest.mark.parametrize("engine", KINDS)
 def test_plan_counts_the_sessions_that_end_with_a_role_of_pairs(answer, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
-    (tmp_path / "club.toml").write_text(
-        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n'
-        '[databases.main]\nengines = ["sqlite", "postgresql", "mysql"]\n'
-        '[users]\nadmin = false\ntable = "people"\nid = { column = "id" }\nlogin = ["login"]\n'
-        'fields = { login = "login" }\n[[users.signed_in]]\ntable = "tokens"\nuser = "person"\n'
-        '[users.role]\nvalues = ["cook", "guest"]\n'
-        'members = { table = "ranks", user = "person", role = "name" }\n'
-    )
+    role = '[users.role]\nvalues = ["cook", "guest"]\nmembers = { table = "ranks", user = "person", role = "name" }\n'
+    (tmp_path / "club.toml").write_text(CLUB + role)
     with empty_database(engine, tmp_path / "app.db") as database:
         database.run(
             "create table people (id integer primary key, login varchar(9) not null unique)",
@@ -800,12 +811,7 @@ def test_added_cycle_of_tables_is_deleted(answer, tmp_path, monkeypatch, engine)
 @pytest.mark.parametrize("engine", KINDS)
 def test_only_rows_that_refer_to_a_sign_in_stay_deleted(answer, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
-    (tmp_path / "club.toml").write_text(
-        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n'
-        '[databases.main]\nengines = ["sqlite", "postgresql", "mysql"]\n'
-        '[users]\nadmin = false\ntable = "people"\nid = { column = "id" }\nlogin = ["login"]\n'
-        'fields = { login = "login" }\n[[users.signed_in]]\ntable = "tokens"\nuser = "person"\n'
-    )
+    (tmp_path / "club.toml").write_text(CLUB)
     person = "person integer not null, foreign key (person) references people (id) on delete cascade"
     with empty_database(engine, tmp_path / "app.db") as database:
         database.run(
