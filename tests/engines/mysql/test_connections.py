@@ -1105,6 +1105,7 @@ def test_rows_that_violate_a_check_are_reported_and_restored(tmp_path):
         assert execute("select id from t order by id") == ((1,), (11,), (12,))
 
 
+@pytest.mark.needs_extension("transfer")
 def test_schema_diff_compares_how_rows_are_partitioned(tmp_path):
     sides = ["backup:latest", "main", "--check", "--repository", "backups"]
     with open_limited(tmp_path) as (_, run, execute):
