@@ -161,5 +161,10 @@ class ReplayFailedError(DbctlError, status=Exit.FAILED):
     remedy = "Nothing was changed. The expected schema cannot be determined. Correct the files; or, if other tools created tables, record applied ones with: `migrate mark NAME --applied`"
 
 
+class ReplayRefusedError(DbctlError, status=Exit.REFUSED):
+    sentence = "{target}: cannot run {name} in an empty database, as it has effects outside of it: {reason} (line {line})"
+    remedy = "Nothing was run. The expected schema cannot be determined on this server. Run that part manually, and remove it from the file; or, without the comparison, record applied ones with: `migrate mark NAME --applied`"
+
+
 class MigrationInvalidError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{file}: {reason}", "Nothing was run."

@@ -208,21 +208,22 @@ def _list_calls(sql: str) -> Iterator[str]:
 #: Statements that commit implicitly.
 _DDL_VERBS = ("create", "alter", "drop", "rename", "truncate", "optimize", "analyze", "grant", "revoke")
 _DML_VERBS = ("insert", "update", "delete", "replace", "load")
-#: The names of rows in a trigger.
-_TRIGGER_ROWS = ("new", "old")
+#: The names of rows in a trigger, the scopes of variables, and the databases that no statement changes.
+_NO_DATABASES = ("new", "old", "@@global", "@@session", "@@local", "information_schema", "performance_schema")
 
 
 class MySQLLinter(Linter):
     lexer = LEXER
     if_not_exists_kinds = ("table",)
     ignore_clauses = (("insert", "ignore"), ("on", "duplicate", "key"))
-    #: Statements that affect the whole server, or run a text that cannot be checked.
+    #: Statements that affect the whole server, or run a text.
     statement_rules = parse_rules("""
         external-side-effect  create|alter|drop user|role|database|schema|server|tablespace  {words} may affect more than this database
         external-side-effect  create or replace user                                {words} may affect more than this database
         external-side-effect  rename user                                           {words} may affect more than this database
         external-side-effect  set global|persist|password                           {words} may affect more than this database
-        external-side-effect  grant|revoke|install|uninstall|flush|prepare|execute  {words} may affect more than this database
+        external-side-effect  grant|revoke|install|uninstall|flush                  {words} may affect more than this database
+        runs-text             prepare|execute                                       {words} runs a text, which cannot be checked
     """)
     action_rules = parse_rules("""
         changes-enum  modify [column] {name} enum|set         {table}.{name}: a value that is not added at the end copies the table, and a removed value is lost in the rows
@@ -274,7 +275,7 @@ class MySQLLinter(Linter):
         others = {
             word.text
             for word, following in pairwise(words)
-            if following.text == "." and _is_name(word) and word.text not in {*unqualified, *_TRIGGER_ROWS}
+            if following.text == "." and _is_name(word) and word.text not in {*unqualified, *_NO_DATABASES}
         }
         for name in sorted(others):
             yield (

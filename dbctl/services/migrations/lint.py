@@ -9,11 +9,12 @@ from pathlib import Path
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract.schema import LintFinding, Script, ScriptDialect
+from dbctl.engines.contract.schema import LintFinding, ScriptDialect
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.errors.migrations import MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity, Struct
 from dbctl.services.app.app import App
+from dbctl.services.migrations.execution.plan import EXTERNAL_EFFECT, RUNS_TEXT, create_script
 from dbctl.services.migrations.files.loader import MigrationFile, Steps
 from dbctl.services.migrations.files.parser import AllowedCode
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
@@ -25,7 +26,7 @@ DATA_LOSS_CODES = frozenset({"drops-table", "drops-column", "deletes-all", "dele
 #: Codes that are reported only if the profile has their guideline.
 GUIDELINE_CODES = frozenset({"no-if-not-exists", "no-if-exists", "no-insert-or-ignore"})
 #: Codes that are reported for down sections; deleting is their purpose.
-DOWN_CODES = frozenset({"external-side-effect", "no-if-exists"})
+DOWN_CODES = frozenset({EXTERNAL_EFFECT, RUNS_TEXT, "no-if-exists"})
 #: Layouts in which each migration can have a down section or file.
 FORMATS_WITH_DOWN = ("up-down", "dbmate", "goose", "pairs")
 #: Lines above the first statement that do not describe the migration.
@@ -92,11 +93,6 @@ def lint_files(target: MigrationTarget, names: Sequence[str]) -> list[Finding]:
         if runnable.file.name in names:
             findings_by_name[runnable.file.name] += _lint_file(target, language, runnable, lint_findings)
     return [runnable for name in names if name in findings_by_name for runnable in findings_by_name[name]]
-
-
-def create_script(steps: Steps) -> Script:
-    """Return the statements of one direction, as input for the engine's linter."""
-    return Script(statements=steps.statements, outside_transaction=steps.section.outside_transaction)
 
 
 def _lint_file(

@@ -32,6 +32,7 @@ LINT_RULES: Mapping[str, LintRule] = {
     "external-side-effect": LintRule(
         "warning", "Run the statement by hand: a rehearsal refuses such a file."
     ),
+    "runs-text": LintRule("warning", "Write the statement itself: a rehearsal refuses such a file."),
     "marker-hidden": LintRule("error", "Reword the line: the app's own runner would split the file there."),
     "drops-ledger": LintRule("error", "Remove the statement: only the runner may change the ledger."),
     "shared-number": LintRule("warning", "Give it an unused number."),

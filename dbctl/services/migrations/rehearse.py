@@ -8,7 +8,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from dbctl.engines import registry
 from dbctl.engines.contract.checks import OrphanedRows
 from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
@@ -37,7 +36,13 @@ from dbctl.services.app.app import App
 from dbctl.services.migrations import lint
 from dbctl.services.migrations.database_plan import RehearsedMigration, apply_all, plan_database
 from dbctl.services.migrations.drift import read_parts
-from dbctl.services.migrations.execution.plan import ExecutionPlan, UpSelection
+from dbctl.services.migrations.execution.plan import (
+    EXTERNAL_EFFECT,
+    RUNS_TEXT,
+    ExecutionPlan,
+    UpSelection,
+    find_side_effect,
+)
 from dbctl.services.migrations.execution.row_loss import RowLoss, count_rows, describe_losses, find_losses
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.schema_diff import compare
@@ -152,15 +157,13 @@ def rehearse(app: App, targets: Sequence[MigrationTarget], selection: UpSelectio
 
 
 def _refuse_side_effects(target: MigrationTarget, plans: Sequence[ExecutionPlan]) -> None:
-    """Refuse statements that would change the original or its server; no directive allows them."""
-    language = registry.load_engine(target.engine).script_dialect
-    scripts = [lint.create_script(plan.steps) for plan in plans]
-    for plan, findings in zip(plans, language.lint(scripts), strict=True):
-        for finding in findings:
-            if finding.code == "external-side-effect":
-                raise RehearsalRefusedError(
-                    target=target.name, name=plan.file.name, reason=finding.message, line=finding.line
-                )
+    """Refuse statements that would change the original or its server, or that run a text, which may do that."""
+    codes = (EXTERNAL_EFFECT, RUNS_TEXT)
+    if effect := find_side_effect(target.engine, [plan.steps for plan in plans], codes):
+        number, finding = effect
+        raise RehearsalRefusedError(
+            target=target.name, name=plans[number].file.name, reason=finding.message, line=finding.line
+        )
 
 
 @contextmanager

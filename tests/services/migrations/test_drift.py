@@ -14,12 +14,14 @@ from dbctl.errors.migrations import (
     MigrationFilesMissingError,
     MigrationInvalidError,
     ReplayFailedError,
+    ReplayRefusedError,
 )
 from dbctl.errors.usage import WrongAppError
 from dbctl.services.migrations.drift import drift
 from dbctl.services.migrations.execution.plan import UpSelection
 from dbctl.services.migrations.operations import MigrateUp
 from dbctl.services.migrations.status import find_targets
+from tests.services.migrations import deployments
 from tests.shapes import flashpoint_web
 
 FILES = {
@@ -302,6 +304,40 @@ def test_failing_replay_names_migration_and_statement(path, folder):
     write(folder, {"002_more": "begin; create table x (a); commit;"})
     with pytest.raises(MigrationInvalidError):
         find_drift(path, folder)
+
+
+@pytest.mark.parametrize(
+    ("engine", "sql"),
+    [
+        ("mysql", "delete from {0}.books where id > 3"),
+        ("mysql", "create event purge on schedule every 1 second do delete from {0}.books"),
+        ("postgresql", "do $$ begin alter role {0} password 'first'; end $$"),
+    ],
+)
+def test_statements_about_more_than_the_empty_database_are_refused(tmp_path, engine, sql):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        desk.write(deployments.INITIAL_FILES)
+        desk.up()
+        desk.write({"003_purge": f"\n{sql.format(desk.base.own.path)};\n"})
+        desk.dbctl("migrate", "mark", "003_purge", "--applied", "--yes")
+        before = desk.base.content()
+        with desk.open_app() as app, pytest.raises(ReplayRefusedError, match=r"run 003_purge .*\(line 2\)"):
+            drift(app, find_targets(app))
+        assert desk.base.content() == before
+
+
+def test_a_script_may_run_a_text_and_read_the_catalog(tmp_path):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
+        sql = """select count(*) into @missing from information_schema.tables
+            where table_schema = database() and table_name = 'shelves';
+            set @mode = @@session.sql_mode;
+            set @text = if(@missing = 0, 'create table shelves (id int primary key)', 'do 0');
+            prepare change_tables from @text;
+            execute change_tables;"""
+        desk.write({**deployments.INITIAL_FILES, "003_shelves": sql})
+        desk.up()
+        with desk.open_app() as app:
+            assert drift(app, find_targets(app)).findings == []
 
 
 def test_an_empty_database_has_nothing_to_compare(tmp_path, folder):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from dbctl.engines import registry
+from dbctl.engines.contract.schema import LintFinding, Script
 from dbctl.errors.migrations import (
     DuplicateMigrationNumberError,
     LedgerForeignError,
@@ -32,6 +33,9 @@ from dbctl.services.migrations.ledger.state import DatabaseState, Migration
 MAX_LISTED_NAMES = 5
 #: Characters of a statement that a message shows.
 MAX_SQL_LENGTH = 80
+
+#: Codes of the engine's linter: a statement about more than its database, and one that runs a text, which may be one.
+EXTERNAL_EFFECT, RUNS_TEXT = "external-side-effect", "runs-text"
 
 #: What happens if a migration deletes rows: nothing, they are counted for the result, or the migration is refused.
 RowLossPolicy = Literal["ignore", "report", "refuse"]
@@ -67,6 +71,31 @@ class ExecutionPlan(Struct, frozen=True, kw_only=True):
     def completed_count(self) -> int:
         """The number of statements that an earlier run has completed; they are the first ones."""
         return self.resumes_from.ended_count if self.resumes_from else 0
+
+
+def create_script(steps: Steps) -> Script:
+    """Return the statements of one direction, as input for the engine's linter."""
+    return Script(statements=steps.statements, outside_transaction=steps.section.outside_transaction)
+
+
+def find_side_effect(
+    engine: str, steps: Iterable[Steps], codes: Collection[str]
+) -> tuple[int, LintFinding] | None:
+    """Return the first finding with one of ``codes`` that the engine's linter has, and the number of its script.
+
+    No directive of a file allows such a statement where it must not run.
+    """
+    language = registry.load_engine(engine).script_dialect
+    findings = language.lint([create_script(script) for script in steps])
+    return next(
+        (
+            (number, finding)
+            for number, of_script in enumerate(findings)
+            for finding in of_script
+            if finding.code in codes
+        ),
+        None,
+    )
 
 
 class UpSelection(Struct, frozen=True, kw_only=True):

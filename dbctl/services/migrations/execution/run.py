@@ -12,6 +12,7 @@ from dbctl.errors.migrations import (
     MigrationInDoubtError,
     MigrationPartialError,
     ReplayFailedError,
+    ReplayRefusedError,
     RowsLostError,
 )
 from dbctl.services.migrations.execution.executor import (
@@ -22,7 +23,12 @@ from dbctl.services.migrations.execution.executor import (
     MigrationSession,
     open_session,
 )
-from dbctl.services.migrations.execution.plan import ExecutionPlan, join_names
+from dbctl.services.migrations.execution.plan import (
+    EXTERNAL_EFFECT,
+    ExecutionPlan,
+    find_side_effect,
+    join_names,
+)
 from dbctl.services.migrations.files.loader import MigrationFile, order_key_of
 from dbctl.services.migrations.ledger import journal
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
@@ -82,17 +88,23 @@ def replay(
 
     Raises:
         MigrationInvalidError: a file cannot be run.
+        ReplayRefusedError: a migration would change more than the empty database; nothing was run.
         ReplayFailedError: a migration failed in the empty database.
     """
     session = open_session(target, db)
     scripts = session.scripts
     texts = {name: target.section.earlier.get(checksum, "") for name, checksum in (checksums or {}).items()}
     by_name = {file.name: file for file in files}
+    steps = {name: file.parse_up(scripts.script_dialect) for name, file in by_name.items()}
+    if effect := find_side_effect(target.engine, steps.values(), [EXTERNAL_EFFECT]):
+        number, finding = effect
+        raise ReplayRefusedError(
+            target=target.name, name=list(steps)[number], reason=finding.message, line=finding.line
+        )
     removed = [name for name, sql in texts.items() if sql and name in target.section.retired]
     for name in sorted({*by_name, *removed}, key=order_key_of):
         if file := by_name.get(name):
-            steps = file.parse_up(scripts.script_dialect)
-            plan = ExecutionPlan(file=file, steps=steps, row_loss="ignore", records_steps=False)
+            plan = ExecutionPlan(file=file, steps=steps[name], row_loss="ignore", records_steps=False)
             try:
                 _run_plan(session, plan)
             except MigrationFailedError as error:
