@@ -38,6 +38,11 @@ order by event_object_table, action_timing, event_manipulation, action_order"""
 ROUTINES = """select routine_type, routine_name from information_schema.routines where routine_schema = {}
 order by routine_type, routine_name"""
 LIBRARIES = "select library_name from information_schema.libraries where library_schema = {} order by 1"
+#: The triggers, routines and events of a database, with their statements; an event may be enabled.
+STATEMENTS = """select concat('trigger ', trigger_name), action_statement from information_schema.triggers where trigger_schema = {0}
+union all select concat(lower(routine_type), ' ', routine_name), routine_definition from information_schema.routines where routine_schema = {0}
+union all select concat('event ', event_name), event_definition from information_schema.events where event_schema = {0}
+order by 1"""
 PACKAGE, PACKAGE_BODY = "PACKAGE", "PACKAGE BODY"  #: of MariaDB; a body is dropped with its package
 #: Enables statements about packages in a session.
 _ORACLE_MODE = "set @dbctl_mode = @@sql_mode, session sql_mode = concat(@@sql_mode, ',ORACLE')"
@@ -279,6 +284,14 @@ def grant_routine_rights(central: Session, database: str, rights: Rights) -> lis
 def list_names(central: Session, sql: str, database: str) -> list[str]:
     """Return the names in the result of a query about a database, one per row."""
     return [str(name) for (name,) in central.run(sql.format(format_literal(database)))]
+
+
+def find_uses(central: Session, database: str, other: str) -> list[str]:
+    """Return the triggers, routines and events of a database whose statements name the ``other`` one."""
+    names = [rf"(?<![\w$`\"]){re.escape(other)}", re.escape(quote(other)), re.escape(ident(other))]
+    use = re.compile(rf"(?:{'|'.join(names)})\s*\.", re.IGNORECASE)
+    rows = central.run(STATEMENTS.format(format_literal(database)))
+    return [str(name) for name, statement in rows if use.search(str(statement or ""))]
 
 
 def list_routines(central: Session, database: str) -> list[tuple[str, str]]:

@@ -242,17 +242,28 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
         exists = server.exists(central, server.name)
         with self.prepare_accounts() as accounts, self.create_database() as url:
             self.load(url, accounts)
+            self.remarks += self._describe_uses_of_original(url.path)
             staged = StagedSwap(self, url.path, exists=exists)
             yield staged
             staged.drop_old()
             if not exists:  # rights on a database remain when it is replaced
                 self.remarks += accounts.grant(central, server.name)
 
+    def _describe_uses_of_original(self, loaded: str) -> Iterator[str]:
+        """Yield a remark if the database has another name than the dumped one, and its code names that one."""
+        original = self._request.dump.metadata.get("database", self._server.name)
+        if original != self._server.name and (
+            names := stored_code.find_uses(self._central, loaded, original)
+        ):
+            yield f"{', '.join(names)}: the statements name the database {original}, and use that one, not this one"
+
     def _reserve(self, name: str) -> None:
         self._central.run(connection.acquire_sql(connection.scratch_lock_name(name)))
 
     def _drop_old(self, name: str) -> None:
-        self._central.run(f"drop database if exists {ident(name)}")
+        # The restore is complete, even if its connection is lost now; the next one drops what remains.
+        drop = f"drop database if exists {ident(name)}"
+        self.remarks += foreign.try_drop(self._central, f"the replaced database {name}", drop)
 
     def swap(self, new: str, old: str, *, exists: bool) -> None:
         del exists  # a missing database is created empty

@@ -101,3 +101,19 @@ def test_events_of_a_foreign_dump_are_enabled_after_the_restore(shop, answer, tm
     run("set global event_scheduler = on")
     answer("restore", "apply", "--file", "other.sql", "--yes")
     assert run(STATES, url.path) == states[1:]
+
+
+def test_a_copy_reports_code_that_names_the_original(shop, answer):
+    url, run = shop
+    run(f"create procedure add_goods() insert into {url.path}.goods values (7)")
+    run("create procedure list_goods() select goods.id from goods")
+    answer("backup", "create")
+    copy = f"{url.path}_copy"
+    try:
+        result = answer("restore", "apply", "latest", "--to", f"mysql://root@/{copy}?{url.options}", "--yes")
+        (remark,) = result["warnings"]
+        names, _, reason = remark.partition(": the statements name the database ")
+        assert names.endswith(": event a `b, procedure add_goods")
+        assert reason.startswith(f"{url.path},")
+    finally:
+        run(f"drop database if exists {copy}")

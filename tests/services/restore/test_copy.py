@@ -17,7 +17,7 @@ from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import atomic, mounts
 from dbctl.services.backup import member_files
 from dbctl.services.restore.copy import CopyRestore
-from tests import databases
+from tests import databases, rewriting_proxy
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import apply_restore, create_app_backup
@@ -111,6 +111,28 @@ def test_copy_into_a_schema_with_another_name_is_refused(pantry, empty_database)
     address = f"{empty_database.url.split('?')[0]}?schema=other"
     catch_error(NotSupportedError, lambda: create_copy(pantry, address, replace=True))
     empty_database.run("drop table other.existing")  # fails if the table does not exist
+
+
+@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)
+def test_copy_whose_connection_ends_before_the_replaced_database_is_dropped_is_complete(
+    pantry, empty_database
+):
+    end = {"postgresql": b"select pg_terminate_backend(pg_backend_pid())", "mysql": b"kill connection_id()"}
+    drops = []
+
+    def end_session(sql):
+        if not sql.startswith(b"drop database if exists"):
+            return sql
+        drops.append(sql)
+        return end[pantry.engine]
+
+    before = pantry.content()
+    create_app_backup(pantry.path)
+    create_copy(pantry, empty_database.url)
+    with rewriting_proxy.open_proxy(empty_database.own, end_session) as (_proxy, url):
+        create_copy(pantry, url, replace=True)
+        assert drops
+    assert empty_database.content() == before
 
 
 def test_copy_never_replaces_system_databases(pantry):
