@@ -25,7 +25,7 @@ from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import GLOBALLY, quote
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems
+from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
@@ -240,7 +240,15 @@ class MySQLChecks(MySQLPart, ServerChecks):
             for key in read_foreign_keys(self._connection)
             if key["owner"] in tables
             for orphans in self._find_orphans(
-                key["owner"], key["schema"], key["table"], key["columns"], key["to"]
+                ForeignKey(
+                    owner=key["owner"],
+                    table=key["owner"],
+                    source=ident(key["owner"]),
+                    referenced_table=key["table"],
+                    target=f"{ident(key['schema'])}.{ident(key['table'])}",
+                    columns=key["columns"],
+                    to=key["to"],
+                )
             )
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import cast
+from typing import TypeAlias, cast
 from urllib.parse import parse_qs
 
 from dbctl.engines.contract.checks import (
@@ -22,11 +22,12 @@ from dbctl.engines.postgresql.catalog import (
     REFERENCED_COLUMNS,
     RELATIONS,
     VISIBLE,
+    quoted,
 )
 from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import SchemaAdvice
-from dbctl.engines.servers.database import LOCK_MISSING, ServerChecks, find_problems
+from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import CorruptError, PrivilegeMissingError
@@ -228,7 +229,6 @@ LOCKED = """select (classid::int8 << 32) | objid::int8 from pg_catalog.pg_locks
 where locktype = 'advisory' and objsubid = 1 and granted"""
 VERIFYING_MODES = ("verify-full", "verify-ca")
 #: Filled by ``format`` with further joins.
-OF_TABLE = f"from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace {{}} where {VISIBLE} and c.relname = any(:tables)"
 OF_PARTS = f"from pg_catalog.pg_class c {{}} where {IN_TABLES}"
 #: Indexes that CREATE INDEX CONCURRENTLY left unfinished: they are updated but not used, and enforce no uniqueness.
 INVALID = (
@@ -253,8 +253,16 @@ HEAPS = "select c.oid::int8, c.relname " + OF_PARTS.format("") + " and c.relkind
 AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""
 _KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
-  join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace"""
-REFERENCES = f"select c.relname, s.nspname, p.relname, {OWN_COLUMNS}, {REFERENCED_COLUMNS} {OF_TABLE.format(_KEYS)} order by 1, 3, 4"
+  join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_class r on r.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)"""
+#: A foreign key neither covers the rows of tables that inherit its table, nor lets it refer to theirs.
+_CHECKED = "case {0}.relkind when 'p' then '' else 'only ' end || " + quoted("{1}.nspname", "{0}.relname")
+REFERENCES = (
+    f"select r.relname, c.relname, {_CHECKED.format('c', 'n')}, p.relname, {_CHECKED.format('p', 's')}, {OWN_COLUMNS}, "
+    f"{REFERENCED_COLUMNS}, f.confmatchtype = 'f' {OF_PARTS.format(_KEYS)} order by 1, 2, 4, 6"
+)
+_ForeignKeyRow: TypeAlias = tuple[str, str, str, str, str, list[str], list[str], bool]
 INDEX_LINE = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
 
 
@@ -315,7 +323,7 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
         return [
             orphans
             for row in self._connection.fetch(REFERENCES, {"tables": self._select_tables(table)})
-            for orphans in self._find_orphans(*cast("tuple[str, str, str, list[str], list[str]]", row))
+            for orphans in self._find_orphans(ForeignKey(*cast("_ForeignKeyRow", row)))
         ]
 
     def require_all_rows(self) -> None:

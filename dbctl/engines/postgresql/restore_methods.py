@@ -46,6 +46,11 @@ from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError, Retai
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
+#: The event triggers of a dump must not run during its load: pg_dump fills materialized views after it has created them,
+#: with an empty search path. Before version 17, replication is the only setting that stops them.
+WITHOUT_EVENT_TRIGGERS = """do $dbctl$ begin if current_setting('is_superuser') = 'off' then return;
+  elsif current_setting('server_version_num')::int >= 170000 then set event_triggers = off;
+  else set session_replication_role = replica; end if; end $dbctl$;"""
 #: Databases that every server has, to connect to while another one is renamed.
 CENTRAL = ("postgres", "template1")
 
@@ -246,7 +251,7 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
                 DumpLoader(
                     place=LoadTarget(session, url.path, target, timeout),
                     request=request,
-                    before_sql=head,
+                    before_sql=f"{WITHOUT_EVENT_TRIGGERS}\n{head}",
                     rewrite=rewrite,
                     atomic=dump.foreign,
                 ).load()

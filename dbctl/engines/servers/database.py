@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
 from msgspec import structs
 
@@ -261,6 +261,19 @@ def find_problems(
             yield EngineFinding(severity=check.severity, code=check.code, message=message, hint=hint)
 
 
+class ForeignKey(NamedTuple):
+    """A foreign key of a table, or of one partition of it."""
+
+    owner: str  #: the table, from the catalog
+    table: str  #: the table or partition
+    source: str  #: SQL for the rows that the server checks
+    referenced_table: str
+    target: str  #: SQL for the rows to which they may refer
+    columns: Sequence[str]
+    to: Sequence[str]
+    is_full: bool = False  #: whether all columns or none must be NULL
+
+
 class ServerChecks(SqlPart, Checks):
     """The checks that all servers share; a server replays its complete log, or does not start."""
 
@@ -273,21 +286,25 @@ class ServerChecks(SqlPart, Checks):
             return [self._catalog.require_table(table).name]
         return self._catalog.base_tables()
 
-    def _find_orphans(
-        self, child: str, schema: str, parent: str, columns: Sequence[str], to: Sequence[str]
-    ) -> Iterator[OrphanedRows]:
+    def _find_orphans(self, key: ForeignKey) -> Iterator[OrphanedRows]:
         link = " and ".join(
-            f"p.{ident(target)} = c.{ident(source)}" for source, target in zip(columns, to, strict=True)
+            f"p.{ident(target)} = c.{ident(source)}"
+            for source, target in zip(key.columns, key.to, strict=True)
         )
-        has_key = " and ".join(f"c.{ident(column)} is not null" for column in columns)
-        key = self._catalog.primary_key(child)
+        operator = " or " if key.is_full else " and "
+        is_set = operator.join(f"c.{ident(column)} is not null" for column in key.columns)
+        row_key = self._catalog.primary_key(key.owner)
         sql = (
-            f"select count(*), {f'min({self._row_label(key)})' if key else 'null'} from {ident(child)} c where {has_key}"
-            f" and not exists (select 1 from {ident(schema)}.{ident(parent)} p where {link})"
+            f"select count(*), {f'min({self._row_label(row_key)})' if row_key else 'null'} from {key.source} c where ({is_set})"
+            f" and not exists (select 1 from {key.target} p where {link})"
         )
         ((count, first_label),) = cast("list[tuple[int, str | None]]", self._connection.fetch(sql))
         if count:
-            example = f"{', '.join(key)} {first_label}" if key else None
+            example = f"{', '.join(row_key)} {first_label}" if row_key else None
             yield OrphanedRows(
-                table=child, columns=columns, referenced_table=parent, count=count, example=example
+                table=key.table,
+                columns=key.columns,
+                referenced_table=key.referenced_table,
+                count=count,
+                example=example,
             )

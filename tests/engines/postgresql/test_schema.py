@@ -252,6 +252,36 @@ def test_orphaned_rows_are_found_with_example(postgresql):
     assert postgresql.reader().checks.find_orphaned_rows("p") == []
 
 
+def test_orphaned_rows_are_those_that_the_server_would_reject(postgresql):
+    """A key is that of one partition, covers no rows of inheriting tables, or allows NULL in all columns or none."""
+    postgresql.execute("create table p (a integer, b integer, primary key (a, b))")
+    postgresql.execute("create table heirs () inherits (p)")
+    postgresql.execute("insert into heirs values (7, 7)")
+    postgresql.execute(
+        "create table parts (id integer primary key, a integer, b integer) partition by range (id)"
+    )
+    postgresql.execute("create table first partition of parts for values from (0) to (10)")
+    postgresql.execute("create table second partition of parts for values from (10) to (20)")
+    for table in ("first", "whole", "inheritable"):
+        if table != "first":
+            postgresql.execute(f"create table {table} (id integer primary key, a integer, b integer)")
+        match = "match full" if table == "whole" else ""
+        postgresql.execute(f"alter table {table} add foreign key (a, b) references p {match}")
+        postgresql.execute(f"alter table {table} disable trigger all")
+    postgresql.execute("create table free () inherits (inheritable)")
+    postgresql.execute("insert into free values (1, 8, 8)")
+    postgresql.execute("insert into inheritable values (2, 7, 7), (3, null, 8)")
+    postgresql.execute("insert into parts values (4, 9, 9), (14, 9, 9)")
+    postgresql.execute("insert into whole values (5, null, null), (6, null, 8)")
+    checks = postgresql.reader().checks
+    assert [(orphans.table, orphans.count, orphans.example) for orphans in checks.find_orphaned_rows()] == [
+        ("inheritable", 1, "id 2"),
+        ("first", 1, "id 4"),
+        ("whole", 1, "id 6"),
+    ]
+    assert [orphans.table for orphans in checks.find_orphaned_rows("parts")] == ["first"]
+
+
 def test_unfinished_index_is_found(postgresql):
     postgresql.execute("create table t (id integer)")
     postgresql.execute("insert into t values (1), (1)")

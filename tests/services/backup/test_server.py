@@ -833,6 +833,23 @@ def test_failed_restore_in_place_changes_nothing(pantry, plain_owner):
     assert read_dump(pantry) == before
 
 
+def test_event_triggers_do_not_run_while_a_backup_is_loaded(pantry):
+    pantry.run(
+        "create table changes (tag text)",
+        "create function note() returns event_trigger language plpgsql"
+        " as $$ begin insert into changes values (tg_tag); end $$",
+        "create materialized view totals as select count(*) from members",
+        "create event trigger noting on ddl_command_end execute function note()",
+    )
+    create_app_backup(pantry.path)
+    before = read_dump(pantry)
+    pantry.run("drop event trigger noting", "truncate changes")
+    apply_restore(pantry.path)
+    assert read_dump(pantry) == before
+    pantry.run("create table later ()")
+    assert pantry.rows("select tag from changes") == [("CREATE TABLE",)]
+
+
 def test_settings_of_newer_versions_are_not_sent_to_older_server(pantry):
     backup = create_with_options(pantry.path, form="plain")
     text = gzip.decompress(find_backup_file(pantry.path, backup).read_bytes())
