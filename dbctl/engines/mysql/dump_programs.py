@@ -12,7 +12,7 @@ from pathlib import Path
 from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET, can_listen
-from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, REFUSED, probe_program
+from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, HINTS, REFUSED, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
 from dbctl.engines.mysql.session import server_address
 from dbctl.engines.servers.dumps import read_container_version, run_in_container
@@ -257,6 +257,7 @@ def to_error(
             reason=message,
             hint=f"{instead} As an administrator: GRANT {right} TO the user in the message;",
         )
+    instead = " ".join(filter(None, [instead, HINTS.get(number, "")]))
     if number in CONNECTION_ERRORS:
         return create_lost_error(url, target, reason, instead, is_refused=number in REFUSED)
     if kind is PrivilegeMissingError:

@@ -52,6 +52,13 @@ LOGIN_REFUSED = frozenset({1045, 1130, 1698})
 DEADLOCK, CHANGED = 1213, 1020
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
+#: Of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; and of a lost
+#: connection, as a server also ends it after a statement that is too long.
+HINTS = {
+    1114: "The disk of the server is full, or the table has the size limit of its engine: SHOW VARIABLES LIKE 'max_heap_table_size'; (MEMORY)",
+    1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
+    2006: f"If the server runs, a row is longer than it accepts. Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
+}
 #: The server lacks a function or a feature, as compatible servers may.
 UNSUPPORTED = frozenset({1105, 1235, 1305})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
@@ -132,7 +139,8 @@ def translate_error(
     if writing and number in _VALUE_ERRORS:
         return ValueInvalidError(name="a value", value="given", reason=reason)
     limit = f"Remove the limit{GLOBALLY} {TIMEOUT_ERRORS[number]} = 0;" if number in TIMEOUT_ERRORS else ""
-    return context.query_error(reason, limit=limit, is_table_missing=number == NO_SUCH_TABLE)
+    hint = HINTS.get(number, "")
+    return context.query_error(reason, limit=limit, hint=hint, is_table_missing=number == NO_SUCH_TABLE)
 
 
 def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> str:
@@ -174,7 +182,7 @@ ERRORS: Mapping[int, type[DbctlError]] = {
     1047: NodeNotReadyError,  # it rejects every statement
     **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], PrivilegeMissingError),
     **dict.fromkeys([1290, 1792, 1836, 3989], ReadOnlyError),
-    **dict.fromkeys([1021, 1114], DiskFullError),
+    1021: DiskFullError,
     **dict.fromkeys(_CONSTRAINTS, ConstraintError),
     **dict.fromkeys([126, 127, 1034, 1035, 1194, 1195, 1712, 1877], CorruptError),
 }

@@ -89,15 +89,16 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
         return CommitInDoubtError(target=self.target, reason=lost.context["reason"]) if committing else lost
 
     def query_error(
-        self, reason: str, *, limit: str = "", is_table_missing: bool = False
+        self, reason: str, *, limit: str = "", hint: str = "", is_table_missing: bool = False
     ) -> QueryFailedError:
         """Return the error of a rejected statement; ``limit``: how to remove the time limit that it exceeded."""
-        hint = f"A time limit of the server, or another session, stopped it. {limit}"
+        if limit:
+            hint = f"A time limit of the server, or another session, stopped it. {limit}"
         return QueryFailedError(
             target=self.target,
             reason=reason,
             is_table_missing=is_table_missing,
-            **({"hint": hint} if limit else {}),
+            **({"hint": hint} if hint else {}),
         )
 
     def create_error(

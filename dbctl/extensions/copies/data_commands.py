@@ -43,8 +43,8 @@ def replace(
 ) -> int:
     """Replace a text in all text columns of the writable databases, also inside JSON and serialized values of PHP.
 
-    Lengths in serialized values are corrected. Keys of rows, names in serialized values and secrets are not changed, and
-    a serialized value that cannot be read is reported.
+    Columns of binary data (BLOB, bytea) are not searched. Lengths in serialized values are corrected. Keys of rows, names
+    in serialized values and secrets are not changed, and a serialized value that cannot be read is reported.
     """
     from dbctl.extensions.copies.replace import replace_text
     from dbctl.extensions.copies.replace_rows import ReplaceRequest

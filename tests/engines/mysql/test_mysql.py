@@ -98,6 +98,17 @@ def test_other_columns_of_a_secret_table_are_readable(accounts, sql):
     run_query(accounts, sql, hidden={"User": ["password"]})
 
 
+@pytest.mark.mariadb
+def test_savepoint_after_a_statement_about_an_aria_table_is_explained(mysql):
+    mysql.execute("create table log (id integer primary key) engine=Aria transactional=1")
+    writer = mysql.writer()
+    with pytest.raises(QueryFailedError) as caught, writer.transaction():
+        assert writer.count("log") == 0
+        with writer.transaction():
+            pass
+    assert "engine = 'Aria'" in caught.value.hint
+
+
 def test_zero_dates_are_preserved(mysql):
     mysql.execute("set sql_mode = 'ANSI_QUOTES'")
     mysql.execute("create table old (id integer primary key, d date, at datetime)")

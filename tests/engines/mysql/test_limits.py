@@ -1,0 +1,52 @@
+"""Limits of a server of MySQL or MariaDB that is smaller than the one of a backup."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from tests import servers
+
+PACKET, TABLE = "max_allowed_packet", "max_heap_table_size"
+
+
+@pytest.fixture(scope="module")
+def server():
+    return servers.private_mysql()
+
+
+@pytest.mark.parametrize(
+    ("limit", "table", "code"),
+    [
+        (PACKET, "engine=InnoDB select 1 as id, repeat('x', 2000000) as words", "connection-lost"),
+        (
+            TABLE,
+            "(words char(100)) engine=MEMORY select repeat('x', 100) as words from information_schema.columns",
+            "client-failed",
+        ),
+    ],
+)
+def test_hint_names_the_limit_that_a_dump_exceeds(server, limit, table, code, tmp_path, monkeypatch, answer):
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DBCTL_STATE", "off")
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\ndatabases = "mysql://root@/{url.path}?{url.options}"\n[apps.shop.backup]\nrepository = "backups"\n'
+        )
+        cursor.execute(f"create table goods {table}")
+        cursor.execute(f"select @@global.{limit}")
+        ((original,),) = cursor.fetchall()
+        answer("backup", "create")
+        cursor.execute(f"set global {limit} = {1 << 20 if limit == PACKET else 1 << 14}")
+        try:
+            error = answer("restore", "apply", "latest", "--yes", status=None)["error"]
+        finally:
+            cursor.execute(f"set global {limit} = {original}")
+        assert error["code"] == code
+        assert limit in error["hint"]
+        answer("restore", "apply", "latest", "--yes")
