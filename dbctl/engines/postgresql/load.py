@@ -45,7 +45,7 @@ POLL_SECONDS = 0.05
 SESSIONS = f"""select {SESSION} from pg_catalog.pg_stat_activity a where a.datname = $1 and a.backend_type = 'client backend'
   and a.application_name !~ '^dbctl( |$)' order by a.backend_start"""
 TERMINATE = """select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a
-where a.datname = $1 and a.pid <> pg_backend_pid()"""
+where a.datname = any($1) and a.pid <> pg_backend_pid()"""
 
 
 def swap_lock_key(name: str) -> int:
@@ -66,8 +66,11 @@ def swap_databases(
     target: str,
     *,
     timeout: float,
+    new: str = "",
 ) -> None:
     """Run statements that rename databases in one transaction, and terminate the sessions of ``name`` that block them.
+
+    In the database ``new``, which only dbctl has used, a connection pooler may retain sessions.
 
     Both sessions are connected to another database of the server.
 
@@ -81,7 +84,7 @@ def swap_databases(
     with _lock_swap(rename_session, name, target):
         while True:
             try:
-                _try_swap(rename_session, terminate_session, statements, name)
+                _try_swap(rename_session, terminate_session, statements, [name, new])
             except psycopg.errors.ObjectInUse:
                 if time.monotonic() >= deadline:
                     holders = (
@@ -111,7 +114,7 @@ def _lock_swap(session: Session, name: str, target: str) -> Iterator[None]:
 
 
 def _try_swap(
-    rename_session: Session, terminate_session: Session, statements: Sequence[str], name: str
+    rename_session: Session, terminate_session: Session, statements: Sequence[str], names: Sequence[str]
 ) -> None:
     with signals.defer_signals(), ThreadPoolExecutor(1) as pool:
         future: Future[None] = pool.submit(_rename, rename_session, statements)
@@ -121,7 +124,7 @@ def _try_swap(
                 break
             with suppress(psycopg.errors.InsufficientPrivilege):
                 # A superuser's session, which may end without dbctl.
-                terminate_session.run(TERMINATE, name)
+                terminate_session.run(TERMINATE, list(names))
             time.sleep(POLL_SECONDS)
         try:
             future.result()

@@ -326,7 +326,7 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
             self._central.run("select pg_advisory_unlock($1)", lock_key(name))
 
     def swap(self, new: str, old: str, *, exists: bool) -> None:
-        self._swap(rename_statements(self._server.name, new, old, exists=exists))
+        self._swap(rename_statements(self._server.name, new, old, exists=exists), new)
 
     def swap_back(self, new: str, old: str, *, exists: bool) -> None:
         if exists:
@@ -334,9 +334,9 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
         else:
             self._swap([f"alter database {ident(self._server.name)} rename to {ident(new)}"])
 
-    def _swap(self, statements: Sequence[str]) -> None:
+    def _swap(self, statements: Sequence[str], new: str = "") -> None:
         name, target, timeout = self._server.name, self._server.target, self._request.timeout
-        swap_databases(self._central, self._other, statements, name, target, timeout=timeout)
+        swap_databases(self._central, self._other, statements, name, target, timeout=timeout, new=new)
 
     def _require_same_properties(self, name: str, properties: Properties, *, replaces: bool) -> None:
         """Refuse a new database that could not get the properties of the old one.

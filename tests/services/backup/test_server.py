@@ -812,6 +812,32 @@ def test_commits_during_restore_in_place_are_not_lost(pantry, plain_owner):
     assert before | remaining == set(inserted)
 
 
+def test_session_that_a_pooler_retains_in_the_new_database_does_not_block_the_swap(pantry):
+    create_app_backup(pantry.path)
+    before = read_dump(pantry)
+    retained, ended = list[psycopg.Connection](), threading.Event()
+
+    def connect():
+        new = "select datname from pg_database where starts_with(datname, %s)"
+        with connect_to_server() as central:
+            while not (ended.is_set() or retained):
+                for (name,) in central.execute(new, [f"{pantry.own.path}_dbctl_new_"]).fetchall():
+                    with suppress(psycopg.Error):
+                        retained.append(servers.connection(structs.replace(pantry.own, path=name)))
+                time.sleep(0.001)
+
+    pooler = threading.Thread(target=connect)
+    pooler.start()
+    try:
+        apply_restore(pantry.path)
+    finally:
+        ended.set()
+        pooler.join()
+    with pytest.raises(psycopg.OperationalError):
+        retained[0].execute("select 1")
+    assert read_dump(pantry) == before
+
+
 def test_failed_restore_in_place_changes_nothing(pantry, plain_owner):
     pantry.run(
         f"set role {plain_owner}; create index on members (mail);"
