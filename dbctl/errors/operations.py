@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from errno import ENAMETOOLONG
+from errno import EMFILE, ENAMETOOLONG, ENFILE
 
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import ConcurrentChangeError, ReadOnlyError, UnreachableError
@@ -150,6 +150,11 @@ class ReplicaConflictError(DbctlError, status=Exit.BUSY):
     )
 
 
+class TooManyFilesError(DbctlError, status=Exit.FAILED):
+    sentence = "the limit of open files is reached"
+    remedy = "Raise it: ulimit -n 1024 in the shell, or LimitNOFILE=1024 in the unit of systemd."
+
+
 LONGEST_NAME = 60  #: characters shown of a file name that is too long
 
 
@@ -158,6 +163,8 @@ def describe_internal_error(error: Exception) -> DbctlError:
     if isinstance(error, OSError) and error.errno == ENAMETOOLONG and error.filename:
         name = os.fsdecode(error.filename)
         return UsageError(detail=f"{name[:LONGEST_NAME]}…: {error.strerror}")
+    if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE):
+        return TooManyFilesError()
     if isinstance(error, OSError) and error.filename is None and error.strerror:
         return DbctlError(detail=error.strerror)
     return DbctlError(detail=f"{type(error).__name__}{_locate(error)}")

@@ -216,6 +216,14 @@ def list_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
 
 
+def _encode(text: str) -> bytes:
+    """Return an argument or a variable as bytes: names in a database are UTF-8, also in a locale without their characters."""
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
+
+
 @contextmanager
 def run_program(
     argv: Sequence[str],
@@ -238,8 +246,8 @@ def run_program(
     """
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
-            argv,
-            env={**list_variables(), **environment},
+            [_encode(word) for word in argv],
+            env={name: _encode(text) for name, text in {**list_variables(), **environment}.items()},
             stdin=source or (subprocess.PIPE if reads else subprocess.DEVNULL),
             stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
             stderr=stderr,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -112,6 +114,11 @@ def fault(session: Session, kind: str) -> int:
             down()
 
         down()
+    if kind == "files":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        with ExitStack() as stack:
+            while True:
+                stack.enter_context(Path(os.devnull).open())
     if kind == "memory":
         raise MemoryError
     hidden = "hunter2"

@@ -876,6 +876,29 @@ def test_event_triggers_do_not_run_while_a_backup_is_loaded(pantry):
     assert pantry.rows("select tag from changes") == [("CREATE TABLE",)]
 
 
+def test_programs_get_names_that_the_locale_lacks(tmp_path):
+    with servers.postgresql_database(encoding="UTF8") as url:
+        name = f"{url.path}_größe"
+        with closing(servers.connection(url)) as central:
+            central.execute(f"create database {ident(name)}")
+        with closing(servers.connection(structs.replace(url, path=name))) as connection:
+            connection.execute("create table sizes (height int)")
+        address = servers.text(structs.replace(url, path=quote(name)))
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.size]\nprofile = "plain"\ndatabases = "{address}"\n[apps.size.backup]\nrepository = "backups"\n'
+        )
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.fspath(Path(__file__).parents[3]),
+            "DBCTL_STATE": "off",
+            "LC_ALL": "C",
+            "PYTHONUTF8": "0",
+            "PYTHONCOERCECLOCALE": "0",
+        }
+        command = [sys.executable, "-m", "dbctl", "backup", "create"]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+
+
 def test_settings_of_newer_versions_are_not_sent_to_older_server(pantry):
     backup = create_with_options(pantry.path, form="plain")
     text = gzip.decompress(find_backup_file(pantry.path, backup).read_bytes())
