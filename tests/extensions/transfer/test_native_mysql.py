@@ -18,7 +18,7 @@ create table person (id int unsigned not null auto_increment primary key,
   changed timestamp(3) not null default current_timestamp(3) on update current_timestamp(3), wait time(2),
   photo longblob, raw varbinary(40), fixed binary(4), latin varchar(20) character set latin1, wide_text text character set utf16,
   note text comment 'it''s a "note" \\ of\nlines', tree json, spot point,
-  short varchar(30) generated always as (concat(name, '\\x''', id)) virtual,
+  short varchar(30) generated always as (concat(name, '\\x''', room)) virtual,
   twice decimal(31, 12) as (amount * 2) stored, hidden int default 7 invisible, constraint tall check (tall < 1000),
   key born (born desc), key name_prefix (name(5)), fulltext key note (note), key changed (changed)) auto_increment = 500 comment 'people';
 create table room (id bigint not null primary key auto_increment, owner int unsigned,

@@ -89,17 +89,18 @@ def test_export_refuses_a_user_who_may_read_some_columns(answer, source, tmp_pat
 def test_rights_of_roles_and_patterns_count(answer, source, tmp_path):
     address = source(())
     name, database = address.split("://")[1].split(":")[0], address.rpartition("/")[2]
+    role = f"role_{name[-20:]}"  # MySQL allows 32 characters
     pattern = database.replace("_", "\\_")[:-3] + "%"
     run_as_admin(
         servers.mysql(),
-        f"create role {name}_role",
-        f"grant select on `{pattern}`.* to {name}_role",
-        f"grant {name}_role to {name}",
-        f"set default role {name}_role for {name}"
+        f"create role {role}",
+        f"grant select on `{pattern}`.* to {role}",
+        f"grant {role} to {name}",
+        f"set default role {role} for {name}"
         if servers.mysql_server().is_mariadb
-        else f"set default role {name}_role to {name}",
+        else f"set default role {role} to {name}",
     )
     try:
         answer("--url", f"main={address}", "transfer", "run", "--to", f"sqlite:///{tmp_path / 'copy.db'}")
     finally:
-        run_as_admin(servers.mysql(), f"drop role {name}_role")
+        run_as_admin(servers.mysql(), f"drop role {role}")

@@ -331,6 +331,8 @@ class MySQLNativeSchemas(NativeSchemas):
         self._connection.apply_settings()
 
     def _prepare_session(self) -> None:
+        # MySQL rejects one of the settings in a transaction. Nothing was changed in this one, and each definition commits.
+        self._connection.run("commit")
         self._connection.run(SETTINGS)
         for setting in FURTHER_SETTINGS:
             try:
@@ -338,6 +340,7 @@ class MySQLNativeSchemas(NativeSchemas):
             except pymysql.Error as error:
                 if error_number(error) not in NOT_SETTABLE:
                     raise
+        self._connection.run("start transaction read write")
 
     def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
         db = cast("MySQLWriter", self._db)
