@@ -261,9 +261,8 @@ def to_error(
     if number in CONNECTION_ERRORS:
         return create_lost_error(url, target, reason, instead, is_refused=number in REFUSED)
     if kind is PrivilegeMissingError:
-        return PrivilegeMissingError(
-            target=target, reason=reason, hint=f"{instead} An administrator can grant it."
-        )
+        hint = instead if number in HINTS else f"{instead} An administrator can grant it."
+        return PrivilegeMissingError(target=target, reason=reason, hint=hint)
     if kind is BusyError:
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
     if kind is DiskFullError or number == WRITE_FAILED or "No space left" in message:

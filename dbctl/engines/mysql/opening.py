@@ -49,14 +49,18 @@ FULL = {
 }
 #: Not 1044, which a server also reports for a database that does not exist yet.
 LOGIN_REFUSED = frozenset({1045, 1130, 1698})
+#: Without this setting, triggers and functions need SUPER on a server that writes a binary log. Its message names the setting.
+TRUSTING = "log_bin_trust_function_creators"
+ALLOW_CODE = f"Allow triggers and functions{GLOBALLY} {TRUSTING} = 1;"
 DEADLOCK, CHANGED = 1213, 1020
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
-#: Of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; and of a lost
-#: connection, as a server also ends it after a statement that is too long.
+#: Of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; of code without SUPER;
+#: and of a lost connection, as a server also ends it after a statement that is too long.
 HINTS = {
     1114: "The disk of the server is full, or the table has the size limit of its engine: SHOW VARIABLES LIKE 'max_heap_table_size'; (MEMORY)",
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
+    1419: ALLOW_CODE,
     2006: f"If the server runs, a row is longer than it accepts. Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
 }
 #: The server lacks a function or a feature, as compatible servers may.
@@ -146,6 +150,8 @@ def translate_error(
 def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> str:
     """Return a hint with the GRANT statement, if the message names the object."""
     reason = format_reason(error)
+    if hint := HINTS.get(error_number(error)):
+        return f"Nothing was changed. {hint}"
     if match := _PERMISSION_DENIED.search(reason):
         right = match["right"]
         words = sql.split(None, 1)

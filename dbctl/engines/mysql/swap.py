@@ -20,7 +20,8 @@ from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.events import LoadedEvents
 from dbctl.engines.mysql.load import load_dump, run_script
 from dbctl.engines.mysql.opening import (
-    GLOBALLY,
+    ALLOW_CODE,
+    TRUSTING,
     error_number,
     open_session,
     translate_error,
@@ -132,8 +133,6 @@ def charset_clause(metadata: Mapping[str, str]) -> str:
 VERSIONED = """select table_name from information_schema.tables
 where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
 MAY_NOT_CREATE = 1044
-#: The setting that allows triggers and functions with a binary log; the server names it if it rejects them.
-TRUSTING = "log_bin_trust_function_creators"
 #: The settings with which a client runs a script, except those that the script itself sets.
 LIKE_CLIENT = f"set session sql_mode = '{stored_code.PLAIN_MODE}', lock_wait_timeout = default"
 #: Precedes the code objects in the script of a retained database.
@@ -224,11 +223,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             if not dump.foreign or not central.open:
                 raise
             reason = error.context["reason"]
-            hint = (
-                f"Allow its triggers and functions{GLOBALLY} {TRUSTING} = 1;"
-                if TRUSTING in str(reason)
-                else ""
-            )
+            hint = ALLOW_CODE if TRUSTING in str(reason) else ""
             raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
         require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
         if row_counts:
