@@ -94,7 +94,7 @@ def answer(capsys):
         exit_code = main([*words, "-o", "json"])
         result = json.loads(capsys.readouterr().out)
         assert result["exit_code"] == exit_code
-        assert status in (None, exit_code), result
+        assert status in (None, exit_code), result.get("error") or result
         return result
 
     return run
