@@ -221,6 +221,9 @@ _DATABASE_LINES = re.compile(
     re.MULTILINE,
 )
 
+#: The end of a trigger or an event in whose body MySQL has stored a semicolon that separated it from another statement.
+_SEPARATOR = re.compile(rb"; (?=\*/ ?;;$)", re.MULTILINE)
+
 #: A program writes a trigger as it was created: in any case, with comments, and with the database before its name and that of its table.
 _TRIGGER_BEGIN, _TRIGGER_END = b"\n/*!50003 CREATE*/ ", b"\nDELIMITER ;"
 _GAP = rb"(?:\s|/\*(?:[^*]|\*(?!/))*\*/|(?:--\s|#)[^\n]*\n)*"
@@ -320,7 +323,7 @@ def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[byt
     for block in _remove_database_of_triggers(blocks, database):
         complete, end, incomplete = (remainder + block).rpartition(b"\n")
         remainder = end + incomplete  # FINAL_VIEWS begins with the end of a line
-        text = views + _DATABASE_LINES.sub(replace_line, complete)
+        text = views + _SEPARATOR.sub(b" ", _DATABASE_LINES.sub(replace_line, complete))
         start = text.find(FINAL_VIEWS)
         views = b"" if start < 0 else text[start:]
         yield text if start < 0 else text[:start]

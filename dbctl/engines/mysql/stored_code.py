@@ -131,16 +131,18 @@ def _start_relay(
         yield relay.path
 
 
-def to_packet(script: bytes) -> bytes:
+def to_packet(script: bytes, server: Server) -> bytes:
     """Return a script of ``dump_script`` without the lines for its client, as statements of one packet.
 
-    Empty if a definition has text that looks like the end of a statement, so that only the client can separate them.
+    Empty if only the client can separate the statements: a definition has text that looks like the end of one, or the server
+    is MySQL, which makes the semicolon between two statements a part of a body without BEGIN.
     """
     text, *parts = _DELIMITER.split(script)
     for delimiter, part in zip(parts[::2], parts[1::2], strict=True):
         *statements, end = part.split(b";;\n")
         definitions = [statement for statement in statements if not _SETTING.fullmatch(statement)]
-        if statements if delimiter == b";" else end or len(definitions) > 1:
+        most_definitions = 1 if server.is_mariadb else 0
+        if statements if delimiter == b";" else end or len(definitions) > most_definitions:
             return b""
         text += b";\n".join([*statements, end])
     return text

@@ -335,7 +335,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             statements += stored_code.list_drops(central, database, keep_views=broken_views)
         statements += (f"drop view {ident(view)}" for view in set(broken_views) & set(new))
         statements += [f"rename table {', '.join(moves)}"] if moves else []
-        completion, code = self._list_completion(source), stored_code.to_packet(script)
+        completion, code = self._list_completion(source), stored_code.to_packet(script, central.server)
         packet = ";\n".join([*statements, *completion, LIKE_CLIENT, ""]).encode() + code
         # No text of a foreign dump is parsed in a packet.
         if not (is_complete := bool(code) and len(packet) < central.max_statement_bytes):

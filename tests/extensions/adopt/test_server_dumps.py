@@ -481,6 +481,27 @@ def test_default_with_qualified_sequence_is_restored(mysql_pantry, foreign_dir):
     assert mysql_pantry.rows("select count(distinct id) from numbered") == [(2,)]
 
 
+BODIES = """select action_statement from information_schema.triggers where trigger_schema = database()
+union all select event_definition from information_schema.events where event_schema = database()"""
+
+
+def test_separators_that_mysql_stores_with_bodies_are_no_syntax_errors(mysql_pantry, foreign_dir):
+    """It does if a packet with several statements creates a trigger or an event; its dump ends these with ``; */;;``."""
+    mysql_pantry.run(
+        "create table notes (x text)",
+        "create trigger mark before insert on notes for each row set new.x = concat(new.x, '; */')",
+        "create event yearly on schedule every 1 year do delete from notes where x = ';'",
+    )
+    before = mysql_pantry.rows(BODIES)
+    text = mysqldump(mysql_pantry, foreign_dir / "good.sql", "--events").read_text()
+    text, changed = re.subn(r"(\)|';') \n?(\*/ ?;;)$", r"\1; \2", text, flags=re.MULTILINE)
+    assert changed == 2
+    (foreign_dir / "separators.sql").write_text(text)
+    mysql_pantry.run("drop trigger mark", "drop event yearly")
+    apply(mysql_pantry.path, foreign_dir / "separators.sql")
+    assert mysql_pantry.rows(BODIES) == before
+
+
 def test_client_commands_in_mysql_dump_are_rejected(mysql_pantry, foreign_dir):
     evil = foreign_dir / "evil"
     text = mysqldump(mysql_pantry, foreign_dir / "good.sql").read_text()

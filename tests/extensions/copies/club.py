@@ -79,7 +79,7 @@ def build_member(number: int) -> tuple[object, ...]:
         number, f"quill{number:05}", mail, PASSWORD_HASH, f"Ada Quillfeather {number:05}", f"0151-55{number:06}",
         f"https://mill{number}.example/ada", f"{number} Millwheel Lane", f"93.184.{number // 250}.{number % 250}",
         f"tok-{number:05}-zebrafish", f"I like\nO'Brien's \"mill\" no {number:05}", f"19{70 + number % 30}-03-02", 1000 + number,
-        f"qf{number:05}", json.dumps({"mail": mail, "lang": "de", "motto": f"Mühle {number:05} turns"}),
+        f"qf{number:05}", json.dumps({"mail": mail, "lang": "de", "motto": f"Mühle {number:05} turns"}, ensure_ascii=False),
     )  # fmt: skip
 
 

@@ -725,7 +725,7 @@ def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, 
         if by_client:
             patched.setenv("PATH", f"{bin_dir}:{os.environ['PATH']}")
         else:
-            patched.setattr(stored_code, "to_packet", lambda _: b"create view v as select * from missing")
+            patched.setattr(stored_code, "to_packet", lambda *_: b"create view v as select * from missing")
         error = catch_error(RestoreUnfinishedError, lambda: apply_restore(pantry.path))
     assert "restore undo" in error.hint
     assert pantry.content() == before
