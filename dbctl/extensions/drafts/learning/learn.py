@@ -15,7 +15,6 @@ from dbctl import signals
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import ProfileInvalidError
 from dbctl.extensions import registry
-from dbctl.extensions.base import Place
 from dbctl.extensions.drafts.draft import NAME, draft_profile
 from dbctl.extensions.drafts.learning.changed_setting import name_setting
 from dbctl.extensions.drafts.learning.faults import refuse_wrong, remove_noise
@@ -28,7 +27,7 @@ from dbctl.extensions.drafts.learning.recordings import (
     list_recordings,
     write_content,
 )
-from dbctl.extensions.drafts.learning.scene import LearnedKey, Lesson, Scene
+from dbctl.extensions.drafts.learning.scene import LearnedKey, Lesson, Rule, Scene
 from dbctl.extensions.drafts.learning.states import (
     OpenDatabases,
     State,
@@ -192,7 +191,7 @@ def learn_difference(
     if any(recording.changes == scene.changes for recording in scene.earlier):
         # counting it twice would be evidence that nothing showed
         raise scene.create_error("it is recorded already", "Show the action again in the app.")
-    lesson = _decide_admin(request, find_rule(request.action)(scene))
+    lesson = _decide_admin(request, list_rules()[request.action](scene).learn())
     extended = extend_profile(text, lesson)
     _require_consistent(request.profile, extended)
     subject = request.subject
@@ -336,24 +335,31 @@ def _create_result(
     )
 
 
-_PACKAGE = "dbctl.extensions.drafts.learning.rules"
-RULES: Mapping[Action, Place] = {
-    "create-user": f"{_PACKAGE}.new_users:learn_user",
-    "create-admin": f"{_PACKAGE}.new_users:learn_admin",
-    "activate": f"{_PACKAGE}.states:learn_activity",
-    "deactivate": f"{_PACKAGE}.states:learn_activity",
-    "change-setting": f"{_PACKAGE}.settings:learn_setting",
-    "set-role": f"{_PACKAGE}.roles:learn_role",
-    "delete-user": f"{_PACKAGE}.deletion:learn_deletion",
-    "reset-2fa": f"{_PACKAGE}.second_factors:learn_reset",
-    "set-password": f"{_PACKAGE}.passwords:learn_password",
-    "sign-in": f"{_PACKAGE}.sign_ins:learn_sign_in",
-    "sign-out": f"{_PACKAGE}.sign_ins:learn_sign_out",
-    "create-token": f"{_PACKAGE}.tokens:learn_token",
-}
+def list_rules() -> Mapping[Action, Callable[[Scene], Rule]]:
+    """Return what explains the rows of each action."""
+    from dbctl.extensions.drafts.learning.rules import (
+        deletion,
+        new_users,
+        passwords,
+        roles,
+        second_factors,
+        settings,
+        sign_ins,
+        states,
+        tokens,
+    )
 
-
-def find_rule(action: Action) -> Callable[[Scene], Lesson]:
-    """Return the function that explains the rows of an action."""
-    rule: Callable[[Scene], Lesson] = registry.load(RULES[action])
-    return rule
+    return {
+        "create-user": new_users.UserCreationRule,
+        "create-admin": new_users.AdminCreationRule,
+        "activate": states.ActivityRule,
+        "deactivate": states.ActivityRule,
+        "change-setting": settings.SettingRule,
+        "set-role": roles.RoleRule,
+        "delete-user": deletion.DeletionRule,
+        "reset-2fa": second_factors.ResetRule,
+        "set-password": passwords.PasswordRule,
+        "sign-in": sign_ins.NewSignInRule,
+        "sign-out": sign_ins.SignOutRule,
+        "create-token": tokens.TokenRule,
+    }

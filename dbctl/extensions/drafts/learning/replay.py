@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from dbctl.extensions.drafts.learning.recordings import Action, Recording, list_
 from dbctl.extensions.drafts.learning.scene import decode_changes
 from dbctl.extensions.drafts.learning.states import State
 from dbctl.files.atomic import create_file
-from dbctl.model import Finding, Row, Secret, Struct, format_count, now
+from dbctl.model import Finding, Row, Secret, Struct, format_count
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.evidence.subjects import Needs, Subject, check
@@ -44,11 +43,8 @@ _OTHER_FIELDS = frozenset(
 class Replayed(Struct, frozen=True, kw_only=True):
     """What a command did."""
 
-    words: Sequence[str]  #: the command, without options that select the app
     data: Mapping[str, Any]  #: its result
     failure: str = ""  #: the message of its error; empty: it succeeded
-    begin: datetime
-    end: datetime
 
 
 class CommandRunner:
@@ -80,7 +76,6 @@ class CommandRunner:
     def run(self, words: Sequence[str], secret: Secret | None = None) -> Replayed:
         """Run a command, with a secret on its standard input; it is confirmed."""
         options = [f"--config={self._config}", f"--app={_APP}", "--output=json", "--quiet", "--yes"]
-        begin = now()
         done = subprocess.run(  # noqa: S603 - this Python, without a shell
             [sys.executable, "-m", "dbctl", *options, f"--timeout={self._timeout}", *words],
             cwd=self._folder,
@@ -97,7 +92,7 @@ class CommandRunner:
             error = answer.get("error") or {}
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             failure = error.get("message") or lines[-1]
-        return Replayed(words=words, data=answer.get("data") or {}, failure=failure, begin=begin, end=now())
+        return Replayed(data=answer.get("data") or {}, failure=failure)
 
 
 def _write(url: Url) -> str:
@@ -149,20 +144,14 @@ def _list_entered(recording: Recording, profile: Profile) -> Iterator[tuple[str,
     users = profile.users
     if users is None:
         return
-    row = find_new_user(recording, profile)
+    changed = decode_changes(recording.changes, users.table)
+    user: Row = next((row.after for row in changed if row.before is None and row.after), {})
     for field, column in users.fields.items():
         is_own = field in _OTHER_FIELDS or field in users.login or field in users.lookup
         if not is_own and isinstance(column, str) and column not in users.new:
-            text = row.get(column)
+            text = user.get(column)
             if isinstance(text, str) and text:
                 yield field, text
-
-
-def find_new_user(recording: Recording, profile: Profile) -> Row:
-    """Return the row of the user that a recording created; empty: it has none."""
-    table = profile.users.table if profile.users else ""
-    rows = (row.after for row in decode_changes(recording.changes, table) if row.before is None and row.after)
-    return next(rows, {})
 
 
 def _pass(option: str, value: str) -> Iterator[str]:

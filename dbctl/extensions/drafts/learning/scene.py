@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.codec import from_json
@@ -111,6 +111,12 @@ class Scene(Struct, frozen=True, kw_only=True):
         count = f"{len(matches)} users have" if matches else "no user has"
         raise self.create_error(f"{count} the login {self.subject.login!r} {state} the action")
 
+    def create_key(
+        self, *path: str, value: Value | None, shown: Sequence[str] = (), remark: str = ""
+    ) -> LearnedKey:
+        """Return a key of the profile; its evidence is the number of demonstrations, followed by ``remark``."""
+        return LearnedKey(path=path, value=value, evidence=self.evidence_count + remark, shown=shown)
+
     def create_error(self, reason: str, hint: Remedy | str | None = None) -> DemonstrationWrongError:
         """Return the error of a demonstration that does not show its action."""
         return DemonstrationWrongError(
@@ -155,3 +161,14 @@ class Lesson(Struct, frozen=True, kw_only=True):
     notes: Sequence[str] = ()  #: facts for the admin
     #: by ``table`` or ``table.column``, why these rows do not belong to the action
     unrelated: Mapping[str, str] = {}
+
+
+class Rule(Protocol):
+    """What explains the rows of an action; it is created with their scene."""
+
+    def learn(self) -> Lesson:
+        """Return what the rows teach.
+
+        Raises:
+            DemonstrationWrongError: they do not show the action.
+        """

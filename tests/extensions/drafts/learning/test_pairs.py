@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.extensions.drafts.learning.learn import RULES
+from dbctl.extensions.drafts.learning.recordings import ACTIONS
 from tests.extensions.drafts.learning.demonstrations import APPS, ENGINES, Pair, list_pairs, select_server
 from tests.extensions.drafts.learning.test_applications import DEMONSTRATIONS
 
@@ -26,10 +26,10 @@ def list_selected_pairs() -> list[Pair]:
         first, *others = [engine for engine in ENGINES if list_pairs(app, engine)]
         learned = DEMONSTRATIONS[app].learned
         selected += [
-            pair for pair in list_pairs(app, first) if pair.action in RULES and pair.number not in learned
+            pair for pair in list_pairs(app, first) if pair.action in ACTIONS and pair.number not in learned
         ]
         for pair in [pair for engine in others for pair in list_pairs(app, engine)]:
-            if pair.action in RULES and not is_wrong(pair):
+            if pair.action in ACTIONS and not is_wrong(pair):
                 further.setdefault((pair.engine, pair.action), pair)
     return [*selected, *further.values()]
 

@@ -11,7 +11,7 @@ from base64 import b64encode
 import bcrypt
 import pytest
 
-from dbctl.extensions.drafts.learning.learn import RULES
+from dbctl.extensions.drafts.learning.learn import list_rules
 from dbctl.extensions.drafts.learning.recordings import ACTIONS
 from dbctl.files import toml
 from tests import servers
@@ -80,7 +80,7 @@ def token_app(tmp_path, answer, monkeypatch):
 
 
 def test_every_action_has_a_rule():
-    assert RULES.keys() == {*ACTIONS}
+    assert list_rules().keys() == {*ACTIONS}
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

@@ -24,19 +24,15 @@ MOST_ROWS = 2_000
 _HANDLED = ("CASCADE", "SET NULL", "SET DEFAULT")
 
 
-def learn_deletion(scene: Scene) -> Lesson:
-    """Return the keys about the rows of deleted users.
-
-    Raises:
-        DemonstrationWrongError: the row of the user remains.
-    """
-    return _Deletion(scene).learn()
-
-
-class _Deletion(UserRule):
+class DeletionRule(UserRule):
     """The rows that went, and the references that changed, with one user."""
 
     def __init__(self, scene: Scene) -> None:
+        """Find the rows.
+
+        Raises:
+            DemonstrationWrongError: the row of the user remains.
+        """
         super().__init__(scene)
         if self.own.after is not None:
             state = f"only {', '.join(self.own.after)} changed" if self.own.after else "nothing in it changed"
@@ -52,7 +48,8 @@ class _Deletion(UserRule):
         self._cleared, self._transferred = dict[str, None](), dict[str, Counter[object]]()
 
     def learn(self) -> Lesson:
-        scene, evidence = self.scene, self.scene.evidence_count
+        """Return the keys about the rows of deleted users."""
+        scene = self.scene
         self._explain_changes()
         self._explain_added()
         shown = list(self._list_deleted())
@@ -74,26 +71,21 @@ class _Deletion(UserRule):
             ("clear", self.users.clear, clear, list(self._cleared)),
         ]
         keys = [
-            LearnedKey(path=("users", name), value=value or None, evidence=evidence, shown=own)
+            scene.create_key("users", name, value=value or None, shown=own)
             for name, earlier, value, own in lists
             if own or list(earlier) != value
         ]
-        keys += [
-            LearnedKey(path=("users", "retained", path), value=REASON, evidence=evidence) for path in retained
-        ]
-        keys += [
-            LearnedKey(path=("users", "retained", path), value=None, evidence=evidence)
-            for path in self.users.retained
-            if self._is_deleted(path)
-        ]
+        removed = [path for path in self.users.retained if self._is_deleted(path)]
+        further = [path for path in self.users.retained if path not in removed]
+        keys += [scene.create_key("users", "retained", path, value=REASON) for path in retained]
+        keys += [scene.create_key("users", "retained", path, value=None) for path in removed]
         keys += self._learn_transfer()
         self._describe_deleted()
-        further = [path for path in self.users.retained if not self._is_deleted(path)]
         rest = self._draft_rest(cascade, [*clear, *retained, *further, *self._transferred])
-        decided = {"deletion"} | ({"rights"} if all(entry.topic != "rights" for entry in rest) else set())
-        open_topics = {"deletion"} & scene.profile.undecided.keys()
-        self.decisions += [entry for entry in rest if entry.topic in open_topics]
-        return self.create_lesson(keys, [topic for topic in ("deletion", "rights") if topic in decided])
+        if "deletion" in scene.profile.undecided:
+            self.decisions += [entry for entry in rest if entry.topic == "deletion"]
+        names_keys = any(entry.topic == "rights" for entry in rest)
+        return self.create_lesson(keys, ["deletion"] if names_keys else ["deletion", "rights"])
 
     def _leave_open(self, text: str) -> None:
         self.leave_open("deletion", text)
@@ -273,7 +265,7 @@ class _Deletion(UserRule):
             name = known[path].table if path in known else table
             entries.append({"table": name, "column": column} | ({"once": once} if once else {}))
         if any(path not in known for path in self._transferred):
-            yield LearnedKey(path=("users", "transfer"), value=entries, evidence=self.scene.evidence_count)
+            yield self.scene.create_key("users", "transfer", value=entries)
         heirs = Counter[object]()
         for counts in self._transferred.values():
             heirs.update(counts)

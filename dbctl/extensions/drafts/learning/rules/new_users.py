@@ -13,7 +13,7 @@ from dbctl.extensions.drafts.learning.explain import WRITABLE, Explainer, Explan
 from dbctl.extensions.drafts.learning.rules.passwords import learn_first_password
 from dbctl.extensions.drafts.learning.rules.user_rows import RECORD
 from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
-from dbctl.model import Struct, format_count
+from dbctl.model import format_count, sort_by_use
 from dbctl.profiles.codecs import read_text, read_time
 from dbctl.profiles.templates import FILTERS, filter_text
 from dbctl.services.app.evidence import subjects
@@ -23,39 +23,6 @@ from dbctl.services.app.user_table import is_active
 
 #: Fields to which dbctl itself writes the time of the change.
 _WRITTEN_TIMES = ("created_at", "updated_at")
-
-
-def learn_user(scene: Scene) -> Lesson:
-    """Return the values and rows of a new user, and its role as the default.
-
-    Raises:
-        DemonstrationWrongError: not exactly one user, with the entered login, was added.
-    """
-    return _NewUser(scene).learn()
-
-
-def learn_admin(scene: Scene) -> Lesson:
-    """Return the role of admins, and what ``learn_user`` returns if no ordinary user was created in a demonstration.
-
-    Raises:
-        DemonstrationWrongError: not exactly one user, with the entered login, was added.
-    """
-    user = _NewUser(scene)
-    lesson, roles = user.learn(), user.read_roles()
-    role = scene.subject.role if scene.subject.role in roles else next(iter(roles), "")
-    if "create-user" in scene.learned:
-        lesson = Lesson(decided=["login"], unrelated=lesson.unrelated)
-    default = scene.users.role.default if scene.users.role else ""
-    if not role or role == default:
-        reason = (
-            f"the new admin has the role {role!r} of ordinary users"
-            if role
-            else "the profile names no roles of users"
-        )
-        decision = Decision("admin", f"how a user becomes an admin: {reason}")
-        return structs.replace(lesson, decisions=[*lesson.decisions, decision])
-    key = LearnedKey(path=("users", "admin"), value=role, evidence=scene.evidence_count)
-    return structs.replace(lesson, keys=[*lesson.keys, key], decided=[*lesson.decided, "admin"])
 
 
 # The new user ---------------------------------------------------------------------------------------------------------
@@ -98,14 +65,7 @@ def _has_text(row: ChangedRow, text: str) -> bool:
     return text.casefold() in map(str.casefold, texts)
 
 
-class _Values(Struct, frozen=True, kw_only=True):
-    """The explained columns of an added row."""
-
-    values: Mapping[str, Value]
-    explained: Mapping[str, Explanation]  #: of ``values``
-
-
-class _NewUser:
+class UserCreationRule:
     """The rows of a demonstration that created a user."""
 
     def __init__(self, scene: Scene) -> None:
@@ -115,6 +75,7 @@ class _NewUser:
         self._decisions, self._unrelated = list[Decision](), dict[str, str]()
 
     def learn(self) -> Lesson:
+        """Return the values and rows of a new user, and its role as the default."""
         login, fields = self._learn_login()
         tables = self._sort_tables(self._select_companions())
         first = {
@@ -125,9 +86,9 @@ class _NewUser:
         sections += [self._learn_companion(rows) for rows in tables if rows[0].table not in first]
         keys = [
             *fields,
-            self._create_key("login", login),
-            self._create_key("new", own.values, summarize(own.explained)),
-            self._create_key("create", [section for section in sections if section]),
+            self._scene.create_key("users", "login", value=login),
+            self._create_key("new", explained=own),
+            self._scene.create_key("users", "create", value=sections),
             *self._learn_role(),
             *self._learn_match(),
         ]
@@ -141,9 +102,10 @@ class _NewUser:
             unrelated=self._unrelated,
         )
 
-    def _create_key(self, name: str, value: Value, summary: str = "") -> LearnedKey:
-        evidence = f"{self._scene.evidence_count}; {summary}" if summary else self._scene.evidence_count
-        return LearnedKey(path=("users", *name.split(".")), value=value, evidence=evidence)
+    def _create_key(self, *path: str, explained: Mapping[str, Explanation]) -> LearnedKey:
+        """Return a key with the values of columns."""
+        remark = f"; {summarize(explained)}" if explained else ""
+        return self._scene.create_key("users", *path, value=_list_values(explained), remark=remark)
 
     def _has_key(self, key: LearnedKey) -> bool:
         """Return whether the profile has a key, which an empty value replaces."""
@@ -158,7 +120,7 @@ class _NewUser:
     def _learn_match(self) -> Iterator[LearnedKey]:
         """Yield how logins are compared, if a user with the entered one in another case existed."""
         if self._users.match != "exact" and self._scene.list_users():
-            yield self._create_key("match", "exact")
+            yield self._scene.create_key("users", "match", value="exact")
 
     # The row of the user -----------------------------------------------------------------------------------------
 
@@ -176,9 +138,9 @@ class _NewUser:
         keys = []
         if not own:
             own = ["username" if "username" not in columns else same[0]]
-            keys.append(self._create_key(f"fields.{own[0]}", same[0]))
+            keys.append(self._scene.create_key("users", "fields", own[0], value=same[0]))
         if texts[columns.get(own[0], same[0])] == entered.lower() != entered:
-            keys.append(self._create_key(f"rules.{own[0]}.lowercase", value=True))
+            keys.append(self._scene.create_key("users", "rules", own[0], "lowercase", value=True))
         others = [
             field
             for field in self._users.login
@@ -194,7 +156,8 @@ class _NewUser:
         source = texts[columns[login]] if login in columns else self._scene.subject.login
         return any(texts[columns[field]] == filter_text(source, name) for name in FILTERS)
 
-    def _explain_user(self, login: Sequence[str], keys: Sequence[LearnedKey]) -> _Values:
+    def _explain_user(self, login: Sequence[str], keys: Sequence[LearnedKey]) -> dict[str, Explanation]:
+        """Return the columns of the user that dbctl can write; others are open decisions, or unrelated."""
         users, table, values = self._users, self._row.table, self._row.after or {}
         evidence = self._explainer.read_table(self._row.database, table)
         fields = {column: field for field, column in self._scene.user_fields.items()}
@@ -219,7 +182,7 @@ class _NewUser:
                 explained[column] = explanation
             elif explanation.kind != "password" or users.password:
                 self._leave_open(place, explanation.reason)
-        return _Values(values=_list_values(explained), explained=explained)
+        return explained
 
     def _is_covered(self, field: str, login: Sequence[str], explanation: Explanation, value: object) -> bool:
         """Return whether dbctl writes the field of a new user without a value of the profile."""
@@ -284,17 +247,12 @@ class _NewUser:
         tables = dict[str, list[ChangedRow]]()
         for row in rows:
             tables.setdefault(row.table, []).append(row)
-        waiting, ordered = [*tables.values()], list[list[ChangedRow]]()
-        while waiting:
-            ready = [rows for rows in waiting if not self._refer(rows, waiting)] or waiting
-            ordered.append(ready[0])
-            waiting.remove(ready[0])
-        return ordered
 
-    def _refer(self, rows: Sequence[ChangedRow], tables: Sequence[Sequence[ChangedRow]]) -> bool:
-        """Return whether any of the rows refers to one of another table."""
-        others = [other for table in tables if table is not rows for other in table]
-        return any(self._explainer.refers(row, other) for row in rows for other in others)
+        def list_parents(name: str) -> list[str]:
+            refers, others = self._explainer.refers, [other for other in rows if other.table != name]
+            return [other.table for other in others if any(refers(row, other) for row in tables[name])]
+
+        return [tables[name] for name in sort_by_use(tables, list_parents)]
 
     def _learn_companion(self, rows: Sequence[ChangedRow]) -> Mapping[str, Value]:
         """Return the section about added rows of one table."""
@@ -341,9 +299,9 @@ class _NewUser:
 
     def _learn_role(self) -> Iterator[LearnedKey]:
         """Yield the role of the new user, which is the default, and further columns of the row that gives it."""
-        names = self.read_roles()
+        names = self._read_roles()
         if len(names) == 1 and self._scene.action == "create-user":
-            yield self._create_key("role.default", names[0])
+            yield self._scene.create_key("users", "role", "default", value=names[0])
         members = self._users.role.members if self._users.role else None
         rows = [row for row in list_added(self._scene) if members and row.table == members.table]
         if members and rows:
@@ -354,9 +312,9 @@ class _NewUser:
                 *([members.id.column] if members.id else []),
             }
             explained = self._explain_row(rows[0], covered=covered)
-            yield self._create_key("role.members.new", _list_values(explained), summarize(explained))
+            yield self._create_key("role", "members", "new", explained=explained)
 
-    def read_roles(self) -> list[str]:
+    def _read_roles(self) -> list[str]:
         """Return the names of the roles of the new user."""
         roles = self._open_roles()
         return roles.read([self._row.after or {}])[0] if roles else []
@@ -387,6 +345,28 @@ class _NewUser:
         for place, reasons in seen.items():
             others = f"; {format_count(len(reasons) - 1, 'other row')} changed, too" if reasons[1:] else ""
             self._leave_open(place, reasons[0] + others)
+
+
+class AdminCreationRule(UserCreationRule):
+    """The rows of a demonstration that created an admin."""
+
+    def learn(self) -> Lesson:
+        """Return the role of admins, and what an ordinary user is if no demonstration created one."""
+        lesson, roles, scene = super().learn(), self._read_roles(), self._scene
+        role = scene.subject.role if scene.subject.role in roles else next(iter(roles), "")
+        if "create-user" in scene.learned:
+            lesson = Lesson(decided=["login"], unrelated=lesson.unrelated)
+        default = self._users.role.default if self._users.role else ""
+        if role and role != default:
+            keys = [*lesson.keys, scene.create_key("users", "admin", value=role)]
+            return structs.replace(lesson, keys=keys, decided=[*lesson.decided, "admin"])
+        reason = (
+            f"the new admin has the role {role!r} of ordinary users"
+            if role
+            else "the profile names no roles of users"
+        )
+        decision = Decision("admin", f"how a user becomes an admin: {reason}")
+        return structs.replace(lesson, decisions=[*lesson.decisions, decision])
 
 
 def _describe_change(row: ChangedRow, column: str) -> str:

@@ -16,7 +16,7 @@ from dbctl.extensions.drafts.learning.rules.password_hashes import (
     list_peppers,
 )
 from dbctl.extensions.drafts.learning.rules.user_rows import RECORD, UserRule
-from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene, decode_changes
+from dbctl.extensions.drafts.learning.scene import ChangedRow, Lesson, Scene, decode_changes
 from dbctl.model import Row, Secret, format_count
 from dbctl.profiles.codecs import read_text
 from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit, match_prefix, read_prefix
@@ -33,15 +33,6 @@ _HEX = re.compile(r"[0-9a-f]{16,}")
 SHORTEST_HASH = 13
 
 
-def learn_password(scene: Scene) -> Lesson:
-    """Return the section about passwords, whose format verifies the password that was entered.
-
-    Raises:
-        DemonstrationWrongError: no password of the user changed.
-    """
-    return _NewPassword(scene).learn()
-
-
 def learn_first_password(scene: Scene, user: Row) -> Lesson:
     """Return the section about passwords that the entered password of a new user shows; nothing if no format verifies it."""
     if scene.password is None:
@@ -56,7 +47,7 @@ def learn_first_password(scene: Scene, user: Row) -> Lesson:
     if scene.users.password and scene.users.password.also:
         section["also"] = dict(scene.users.password.also)
     return Lesson(
-        keys=[LearnedKey(path=("users", "password"), value=section, evidence=scene.evidence_count)],
+        keys=[scene.create_key("users", "password", value=section)],
         decided=["passwords"],
         decisions=[Decision("passwords", problem)] if problem else [],
         notes=learned.notes,
@@ -82,10 +73,15 @@ def _describe_section(scene: Scene, learned: LearnedHash) -> tuple[dict[str, Val
     return section, problem
 
 
-class _NewPassword(UserRule):
+class PasswordRule(UserRule):
     """The rows that changed with the password of one user."""
 
     def learn(self) -> Lesson:
+        """Return the section about passwords, whose format verifies the password that was entered.
+
+        Raises:
+            DemonstrationWrongError: no password of the user changed.
+        """
         scene, changed = self.scene, [name for name, value in (self.own.after or {}).items() if value]
         if scene.password is None:
             raise scene.create_error(
@@ -103,10 +99,10 @@ class _NewPassword(UserRule):
         if also:
             section["also"] = also
         via = f" ({scene.interface})" if scene.interface else ""
-        keys = [LearnedKey(path=("users", "password"), value=section, evidence=scene.evidence_count + via)]
+        keys = [scene.create_key("users", "password", value=section, remark=via)]
         if renewed:
             value: Mapping[str, Value] = {**self.users.on_sign_out, **renewed}
-            keys.append(LearnedKey(path=("users", "on_sign_out"), value=value, evidence=scene.evidence_count))
+            keys.append(scene.create_key("users", "on_sign_out", value=value))
         named = [
             name
             for name in dict.fromkeys(row.table for row in self.rows if row.before)

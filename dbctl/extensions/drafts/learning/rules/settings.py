@@ -8,49 +8,52 @@ from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.content import find_setting_columns
 from dbctl.extensions.drafts.document import Decision, write_section, write_stored
 from dbctl.extensions.drafts.learning.rules.user_rows import RECORD
-from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
+from dbctl.extensions.drafts.learning.scene import ChangedRow, Lesson, Scene
 from dbctl.profiles.model.settings import Settings, SettingsRow, SettingType
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
 
 
-def learn_setting(scene: Scene) -> Lesson:
-    """Return the section about the table of settings.
+class SettingRule:
+    """The rows that changed with one setting."""
 
-    Raises:
-        DemonstrationWrongError: not exactly one row changed that can be a setting.
-    """
-    unrelated, rows = dict[str, str](), list[ChangedRow]()
-    described = {known.table.removesuffix("?") for known in scene.profile.settings if not known.row}
-    for row in scene.list_rows():
-        if usual_names.is_log(row.table):
-            unrelated[row.table] = RECORD
-        elif scene.profile.users and row.table == scene.profile.users.table and row.table not in described:
-            unrelated[row.table] = "the row of a user is no setting of the app"
-        else:
-            rows.append(row)
-    if len(rows) != 1 or rows[0].after is None:
-        raise scene.create_error(
-            f"{len(rows)} rows changed that may be a setting", "Change one setting only."
-        )
-    row = rows[0]
-    if row.table in described:
-        return Lesson(unrelated=unrelated)
-    table = scene.evidence[row.database].tables[row.table]
-    section = _learn_row_of_key(row, table) or _learn_column(scene, row, table)
-    known = [*scene.profile.settings]
-    same = next((entry for entry in known if _is_same(entry, section)), None)
-    if same is None and section.scope in {entry.scope for entry in known}:
-        text = f"{row.table} has settings, too: a profile has one table of settings of each scope"
-        return Lesson(decisions=[Decision("other", text)], unrelated=unrelated)
-    if same and same.row and section.row:  # a further column
-        types = {**same.row.types, **section.row.types}
-        section = structs.replace(same, row=structs.replace(same.row, types=types))
-    others = [entry for entry in known if entry is not same]
-    value = [write_section(entry) for entry in (*others, section)]
-    return Lesson(
-        keys=[LearnedKey(path=("settings",), value=value, evidence=scene.evidence_count)], unrelated=unrelated
-    )
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def learn(self) -> Lesson:
+        """Return the section about the table of settings.
+
+        Raises:
+            DemonstrationWrongError: not exactly one row changed that can be a setting.
+        """
+        scene, unrelated, rows = self._scene, dict[str, str](), list[ChangedRow]()
+        known, users = [*scene.profile.settings], scene.profile.users
+        described = {entry.table.removesuffix("?") for entry in known if not entry.row}
+        for row in scene.list_rows():
+            if usual_names.is_log(row.table):
+                unrelated[row.table] = RECORD
+            elif users and row.table == users.table and row.table not in described:
+                unrelated[row.table] = "the row of a user is no setting of the app"
+            else:
+                rows.append(row)
+        if len(rows) != 1 or rows[0].after is None:
+            reason = f"{len(rows)} rows changed that may be a setting"
+            raise scene.create_error(reason, "Change one setting only.")
+        row = rows[0]
+        if row.table in described:
+            return Lesson(unrelated=unrelated)
+        table = scene.evidence[row.database].tables[row.table]
+        section = _learn_row_of_key(row, table) or _learn_column(scene, row, table)
+        same = next((entry for entry in known if _is_same(entry, section)), None)
+        if same is None and section.scope in {entry.scope for entry in known}:
+            text = f"{row.table} has settings, too: a profile has one table of settings of each scope"
+            return Lesson(decisions=[Decision("other", text)], unrelated=unrelated)
+        if same and same.row and section.row:  # a further column
+            types = {**same.row.types, **section.row.types}
+            section = structs.replace(same, row=structs.replace(same.row, types=types))
+        others = [entry for entry in known if entry is not same]
+        value = [write_section(entry) for entry in (*others, section)]
+        return Lesson(keys=[scene.create_key("settings", value=value)], unrelated=unrelated)
 
 
 def _is_same(known: Settings, section: Settings) -> bool:

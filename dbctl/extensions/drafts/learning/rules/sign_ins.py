@@ -10,7 +10,7 @@ import msgspec
 from dbctl.extensions.drafts import sign_ins, usual_names
 from dbctl.extensions.drafts.document import Line, Value, join_names, write_section
 from dbctl.extensions.drafts.learning.rules.user_rows import SignInRule, find_end
-from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
+from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson
 from dbctl.model import Row, format_count
 from dbctl.profiles.model.users import SignInTable
 from dbctl.services.app.evidence import references
@@ -22,19 +22,15 @@ _LOGIN_TIME = re.compile(r"log_?in|logged|sign_?in|signed|seen|active|activity|a
 _FAILED = re.compile(r"fail|attempt|invalid")
 
 
-def learn_sign_in(scene: Scene) -> Lesson:
-    """Return the keys about the rows of sign-ins, and about the time of the last login.
-
-    Raises:
-        DemonstrationWrongError: the sign-in failed, or only other users signed in.
-    """
-    return _SignIn(scene).learn()
-
-
-class _SignIn(SignInRule):
+class NewSignInRule(SignInRule):
     """The rows that one sign-in added or changed."""
 
     def learn(self) -> Lesson:
+        """Return the keys about the rows of sign-ins, and about the time of the last login.
+
+        Raises:
+            DemonstrationWrongError: the sign-in failed, or only other users signed in.
+        """
         for row in self.list_others():
             self._explain(row)
         keys = [*self._learn_user()]
@@ -118,8 +114,8 @@ class _SignIn(SignInRule):
     # The row of the user ----------------------------------------------------------------------------------------------
 
     def _learn_user(self) -> Iterator[LearnedKey]:
-        """Yield the column with the time of the last login; raises as ``learn_sign_in`` for a failed sign-in."""
-        scene, own = self.scene, self.own
+        """Yield the column with the time of the last login; raises as ``learn`` for a failed sign-in."""
+        own = self.own
         for other in self.rows:
             if other.table == self.table.name and other is not own:
                 places = (f"{other.table}.{name}" for name in other.after or {})
@@ -137,9 +133,7 @@ class _SignIn(SignInRule):
                 self.leave_open("users", f"the app changes {place} at a sign-in")
         if column:
             self.unrelated.pop(f"{self.users.table}.{column}", None)
-            yield LearnedKey(
-                path=("users", "fields", "last_login_at"), value=column, evidence=scene.evidence_count
-            )
+            yield self.scene.create_key("users", "fields", "last_login_at", value=column)
 
     def _refuse_failed(self, before: Row, after: Row) -> None:
         """Refuse a change of which the only effect is a count of failures that rises."""
@@ -171,19 +165,15 @@ class _SignIn(SignInRule):
         )
 
 
-def learn_sign_out(scene: Scene) -> Lesson:
-    """Return the keys about the rows of sign-ins, and about how they end.
-
-    Raises:
-        DemonstrationWrongError: only sign-ins of other users ended.
-    """
-    return _SignOut(scene).learn()
-
-
-class _SignOut(SignInRule):
+class SignOutRule(SignInRule):
     """The rows that one sign-out deleted or changed."""
 
     def learn(self) -> Lesson:
+        """Return the keys about the rows of sign-ins, and about how they end.
+
+        Raises:
+            DemonstrationWrongError: only sign-ins of other users ended.
+        """
         scene = self.scene
         for row in self.list_others():
             self._explain(row)

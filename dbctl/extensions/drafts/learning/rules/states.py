@@ -7,48 +7,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Value, write_stored
 from dbctl.extensions.drafts.learning.rules.user_rows import UserRule
-from dbctl.extensions.drafts.learning.scene import ChangedRow, LearnedKey, Lesson, Scene
+from dbctl.extensions.drafts.learning.scene import ChangedRow, Lesson, Scene
 from dbctl.profiles.model.core import Topic
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import TableEvidence
 
 #: Stored values of booleans.
 _TRUE, _FALSE = (True, 1), (False, 0)
-
-
-def learn_activity(scene: Scene) -> Lesson:
-    """Return the keys about the column that shows whether a user can sign in.
-
-    Raises:
-        DemonstrationWrongError: no column of the user changed that can show it.
-    """
-    change = UserChange(scene)
-    columns = sorted(change.columns, key=_rate_active)
-    if not columns:
-        raise scene.create_error(f"the row of {scene.subject.login!r} did not change")
-    column, *others = columns
-    before, after = (change.own.before or {})[column], (change.own.after or {})[column]
-    active, inactive = (before, after) if scene.action == "deactivate" else (after, before)
-    _refuse_exchanged(scene, column, active, inactive)
-    values = _describe_active(change.table, column, active, inactive)
-    evidence = scene.evidence_count
-    keys = [LearnedKey(path=("users", "fields", "active"), value=column, evidence=evidence)]
-    if values or scene.users.active:
-        keys.append(LearnedKey(path=("users", "active"), value=values, evidence=evidence))
-    for other in others:
-        change.leave_open("users", f"the app changes {change.table.name}.{other}, too")
-    topics: list[Topic] = ["users"] if change.decides_active else []
-    if scene.action == "activate":
-        change.explain_others(())
-        return change.create_lesson(keys, topics)
-    retained = change.learn_ended()
-    ended = [*change.sections]
-    places = [f"{name}.{column}" for name in ended for column in change.evidence.tables[name].columns]
-    change.explain_others([*ended, *places])
-    topics += change.decide(ended)
-    change.notes += [f"users set-password ends the rows of {name}, too" for name in ended]
-    change.notes += [f"the app retains the rows of {name} of a deactivated user" for name in retained]
-    return change.create_lesson([*keys, *change.create_keys()], topics)
 
 
 def _rate_active(column: str) -> tuple[bool, bool, bool]:
@@ -95,12 +60,6 @@ class UserChange(UserRule):
             raise scene.create_error(f"the user {scene.subject.login!r} was deleted")
         self.columns = [column for column in self.own.after if not self._is_time_or_actor(column)]
 
-    @property
-    def decides_active(self) -> bool:
-        """Whether the open decision about users is only about the field ``active``."""
-        texts = self.scene.profile.undecided.get("users", ())
-        return bool(texts) and all("field active" in text for text in texts)
-
     def _is_time_or_actor(self, column: str) -> bool:
         """Return whether a column of the user has the time of the change, or the user who made it."""
         before, after = ((values or {})[column] for values in (self.own.before, self.own.after))
@@ -146,3 +105,41 @@ class UserChange(UserRule):
                 self.unrelated.setdefault(place, reason)
             elif not self.explain_trace(self.read_table(row), column, before, value):
                 yield place
+
+
+class ActivityRule(UserChange):
+    """The row of a user who was deactivated or activated."""
+
+    def learn(self) -> Lesson:
+        """Return the keys about the column that shows whether a user can sign in.
+
+        Raises:
+            DemonstrationWrongError: no column of the user changed that can show it.
+        """
+        scene, columns = self.scene, sorted(self.columns, key=_rate_active)
+        if not columns:
+            raise scene.create_error(f"the row of {scene.subject.login!r} did not change")
+        column, *others = columns
+        before, after = (self.own.before or {})[column], (self.own.after or {})[column]
+        active, inactive = (before, after) if scene.action == "deactivate" else (after, before)
+        _refuse_exchanged(scene, column, active, inactive)
+        values = _describe_active(self.table, column, active, inactive)
+        keys = [scene.create_key("users", "fields", "active", value=column)]
+        if values or self.users.active:
+            keys.append(scene.create_key("users", "active", value=values))
+        for other in others:
+            self.leave_open("users", f"the app changes {self.table.name}.{other}, too")
+        # the open decision about users may be about more than the field
+        texts = scene.profile.undecided.get("users", ())
+        topics: list[Topic] = ["users"] if texts and all("field active" in text for text in texts) else []
+        if scene.action == "activate":
+            self.explain_others(())
+            return self.create_lesson(keys, topics)
+        retained = self.learn_ended()
+        ended = [*self.sections]
+        places = [f"{name}.{column}" for name in ended for column in self.evidence.tables[name].columns]
+        self.explain_others([*ended, *places])
+        topics += self.decide(ended)
+        self.notes += [f"users set-password ends the rows of {name}, too" for name in ended]
+        self.notes += [f"the app retains the rows of {name} of a deactivated user" for name in retained]
+        return self.create_lesson([*keys, *self.create_keys()], topics)

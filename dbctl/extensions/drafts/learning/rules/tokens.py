@@ -30,18 +30,7 @@ _IDENTIFIER = re.compile(r"(^|_)(id|ids|uuid|guid|jti)$")
 _OPEN_KINDS = ("random", "password", "unexplained")
 
 
-def learn_token(scene: Scene) -> Lesson:
-    """Return the keys about the secrets of API tokens, and about their number for each user.
-
-    The demonstration does not show what ends a token: that stays open, unless the profile takes its table for sign-ins.
-
-    Raises:
-        DemonstrationWrongError: no token was added, or only those of other users.
-    """
-    return _NewToken(scene).learn()
-
-
-class _NewToken(SignInRule):
+class TokenRule(SignInRule):
     """The rows that a new token added or changed."""
 
     def __init__(self, scene: Scene) -> None:
@@ -53,6 +42,13 @@ class _NewToken(SignInRule):
         self._tables = list[str]()  #: with tokens
 
     def learn(self) -> Lesson:
+        """Return the keys about the secrets of API tokens, and about their number for each user.
+
+        The demonstration does not show what ends a token: that stays open, unless the profile takes its table for sign-ins.
+
+        Raises:
+            DemonstrationWrongError: no token was added, or only those of other users.
+        """
         scene = self.scene
         for row in sorted(self.list_others(), key=lambda row: row.after is None):
             self._explain(row)
@@ -66,20 +62,19 @@ class _NewToken(SignInRule):
         return self.create([*self._create_keys()], self._tables)
 
     def _create_keys(self) -> Iterator[LearnedKey]:
-        database, evidence = self.scene.users_database, self.scene.evidence_count
-        earlier = [*self.scene.profile.databases[database].secret]
+        scene, database = self.scene, self.scene.users_database
+        earlier = [*scene.profile.databases[database].secret]
         own = [place for place, is_known in self._secrets.items() if not is_known]
         known = {place.replace("?", "") for place in earlier}
         if own:
             entries = [*earlier, *(place for place in own if place not in known)]
             shown = [place for place in entries if place.replace("?", "") in own]
-            path = ("databases", database, "secret")
-            yield LearnedKey(path=path, value=entries, evidence=evidence, shown=shown)
+            yield scene.create_key("databases", database, "secret", value=entries, shown=shown)
         if self._counts and not self.users.counts:
-            yield LearnedKey(path=("users", "counts"), value=self._counts, evidence=evidence)
+            yield scene.create_key("users", "counts", value=self._counts)
             return
         for name, counted in self._counts.items():
-            yield LearnedKey(path=("users", "counts", name), value=counted, evidence=evidence)
+            yield scene.create_key("users", "counts", name, value=counted)
 
     # Rows of other tables ---------------------------------------------------------------------------------------------
 

@@ -182,12 +182,8 @@ class UserRule:
             elif learned not in entries:
                 entries.append(learned)
         entries += [learned for learned in sections.values() if learned not in entries]
-        key = LearnedKey(
-            path=("users", "signed_in"),
-            value=entries,
-            evidence=self.scene.evidence_count,
-            shown=[str(section["table"]) for section in sections.values()],
-        )
+        shown = [str(section["table"]) for section in sections.values()]
+        key = self.scene.create_key("users", "signed_in", value=entries, shown=shown)
         return [key] if sections else []
 
     def decide(self, tables: Sequence[str]) -> list[Topic]:
