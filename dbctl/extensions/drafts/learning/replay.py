@@ -76,16 +76,19 @@ class CommandRunner:
     def run(self, words: Sequence[str], secret: Secret | None = None) -> Replayed:
         """Run a command, with a secret on its standard input; it is confirmed."""
         options = [f"--config={self._config}", f"--app={_APP}", "--output=json", "--quiet", "--yes"]
-        done = subprocess.run(  # noqa: S603 - this Python, without a shell
-            [sys.executable, "-m", "dbctl", *options, f"--timeout={self._timeout}", *words],
-            cwd=self._folder,
-            env=self._environment,
-            input=f"{secret.reveal()}\n" if secret else "",
-            capture_output=True,
-            text=True,
-            timeout=_TIME_LIMIT,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - this Python, without a shell
+                [sys.executable, "-m", "dbctl", *options, f"--timeout={self._timeout}", *words],
+                cwd=self._folder,
+                env=self._environment,
+                input=f"{secret.reveal()}\n" if secret else "",
+                capture_output=True,
+                text=True,
+                timeout=_TIME_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Replayed(data={}, failure=f"the command did not end within {_TIME_LIMIT} seconds")
         answer = json.loads(done.stdout) if done.stdout.startswith("{") else {}
         failure = ""
         if done.returncode:

@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from dbctl.extensions.drafts.learning import replay
 from dbctl.profiles.loader import BUILTIN
 from tests.extensions.drafts.learning.demonstrations import Pair, list_pairs, select_server
 from tests.extensions.drafts.learning.recorded_app import FORMAT, RecordedApp, hash_password
@@ -279,3 +280,10 @@ def test_learned_profile_of_an_application_is_proven(tmp_path, learn, answer):
     results = answer("profiles", "prove", str(profile))["data"]["recordings"]
     assert {result["action"]: result["status"] for result in results} == dict.fromkeys(pairs, "proven")
     assert len(pairs) == 3
+
+
+def test_command_that_does_not_end_fails(shop, prove, monkeypatch):
+    record_creation(shop)
+    monkeypatch.setattr(replay, "_TIME_LIMIT", 0.01)
+    (result,) = prove(status=4)["recordings"]
+    assert (result["status"], result["reason"]) == ("failed", "the command did not end within 0.01 seconds")
