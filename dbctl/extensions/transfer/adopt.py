@@ -7,10 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 from dbctl.engines.contract.database import Readable
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.endpoints import MAX_NAMES, REMEDY, Endpoints
 from dbctl.extensions.transfer.errors import TransferDestinationError
-from dbctl.extensions.transfer.portable.contract import Line, PortableSchema, PortableTable, RowSource
+from dbctl.extensions.transfer.portable.contract import (
+    Line,
+    PortableSchema,
+    PortableTable,
+    RowSource,
+    require,
+)
 from dbctl.extensions.transfer.portable.lines import join_line, key_of, split_line
 from dbctl.extensions.transfer.schema import SchemaOptions, TransferSchema
 from dbctl.extensions.transfer.tables import TransferTable

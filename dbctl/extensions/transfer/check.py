@@ -9,9 +9,14 @@ from msgspec import structs
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.errors.base import DbctlError
-from dbctl.extensions.transfer.compare import require, require_scripts
 from dbctl.extensions.transfer.errors import ValuesUnstorableError
-from dbctl.extensions.transfer.portable.contract import PortableSchema, PortableSchemas, RowSource
+from dbctl.extensions.transfer.portable.contract import (
+    PortableSchema,
+    PortableSchemas,
+    RowSource,
+    require,
+    require_scripts,
+)
 from dbctl.extensions.transfer.portable.lines import split_line
 from dbctl.extensions.transfer.schema import TransferSchema
 from dbctl.extensions.transfer.tables import TransferTable

@@ -5,14 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 from zlib import crc32
 
 from xxhash import xxh3_128_intdigest
 
 from dbctl import progress
-from dbctl.engines.contract.database import Readable, require_supported
-from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.extensions.transfer.portable.contract import Line, LineColumn, Positions, RowSource
 from dbctl.extensions.transfer.portable.lines import TAB, key_of
 from dbctl.extensions.transfer.tables import TransferTable
@@ -313,23 +311,3 @@ def _subtract_counts(left: Mapping[Line, int], right: Mapping[Line, int]) -> Ite
 def _read_integer(line: Line) -> int:
     """Return the first value of a line."""
     return int(line.partition(TAB)[0])
-
-
-P = TypeVar("P")
-
-
-_HINT = "Supported by SQLite, PostgreSQL, MySQL and MariaDB."
-
-
-def require(db: Readable, kind: type[P]) -> P:
-    """Return a part that only transfers use.
-
-    Raises:
-        NotSupportedError: the engine has none.
-    """
-    return require_supported(db, db.extension_part(kind), "a transfer", _HINT)
-
-
-def require_scripts(db: Readable) -> ScriptRunner:
-    """Return what runs the scripts of a database; raises as ``require``."""
-    return require_supported(db, db.scripts, "a transfer", _HINT)

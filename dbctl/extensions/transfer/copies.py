@@ -24,7 +24,6 @@ from dbctl.extensions.transfer.check import (
     find_refused_statements,
     refuse_problems,
 )
-from dbctl.extensions.transfer.compare import require, require_scripts
 from dbctl.extensions.transfer.copy import (
     Destination,
     TransferState,
@@ -33,9 +32,20 @@ from dbctl.extensions.transfer.copy import (
     has_state,
     load_state,
 )
-from dbctl.extensions.transfer.endpoints import Endpoints
-from dbctl.extensions.transfer.errors import TransferOtherError
-from dbctl.extensions.transfer.portable.contract import LineColumn, Omission, PortableSchemas, RowSource
+from dbctl.extensions.transfer.endpoints import REMEDY, Endpoints
+from dbctl.extensions.transfer.errors import TransferOtherError, TransferSchemaError
+from dbctl.extensions.transfer.portable.contract import (
+    ColumnPair,
+    DerivedSchema,
+    LineColumn,
+    Omission,
+    PortableSchema,
+    PortableSchemas,
+    RowSink,
+    RowSource,
+    require,
+    require_scripts,
+)
 from dbctl.extensions.transfer.portable.native import NativeSchemas, list_definitions
 from dbctl.extensions.transfer.schema import (
     UNTRIED,
@@ -43,22 +53,19 @@ from dbctl.extensions.transfer.schema import (
     SchemaOrigin,
     TransferSchema,
     attach,
-    build_copied_tables,
-    create_schema,
-    derive_schema,
+    detach,
     fingerprint,
     fingerprint_objects,
     is_native,
-    open_planned_destination,
-    pair_tables,
     read_schema,
     refuse_losses,
     select_schema,
 )
-from dbctl.extensions.transfer.tables import TransferTable
+from dbctl.extensions.transfer.tables import TransferTable, build_tables, pair_columns
 from dbctl.extensions.transfer.values.unstorable import CopyProblem
 from dbctl.model import Struct
 from dbctl.services.app import ledger_detection
+from dbctl.services.migrations.database_plan import apply_all
 from dbctl.services.migrations.schema_diff import compare_objects
 
 
@@ -152,15 +159,11 @@ class NativeCopy:
             TransferSchemaError: the destination would lack rows.
         """
         refuse_losses(self.schema.omissions, str(self._endpoints.destination_url))
-        scripts = require_scripts(destination.db)
-        with scripts.schema_transaction():
+        with require_scripts(destination.db).schema_transaction():
             destination.create([sql for part in self.schema.before for sql in part.statements])
             state.add_attachments([list(part.statements) for part in self.schema.after])
-            if scripts.transactional_ddl:
-                state.enter_phase("copy")
-        if not scripts.transactional_ddl:
-            with destination.db.transaction():
-                state.enter_phase("copy")
+        with destination.db.transaction():
+            state.enter_phase("copy")
 
     def set_values(self, destination: Destination) -> None:
         """Set the counters, and other values that no table stores."""
@@ -195,6 +198,15 @@ class NativeCopy:
             yield "value", name, f"{own} in the source, {other} in the destination"
 
 
+class CopyInspection(Struct, frozen=True, kw_only=True):
+    """What a copy into tables of another definition would do."""
+
+    schema: TransferSchema  #: with the statements of a derived schema
+    tables: Sequence[TransferTable]
+    replaced: Mapping[str, int]  #: rows by table that the destination has already
+    problems: Sequence[CopyProblem]  #: what prevents the copy
+
+
 class PortableCopy:
     """A copy with the app's migrations, or a derived schema; the source is in a snapshot."""
 
@@ -219,7 +231,7 @@ class PortableCopy:
         Raises:
             TransferSchemaError: the destination lacks a table or a column.
         """
-        return pair_tables(self._endpoints, self.schema, read_schema(self._db))
+        return self._pair_tables(read_schema(self._db))
 
     def name_object(self, table: TransferTable) -> str:
         """Return the name that ``compare_schemas`` has for a table."""
@@ -227,7 +239,7 @@ class PortableCopy:
 
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""
-        return Destination.open(db)
+        return Destination(db, require(db, RowSink), require(db, RowSource))
 
     def require_fit(self) -> None:
         """Refuse a schema that the app made, if rows do not fit, or if it has other rows.
@@ -240,10 +252,97 @@ class PortableCopy:
             self._refuse_unfit(self._db)
 
     def _refuse_unfit(self, db: Readable) -> None:
-        inspection = inspect_copy(
-            self._endpoints, self._source, self.schema, db, current=self._db, options=self._options
-        )
-        refuse_problems(self._source, inspection.problems)
+        refuse_problems(self._source, self.inspect(db).problems)
+
+    def inspect(self, destination: Readable) -> CopyInspection:
+        """Return the tables to copy, and what prevents the copy; every row of the source is read.
+
+        ``destination`` is a database with the tables; for a derived schema, one in which its statements are tried.
+
+        Raises:
+            TransferDestinationError: the app made the tables of the destination, and it has others, or too many rows.
+            TransferSchemaError: the destination would lack a table or a column.
+        """
+        endpoints, source, schema = self._endpoints, self._source, self.schema
+        replaced, problems = dict[str, int](), list[CopyProblem]()
+        if schema.origin == "derived":
+            derived = self._derive(destination)
+            tables = self._build_tables(derived.columns)
+            schema = structs.replace(
+                schema,
+                statements=derived.before,
+                later_statements=derived.after,
+                omissions=[*derived.omissions, *([UNTRIED] if destination is self._db else [])],
+            )
+            if destination is not self._db:
+                problems += find_refused_statements(schema, destination)
+            schemas = read_schema(source), read_schema(destination)
+        else:
+            is_new = schema.origin == "destination" and not has_state(destination)
+            if is_new:
+                require_common_tables(endpoints, schema, self._options, destination)
+            schemas = read_schema(source), read_schema(destination)
+            tables = self._pair_tables(schemas[1])
+            if is_new:
+                replaced.update(count_existing_rows(endpoints, source, destination, tables))
+                problems += find_adoption_problems(endpoints, source, destination, tables, replaced, schemas)
+        problems += find_problems(source, destination, tables, schemas)
+        return CopyInspection(schema=schema, tables=tables, replaced=replaced, problems=problems)
+
+    @contextmanager
+    def open_trial(self) -> Iterator[Readable]:
+        """Provide a private database with the engine of the destination, and with the tables of the app's migrations.
+
+        It is dropped at the end of the block. Without migrations, the destination is provided if the app made its schema, or
+        to a user who may not create databases on the server.
+
+        Raises:
+            PrivilegeMissingError: the user may not create databases on the server.
+        """
+        if self.origin == "destination":
+            yield self._db
+            return
+        with ExitStack() as stack:
+            try:
+                scratch = stack.enter_context(self._endpoints.open_scratch())
+            except PrivilegeMissingError:
+                if self.schema.migrations:
+                    raise
+                yield self._db
+                return
+            if self.schema.migrations:
+                apply_all(self.schema.migrations, scratch)
+            yield scratch
+
+    def _derive(self, destination: Readable) -> DerivedSchema:
+        """Return the statements of the destination's engine.
+
+        Raises:
+            TransferSchemaError: rows would be lost.
+        """
+        part = require(destination, PortableSchemas)
+        derived = part.derive(self.schema.source, time_form=self._endpoints.time_form)
+        or_else = ", or choose a destination of the same engine"
+        refuse_losses(derived.omissions, destination.target, or_else=or_else)
+        return derived
+
+    def _build_tables(self, pairs: Sequence[ColumnPair]) -> list[TransferTable]:
+        endpoints = self._endpoints
+        target = endpoints.destination.target(endpoints.database)
+        return build_tables(self.schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
+
+    def _pair_tables(self, other: PortableSchema) -> list[TransferTable]:
+        """Return the tables with the columns of both sides; ``other`` is the schema of the destination.
+
+        Raises:
+            TransferSchemaError: the destination lacks a table or a column.
+        """
+        try:
+            return self._build_tables(pair_columns(self.schema.source, other))
+        except TransferSchemaError as error:
+            if self.origin != "migrations":
+                error.hint = f"No row was copied. {REMEDY}"
+            raise
 
     def compare_ledgers(self) -> Iterator[tuple[str, str]]:
         """Yield the ledger and the difference of each migration that only one side records."""
@@ -279,10 +378,22 @@ class PortableCopy:
         return require_scripts(self._db).drop_statements()
 
     def create_schema(self, destination: Destination, state: TransferState) -> None:
-        """Create the tables; afterwards the phase is ``copy``."""
-        is_derived = self.origin == "derived"
-        schema = derive_schema(self.schema, self._db)[0] if is_derived else self.schema
-        create_schema(schema, destination, state)
+        """Create the tables, and detach what the copy does not need; afterwards the phase is ``copy``."""
+        db = destination.db
+        if self.schema.migrations:
+            apply_all(self.schema.migrations, db)
+        derived, scripts = self._derive(db) if self.origin == "derived" else None, require_scripts(db)
+        with scripts.schema_transaction():
+            for sql in derived.before if derived else ():
+                scripts.run_statement(sql)
+            detach(destination, state, indexes=True)
+            state.add_attachments([[sql] for sql in derived.after] if derived else [])
+        with destination.sink.bulk_load(), db.transaction():
+            for table in reversed(
+                self.schema.source.tables
+            ):  # the source has the rows that migrations insert
+                db.delete(table.name, ())
+            state.enter_phase("copy")
 
     def refuse_problems(self) -> None:
         """Refuse rows and statements that the destination would not accept.
@@ -296,7 +407,7 @@ class PortableCopy:
             self._refuse_unfit(self._db)
             return
         # its types have the checks that the types of the destination lack
-        with open_planned_destination(self.schema, self._endpoints, self._db) as scratch:
+        with self.open_trial() as scratch:
             self._refuse_unfit(scratch)
 
     def set_values(self, destination: Destination) -> None:
@@ -335,57 +446,3 @@ def drop_refused_copy(db: Writable, state: TransferState, copy: Copy) -> Iterato
         elif not state.tables:
             empty_destination(db, copy.drop_statements())
         raise
-
-
-class CopyInspection(Struct, frozen=True, kw_only=True):
-    """What a copy into tables of another definition would do."""
-
-    schema: TransferSchema  #: with the statements of a derived schema
-    tables: Sequence[TransferTable]
-    replaced: Mapping[str, int]  #: rows by table that the destination has already
-    problems: Sequence[CopyProblem]  #: what prevents the copy
-
-
-def inspect_copy(
-    endpoints: Endpoints,
-    source: Readable,
-    schema: TransferSchema,
-    destination: Readable,
-    *,
-    current: Readable | None,
-    options: SchemaOptions,
-) -> CopyInspection:
-    """Return the tables to copy, and what prevents the copy; every row of the source is read.
-
-    Args:
-        endpoints: both databases.
-        source: the source, in a snapshot.
-        schema: how the destination gets its tables.
-        destination: a database with these tables; for a derived schema, one in which its statements are tried.
-        current: the destination itself, in which nothing is tried; None: a file that does not exist.
-        options: those of the user, some of which a destination with tables of the app refuses.
-
-    Raises:
-        TransferDestinationError: the app made the tables of the destination, and it has others, or too many rows.
-        TransferSchemaError: the destination would lack a table or a column.
-    """
-    replaced, problems = dict[str, int](), list[CopyProblem]()
-    if schema.origin == "derived":
-        schema, pairs = derive_schema(schema, destination)
-        tables = build_copied_tables(endpoints, schema, pairs)
-        if destination is current:
-            schema = structs.replace(schema, omissions=[*schema.omissions, UNTRIED])
-        else:
-            problems += find_refused_statements(schema, destination)
-        schemas = read_schema(source), read_schema(destination)
-    else:
-        is_new = schema.origin == "destination" and not has_state(destination)
-        if is_new:
-            require_common_tables(endpoints, schema, options, destination)
-        schemas = read_schema(source), read_schema(destination)
-        tables = pair_tables(endpoints, schema, schemas[1])
-        if is_new:
-            replaced.update(count_existing_rows(endpoints, source, destination, tables))
-            problems += find_adoption_problems(endpoints, source, destination, tables, replaced, schemas)
-    problems += find_problems(source, destination, tables, schemas)
-    return CopyInspection(schema=schema, tables=tables, replaced=replaced, problems=problems)

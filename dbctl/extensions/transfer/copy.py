@@ -10,15 +10,9 @@ from dbctl import progress
 from dbctl.engines.contract.database import Condition, Readable, Writable
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
-from dbctl.extensions.transfer.compare import (
-    MAX_DIFFERENCES,
-    TableComparison,
-    TableDigest,
-    require,
-    require_scripts,
-)
+from dbctl.extensions.transfer.compare import MAX_DIFFERENCES, TableComparison, TableDigest
 from dbctl.extensions.transfer.errors import TransferOtherError
-from dbctl.extensions.transfer.portable.contract import Line, LineBatch, RowSink, RowSource
+from dbctl.extensions.transfer.portable.contract import Line, LineBatch, RowSink, RowSource, require_scripts
 from dbctl.extensions.transfer.portable.lines import split_batches
 from dbctl.extensions.transfer.portable.native import NativeSchemas
 from dbctl.extensions.transfer.tables import TransferTable
@@ -251,11 +245,6 @@ class Destination(Struct, frozen=True):
     sink: RowSink
     rows: RowSource
     native: NativeSchemas | None = None  #: of a copy to the same engine
-
-    @classmethod
-    def open(cls, db: Writable) -> Destination:
-        """Return the parts of a database; raises ``NotSupportedError`` if its engine has none."""
-        return cls(db, require(db, RowSink), require(db, RowSource))
 
     def create(self, statements: Sequence[str]) -> None:
         """Run statements that create objects, in ``ScriptRunner.schema_transaction``."""

@@ -10,7 +10,6 @@ from msgspec import structs
 from dbctl.config.sections import Selection
 from dbctl.engines.contract.database import Readable, TimeForm, Writable
 from dbctl.errors.connection import DatabaseMissingError
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.copy import (
     TransferState,
     create_state,
@@ -19,6 +18,7 @@ from dbctl.extensions.transfer.copy import (
     load_state,
 )
 from dbctl.extensions.transfer.errors import TransferDestinationError, TransferSameError
+from dbctl.extensions.transfer.portable.contract import require
 from dbctl.extensions.transfer.portable.native import NativeSchemas
 from dbctl.model import join_first
 from dbctl.services.app.app import App

@@ -7,18 +7,17 @@ from contextlib import ExitStack
 
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import Exit
-from dbctl.extensions.transfer.compare import require
-from dbctl.extensions.transfer.copies import NativeCopy, inspect_copy
+from dbctl.extensions.transfer.copies import NativeCopy, PortableCopy
 from dbctl.extensions.transfer.copy import has_state
 from dbctl.extensions.transfer.endpoints import Endpoints
-from dbctl.extensions.transfer.portable.contract import Omission, PortableSchemas, RowSource, ValueChange
-from dbctl.extensions.transfer.schema import (
-    SchemaOptions,
-    SchemaOrigin,
-    is_native,
-    open_planned_destination,
-    select_schema,
+from dbctl.extensions.transfer.portable.contract import (
+    Omission,
+    PortableSchemas,
+    RowSource,
+    ValueChange,
+    require,
 )
+from dbctl.extensions.transfer.schema import SchemaOptions, SchemaOrigin, is_native
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.unstorable import CopyProblem, find_changes, write_key
 from dbctl.model import Closing, Plan, Row, Struct, format_count
@@ -159,20 +158,21 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
     source = endpoints.open_source()
     with ExitStack() as stack:
         current = stack.enter_context(endpoints.open_destination_for_reading())
+        # instead of a file that does not exist, an empty one
+        db = current or stack.enter_context(endpoints.open_scratch())
         stack.enter_context(require(source, RowSource).snapshot())
-        if is_native(endpoints, source, current, options):
-            return _plan_native_copy(endpoints, source, current)
-        schema = select_schema(endpoints, source, current, options)
-        destination = stack.enter_context(open_planned_destination(schema, endpoints, current))
-        inspection = inspect_copy(endpoints, source, schema, destination, current=current, options=options)
+        if is_native(endpoints, source, db, options):
+            return _plan_native_copy(endpoints, source, db)
+        copy = PortableCopy(endpoints, source, db, options)
+        destination = stack.enter_context(copy.open_trial())
+        inspection = copy.inspect(destination)
         schema, tables = inspection.schema, inspection.tables
         copied = {table.name for table in tables}
+        is_adopted = copy.origin == "destination"
         return _create_plan(
             endpoints,
-            schema.origin,
-            _plan_tables(
-                source, tables, source.count, inspection.replaced, is_adopted=schema.origin == "destination"
-            ),
+            copy.origin,
+            _plan_tables(source, tables, source.count, inspection.replaced, is_adopted=is_adopted),
             excluded=sorted(
                 name
                 for name, table in source.tables().items()
@@ -185,27 +185,25 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         )
 
 
-def _plan_native_copy(endpoints: Endpoints, source: Readable, current: Readable | None) -> TransferPlan:
-    """Return the plan of a copy with the definitions of the source; ``current``: None for a file that would be created."""
-    if current is not None and not has_state(current):
-        endpoints.require_empty(current)
-    with ExitStack() as stack:
-        destination = stack.enter_context(endpoints.open_scratch()) if current is None else current
-        copy = NativeCopy(endpoints, source, destination)
-        omissions = [*copy.schema.omissions, *copy.find_refused_objects()]
-        problems = [
-            CopyProblem(table=part.name, column=part.kind, keys=(), rows=0, reason=part.reason)
-            for part in omissions
-            if part.is_blocking
-        ]
-        return _create_plan(
-            endpoints,
-            copy.origin,
-            _plan_tables(source, copy.list_tables(), copy.count_rows),
-            statements=copy.statements,
-            omissions=omissions,
-            problems=[*problems, *copy.find_orphans()],
-        )
+def _plan_native_copy(endpoints: Endpoints, source: Readable, db: Readable) -> TransferPlan:
+    """Return the plan of a copy with the definitions of the source."""
+    if not has_state(db):
+        endpoints.require_empty(db)
+    copy = NativeCopy(endpoints, source, db)
+    omissions = [*copy.schema.omissions, *copy.find_refused_objects()]
+    problems = [
+        CopyProblem(table=part.name, column=part.kind, keys=(), rows=0, reason=part.reason)
+        for part in omissions
+        if part.is_blocking
+    ]
+    return _create_plan(
+        endpoints,
+        copy.origin,
+        _plan_tables(source, copy.list_tables(), copy.count_rows),
+        statements=copy.statements,
+        omissions=omissions,
+        problems=[*problems, *copy.find_orphans()],
+    )
 
 
 def _create_plan(

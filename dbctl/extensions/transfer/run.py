@@ -9,20 +9,13 @@ from contextlib import contextmanager
 from dbctl import progress
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.extensions.transfer.compare import (
-    MAX_DIFFERENCES,
-    TableComparison,
-    TableDigest,
-    digest_table,
-    require,
-    require_scripts,
-)
+from dbctl.extensions.transfer.compare import MAX_DIFFERENCES, TableComparison, TableDigest, digest_table
 from dbctl.extensions.transfer.comparison.differing_rows import RowValues
 from dbctl.extensions.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.extensions.transfer.copy import Destination, TransferState, copy_table, has_state, synchronize
 from dbctl.extensions.transfer.endpoints import Endpoints
 from dbctl.extensions.transfer.errors import TransferDestinationMissingError, TransferDifferentError
-from dbctl.extensions.transfer.portable.contract import RowSource
+from dbctl.extensions.transfer.portable.contract import RowSource, require, require_scripts
 from dbctl.extensions.transfer.portable.write_lock import WriteProof, WriteProofs
 from dbctl.extensions.transfer.schema import SchemaOptions, SchemaOrigin, attach, detach
 from dbctl.extensions.transfer.tables import TransferTable

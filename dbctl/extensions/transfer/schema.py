@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, cast
@@ -11,28 +10,24 @@ from typing import Literal, cast
 import msgspec
 from msgspec import structs
 
-from dbctl.engines.contract.database import Readable, TimeForm, Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.migrations import MigrationsMissingError
 from dbctl.errors.usage import FeatureMissingError
-from dbctl.extensions.transfer.compare import require, require_scripts
 from dbctl.extensions.transfer.copy import Destination, TransferState, has_state, load_state
-from dbctl.extensions.transfer.endpoints import REMEDY, Endpoints
+from dbctl.extensions.transfer.endpoints import Endpoints
 from dbctl.extensions.transfer.errors import TransferSchemaError, TransferSourcePendingError
-from dbctl.extensions.transfer.portable.contract import ColumnPair, Omission, PortableSchema, PortableSchemas
-from dbctl.extensions.transfer.portable.native import NativeSchemas
-from dbctl.extensions.transfer.tables import (
-    Exclusions,
-    TransferTable,
-    build_tables,
-    list_exclusions,
-    pair_columns,
-    select_tables,
+from dbctl.extensions.transfer.portable.contract import (
+    Omission,
+    PortableSchema,
+    PortableSchemas,
+    require,
+    require_scripts,
 )
+from dbctl.extensions.transfer.portable.native import NativeSchemas
+from dbctl.extensions.transfer.tables import Exclusions, list_exclusions, select_tables
 from dbctl.model import Struct
 from dbctl.profiles.model.profile import Profile
-from dbctl.services.migrations.database_plan import apply_all
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import create_shipped_target, find_targets
@@ -58,7 +53,6 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
     omissions: Sequence[Omission] = ()  #: what the destination will lack
     #: other tables of the source, and the ledgers, which a derived schema may have
     exclusions: Exclusions = Exclusions(ledgers=(), patterns=())
-    time_form: TimeForm = "sqlite-time"
 
 
 def fingerprint_objects(schema: PortableSchema, excluded: Collection[str]) -> Mapping[str, str]:
@@ -96,26 +90,22 @@ def read_schema(db: Readable) -> PortableSchema:
     return require(db, PortableSchemas).read_portable()
 
 
-def is_native(
-    endpoints: Endpoints, source: Readable, destination: Readable | None, options: SchemaOptions
-) -> bool:
-    """Whether the definitions of the source are copied, to a file that does not exist if there is no destination."""
+def is_native(endpoints: Endpoints, source: Readable, destination: Readable, options: SchemaOptions) -> bool:
+    """Whether the definitions of the source are copied."""
     native = source.extension_part(NativeSchemas)
     is_same = endpoints.source_url.engine == endpoints.destination_url.engine
-    if native is None or not is_same or options.migrations:
-        return False
-    return destination is None or native.describes_for(destination)
+    return bool(native and is_same and not options.migrations and native.describes_for(destination))
 
 
 def select_schema(
-    endpoints: Endpoints, source: Readable, current: Readable | None, options: SchemaOptions
+    endpoints: Endpoints, source: Readable, current: Readable, options: SchemaOptions
 ) -> TransferSchema:
-    """Decide how the destination gets its schema; derived statements are added by ``derive_schema``.
+    """Decide how the destination gets its schema; the statements of a derived one are those of its engine.
 
     Args:
         endpoints: both databases.
         source: the source, in a snapshot.
-        current: the destination; None: a file that does not exist.
+        current: the destination.
         options: those of the user.
 
     Raises:
@@ -125,20 +115,18 @@ def select_schema(
     exclusions = list_exclusions(endpoints.app, endpoints.database, source)
     schema, target = read_schema(source), None
     origin: SchemaOrigin = "derived"
-    if current is not None and _has_other_schema(endpoints, current):
+    if _has_other_schema(endpoints, current):
         origin = "destination"
     elif not options.is_derived and (target := _find_migrations(endpoints, source, options)):
         origin = "migrations"
-    is_derived, copied = origin == "derived", exclusions
-    if is_derived and options.copies_ledgers:  # the app's own runner has to find what it applied
+    copied = exclusions
+    if origin == "derived" and options.copies_ledgers:  # the app's own runner has to find what it applied
         copied = structs.replace(exclusions, ledgers=())
     return TransferSchema(
         origin=origin,
         source=structs.replace(schema, tables=select_tables(schema, copied)),
         migrations=target,
-        omissions=schema.omissions if is_derived else (),
         exclusions=exclusions,
-        time_form=endpoints.time_form,
     )
 
 
@@ -194,93 +182,6 @@ def refuse_losses(omissions: Sequence[Omission], target: str, *, or_else: str = 
             error = TransferSchemaError(target=target, missing=missing)
             error.hint = f"No row was copied. Change this part of the source{or_else}."
             raise error
-
-
-def derive_schema(
-    schema: TransferSchema, destination: Readable
-) -> tuple[TransferSchema, Sequence[ColumnPair]]:
-    """Return a derived schema with the statements of the destination's engine, and the columns to copy.
-
-    Raises:
-        TransferSchemaError: rows would be lost.
-    """
-    derived = require(destination, PortableSchemas).derive(schema.source, time_form=schema.time_form)
-    refuse_losses(
-        derived.omissions, destination.target, or_else=", or choose a destination of the same engine"
-    )
-    statements = {
-        "statements": derived.before,
-        "later_statements": derived.after,
-        "omissions": derived.omissions,
-    }
-    return structs.replace(schema, **statements), derived.columns
-
-
-def build_copied_tables(
-    endpoints: Endpoints, schema: TransferSchema, pairs: Sequence[ColumnPair]
-) -> list[TransferTable]:
-    """Return the tables with these columns."""
-    target = endpoints.destination.target(endpoints.database)
-    return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
-
-
-def pair_tables(endpoints: Endpoints, schema: TransferSchema, other: PortableSchema) -> list[TransferTable]:
-    """Return the tables with the columns of both sides; ``other`` is the schema of the destination.
-
-    Raises:
-        TransferSchemaError: the destination lacks a table or a column.
-    """
-    try:
-        return build_copied_tables(endpoints, schema, pair_columns(schema.source, other))
-    except TransferSchemaError as error:
-        if schema.origin != "migrations":
-            error.hint = f"No row was copied. {REMEDY}"
-        raise
-
-
-@contextmanager
-def open_planned_destination(
-    schema: TransferSchema, endpoints: Endpoints, current: Readable | None
-) -> Iterator[Readable]:
-    """Provide a private database with the engine of the destination, and with the tables of the app's migrations.
-
-    It is dropped at the end of the block. ``current`` is the open destination; None: a file that does not exist. Without
-    migrations, it is provided to a user who may not create databases on the server.
-
-    Raises:
-        PrivilegeMissingError: the user may not create databases on the server.
-    """
-    if schema.origin == "destination" and current is not None:
-        yield current
-        return
-    with ExitStack() as stack:
-        try:
-            scratch = stack.enter_context(endpoints.open_scratch())
-        except PrivilegeMissingError:
-            if schema.migrations or current is None:
-                raise
-            yield current
-            return
-        if schema.migrations:
-            apply_all(schema.migrations, scratch)
-        yield scratch
-
-
-def create_schema(schema: TransferSchema, destination: Destination, state: TransferState) -> None:
-    """Create the tables, and detach what the copy does not need; afterwards the phase is ``copy``."""
-    db, sink = destination.db, destination.sink
-    if schema.migrations:
-        apply_all(schema.migrations, db)
-    scripts = require_scripts(db)
-    with scripts.schema_transaction():
-        for sql in schema.statements:
-            scripts.run_statement(sql)
-        detach(destination, state, indexes=True)
-        state.add_attachments([[sql] for sql in schema.later_statements])
-    with sink.bulk_load(), db.transaction():
-        for table in reversed(schema.source.tables):  # the source has the rows that migrations insert
-            db.delete(table.name, ())
-        state.enter_phase("copy")
 
 
 def detach(destination: Destination, state: TransferState, *, indexes: bool) -> None:

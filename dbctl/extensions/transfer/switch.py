@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.extensions.transfer.compare import digest_table, require, require_scripts
+from dbctl.extensions.transfer.compare import digest_table
 from dbctl.extensions.transfer.copies import Copy, open_copy
 from dbctl.extensions.transfer.copy import (
     Destination,
@@ -24,7 +24,7 @@ from dbctl.extensions.transfer.errors import (
     TransferMissingError,
     TransferSchemaChangedError,
 )
-from dbctl.extensions.transfer.portable.contract import RowSource
+from dbctl.extensions.transfer.portable.contract import RowSource, require, require_scripts
 from dbctl.extensions.transfer.portable.write_lock import WriteLock
 from dbctl.extensions.transfer.run import (
     TransferredTable,

@@ -17,8 +17,8 @@ from dbctl.errors.usage import (
     UserMissingError,
     ValueInvalidError,
 )
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.endpoints import Endpoints
+from dbctl.extensions.transfer.portable.contract import require
 from dbctl.extensions.transfer.portable.write_lock import WriteProofs
 from dbctl.model import Struct, format_count
 from dbctl.profiles.model.base import Rule

@@ -10,8 +10,7 @@ import pytest
 
 from dbctl.engines.sqlite.database import SQLiteWriter
 from dbctl.extensions.transfer.check import find_problems, find_refused_statements
-from dbctl.extensions.transfer.compare import require
-from dbctl.extensions.transfer.portable.contract import PortableSchema, RowSource
+from dbctl.extensions.transfer.portable.contract import PortableSchema, RowSource, require
 from dbctl.extensions.transfer.schema import TransferSchema, read_schema
 from dbctl.extensions.transfer.tables import build_tables, pair_columns
 from dbctl.extensions.transfer.values.unstorable import CopyProblem

@@ -14,8 +14,8 @@ from xxhash import xxh3_128_intdigest
 
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.extensions.transfer import compare
-from dbctl.extensions.transfer.compare import ChangedKeys, TableComparison, TableDigest, digest_table, require
-from dbctl.extensions.transfer.portable.contract import LineBatch, LineColumn, RowSource
+from dbctl.extensions.transfer.compare import ChangedKeys, TableComparison, TableDigest, digest_table
+from dbctl.extensions.transfer.portable.contract import LineBatch, LineColumn, RowSource, require
 from dbctl.extensions.transfer.tables import TransferTable
 from tests.observed_progress import observe_progress
 

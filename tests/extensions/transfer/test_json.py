@@ -8,13 +8,13 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.portable.contract import (
     ColumnPair,
     LineColumn,
     LogicalType,
     RowSource,
     exchange_kind,
+    require,
 )
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.unstorable import find_json_changes

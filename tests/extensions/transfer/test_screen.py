@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.sqlite.database import SQLiteReader
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.engines.mysql.schema import MySQLPortableSchemas
 from dbctl.extensions.transfer.engines.postgresql.schema import PostgreSQLPortableSchemas
 from dbctl.extensions.transfer.portable.contract import (
@@ -19,6 +18,7 @@ from dbctl.extensions.transfer.portable.contract import (
     RowSource,
     StorageLimits,
     exchange_kind,
+    require,
 )
 from dbctl.extensions.transfer.portable.lines import split_line
 from dbctl.extensions.transfer.portable.read import ValueScreen

@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from dbctl.extensions.transfer.compare import require
-from dbctl.extensions.transfer.portable.contract import LogicalType, PortableSchemas, RowSource, StorageLimits
+from dbctl.extensions.transfer.portable.contract import (
+    LogicalType,
+    PortableSchemas,
+    RowSource,
+    StorageLimits,
+    require,
+)
 from dbctl.extensions.transfer.portable.read import ValueScreen
 from dbctl.extensions.transfer.tables import build_tables, pair_columns
 from dbctl.extensions.transfer.values.duplicates import find_duplicates

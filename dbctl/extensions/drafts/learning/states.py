@@ -91,7 +91,7 @@ def open_state(paths: Sequence[Path], options: StateOptions) -> Iterator[State]:
         folder = stack.enter_context(temp.folder(Path(tempfile.gettempdir()), PREFIX))
         app = stack.enter_context(_open_app(paths, options, folder))
         keys = options.create_keys(app) if options.create_keys else None
-        urls, databases, members = dict[str, Url](), dict[str, Readable](), dict[str, Path]()
+        loader = _Loader(app, folder, {}, {}, {}, keys, in_place=options.in_place)
         manifests = list[Manifest]()
         for path in paths:
             staged, repository = stack.enter_context(
@@ -104,9 +104,8 @@ def open_state(paths: Sequence[Path], options: StateOptions) -> Iterator[State]:
                     subject=str(path),
                     hint="Delete its folder, and learn the action again.",
                 )
-            if twice := next((name for name in manifest.databases if name in urls), ""):
+            if twice := next((name for name in manifest.databases if name in loader.urls), ""):
                 raise UsageError(detail=f"{path}: {twice} is in several files")
-            loader = _Loader(app, folder, urls, databases, members, keys, in_place=options.in_place)
             loader.load(stack, manifest, repository)
             manifests.append(manifest)
         yield State(
@@ -118,9 +117,9 @@ def open_state(paths: Sequence[Path], options: StateOptions) -> Iterator[State]:
                     for member in manifest.members
                 ],
             ),
-            urls=urls,
-            databases=databases,
-            members=members,
+            urls=loader.urls,
+            databases=loader.databases,
+            members=loader.members,
         )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.codec import to_json
-from dbctl.extensions.transfer.compare import Differences, RowChange, TableComparison, require
+from dbctl.extensions.transfer.compare import Differences, RowChange, TableComparison
 from dbctl.extensions.transfer.portable import lines as line_batches
 from dbctl.extensions.transfer.portable.contract import (
     ChangedRows,
@@ -22,6 +22,7 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableTable,
     RowSource,
     exchange_kind,
+    require,
 )
 from dbctl.extensions.transfer.portable.lines import key_of, split_line
 from dbctl.extensions.transfer.tables import TransferTable, create_table, pair_columns

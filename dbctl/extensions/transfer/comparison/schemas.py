@@ -16,9 +16,13 @@ from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import ConfigMissingError
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.errors import SideMissingError, SidesSameError
-from dbctl.extensions.transfer.portable.contract import PortableSchema, PortableSchemas, PortableTable
+from dbctl.extensions.transfer.portable.contract import (
+    PortableSchema,
+    PortableSchemas,
+    PortableTable,
+    require,
+)
 from dbctl.extensions.transfer.portable.read import simplify_actions
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.app import App

@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-from dbctl.engines.contract.database import Readable, TimeForm
-from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.contract.database import Readable, TimeForm, require_supported
+from dbctl.engines.contract.schema import SchemaReference, ScriptRunner
 from dbctl.model import Struct
 
 #: A row as a line of the text format of PostgreSQL's COPY, without its end. A value that does not have the form of its
@@ -396,3 +396,23 @@ class RowSink(ABC):
         """Whether a statement failed because the object that it creates exists already."""
         del error  # a statement and the record of its success are one transaction
         return False
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+P = TypeVar("P")
+_HINT = "Supported by SQLite, PostgreSQL, MySQL and MariaDB."
+
+
+def require(db: Readable, kind: type[P]) -> P:
+    """Return a part that only transfers use.
+
+    Raises:
+        NotSupportedError: the engine has none.
+    """
+    return require_supported(db, db.extension_part(kind), "a transfer", _HINT)
+
+
+def require_scripts(db: Readable) -> ScriptRunner:
+    """Return what runs the scripts of a database; raises as ``require``."""
+    return require_supported(db, db.scripts, "a transfer", _HINT)

@@ -6,12 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, TypeAlias, cast
 
-from dbctl.engines.contract.database import Readable, Writable, require_supported
-from dbctl.engines.contract.schema import ScriptRunner
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.sql.catalog import Catalog, ident
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.base import DbctlError
-from dbctl.extensions.transfer.portable.contract import Omission, RowSink, RowSource
+from dbctl.extensions.transfer.portable.contract import Omission, RowSink, RowSource, require_scripts
 from dbctl.model import Struct
 
 #: How two databases of an engine differ in their places: names of schemas, roles, versions; in words of the engine.
@@ -135,7 +134,7 @@ class NativeSchemas(SqlPart, ABC):
         Raises:
             QueryFailedError: the engine refuses a statement.
         """
-        self._scripts.run_definitions(statements)
+        require_scripts(self._db).run_definitions(statements)
 
     def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
         """Create objects in this scratch database; yield those that it refuses, with its reason."""
@@ -176,8 +175,4 @@ class NativeSchemas(SqlPart, ABC):
     def drop_statements(self, rules: NativeRules) -> Sequence[str]:
         """Return the statements that drop what a copy created in this database."""
         del rules
-        return self._scripts.drop_statements()
-
-    @property
-    def _scripts(self) -> ScriptRunner:
-        return require_supported(self._db, self._db.scripts, "a transfer", "")
+        return require_scripts(self._db).drop_statements()

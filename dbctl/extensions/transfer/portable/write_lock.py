@@ -9,15 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import ClassVar, Literal
 from uuid import uuid4
 
-from dbctl.engines.contract.database import (
-    Condition,
-    InSubquery,
-    Not,
-    Order,
-    Query,
-    Writable,
-    require_supported,
-)
+from dbctl.engines.contract.database import Condition, InSubquery, Not, Order, Query, Writable
 from dbctl.engines.contract.schema import WRITE_LOCK, SchemaReference
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.database import SqlPart
@@ -28,6 +20,8 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableIndex,
     PortableSchemas,
     PortableTable,
+    require,
+    require_scripts,
 )
 from dbctl.model import Struct
 
@@ -88,7 +82,7 @@ class WriteLock(SqlPart):
         self._run(self._unlock_statements())
 
     def _run(self, statements: Sequence[str]) -> None:
-        scripts = require_supported(self._db, self._db.scripts, "the lock of a transfer", "")
+        scripts = require_scripts(self._db)
         with scripts.schema_transaction():
             for sql in statements:
                 scripts.run_statement(sql)
@@ -122,8 +116,7 @@ class WriteProofs:
         The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
         remains used.
         """
-        schemas = self._db.extension_part(PortableSchemas)
-        schema = require_supported(self._db, schemas, "a transfer", "").read_portable()
+        schema = require(self._db, PortableSchemas).read_portable()
         # properties that no portable schema has may refuse a copy of a row
         special = {part.table for part in schema.omissions if part.kind in ("constraint", "trigger", "rule")}
         return [

@@ -11,7 +11,6 @@ from itertools import islice, pairwise
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.parsing.statements import unquote_name
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.portable.contract import (
     IndexTerm,
     LineColumn,
@@ -19,6 +18,7 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableSchemas,
     PortableTable,
     RowSource,
+    require,
 )
 from dbctl.extensions.transfer.portable.lines import split_line
 from dbctl.extensions.transfer.tables import TransferTable

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from dbctl.engines.contract.database import Readable
-from dbctl.extensions.transfer.compare import require
 from dbctl.extensions.transfer.portable.contract import (
     ColumnPair,
     JsonForm,
@@ -16,6 +15,7 @@ from dbctl.extensions.transfer.portable.contract import (
     RowSource,
     StorageLimits,
     ValueChange,
+    require,
 )
 from dbctl.extensions.transfer.portable.lines import split_line
 from dbctl.extensions.transfer.portable.read import ValueScreen

@@ -16,6 +16,7 @@ from dbctl.engines.postgresql.catalog import (
     OWN_RELATION,
     OWN_SCHEMA,
     OWN_TYPE,
+    RELATIONS,
 )
 from dbctl.engines.postgresql.statements import LEXER
 from dbctl.engines.sql.catalog import ident
@@ -49,13 +50,11 @@ join pg_catalog.pg_roles r on r.oid = o.role join pg_catalog.pg_namespace n on n
 where {IN_SCOPE} group by 1 order by 1"""
 #: Whether this role may use other roles as owners.
 KNOWN_ROLES = """select r.rolname::text, pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') from pg_catalog.pg_roles r"""
-SEQUENCES = f"""select n.nspname::text, c.relname::text from pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+SEQUENCES = f"""select n.nspname::text, c.relname::text {RELATIONS}
 where c.relkind = 'S' and {IN_SCOPE}
   and c.relpersistence <> 't' and {OWN_RELATION} order by 1, 2"""
 #: Materialized views with rows, those that others read first.
-POPULATED = f"""select n.nspname::text, c.relname::text from pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+POPULATED = f"""select n.nspname::text, c.relname::text {RELATIONS}
 where c.relkind = 'm' and c.relispopulated and {IN_SCOPE} and {OWN_RELATION} order by c.oid"""
 #: What pg_dump describes, and a copy of the rows of tables lacks.
 OMISSIONS = """select 'large object' as kind, count(*)::text as name, 'only a backup contains large objects' as reason, true as is_blocking
@@ -69,7 +68,7 @@ union all select 'index', i.indexrelid::regclass::text, 'it is invalid', false
   from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid and c.relkind = 'i'
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace where not i.indisvalid and (:scope = '' or n.nspname = :scope)"""
 #: Anything that the destination of a copy must not have.
-CONTENTS = f"""select c.oid::regclass::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+CONTENTS = f"""select c.oid::regclass::text {RELATIONS}
 where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and {IN_SCOPE} and c.relpersistence <> 't' and {OWN_RELATION}
 union all select format('%s', p.oid::regprocedure) from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
 where {IN_SCOPE} and {OWN_FUNCTION}

@@ -11,7 +11,7 @@ from psycopg import pq
 
 from dbctl import signals
 from dbctl.engines.contract.schema import WRITE_LOCK
-from dbctl.engines.postgresql.catalog import CREATE_KEY, IN_USER_SCHEMA, VISIBLE, read_scope
+from dbctl.engines.postgresql.catalog import CREATE_KEY, IN_USER_SCHEMA, RELATIONS, VISIBLE, read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter
 from dbctl.engines.postgresql.dialect import exact_reader
@@ -116,24 +116,23 @@ def _decode_controls(batch: Sequence[Line]) -> Sequence[Line]:
     return [_ESCAPED.sub(lambda escaped: _CONTROLS.get(escaped[0], escaped[0]), line) for line in batch]
 
 
-_TABLES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: What changes or refuses rows, or slows down a copy, of tables ``c`` that meet a condition: the statement that drops an object, and
 #: those that create it again.
 ATTACHMENTS = f"""
 select 'key' as kind, f.conname, format('alter table %s drop constraint %I', c.oid::regclass, f.conname),
   {CREATE_KEY}
-{_TABLES} join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 where {{0}}
+{RELATIONS} join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 where {{0}}
 union all
 select 'trigger', g.tgname, format('drop trigger %I on %s', g.tgname, c.oid::regclass), array_remove(array[pg_get_triggerdef(g.oid),
     case g.tgenabled when 'D' then format('alter table %s disable trigger %I', c.oid::regclass, g.tgname)
       when 'R' then format('alter table %s enable replica trigger %I', c.oid::regclass, g.tgname)
       when 'A' then format('alter table %s enable always trigger %I', c.oid::regclass, g.tgname) end,
     format('comment on trigger %I on %s is %L', g.tgname, c.oid::regclass, obj_description(g.oid, 'pg_trigger'))], null)
-{_TABLES} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal
+{RELATIONS} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal
 where {{0}} and coalesce(to_jsonb(g) ->> 'tgparentid', '0') = '0'
 union all
 select 'index', i.relname, format('drop index %s', i.oid::regclass), array[pg_get_indexdef(i.oid)]
-{_TABLES} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisunique
+{RELATIONS} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisunique
   join pg_catalog.pg_class i on i.oid = x.indexrelid
 where {{0}} and not exists (select from pg_catalog.pg_constraint f where f.conindid = i.oid and f.contype in ('p', 'u', 'x'))
 order by 1, 2"""
@@ -184,7 +183,7 @@ class PostgreSQLRowSink(ServerRowSink):
         ]
 
 
-_FROM = """from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+_FROM = f"""{RELATIONS}
 left join pg_catalog.pg_trigger g on g.tgrelid = c.oid and g.tgname = :lock
 where (:scope = '' or n.nspname = :scope)"""
 #: Tables that are not locked, also partitions, but not those whose rows belong to an extension.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import WRITE_LOCK, SchemaTable
-from dbctl.engines.postgresql.catalog import OWN_FUNCTION, VISIBLE
+from dbctl.engines.postgresql.catalog import OWN_FUNCTION, RELATIONS, VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
@@ -28,14 +28,13 @@ from dbctl.extensions.transfer.portable.contract import (
 )
 from dbctl.extensions.transfer.portable.read import interpret_constraints, list_triggers, strip_parentheses
 
-_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-_INDEX = f"""i.relname, c.relname, '{{}}' {_FROM}
+_INDEX = f"""i.relname, c.relname, '{{}}' {RELATIONS}
   join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisvalid join pg_catalog.pg_class i on i.oid = x.indexrelid
   join pg_catalog.pg_am m on m.oid = i.relam where {VISIBLE} and c.relkind in ('r', 'p') and m.amname in ('btree', 'hash') and {{}}"""
-_CONSTRAINT = f"""{{}}, c.relname, 'it is checked at each statement, and cannot be deferred' {_FROM}
+_CONSTRAINT = f"""{{}}, c.relname, 'it is checked at each statement, and cannot be deferred' {RELATIONS}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.condeferrable where {VISIBLE} and {{}}"""
 #: What a domain requires of the values of a column.
-_DOMAIN = f"""a.attname || ': ' || {{}}, c.relname, 'that of domain ' || t.typname || ' is left out' {_FROM}
+_DOMAIN = f"""a.attname || ': ' || {{}}, c.relname, 'that of domain ' || t.typname || ' is left out' {RELATIONS}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_type t on t.oid = a.atttypid and t.typtype = 'd'
   left join pg_catalog.pg_constraint f on f.contypid in (t.oid, t.typbasetype) and f.contype = 'c'
@@ -67,11 +66,11 @@ from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespa
 where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
             + WRITE_LOCK
             + f"' and {OWN_FUNCTION}",
-            f"select 'foreign table', c.relname, '', 'its rows are in another database' {_FROM} where {VISIBLE} and c.relkind = 'f'",
-            f"""select 'sequence', c.relname, '', 'no column owns it' {_FROM} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
+            f"select 'foreign table', c.relname, '', 'its rows are in another database' {RELATIONS} where {VISIBLE} and c.relkind = 'f'",
+            f"""select 'sequence', c.relname, '', 'no column owns it' {RELATIONS} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype in ('a', 'i', 'e'))""",
-            f"""select 'table', c.relname, '', 'it is in schema ' || n.nspname || ', which is not in the search path' {_FROM}
+            f"""select 'table', c.relname, '', 'it is in schema ' || n.nspname || ', which is not in the search path' {RELATIONS}
   where c.relkind in ('r', 'p') and not c.relispartition and n.nspname not in ('pg_catalog', 'information_schema')
   and n.nspname not like 'pg\\_%' and n.nspname <> all(pg_catalog.current_schemas(false))
   and exists (select from pg_catalog.pg_constraint f join pg_catalog.pg_class o on f.contype = 'f' and (f.conrelid, f.confrelid) in ((c.oid, o.oid), (o.oid, c.oid))
@@ -80,15 +79,15 @@ where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
                 "select '" + kind + "', " + _DOMAIN.format(text, condition)
                 for kind, text, condition in _DOMAIN_PARTS
             ),
-            f"""select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {_FROM}
+            f"""select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {RELATIONS}
   join pg_catalog.pg_policy p on p.polrelid = c.oid where {VISIBLE}""",
-            f"""select 'constraint', f.conname, c.relname, 'only PostgreSQL has exclusion constraints' {_FROM}
+            f"""select 'constraint', f.conname, c.relname, 'only PostgreSQL has exclusion constraints' {RELATIONS}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'x' where {VISIBLE}""",
-            f"""select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {_FROM}
+            f"""select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {RELATIONS}
   join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename <> '_RETURN' where {VISIBLE}""",
-            f"""select 'comment', c.relname, '', 'only comments on tables and columns are created' {_FROM}
+            f"""select 'comment', c.relname, '', 'only comments on tables and columns are created' {RELATIONS}
   where {VISIBLE} and c.relkind in ('v', 'm') and obj_description(c.oid, 'pg_class') <> ''""",
-            f"""select 'collation', a.attname, c.relname, 'collation ' || l.collname || ' is left out' {_FROM}
+            f"""select 'collation', a.attname, c.relname, 'collation ' || l.collname || ' is left out' {RELATIONS}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_type t on t.oid = a.atttypid and t.typcollation <> a.attcollation
   join pg_catalog.pg_collation l on l.oid = a.attcollation and l.collisdeterministic where {VISIBLE} and c.relkind in ('r', 'p')""",
@@ -116,7 +115,7 @@ select c.relname as owner, a.attname as name, format_type(a.atttypid, a.atttypmo
   coalesce(not l.collisdeterministic, false) as ignores_case, coalesce(col_description(c.oid, a.attnum), '') as comment,
   coalesce(obj_description(c.oid, 'pg_class'), '') as table_comment,
   array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = t.base order by e.enumsortorder) as labels
-{_FROM} join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+{RELATIONS} join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join types t on t.oid = a.atttypid left join pg_catalog.pg_collation l on l.oid = a.attcollation
   left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 where {VISIBLE} and c.relkind in ('r', 'p') order by c.relname, a.attnum"""
@@ -126,15 +125,15 @@ INDEXES = f"""select c.relname as owner, i.relname as name, f.oid is not null as
     left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = x.indkey[k - 1] and a.attnum <> 0 order by k) as columns,
   array(select pg_get_indexdef(x.indexrelid, k, false) from generate_series(1, x.indnkeyatts) k order by k) as terms,
   array(select x.indoption[k - 1] & 1 = 1 from generate_series(1, x.indnkeyatts) k order by k) as descending
-{_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisprimary and x.indisvalid
+{RELATIONS} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisprimary and x.indisvalid
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_am m on m.oid = i.relam
   left join pg_catalog.pg_constraint f on f.conindid = x.indexrelid and f.contype = 'u'
 where {VISIBLE} and c.relkind in ('r', 'p') order by c.relname, i.relname"""
-VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.relkind = 'm' as is_stored {_FROM}
+VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.relkind = 'm' as is_stored {RELATIONS}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.oid"""
 #: The next number of each sequence that a column owns, or whose default uses it.
 COUNTERS = f"""select c.relname, max(coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid) + 1, s.seqstart))
-{_FROM} join lateral (
+{RELATIONS} join lateral (
     select d.objid as sequence from pg_catalog.pg_depend d where d.refclassid = 'pg_catalog.pg_class'::regclass
       and d.refobjid = c.oid and d.classid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')
     union select d.refobjid from pg_catalog.pg_attrdef f join pg_catalog.pg_depend d on d.objid = f.oid
