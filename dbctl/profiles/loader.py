@@ -6,7 +6,6 @@ import os
 from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -45,14 +44,16 @@ def names() -> list[str]:
 
 def list_available() -> list[AvailableProfile]:
     """Return every profile that has a name: the built-in ones, then those of the user, of the system, and of other distributions."""
-    available = [AvailableProfile(name, "built-in", BUILTIN / f"{name}.toml") for name in names()]
-    for origin, folder in _list_folders():
-        available += [AvailableProfile(path.stem, origin, path) for path in sorted(folder.glob("*.toml"))]
-    return available
+    return [
+        AvailableProfile(path.stem, origin, path)
+        for origin, folder in _list_folders()
+        for path in sorted(folder.glob("*.toml"))
+    ]
 
 
 def _list_folders() -> Iterator[tuple[str, Path]]:
-    """Yield the folders with profiles that dbctl does not ship, with their origin."""
+    """Yield the folders with profiles, with their origin."""
+    yield "built-in", BUILTIN
     from dbctl.config.environment import profile_folders
     from dbctl.extensions import registry
 
@@ -71,9 +72,10 @@ def list_profiles_with(feature: str) -> str:
     return join_first(names_, MAX_LISTED)
 
 
-def is_built_in(name: str) -> bool:
-    """Return whether ``name`` is the name of a profile that ships with dbctl; raises as ``path_of``."""
-    return not name.endswith(".toml") and path_of(name).parent == BUILTIN
+def find_profile(name: str, folder: Path = BUILTIN) -> Path | None:
+    """Return the file of a profile in a folder, by default of a profile that ships with dbctl; None: it has none of that name."""
+    path = folder / f"{name}.toml"
+    return path if path.parent == folder and os.path.isfile(path) else None
 
 
 def path_of(name: str) -> Path:
@@ -86,9 +88,8 @@ def path_of(name: str) -> Path:
     """
     if name.endswith(".toml"):
         return Path(name)
-    for folder in chain([BUILTIN], (folder for _, folder in _list_folders())):
-        path = folder / f"{name}.toml"
-        if path.parent == folder and os.path.isfile(path):  # noqa: PTH113 - pathlib raises for names that are too long
+    for _, folder in _list_folders():
+        if path := find_profile(name, folder):
             return path
     known = dict.fromkeys(profile.name for profile in list_available())
     raise ProfileMissingError(name=name, names=", ".join(known), candidates=known)
@@ -115,8 +116,8 @@ def load(name: str) -> Profile:
 
 def load_core(name: str) -> CoreProfile:
     """Return the core of a built-in profile that no deployment changes, otherwise the whole profile; raises as ``load``."""
-    path = path_of(name)
-    core = _read_cache(path, _BuiltInCore) if path.parent == BUILTIN else None
+    path = find_profile(name)
+    core = _read_cache(path, _BuiltInCore) if path else None
     return core if core and not (core.prefix or core.versions) else load(name)
 
 

@@ -161,7 +161,7 @@ class Session(AppSession):
             if app.configured.maintenance_mode:
                 self.warn_about_maintenance(app)
             try:
-                if self.spec.checks_profile and not profile_loader.is_built_in(app.configured.profile):
+                if self.spec.checks_profile and not profile_loader.find_profile(app.configured.profile):
                     from dbctl.services.checks.profile import refuse_inconsistent_profile
 
                     refuse_inconsistent_profile(app.configured.profile)

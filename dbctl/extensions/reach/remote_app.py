@@ -27,7 +27,7 @@ def list_files(session: Session, app: App) -> Mapping[str, str]:
     """
     configured, files = app.configured, dict[str, str]()
     section: dict[str, str | bool] = {"profile": configured.profile, "protected": configured.protected}
-    if not loader.is_built_in(configured.profile):
+    if not loader.find_profile(configured.profile):
         section["profile"] = f"./{_PROFILE}"
         files[_PROFILE] = toml.read_text(loader.path_of(configured.profile))
     if configured.require:

@@ -119,7 +119,7 @@ def locate_profile(app: App) -> tuple[Path, str]:
     """Return the file that ``profiles learn`` extends for an app, and how to create it: a built-in profile is copied."""
     name = app.configured.profile
     path = loader.path_of(name)
-    if not loader.is_built_in(name):
+    if not loader.find_profile(name):
         return path, ""
     copy = Path(f"{name}.toml")
     return copy, f"Copy {path} to {copy}, and set profile of the app to this file. "

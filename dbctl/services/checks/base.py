@@ -245,6 +245,6 @@ def locate(app: App, target: str, problem: Contradiction) -> Finding:
     path, located = loader.path_of(profile), problem.locate(app)
     message = f"{located.reason} ({path.name}, line {located.line}, {located.key})"
     finding = Finding(target, problem.severity, problem.code, message, problem.remedy)
-    if loader.is_built_in(profile):
+    if loader.find_profile(profile):
         return finding
     return structs.replace(finding, file=str(path), line=located.line)

@@ -20,7 +20,7 @@ from dbctl.config.sections import Sections, Selection, read_sections, report_fir
 from dbctl.errors.connection import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.extensions import registry
 from dbctl.model import Finding, Severity
-from dbctl.profiles.loader import is_built_in
+from dbctl.profiles.loader import find_profile
 from dbctl.services.app import command_line
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.checks.base import FileSubject
@@ -120,7 +120,7 @@ ABSENT_HINT = "Install all of dbctl, or remove it."
 def check_profile_sections(subject: Subject) -> Iterator[Finding]:
     """Yield the sections of the profile that nothing reads; built-in profiles describe all that an app has."""
     app = subject.app
-    sections = () if is_built_in(app.configured.profile) else app.profile.list_absent_sections()
+    sections = () if find_profile(app.configured.profile) else app.profile.list_absent_sections()
     for name in require(sections):
         message = f"the section {name} of the profile has no effect, because its extension is not installed"
         yield subject.finding("warning", "extension-absent", message, ABSENT_HINT)
