@@ -207,7 +207,7 @@ def read_variable(name: str) -> str:
     if file := os.environ.get(f"{name}_FILE", ""):
         return _read_file(Path(file), f"the file that {name}_FILE names")
     for folder in (os.environ.get("CREDENTIALS_DIRECTORY", ""), CONTAINER_SECRETS):
-        if folder and atomic.is_regular(path := Path(folder, name)):
+        if folder and os.path.isfile(path := Path(folder, name)):
             return _read_file(path, str(path))
     raise VariableUnsetError(
         f"the environment has no variable {name} and no {name}_FILE, and no secret has this name"
@@ -221,7 +221,7 @@ def _read_secret(name: str, source: SecretSource) -> str:
         return _read_file(secret_file(source, _Secrets.folder), f"the file of secrets.{name}")
     except VariableUnreadableError:
         credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), name)
-        if not (credential.is_absolute() and atomic.is_regular(credential)):
+        if not (credential.is_absolute() and os.path.isfile(credential)):
             raise
         return _read_file(credential, str(credential))  # which root has read for this service
 

@@ -23,7 +23,7 @@ from dbctl.config.sections import (
     sort_problems,
 )
 from dbctl.errors.usage import AppAmbiguousError, AppMissingError, ConfigMissingError, UsageError
-from dbctl.files import atomic, toml
+from dbctl.files import toml
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
@@ -143,13 +143,13 @@ def config_path(selection: Selection) -> Path:
     if explicit:
         return Path(explicit)
     local = Path(FILE_NAME)
-    if atomic.is_regular(local):
+    if os.path.isfile(local):
         return local
     from platformdirs import site_config_path, user_config_path
 
     paths = [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
     for path in paths[1:]:
-        if atomic.is_regular(path):
+        if os.path.isfile(path):
             return path
     raise ConfigMissingError(reason=f"looked for {', '.join(map(str, paths))}")
 

@@ -17,7 +17,7 @@ class DatabaseMissingError(DbctlError, status=Exit.UNREACHABLE):
 
     def __init__(self, *, path: object, **context: object) -> None:
         folder = Path(str(path)).parent
-        if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises without search permission
+        if not os.path.isdir(folder):
             hint = f"The directory {folder} is missing. Check the path, and that its disk is mounted."
             context.setdefault("hint", hint)
         super().__init__(path=path, **context)

@@ -276,11 +276,6 @@ def _too_large(path: Path, max_bytes: int) -> OSError:
     return OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))
 
 
-def is_regular(path: Path) -> bool:
-    """Whether a regular file exists and can be accessed; ``Path.is_file`` raises without permission for the directory."""
-    return os.path.isfile(path)  # noqa: PTH113 - see the docstring
-
-
 def is_full(error: OSError) -> bool:
     """Whether an error means missing free space: of the disk, the quota, or the limit of the process."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -41,7 +41,7 @@ class SQLiteEngine(Engine):
         from dbctl.engines.sqlite.database import SQLiteWriter
 
         path = _locate_file(url, target)
-        if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
+        if options.create is not None and not os.path.isdir(path.parent):
             raise FolderMissingError(target=target, path=path.parent)
         return SQLiteWriter(path, target, options)
 

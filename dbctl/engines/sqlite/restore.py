@@ -38,7 +38,6 @@ from dbctl.errors.connection import RoutedReadOnlyError
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic, mounts
-from dbctl.files.atomic import is_regular
 from dbctl.progress import no_progress
 from dbctl.url import Url
 
@@ -137,7 +136,7 @@ class SQLiteRestoreTarget(RestoreTarget):
     def strategy(self, dump: Dump) -> RestoreStrategy:
         del dump
         path = os.path.realpath(self._path)
-        if os.path.lexists(path) and not is_regular(Path(path)):
+        if os.path.lexists(path) and not os.path.isfile(path):
             raise NotSupportedError(
                 feature="restoring a backup",
                 subject=f"{self._path}, which is not a regular file",

@@ -15,7 +15,7 @@ from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import UsageError, WrongAppError
 from dbctl.extensions.adopt.timestamps import DetectedTime, detect_time
-from dbctl.files.atomic import expand_home, is_regular
+from dbctl.files.atomic import expand_home
 from dbctl.profiles.model.profile import ForeignFiles
 from dbctl.profiles.templates import find_prefixes
 from dbctl.services.app.app import App
@@ -161,7 +161,7 @@ def _find_same_time(app: App, path: Path) -> Iterator[tuple[str, Path]]:
             continue
         plain = path.with_name(sibling_pattern.name.replace(TIME, match["time"]))
         for sibling in (plain.with_name(f"{plain.name}{suffix}") for suffix in COMPRESSION_SUFFIXES):
-            if is_regular(sibling):
+            if os.path.isfile(sibling):
                 yield sibling_pattern.database, sibling
                 break
 
@@ -175,7 +175,9 @@ def find_in_folder(app: App, folder: Path) -> Mapping[str, Path]:
         names = [Path(url.path).name] if url and url.is_local else []
         names += [Path(file_name).name for file_name in database.find]
         for path in (folder / file_name for file_name in dict.fromkeys(names)):
-            if not path.is_symlink() and (is_regular(path) or registry.find_folder_engine(path) is not None):
+            if not path.is_symlink() and (
+                os.path.isfile(path) or registry.find_folder_engine(path) is not None
+            ):
                 paths[name] = path
                 break
     return paths
@@ -195,7 +197,7 @@ def find_foreign_backups(repository: Repository) -> list[Backup]:
     for location, include_all in locations:
         for path in _list_files(location):
             pattern = _match_pattern(app, path)
-            if not (pattern or include_all) or not is_regular(path) or find_identity(path) in seen_files:
+            if not (pattern or include_all) or not os.path.isfile(path) or find_identity(path) in seen_files:
                 continue
             with suppress(OSError):  # it was deleted, or is not readable
                 file_type = detect_file_type(path)
@@ -216,7 +218,7 @@ def find_foreign_backups(repository: Repository) -> list[Backup]:
 
 def list_known_files(app: App, folder: Path) -> list[Path]:
     """Return the files of a folder with names in the profile, and the copies of a configured database."""
-    return [path for path in _list_files(folder) if is_regular(path) and _match_pattern(app, path)]
+    return [path for path in _list_files(folder) if os.path.isfile(path) and _match_pattern(app, path)]
 
 
 def _describe_folder(app: App, folder: Path, members: Mapping[str, Path]) -> Backup:

@@ -264,7 +264,7 @@ class ForeignImport:
             raise
         for suffix in SIDE_FILE_SUFFIXES if file_type.content == "sqlite" and not is_compressed else ():
             side_file = Path(f"{self._path}{suffix}")
-            if atomic.is_regular(side_file) and side_file.stat().st_size:
+            if os.path.isfile(side_file) and side_file.stat().st_size:
                 atomic.copy_file(side_file, Path(f"{plain}{suffix}"))
                 self._remarks.append(f"{self._name}: includes the rows in {side_file.name}")
         return decompressed

@@ -82,7 +82,7 @@ def stage_foreign(
 
 
 def _is_encrypted(path: Path) -> bool:
-    return atomic.is_regular(path) and detect_file_type(path).content == "encrypted"
+    return os.path.isfile(path) and detect_file_type(path).content == "encrypted"
 
 
 def _decrypt(path: Path, folder: Path, keys: DecryptionKeys) -> Path:
@@ -132,7 +132,7 @@ def _refuse_live(app: App, path: Path) -> None:
 def _create_folder_error(path: Path) -> FileNotRestorableError:
     """Return the error about a folder without a database that dbctl can read."""
     contents = path / TOC_FILE
-    if atomic.is_regular(contents) and detect_file_type(contents).content == "postgresql-directory":
+    if os.path.isfile(contents) and detect_file_type(contents).content == "postgresql-directory":
         hint = f"Convert it with: pg_restore --file=dump.sql {path}"
         return FileNotRestorableError(path=path, reason="it is a PostgreSQL dump (directory)", hint=hint)
     hint = "Name a file in it, or a folder of a backup created by dbctl."

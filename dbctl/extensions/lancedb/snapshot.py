@@ -90,7 +90,7 @@ class Snapshot:
             elif path.is_dir():
                 self.folders.append(child)
                 self.add_all(child, allow_older=allow_older)
-            elif atomic.is_regular(path):
+            elif os.path.isfile(path):
                 with suppress(FileRemovedError):
                     self.add(child)
 
@@ -175,7 +175,7 @@ class Snapshot:
                     raise FileRemovedError(f"{folder}/{subfolder}", "is missing") from None
                 continue
             for name in names:
-                if not os.path.isdir(path / name):  # noqa: PTH112 - pathlib's version raises PermissionError
+                if not os.path.isdir(path / name):
                     yield DataFile(f"{subfolder}/{name}")
 
     def _add_tags(self, folder: str, manifests: Mapping[int, str], current_number: int) -> None:
@@ -348,7 +348,7 @@ def contains_tables(folder: Path) -> bool:
 
 def is_table(path: Path) -> bool:
     """Whether a folder is a table."""
-    return not path.is_symlink() and os.path.isdir(path / VERSIONS_FOLDER)  # noqa: PTH112 - pathlib's version raises PermissionError
+    return not path.is_symlink() and os.path.isdir(path / VERSIONS_FOLDER)
 
 
 def _folder_state(root: Path) -> Sequence[tuple[str, Mapping[int, str]]]:

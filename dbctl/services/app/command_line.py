@@ -14,14 +14,13 @@ from dbctl.config import loader, model
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation
 from dbctl.extensions import registry
-from dbctl.files.atomic import is_regular
 from dbctl.url import Url
 
 
 def program_command() -> Sequence[str]:
     """Return the command that runs this installation of dbctl from any directory and with any PATH."""
     for script in (Path(sys.argv[0]), Path(sys.executable).with_name("dbctl")):
-        if script.name == "dbctl" and is_regular(script) and os.access(script, os.X_OK):
+        if script.name == "dbctl" and os.path.isfile(script) and os.access(script, os.X_OK):
             return [os.path.abspath(script)]  # noqa: PTH100 - pipx links scripts; the link is stable, its target moves
     return [sys.executable, "-m", "dbctl"]
 

@@ -16,7 +16,7 @@ from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import CorruptError, FileFailedError, report_file_errors
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.files import age, atomic, compression
-from dbctl.files.atomic import FileDigest, create_file, hash_blocks, is_regular, sync_file
+from dbctl.files.atomic import FileDigest, create_file, hash_blocks, sync_file
 from dbctl.files.compression import CompressedFile
 from dbctl.model import Compression, now
 from dbctl.progress import Progress, no_progress
@@ -295,7 +295,7 @@ class MemberReader:
         key = (folder, member.file)
         if key not in self._stored_paths:
             path = self._stack.enter_context(self._store.open_locally(folder, member.file))
-            if path.is_symlink() or not is_regular(path):
+            if path.is_symlink() or not os.path.isfile(path):
                 problem = "is not a regular file" if os.path.lexists(path) else "is missing"
                 raise CorruptError(target=f"backup {folder}", reason=f"{member.file} {problem}")
             self._stored_paths[key] = path

@@ -79,7 +79,7 @@ def decompression_limit(compressed_bytes: int) -> int:
 
 def count_bytes(paths: Sequence[Path]) -> int:
     """Return the number of bytes to read; missing files have 0 bytes."""
-    return sum(path.stat().st_size for path in paths if atomic.is_regular(path))
+    return sum(path.stat().st_size for path in paths if os.path.isfile(path))
 
 
 def find_foreign_backups(repository: Repository, kind: ListedKind | None) -> Sequence[Backup]:

@@ -19,7 +19,7 @@ from dbctl.errors.connection import FileFailedError, FileMissingError, Unreachab
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import DatabaseUnknownError, NotSupportedError, UsageError
 from dbctl.files import toml
-from dbctl.files.atomic import is_regular, write_atomically
+from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
@@ -95,7 +95,7 @@ def read_configuration(file: Path, app: str) -> Sections | None:
         FileFailedError: it is not a regular file.
     """
     exists = os.path.lexists(file)
-    if exists and not is_regular(file):
+    if exists and not os.path.isfile(file):
         raise FileFailedError(path=file, reason="it is not a regular file")
     if not exists:
         return None

@@ -19,7 +19,6 @@ from dbctl.engines.file_type import detect_file_type
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import FileMissingError
 from dbctl.errors.databases import DatabasesAmbiguousError
-from dbctl.files.atomic import is_regular
 from dbctl.model import Struct, format_count
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
@@ -260,7 +259,7 @@ def _list_addresses(path: Path) -> Iterable[tuple[str, Address]]:
 def _recognize_directory(directory: Path, profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
     for path in walk_directory(directory, []):
         is_database = path.is_dir() and registry.find_folder_engine(path) is not None
-        if not path.is_dir() and is_regular(path):
+        if not path.is_dir() and os.path.isfile(path):
             with suppress(OSError):
                 is_database = detect_file_type(path).content == "sqlite"
         if is_database:
