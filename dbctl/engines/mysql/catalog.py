@@ -58,14 +58,14 @@ def read_foreign_keys(connection: MySQLConnection) -> Iterator[NamedRow]:
 
 
 class MySQLCatalog(Catalog):
-    _connection: MySQLConnection
+    connection: MySQLConnection
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, MySQLColumn]] = {}
-        for row in self._connection.fetch_by_name(COLUMNS):
+        for row in self.connection.fetch_by_name(COLUMNS):
             columns.setdefault(row["table"], {})[row["name"]] = _create_column(row)
         rows = cast(
-            "list[tuple[str, int, str, int]]", sorted(self._connection.fetch(TABLES), key=itemgetter(0))
+            "list[tuple[str, int, str, int]]", sorted(self.connection.fetch(TABLES), key=itemgetter(0))
         )
         return {
             name: MySQLTable(
@@ -82,7 +82,7 @@ class MySQLCatalog(Catalog):
 
     def _read_references(self) -> Mapping[str, Sequence[Reference]]:
         references = defaultdict[str, list[Reference]](list)
-        for key in read_foreign_keys(self._connection):
+        for key in read_foreign_keys(self.connection):
             if key["is_local"]:
                 reference = msgspec.convert({**key, "table": key["owner"]}, Reference)
                 references[key["table"]].append(reference)

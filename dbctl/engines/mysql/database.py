@@ -130,7 +130,7 @@ class MySQLDatabase(ServerDatabase):
             UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
         """
         connection = MySQLConnection(url, target, timeout=timeout, read_only=self.read_only)
-        super().__init__(connection, MySQLCatalog(connection), MySQLDialect(lambda: connection.server))
+        super().__init__(MySQLCatalog(connection), MySQLDialect(lambda: connection.server))
 
     def read_rows(self, query: Query) -> list[Row]:
         rows = self.connection.fetch(*self.select_statement(query, exact_expression))

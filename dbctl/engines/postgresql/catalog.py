@@ -117,12 +117,12 @@ def quoted(*names: str) -> str:
 
 
 class PostgreSQLCatalog(Catalog):
-    _connection: PostgreSQLConnection
+    connection: PostgreSQLConnection
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, PostgreSQLColumn]] = {}
         kinds: dict[str, dict[str, bool]] = {}
-        for row in self._connection.fetch_by_name(COLUMNS):
+        for row in self.connection.fetch_by_name(COLUMNS):
             columns.setdefault(row["table"], {})[row["name"]] = _create_column(row)
             kinds[row["table"]] = {"is_view": row["is_view"], "is_inherited": row["is_inherited"]}
         if not columns:
@@ -131,7 +131,7 @@ class PostgreSQLCatalog(Catalog):
 
     def _require_access(self) -> None:
         """Refuse to report an empty database when this role may not use its schema."""
-        for schema, user in self._connection.fetch(INACCESSIBLE_SCHEMAS):
+        for schema, user in self.connection.fetch(INACCESSIBLE_SCHEMAS):
             raise PrivilegeMissingError(
                 target=self.target,
                 reason=f"role {user} may not use schema {schema}",
@@ -140,7 +140,7 @@ class PostgreSQLCatalog(Catalog):
 
     def _read_references(self) -> Mapping[str, Sequence[Reference]]:
         references = defaultdict[str, list[Reference]](list)
-        for row in self._connection.fetch_by_name(KEYS):
+        for row in self.connection.fetch_by_name(KEYS):
             parent = row.pop("parent")
             if row["table"] in self.tables():
                 references[parent].append(convert_row(row, Reference))

@@ -59,7 +59,7 @@ class PostgreSQLDatabase(ServerDatabase):
             UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
         """
         connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=self.read_only)
-        super().__init__(connection, PostgreSQLCatalog(connection), PostgreSQLDialect())
+        super().__init__(PostgreSQLCatalog(connection), PostgreSQLDialect())
 
     @cached_property
     def storage(self) -> StorageManager:

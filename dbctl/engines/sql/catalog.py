@@ -180,7 +180,7 @@ class Catalog(LiveTables):
     _references: Mapping[str, Sequence[Reference]] | None = None
 
     def __init__(self, connection: Connection) -> None:
-        self.target, self._connection = connection.target, connection
+        self.target, self.connection = connection.target, connection
         connection.on_change.append(self.forget)
 
     @abstractmethod

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column, Query, Readable, Reference, Table, Where
-from dbctl.engines.sql.catalog import BoundQuery, Catalog, Connection, Row, Statement
+from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
 from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class SqlDatabase(Readable):
     """The rows of the database; everything else is a part."""
 
-    def __init__(self, connection: Connection, catalog: Catalog, dialect: Dialect) -> None:
-        self.target = catalog.target
-        self.connection, self.catalog, self.dialect = connection, catalog, dialect
+    def __init__(self, catalog: Catalog, dialect: Dialect) -> None:
+        self.target, self.connection = catalog.target, catalog.connection
+        self.catalog, self.dialect = catalog, dialect
         self.builder = QueryBuilder(catalog, dialect)
         self.native_types = dialect.native_types
 

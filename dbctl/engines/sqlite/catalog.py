@@ -54,7 +54,7 @@ class SQLiteCatalog(Catalog):
     nor names that are not valid UTF-8.
     """
 
-    _connection: SQLiteConnection
+    connection: SQLiteConnection
     _tables: Mapping[str, SQLiteTable] | None
     _schema_version: int | None = None  #: the oldest version that the cached tables may have
 
@@ -69,7 +69,7 @@ class SQLiteCatalog(Catalog):
 
     def forget_changed(self) -> None:
         """Read the tables again if the schema version has changed, which counts the changes of all connections."""
-        if self._connection.run("pragma schema_version") != [(self._schema_version,)]:
+        if self.connection.run("pragma schema_version") != [(self._schema_version,)]:
             self.forget()
 
     def adopt(self, earlier: SQLiteCatalog, schema_version: int) -> None:
@@ -80,13 +80,13 @@ class SQLiteCatalog(Catalog):
 
     def _read_tables(self) -> Mapping[str, SQLiteTable]:
         try:
-            rows = self._connection.fetch(_COLUMNS_OF_ALL)
+            rows = self.connection.fetch(_COLUMNS_OF_ALL)
         except (QueryFailedError, ValueInvalidError):
             # One of them cannot be read: a view over missing tables, or a virtual table of an extension that only the
             # app loads. It is treated as missing.
             rows = [
                 (*row, *column, has_key_index)
-                for *row, has_key_index in self._connection.fetch(_ONLY_TABLES)
+                for *row, has_key_index in self.connection.fetch(_ONLY_TABLES)
                 for column in self._read_columns(str(row[0]))
             ]
         self._schema_version = int(str(rows[0][4])) if rows else None
@@ -97,7 +97,7 @@ class SQLiteCatalog(Catalog):
     def _read_columns(self, table: str) -> Sequence[Row]:
         """Return the rows of ``table_xinfo``; empty if the table cannot be read."""
         try:
-            return self._connection.fetch(f"pragma table_xinfo({ident(table)})")
+            return self.connection.fetch(f"pragma table_xinfo({ident(table)})")
         except (QueryFailedError, ValueInvalidError):
             return ()
 
@@ -106,7 +106,7 @@ class SQLiteCatalog(Catalog):
 
         live, references = self.tables(), defaultdict[str, list[Reference]](list)
         spelling = {lower_ascii(name): name for name in live}
-        rows = self._connection.fetch(_REFERENCES, {"tables": json.dumps(self.base_tables())})
+        rows = self.connection.fetch(_REFERENCES, {"tables": json.dumps(self.base_tables())})
         for (name, _), group in groupby(rows, key=lambda row: row[:2]):
             key = list(group)
             parent = live.get(spelling.get(lower_ascii(str(key[0][2])), ""))

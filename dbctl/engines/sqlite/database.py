@@ -41,9 +41,6 @@ class SQLiteDatabase(SqlDatabase):
     catalog: SQLiteCatalog
     taken_at: datetime | None = None  #: the time of the data, if the file is a copy
 
-    def __init__(self, connection: SQLiteConnection) -> None:
-        super().__init__(connection, SQLiteCatalog(connection), SQLiteDialect())
-
     @cached_property
     def codec(self) -> ValueCodec:
         from dbctl.engines.sqlite.values import SQLiteCodec
@@ -147,7 +144,8 @@ class SQLiteReader(SQLiteDatabase):
     ) -> None:
         """Open ``path``; the other arguments are those of ``ReadConnection``, and when a copy was taken of a database."""
         self.taken_at = taken_at
-        super().__init__(ReadConnection(path, target, timeout=timeout, traceless=traceless))
+        connection = ReadConnection(path, target, timeout=timeout, traceless=traceless)
+        super().__init__(SQLiteCatalog(connection), SQLiteDialect())
 
     def create_index_order_builder(self) -> QueryBuilder:
         from dbctl.engines.sqlite.queries import IndexOrderBuilder
@@ -169,7 +167,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
     def __init__(self, path: Path, target: str, options: OpenOptions = DEFAULT_OPTIONS) -> None:
         from dbctl.engines.sqlite.write_connection import WriteConnection  # most commands only read
 
-        super().__init__(WriteConnection(path, target, options))
+        super().__init__(SQLiteCatalog(WriteConnection(path, target, options)), SQLiteDialect())
         self._fill, reader = options.fill, options.reader
         if (
             isinstance(reader, SQLiteReader)
@@ -307,5 +305,5 @@ class SQLiteScratch(SQLiteWriter):
     def __init__(self, target: str) -> None:
         from dbctl.engines.sqlite.write_connection import ScratchConnection
 
-        SQLiteDatabase.__init__(self, ScratchConnection(target))
+        SQLiteDatabase.__init__(self, SQLiteCatalog(ScratchConnection(target)), SQLiteDialect())
         self._fill = None
