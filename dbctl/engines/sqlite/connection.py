@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,7 @@ class SQLiteConnection:
         #: called when the tables of the connection may have changed
         self.on_change: list[Callable[[], None]] = [self.memo.clear]
         self._connection: sqlite3.Connection | None = None
+        self._authorizer: Callable[..., int] | None = None  #: decides what a statement may do
         self._deadline = math.inf  #: when the current statement is interrupted
 
     # A file does not change while it is read with locks, and a connection that only reads changes nothing.
@@ -101,9 +102,14 @@ class SQLiteConnection:
     def require_unchanged(self) -> None:
         """Raise ChangedWhileReadError if the file changed although it is read without locks."""
 
-    def query_only(self) -> AbstractContextManager[None]:
-        """Refuse changes of the database inside the block."""
-        return nullcontext()
+    @contextmanager
+    def query_only(self) -> Iterator[None]:
+        """Refuse changes of the database inside the block, for statements that dbctl has not written; a reader also refuses other files."""
+        self.set_authorizer(_deny_other_files)
+        try:
+            yield
+        finally:
+            self.set_authorizer(None)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -232,8 +238,10 @@ class SQLiteConnection:
             self._deadline = math.inf
 
     def set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
-        """Let ``authorizer`` decide what a statement may do; None: the default of the connection."""
-        self.driver.set_authorizer(authorizer)
+        """Let ``authorizer`` decide what a statement may do, also after the file was opened again; None: it may do anything."""
+        self._authorizer = authorizer
+        if self._connection is not None:
+            self._connection.set_authorizer(authorizer)
 
     def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one statement as ``rows`` does, waiting for locks."""
@@ -325,7 +333,7 @@ class ReadConnection(SQLiteConnection):
         else:
             self._connect("mode=ro")
         self.driver.execute("pragma query_only = 1")  # it waits for no lock
-        self.driver.set_authorizer(_deny_other_files)
+        self.driver.set_authorizer(self._authorizer)
 
     def _has_no_journal(self) -> bool:
         """Whether no ``-wal`` with content and no ``-journal`` exists."""
@@ -343,9 +351,6 @@ class ReadConnection(SQLiteConnection):
         wal = Path(f"{self.path}-wal")
         if os.path.lexists(wal) and not os.path.lexists(f"{self.path}-shm"):
             raise UncheckpointedWalError(target=self.target, file=wal)
-
-    def set_authorizer(self, authorizer: Callable[..., int] | None) -> None:
-        super().set_authorizer(authorizer or _deny_other_files)
 
     def prepare_stream(self) -> None:
         if self._was_replaced():
@@ -399,9 +404,6 @@ class ReadConnection(SQLiteConnection):
         return self.is_unlocked and self._read_file_state() != self.opened_state
 
 
-_EXAMINED_ACTIONS = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_PRAGMA})
-
-
 def is_interruption(error: DbctlError) -> bool:
     """Whether a time limit, or a signal, ended a statement."""
     cause = error.__cause__
@@ -410,8 +412,6 @@ def is_interruption(error: DbctlError) -> bool:
 
 def _deny_other_files(action: int, first: str | None, second: str | None, *_rest: str | None) -> int:
     """Deny access to other files (``VACUUM INTO`` attaches one), and changes of ``query_only``."""
-    if action not in _EXAMINED_ACTIONS:  # first: SQLite calls this for each column of a statement
-        return sqlite3.SQLITE_OK
     if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH):
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() == "query_only" and second is not None:

@@ -101,7 +101,6 @@ class SQLiteExternalIndexes(ExternalSearch):
         }
         self._file.attach(path, "mode=rw")
         try:
-            self._connection.driver.set_authorizer(None)
             for pragma in (
                 "query_only = 0",
                 f"{SCHEMA_NAME}.journal_mode = off",

@@ -209,21 +209,13 @@ class ExternalIndexFile:
     def attach(self, path: Path, parameters: str) -> None:
         """Attach a file to the connection instead of the attached one."""
         self.detach()
-        self._connection.driver.set_authorizer(None)
-        try:
-            self._connection.run(f"attach :file as {SCHEMA_NAME}", {"file": build_uri(path, parameters)})
-        finally:
-            self._connection.set_authorizer(None)
+        self._connection.run(f"attach :file as {SCHEMA_NAME}", {"file": build_uri(path, parameters)})
 
     def detach(self) -> None:
         """Detach the attached file, if any."""
         self._attached_file = None
-        self._connection.driver.set_authorizer(None)
-        try:
-            if any(name == SCHEMA_NAME for _, name, _ in self._connection.run("pragma database_list")):
-                self._connection.run(f"detach {SCHEMA_NAME}")
-        finally:
-            self._connection.set_authorizer(None)
+        if any(name == SCHEMA_NAME for _, name, _ in self._connection.run("pragma database_list")):
+            self._connection.run(f"detach {SCHEMA_NAME}")
 
     def unstable_reason(self) -> str:
         """Return why the state of the database is not in its file alone; empty if it is."""

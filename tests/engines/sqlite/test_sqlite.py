@@ -280,6 +280,16 @@ def test_reader_refuses_every_write(fresh, tmp_path):
     assert (sorted(tmp_path.iterdir()), fresh.path.read_bytes()) == initial
 
 
+def test_reader_refuses_other_files_after_it_opened_the_file_again(fresh, tmp_path):
+    fresh.execute("create table t (a)")
+    reader, other_path = fresh.reader(), tmp_path / "elsewhere.db"
+    fresh.execute("insert into t values (1)")
+    with pytest.raises(QueryFailedError):
+        reader.query(f"vacuum into '{other_path}'")
+    reader.close()
+    assert not other_path.exists()
+
+
 @pytest.mark.parametrize(
     ("sql", "expected"),
     [
