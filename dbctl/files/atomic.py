@@ -240,7 +240,7 @@ def read_settings(path: Path) -> str:
         OSError: it cannot be read, is not a regular file, or has more than ``MAX_SETTINGS_BYTES`` bytes.
         UnicodeDecodeError: it is not UTF-8.
     """
-    return read_settings_bytes(path).decode()
+    return read_whole(path, MAX_SETTINGS_BYTES, is_named=True).decode()
 
 
 def explain_failure(error: OSError | ValueError) -> str:
@@ -248,12 +248,6 @@ def explain_failure(error: OSError | ValueError) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return "it is not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-
-
-def read_settings_bytes(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes:
-    """Return the content of a file with settings or keys; raises the ``OSError`` of ``read_settings``."""
-    with open_named(path) as file:
-        return _read_limited(file, path, max_bytes)
 
 
 def check_settings(path: Path) -> None:
@@ -313,18 +307,14 @@ def read_blocks(path: Path) -> Iterator[bytes]:
             yield block
 
 
-def read_whole(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file; symbolic links are not followed, and reading never blocks.
+def read_whole(path: Path, max_bytes: int, *, is_named: bool = False) -> bytes:
+    """Return the content of a file; unless the user has named it, symbolic links are not followed, and reading never blocks.
 
     Raises:
         OSError: it cannot be read, is not a regular file, or has more than ``max_bytes`` bytes.
     """
-    with open_regular(path, follow=False) as file:
-        return _read_limited(file, path, max_bytes)
-
-
-def _read_limited(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
-    content = file.read(max_bytes + 1)
+    with open_named(path) if is_named else open_regular(path, follow=False) as file:
+        content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise _too_large(path, max_bytes)
     return content

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from dbctl.files.atomic import read_settings_bytes
+from dbctl.files.atomic import read_whole
 from dbctl.model import group
 
 T = TypeVar("T")
@@ -104,7 +104,7 @@ def read_text(path: Path) -> str:
         TomlError: the file is not UTF-8.
         OSError: it cannot be read.
     """
-    raw = read_settings_bytes(path, 4 * MAX_CHARACTERS).removeprefix(BOM_UTF8)
+    raw = read_whole(path, 4 * MAX_CHARACTERS, is_named=True).removeprefix(BOM_UTF8)
     try:
         return raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:

@@ -19,7 +19,7 @@ import msgspec
 
 from dbctl.errors.operations import AuditUnavailableError
 from dbctl.files import atomic
-from dbctl.files.atomic import read_settings_bytes, sync_directory
+from dbctl.files.atomic import read_whole, sync_directory
 from dbctl.files.lock import find_planted
 from dbctl.model import JSON_ERRORS, Struct
 from dbctl.services.events.store import (
@@ -233,7 +233,9 @@ def _read_notices(path: Path) -> Iterator[tuple[str, ...]]:
     entries = dict[str, _Notice]()
     if not find_planted(path):
         with suppress(OSError, *JSON_ERRORS):
-            entries = msgspec.json.decode(read_settings_bytes(path, _MAX_BYTES), type=dict[str, _Notice])
+            entries = msgspec.json.decode(
+                read_whole(path, _MAX_BYTES, is_named=True), type=dict[str, _Notice]
+            )
     for key, notice in entries.items():
         if key.count("\n") == 2:  # noqa: PLR2004 - configuration, app, subject
             for channel, at in notice.times.items():

@@ -19,7 +19,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError, report_file_errors
 from dbctl.errors.usage import ConfigChangedError, ConfigInvalidError, EditorFailedError
 from dbctl.files import temp, toml
-from dbctl.files.atomic import read_settings_bytes, write_atomically, write_blocks
+from dbctl.files.atomic import MAX_SETTINGS_BYTES, read_whole, write_atomically, write_blocks
 from dbctl.model import ChangeResult, Effect
 from dbctl.profiles import loader
 
@@ -127,7 +127,7 @@ def edit_configuration(main: Path, file: Path, editor: Sequence[str], ask_again:
 
 def _read(file: Path) -> bytes:
     with report_file_errors(file, kind="configuration"):
-        return read_settings_bytes(file)
+        return read_whole(file, MAX_SETTINGS_BYTES, is_named=True)
 
 
 def _write(file: Path, content: bytes) -> None:
