@@ -127,7 +127,7 @@ def rows(
     row_query = queries.RowQuery(
         filters=_filters(filters, null, not_null),
         after=after or (),
-        columns=session.options.output_options.columns,
+        columns=session.output_options.columns,
         secrets=secrets,
     )
     with session.open_app() as app:
@@ -162,7 +162,7 @@ def show_(
     """Show one row, or write the file that one of its columns stores."""
     if encoding and not to:
         raise UsageError(detail="--encoding requires --to FILE")
-    columns = session.options.output_options.columns
+    columns = session.output_options.columns
     with session.open_app() as app:
         if not to:
             row = queries.show_row(app, table, key, columns=columns, secrets=secrets)
@@ -352,7 +352,7 @@ def export(
     if len(arguments) != (1 if statement else 2):
         raise UsageError(detail="pass a table and a file, or --query SQL and a file")
     table, file = "" if statement else arguments[0], arguments[-1]
-    output = session.options.output_options
+    output = session.output_options
     from dbctl.services.data.export import ExportTarget, export_query, export_table
 
     with (
@@ -477,7 +477,7 @@ def _stream_rows(
         items = [dict(zip(columns, row, strict=True)) for row in batch]
         page = Page(items=items, total=len(items), column_names=columns)
         output = result.CommandOutput(command=session.words, result=page, has_header=has_header)
-        result.show(output, session.options.output_options)
+        result.show(output, session.output_options)
         has_header = False
     return 0
 

@@ -71,9 +71,8 @@ def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, var
     with open_targets(session, migrations, variant) as (app, targets):
         upgrade = MigrateUp(app, targets, UpSelection(to=to))
         pending = upgrade.list_pending()
-    options = session.options
-    if options.output is Format.TABLE:
-        tables.write_script("".join(migration.script for migration in pending), options.output_options)
+    if session.options.output is Format.TABLE:
+        tables.write_script("".join(migration.script for migration in pending), session.output_options)
         if not pending:
             note(session, NOTHING_PENDING)
         return Exit.OK

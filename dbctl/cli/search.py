@@ -96,7 +96,7 @@ def search(
             explanation = search_service.explain(app, search_name, request, page)
             notes = [f"{table} is scanned completely" for table in explanation.full_scans]
             return emit(session, explanation, notes=notes, target=target)
-        output = session.options.output_options
+        output = session.output_options
         is_table = output.format is Format.TABLE
         results = search_service.find(
             app, search_name, request, page, columns=output.columns, summary=is_table, marks=mark

@@ -84,7 +84,7 @@ def emit(
         note(session, text)
     if not target:
         target = target_of(app) if app else _own_target(result)
-    output = session.options.output_options
+    output = session.output_options
     if not columns_apply:
         output = structs.replace(output, columns=(), excel_safe=False)
     if output.format is Format.TABLE:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup, TyperOption
 from typer.main import get_params_convertors_ctx_param_name_from_function
 
 from dbctl.model import Struct
-from dbctl.render.streams import ColorChoice, Format, OutputOptions, ProgressMode
+from dbctl.render.streams import ColorChoice, Format, ProgressMode
 from dbctl.spec import DEFAULT_TIMEOUT, CommandSpec
 
 if TYPE_CHECKING:
@@ -248,19 +248,6 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
     resume: Annotated[
         bool, flag("--resume", "Fleet: skip the instances that the last run of the command completed.")
     ] = False
-
-    @property
-    def output_options(self) -> OutputOptions:
-        """The requested format and columns of the output."""
-        return OutputOptions(
-            format=self.output,
-            columns=[name for name in map(str.strip, self.columns.split(",")) if name],
-            excel_safe=self.excel_safe,
-            template=self.template,
-            wide=self.wide,
-            pager=not self.no_pager,
-            quiet=self.quiet,
-        )
 
 
 def read_options(ctx: "Context", spec: CommandSpec) -> CommonOptions:

@@ -19,6 +19,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation
 from dbctl.errors.usage import FleetRequiredError
 from dbctl.model import join_hint
+from dbctl.render.streams import OutputOptions
 from dbctl.services.app.session import Session as AppSession
 
 if TYPE_CHECKING:
@@ -56,6 +57,16 @@ class Session(AppSession):
             trust_clock=options.trust_clock,
             acting_as=options.acting_as,
             all_apps=bool(ctx.params.get("all_apps")) or (spec.all_apps and not options.app),
+        )
+        #: the requested format and columns of the output
+        self.output_options = OutputOptions(
+            format=options.output,
+            columns=[name for name in map(str.strip, options.columns.split(",")) if name],
+            excel_safe=options.excel_safe,
+            template=options.template,
+            wide=options.wide,
+            pager=not options.no_pager,
+            quiet=options.quiet,
         )
         self.started = time.monotonic()  #: of the command, or of the change that was confirmed
         self.run: ObservedRun | None = None  #: None: it is neither recorded nor logged by this session

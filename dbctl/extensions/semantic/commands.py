@@ -85,7 +85,7 @@ def semantic(
         use_index=index,
     )
     with session.open_app() as app:
-        output = session.options.output_options
+        output = session.output_options
         is_table = output.format is Format.TABLE and sys.stdout.isatty()
         result = search.find(app, request, columns=output.columns, summary=is_table)
         for problem in result.problems:

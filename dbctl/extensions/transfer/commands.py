@@ -69,7 +69,7 @@ def plan(
 
     with _open_endpoints(session, to) as endpoints:
         result = plan_transfer(endpoints, _schema_options(derive, migrations, variant))
-        output = session.options.output_options
+        output = session.output_options
         if output.format is not Format.TABLE or output.columns:  # a complete table contains the remarks
             for remark in result.remarks:
                 warn(session, remark)
