@@ -108,7 +108,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
         problems := _check_sections(configuration)
     ):
         raise sort_problems(problems, paths)
-    if os.geteuid() == 0 and _has_commands(configuration):
+    if _has_commands(configuration) and os.geteuid() == 0:
         for source in files:
             require_trusted(source.path)
     return configuration

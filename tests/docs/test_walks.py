@@ -25,10 +25,10 @@ FIGURES = re.findall(
 
 #: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
-    "backup create": (435, 81),
-    "restore apply": (715, 109),
-    "migrate up": (366, 70),
-    "search games": (316, 58),
+    "backup create": (430, 81),
+    "restore apply": (712, 109),
+    "migrate up": (363, 70),
+    "search games": (311, 58),
 }
 
 

@@ -83,7 +83,7 @@ def emit(
     for text in (*notes, *progress.take_notes()):
         note(session, text)
     if not target:
-        target = target_of(app) if app else _own_target(result)
+        target = app.target() if app else _own_target(result)
     output = session.output_options
     if not columns_apply:
         output = structs.replace(output, columns=(), excel_safe=False)
@@ -135,11 +135,6 @@ def _find_config(session: Session) -> Path | None:
     with suppress(DbctlError):
         return None if options.url else loader.config_path(Selection(config=options.config))
     return None
-
-
-def target_of(app: App) -> str:
-    """Return ``app/database`` for the first database that was used, or the app's name."""
-    return app.target(app.used[0]) if app.used else app.name
 
 
 def _own_target(result: object) -> str | None:

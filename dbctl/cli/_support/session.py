@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from dbctl.cli._support.emit import show_progress, target_of, warn
+from dbctl.cli._support.emit import show_progress, warn
 from dbctl.cli._support.options import read_options
 from dbctl.config import loader
 from dbctl.config.environment import user_name
@@ -182,7 +182,7 @@ class Session(AppSession):
                     audit.check_acting(app)
                 yield app
             except DbctlError as error:  # errors are reported with the target
-                error.context.setdefault("target", target_of(app))
+                error.context.setdefault("target", app.target())
                 raise
 
     def warn_about_maintenance(self, app: App) -> None:

@@ -150,7 +150,7 @@ class SQLiteReader(SQLiteDatabase):
     def create_index_order_builder(self) -> QueryBuilder:
         from dbctl.engines.sqlite.queries import IndexOrderBuilder
 
-        return IndexOrderBuilder(self.connection, self.catalog, self.dialect)
+        return IndexOrderBuilder(self.catalog, self.dialect)
 
     @cached_property
     def dumps(self) -> Dumps:

@@ -11,10 +11,10 @@ from datetime import timedelta
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import Column, Order, Query, Where
 from dbctl.engines.contract.streaming import RowStream, RowStreams, UserQuery
-from dbctl.engines.sql.catalog import Catalog, Connection, Statement, ident
+from dbctl.engines.sql.catalog import Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import SqlTextScanner
-from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
+from dbctl.engines.sql.query_builder import QueryBuilder
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.connection import is_interruption
 from dbctl.engines.sqlite.database import SQLitePart
@@ -237,10 +237,6 @@ class IndexOrderBuilder(QueryBuilder):
     for each page. Both halves of the compound statement end early once the page is full.
     """
 
-    def __init__(self, connection: Connection, catalog: Catalog, dialect: Dialect) -> None:
-        super().__init__(catalog, dialect)
-        self._connection = connection
-
     def select(
         self, statement: Statement, query: Query, express: Callable[[Column, str], str] | None = None
     ) -> str:
@@ -272,4 +268,4 @@ class IndexOrderBuilder(QueryBuilder):
         """Whether an index has this order; the first column must not be NULL, because neither half would find NULL."""
         if not order.indexed or self._catalog.require_column(table, order.columns[0]).nullable:
             return False
-        return bool(self._connection.fetch(_INDEX, {"table": table, "column": order.columns[0]}))
+        return bool(self._catalog.connection.fetch(_INDEX, {"table": table, "column": order.columns[0]}))

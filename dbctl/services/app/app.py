@@ -148,9 +148,10 @@ class App:
 
         return select_variant(self._base.variants, tables)
 
-    def target(self, database: str) -> str:
-        """Return the name of a database in messages and results: ``app/database``."""
-        return f"{self.name}/{database}"
+    def target(self, database: str = "") -> str:
+        """Return the name of a database in messages and results: ``app/database``; by default of the first that was used, if any."""
+        name = database or next(iter(self.used), "")
+        return f"{self.name}/{name}" if name else self.name
 
     def database(self, name: str) -> Database:
         """Return the profile's section about a database.

@@ -21,7 +21,7 @@ from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.settings.queries import open_settings
 from dbctl.services.settings.store import find_section
 from dbctl.services.users import sign_in_state
-from dbctl.services.users.queries import UserFilter, build_conditions, read_page
+from dbctl.services.users.queries import UserFilter, list_users
 from dbctl.services.users.update import join_logins
 
 _DATE = len("2026-01-31")
@@ -72,8 +72,7 @@ def list_locked(app: App, selection: UserFilter, page_request: PageRequest) -> L
     users = open_users(app)
     locks = find_locks(users)
     locked = locked_users(users, locks)
-    where = [*build_conditions(users, selection), Condition(users.id, "in", list(locked))]
-    page = read_page(users, where, page_request)
+    page = list_users(app, selection, page_request, among=list(locked))
     items = []
     for user in page.items:
         lock = locked[user.id]

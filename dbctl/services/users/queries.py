@@ -13,14 +13,14 @@ from dbctl.services.app.user_table import TIMES, User, UserSelector, UserTable, 
 from dbctl.services.app.validation import day_after, parse_boolean, parse_time
 
 
-def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page[User]:
-    """Return the users that match all ``filters``."""
+def list_users(
+    app: App, filters: UserFilter, page_request: PageRequest, *, among: Sequence[object] | None = None
+) -> Page[User]:
+    """Return one page of the users that match all ``filters``; ``among``: only those with one of these keys."""
     users = open_users(app)
-    return read_page(users, build_conditions(users, filters), page_request)
-
-
-def read_page(users: UserTable, where: Sequence[Where], page_request: PageRequest) -> Page[User]:
-    """Return one page of the users that meet conditions."""
+    where = build_conditions(users, filters)
+    if among is not None:
+        where.append(Condition(users.id, "in", among))
     has_several = users.roles is not None and users.roles.has_several
     fields = dict.fromkeys([*User.__struct_fields__, *users.field_names])
     items = users.read(where, page_request=page_request)
