@@ -95,9 +95,6 @@ class Checks(ABC):
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
         """Return the foreign keys of a table, or of all tables, that refer to missing rows."""
 
-    def require_all_rows(self) -> None:
-        """Let the server refuse from now on to read tables whose policies hide rows, which would be missing rows to a check."""
-
     def count_lost_commits(self) -> int:
         """Return the number of committed changes that readers cannot see, because earlier data is damaged."""
         return 0

@@ -326,12 +326,6 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
             for orphans in self._find_orphans(ForeignKey(*cast("_ForeignKeyRow", row)))
         ]
 
-    def require_all_rows(self) -> None:
-        settings = self._connection.session.settings
-        if settings.get("row_security") != "off":
-            settings["row_security"] = "off"
-            self._connection.apply_settings()
-
     def _row_label(self, key: Sequence[str]) -> str:
         return " || ', ' || ".join(f"c.{ident(column)}::text" for column in key)
 

@@ -117,7 +117,7 @@ class PostgreSQLDatabase(ServerDatabase):
     def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
         return self._row_counter.count_dump_rows(extra)
 
-    def read_all_rows(self, table: str) -> AbstractContextManager[None]:
+    def read_all_rows(self, table: str = "") -> AbstractContextManager[None]:
         from dbctl.engines.postgresql.queries import read_all_rows
 
         return read_all_rows(self, table)

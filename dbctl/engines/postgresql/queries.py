@@ -311,18 +311,22 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
 
 @contextmanager
 def read_all_rows(db: PostgreSQLDatabase, table: str) -> Iterator[None]:
-    """Let the server refuse to read a table in the block if a policy hides rows from this role, instead of leaving them out."""
-    if db.catalog.require_table(table).is_view:  # the policies of its owner apply
+    """Implement ``Readable.read_all_rows``; inside another such block, it does nothing."""
+    connection, name = db.connection, "row_security"
+    is_view = bool(table) and db.catalog.require_table(table).is_view  # the policies of its owner apply
+    if is_view or name in connection.session.settings:
         yield
         return
-    db.connection.run("set row_security = off")
+    connection.run(f"set {name} = off")
+    settings = connection.session.settings
+    settings[name] = "off"
     try:
         yield
     finally:
-        connection = db.connection
+        del settings[name]
         # a failed transaction resets it when it is rolled back
         if connection.is_usable and connection.session.pgconn.transaction_status in _OUTSIDE_FAILURES:
-            connection.run("reset row_security")
+            connection.run(f"reset {name}")
 
 
 def _select_columns(catalog: Catalog, table: str, columns: Sequence[str]) -> str:
