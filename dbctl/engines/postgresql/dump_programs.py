@@ -14,7 +14,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dbctl.engines.contract.route import create_lost_error, wrap_program
-from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
+from dbctl.engines.postgresql.errors import MORE_LOCKS, connection_limit_hint, grant_hint
 from dbctl.engines.postgresql.session import Session, probe_program
 from dbctl.engines.servers.dumps import read_container_version, run_in_container
 from dbctl.engines.sql.catalog import ident
@@ -237,6 +237,7 @@ def to_error(
         return ReplicaConflictError(target=target) if is_conflict else busy
     if sqlstate == "53200" or "out of shared memory" in reason:
         instead = f"{instead} {MORE_LOCKS}"
+    instead = " ".join(filter(None, [instead, connection_limit_hint(reason)]))
     # The program may notice a lost connection before this session does, and prints no code for it.
     if sqlstate[:2] in ("08", "57") or "terminating connection due to" in reason:
         return UnreachableError(target=target, reason=reason, hint=instead)

@@ -93,14 +93,16 @@ def unreachable_error(error: psycopg.Error, target: str, url: Url) -> Unreachabl
     if ":  " in reason:
         url = structs.replace(url, via="")
     can_pass, instead = not _LOGIN_REFUSED.search(reason), CHECK_URL
-    if full := _FULL.search(reason):
-        instead = FREE_CONNECTION
-        instead += " with: " + (
-            f"ALTER {full['kind'].upper()} {ident(full['name'])} CONNECTION LIMIT -1;"
-            if full["kind"]
-            else RAISE_LIMIT
-        )
+    instead = connection_limit_hint(reason) or instead
     return create_unreachable_error(url, target, reason, instead, can_pass=can_pass)
+
+
+def connection_limit_hint(reason: str) -> str:
+    """Return how to get a further connection; empty if no limit is the reason."""
+    if not (full := _FULL.search(reason)):
+        return ""
+    limit = f"ALTER {full['kind'].upper()} {ident(full['name'])} CONNECTION LIMIT -1;" if full["kind"] else ""
+    return f"{FREE_CONNECTION} with: {limit or RAISE_LIMIT}"
 
 
 def translate_error(

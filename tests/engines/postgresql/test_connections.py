@@ -21,6 +21,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.dumps import DumpRequest
 from dbctl.engines.contract.streaming import UserQuery
 from dbctl.engines.postgresql import errors
 from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
@@ -29,6 +30,7 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
+    ClientFailedError,
     ConcurrentChangeError,
     ConstraintError,
     LossySettingError,
@@ -548,6 +550,14 @@ def test_full_server_is_reported(table):
             table.reader(user=name)
         table.execute(caught.value.hint.partition("with: ")[2])
         table.reader(user=name)
+
+
+def test_limit_that_lets_only_the_reader_connect_is_explained(table, tmp_path):
+    with create_role(table, options="connection limit 1") as name:
+        reader = table.reader(user=name)
+        with pytest.raises(ClientFailedError, match="too many connections") as caught:
+            reader.dumps.dump(DumpRequest(tmp_path / "dump"))
+        assert f'ALTER ROLE "{name}" CONNECTION LIMIT -1;' in caught.value.hint
 
 
 def test_wrong_password_is_reported_but_not_shown():
