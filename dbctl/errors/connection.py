@@ -65,8 +65,8 @@ class LossySettingError(DbctlError, status=Exit.REFUSED):
 
 
 class InterruptedWriteError(DbctlError, status=Exit.UNREACHABLE):
-    sentence = "cannot read {target}: an interrupted write must be rolled back first"
-    remedy = "Start the app that owns it, or run dbctl as a user who can write to its files."
+    sentence = "cannot read {target}: an interrupted write must be rolled back first{reason}"
+    remedy = "Start the app that owns it, or run dbctl as a user who can write to its files. On a read-only file system: copy the file with its -journal, and read the copy."
 
 
 class UncheckpointedWalError(UnreachableError, status=Exit.UNREACHABLE):

@@ -141,7 +141,7 @@ _TRANSLATIONS: dict[str, Callable[[ErrorContext, str, str], DbctlError]] = {
     "SQLITE_FULL": lambda place, *_: DiskFullError(target=place.target),
     UNSYNCED: lambda place, name, reason: FileUnsyncedError(path=place.path, reason=f"{reason} ({name})"),
     "SQLITE_IOERR": _translate_io,
-    "SQLITE_READONLY_ROLLBACK": lambda place, *_: InterruptedWriteError(target=place.target),
+    "SQLITE_READONLY_ROLLBACK": lambda place, *_: InterruptedWriteError(target=place.target, reason=""),
     "SQLITE_READONLY": _translate_access,
     "SQLITE_CANTOPEN": _translate_access,
     "SQLITE_PERM": _translate_access,

@@ -306,11 +306,15 @@ class App:
         )
         try:
             database = engine.create_reader(url, target, options)
-        except InterruptedWriteError:
+        except InterruptedWriteError as interrupted:
             if self.session.traceless or section.mode == "read-only":
                 raise
             # Opening for writing rolls back the interrupted transaction, as the app itself would; it changes no row.
-            engine.open_for_writing(url, target, timeout=self.timeout).close()
+            try:
+                engine.open_for_writing(url, target, timeout=self.timeout).close()
+            except ReadOnlyError as error:
+                reason = f", but {error.context['reason']}"
+                raise InterruptedWriteError(target=target, reason=reason) from interrupted
             database = engine.open_for_reading(url, target, timeout=self.timeout)
         if replica := self.replicas.get(name):
             from dbctl.engines.contract.monitoring import require_replica

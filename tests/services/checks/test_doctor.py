@@ -305,6 +305,17 @@ def test_interrupted_write_is_reported_but_not_rolled_back(path, run_doctor):
     assert [finding["code"] for finding in run_doctor()] == ["journal-not-wal"]
 
 
+def test_interrupted_write_that_cannot_be_rolled_back_is_reported_with_the_reason(path, answer):
+    execute(path, "pragma journal_mode = delete")
+    run_python(INTERRUPTED_WRITE_CODE, path)
+    os.link(path, path.with_name("other.db"))  # dbctl writes to no file with two names
+    error = answer("users", "list", status=10)["error"]
+    assert error["code"] == "interrupted-write"
+    assert "hard link" in error["message"]
+    path.with_name("other.db").unlink()
+    answer("users", "list")
+
+
 # Users ---------------------------------------------------------------------------------------------------------
 
 
