@@ -48,10 +48,10 @@ def diff(
     A side is APP/DATABASE, APP, the address of a database, or backup:ID (backup:latest) of the other side's database. Each side
     is read in one snapshot; nothing is written, and a backup is restored into a temporary database.
     """
-    from dbctl.extensions.transfer.comparison.rows import DiffRequest, compare_data
+    from dbctl.extensions.transfer.comparison.rows import DataComparison
 
-    request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
     with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
         with show_progress(session, "Comparing rows", None, unit="rows"):
-            result = compare_data(first, second, request)
+            comparison = DataComparison(first, second, tables=tables or (), limit=limit, secrets=secrets)
+            result = comparison.run()
         return emit(session, result, status=result.status if check else 0, target=first.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from msgspec import structs
 
@@ -107,8 +106,8 @@ class UpgradeServer(Operation):
         for copy in progress.list_parts(copied.databases, "database"):
             url = self._urls[copy.database]
             verification = verify_transfer(Endpoints(self._live, url, copy.database), tries_writes=False)
-            objects = list_objects(verification, is_same_version=old_version == new_version)
-            differences = [*list_tables(verification), *objects.different]
+            different, reworded = list_objects(verification, is_same_version=old_version == new_version)
+            differences = [*list_tables(verification), *different]
             own = self._live.url(copy.database)
             address = structs.replace(url, user=own.user, password=own.password)
             databases.append(
@@ -120,7 +119,7 @@ class UpgradeServer(Operation):
                     tables=copy.tables,
                     equal=not differences,
                     differences=differences,
-                    reworded=objects.reworded,
+                    reworded=reworded,
                 )
             )
         remarks += [
@@ -155,13 +154,6 @@ class UpgradeServer(Operation):
         return self._live.restore_target(name).read_version(), new.read_version()
 
 
-class ObjectDifferences(NamedTuple):
-    """The objects that differ."""
-
-    different: Sequence[str]
-    reworded: Sequence[str]
-
-
 def list_tables(verification: TransferVerification) -> Sequence[str]:
     """Return the tables whose rows differ."""
     return [
@@ -171,15 +163,17 @@ def list_tables(verification: TransferVerification) -> Sequence[str]:
     ]
 
 
-def list_objects(verification: TransferVerification, *, is_same_version: bool) -> ObjectDifferences:
-    """Return the objects that differ: the dump has created all of them, so another version may only write them in other words."""
+def list_objects(
+    verification: TransferVerification, *, is_same_version: bool
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the objects that differ, and those that another version may only write in other words: the dump has created them."""
     different, reworded = list[str](), list[str]()
     for part in verification.objects:
         if part.difference == "different" and not is_same_version:
             reworded.append(f"{part.kind} {part.name}")
         else:
             different.append(f"{part.kind} {part.name}: {part.difference}")
-    return ObjectDifferences(different, reworded)
+    return different, reworded
 
 
 def find_server(app: App, to: str) -> Url:

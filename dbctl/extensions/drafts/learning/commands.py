@@ -17,7 +17,7 @@ from dbctl.cli._support.options import argument, option
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.drafts.learning.recordings import Action, Subject
+from dbctl.extensions.drafts.learning.recordings import SETS_PASSWORD, Action, Subject
 from dbctl.render import streams
 from dbctl.spec import Example
 
@@ -188,7 +188,6 @@ def read_server(session: Session) -> "Url | None":
 def _read_pepper(app: "ConfiguredApp", action: Action) -> "Secret | None":
     """Return the configured secret that an app appends to passwords, if the action sets one; None: there is none."""
     from dbctl.config.secrets import read_pepper
-    from dbctl.extensions.drafts.learning.live import SETS_PASSWORD
 
     is_used = action in SETS_PASSWORD and (app.pepper_file or app.pepper_env)
     return read_pepper(app) if is_used else None
@@ -207,7 +206,7 @@ def _learn_live(session: Session, request: "LearnRequest", after: Sequence[str],
     if not subject.login and action != "change-setting":
         raise UsageError(detail=f"{action}: name the user on whom the app acts: --login LOGIN")
     password = request.password
-    if action in live.SETS_PASSWORD and not password:
+    if action in SETS_PASSWORD and not password:
         password = live.generate_password()
     app = loader.find_app(session.selection)
     request = structs.replace(request, subject=subject, password=password, pepper=_read_pepper(app, action))

@@ -14,6 +14,7 @@ from dbctl.extensions.drafts.learning.errors import (
     DemonstrationWrongError,
     StatesUnrelatedError,
 )
+from dbctl.extensions.drafts.learning.recordings import CREATES
 from dbctl.extensions.drafts.learning.scene import ChangedRow, Scene, decode_changes
 from dbctl.extensions.drafts.usual_names import EVENT_TABLE
 from dbctl.model import Row, join_first
@@ -24,7 +25,6 @@ from dbctl.services.events.changes.records import TableChange
 
 #: Columns of users, besides times, in which an app records sign-ins and requests of a user.
 TRACE = re.compile(r"(^|_)(last|current|previous|count|counter|attempts|ip)(_|$)", re.IGNORECASE)
-_CREATES = ("create-user", "create-admin")
 _SHOWN = 3
 
 
@@ -126,7 +126,7 @@ def _refuse_other_app(scene: Scene) -> None:
 
 def _refuse_exchanged(scene: Scene) -> None:
     before, after = list(scene.list_users()), list(scene.list_users(after=True))
-    is_exchanged = (scene.action in _CREATES and before and not after) or (
+    is_exchanged = (scene.action in CREATES and before and not after) or (
         scene.action == "delete-user" and after and not before
     )
     steps = [step for row in scene.list_rows() for step in _list_time_steps(row)]
@@ -158,13 +158,13 @@ def _refuse_other_users(scene: Scene) -> None:
     if changed and len(changed) == count and (count > 1 or columns & (changed[0].before or {}).keys()):
         raise StatesUnrelatedError(reason="no other user is the same in both")
     added = [row.after for row in rows if row.before is None and row.after]
-    if scene.action in _CREATES and len(added) > 1:
+    if scene.action in CREATES and len(added) > 1:
         raise scene.create_error(f"{len(added)} users were added: {_join_logins(scene, added)}")
     deleted = [row.before for row in rows if row.after is None and row.before]
     if scene.action == "delete-user" and len(deleted) > 1:
         raise scene.create_error(f"{len(deleted)} users were deleted: {_join_logins(scene, deleted)}")
     strange = [
-        *(added if scene.action not in _CREATES else ()),
+        *(added if scene.action not in CREATES else ()),
         *(deleted if scene.action != "delete-user" else ()),
     ]
     if strange:

@@ -27,7 +27,7 @@ from dbctl.extensions.drafts.learning.learn import (
     read_changes,
     read_profile,
 )
-from dbctl.extensions.drafts.learning.recordings import Action, Subject
+from dbctl.extensions.drafts.learning.recordings import CREATES, Action, Subject
 from dbctl.extensions.drafts.learning.states import PREFIX, open_current, open_snapshot
 from dbctl.files import limited_program, mounts, temp
 from dbctl.model import Secret, Struct
@@ -37,10 +37,6 @@ from dbctl.services.app.session import open_app
 from dbctl.services.backup.sources import COMPRESSION_RATIO
 from dbctl.services.events.changes.records import TableChange
 
-#: Actions on a user that does not exist yet.
-CREATES: frozenset[Action] = frozenset({"create-user", "create-admin"})
-#: Actions with a new password.
-SETS_PASSWORD: frozenset[Action] = CREATES | {"set-password"}
 #: What to do in the app; a field that was not generated or passed leaves out its part.
 _INSTRUCTIONS: Mapping[Action, str] = {
     "create-user": "create a user with the login {login}, the e-mail address {email} and the password {password}",

@@ -20,10 +20,10 @@ from dbctl.errors.users import PepperMissingError
 from dbctl.extensions.drafts.document import Value
 from dbctl.extensions.drafts.learning.errors import RecordingsMissingError
 from dbctl.extensions.drafts.learning.learn import read_changes
-from dbctl.extensions.drafts.learning.live import SETS_PASSWORD
 from dbctl.extensions.drafts.learning.matching import Comparer, Difference
 from dbctl.extensions.drafts.learning.profile_file import extend_profile, replace_profile
 from dbctl.extensions.drafts.learning.recordings import (
+    SETS_PASSWORD,
     Action,
     Recording,
     StoredRecording,

@@ -25,6 +25,10 @@ from dbctl.stores.base import MANIFEST
 
 Action: TypeAlias = core.Action
 ACTIONS: Sequence[Action] = get_args(Action)
+#: Actions on a user that does not exist yet.
+CREATES: frozenset[Action] = frozenset({"create-user", "create-admin"})
+#: Actions with a new password.
+SETS_PASSWORD: frozenset[Action] = CREATES | {"set-password"}
 
 CONTENT = "recording.json"
 _FOLDER = re.compile(r"(\d{2,})-([a-z][a-z0-9-]*)")

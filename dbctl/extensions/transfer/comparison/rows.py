@@ -9,21 +9,13 @@ from dbctl.errors.usage import UsageError
 from dbctl.extensions.transfer.compare import RowChange
 from dbctl.extensions.transfer.comparison.differing_rows import RowComparison, RowDifference, RowValues
 from dbctl.extensions.transfer.comparison.schemas import ComparedSides, Side
-from dbctl.extensions.transfer.portable.contract import Line, PortableTable
+from dbctl.extensions.transfer.portable.contract import PortableTable
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.app.validation import truncate
 
 #: Characters of a row in a table.
 MAX_ROW_CHARACTERS = 60
-
-
-class DiffRequest(Struct, frozen=True, kw_only=True):
-    """The tables of a comparison, and the limits of its report."""
-
-    tables: Sequence[str] = ()  #: empty: all
-    limit: int  #: rows of each table and change that are reported
-    secrets: bool = False  #: report hashes, tokens and keys
 
 
 class TableDifference(Struct, frozen=True, kw_only=True):
@@ -111,25 +103,25 @@ class DataDiff(ComparedSides, frozen=True, kw_only=True):
         return summary | {name: section for name, section in sections.items() if section}
 
 
-def compare_data(first: Side, second: Side, request: DiffRequest) -> DataDiff:
-    """Compare the rows of the tables that both sides have, each side in one snapshot.
-
-    Raises:
-        TableMissingError: neither side has a requested table.
-        UsageError: it is a view.
-        NotSupportedError: an engine has no SQL.
-    """
-    return _DataComparison(first, second, request).run()
-
-
-class _DataComparison:
+class DataComparison:
     """The comparison of two open databases for a report."""
 
-    def __init__(self, first: Side, second: Side, request: DiffRequest) -> None:
-        self._sides, self._request = (first, second), request
+    def __init__(
+        self, first: Side, second: Side, *, tables: Sequence[str], limit: int, secrets: bool
+    ) -> None:
+        """Set the tables, none: all; the number of rows of each table and change in the report; and whether it has secrets."""
+        self._sides, self._requested = (first, second), tables
+        self._limit, self._shows_secrets = limit, secrets
         self._comparison = RowComparison(first.db, second.db)
 
     def run(self) -> DataDiff:
+        """Compare the rows of the tables that both sides have, each side in one snapshot.
+
+        Raises:
+            TableMissingError: neither side has a requested table.
+            UsageError: it is a view.
+            NotSupportedError: an engine has no SQL.
+        """
         left, right = self._comparison.tables
         names, pairs = self._select_tables(), self._comparison.pairs
         with self._comparison.snapshots():
@@ -151,29 +143,27 @@ class _DataComparison:
     def _select_tables(self) -> Sequence[str]:
         left, right = self._comparison.tables
         known = sorted(left.keys() | right.keys())
-        for name in self._request.tables:
+        for name in self._requested:
             if name in known:
                 continue
             if any(name in side.db.tables() for side in self._sides):
                 raise UsageError(detail=f"{name} is a view or a virtual table; only tables are compared")
             target = " and ".join(side.name for side in self._sides)
             raise TableMissingError(name=name, target=target, candidates=known)
-        return sorted(set(self._request.tables)) or known
+        return sorted(set(self._requested)) or known
 
     def _compare_table(self, name: str) -> TableDifference:
         left, right = (tables[name] for tables in self._comparison.tables)
         only_a, only_b = (_list_missing_columns(*sides) for sides in ((left, right), (right, left)))
-        differing = self._comparison.find_differences(name, self._request.limit)
+        differing = self._comparison.find_differences(name, self._limit)
         comparison, differences = differing.comparison, differing.differences
         hidden = self._find_hidden_columns(name)
         values = RowValues(self._comparison.sources[0], differing.table, hidden)
-        rows = list[tuple[RowChange, Line, Line | None, Line | None]]()
-        if any(differences.keys.values()):
-            order: Sequence[RowChange] = ("changed", "only a", "only b")
-            rows = sorted(
-                self._comparison.read_rows(differing),
-                key=lambda row: (order.index(row[0]), values.sort_key(row[1])),
-            )
+        order: Sequence[RowChange] = ("changed", "only a", "only b")
+        rows = sorted(
+            self._comparison.read_rows(differing),
+            key=lambda row: (order.index(row[0]), values.sort_key(row[1])),
+        )
         return TableDifference(
             table=name,
             equal=comparison.is_equal and not (only_a or only_b),
@@ -191,7 +181,7 @@ class _DataComparison:
 
     def _find_hidden_columns(self, table: str) -> Collection[str]:
         """Return the columns that are secret in one of the databases."""
-        if self._request.secrets:
+        if self._shows_secrets:
             return ()
         return {
             column
