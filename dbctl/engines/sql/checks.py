@@ -119,7 +119,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     def wrong_rows_sql(self, counter: str) -> str:
         """Return SQL for the rows in which one counter is wrong: key, stored value, counted value."""
         index = self.counters.index(counter)
-        columns = ", ".join([*_number_names("k", self.key), f"o{index} as stored", f"f{index} as counted"])
+        columns = ", ".join([*_number_names("k", self.key), f"o{index}", f"f{index}"])
         return f"select {columns} from ({self._wrong_rows_sql()}) w where o{index} <> f{index}"
 
     def _wrong_rows_sql(self, extra_columns: Sequence[str] = ()) -> str:
