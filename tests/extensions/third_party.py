@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.in_process import ROOT, run_command
+
 TOY = Path(__file__).parent / "toy"
 
 
@@ -25,9 +26,12 @@ def install_toy(folder: Path) -> Path:
 
 
 def run_dbctl(cwd: Path, installed: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command; ``installed``: a folder with distributions."""
+    """Run a command; ``installed``: a folder with distributions. Without one, the command runs in this process."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(cwd), "LANG": "C.UTF-8", "COLUMNS": "100"}
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, *([installed] if installed else [])]))
+    if installed is None:
+        done = run_command(words, environment=environment, cwd=cwd)
+        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, [ROOT, installed]))
     return subprocess.run(
         [sys.executable, "-m", "dbctl", *words],
         cwd=cwd,
