@@ -42,11 +42,16 @@ def pantry(request, tmp_path, monkeypatch, bucket):  # noqa: F811
 
 
 @pytest.fixture
-def larder(tmp_path, monkeypatch, bucket):  # noqa: F811
-    """Provide the app on PostgreSQL, with a dump of several parts."""
+def rows():
+    return MANY
+
+
+@pytest.fixture
+def larder(tmp_path, monkeypatch, bucket, rows):  # noqa: F811
+    """Provide the app on PostgreSQL, with a dump of several parts unless the test states fewer rows."""
     with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
         prepare(app, monkeypatch, bucket)
-        fill(app, MANY)
+        fill(app, rows)
         yield app
 
 
@@ -116,6 +121,7 @@ def test_each_form_is_encrypted_while_it_is_written(answer, larder, form):
     assert larder.content() == content
 
 
+@pytest.mark.parametrize("rows", [FEW])
 @pytest.mark.slow  # deriving a key takes a second
 def test_passphrase_decrypts_what_the_store_returns(answer, larder, bucket, monkeypatch):  # noqa: F811
     (larder.folder / "passphrase").touch(mode=0o600)
@@ -153,6 +159,7 @@ def run_cli(folder, *words, **variables):
     )
 
 
+@pytest.mark.parametrize("rows", [FEW])
 @pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
 def test_no_temporary_file_is_needed(larder, tmp_path, is_encrypted):
     if is_encrypted:
@@ -177,6 +184,7 @@ def test_database_whose_copy_is_a_file_is_refused(answer, tmp_path, monkeypatch,
         create(answer, "--no-stream")
 
 
+@pytest.mark.parametrize("rows", [FEW])
 def test_differences_need_a_local_copy(answer, larder, bucket):  # noqa: F811
     replace_setting(larder.folder, "incremental", "incremental = true")
     assert answer("backup", "create", status=2)["error"]["code"] == "not-supported"
