@@ -102,10 +102,22 @@ def source():
         yield server
 
 
-@pytest.fixture
-def empty_server():
+@pytest.fixture(scope="module")
+def other_server():
     with start_private() as server:
         yield server
+
+
+@pytest.fixture
+def empty_server(other_server):
+    """A server without roles and databases; those of the test are dropped."""
+    initial = list_databases(other_server)
+    assert list_roles(other_server) == []
+    yield other_server
+    for name in set(list_databases(other_server)) - set(initial):
+        run(other_server, f'drop database "{name}" with (force)')
+    for name in list_roles(other_server):
+        run(other_server, f'drop role "{name}"')
 
 
 @pytest.fixture
