@@ -349,17 +349,22 @@ class RoleFilter(StatementFilter):
 #: Of tables, indexes and materialized views.
 _USED = """select coalesce(jsonb_agg(distinct t.spcname), '[]')::text from pg_catalog.pg_class c
 join pg_catalog.pg_tablespace t on t.oid = c.reltablespace where c.oid >= 16384"""
+_DEFAULT = """select t.spcname::text from pg_catalog.pg_database d
+join pg_catalog.pg_tablespace t on t.oid = d.dattablespace where d.datname = $1"""
 _EXISTING = "select spcname::text from pg_catalog.pg_tablespace"
 _SETTING = re.compile(rb"SET default_tablespace = (.+?);?", re.DOTALL)
 
 
 class _TablespaceFilter(StatementFilter):
-    """Filter that replaces missing tablespaces by the default one."""
+    """Filter that replaces missing tablespaces by the default one of the database, and does not name that one.
+
+    A server refuses partitioned tables in the default tablespace if a setting names it.
+    """
 
     trusts_strings = True
 
-    def __init__(self, existing: Collection[str]) -> None:
-        self._existing, self._missing = existing, dict[str, None]()
+    def __init__(self, existing: Collection[str], default: str) -> None:
+        self._existing, self._default, self._missing = existing, default, dict[str, None]()
         super().__init__()
 
     def describe_changes(self) -> Iterable[str]:
@@ -368,9 +373,10 @@ class _TablespaceFilter(StatementFilter):
     def change_statement(self, statement: bytes, text: bytes) -> bytes:
         match = _SETTING.fullmatch(statement)
         name = unquote_name(match[1]) if match and match[1] != b"''" else ""
-        if not name or name in self._existing:
+        if not name or (name in self._existing and name != self._default):
             return text
-        self._missing[name] = None
+        if name != self._default:
+            self._missing[name] = None
         return b"SET default_tablespace = '';"
 
 
@@ -388,17 +394,23 @@ def find_missing(session: Session, dump: Dump) -> list[str]:
 
 
 def make_filter(
-    session: Session, dump: Dump, remarks: list[str], change: Callable[[Iterator[bytes]], Iterator[bytes]]
+    session: Session,
+    dump: Dump,
+    database: str,
+    remarks: list[str],
+    change: Callable[[Iterator[bytes]], Iterator[bytes]],
 ) -> Callable[[Iterator[bytes]], Iterator[bytes]]:
-    """Return a function that replaces missing tablespaces in the text of a dump, and then applies ``change``.
+    """Return a function that adapts the tablespaces in the text of a dump to ``database``, and then applies ``change``.
 
-    ``remarks`` gets a sentence about each of them.
+    ``remarks`` gets a sentence about each missing one.
     """
+    ((default,),) = session.run(_DEFAULT, database)
+    named = json.loads(dump.metadata.get("tablespaces", "null"))
     # an older backup does not list its tablespaces
-    if "tablespaces" in dump.metadata and not find_missing(session, dump):
+    if named is not None and default not in named and not find_missing(session, dump):
         return change
-    existing = _read_existing(session)
-    return lambda blocks: change(_TablespaceFilter(existing).filter(blocks, remarks))
+    tablespaces = _TablespaceFilter(_read_existing(session), str(default))
+    return lambda blocks: change(tablespaces.filter(blocks, remarks))
 
 
 def describe_missing(name: str) -> str:

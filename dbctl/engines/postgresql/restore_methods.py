@@ -242,7 +242,7 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
         if dump.foreign:
             rewrite = foreign.make_statement_filter(target, self.remarks, rewrite)
         else:
-            rewrite = dump_statements.make_filter(central, dump, self.remarks, rewrite)
+            rewrite = dump_statements.make_filter(central, dump, url.path, self.remarks, rewrite)
             rewrite = roles.make_filter(self.remarks, rewrite)
         try:
             with (
@@ -377,7 +377,9 @@ def restore_in_place(server: PostgreSQLServer, request: LoadRequest) -> LoadResu
     with server.open_session(server.url, timeout=request.timeout) as session:
         refuse_newer(request.dump, session, server.target)
         with Roles(session, server.target).prepare(request, remarks) as roles:
-            rewrite = dump_statements.make_filter(session, request.dump, remarks, create_missing_schemas)
+            rewrite = dump_statements.make_filter(
+                session, request.dump, server.name, remarks, create_missing_schemas
+            )
             DumpLoader(
                 place=LoadTarget(session, server.name, server.target, request.timeout),
                 request=request,

@@ -297,6 +297,23 @@ def test_missing_tablespaces_are_replaced_by_the_default_one(shop, source, empty
         run(source, 'drop tablespace "far ""away"')
 
 
+def test_tablespace_that_is_the_default_one_of_the_new_database(shop, source, empty_server):
+    """A server refuses a partitioned table in it if a setting names it."""
+    run(source, "set allow_in_place_tablespaces = on", "create tablespace far location ''")
+    run(source, "alter database shop set tablespace far")
+    run_in(source, "shop", "create table goods.parts (n int) partition by range (n) tablespace pg_default")
+    run_in(source, "shop", "create table goods.few partition of goods.parts for values from (0) to (9)")
+    run_in(source, "shop", "insert into goods.parts values (1), (2)")
+    try:
+        shop("backup", "create")
+        assert shop("backup", "verify", "--deep", "latest")["data"]["findings"] == []
+        shop("restore", "apply", "latest", "--to", address(empty_server, "copy"), "--roles", "skip")
+        assert fetch(empty_server, "copy", "select sum(n) from goods.parts") == [(3,)]
+    finally:
+        run_in(source, "shop", "drop table goods.parts")
+        run(source, "alter database shop set tablespace pg_default", "drop tablespace far")
+
+
 def test_failed_restore_drops_created_roles(shop, source, empty_server):
     run_in(
         source,
