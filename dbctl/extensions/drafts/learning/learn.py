@@ -208,14 +208,18 @@ def learn_difference(
     )
     before.require_complete()
     folder = _write(request.profile, original, extended, before, recording)
-    return _create_result(
-        request,
-        lesson,
-        recording,
-        folder,
-        _describe_lines(request.profile, lesson, text, extended),
+    own = [change for change in scene.changes if change.table not in lesson.unrelated]
+    return Learned(
+        action=request.action,
+        profile=str(request.profile),
         created=original is None,
-        noise=noise,
+        recording=str(folder),
+        tables=[change.table for change in own],
+        rows=sum(change.rows for change in own),
+        lines=_describe_lines(request.profile, lesson, text, extended),
+        decisions=[f"{decision.topic}: {decision.text}" for decision in lesson.decisions],
+        unrelated=[*noise, *(f"{place}: {reason}" for place, reason in lesson.unrelated.items())],
+        learned_notes=lesson.notes,
     )
 
 
@@ -308,31 +312,6 @@ def _describe_lines(path: Path, lesson: Lesson, text: str, extended: str) -> lis
             )
         )
     return lines
-
-
-def _create_result(
-    request: LearnRequest,
-    lesson: Lesson,
-    recording: Recording,
-    folder: Path,
-    lines: Sequence[LearnedLine],
-    *,
-    created: bool,
-    noise: Sequence[str],
-) -> Learned:
-    own = [change for change in recording.changes if change.table not in recording.unrelated]
-    return Learned(
-        action=request.action,
-        profile=str(request.profile),
-        created=created,
-        recording=str(folder),
-        tables=[change.table for change in own],
-        rows=sum(change.rows for change in own),
-        lines=lines,
-        decisions=[f"{decision.topic}: {decision.text}" for decision in lesson.decisions],
-        unrelated=[*noise, *(f"{place}: {reason}" for place, reason in lesson.unrelated.items())],
-        learned_notes=lesson.notes,
-    )
 
 
 def list_rules() -> Mapping[Action, Callable[[Scene], Rule]]:
