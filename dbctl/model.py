@@ -115,9 +115,9 @@ class ChangeResult(Struct, frozen=True, kw_only=True):
         return self.effect.describe(is_timed=self.is_timed) if self.effect else NOTHING_TO_DO
 
     @property
-    def lost_output(self) -> Callable[[], str] | None:
-        """Describes what is lost if it cannot be written, such as a generated password, and how to get it again; None: nothing."""
-        return None
+    def lost_output(self) -> str:
+        """What is lost if it cannot be written, such as a generated password, and how to get it again; empty: nothing."""
+        return ""
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import cached_property
 
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.errors.base import Remedy
@@ -152,10 +152,10 @@ class Passwords:
         raise PasswordUnknownError(target=self._live.db.target, count=count)
 
 
-def describe_lost_password(login: str) -> Callable[[], str]:
-    """Return a function that describes the loss if the output with a generated password cannot be written."""
+def describe_lost_password(login: str) -> str:
+    """Return what is lost if the output with a generated password cannot be written."""
     lost = Remedy("Its password is lost. Set another one with: `users set-password {login} --generate`")
-    return partial(lost.write, facts={"login": login})
+    return lost.write(facts={"login": login})
 
 
 def require_passwords(app: App) -> Password:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from msgspec import structs
@@ -69,8 +69,8 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
         return super().closing if self.effect else Closing(NOTHING_TO_DO.text, places)
 
     @property
-    def lost_output(self) -> Callable[[], str] | None:
-        return describe_lost_password(self.users[0].login) if self.password else None
+    def lost_output(self) -> str:
+        return describe_lost_password(self.users[0].login) if self.password else ""
 
     @property
     def remarks(self) -> Sequence[str]:

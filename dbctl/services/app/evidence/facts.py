@@ -17,7 +17,7 @@ from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
 from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.codecs import BOOLEANS, BooleanCodec
+from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model.base import ColumnNames, list_names
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.roles import Roles
@@ -174,12 +174,12 @@ def _list_end_times(users: Users) -> Iterator[_Column]:
 def _check_active(subject: Subject) -> Iterator[Contradiction]:
     users = require(subject.app.core.users if subject.has_users else None)
     if not users.active:
-        yield from _check_booleans(users, subject.app.core.boolean, subject)
+        yield from _check_booleans(users, subject)
 
 
-def _check_booleans(users: Users, codec: BooleanCodec, subject: Subject) -> Iterator[Contradiction]:
+def _check_booleans(users: Users, subject: Subject) -> Iterator[Contradiction]:
     """Yield the field ``active`` if no value is a boolean of the profile: all users would seem inactive."""
-    table = subject.db.tables().get(users.table)
+    table, codec = subject.db.tables().get(users.table), subject.app.core.boolean
     name = find_column(table, users.fields.get("active"))
     if table is None or name is None or table.columns[name].native == "boolean":
         return
@@ -205,8 +205,7 @@ def _check_known_states(subject: Subject) -> Iterator[Contradiction]:
     users = require(subject.app.core.users if subject.has_users else None)
     active = users.active
     if active is None:
-        contradictions = _check_booleans(users, subject.app.core.boolean, subject)
-        yield from (entry for entry in contradictions if entry.key != _BOOLEAN_KEY)
+        yield from (entry for entry in _check_booleans(users, subject) if entry.key != _BOOLEAN_KEY)
         return
     table = subject.db.tables().get(users.table)
     name = find_column(table, users.fields.get("active"))
