@@ -115,11 +115,11 @@ def _list_categories(app: App, _request: NameRequest) -> Iterable[str]:
 
 
 def _list_tables(app: App, _request: NameRequest) -> Iterable[str]:
-    return app.reader(app.only or app.main(), allow_empty=True).tables()
+    return app.reader(app.only or app.main_database, allow_empty=True).tables()
 
 
 def _list_columns(app: App, request: NameRequest) -> Iterable[str]:
-    tables = app.reader(app.only or app.main()).tables()
+    tables = app.reader(app.only or app.main_database).tables()
     return next((tables[word].columns for word in request.words if word in tables), ())
 
 

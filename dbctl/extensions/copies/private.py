@@ -72,7 +72,7 @@ class PrivateDatabases:
             backup=None,
         )
         # The backup may be from before a migration: its main database selects the variant of the profile.
-        profile = self._app.base_profile if self._app.main() in self.urls else self._app.profile
+        profile = self._app.base_profile if self._app.main_database in self.urls else self._app.profile
         session = Session(Selection(configured=configured), timeout=self._app.timeout, spec=self._app.spec)
         with closing(App(session, configured, profile)) as app:
             app.resolve_profile()

@@ -120,7 +120,7 @@ def _check_texts(request: ReplaceRequest) -> None:
 def _list_writable(app: App) -> list[str]:
     """Return the databases that dbctl may change; without any, the main one, because its refusal has the reason."""
     names = [name for name in app.configured.databases if app.database(name).mode != "read-only"]
-    return names or [app.main()]
+    return names or [app.main_database]
 
 
 class ReplaceEverywhere:

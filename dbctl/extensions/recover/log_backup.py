@@ -87,7 +87,7 @@ class BackUpLog(BackupOperation):
             StateMissingError: this machine has no folder that keeps what was fetched until it is stored.
         """
         app = repository.app
-        self._database = app.only or app.main()
+        self._database = app.only or app.main_database
         super().__init__(repository, self._database)
         db = app.reader(self._database)
         self._log = require_supported(
@@ -164,7 +164,7 @@ class CopyServer(BackupOperation):
             NotSupportedError: its engine has no log.
         """
         app = repository.app
-        database = app.only or app.main()
+        database = app.only or app.main_database
         super().__init__(repository, database)
         self._source = PhysicalSource(app, database)
 

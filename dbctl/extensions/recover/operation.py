@@ -60,7 +60,7 @@ class RecoverBackup(BackupOperation):
             app.database(name)  # a misspelled name
         if not app.only and len(sources) > 1:
             raise UsageError(detail=f"select one database (--db {' or --db '.join(sources)})")
-        self.database = app.only or next(iter(sources), app.main())
+        self.database = app.only or next(iter(sources), app.main_database)
         super().__init__(repository, self.database)
         self._url = app.url(self.database)
         engine = registry.load_engine(self._url.engine)
@@ -177,7 +177,7 @@ class RecoverBackup(BackupOperation):
             protected=False,
             backup=app.configured.backup,
         )
-        is_main = name == app.main()
+        is_main = name == app.main_database
         session = Session(Selection(configured=configured), timeout=app.timeout, spec=app.spec, only=name)
         with closing(App(session, configured, app.base_profile if is_main else app.profile)) as copy:
             if is_main:

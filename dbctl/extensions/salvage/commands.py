@@ -62,7 +62,7 @@ def recover(
     with (
         session.open_app(selection) as app,
         open_reference(
-            app, reference, app.only or app.main(), load_keys(session, app, identity, passphrase_file)
+            app, reference, app.only or app.main_database, load_keys(session, app, identity, passphrase_file)
         ) as reference_database,
     ):
         operation = SalvageDatabase(

@@ -123,7 +123,7 @@ class SalvageDatabase(Operation):
             RoutedPathError: it is behind a route.
             UsageError: the same file was given as ``source`` and ``reference``.
         """
-        self.database = app.only or app.main()
+        self.database = app.only or app.main_database
         super().__init__(app, app.target(self.database))
         self._selection = selection
         url = Url(engine=PATH_ENGINE, path=str(source)) if source else app.url(self.database)

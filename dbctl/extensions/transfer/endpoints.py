@@ -43,7 +43,7 @@ class Endpoints:
             NotSupportedError: an engine has no SQL.
         """
         self.app = app
-        self.database = database or app.only or app.main()
+        self.database = database or app.only or app.main_database
         self.source_url = app.url(self.database)
         self.destination_url = resolve_engine(to, app.database(self.database).engines)
         configured = structs.replace(

@@ -257,7 +257,7 @@ class UnlockSource(Operation):
     """Let the tables of a database accept writes that a switch made refuse them."""
 
     def __init__(self, app: App) -> None:
-        self._database = app.only or app.main()
+        self._database = app.only or app.main_database
         super().__init__(app, app.target(self._database))
 
     def plan(self) -> Plan:

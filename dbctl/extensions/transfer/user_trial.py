@@ -64,7 +64,7 @@ def try_new_user(endpoints: Endpoints) -> UserTrial | None:
     try:
         # what the source contradicts, too, is no defect of the destination
         refuse_contradictions(endpoints.app, database, endpoints.open_source(), _FACTS)
-        if database == app.main():  # the destination may have another variant of the profile
+        if database == app.main_database:  # the destination may have another variant of the profile
             app.resolve_profile()
         with app.writer(database) as db:
             return _try_user(app, db)

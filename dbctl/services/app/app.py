@@ -50,16 +50,16 @@ class App:
     """One configured app. Its databases open on first use, and ``close`` closes them."""
 
     def __init__(self, session: Session, configured: model.App, profile: CoreProfile) -> None:
-        self._main = profile.main_database
+        self.main_database = profile.main_database
         sections, databases = profile.databases, configured.databases
         if list(databases) == ["main"] and "main" not in sections:  # an address without a name
-            databases = {self._main: databases["main"]}
+            databases = {self.main_database: databases["main"]}
             if "main" in configured.replicas:
-                replicas = {self._main: configured.replicas["main"]}
+                replicas = {self.main_database: configured.replicas["main"]}
                 configured = structs.replace(configured, replicas=replicas)
         # The profile decides the engine of a plain path.
         urls = {
-            name: resolve_engine(url, sections[name if name in sections else self._main].engines)
+            name: resolve_engine(url, sections[name if name in sections else self.main_database].engines)
             for name, url in databases.items()
         }
         databases = urls
@@ -111,7 +111,7 @@ class App:
         tables: Mapping[str, Table] = {}
         if detects_prefix or profile.variants:
             try:
-                with closing(self.open_for_reading(self._main)) as database:
+                with closing(self.open_for_reading(self.main_database)) as database:
                     tables = database.tables()
             except BusyError as error:
                 self._main_lock = error
@@ -190,13 +190,9 @@ class App:
         """Return a database as backups and restores use it; raises as ``url``."""
         return self.engine(name).restore_target(self.url(name), self.target(name))
 
-    def main(self) -> str:
-        """Return the name of the first writable database, or of the first if none is writable."""
-        return self._main
-
     def resolve_database(self, section: HasDatabase | None) -> str:
         """Return the database of a section of the profile: the one that it names, otherwise the main database."""
-        return (section.database if section else "") or self._main
+        return (section.database if section else "") or self.main_database
 
     def require_section(self, section: T | None, feature: str, *, alternative: str = "") -> T:
         """Return a section of the profile; ``alternative`` is the hint if it is missing.
@@ -280,7 +276,7 @@ class App:
             try:
                 tables = database.tables()
                 # a migration or a restore may have changed it since the command began
-                if name == self._main and self._base.variants:
+                if name == self.main_database and self._base.variants:
                     self._select_variant(tables)
                 is_alike = familiar_tables and 2 * sum(table in familiar_tables for table in tables) >= len(
                     tables
@@ -375,7 +371,7 @@ class App:
 
     def _require_tables(self, name: str, database: Readable) -> None:
         """Check that a database is the app's, by its tables; raises as ``writer``."""
-        has_variants, section = name == self._main and self._base.variants, self.database(name)
+        has_variants, section = name == self.main_database and self._base.variants, self.database(name)
         tables = database.tables()
         if has_variants and self._find_variant(tables) != self.variant:
             raise ConcurrentChangeError(target=self.target(name))
@@ -428,7 +424,7 @@ class App:
             raise UsageError(detail=f"this command uses {self.target(name)}, but --db selects {self.only!r}")
         if name not in self.used:
             self.used.append(name)
-        if name == self._main and self._main_lock:  # without a second wait
+        if name == self.main_database and self._main_lock:  # without a second wait
             raise self._main_lock
 
     def close(self, name: str = "") -> None:

@@ -197,7 +197,7 @@ def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
         ]
     seen = set[tuple[str, str, str]]()
     for database, table, names in candidates:
-        name, table_name = database or app.main(), table.removesuffix("?")
+        name, table_name = database or app.main_database, table.removesuffix("?")
         if name not in app.configured.databases:
             continue
         with suppress(DbctlError):  # an unreadable database has no records

@@ -15,10 +15,14 @@ SENTENCE = "found at {path}, but not configured"
 def find_unconfigured(app: App, name: str) -> Path | None:
     """Return the path of an unconfigured database, at its usual place relative to the main database; None if missing."""
     configured, section = app.configured.databases, app.database(name)
-    if name in configured or app.main() not in configured or not configured[app.main()].is_local:
+    if (
+        name in configured
+        or app.main_database not in configured
+        or not configured[app.main_database].is_local
+    ):
         return None
-    main = Path(configured[app.main()].path)
-    for pattern in app.database(app.main()).find:
+    main = Path(configured[app.main_database].path)
+    for pattern in app.database(app.main_database).find:
         parts = Path(pattern).parts
         if main.parts[-len(parts) :] != parts:
             continue

@@ -49,7 +49,7 @@ def rule(
 @rule("variant-unknown", "error", "Add a variant with the columns of this deployment.")
 def check_variants(subject: Subject) -> Iterator[Problem]:
     """Yield the sections whose table exists, but without the columns of any variant."""
-    profile, main = subject.app.profile, subject.app.main()
+    profile, main = subject.app.profile, subject.app.main_database
     database, live = subject.database, subject.db
     users_database = (profile.users.database if profile.users else "") or main
     rules: list[tuple[str, int, Cleanup | Sessions, str, list[list[str]]]] = [
@@ -80,7 +80,7 @@ def check_privileges(subject: Subject) -> Iterator[Contradiction]:
 @rule("schema-mismatch", "error", "Migrations may be pending. Mark optional names with a trailing ?")
 def check_names(subject: Subject) -> Iterator[Problem]:
     """Yield every table and column that the profile names for ``database`` and that the live database lacks."""
-    profile, main = subject.app.profile, subject.app.main()
+    profile, main = subject.app.profile, subject.app.main_database
     database, live = subject.database, subject.db
     tables = live.tables()
     for reference in list_schema_references(profile, main):
@@ -128,7 +128,7 @@ def check_search_keys(subject: Subject) -> Iterator[Problem]:
 )
 def check_new_users(subject: Subject) -> Iterator[Problem]:
     """Yield the required columns of the rows of a new user for which the profile has no value."""
-    profile, main = subject.app.profile, subject.app.main()
+    profile, main = subject.app.profile, subject.app.main_database
     database, live = subject.database, subject.db
     users = profile.users
     if (
@@ -189,7 +189,7 @@ def check_folder(subject: Subject) -> Sequence[Finding]:
 def check_decisions(subject: Subject) -> Iterator[Contradiction]:
     """Yield what the profile leaves open, with the main database."""
     profile = subject.app.profile
-    if subject.database != subject.app.main():
+    if subject.database != subject.app.main_database:
         return
     for topic, decisions in profile.undecided.items():
         for index, decision in enumerate(decisions):

@@ -74,7 +74,7 @@ def check_statements(subject: Subject) -> Iterator[Contradiction]:
 
 
 def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
-    main, profile = app.main(), app.profile
+    main, profile = app.main_database, app.profile
     for index, report in enumerate(profile.report):
         is_here = (report.database or main) == database
         variant = select_variant(report.variant, live.tables()) if is_here else None
@@ -132,7 +132,7 @@ def check_unique_keys(subject: Subject) -> Iterator[Problem]:
     app, database, live = subject.app, subject.database, subject.db
     if live.schema_reader is None:
         return
-    main, profile = app.main(), app.profile
+    main, profile = app.main_database, app.profile
     keys: list[tuple[Sequence[str | int], str, Sequence[str]]] = [
         (("cleanup", index, "after", after_index, "key"), after.into, after.key)
         for index, rule in enumerate(profile.cleanup)

@@ -229,10 +229,10 @@ def check_live(app: App) -> Findings:
         message = (
             f"the schema is that of the variant {app.variant.name}: it has {', '.join(app.variant.needs)}"
         )
-        run.findings.append(Finding(app.target(app.main()), "info", "variant", message))
+        run.findings.append(Finding(app.target(app.main_database), "info", "variant", message))
     run.run("profile", Subject(app))
     checked = sum(
-        reference.database in app.used for reference in list_schema_references(app.profile, app.main())
+        reference.database in app.used for reference in list_schema_references(app.profile, app.main_database)
     )
     return Findings(checked=checked, findings=run.list_findings())
 

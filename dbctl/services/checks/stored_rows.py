@@ -298,7 +298,7 @@ def _check_permissions(subject: Subject) -> Iterator[Finding]:
 
 
 def _is_included(subject: Subject, database: str, table: str) -> bool:
-    is_here = (database or subject.app.main()) == subject.database
+    is_here = (database or subject.app.main_database) == subject.database
     return is_here and table in subject.db.tables() and subject.table in ("", table)
 
 

@@ -43,7 +43,7 @@ OPERATORS: Mapping[str, Op] = {
 
 def selected_database(app: App) -> str:
     """Return the database of ``--db``, or the main database."""
-    return app.only or app.main()
+    return app.only or app.main_database
 
 
 def list_ledger_tables(app: App, database: str, db: Readable) -> Sequence[str]:

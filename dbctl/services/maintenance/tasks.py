@@ -109,8 +109,8 @@ class RunMaintenance(Operation):
         databases = list(selected_databases(app))
         self._databases = [name for name in databases if app.database(name).mode == "read-write"]
         if not self._databases:
-            app.require_writable((databases or [app.main()])[0])
-            raise DatabaseNotConfiguredError(app=app.name, name=app.main())
+            app.require_writable((databases or [app.main_database])[0])
+            raise DatabaseNotConfiguredError(app=app.name, name=app.main_database)
         super().__init__(app, app.target(self._databases[0]) if len(self._databases) == 1 else "")
         self.total = 0.0  #: number of statements; 0 until ``apply`` begins
 

@@ -306,7 +306,7 @@ class AppDrill:
 
     def _open_restored(self, configured: model.App, *, only: str = "") -> App:
         # A backup may be from before a migration: its main database selects the variant of the profile.
-        has_main = self._app.main() in configured.databases
+        has_main = self._app.main_database in configured.databases
         profile = self._app.base_profile if has_main else self._app.profile
         session = Session(Selection(configured=configured), timeout=self._app.timeout, only=only)
         copy = App(session, configured, profile)

@@ -22,17 +22,17 @@ def record_restore(app: App, manifest: Manifest, safety: Manifest) -> Iterator[F
 
     The record has its own transaction, because the restore itself is not a transaction.
     """
-    if app.profile.audit is None or app.main() not in {member.database for member in manifest.members}:
+    if app.profile.audit is None or app.main_database not in {member.database for member in manifest.members}:
         return
-    if app.only not in ("", app.main()):
+    if app.only not in ("", app.main_database):
         return
     details = {"created_at": manifest.created_at, "safety_backup": safety.id if safety.members else None}
     try:
-        with app.writer(app.main()) as db, db.transaction():
+        with app.writer(app.main_database) as db, db.transaction():
             audit.record(app, db, "restore.apply", "backup", manifest.id, details)
     except DbctlError as error:
         message = f"the restore was not recorded in the app: {error}"
-        target = app.target(app.main())
+        target = app.target(app.main_database)
         yield Finding(target=target, severity="warning", code="not-recorded", message=message)
 
 
@@ -68,7 +68,7 @@ def _check_database(
     if any(search.text and search.database == database for search in app.profile.search):
         hint = Remedy("Check that they match their tables with: `search index check`")
         yield "info", "search-indexes", "its search indexes are those of the backup", hint
-    if app.profile.users and app.profile.users.signed_in and database == app.main():
+    if app.profile.users and app.profile.users.signed_in and database == app.main_database:
         message = "passwords, roles and sessions are those of the backup: revoked sessions are valid again"
         hint = Remedy("Revoke the sessions of a user with: `sessions revoke LOGIN`")
         yield "info", "sessions-restored", message, hint

@@ -249,7 +249,7 @@ def is_equal_stored(stored: object, value: object) -> bool:
 
 def find_rules(app: App, database: str, live: LiveTable) -> Iterator[RowRule]:
     """Yield the rules for the rows of a table; missing columns have none."""
-    profile, main = app.profile, app.main()
+    profile, main = app.profile, app.main_database
     users = profile.users
     for state in profile.states:
         column = find_column(live.table, state.column)

@@ -230,7 +230,7 @@ def list_activity(
         SchemaMismatchError: the log has no column for a condition.
     """
     section = app.require_section(app.profile.audit, "audit")
-    db = app.reader(app.main())
+    db = app.reader(app.main_database)
     live_table = LiveTable(app.profile, db, section.table, "the audit log")
     columns = {
         field: find_column(live_table.table, section.fields.get(field))

@@ -106,7 +106,7 @@ def test_latest_is_refused_if_a_newer_manifest_is_unreadable(tmp_path):
 def test_file_that_took_the_place_of_the_open_one_is_compared_and_backed_up(deployed):
     create_app_backup(deployed)
     with promptvault_app.open_repository(deployed) as (app, repository):
-        app.reader(app.main()).tables()  # as before a restore of a dump of another program
+        app.reader(app.main_database).tables()  # as before a restore of a dump of another program
         other = shutil.copy(deployed, deployed.with_name("other.db"))
         change_data(other)
         with connect(other) as connection:
@@ -734,7 +734,7 @@ def test_lock_ends_the_restore_at_the_timeout(deployed):
     assert f"pid {os.getpid()}" not in str(error)
     with (
         promptvault_app.open_repository(deployed) as (app, _),
-        app.restore_target(app.main()).lock("x", timeout=0),
+        app.restore_target(app.main_database).lock("x", timeout=0),
     ):
         catch_error(BusyError, lambda: apply_restore(deployed, timeout=0))  # another dbctl writes
     assert read_content(deployed) == before

@@ -132,7 +132,7 @@ def _list_databases(selection: Selection) -> Collection[str]:
 def _open_app(stack: ExitStack, place: _Place, options: SideOptions) -> tuple[App, str]:
     """Return the app of a database, and the name of the database."""
     app = stack.enter_context(open_app(place.selection, timeout=options.timeout, only=place.database))
-    return app, app.only or app.main()
+    return app, app.only or app.main_database
 
 
 def _open_database(stack: ExitStack, place: _Place, options: SideOptions) -> Side:

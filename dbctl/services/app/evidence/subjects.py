@@ -169,7 +169,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
         from dbctl.profiles.schema_references import list_schema_references
 
         keys, columns = dict[str, Sequence[str | int]](), dict[str, dict[str, None]]()
-        for reference in list_schema_references(self.app.profile, self.app.main()):
+        for reference in list_schema_references(self.app.profile, self.app.main_database):
             table = self.db.tables().get(reference.table)
             if reference.database == self.database and table:
                 keys.setdefault(table.name, reference.key)
