@@ -38,6 +38,7 @@ order by event_object_table, action_timing, event_manipulation, action_order"""
 ROUTINES = """select routine_type, routine_name from information_schema.routines where routine_schema = {}
 order by routine_type, routine_name"""
 LIBRARIES = "select library_name from information_schema.libraries where library_schema = {} order by 1"
+TEXT = r"'(?:[^'\\]|\\.|'')*'"
 #: The triggers, routines and events of a database, with their statements; an event may be enabled.
 STATEMENTS = """select concat('trigger ', trigger_name), action_statement from information_schema.triggers where trigger_schema = {0}
 union all select concat(lower(routine_type), ' ', routine_name), routine_definition from information_schema.routines where routine_schema = {0}
@@ -290,10 +291,20 @@ def list_names(central: Session, sql: str, database: str) -> list[str]:
 
 def find_uses(central: Session, database: str, other: str) -> list[str]:
     """Return the triggers, routines and events of a database whose statements name the ``other`` one."""
-    names = [rf"(?<![\w$`\"]){re.escape(other)}", re.escape(quote(other)), re.escape(ident(other))]
-    use = re.compile(rf"(?:{'|'.join(names)})\s*\.", re.IGNORECASE)
     rows = central.run(STATEMENTS.format(format_literal(database)))
-    return [str(name) for name, statement in rows if use.search(str(statement or ""))]
+    return [str(name) for name, statement in rows if names_database(str(statement or ""), other)]
+
+
+def names_database(sql: str, database: str) -> bool:
+    """Whether a statement that an author wrote names a database."""
+    pattern = re.compile(rf"{TEXT}|(?P<name>(?<![.`\w]){database_qualifier(database)})", re.IGNORECASE)
+    return any(match["name"] for match in pattern.finditer(sql))
+
+
+def database_qualifier(database: str) -> str:
+    """Return the pattern of a database before a name."""
+    doubled = database.replace('"', '""')
+    return rf'(?:{re.escape(quote(database))}|"{re.escape(doubled)}"|{re.escape(database)})\s*\.\s*'
 
 
 def list_routines(central: Session, database: str) -> list[tuple[str, str]]:

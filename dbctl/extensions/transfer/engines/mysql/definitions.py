@@ -37,14 +37,13 @@ CURRENT_ACCOUNT = "select current_user()"
 COLLATION = "select default_collation_name from information_schema.schemata where schema_name = database()"
 
 
-_TEXT = r"'(?:[^'\\]|\\.|'')*'"
 _NAME = r"`(?:[^`]|``)*`"
 _ANY_NAME = rf'(?:{_NAME}|"(?:[^"]|"")*")'
 #: The counter is a value, and not part of the definition.
 _COUNTER = re.compile(r"^(\)[^\n]*?) AUTO_INCREMENT=\d+", re.MULTILINE)
 _DEFINER = re.compile(rf"\bDEFINER\s*=\s*(?P<user>{_ANY_NAME})(?:@(?P<host>{_ANY_NAME}))?", re.IGNORECASE)
 #: A table or view that a view reads: neither a column nor an alias.
-_READ = re.compile(rf"{_TEXT}|(?:\b(?:from|join)\s+\(*)(?P<name>{_NAME})|{_NAME}", re.IGNORECASE)
+_READ = re.compile(rf"{stored_code.TEXT}|(?:\b(?:from|join)\s+\(*)(?P<name>{_NAME})|{_NAME}", re.IGNORECASE)
 _ENABLED = re.compile(r"(\bON COMPLETION (?:NOT )?PRESERVE) ENABLE\b")
 _TRIGGER_NAMES = (r"\btrigger\s+(?:if\s+not\s+exists\s+)?", r"\b(?:insert|update|delete)\s+on\s+")
 
@@ -122,7 +121,7 @@ class DefinitionReader:
             sql = strip_database(sql, self._database)
         elif self._database != self._rules.destination:
             sql = strip_trigger(sql, self._database) if kind == "trigger" else sql
-            if names_database(sql, self._database):
+            if stored_code.names_database(sql, self._database):
                 reason = f"its text names the database {self._database}, and the destination is {self._rules.destination}"
                 self.omissions.append(Omission(kind=kind, name=name, reason=reason, is_blocking=True))
         return NativeObject(kind=kind, name=name, statements=definition._replace(statement=sql).statements)
@@ -164,7 +163,7 @@ def strip_database(sql: str, database: str) -> str:
     """
     name = re.escape(f"{quote(database)}.")
     pattern = re.compile(
-        rf"{_TEXT}|(?P<before>\b(?:(?:from|join)\s+\(*|(?:nextval|lastval)\())(?:{name})?"
+        rf"{stored_code.TEXT}|(?P<before>\b(?:(?:from|join)\s+\(*|(?:nextval|lastval)\())(?:{name})?"
         rf"|(?P<qualifier>{name}(?={_NAME}[.(]))|{_NAME}",
         re.IGNORECASE,
     )
@@ -176,20 +175,10 @@ def strip_database(sql: str, database: str) -> str:
 def strip_trigger(sql: str, database: str) -> str:
     """Return the statement of a trigger, as its author wrote it, without the database of its name and its table."""
     for before in _TRIGGER_NAMES:
-        sql = re.sub(rf"({before}){_qualifier(database)}", r"\1", sql, count=1, flags=re.IGNORECASE)
+        sql = re.sub(
+            rf"({before}){stored_code.database_qualifier(database)}", r"\1", sql, count=1, flags=re.IGNORECASE
+        )
     return sql
-
-
-def names_database(sql: str, database: str) -> bool:
-    """Whether a statement that an author wrote names a database."""
-    pattern = re.compile(rf"{_TEXT}|(?P<name>(?<![.`\w]){_qualifier(database)})", re.IGNORECASE)
-    return any(match["name"] for match in pattern.finditer(sql))
-
-
-def _qualifier(database: str) -> str:
-    """Return the pattern of a database before a name."""
-    doubled = database.replace('"', '""')
-    return rf'(?:{re.escape(quote(database))}|"{re.escape(doubled)}"|{re.escape(database)})\s*\.\s*'
 
 
 def _list_reads(sql: str) -> list[str]:
