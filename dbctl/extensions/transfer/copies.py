@@ -389,9 +389,8 @@ class PortableCopy:
             detach(destination, state, indexes=True)
             state.add_attachments([[sql] for sql in derived.after] if derived else [])
         with destination.sink.bulk_load(), db.transaction():
-            for table in reversed(
-                self.schema.source.tables
-            ):  # the source has the rows that migrations insert
+            # The source has the rows that migrations insert.
+            for table in reversed(self.schema.source.tables):
                 db.delete(table.name, ())
             state.enter_phase("copy")
 
