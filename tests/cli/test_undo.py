@@ -704,6 +704,25 @@ def test_deleted_cycle_of_tables_is_restored(answer, tmp_path, monkeypatch, engi
             assert database.content() == content
 
 
+def test_deletion_is_refused_if_a_trigger_skips_rows_that_foreign_keys_delete(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database("postgresql", tmp_path / "app.db") as database:
+        database.run(
+            "create table users (id integer primary key)",
+            "create table homes (id integer primary key, owner integer references users (id) on delete cascade)",
+            "insert into users values (1), (2)",
+            "insert into homes values (10, 1), (11, 1)",
+            "create function skip() returns trigger language plpgsql as 'begin return null; end'",
+            "create trigger skip before delete on homes for each row when (old.id = 11) execute function skip()",
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        before = database.content()
+        error = answer("data", "delete", "users", "1", "--yes", *options, status=6)["error"]
+        assert "1 row of homes remained" in error["message"]
+        assert database.content() == before
+        answer("data", "delete", "users", "2", "--yes", *options)
+
+
 @pytest.mark.parametrize(
     ("engine", "check"), [("sqlite", ""), ("postgresql", "deferrable"), ("postgresql", ""), ("mysql", "")]
 )

@@ -24,8 +24,9 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import IN_DOUBT, PrivilegeMissingError
+from dbctl.errors.connection import IN_DOUBT, ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
+from dbctl.model import format_count
 from dbctl.services.events.changes.records import COMMITTED, FAILED, RowImage, TableChange, compute_digest
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class RowImages:
         self._before: dict[str, dict[tuple[object, ...], Values | None]] = {}
         #: keys by table, which may not be those that are stored
         self._inserted: dict[str, list[tuple[object, ...]]] = {}
+        #: keys by table of rows that a deletion and its foreign keys delete; no row was inserted since
+        self._deleted = defaultdict[str, set[tuple[object, ...]]](set)
         self._read = writer.codec.read
         self.counts: dict[str, int] = {}  #: written rows by table
         self.reasons: dict[str, str] = {}  #: why rows of a table are only counted
@@ -110,6 +113,8 @@ class RowImages:
                 for reference in self._writer.references(name) if keys else ():
                     for parent in parents:
                         pending += self._read_referring(reference, name, parent)
+        for name, keys_of_rows in deleted.items():
+            self._deleted[name] |= keys_of_rows
 
     def _read_referring(
         self, reference: Reference, table: str, parents: Sequence[Where]
@@ -138,6 +143,7 @@ class RowImages:
         return [_key_of(row, key) for row in rows]
 
     def add_inserted(self, table: str, keys: Sequence[Sequence[object]]) -> None:
+        self._deleted.pop(table, None)  # the keys may not be those that are stored
         if self._has_room(table, len(keys)):
             self._inserted.setdefault(table, []).extend(map(tuple, keys))
 
@@ -163,7 +169,11 @@ class RowImages:
                 yield dict(zip(columns, row, strict=True))
 
     def list_changes(self) -> Iterator[TableChange]:
-        """Yield the changes of each table, or only their number if the settings or the table exclude the values."""
+        """Yield the changes of each table, or only their number if the settings or the table exclude the values.
+
+        Raises:
+            ConstraintError: unchanged rows remain that foreign keys should have deleted; the caller must roll back the transaction.
+        """
         has_values = self._recorder.settings.values
         for table, count in self.counts.items():
             if table in self.created:
@@ -191,6 +201,7 @@ class RowImages:
         with self._note_privileges(table) if inserted else nullcontext():
             selected = self._select_keys(table, columns, key, [*known, *inserted])
             after = {_key_of(row, key): row for row in selected}
+        unchanged = 0  # rows that should have been deleted
         for values in dict.fromkeys([*known, *after]):
             row, new = known.get(values), after.get(values)
             changed = [
@@ -199,6 +210,7 @@ class RowImages:
                 if row is None or new is None or codec.identify(row[name]) != codec.identify(new[name])
             ]
             if not changed or row is new:
+                unchanged += row is not None and values in self._deleted[table]
                 continue
             old_secrets, new_secrets = (
                 self._find_secrets(table, image) if image else () for image in (row, new)
@@ -212,6 +224,11 @@ class RowImages:
                 if new is None
                 else self._encode({name: new[name] for name in changed}, new_secrets),
             )
+        if unchanged:
+            # A trigger of PostgreSQL can skip such a row silently, and MySQL 9 does not follow cycles of keys to their end.
+            rows = format_count(unchanged, "row")
+            reason = f"{rows} of {table} remained, although foreign keys delete them; a trigger may have skipped them"
+            raise ConstraintError(target=self._writer.target, reason=reason)
 
     def _encode(self, values: Values, secrets: Collection[str]) -> dict[str, Any]:
         return {
