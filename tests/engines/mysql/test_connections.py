@@ -663,7 +663,7 @@ def test_read_only_server_and_full_server_are_reported():
     ("number", "message", "code"),
     [
         (1021, "Disk full", "disk-full"),
-        (1114, "The table 't' is full", "disk-full"),
+        (1114, "The table 't' is full", "query-failed"),
         (1205, "Lock wait timeout exceeded", "busy"),
         (3572, "Statement aborted because lock(s) could not be acquired", "busy"),
         (1213, "Deadlock found", "concurrent-change"),
