@@ -60,19 +60,19 @@ class SchemaTable(Struct, frozen=True, kw_only=True):
 
 
 class SchemaCode(Struct, frozen=True, kw_only=True):
-    """One view or trigger."""
+    """One view or trigger, or another object with a definition of its own."""
 
-    kind: Literal["view", "trigger"]
+    kind: Literal["view", "trigger", "partition", "rule", "statistics"]
     name: str
-    table: str = ""  #: the table of a trigger
+    table: str = ""  #: the table that it belongs to; empty for a view
     text: str
 
 
 class Schema(Struct, frozen=True, kw_only=True):
     """The complete schema of a database, without internal objects of the engine.
 
-    Texts (defaults, checks, expressions, views, triggers) are normalized, so that spaces, comments, quotes around names
-    and the case of keywords make no difference; names of constraints are left out. Tables, views and triggers are
+    Texts (defaults, checks, expressions, codes) are normalized, so that spaces, comments, quotes around names
+    and the case of keywords make no difference; names of constraints are left out. Tables, and codes of a kind, are
     sorted by name.
     """
 

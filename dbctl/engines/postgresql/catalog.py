@@ -159,6 +159,15 @@ def _create_column(row: dict[str, Any]) -> PostgreSQLColumn:
 TABLES = f"""select c.relname as name, c.relpersistence = 'u' as is_unlogged, c.relrowsecurity as has_row_security,
   coalesce(c.reloptions, '{{}}') as options, pg_get_partkeydef(c.oid) as partitions,
   array(select i.inhparent::regclass::text from pg_catalog.pg_inherits i where i.inhrelid = c.oid) as parents,
+  array(select concat('sequence of ', a.attname, o.options) from pg_catalog.pg_depend d
+    join pg_catalog.pg_sequence s on s.seqrelid = d.objid join pg_catalog.pg_type t on t.oid = s.seqtypid
+    join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+    cross join lateral (select concat(' as ' || format_type(nullif(t.oid, a.atttypid), null), ' increment ' || nullif(s.seqincrement, 1),
+      ' start ' || nullif(s.seqstart, 1), ' minvalue ' || nullif(s.seqmin, 1),
+      ' maxvalue ' || nullif(s.seqmax, (2::numeric ^ (8 * t.typlen - 1) - 1)::int8), ' cache ' || nullif(s.seqcache, 1),
+      case when s.seqcycle then ' cycle' end) as options) o
+    where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = d.classid and d.refobjid = c.oid
+      and d.refobjsubid > 0 and d.deptype in ('a', 'i') and o.options <> '') as sequences,
   array(select concat_ws(' ', 'policy', p.policyname, p.permissive, p.cmd, 'using ' || p.qual, 'check ' || p.with_check)
     from pg_catalog.pg_policies p where p.schemaname = n.nspname and p.tablename = c.relname) as policies
 {RELATIONS} where {VISIBLE} and c.relkind in ('r', 'p', 'f') order by c.relname"""
@@ -198,10 +207,27 @@ where {VISIBLE} order by c.relname, i.relname"""
 VIEWS = f"""select 'view' as kind, c.relname as name, pg_get_viewdef(c.oid, true) as text,
   concat_ws(' ', case c.relkind when 'm' then 'materialized' end, array_to_string(c.reloptions, ' ')) as properties {RELATIONS}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.relname"""
+#: SQL for when a trigger or a rule fires, from the column of its code.
+FIRING = "case {} when 'D' then 'disabled' when 'A' then 'enabled always' when 'R' then 'enabled on replicas' else '' end"
 TRIGGERS = f"""select 'trigger' as kind, g.tgname as name, c.relname as table, concat(pg_get_triggerdef(g.oid, true), ' ', p.prosrc) as text,
-  case g.tgenabled when 'D' then 'disabled' when 'A' then 'enabled always' when 'R' then 'enabled on replicas' else '' end as properties
+  {FIRING.format("g.tgenabled")} as properties
 {RELATIONS} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal
   join pg_catalog.pg_proc p on p.oid = g.tgfoid where {VISIBLE} order by g.tgname, c.relname"""
+#: A partition of a partition has the name of its parent.
+PARTITIONS = f"""select 'partition' as kind, p.oid::regclass::text as name, c.relname as table, '' as properties,
+  concat_ws(' ', 'of ' || nullif(q.parentrelid, c.oid::regclass)::text, pg_get_expr(p.relpartbound, p.oid),
+    'partition by ' || pg_get_partkeydef(p.oid)) as text
+{RELATIONS} cross join lateral pg_partition_tree(c.oid) q join pg_catalog.pg_class p on p.oid = q.relid and p.oid <> c.oid
+where {VISIBLE} and c.relkind = 'p' order by name"""
+RULES = f"""select 'rule' as kind, r.rulename as name, c.relname as table, pg_get_ruledef(r.oid, true) as text,
+  {FIRING.format("r.ev_enabled")} as properties
+{RELATIONS} join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename <> '_RETURN'
+where {VISIBLE} order by r.rulename, c.relname"""
+#: Their definitions always name the schema.
+STATISTICS = f"""select 'statistics' as kind, s.stxname as name, c.relname as table, '' as properties,
+  replace(pg_get_statisticsobjdef(s.oid), format('CREATE STATISTICS %I.%I ', x.nspname, s.stxname), '') as text
+{RELATIONS} join pg_catalog.pg_statistic_ext s on s.stxrelid = c.oid join pg_catalog.pg_namespace x on x.oid = s.stxnamespace
+where {VISIBLE} order by s.stxname"""
 COMMENTS = """select coalesce(a.attname::text, ''), d.description from pg_catalog.pg_description d
   left join pg_catalog.pg_attribute a on a.attrelid = d.objoid and a.attnum = d.objsubid and d.objsubid > 0
 where d.classoid = 'pg_catalog.pg_class'::regclass and d.objoid = cast(quote_ident(:table) as regclass)"""
@@ -225,7 +251,7 @@ class PostgreSQLSchemaReader(ServerSchemaReader):
             _build_table(row, columns[row["name"]], constraints[row["name"]], indexes[row["name"]])
             for row in fetch(TABLES)
         ]
-        codes = [*fetch(VIEWS), *fetch(TRIGGERS)]
+        codes = [code for sql in (VIEWS, TRIGGERS, PARTITIONS, RULES, STATISTICS) for code in fetch(sql)]
         for code in codes:
             text = _normalize_casts(collapse_spaces(code["text"]))
             code["text"] = f"{code['properties']} {text}".lstrip()
@@ -259,7 +285,7 @@ def _options(row: NamedRow) -> Iterator[str]:
         yield "row level security"
     if row["partitions"]:
         yield f"partition by {row['partitions']}"
-    yield from (*row["options"], *row["policies"])
+    yield from (*row["options"], *row["policies"], *row["sequences"])
     yield from (f"inherits {parent}" for parent in row["parents"])
 
 

@@ -114,7 +114,7 @@ class Migrations(Section, frozen=True, kw_only=True):
     retired: Sequence[str] = ()  #: migrations whose files the app has removed
     #: files to which the app gave the same number by mistake: a ledger contains one of them, and the other never runs
     one_of: Sequence[Sequence[str]] = ()
-    #: tables, views, triggers and columns (``table.column``) that the app creates outside of migrations; ``*``: any text
+    #: tables, views, triggers, partitions and columns (``table.column``) that the app creates outside of migrations; ``*``: any text
     unmanaged: Sequence[str] = ()
     failing: Mapping[str, str] = {}  #: part of an error message of a migration, and the hint for it
     guidelines: Sequence[Guideline] = ()  #: the requirements of ``migrate lint`` for every file

@@ -139,6 +139,8 @@ def _is_created_by_app(target: MigrationTarget, part: Part) -> bool:
     names = [part.name] if part.kind in ("view", "trigger") else [part.table]
     if part.kind == "column":
         names.append(f"{part.table}.{part.name}")
+    if part.kind == "partition":
+        names.append(part.name)
     patterns = [pattern.lower() for pattern in target.section.unmanaged]
     return any(fnmatch.fnmatchcase(name.lower(), pattern) for name in names for pattern in patterns)
 

@@ -22,7 +22,19 @@ class Part(NamedTuple):
     """Key of a part of a schema; names are in lower case, because engines ignore case."""
 
     kind: Literal[
-        "table", "column", "order", "key", "index", "reference", "check", "option", "view", "trigger"
+        "table",
+        "column",
+        "order",
+        "key",
+        "index",
+        "reference",
+        "check",
+        "option",
+        "view",
+        "trigger",
+        "partition",
+        "rule",
+        "statistics",
     ]
     table: str
     name: str = ""
@@ -61,6 +73,9 @@ SEVERITIES: Mapping[str, tuple[Severity, Severity]] = {
     "option": ("warning", "warning"),
     "view": ("error", "info"),
     "trigger": ("error", "warning"),
+    "partition": ("error", "info"),
+    "rule": ("error", "warning"),
+    "statistics": ("warning", "info"),
 }
 
 
@@ -212,7 +227,7 @@ def _compare_part(part: Part, expected: object, actual: object) -> Iterator[Diff
             severity: Severity = "error" if expected.unique or actual.unique else "warning"
             yield Difference(part, severity, place, *texts)
         case (SchemaReference(), SchemaReference()) | (SchemaCode(), SchemaCode()) if texts[0] != texts[1]:
-            yield Difference(part, "error", place, *texts)
+            yield Difference(part, SEVERITIES[part.kind][0], place, *texts)
         case list(), list() if expected != actual and part.kind == "key":
             yield Difference(part, "error", f"the primary key of {part.table}", *texts)
         case list(), list() if expected != actual and set(expected) == set(actual):
@@ -271,7 +286,7 @@ def _describe_place(part: Part, value: object) -> str:
         case SchemaReference():
             return f"a foreign key of {part.table}"
         case SchemaCode():
-            return f"{value.kind} {value.name}"
+            return f"{value.kind} {value.name}{f' of {value.table}' if value.table else ''}"
     return f"{'a check' if part.kind == 'check' else 'an option'} of {part.table}"
 
 

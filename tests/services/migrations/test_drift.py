@@ -177,9 +177,9 @@ def rebuild_users(old: str, new: str) -> list[str]:
         (REBUILT.format("notes", "id integer not null, words varchar(20), primary key (words)").split("; "), ("error", "key-differs", "the primary key of notes: words in the database, id by 002_more")),
         (["drop view old_users"], ("error", "view-missing", "view old_users is missing: as select id, name from users where state = 'old'; created by 002_more")),
         (["create view more as select 1"], ("info", "view-extra", "view more exists, but no migration creates it: as select 1")),
-        (["drop trigger grow"], ("error", "trigger-missing", "trigger grow is missing: after insert on users begin update users set size = 1 where id = new.id; end; created by 002_more")),
-        (["create trigger less after delete on users begin select 1; end"], ("warning", "trigger-extra", "trigger less exists, but no migration creates it: after delete on users begin select 1; end")),
-        (["drop trigger grow", "create trigger grow after insert on users begin select 2; end"], ("error", "trigger-differs", "trigger grow: after insert on users begin select 2; end in the database, after insert on users begin update users set size = 1 where id = new.id; end by 002_more")),
+        (["drop trigger grow"], ("error", "trigger-missing", "trigger grow of users is missing: after insert on users begin update users set size = 1 where id = new.id; end; created by 002_more")),
+        (["create trigger less after delete on users begin select 1; end"], ("warning", "trigger-extra", "trigger less of users exists, but no migration creates it: after delete on users begin select 1; end")),
+        (["drop trigger grow", "create trigger grow after insert on users begin select 2; end"], ("error", "trigger-differs", "trigger grow of users: after insert on users begin select 2; end in the database, after insert on users begin update users set size = 1 where id = new.id; end by 002_more")),
         (["drop table note_words", "create virtual table note_words using fts5(words)"], ("error", "table-differs", "table note_words: using fts5(words) in the database, using fts5(words, content='notes') by 003_words")),
     ],
 )  # fmt: skip

@@ -200,6 +200,40 @@ def test_migrations_are_a_side(answer, shop):
     assert schema_differences(answer, "migrations", "shop") == {("column", "users.mail", "only b")}
 
 
+def test_objects_of_tables_of_postgresql_are_compared(answer, shop):
+    statements = """create table t (id integer generated {identity} as identity ({increment}), a integer, b integer);
+        create table p (at date) partition by range (at);
+        create table p_old partition of p for values from (minvalue) to ('{year}-01-01');
+        create rule keep as on delete to t do {action} nothing;
+        create statistics joint ({kind}) on a, b from t;"""
+    first = {
+        "identity": "always",
+        "increment": "increment 1",
+        "year": 2024,
+        "action": "also",
+        "kind": "ndistinct",
+    }
+    second = {
+        "identity": "by default",
+        "increment": "increment 5",
+        "year": 2025,
+        "action": "instead",
+        "kind": "mcv",
+    }
+    with servers.postgresql_schema() as url, servers.postgresql_schema() as other_url:
+        with closing(servers.connection(url)) as connection:
+            connection.execute(statements.format(**first))
+        with closing(servers.connection(other_url)) as connection:
+            connection.execute(statements.format(**second))
+        assert schema_differences(answer, servers.text(url), servers.text(other_url)) == {
+            ("column", "t.id", "differs"),
+            ("option", "an option of t", "only b"),
+            ("partition", "partition p_old of p", "differs"),
+            ("rule", "rule keep of t", "differs"),
+            ("statistics", "statistics joint of t", "differs"),
+        }
+
+
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
 def test_schemas_of_different_engines_are_compared(answer, shop, engine):
     run("shop.db", "drop table log", "drop table words")
