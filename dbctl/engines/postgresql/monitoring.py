@@ -42,7 +42,7 @@ TABLE_SIZES = """select q.name as table, sum(pg_total_relation_size(c.oid))::int
   sum(case when c.reltuples < 0 then coalesce(s.live, 0) when c.relpages = 0 then 0 else
     c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int8) end)::int8 as rows,
   sum(s.dead)::int8 as dead_rows, sum(s.inserted)::int8 as inserts, sum(s.updated)::int8 as updates, sum(s.deleted)::int8 as deletes,
-  max(s.vacuumed) as vacuumed_at, max(s.analyzed) as analyzed_at,
+  max(s.vacuumed) as vacuumed_at, max(s.analyzed) as analyzed_at, bool_and(c.relispopulated) as is_populated,
   array(select i.relname::text from pg_catalog.pg_index x join pg_catalog.pg_class i on i.oid = x.indexrelid
     where x.indrelid = cast(quote_ident(q.name) as regclass) order by i.relname) as indexes
 from unnest(cast(:tables as text[])) q (name)
@@ -55,7 +55,7 @@ from unnest(cast(:tables as text[])) q (name)
     greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) as vacuumed,
     greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) as analyzed
     where c.relkind in ('r', 't', 'm', 'p')) s on true
-group by q.name order by q.name collate "C" """
+where c.relkind <> 'v' group by q.name order by q.name collate "C" """
 _HAS_STATISTICS = "c.reltuples >= 0 and w.width is not null and s.n_live_tup is not null"
 #: The estimated size of the rows: 24 bytes each before their values, 4 for the item pointer, values by their average
 #: length, rounded up to a multiple of 8; and 24 bytes of each page. Without statistics there is no estimate.
@@ -127,13 +127,22 @@ class PostgreSQLStorage(PostgreSQLPart, StorageManager):
         return self._connection.fetch_as(Storage, DATABASE_SIZE, tables=len(self._catalog.base_tables()))[0]
 
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
-        tables = [name for name in self._catalog.base_tables() if table in ("", name)]
+        tables = [name for name in self._catalog.tables() if table in ("", name)]
         sizes = []
         for row in self._connection.fetch_by_name(TABLE_SIZES, {"tables": tables}):
             estimated = not exact and row["table_bytes"] > LARGE_TABLE
-            rows = row["rows"] if estimated else self._db.count(row["table"])
+            rows = (
+                row["rows"] if estimated else self._count_stored(row["table"]) if row["is_populated"] else 0
+            )
             sizes.append(convert_row({**row, "rows": rows, "estimated": estimated}, TableSize))
         return sizes
+
+    def _count_stored(self, table: str) -> int:
+        """Return the number of rows that a table stores itself: tables that inherit from it have sizes of their own."""
+        if not self._catalog.require_table(table).is_inherited:
+            return self._db.count(table)
+        ((count,),) = self._connection.fetch(f"select count(*) from only {self._catalog.quote_table(table)}")
+        return int(str(count))
 
     def measure_bloat(self) -> Sequence[Bloat]:
         estimates = self._connection.fetch_as(Bloat, BLOAT, estimated=True)

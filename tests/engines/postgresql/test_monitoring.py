@@ -187,6 +187,25 @@ def test_row_counts_of_large_tables_are_estimated(postgresql):
         counts = {size.table: size for size in reader.storage.measure_tables()}
 
 
+def test_each_stored_row_is_counted_once(postgresql):
+    postgresql.execute("create table parent (id integer)")
+    postgresql.execute("create table child (more text) inherits (parent)")
+    postgresql.execute("insert into parent values (1)")
+    postgresql.execute("insert into child values (2, 'a'), (3, 'b')")
+    postgresql.execute("create view seen as select id from parent")
+    postgresql.execute("create materialized view stored as select id from parent")
+    postgresql.execute("create unique index stored_id on stored (id)")
+    postgresql.execute("create materialized view empty as select id from parent with no data")
+    sizes = {size.table: size for size in postgresql.reader().storage.measure_tables()}
+    assert {name: size.rows for name, size in sizes.items()} == {
+        "child": 2,
+        "empty": 0,
+        "parent": 1,
+        "stored": 3,
+    }
+    assert list(sizes["stored"].indexes) == ["stored_id"]
+
+
 def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
     postgresql = private_database
     postgresql.execute("create table t (id integer, a text)")
