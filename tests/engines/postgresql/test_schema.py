@@ -343,7 +343,7 @@ def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
                 scratch.scripts.run_statement(sql)
         with pytest.raises(ConstraintError), scratch.scripts.schema_transaction():
             scratch.scripts.run_statement("insert into p values (1), (1)")
-        assert set(scratch.tables()) == {"p", "t", "v"}
+        assert set(scratch.tables()) == {"p", "part", "t", "v"}
         assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
             (0,)
         ]
