@@ -94,7 +94,7 @@ class DecompressionLimitError(DbctlError, status=Exit.REFUSED):
 
 class ArchiveUnsafeError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{path} cannot be extracted safely: {reason}"
-    remedy = "Nothing was extracted. dbctl does not write such archives; check where it came from."
+    remedy = "Nothing was extracted. Check where it came from."
 
 
 class AlreadyAdoptedError(DbctlError, status=Exit.REFUSED):

@@ -36,7 +36,13 @@ class ExtractResult(Struct, frozen=True, kw_only=True):
 
 
 def extract(
-    archive: Path, destination: Path, *, name: str, max_bytes: int, max_members: int = MAX_MEMBERS
+    archive: Path,
+    destination: Path,
+    *,
+    name: str,
+    max_bytes: int,
+    max_members: int = MAX_MEMBERS,
+    max_depth: int = MAX_DEPTH,
 ) -> ExtractResult:
     """Extract an uncompressed archive into the new folder ``destination``, mode 0700; its files get 0600.
 
@@ -54,7 +60,7 @@ def extract(
     with translate_errors(destination, destination.parent):
         partial.mkdir(mode=0o700)
         try:
-            extraction = _Extraction(partial, name, max_bytes, max_members)
+            extraction = _Extraction(partial, name, max_bytes, max_members, max_depth)
             with _Bounded(archive, name) as file:
                 extraction.extract_all(file)
             extraction.sync()
@@ -81,8 +87,9 @@ class _Bounded(FileIO):
 
 
 class _Extraction:
-    def __init__(self, top: Path, name: str, max_bytes: int, max_members: int) -> None:
-        self._top, self._name, self._max_bytes, self._max_members = top, name, max_bytes, max_members
+    def __init__(self, top: Path, name: str, max_bytes: int, max_members: int, max_depth: int) -> None:
+        self._top, self._name = top, name
+        self._max_bytes, self._max_members, self._max_depth = max_bytes, max_members, max_depth
         self.files = self.bytes = 0
         self.left_out = list[str]()
         self._links = set[tuple[str, ...]]()
@@ -130,7 +137,9 @@ class _Extraction:
             raise self._unsafe(f"{name!r} is an absolute path")
         if ".." in parts:
             raise self._unsafe(f"{name!r} leads out of its folder")
-        if "\0" in name or len(parts) > MAX_DEPTH:
+        if len(parts) > self._max_depth:
+            raise self._unsafe(f"{name[:60]!r} is in more than {self._max_depth} nested folders")
+        if "\0" in name:
             raise self._unsafe(f"{name[:60]!r} is not a valid file name")
         return parts
 

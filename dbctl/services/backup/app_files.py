@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import stat
 import tarfile
@@ -37,26 +38,28 @@ class AppFiles(MemberSource):
 
     def __init__(self, app: App, rate_limit: RateLimiter | None) -> None:
         self._app, self._rate_limit = app, rate_limit
-        paths = list(_find_files(app.configured.directory, app.profile.backup.extra))
-        database_identities = find_database_identities(app) if paths else ()
-        self._paths = [path for path in paths if find_identity(path) not in database_identities]
+        self._files = dict(find_files(app.configured.directory, app.profile.backup.extra))
+        database_identities = find_database_identities(app) if self._files else ()
+        for name, path in list(self._files.items()):
+            if find_identity(path) in database_identities:
+                del self._files[name]
 
     def __bool__(self) -> bool:
         """Whether the app has such files."""
-        return bool(self._paths)
+        return bool(self._files)
 
     def size(self) -> int:
-        return sum(_size(path) for path in self._paths)
+        return sum(map(_size, self._files.values()))
 
     def plan_steps(self) -> Iterator[str]:
-        top_names = sorted({_top_level_name(path, self._app.configured.directory) for path in self._paths})
-        description = f"{format_count(len(self._paths), 'file')} of the app ({', '.join(top_names)}; {self.size():,} bytes)"
+        top_names = sorted({_top_level_name(name) for name in self._files})
+        description = f"{format_count(len(self._files), 'file')} of the app ({', '.join(top_names)}; {self.size():,} bytes)"
         yield f"archive {description} as {archive_name('TIME')}"
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
         """Archive the files in the folder of a backup.
 
-        A file that is deleted concurrently is omitted. Links are archived as links.
+        A file that is deleted concurrently is omitted. Links in folders are archived as links.
 
         Raises:
             FileFailedError: a file cannot be read.
@@ -69,8 +72,8 @@ class AppFiles(MemberSource):
             create_file(folder.path_for(file)) as output,
             tarfile.open(fileobj=output, mode="w:gz") as archive,  # type: ignore[call-overload] # it only writes
         ):
-            for path in self._paths:
-                size = _add_to_archive(archive, path, self._app.configured.directory)
+            for name, path in self._files.items():
+                size = _add_to_archive(archive, path, name)
                 file_count += size is not None
                 progress.advance(size or 0)
                 if self._rate_limit:
@@ -99,16 +102,45 @@ def report_unchanged_files(app: App, manifest: Manifest) -> Iterator[Finding]:
             )
 
 
-def _find_files(directory: Path, patterns: Sequence[str]) -> Iterator[Path]:
-    """Yield the files that match the patterns, without duplicates; a trailing ``/`` matches a folder with its content."""
-    yielded = set[Path]()
+def find_files(directory: Path, patterns: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """Yield the name in the archive and the path of each file that matches the patterns; a trailing ``/`` matches a folder with its content.
+
+    What a pattern names may be a link to another place, such as a disk for uploads: its target is archived.
+
+    Raises:
+        FileFailedError: a folder, or the target of such a link, cannot be read.
+    """
     for pattern in patterns:
-        for match in sorted(directory.glob(pattern.rstrip("/"))):
-            entries = sorted(match.rglob("*")) if match.is_dir() and not match.is_symlink() else [match]
-            for path in entries:
-                if path not in yielded and _is_archivable(path):
-                    yielded.add(path)
-                    yield path
+        matches = sorted(directory.glob(pattern.rstrip("/")))
+        if not matches:
+            _require_target(directory / pattern.rstrip("/"))
+        for match in matches:
+            for path in _list_content(match) if match.is_dir() else [match]:
+                if _is_archivable(path):
+                    is_named_file = path == match and path.is_file()
+                    yield str(path.relative_to(directory)), path.resolve() if is_named_file else path
+
+
+def _require_target(path: Path) -> None:
+    """Refuse a link whose target is missing, such as a disk that is not mounted, or cannot be reached; raises as ``find_files``."""
+    if path.is_symlink():
+        try:
+            path.stat()
+        except OSError as error:
+            raise FileFailedError(path=path, reason=f"its target: {error.strerror}") from error
+
+
+def _list_content(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and its subfolders, except these; raises as ``find_files``."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # it was deleted concurrently
+            raise FileFailedError(path=error.filename, reason=error.strerror or str(error)) from error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        yield from (Path(parent, name) for name in sorted([*names, *links]))
+        folders.sort()
 
 
 def find_database_identities(app: App) -> set[tuple[int, int] | None]:
@@ -150,14 +182,13 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _top_level_name(path: Path, directory: Path) -> str:
-    parts = path.relative_to(directory).parts
-    return parts[0] + ("/" if len(parts) > 1 else "")
+def _top_level_name(name: str) -> str:
+    top, slash, _ = name.partition("/")
+    return top + slash
 
 
-def _add_to_archive(archive: tarfile.TarFile, path: Path, directory: Path) -> int | None:
+def _add_to_archive(archive: tarfile.TarFile, path: Path, name: str) -> int | None:
     """Add one file in its current state; return its size in bytes, or None if it no longer exists."""
-    name = str(path.relative_to(directory))
     with SpooledTemporaryFile(MAX_IN_MEMORY) as copy:
         try:
             info = archive.gettarinfo(str(path), arcname=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,8 @@ class RestoreFiles(BackupOperation):
         self._source, self._folder, self._keys = source, Path.cwd() / to, keys
         self._name = str(source) if isinstance(source, Path) else source.id
         self._member = None if isinstance(source, Path) else _find_member(source)
+        #: whether this app created the archive, whose files may be many, nested deeply, or mostly zeros
+        self._is_own = self._member is not None and not self._member.foreign
 
     def plan(self) -> Plan:
         """Return the archive and the new folder; writes nothing."""
@@ -88,7 +91,9 @@ class RestoreFiles(BackupOperation):
         ):
             plain = temp_dir / "archive.tar"
             self._decompress(archive, plain)
-            extracted = tar.extract(plain, self._folder, name=self._name, max_bytes=plain.stat().st_size)
+            limits = {"max_members": sys.maxsize, "max_depth": sys.maxsize} if self._is_own else {}
+            size = plain.stat().st_size
+            extracted = tar.extract(plain, self._folder, name=self._name, max_bytes=size, **limits)
         return FilesRestoreResult(
             source=self._name,
             path=self._folder,
@@ -116,7 +121,7 @@ class RestoreFiles(BackupOperation):
                         reason=f"it is {file_type.description}",
                         hint="It contains no files to extract.",
                     )
-                max_bytes = decompression_limit(archive.stat().st_size)
+                max_bytes = sys.maxsize if self._is_own else decompression_limit(archive.stat().st_size)
                 compression.decompress_import(
                     file, archive, plain, file_type.compress, max_bytes=max_bytes, target=self._name
                 )

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.errors.connection import DiskFullError
+from dbctl.errors.connection import DiskFullError, FileFailedError
 from dbctl.profiles.model.profile import Backup
+from dbctl.services.backup.app_files import find_files
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from tests.observed_progress import observe_progress
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import template
 from tests.small_disk import mount_disk
+
+UNPRIVILEGED_ID = 65534
 
 PROFILE = """
 schema = "dbctl.profile/1"
@@ -81,6 +84,57 @@ def test_app_files_are_one_private_archive(run_cli, app):
             archive.extractfile("auth/session one/key").read() == (app / "auth/session one/key").read_bytes()
         )
     assert 'directory = "app"' in Path("dbctl.toml").read_text()
+
+
+def test_archive_of_the_app_is_extracted_whatever_its_content(run_cli, app):
+    (app / "auth/session one/key").unlink()  # random
+    nested = app / "auth" / "/".join(["folder"] * 100)
+    nested.mkdir(parents=True)
+    (nested / "key").write_text("deep")
+    os.truncate(
+        os.open(app / "auth/zeros", os.O_CREAT | os.O_WRONLY), 70 << 20
+    )  # of which nothing remains compressed
+    run_cli("backup", "create")
+    run_cli("restore", "files", "latest", "--to", "DIR")
+    assert Path("DIR/auth/zeros").stat().st_size == 70 << 20
+    assert (Path("DIR") / nested.relative_to(app) / "key").read_text() == "deep"
+    error = run_cli("restore", "files", "--file", str(find_archive()), "--to", "other", status=6)
+    assert error["code"] == "decompression-limit"  # another program may have written it
+
+
+def test_folder_and_file_that_are_links_are_archived_with_their_content(run_cli, app, tmp_path):
+    (tmp_path / "disk/nested").mkdir(parents=True)
+    (tmp_path / "disk/nested/upload").write_text("upload")
+    (tmp_path / "disk/link").symlink_to("nested")
+    (app / ".env").rename(tmp_path / "settings")
+    (app / ".env").symlink_to(tmp_path / "settings")
+    (app / "nothing").symlink_to(tmp_path / "disk")
+    run_cli("backup", "create")
+    left_out = run_cli("restore", "files", "latest", "--to", "DIR")["left_out"]
+    assert {name.partition(" -> ")[0] for name in left_out} == {"auth/link", "nothing/link"}
+    assert Path("DIR/.env").read_text() == "SECRET=1\n"
+    assert Path("DIR/nothing/nested/upload").read_text() == "upload"
+
+
+def test_link_to_a_disk_that_is_not_mounted_is_no_missing_folder(run_cli, app):
+    (app / "nothing").symlink_to("/mnt/missing")
+    assert "nothing" in run_cli("backup", "create", status=1)["message"]
+    assert not list(Path().rglob("manifest*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_folder_that_cannot_be_read_is_no_empty_folder():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "auth/locked").mkdir(parents=True)
+        (folder / "auth/locked").chmod(0o700)
+        os.seteuid(UNPRIVILEGED_ID)
+        try:
+            with pytest.raises(FileFailedError, match="auth/locked"):
+                list(find_files(folder, ["auth/"]))
+        finally:
+            os.seteuid(0)
 
 
 def test_further_name_of_a_file_is_extracted_as_a_file(run_cli, app):
