@@ -298,6 +298,11 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     #: those that are configured, of installed extensions
     extension_sections: Mapping[str, msgspec.Struct] = {}
 
+    @property
+    def backup_settings(self) -> BackupConfig:
+        """How backups are created; the defaults with an empty repository if that is not configured, but an option."""
+        return self.backup or BackupConfig(repository="")
+
     def extension_section(self, name: str, kind: type[Section]) -> Section | None:
         """Return the section of an extension; None: it is not configured."""
         section = self.extension_sections.get(name)

@@ -291,8 +291,7 @@ class CopiedSource(MemberSource):
         app, form = self._overlay.app, member.facts.get("format", "")
         if not member.rows:
             raise BackupEmptyError(target=app.target(member.database))
-        settings = app.configured.backup
-        compress: Compression = settings.compress if settings else "gzip"
+        compress = app.configured.backup_settings.compress
         if form in COMPRESSED_SUFFIXES:
             compress = "none"
         ending = COMPRESSED_SUFFIXES.get(form) or UNCOMPRESSED_SUFFIXES.get(form, "")

@@ -114,7 +114,7 @@ class _PrivateSource(Source):
     """A private database, whose dump has the properties of the original."""
 
     def __init__(self, app: App, member: Member) -> None:
-        super().__init__(app, member.database, form="plain", stream_compress="none")
+        super().__init__(app, member.database, form="plain", compress="none")
         self._original: Mapping[str, str] = member.facts
 
     def write_members(self, folder: BackupWriter) -> list[Member]:

@@ -31,7 +31,6 @@ from dbctl.services.backup.log_range import LOST, find_newest_log
 from dbctl.services.backup.manifest import SEQUENCE, Form, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.schema_only import list_entries
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
 
 _LOG_HINT = "dbctl stores the log of PostgreSQL and MariaDB servers."
@@ -189,7 +188,7 @@ class CopyServer(BackupOperation):
                 self._repository, [self._source], known=known, kind="physical", stack=stack
             )
             remarks = [] if self._source.log_sequence else [_WITHOUT_LOG.write()]
-            remarks += [_WHOLE] if list_entries(self._app) else []
+            remarks += [_WHOLE] if self._app.configured.backup_settings.schema_only else []
             result = self._repository.describe_new(created, ServerCopied, remarks)
             signals.commit_point()
         return result
@@ -203,7 +202,7 @@ class _ServerSource(MemberSource):
 
     def __init__(self, app: App, database: str) -> None:
         self.database, self.target, self._engine = database, app.target(database), app.url(database).engine
-        self._compress: Compression = app.configured.backup.compress if app.configured.backup else "gzip"
+        self._compress: Compression = app.configured.backup_settings.compress
 
     def stored_size(self) -> int:
         return self.size() if self._compress == "none" else self.size() // COMPRESSION_RATIO

@@ -189,14 +189,9 @@ class RecoveredSource(Source):
     """A database of a private server, which is backed up as it was at a moment."""
 
     def __init__(self, app: App, database: str, at: datetime, recovered: RecoveredDatabase) -> None:
-        settings = app.configured.backup
-        compress = settings.compress if settings else "gzip"
+        settings = app.configured.backup_settings
         super().__init__(
-            app,
-            database,
-            form=settings.format if settings else "",
-            compress=compress,
-            stream_compress=compress,
+            app, database, form=settings.format, compress=settings.compress, compresses_files=True
         )
         self._at, self.recovered = at, recovered
 

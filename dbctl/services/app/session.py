@@ -98,8 +98,8 @@ class Session:
         app.resolve_profile()
         if self.only:
             app.database(self.only)
-        limits = app.configured.backup.databases if app.configured.backup else ()
-        for name in (*app.configured.databases, *limits):
+        limits = configured.backup.databases if configured.backup else ()
+        for name in (*configured.databases, *limits):
             app.database(name)
         if configured.require:
             from dbctl.services.app import proofs

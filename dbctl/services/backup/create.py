@@ -129,27 +129,25 @@ class CreateBackup(BackupOperation):
             SchemaMismatchError: no database has the tables.
         """
         super().__init__(repository)
-        app, settings = self._app, self._app.configured.backup
+        app, settings = self._app, self._app.configured.backup_settings
         self._encryption = repository.encryption
         self._kind: Kind = "partial" if tables else "backup"
         if schema_only is None:
-            schema_only = settings.schema_only if settings and not tables else ()
+            schema_only = () if tables else settings.schema_only
         self._schema_only = schema_only
         self._record, self._allow_missing = record, allow_missing
         self._databases, self._left_out = select_databases(app)
         rate_limit = RateLimiter(rate) if rate else None
-        is_incremental = settings is not None and settings.incremental and not tables
-        self._increments = (
-            Increments(repository, settings, full=full) if settings and is_incremental else None
-        )
-        stream = bool(settings and settings.stream) if stream is None else stream
+        is_incremental = settings.incremental and not tables
+        self._increments = Increments(repository, settings, full=full) if is_incremental else None
+        stream = settings.stream if stream is None else stream
         self._create_source = partial(
             Source,
             app,
-            form=form or (settings.format if settings else ""),
+            form=form or settings.format,
             tables=tables,
-            compress=compress or (settings.compress if settings else "gzip"),
-            stream_compress=compress or (settings.compress if settings else "gzip"),
+            compress=compress or settings.compress,
+            compresses_files=True,
             rate_limit=rate_limit,
             with_passwords=secrets,
             increments=self._increments,
@@ -236,8 +234,7 @@ class CreateBackup(BackupOperation):
                     allow_missing=self._allow_missing,
                 )
                 shrunken = self._find_shrunken([created, *known[0]])
-                settings = self._app.configured.backup
-                fails = settings is not None and settings.max_shrink is not None
+                fails = self._app.configured.backup_settings.max_shrink is not None
                 larger = list(pin_larger(repository, shrunken, created.id)) if fails else []
             newest = max((manifest.created_at for manifest in known[0]), default=created.created_at)
             remarks = [*_clock_remarks(created.created_at, newest), *describe_databases(self._app, created)]
@@ -256,7 +253,7 @@ class CreateBackup(BackupOperation):
 
     def _find_shrunken(self, manifests: Sequence[Manifest]) -> list[Shrinkage]:
         """Return the losses of rows in the first of the backups, which are newest first."""
-        settings = self._app.configured.backup
+        settings = self._app.configured.backup_settings
         losses = [
             find_shrinkage(name, self._repository.select_own(manifests, name), settings)
             for name in manifests[0].databases
@@ -352,8 +349,8 @@ def create_snapshot(app: App, databases: Sequence[str], folder: Path) -> Manifes
     """
     sources = [
         source
-        if (source := Source(app, name, stream_compress="zstd")).accepts_compression("zstd")
-        else Source(app, name, stream_compress="none")
+        if (source := Source(app, name, compress="zstd")).accepts_compression("zstd")
+        else Source(app, name, compress="none")
         for name in databases
     ]
     mounts.require_space(folder, required_space(sources, encrypted=False))

@@ -45,7 +45,7 @@ def find_max_age(backup_config: BackupConfig, database: str) -> str:
 
 def find_due_jobs(
     database: str,
-    backup_config: BackupConfig | None,
+    backup_config: BackupConfig,
     newest: Manifest,
     current_time: datetime,
     verified: Mapping[str, datetime],
@@ -56,8 +56,6 @@ def find_due_jobs(
     if newest.created_at > current_time + clock.MAX_SKEW:
         ahead = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
         yield "create", f"the newest backup is from the future ({ahead}): a clock is or was wrong"
-    if backup_config is None:
-        return
     max_age = find_max_age(backup_config, database)
     if max_age and current_time - newest.created_at > parse_duration(max_age):
         yield "create", f"the newest backup is older than {max_age}"
@@ -86,7 +84,7 @@ def _is_within(span: str, timestamp: datetime, current_time: datetime) -> bool:
 
 def find_overdue_log(
     database: str,
-    backup_config: BackupConfig | None,
+    backup_config: BackupConfig,
     content: RepositoryContent,
     moments: LogRange | None,
     current_time: datetime,
@@ -95,7 +93,7 @@ def find_overdue_log(
 
     A server that has written nothing since the last ``backup log`` is not overdue: ``fetched_at``.
     """
-    section = backup_config.databases.get(database) if backup_config else None
+    section = backup_config.databases.get(database)
     if section is None or not section.max_log_age:
         return ""
     if moments is None:

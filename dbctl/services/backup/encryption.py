@@ -129,8 +129,7 @@ class EncryptionPolicy:
 
 def load_encryption(app: App) -> EncryptionPolicy | None:
     """Return the encryption of an app's backups, or None; raises as ``EncryptionPolicy``."""
-    backup_config = app.configured.backup
-    settings = backup_config.encrypt if backup_config else None
+    settings = app.configured.backup_settings.encrypt
     return EncryptionPolicy(app, settings) if settings else None
 
 

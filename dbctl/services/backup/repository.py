@@ -138,12 +138,11 @@ class RepositoryContent(Struct, frozen=True, kw_only=True):
         return [manifest for manifest in self.manifests if manifest.id not in self.damaged]
 
 
-def _read_object_lock(settings: BackupConfig | None, address: str, period: str) -> ObjectLock | None:
+def _read_object_lock(settings: BackupConfig, address: str, period: str) -> ObjectLock | None:
     """Return how backups at an address are locked: by default in the configured repository only, because others may have no object lock."""
-    if not period and settings and address in ("", settings.repository):
+    if not period and address == settings.repository:
         period = settings.object_lock
-    mode = settings.object_lock_mode if settings else "compliance"
-    return ObjectLock(text=period, mode=mode) if period else None
+    return ObjectLock(text=period, mode=settings.object_lock_mode) if period else None
 
 
 class Repository:
@@ -155,13 +154,14 @@ class Repository:
         Raises:
             RepositoryNotConfiguredError: no repository is configured.
         """
-        backup_config = app.configured.backup
-        if not (address or backup_config):
+        settings = app.configured.backup_settings
+        place = address or settings.repository
+        if not place:
             raise RepositoryNotConfiguredError(app=app.name)
         self.app = app
-        self.object_lock = _read_object_lock(backup_config, address, object_lock)
+        self.object_lock = _read_object_lock(settings, place, object_lock)
         self.store: Store = registry.open_store(
-            address or (backup_config.repository if backup_config else ""),
+            place,
             app.name,
             folder=Path.cwd() if address else app.configured.folder,
             staging=environment.staging_folder(app.configured),

@@ -182,9 +182,7 @@ def describe_shrinkage(shrinkage: Shrinkage, backup: str) -> str:
     )
 
 
-def find_shrinkage(
-    database: str, backups: Sequence[Manifest], settings: BackupConfig | None
-) -> Shrinkage | None:
+def find_shrinkage(database: str, backups: Sequence[Manifest], settings: BackupConfig) -> Shrinkage | None:
     """Return the loss of rows of a database in the first of its backups, if it is over the limit.
 
     Args:
@@ -193,7 +191,7 @@ def find_shrinkage(
             One with the rows of all tables is not compared with one without.
         settings: of the app, with the limit.
     """
-    limit = settings.max_shrink if settings and settings.max_shrink else DEFAULT_LIMIT
+    limit = settings.max_shrink or DEFAULT_LIMIT
     members = [
         (manifest.id, member)
         for manifest in backups

@@ -66,11 +66,6 @@ def _list_copied_tables(app: App, database: str) -> Collection[str]:
         return ()
 
 
-def list_entries(app: App) -> Sequence[str]:
-    """Return ``schema_only`` of an app."""
-    return app.configured.backup.schema_only if app.configured.backup else ()
-
-
 def require_known(app: App, entries: Sequence[str], selected: Iterable[Selected]) -> None:
     """Check that each entry names a table of one of the databases.
 

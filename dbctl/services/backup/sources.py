@@ -96,9 +96,9 @@ class Source(MemberSource):
         *,
         form: str = "",
         tables: Sequence[str] = (),
-        compress: Compression = "none",
+        compress: Compression = "gzip",
+        compresses_files: bool = False,
         rate_limit: RateLimiter | None = None,
-        stream_compress: Compression = "gzip",
         with_passwords: bool = False,
         increments: Increments | None = None,
         schema_only: Sequence[str] = (),
@@ -111,9 +111,9 @@ class Source(MemberSource):
             database: its name.
             form: one of ``Dumps.forms``; empty or of other engines: the default.
             tables: only these; empty: all.
-            compress: how to compress a copy of a file.
+            compress: how to compress a dump.
+            compresses_files: whether to compress also a copy of a file, which its engine writes as it is.
             rate_limit: of the copy and of its compression.
-            stream_compress: how an engine compresses a dump while it writes.
             with_passwords: whether to store the passwords of roles.
             increments: stores the difference from a base, for which a dump is written without compression first; None: no base is used.
             schema_only: names and patterns of tables whose rows are left out.
@@ -122,7 +122,8 @@ class Source(MemberSource):
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._form, self._tables = form, tables
-        self._compress, self._rate_limit, self._stream_compress = compress, rate_limit, stream_compress
+        self._compress, self._compresses_files, self._rate_limit = compress, compresses_files, rate_limit
+        self._size: int | None = None
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
         self._with_passwords, self._increments = with_passwords, increments
         self._schema_only, self.is_streamed = schema_only, stream
@@ -154,12 +155,10 @@ class Source(MemberSource):
     def pin_snapshot(self) -> bool:
         return self.dumps.pin_snapshot()
 
-    @cached_property
-    def _dump_size(self) -> int:
-        return self.dumps.estimate_dump_size()
-
     def size(self) -> int:
-        return self._dump_size
+        if self._size is None:
+            self._size = self.dumps.estimate_dump_size()
+        return self._size
 
     def stored_size(self) -> int:
         size = self.size()
@@ -234,17 +233,17 @@ class Source(MemberSource):
     def _compression(self) -> Compression:
         """The compression of the file in the backup."""
         # Without compression, the database is not opened.
-        if self._compress == self._stream_compress == "none":
+        if self._compress == "none":
             return "none"
         if self._is_text:
-            return "gzip" if self._stream_compress != "none" else "none"
-        return self._stream_compress if self.dumps.is_compressed else self._compress
+            return "gzip"
+        return self._compress if self.dumps.is_compressed or self._compresses_files else "none"
 
     @property
     def _copy_compression(self) -> Compression:
         """The compression of a complete copy."""
         # Without compression, the database is not opened: a safety backup may copy an unreadable one.
-        if self._compress == "none" or (
+        if not self._compresses_files or (
             self.dumps.is_compressed and not (self._increments or self.is_streamed)
         ):
             return "none"
@@ -321,9 +320,7 @@ class Source(MemberSource):
             member = folder.store(file, dump_result.sha256)
             if not dump_result.plain_bytes:
                 return member
-            return structs.replace(
-                member, compress=self._stream_compress, plain_bytes=dump_result.plain_bytes
-            )
+            return structs.replace(member, compress=self._compress, plain_bytes=dump_result.plain_bytes)
 
         if dump_result.verification is None:
             stored, verification = run_in_parallel(store, lambda: self._verify_dump(path, dump_result))
@@ -340,7 +337,7 @@ class Source(MemberSource):
             self._dump_form,
             self._tables,
             report,
-            "none" if self._increments or output else self._stream_compress,
+            "none" if self._increments or output else self._compress,
             records_log=bool(self.log_sequence) or _records_log(self.app, self.database),
             schema_only=self.emptied.tables,
             output=output,

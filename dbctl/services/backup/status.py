@@ -377,18 +377,16 @@ def _read_database_status(
     drill = drills[last_drilled] if last_drilled else None
     newest, current_time = (valid[0][0] if valid else None), now()
     due, shrunken = dict[Job, str](), None
-    recoverable = find_range(content.valid, name)
+    recoverable, settings = find_range(content.valid, name), app.configured.backup_settings
     if app.profile.databases[name].backup and name in app.configured.databases:
         due = {"create": f"no backup exists{missing_note}"}
         if newest:
-            due = dict(
-                find_due_jobs(name, app.configured.backup, newest, current_time, verified, drill, loaded)
-            )
+            due = dict(find_due_jobs(name, settings, newest, current_time, verified, drill, loaded))
         if omission:
             due["create"] = f"the newest backup {omission}"
-        if overdue := find_overdue_log(name, app.configured.backup, content, recoverable, current_time):
+        if overdue := find_overdue_log(name, settings, content, recoverable, current_time):
             due["log"] = overdue
-        shrunken = find_shrinkage(name, [manifest for manifest, _ in valid], app.configured.backup)
+        shrunken = find_shrinkage(name, [manifest for manifest, _ in valid], settings)
     members = [
         [member for member in manifest.members if member.database == name] for manifest, _ in valid[:2]
     ]

@@ -21,7 +21,7 @@ from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.backup import status
 from dbctl.services.backup.databases import open_dumps, select_databases
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, load_encryption
-from dbctl.services.backup.schema_only import Selected, list_entries, require_known, select_tables
+from dbctl.services.backup.schema_only import Selected, require_known, select_tables
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS
 from dbctl.services.checks import files
 from dbctl.services.events.history import find_problems
@@ -68,7 +68,7 @@ def check_runs(subject: Subject) -> Iterator[Finding]:
 def check_increments(subject: Subject) -> Iterator[Finding]:
     """Yield why this machine stores databases in full, although the configuration requests differences."""
     app = subject.app
-    if not (app.configured.backup and app.configured.backup.incremental):
+    if not app.configured.backup_settings.incremental:
         return
     if rdiff.find_program() is None:
         message = (
@@ -88,7 +88,7 @@ def check_schema_only(subject: Subject) -> Iterator[Finding]:
         SchemaOnlyUnknownError, SchemaOnlyRefusedError, NotSupportedError: as ``backup create``.
     """
     app, selected, is_whole = subject.app, list[Selected](), not subject.app.only
-    entries = require(list_entries(app))
+    entries = require(app.configured.backup_settings.schema_only)
     for name in select_databases(app)[0]:
         try:
             dumps = open_dumps(app, name)
@@ -114,8 +114,11 @@ def check_encryption(subject: Subject) -> Iterator[Finding]:
         DbctlError: new backups cannot be encrypted; see ``EncryptionPolicy``.
     """
     app = subject.app
-    backup_config, key_sources = app.configured.backup, secrets.find_decryption_files(app.configured)
-    if not (backup_config and backup_config.encrypt):
+    settings, key_sources = (
+        app.configured.backup_settings.encrypt,
+        secrets.find_decryption_files(app.configured),
+    )
+    if not settings:
         return
     identities = dict(_read_stats(key_sources.identities))
     for path in key_sources.identities:

@@ -53,14 +53,14 @@ def has_rules(retention: Retention) -> bool:
 
 def retention_for(app: config.App, profile: Profile) -> Retention:
     """Return the rules of an app: from its configuration, otherwise from its profile."""
-    configured = app.backup.keep if app.backup else Retention()
+    configured = app.backup_settings.keep
     return configured if has_rules(configured) else profile.backup.keep
 
 
 def database_retentions(app: config.App) -> Mapping[str, Retention]:
     """Return the rules of databases with their own rules, by database."""
-    sections = app.backup.databases if app.backup else {}
-    return {name: section.keep for name, section in sections.items() if has_rules(section.keep)}
+    sections = app.backup_settings.databases.items()
+    return {name: section.keep for name, section in sections if has_rules(section.keep)}
 
 
 def rules_by_name(retention: Retention) -> dict[str, int | str]:
