@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from dbctl.engines.contract.database import AnyOf, Condition, Query, Readable, Where, Writable, after_key
+from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.extensions.copies.embedded import UnreadableTextError, refuse_unreadable, rewrite_texts
 from dbctl.model import Struct
@@ -217,7 +218,11 @@ class ReplaceInTable:
                     Condition(name, "=", value)
                     for name, value in zip(self._primary_key, row.key, strict=True)
                 ]
-                require_row_count(db.update(self.name, row.values, where), 1, db)
+                try:
+                    require_row_count(db.update(self.name, row.values, where), 1, db)
+                except ConstraintError as error:
+                    error.details = [self._describe_place(", ".join(row.values), row.key)]
+                    raise
         if rows := counts.rows[self.name]:
             audit.record(self._app, db, "data.replace", self.name, "", {"rows": rows})
 
@@ -298,5 +303,8 @@ class ReplaceInTable:
         try:
             return self._parse(name)(value)
         except ValueInvalidError as error:
-            place = f"{self.name}.{name} of {' '.join(map(str, key))}"
+            place = self._describe_place(name, key)
             raise ValueInvalidError(**{**error.context, "name": place}) from error
+
+    def _describe_place(self, names: str, key: Sequence[object]) -> str:
+        return f"{self.name}.{names} of {' '.join(map(str, key))}"

@@ -135,9 +135,12 @@ class _Import(Change[ImportResult]):
 
 
 def add_refused_lines(app: App, file: RowFile, error: ConstraintError | AlreadyExistsError) -> None:
-    """Add all lines that keys and foreign keys refuse to the error of an import, which names only the first one."""
+    """Add all lines that keys and foreign keys refuse to the error of an import, which names only the first one, or none."""
     refused = _list_refused(app, file, with_references=True)
-    if any(detail == f"line {number} of {file.name}" for number in refused for detail in error.details):
+    # PostgreSQL checks foreign keys after the last row, and names no line
+    if not error.details or any(
+        detail == f"line {number} of {file.name}" for number in refused for detail in error.details
+    ):
         error.details = _describe_lines(file, refused)
 
 

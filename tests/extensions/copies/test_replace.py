@@ -142,7 +142,8 @@ def test_check_of_the_schema_changes_nothing(database, answer):
     database.run("create table checked (id integer primary key, x varchar(20) check (x <> 'new'))")
     database.run("insert into checked values (1, 'old'), (2, 'old!')")
     before = database.content()
-    answer("data", "replace", "old", "new", "--table", "checked", "--yes", status=6)
+    error = answer("data", "replace", "old", "new", "--table", "checked", "--yes", status=6)["error"]
+    assert error["message"].splitlines()[1:] == ["checked.x of 1"]
     assert database.content() == before
 
 

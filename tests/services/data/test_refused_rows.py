@@ -83,6 +83,19 @@ def test_every_refused_line_is_listed(
     assert tables["books"] == 1
 
 
+def test_lines_that_only_foreign_keys_refuse_are_named(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("id,shelf\n2,1\n3,9\n")
+    options = ["--profile", "plain", "--url", f"main={url}", "-o", "json"]
+    assert main([*options, "data", "import", "books", str(file), "--yes"]) == 6
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["message"].splitlines()[1:] == [
+        f"line 3 of {file}: shelf 9 refers to a missing row of shelves"
+    ]
+
+
 @pytest.mark.parametrize(("action", "lines"), [("fail", []), ("abort", ["line 3 of rows.csv"])])
 def test_row_that_a_trigger_refuses_is_named_if_it_is_known(
     tmp_path: Path,
