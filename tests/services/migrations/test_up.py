@@ -86,6 +86,18 @@ def test_failed_statement_keeps_earlier_migrations_only(desk):
     assert desk.base.rows("select x from t8")[0][0] == 9
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_failed_first_migration_leaves_no_empty_ledger(tmp_path, engine):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        desk.write({"001_t": "create table t (x integer);\nupdat t set x = 9;"})
+        with pytest.raises(MigrationFailedError):
+            desk.up()
+        assert not desk.tables()
+        desk.write({"001_t": "create table t (x integer);"})
+        desk.up()
+        assert desk.states() == ["applied"]
+
+
 def test_steps_limits_the_number_of_migrations(tmp_path):
     with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
         desk.write(MANY)

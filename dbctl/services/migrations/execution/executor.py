@@ -40,7 +40,8 @@ class CompletedMigration(NamedTuple):
 class MigrationSession:
     """One database that is open for migrations; the caller holds the write lock of dbctl."""
 
-    def __init__(self, target: MigrationTarget, db: Writable, ledger: Ledger) -> None:
+    def __init__(self, target: MigrationTarget, db: Writable, ledger: Ledger | None) -> None:
+        """Set the ledger; None: it is missing, and the first migration creates it."""
         self.target, self.db, self.ledger = target, db, ledger
         self.scripts = require_script_runner(db)
         self.has_journal = journal.TABLE in db.tables()
@@ -48,6 +49,8 @@ class MigrationSession:
 
 class MigrationExecutor:
     """Runs one migration, and records how far it has come, for messages about its failure."""
+
+    _ledger: Ledger
 
     def __init__(self, session: MigrationSession, plan: ExecutionPlan) -> None:
         self._session, self._plan = session, plan
@@ -181,7 +184,8 @@ class MigrationExecutor:
 
     def _is_recorded(self) -> bool:
         """Return whether the ledger already has the final state, because another process ran the migration."""
-        ledger = self._session.ledger
+        # created in the transaction of the first migration, whose rollback leaves no empty ledger
+        self._ledger = ledger = self._session.ledger or create_missing_ledger(self._session.target, self._db)
         is_applied = self._db.count(ledger.table.name, ledger.applied_conditions(self._plan.file)) > 0
         return is_applied == (self._plan.direction == "up")
 
@@ -202,7 +206,7 @@ class MigrationExecutor:
         """
         self.place = RECORDING
         duration = time.monotonic() - start
-        file, ledger = self._plan.file, self._session.ledger
+        file, ledger = self._plan.file, self._ledger
         table = ledger.table.name
         if self._session.has_journal:
             journal.delete_steps(self._db, file.name)
@@ -244,7 +248,7 @@ def require_script_runner(db: Writable) -> ScriptRunner:
 
 
 def create_missing_ledger(target: MigrationTarget, db: Writable) -> Ledger:
-    """Return the ledger; create it if it is missing, inside the ``schema_transaction`` of the caller.
+    """Return the ledger; create it if it is missing, inside the ``schema_transaction`` or ``outside_transaction`` of the caller.
 
     Raises:
         SchemaMismatchError: the ledger has a required column that the profile does not fill.
@@ -260,14 +264,11 @@ def create_missing_ledger(target: MigrationTarget, db: Writable) -> Ledger:
 
 
 def open_session(target: MigrationTarget, db: Writable) -> MigrationSession:
-    """Return the session of a database; create its ledger in one transaction if it is missing.
+    """Return the session of a database.
 
     Raises:
         NotSupportedError: the engine cannot run migrations.
         SchemaMismatchError: as ``create_missing_ledger``.
     """
-    if target.ledger.table in db.tables():
-        return MigrationSession(target, db, create_missing_ledger(target, db))
-    with require_script_runner(db).schema_transaction():
-        ledger = create_missing_ledger(target, db)
-    return MigrationSession(target, db, ledger)
+    has_ledger = target.ledger.table in db.tables()
+    return MigrationSession(target, db, create_missing_ledger(target, db) if has_ledger else None)

@@ -136,7 +136,7 @@ def _run_plan(
         # Other failures are not errors of the migration, unless it or an earlier one has changed the database.
         if not (isinstance(error, STATEMENT_ERRORS) or is_in_doubt or done or executor.committed_count):
             raise
-        reason = error.context.get("reason", error)
+        reason, known = error.context.get("reason", error), session.target.section.failing
         context = {
             "target": session.db.target,
             "name": plan.file.name,
@@ -144,7 +144,7 @@ def _run_plan(
             "reason": reason
             if isinstance(error, STATEMENT_ERRORS)
             else str(error).removeprefix(f"{session.db.target}: "),
-            "known": session.ledger.remedy(str(reason)),
+            "known": "".join(f" {hint}" for text, hint in known.items() if text in str(reason)),
             **others,
         }
         if is_in_doubt:

@@ -147,11 +147,7 @@ class Ledger:
         self.duration = self.table.optional_column(section.duration_ms)
         self.started_at = self.table.optional_column(section.started_at)
         self.rolled_back_at = self.table.optional_column(section.rolled_back_at)
-        self._section, self._remedies = section, target.section.failing
-
-    def remedy(self, reason: str) -> str:
-        """Return the hints of the profile for a database error."""
-        return "".join(f" {hint}" for fragment, hint in self._remedies.items() if fragment in reason)
+        self._section = section
 
     def columns(self) -> list[str]:
         """Return the columns that contain the state of a migration."""
