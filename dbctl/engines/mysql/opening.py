@@ -21,7 +21,7 @@ from dbctl.engines.mysql.values import CONVERTERS, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.servers.engine import CHECK_URL, FREE_CONNECTION, ErrorContext
 from dbctl.engines.sql.catalog import NO_LIMIT
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
@@ -63,6 +63,11 @@ HINTS = {
     1419: ALLOW_CODE,
     2006: f"If the server runs, a row is longer than it accepts. Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
 }
+#: MySQL has a number for it, and MariaDB a message with the number that InnoDB uses.
+CASCADE_TOO_DEEP, CASCADE_TOO_DEEP_REASON = 3008, "Got error 193 "
+CASCADE_HINT = Remedy(
+    "Foreign keys change at most 15 levels of rows. Delete rows of the lowest level first, with: `data delete TABLE KEY`"
+)
 #: The server lacks a function or a feature, as compatible servers may.
 UNSUPPORTED = frozenset({1105, 1235, 1305})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
@@ -138,6 +143,8 @@ def translate_error(
         return context.disconnected_error(reason, committing=is_in_doubt, is_refused=is_refused)
     if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
         return context.query_error(reason)
+    if number == CASCADE_TOO_DEEP or reason.startswith(CASCADE_TOO_DEEP_REASON):
+        return context.query_error(reason, hint=CASCADE_HINT)
     if kind := ERRORS.get(number):
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.engine import Engine
 from dbctl.engines.contract.route import create_lost_error
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
     BusyError,
     ConcurrentChangeError,
@@ -89,7 +89,7 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
         return CommitInDoubtError(target=self.target, reason=lost.context["reason"]) if committing else lost
 
     def query_error(
-        self, reason: str, *, limit: str = "", hint: str = "", is_table_missing: bool = False
+        self, reason: str, *, limit: str = "", hint: str | Remedy = "", is_table_missing: bool = False
     ) -> QueryFailedError:
         """Return the error of a rejected statement; ``limit``: how to remove the time limit that it exceeded."""
         if limit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.streaming import UserQuery
 from dbctl.errors.connection import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.caching import mysql_database
@@ -107,6 +108,24 @@ def test_savepoint_after_a_statement_about_an_aria_table_is_explained(mysql):
         with writer.transaction():
             pass
     assert "engine = 'Aria'" in caught.value.hint
+
+
+def test_cascade_of_too_many_levels_is_explained(mysql):
+    mysql.execute(
+        "create table node (id integer primary key, parent integer, foreign key (parent) references node (id) on delete cascade)"
+    )
+    for number in range(1, 21):
+        mysql.execute(f"insert into node values ({number}, {number - 1 or 'null'})")
+    writer = mysql.writer()
+    with pytest.raises(QueryFailedError) as caught, writer.transaction():
+        writer.delete("node", [Condition("id", "=", 1)])
+    assert "data delete" in caught.value.hint
+    assert writer.count("node") == 20
+    with writer.transaction():  # as the hint proposes
+        writer.delete("node", [Condition("id", "=", 12)])
+    with writer.transaction():
+        writer.delete("node", [Condition("id", "=", 1)])
+    assert writer.count("node") == 0
 
 
 def test_zero_dates_are_preserved(mysql):
