@@ -114,15 +114,22 @@ class CopyRestore(RestoreOperation):
             replace: whether existing contents may be replaced.
 
         Raises:
-            UsageError: the address of a database is ambiguous.
+            UsageError: the address of a database is ambiguous, or that of another one, too.
             NotSupportedError: the address belongs to another engine.
             TargetIsSourceError: the address is that of a database of the app.
             And as ``BackupSource.select_members``.
         """
         super().__init__(source)
         self._replace, self._copies = replace, _assign_urls(source, to)
+        places = dict[tuple[str, str, str], str]()
         for copy in self._copies:
-            _require_other_location(source, copy)
+            identity = _require_other_location(source, copy)
+            # the options of an address may name one of several schemas
+            place = copy.url.engine, identity, copy.url.options
+            if (other := places.setdefault(place, copy.member.database)) != copy.member.database:
+                raise UsageError(
+                    detail=f"--to {copy.url}: {other} and {copy.member.database} need different places"
+                )
 
     @property
     def members(self) -> Sequence[Member]:
@@ -299,8 +306,8 @@ def _assign_urls(source: BackupSource, to: Mapping[str, Url]) -> list[_CopyTarge
     ]
 
 
-def _require_other_location(source: BackupSource, copy: _CopyTarget) -> None:
-    """Check that the address of a copy is usable, and is not a database or backup of the app.
+def _require_other_location(source: BackupSource, copy: _CopyTarget) -> str:
+    """Check that the address of a copy is usable, and is not a database or backup of the app; return its identity.
 
     Raises:
         As ``CopyRestore``.
@@ -325,6 +332,7 @@ def _require_other_location(source: BackupSource, copy: _CopyTarget) -> None:
     for name in app.profile.databases:
         if _has_identity(app, name, url.engine, identity):
             raise TargetIsSourceError(place=url, target=app.target(name))
+    return identity
 
 
 def _has_identity(app: App, database: str, engine: str, identity: str) -> bool:

@@ -173,3 +173,30 @@ def test_killed_copy_leaves_each_destination_complete(pair):
     pair.run(*pair.list_words())
     assert pair.contents() == [NEW, NEW]
     assert pair.list_leftovers() == []
+
+
+@pytest.mark.parametrize("pair", [PAIRS[0], PAIRS[3]], ids="-".join, indirect=True)
+def test_two_databases_need_two_destinations(pair):
+    words, contents = pair.list_words(), pair.contents()
+    words[6] = words[4].replace("one=", "two=")
+    error = pair.run(*words, status=2)["error"]
+    assert "one and two" in error["message"]
+    assert pair.contents() == contents
+    assert not pair.list_leftovers()
+
+
+@pytest.mark.parametrize("pair", [PAIRS[2]], ids="-".join, indirect=True)
+def test_deletion_names_the_dropped_databases_although_others_were_not(pair):
+    safety = pair.run("restore", "apply", "latest", "--yes")["data"]["safety_backup"]
+    members = pair.run("backup", "show", safety)["data"]["members"]
+    refused, dropped = (member["facts"]["kept"] for member in members)
+    server = pair.destinations[0]
+    server.run(f"alter database {ident(refused)} is_template true")
+    try:
+        result = pair.run("backup", "delete", safety, "--yes")["data"]
+        assert result["dropped"] == [dropped]
+        assert refused in " ".join(result["remarks"])
+    finally:
+        server.run(f"alter database {ident(refused)} is_template false")
+        with closing(psycopg.connect(str(server.url), autocommit=True)) as session:
+            session.execute(f"drop database {ident(refused)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from dbctl.errors.backup import (
     BackupPinnedError,
@@ -13,7 +13,7 @@ from dbctl.errors.backup import (
 )
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import UsageError
-from dbctl.model import ChangeResult, Effect, Plan
+from dbctl.model import ChangeResult, Effect, Plan, group
 from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.log_range import find_required_log
@@ -101,11 +101,11 @@ class DeleteBackups(BackupOperation):
             retained = self._find_retained(selected)
             for manifest in reversed(deltas.sort_bases_first(selected)):
                 store.remove_folder(manifest.id)
-            remarks = list(self._drop_retained(retained))
+            dropped, remarks = self._drop_retained(retained)
         return BackupsDeleted(
             deleted=[manifest.id for manifest in selected],
             freed_bytes=sum(manifest.bytes for manifest in selected),
-            dropped=[] if remarks else [member.facts["kept"] for member in retained],
+            dropped=dropped,
             remarks=remarks,
         )
 
@@ -119,15 +119,19 @@ class DeleteBackups(BackupOperation):
             if member.form == "kept" and manifest.id not in lost
         ]
 
-    def _drop_retained(self, retained: Sequence[Member]) -> Iterator[str]:
-        """Drop the databases that deleted backups retained on their server; yield what could not be dropped."""
-        for database in sorted({member.database for member in retained}):
+    def _drop_retained(self, retained: Sequence[Member]) -> tuple[list[str], list[str]]:
+        """Drop the databases that deleted backups retained on their server; return those that are dropped, and why others are not."""
+        dropped, remarks = list[str](), list[str]()
+        for database, members in group((member.database, member) for member in retained).items():
             # others belong to backups of other repositories, or to those whose manifests cannot be read
-            names = {member.facts["kept"] for member in retained if member.database == database}
+            names = {member.facts["kept"] for member in members}
             try:
-                yield from self._app.restore_target(database).drop_retained(names.__contains__)
+                restore_target = self._app.restore_target(database)
+                remarks += restore_target.drop_retained(names.__contains__)
+                dropped += restore_target.find_missing([member.dump for member in members])
             except DbctlError as error:
-                yield f"the retained database of {database} was not dropped: {error}"
+                remarks.append(f"the retained database of {database} was not dropped: {error}")
+        return dropped, remarks
 
     def _select(self) -> Sequence[Manifest]:
         repository = self._repository
