@@ -7,7 +7,7 @@ import shlex
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from dbctl import progress
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.connection import DiskFullError, FileFailedError
-from dbctl.files.atomic import create_file, is_full
+from dbctl.files.atomic import create_file, expand_home, is_full
 from dbctl.files.temp import RateLimiter
 from dbctl.model import Finding, Struct, format_count, now
 from dbctl.services.app.app import App
@@ -36,9 +36,11 @@ MAX_IN_MEMORY = 4 << 20
 class AppFiles(MemberSource):
     """The files of an app that its profile includes in backups, as one archive."""
 
-    def __init__(self, app: App, rate_limit: RateLimiter | None) -> None:
-        self._app, self._rate_limit = app, rate_limit
-        self._files = dict(find_files(app.configured.directory, app.profile.backup.extra))
+    def __init__(self, repository: Repository, rate_limit: RateLimiter | None) -> None:
+        app = repository.app
+        self._app, self._rate_limit, patterns = app, rate_limit, app.profile.backup.extra
+        repositories = list(_list_repositories(repository)) if patterns else ()
+        self._files = dict(find_files(app.configured.directory, patterns, without=repositories))
         database_identities = find_database_identities(app) if self._files else ()
         for name, path in list(self._files.items()):
             if find_identity(path) in database_identities:
@@ -102,20 +104,31 @@ def report_unchanged_files(app: App, manifest: Manifest) -> Iterator[Finding]:
             )
 
 
-def find_files(directory: Path, patterns: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def _list_repositories(repository: Repository) -> Iterator[Path]:
+    """Yield the folder of the backups and the configured one, in which all others would be part of each new backup."""
+    yield Path(repository.store.location).parent
+    if configured := repository.app.configured.backup_settings.repository:
+        yield repository.app.configured.folder / expand_home(configured)
+
+
+def find_files(
+    directory: Path, patterns: Sequence[str], *, without: Collection[Path] = ()
+) -> Iterator[tuple[str, Path]]:
     """Yield the name in the archive and the path of each file that matches the patterns; a trailing ``/`` matches a folder with its content.
 
-    What a pattern names may be a link to another place, such as a disk for uploads: its target is archived.
+    What a pattern names may be a link to another place, such as a disk for uploads: its target is archived. The content of the
+    folders ``without`` is omitted.
 
     Raises:
         FileFailedError: a folder, or the target of such a link, cannot be read.
     """
+    omitted = {find_identity(folder) for folder in without}
     for pattern in patterns:
         matches = sorted(directory.glob(pattern.rstrip("/")))
         if not matches:
             _require_target(directory / pattern.rstrip("/"))
         for match in matches:
-            for path in _list_content(match) if match.is_dir() else [match]:
+            for path in _list_content(match, omitted) if match.is_dir() else [match]:
                 if _is_archivable(path):
                     is_named_file = path == match and path.is_file()
                     yield str(path.relative_to(directory)), path.resolve() if is_named_file else path
@@ -130,7 +143,7 @@ def _require_target(path: Path) -> None:
             raise FileFailedError(path=path, reason=f"its target: {error.strerror}") from error
 
 
-def _list_content(folder: Path) -> Iterator[Path]:
+def _list_content(folder: Path, omitted: Collection[tuple[int, int] | None]) -> Iterator[Path]:
     """Yield what is in a folder and its subfolders, except these; raises as ``find_files``."""
 
     def fail(error: OSError) -> None:
@@ -138,6 +151,9 @@ def _list_content(folder: Path) -> Iterator[Path]:
             raise FileFailedError(path=error.filename, reason=error.strerror or str(error)) from error
 
     for parent, folders, names in os.walk(folder, onerror=fail):
+        if find_identity(Path(parent)) in omitted:
+            folders.clear()
+            continue
         links = [name for name in folders if Path(parent, name).is_symlink()]
         yield from (Path(parent, name) for name in sorted([*names, *links]))
         folders.sort()

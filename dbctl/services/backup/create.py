@@ -167,7 +167,7 @@ class CreateBackup(BackupOperation):
                 subject=app.name,
                 hint="None of its databases is on a server with roles. Omit --secrets.",
             )
-        app_files = AppFiles(app, rate_limit)
+        app_files = AppFiles(repository, rate_limit)
         self._sources: list[Source | AppFiles] = [*sources]
         self._sources += [app_files] if app_files and not (tables or app.only) else []
 

@@ -116,6 +116,18 @@ def test_folder_and_file_that_are_links_are_archived_with_their_content(run_cli,
     assert Path("DIR/nothing/nested/upload").read_text() == "upload"
 
 
+def test_backups_in_a_folder_of_the_app_are_not_in_backups(run_cli, app):
+    config = Path("dbctl.toml")
+    config.write_text(config.read_text().replace('repository = "backups"', 'repository = "app/auth/backups"'))
+    first, second = (run_cli("backup", "create") for _ in range(2))
+    third = run_cli("backup", "create", "--repository", "app/auth/others")
+    run_cli("backup", "create", "--repository", "app/auth/others")
+    counts = [backup["members"][1]["facts"]["files"] for backup in (first, second, third)]
+    assert counts == ["4"] * 3
+    with tarfile.open(max(Path().rglob("app/auth/others/**/files_*.tar.gz"))) as archive:
+        assert len(archive.getnames()) == 4
+
+
 def test_link_to_a_disk_that_is_not_mounted_is_no_missing_folder(run_cli, app):
     (app / "nothing").symlink_to("/mnt/missing")
     assert "nothing" in run_cli("backup", "create", status=1)["message"]
