@@ -18,7 +18,7 @@ from msgspec import structs
 from dbctl import progress
 from dbctl.engines import registry
 from dbctl.errors.base import DbctlError, Exit, worst_status
-from dbctl.errors.connection import DiskFullError, FileFailedError
+from dbctl.errors.connection import DiskFullError, FileFailedError, FileMissingError
 from dbctl.files.atomic import create_file, expand_home, is_full
 from dbctl.files.temp import RateLimiter
 from dbctl.model import Finding, Struct, format_count, now
@@ -37,10 +37,19 @@ class AppFiles(MemberSource):
     """The files of an app that its profile includes in backups, as one archive."""
 
     def __init__(self, repository: Repository, rate_limit: RateLimiter | None) -> None:
+        """Find the files.
+
+        Raises:
+            FileMissingError: the app's directory does not exist.
+            FileFailedError: as ``find_files``.
+        """
         app = repository.app
         self._app, self._rate_limit, patterns = app, rate_limit, app.profile.backup.extra
+        directory = app.configured.directory
+        if patterns and not directory.is_dir():  # a disk may not be mounted
+            raise FileMissingError(kind="the app's directory", path=directory)
         repositories = list(_list_repositories(repository)) if patterns else ()
-        self._files = dict(find_files(app.configured.directory, patterns, without=repositories))
+        self._files = dict(find_files(directory, patterns, without=repositories))
         database_identities = find_database_identities(app) if self._files else ()
         for name, path in list(self._files.items()):
             if find_identity(path) in database_identities:

@@ -104,6 +104,7 @@ class CreateBackup(BackupOperation):
         schema_only: Sequence[str] | None = None,
         stream: bool | None = None,
         allow_missing: bool = True,
+        with_files: bool = True,
         record: Callable[[App, Manifest], None] | None = None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
@@ -119,6 +120,7 @@ class CreateBackup(BackupOperation):
             schema_only: names and patterns of tables whose rows are left out; None: as configured.
             stream: whether dumps are stored without a local copy; None: as configured.
             allow_missing: whether to omit a database that cannot be copied, if another one can.
+            with_files: whether a backup of all databases contains the app's own files.
             record: gets the app and the new backup; it must not fail.
 
         Raises:
@@ -127,6 +129,7 @@ class CreateBackup(BackupOperation):
                 compressed, or no database has roles.
             UsageError: no database supports the form, or several have the tables.
             SchemaMismatchError: no database has the tables.
+            FileMissingError, FileFailedError: the app's own files cannot be found, or read.
         """
         super().__init__(repository)
         app, settings = self._app, self._app.configured.backup_settings
@@ -167,9 +170,9 @@ class CreateBackup(BackupOperation):
                 subject=app.name,
                 hint="None of its databases is on a server with roles. Omit --secrets.",
             )
-        app_files = AppFiles(repository, rate_limit)
         self._sources: list[Source | AppFiles] = [*sources]
-        self._sources += [app_files] if app_files and not (tables or app.only) else []
+        if with_files and not (tables or app.only) and (app_files := AppFiles(repository, rate_limit)):
+            self._sources.append(app_files)
 
     def _select_sources(self, tables: Sequence[str]) -> list[Source]:
         """Return the sources of the databases that can be opened; the others are left out."""

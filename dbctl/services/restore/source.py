@@ -339,7 +339,9 @@ def open_live_source(
     """
     with keys.staging.folder(0) as folder:
         private = PrivateRepository(app, str(folder))
-        create = CreateBackup(private, compress="none", secrets=secrets, schema_only=(), allow_missing=False)
+        create = CreateBackup(
+            private, compress="none", secrets=secrets, schema_only=(), allow_missing=False, with_files=False
+        )
         created = create.apply()
         yield BackupSource(private, private.find(created.id), keys, roles)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.connection import DiskFullError, FileFailedError
 from dbctl.profiles.model.profile import Backup
 from dbctl.services.backup.app_files import find_files
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
+from dbctl.services.restore.source import open_live_source
 from tests.observed_progress import observe_progress
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import template
@@ -132,6 +134,17 @@ def test_link_to_a_disk_that_is_not_mounted_is_no_missing_folder(run_cli, app):
     (app / "nothing").symlink_to("/mnt/missing")
     assert "nothing" in run_cli("backup", "create", status=1)["message"]
     assert not list(Path().rglob("manifest*"))
+
+
+def test_missing_directory_is_no_app_without_files(run_cli):
+    config = Path("dbctl.toml")
+    config.write_text(config.read_text().replace('directory = "app"', 'directory = "unmounted"'))
+    assert run_cli("backup", "create", status=5)["code"] == "file-missing"
+    run_cli("backup", "create", "--db", "user")  # needs no files
+    with promptvault_app.open_repository(Path("user.db")) as (app, _repository):
+        keys = promptvault_app.create_keys(app)
+        with open_live_source(app, keys, RolePolicy()) as source:  # for a copy of the databases
+            assert [member.form for member in source.manifest.members] == ["dump"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
