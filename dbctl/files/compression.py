@@ -114,22 +114,34 @@ def hash_content(
         CorruptError: the file is truncated or changed, or has data after its end.
         KeyWrongError: no available key can decrypt it.
     """
-    outer, inner, content = (HashingCounter(), HashingCounter(hashed=decrypt is not None), HashingCounter())
+    outer, content = HashingCounter(), HashingCounter()
     stream = StreamDecompressor(compression, target, name)
+    inner = _decode(byte_reader(outer.count(blocks)), content.add, stream, decrypt)
+    return DecompressedFile(stored=outer.digest, inner=inner, content=content.digest)
+
+
+def _decode(
+    read: Callable[[int], bytes],
+    write: Callable[[bytes], object],
+    stream: StreamDecompressor,
+    decrypt: Decrypt | None,
+) -> FileDigest:
+    """Decrypt and decompress what ``read`` returns, and pass it to ``write``; return the digest after decryption, which has no hash without one."""
+    inner = HashingCounter(hashed=decrypt is not None)
 
     def feed(block: bytes) -> int:
         inner.add(block)
         for chunk in stream.feed(block):
-            content.add(chunk)
+            write(chunk)
         return len(block)
 
     if decrypt:
-        decrypt(byte_reader(outer.count(blocks)), feed)
+        decrypt(read, feed)
     else:
-        for block in outer.count(blocks):
+        while block := read(CHUNK):
             feed(block)
     stream.finish()
-    return DecompressedFile(stored=outer.digest, inner=inner.digest, content=content.digest)
+    return inner.digest
 
 
 def _source_blocks(reader: FileIO, source: Path, progress: Progress) -> Iterator[bytes]:
@@ -171,8 +183,7 @@ def decompress_file(
         KeyWrongError: no available key can decrypt it.
         DiskFullError, FileFailedError: the destination cannot be written.
     """
-    outer, inner = HashingCounter(), HashingCounter(hashed=decrypt is not None)
-    content = HashingCounter(hashed=hashed)
+    outer, content = HashingCounter(), HashingCounter(hashed=hashed)
     with (
         _open(source, target) as file,
         create_file(destination, temporary=True) as written,
@@ -182,7 +193,10 @@ def decompress_file(
 
         def read(size: int) -> bytes:
             signals.raise_if_interrupted()
-            block = _read(file, size, target, source)
+            try:
+                block = file.read(size)
+            except OSError as error:
+                raise _corrupt(target, source, error.strerror or str(error)) from error
             submit(outer.add, block)
             return block
 
@@ -190,26 +204,18 @@ def decompress_file(
             content.add(chunk)
             written.write(chunk)
 
-        def feed(block: bytes) -> int:
+        def write_bounded(chunk: bytes) -> None:
             nonlocal sized
-            inner.add(block)
-            for chunk in stream.feed(block):
-                sized += len(chunk)
-                if sized > expected_bytes:
-                    reason = f"it decompresses to more than the expected {expected_bytes:,} bytes"
-                    raise _corrupt(target, source, reason)
-                submit(write, chunk)
-            return len(block)
+            sized += len(chunk)
+            if sized > expected_bytes:
+                reason = f"it decompresses to more than the expected {expected_bytes:,} bytes"
+                raise _corrupt(target, source, reason)
+            submit(write, chunk)
 
-        if decrypt:
-            decrypt(read, feed)
-        else:
-            while block := read(CHUNK):
-                feed(block)
-        stream.finish()
+        inner = _decode(read, write_bounded, stream, decrypt)
         if sized != expected_bytes:
             raise _corrupt(target, source, f"it decompresses to {sized:,} bytes, expected {expected_bytes:,}")
-    return DecompressedFile(stored=outer.digest, inner=inner.digest, content=content.digest)
+    return DecompressedFile(stored=outer.digest, inner=inner, content=content.digest)
 
 
 def decompress_import(
@@ -294,12 +300,5 @@ def _open(source: Path, target: str) -> FileIO:
     """Open a file; one that another process has deleted is as corrupt as one that cannot be read."""
     try:
         return source.open("rb", buffering=0)
-    except OSError as error:
-        raise _corrupt(target, source, error.strerror or str(error)) from error
-
-
-def _read(file: FileIO, size: int, target: str, source: Path) -> bytes:
-    try:
-        return file.read(size)
     except OSError as error:
         raise _corrupt(target, source, error.strerror or str(error)) from error
