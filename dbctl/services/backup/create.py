@@ -43,7 +43,13 @@ from dbctl.services.backup.manifest import (
 )
 from dbctl.services.backup.member_files import BackupWriter, open_writer
 from dbctl.services.backup.repository import Backup, Repository, verified_at
-from dbctl.services.backup.safety import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
+from dbctl.services.backup.safety import (
+    Shrinkage,
+    describe_shrinkage,
+    find_lost_files,
+    find_shrinkage,
+    pin_larger,
+)
 from dbctl.services.backup.schema_only import require_known
 from dbctl.services.backup.selection import require_form, require_streamable
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source, required_space
@@ -171,7 +177,8 @@ class CreateBackup(BackupOperation):
                 hint="None of its databases is on a server with roles. Omit --secrets.",
             )
         self._sources: list[Source | AppFiles] = [*sources]
-        if with_files and not (tables or app.only) and (app_files := AppFiles(repository, rate_limit)):
+        self._has_files = with_files and not (tables or app.only) and bool(app.profile.backup.extra)
+        if self._has_files and (app_files := AppFiles(repository, rate_limit)):
             self._sources.append(app_files)
 
     def _select_sources(self, tables: Sequence[str]) -> list[Source]:
@@ -242,7 +249,7 @@ class CreateBackup(BackupOperation):
             newest = max((manifest.created_at for manifest in known[0]), default=created.created_at)
             remarks = [*_clock_remarks(created.created_at, newest), *describe_databases(self._app, created)]
             losses = [
-                f"{self._app.target(loss.database)}: {describe_shrinkage(loss, created.id)}"
+                f"{self._app.target(loss.database) if loss.database else self._app.name}: {describe_shrinkage(loss, created.id)}"
                 for loss in shrunken
             ]
             remarks += [*losses, *(self._increments.remarks if self._increments else ())]
@@ -255,12 +262,14 @@ class CreateBackup(BackupOperation):
         return result
 
     def _find_shrunken(self, manifests: Sequence[Manifest]) -> list[Shrinkage]:
-        """Return the losses of rows in the first of the backups, which are newest first."""
+        """Return the losses of rows and files in the first of the backups, which are newest first."""
         settings = self._app.configured.backup_settings
         losses = [
             find_shrinkage(name, self._repository.select_own(manifests, name), settings)
             for name in manifests[0].databases
         ]
+        if self._has_files:
+            losses.append(find_lost_files(self._repository.select_own(manifests), settings))
         return [loss for loss in losses if loss]
 
 

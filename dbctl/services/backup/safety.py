@@ -163,9 +163,9 @@ DEFAULT_LIMIT = 0.5
 
 
 class Shrinkage(Struct, frozen=True, kw_only=True):
-    """The loss of rows of one database in a backup."""
+    """The loss of rows of one database in a backup, or of the app's own files."""
 
-    database: str
+    database: str  #: empty for the files, which are counted in place of rows
     rows: int  #: in the backup
     median: int  #: rows in the compared backups before it
     compared: int  #: their number
@@ -176,8 +176,9 @@ class Shrinkage(Struct, frozen=True, kw_only=True):
 def describe_shrinkage(shrinkage: Shrinkage, backup: str) -> str:
     """Return the message about the loss in the backup of this id."""
     percent = (shrinkage.median - shrinkage.rows) * 100 // shrinkage.median
+    unit = "row" if shrinkage.database else "app file"
     return (
-        f"backup {backup} has {format_count(shrinkage.rows, 'row')}, {percent}% fewer than the "
+        f"backup {backup} has {format_count(shrinkage.rows, unit)}, {percent}% fewer than the "
         f"median of the {shrinkage.compared} backups before it ({shrinkage.median:,})"
     )
 
@@ -191,7 +192,6 @@ def find_shrinkage(database: str, backups: Sequence[Manifest], settings: BackupC
             One with the rows of all tables is not compared with one without.
         settings: of the app, with the limit.
     """
-    limit = settings.max_shrink or DEFAULT_LIMIT
     members = [
         (manifest.id, member)
         for manifest in backups
@@ -203,10 +203,33 @@ def find_shrinkage(database: str, backups: Sequence[Manifest], settings: BackupC
     is_whole = not members[0][1].schema_only
     members = [entry for entry in members if is_whole == (not entry[1].schema_only)][: COMPARED + 1]
     without = {table for _, member in members for table in member.schema_only}
-    (_, rows), *earlier = [
+    counts = [
         (name, sum(count for table, count in member.rows.items() if table not in without))
         for name, member in members
     ]
+    return _compare(database, counts, settings)
+
+
+def find_lost_files(backups: Sequence[Manifest], settings: BackupConfig) -> Shrinkage | None:
+    """Return the loss of the app's own files in the first backup, which is of all databases, as ``find_shrinkage`` does.
+
+    Earlier backups without files are not compared: they may be of one database.
+    """
+    counts = [
+        (
+            manifest.id,
+            sum(int(member.facts.get("files", 0)) for member in manifest.members if member.form == "files"),
+        )
+        for manifest in backups
+        if manifest.kind == "backup"
+    ]
+    return _compare("", [*counts[:1], *(entry for entry in counts[1:] if entry[1])][: COMPARED + 1], settings)
+
+
+def _compare(database: str, counts: Sequence[tuple[str, int]], settings: BackupConfig) -> Shrinkage | None:
+    """Return the loss in the first backup; ``counts``: ids of backups, newest first, with their rows or files."""
+    limit = settings.max_shrink or DEFAULT_LIMIT
+    (_, rows), *earlier = counts
     if len(earlier) < REQUIRED:
         return None
     median = median_low(count for _, count in earlier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -145,6 +146,25 @@ def test_missing_directory_is_no_app_without_files(run_cli):
         keys = promptvault_app.create_keys(app)
         with open_live_source(app, keys, RolePolicy()) as source:  # for a copy of the databases
             assert [member.form for member in source.manifest.members] == ["dump"]
+
+
+def test_backup_without_the_files_of_earlier_ones_is_reported(run_cli, app):
+    *_, larger = [run_cli("backup", "create") for _ in range(3)]
+    shutil.rmtree(app / "auth")
+    (app / "auth").mkdir()  # whose disk is not mounted
+    (app / ".env").unlink()
+    backup = run_cli("backup", "create")
+    (remark,) = backup["remarks"]
+    assert f"backup {backup['id']} has 1 app file, 75% fewer" in remark
+    run_cli("backup", "create", "--db", "user")  # has none
+    (app / "data/rules.json").unlink()
+    config = Path("dbctl.toml")
+    config.write_text(
+        config.read_text().replace("[apps.keys.backup]", "[apps.keys.backup]\nmax_shrink = 0.9")
+    )
+    error = run_cli("backup", "create", status=4)
+    assert error["code"] == "backup-shrunken"
+    assert run_cli("backup", "show", larger["id"])["pin"]["by"] == "dbctl"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
