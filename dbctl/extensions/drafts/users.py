@@ -188,7 +188,7 @@ def draft_users(
     if "active" not in fields:
         columns = [*flags, *references.match_columns(table, usual_names.INACTIVE)]
         text = f"users without the field active: {join_names(columns)} of {table.name} may show who cannot sign in"
-        decisions += [Decision("users", text)] if columns else []
+        decisions += [Decision("active", text)] if columns else []
     return UsersDraft(
         table=table,
         parts=parts,

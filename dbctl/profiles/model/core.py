@@ -14,9 +14,10 @@ from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.settings import Audit, Settings
 from dbctl.profiles.model.users import Users
 
-#: Subjects of open decisions. ``admin``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
+#: Subjects of open decisions. ``admin``, ``active``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
 Topic = Literal[
     "admin",
+    "active",
     "login",
     "passwords",
     "sign-ins",

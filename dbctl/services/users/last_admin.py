@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -23,6 +23,7 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
 
     Raises:
         AdminUndecidedError: the profile does not say who is an admin.
+        DecisionOpenError: the profile leaves open who is active, and an admin leaves.
         LastAdminError: the ``leaving`` users, who lose the role or are deleted, are the last.
         RoleFormError, ProfileContradictionError: the profile contradicts the stored roles, or who is active, so the last
             admin is not known.
@@ -33,8 +34,8 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
     require_admin_decision(users)
     _require_consistent_roles(users)
     admins = _active_admins(users)
-    if admins and all(user.id in leaving_ids for user in admins):
-        raise _create_error(users, admins)
+    remaining = [user for user in admins if user.id not in leaving_ids]
+    _require_admin(users, admins, remaining)
 
 
 def require_admin_decision(users: UserTable) -> None:
@@ -60,7 +61,7 @@ def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]
     Raises:
         LastAdminError: there was an active admin before, and there is none now.
         RoleExclusiveError: several users, or none, have the exclusive role.
-        AdminUndecidedError, RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
+        AdminUndecidedError, DecisionOpenError, RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
     """
     section = app.core.users
     exclusive = section.role.exclusive if section and section.role else ""
@@ -87,8 +88,7 @@ def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]
             _require_one(
                 after, exclusive, holders_before, remaining=remaining, added=len(holders) - remaining
             )
-        if admins and not _active_admins(after, for_update=takes_part):
-            raise _create_error(users, admins)
+        _require_admin(users, admins, _active_admins(after, for_update=takes_part))
 
 
 @contextmanager
@@ -165,9 +165,14 @@ def _active_admins(users: UserTable, *, for_update: bool = True) -> list[User]:
     return [user for user in list_admins(users, for_update=for_update) if may_sign_in(users, user)]
 
 
-def _create_error(users: UserTable, admins: Iterable[User]) -> LastAdminError:
-    logins = ", ".join(user.login for user in admins)
-    return LastAdminError(target=users.db.target, role=admin_role(users), logins=logins)
+def _require_admin(users: UserTable, before: Sequence[User], after: Sequence[User]) -> None:
+    """Refuse a change of the active admins, from ``before`` to ``after``, that leaves none."""
+    if before and not after:
+        logins = ", ".join(user.login for user in before)
+        raise LastAdminError(target=users.db.target, role=admin_role(users), logins=logins)
+    if "active" not in users.field_names and {user.id for user in before} - {user.id for user in after}:
+        # the others may be unable to sign in
+        users.app.require_decision("active", "the removal of an admin")
 
 
 def list_admins(users: UserTable, *, for_update: bool) -> list[User]:

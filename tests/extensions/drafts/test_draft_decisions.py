@@ -150,6 +150,37 @@ def test_no_admin_is_removed_before_the_profile_defines_admins(shop, columns, va
     assert shop.rows("select id from users") == [(1,)]
 
 
+def test_no_admin_is_removed_before_the_profile_defines_who_is_active(shop):
+    columns = ", is_admin boolean not null, status text not null"
+    shop.create(
+        f"insert into users values (null, 'cy@example.org', '{HASH}', 0, 'normal')",
+        columns=columns,
+        values=(", 1, 'normal'", ", 1, 'banned'"),
+    )
+    profile = shop.draft()
+    assert profile["users"]["admin"] == "admin"
+    assert "status" in profile["undecided"]["active"][0]
+    for words in (
+        ("users", "delete", "ada@example.org"),
+        ("users", "deactivate", "ada@example.org"),
+        ("users", "set-role", "ada@example.org", "user"),
+        ("data", "delete", "users", "1"),
+        ("data", "set", "users", "1", "is_admin=0"),
+    ):
+        error = shop.run(*words, status=6)["error"]
+        assert (error["code"], "status" in error["message"]) == ("decision-open", True)
+    assert shop.rows("select id, is_admin from users") == [(1, 1), (2, 1), (3, 0)]
+    shop.run("users", "delete", "cy@example.org")
+    decided = shop.profile.read_text().replace("# active =", "active =")
+    decided = decided.replace(
+        "[users.fields]", 'active = { values = ["normal"], inactive = "banned" }\n[users.fields]'
+    )
+    shop.profile.write_text(decided)
+    assert shop.run("users", "delete", "ada@example.org", status=6)["error"]["code"] == "last-admin"
+    shop.run("users", "delete", "bo@example.org")
+    assert shop.rows("select id from users") == [(1,)]
+
+
 @pytest.mark.parametrize(
     "others",
     [

@@ -129,9 +129,7 @@ class ActivityRule(UserChange):
             keys.append(scene.create_key("users", "active", value=values))
         for other in others:
             self.leave_open("users", f"the app changes {self.table.name}.{other}, too")
-        # the open decision about users may be about more than the field
-        texts = scene.profile.undecided.get("users", ())
-        topics: list[Topic] = ["users"] if texts and all("field active" in text for text in texts) else []
+        topics: list[Topic] = ["active"]
         if scene.action == "activate":
             self.explain_others(())
             return self.create_lesson(keys, topics)
