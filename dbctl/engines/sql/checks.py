@@ -188,6 +188,11 @@ def find_differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> 
     return [name for name in list_comparable(actual, expected) if actual[name] != expected[name]]
 
 
+def find_differing_counts(rows: Mapping[str, int], expected: Mapping[str, int]) -> list[str]:
+    """Return the tables whose numbers of rows differ, or that only one side has."""
+    return sorted(name for name in {*rows, *expected} if rows.get(name) != expected.get(name))
+
+
 def require_loaded_rows(
     dump: Dump, rows: Mapping[str, int], digests: Mapping[str, str], *, target: str, hint: str
 ) -> None:
@@ -196,8 +201,7 @@ def require_loaded_rows(
     Raises:
         RestoreFailedError: a table differs, or is missing, or is not in the dump.
     """
-    if rows != dict(dump.tables):
-        names = sorted(name for name in {*rows, *dump.tables} if rows.get(name) != dump.tables.get(name))
+    if names := find_differing_counts(rows, dump.tables):
         reason = f"row counts of {', '.join(names)} differ from the dump after the load"
         raise RestoreFailedError(target=target, reason=reason, hint=hint)
     if others := find_differences(digests, dump.digests):

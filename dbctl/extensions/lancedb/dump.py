@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from dbctl import signals
 from dbctl.engines.contract.dumps import Content, Dump, DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.contract.engine import DumpImport, FolderImport, ImportedDump
-from dbctl.engines.sql.checks import find_differences
+from dbctl.engines.sql.checks import require_loaded_rows
 from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
@@ -145,18 +145,10 @@ def verify_extracted(folder: Path, dump: Dump, target: str) -> DumpVerification:
         verification = verify_folder(folder, rows)
     except (DbctlError, ManifestError) as error:
         raise RestoreFailedError(target=target, reason=f"extracted, {error}", hint=UNCHANGED) from error
-    problems = list(verification.problems)
-    if verification.tables != dict(dump.tables) and dump.tables:
-        names = sorted(
-            name
-            for name in {*verification.tables, *dump.tables}
-            if verification.tables.get(name) != dump.tables.get(name)
-        )
-        problems.append(f"the row count differs in {', '.join(names)}")
-    if changed_tables := find_differences(verification.digests, dump.digests):
-        problems.append(f"the content differs in {', '.join(changed_tables)}")
-    if problems:
+    if problems := verification.problems:
         raise RestoreFailedError(target=target, reason=f"extracted, {problems[0]}", hint=UNCHANGED)
+    if dump.tables:  # otherwise they are unknown
+        require_loaded_rows(dump, verification.tables, verification.digests, target=target, hint=UNCHANGED)
     return verification
 
 

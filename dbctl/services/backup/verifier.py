@@ -10,7 +10,7 @@ from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest, RolePolicy
 from dbctl.engines.contract.engine import VerifyOptions
-from dbctl.engines.sql.checks import find_differences
+from dbctl.engines.sql.checks import find_differences, find_differing_counts
 from dbctl.errors.backup import KeyInvalidError, KeyWrongError, StorageFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
@@ -255,12 +255,7 @@ def compare_with_manifest(verification: DumpVerification, member: Member) -> lis
     problems = []
     # Some dumps do not mention the rows of a table that has none.
     rows = {**dict.fromkeys(member.schema_only, 0), **verification.tables}
-    if rows != member.rows:
-        tables = [
-            name
-            for name in sorted(rows.keys() | member.rows.keys())
-            if rows.get(name) != member.rows.get(name)
-        ]
+    if tables := find_differing_counts(rows, member.rows):
         problems.append(("rows-differ", f"row counts differ from the manifest: {', '.join(tables)}"))
     if changed_tables := find_differences(verification.digests, member.digests):
         problems.append(("content-differs", f"rows differ from the saved rows: {', '.join(changed_tables)}"))
