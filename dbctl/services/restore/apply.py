@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
 from dbctl import progress
 from dbctl.engines.contract.dumps import LoadRequest, StagedDump
@@ -69,7 +68,8 @@ class ApplyRestore(RestoreOperation):
         steps = [f"verify {manifest.id}: checksums, integrity, rows, schema"]
         if is_encrypted(manifest):
             steps.insert(0, f"decrypt {manifest.id} into a private temporary folder")
-        steps += [f"create the directory {folder}, which is missing" for folder in self._missing_folders()]
+        folders = find_missing_folders(app.url(member.database) for member in self._members)
+        steps += [f"create the directory {folder}, which is missing" for folder in folders]
         for member in self._members:
             restore_target, target = app.restore_target(member.database), app.target(member.database)
             strategy = restore_target.strategy(member.dump)
@@ -97,9 +97,6 @@ class ApplyRestore(RestoreOperation):
             ):
                 target = self._app.target(member.database)
                 raise TablesLostError(dump=self._manifest.id, target=target, tables=", ".join(tables))
-
-    def _missing_folders(self) -> Sequence[Path]:
-        return find_missing_folders(self._app.url(member.database) for member in self._members)
 
     def apply(self, confirmed: str | None = None) -> RestoreResult:
         """Restore the databases; on failure the previous state remains or is restored.
@@ -135,7 +132,7 @@ class ApplyRestore(RestoreOperation):
         app = self._app
         locks.enter_context(self._lock())
         self._source.require_existing()
-        for folder in self._missing_folders():
+        for folder in find_missing_folders(app.url(member.database) for member in self._members):
             make_folder(folder)
         for member in self._members:
             restore_target = app.restore_target(member.database)

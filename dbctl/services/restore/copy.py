@@ -148,7 +148,8 @@ class CopyRestore(RestoreOperation):
         """
         steps, is_destructive = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"], False
         rows = Counter[str]()
-        steps += [f"create the directory {folder}, which is missing" for folder in self._missing_folders()]
+        folders = find_missing_folders(copy.url for copy in self._copies)
+        steps += [f"create the directory {folder}, which is missing" for folder in folders]
         for copy in self._copies:
             steps += copy.restore_target.strategy(copy.member.dump).steps
             steps += self._source.plan_roles(copy.restore_target, copy.member, str(copy.url))
@@ -176,7 +177,7 @@ class CopyRestore(RestoreOperation):
         with ExitStack() as stack:
             stack.enter_context(self._lock())
             self._source.require_existing()
-            for folder in self._missing_folders():
+            for folder in find_missing_folders(copy.url for copy in self._copies):
                 make_folder(folder)
             for copy in self._copies:
                 restore_target = copy.restore_target
@@ -195,9 +196,6 @@ class CopyRestore(RestoreOperation):
             command=_build_command_line(self._app, self._copies),
             remarks=[f"{copy.url}: {text}" for copy, loaded in results for text in loaded.remarks],
         )
-
-    def _missing_folders(self) -> Sequence[Path]:
-        return find_missing_folders(copy.url for copy in self._copies)
 
     def _create_copies(self, reader: MemberReader) -> Sequence[LoadResult]:
         """Create the copies; of several, load and verify all of them next to their places first."""
