@@ -132,24 +132,25 @@ def find_files(
         FileFailedError: a folder, or the target of such a link, cannot be read.
     """
     omitted = {find_identity(folder) for folder in without}
-    for pattern in patterns:
-        matches = sorted(directory.glob(pattern.rstrip("/")))
-        if not matches:
-            _require_target(directory / pattern.rstrip("/"))
-        for match in matches:
-            for path in _list_content(match, omitted) if match.is_dir() else [match]:
-                if _is_archivable(path):
-                    is_named_file = path == match and path.is_file()
-                    yield str(path.relative_to(directory)), path.resolve() if is_named_file else path
+    named = dict.fromkeys(path for pattern in patterns for path in _match(directory, pattern.rstrip("/")))
+    for match in named:
+        for path in _list_content(match, omitted) if match.is_dir() else [match]:
+            # A link that is named itself would be in front of its content, which is not extracted through a link.
+            if _is_archivable(path) and (path == match or path not in named):
+                is_named_file = path == match and path.is_file()
+                yield str(path.relative_to(directory)), path.resolve() if is_named_file else path
 
 
-def _require_target(path: Path) -> None:
-    """Refuse a link whose target is missing, such as a disk that is not mounted, or cannot be reached; raises as ``find_files``."""
-    if path.is_symlink():
+def _match(directory: Path, pattern: str) -> Sequence[Path]:
+    """Return the paths that match a pattern; raises as ``find_files``."""
+    if matches := sorted(directory.glob(pattern)):
+        return matches
+    if (path := directory / pattern).is_symlink():  # perhaps to a disk that is not mounted
         try:
             path.stat()
         except OSError as error:
             raise FileFailedError(path=path, reason=f"its target: {error.strerror}") from error
+    return ()
 
 
 def _list_content(folder: Path, omitted: Collection[tuple[int, int] | None]) -> Iterator[Path]:

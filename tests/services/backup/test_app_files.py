@@ -119,6 +119,16 @@ def test_folder_and_file_that_are_links_are_archived_with_their_content(run_cli,
     assert Path("DIR/nothing/nested/upload").read_text() == "upload"
 
 
+@pytest.mark.parametrize("names", ['"auth/", "auth/link/"', '"auth/link/", "auth/"'])
+def test_link_that_is_named_in_a_named_folder_is_extracted_with_its_content(run_cli, app, names):
+    (app / "auth/link").unlink()
+    (app / "auth/link").symlink_to("session one")
+    Path("keys.toml").write_text(PROFILE.replace('"auth/"', names))
+    run_cli("backup", "create")
+    assert run_cli("restore", "files", "latest", "--to", "DIR")["left_out"] == []
+    assert Path("DIR/auth/link/key").read_bytes() == Path("DIR/auth/session one/key").read_bytes()
+
+
 def test_backups_in_a_folder_of_the_app_are_not_in_backups(run_cli, app):
     config = Path("dbctl.toml")
     config.write_text(config.read_text().replace('repository = "backups"', 'repository = "app/auth/backups"'))
