@@ -81,6 +81,6 @@ OMISSIONS: Mapping[str, set[tuple[str, str]]] = {
     "mysql": {
         ("trigger", "touch"),
         ("index", "note_text"),
-        ("default", "changed: on update current_timestamp()"),
+        ("default", "changed: on update current_timestamp"),
     },
 }

@@ -52,6 +52,8 @@ def test_created_schema_has_the_announced_types(case: Case) -> None:
         announced, own = pair.destination_type, types[pair.table, pair.column]
         if announced.kind == "enum" and destination.engine != "mysql":  # text with a check of the labels
             assert own.kind == "text"
+        elif announced.kind == "uuid" and own.kind == "text":  # MySQL has no type for it
+            assert (own.length, own.charset) == (36, "ascii")
         else:
             assert announced == own
 
@@ -76,7 +78,8 @@ def test_created_schema_has_the_tables_keys_and_references(case: Case) -> None:
 def test_every_object_that_is_not_carried_is_reported(case: Case) -> None:
     source, derived, _ = case
     engine = {"postgres": "postgresql"}.get(source.dialect, source.dialect)
-    reported = {(omission.kind, omission.name) for omission in derived.omissions}
+    # MariaDB writes a function with parentheses
+    reported = {(omission.kind, omission.name.removesuffix("()")) for omission in derived.omissions}
     assert reported >= OMISSIONS[engine]
     assert not any(omission.is_blocking for omission in derived.omissions)
 
@@ -231,11 +234,15 @@ def test_long_keys_of_mysql_are_shortened(create_database: Create) -> None:
 
 
 def test_bytes_that_the_catalog_of_mysql_replaces_are_not_carried(create_database: Create) -> None:
-    source = create_database("mysql", "create table a (x binary(2) default x'00ff')")
+    source = create_database(
+        "mysql",
+        "create table a (x binary(2) default x'00ff', y varbinary(9) default x'610062', z blob default (x'4142'))",
+    )
     schema = read_portable(source)
     defaults = [column.default for column in schema.tables[0].columns]
     omitted = [each.name for each in schema.omissions]
-    assert (defaults[0], omitted) in [("", ["x"]), ("x'00FF'", [])]  # MySQL reports hexadecimal digits
+    # MariaDB replaces them, and MySQL ends them at a zero byte, but computes them
+    assert (defaults[:2], omitted) in [(["", ""], ["x", "y"]), (["x'00FF'", "x'610062'"], [])]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -289,7 +296,8 @@ def test_collations_of_sqlite_that_are_left_out_are_reported(engine: str, create
         "create index note_body on note (body collate rtrim desc)",
     )
     derived = derive(read_portable(source), create_database(engine))
-    reported = {(omission.kind, omission.name) for omission in derived.omissions}
+    # MariaDB writes a function with parentheses
+    reported = {(omission.kind, omission.name.removesuffix("()")) for omission in derived.omissions}
     assert {("collation", "title"), ("index", "note_body")} <= reported
     assert ("index", "note_title") not in reported
     assert (("collation", "mail") in reported) == (engine == "postgresql")

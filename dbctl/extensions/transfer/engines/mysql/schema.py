@@ -215,6 +215,8 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
             views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]
             omissions = [Omission(**row) for row in fetch(OMISSIONS)]
             comments = {row["name"]: row["comment"] for row in fetch(SCHEMA_TABLES)}
+            if not is_mariadb:
+                self._complete_bytes(columns)
         omissions += list_triggers(schema)
         for table in schema.tables:
             omissions += _find_omissions(table.name, columns[table.name], indexes[table.name])
@@ -230,6 +232,18 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
             views=views,
             omissions=omissions,
         )
+
+    def _complete_bytes(self, columns: Mapping[str, Rows]) -> None:
+        """Compute the defaults of bytes, which the catalog of MySQL ends at their first zero byte."""
+        for table, rows in columns.items():
+            cut = [row for row in rows if _is_binary(row) and _has_hexadecimal_default(row)]
+            if cut:
+                defaults = ", ".join(f"hex(default(t.{quote(row['name'])}))" for row in cut)
+                # without a row of the table, which may be empty
+                sql = f"select {defaults} from (select 1 as n) one left join {quote(table)} t on false"
+                ((*digits,),) = self._connection.fetch(sql)
+                for row, text in zip(cut, digits, strict=True):
+                    row["default"] = f"0x{text}"
 
     def derive(self, schema: PortableSchema, *, time_form: TimeForm = "sqlite-time") -> DerivedSchema:
         del time_form  # columns have types for times
@@ -315,6 +329,11 @@ def _default(row: NamedRow, *, is_mariadb: bool) -> str:
 
 def _is_binary(row: NamedRow) -> bool:
     return "binary" in row["type"] or "blob" in row["type"]
+
+
+def _has_hexadecimal_default(row: NamedRow) -> bool:
+    """Whether the catalog of MySQL has digits of a default that is no expression."""
+    return (row["default"] or "").startswith("0x") and "default_generated" not in row["attributes"]
 
 
 def _has_unknown_bytes(row: NamedRow) -> bool:
