@@ -639,9 +639,19 @@ def test_import_with_keys_of_an_expression_is_counted(answer, tmp_path, monkeypa
         assert len(database.rows("select * from posts")) == 3
 
 
+def skips_keys():
+    """Whether the server of MySQL follows foreign keys outside of InnoDB, as since version 9.6."""
+    with empty_database("mysql", Path()) as database:
+        return database.rows("show variables like 'innodb_native_foreign_keys'") == [
+            ("innodb_native_foreign_keys", "OFF")
+        ]
+
+
 @pytest.mark.parametrize("engine", KINDS)
 def test_deleted_tree_of_rows_is_restored(answer, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    if engine == "mysql" and skips_keys():
+        pytest.skip("MySQL 9 refuses the deletion")
     levels = 12 if engine == "mysql" else 300  # InnoDB deletes at most 15 levels
     rows = [
         f"insert into comments values ({number}, {number - 1 or 'null'}, null)" for number in range(1, levels)
@@ -675,6 +685,7 @@ def test_deleted_tree_of_rows_is_restored(answer, tmp_path, monkeypatch, engine)
 @pytest.mark.parametrize("engine", KINDS)
 def test_deleted_cycle_of_tables_is_restored(answer, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    is_skipped = engine == "mysql" and skips_keys()
     with empty_database(engine, tmp_path / "app.db") as database:
         owner = "owner integer not null, foreign key (owner) references users (id) on delete cascade"
         database.run(
@@ -696,6 +707,14 @@ def test_deleted_cycle_of_tables_is_restored(answer, tmp_path, monkeypatch, engi
         )
         options = ["--profile", "plain", "--url", f"main={database.url}"]
         before = database.content()
+        if is_skipped:
+            error = answer("data", "delete", "users", "1", "--yes", *options, status=6)["error"]
+            assert "1 row of users remained" in error["message"]
+            assert database.content() == before
+            answer("data", "delete", "users", "2", "--yes", *options)  # as the message proposes
+            answer("data", "delete", "users", "1", "--yes", *options)
+            assert database.content() == {"users": [], "homes": []}
+            return
         deleted = answer("data", "delete", "users", "1", "--yes", *options)["data"]
         assert deleted["rows"] == {"users": 2, "homes": 3}
         after = database.content()

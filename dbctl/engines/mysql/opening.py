@@ -63,8 +63,8 @@ HINTS = {
     1419: ALLOW_CODE,
     2006: f"If the server runs, a row is longer than it accepts. Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
 }
-#: MySQL has a number for it, and MariaDB a message with the number that InnoDB uses.
-CASCADE_TOO_DEEP, CASCADE_TOO_DEEP_REASON = 3008, "Got error 193 "
+#: MySQL has a number for it, and since MySQL 9.6 one for too many tables; MariaDB has a message with the number that InnoDB uses.
+CASCADE_TOO_DEEP, CASCADE_TOO_DEEP_REASON = frozenset({3008, 6575}), "Got error 193 "
 CASCADE_HINT = Remedy(
     "Foreign keys change at most 15 levels of rows. Delete rows of the lowest level first, with: `data delete TABLE KEY`"
 )
@@ -143,7 +143,7 @@ def translate_error(
         return context.disconnected_error(reason, committing=is_in_doubt, is_refused=is_refused)
     if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
         return context.query_error(reason)
-    if number == CASCADE_TOO_DEEP or reason.startswith(CASCADE_TOO_DEEP_REASON):
+    if number in CASCADE_TOO_DEEP or reason.startswith(CASCADE_TOO_DEEP_REASON):
         return context.query_error(reason, hint=CASCADE_HINT)
     if kind := ERRORS.get(number):
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))

@@ -227,7 +227,8 @@ class RowImages:
         if unchanged:
             # A trigger of PostgreSQL can skip such a row silently, and MySQL 9 does not follow cycles of keys to their end.
             rows = format_count(unchanged, "row")
-            reason = f"{rows} of {table} remained, although foreign keys delete them; a trigger may have skipped them"
+            cause = "a trigger may have skipped them, or MySQL 9 at a cycle of keys: delete those first"
+            reason = f"{rows} of {table} remained, although foreign keys delete them; {cause}"
             raise ConstraintError(target=self._writer.target, reason=reason)
 
     def _encode(self, values: Values, secrets: Collection[str]) -> dict[str, Any]:

@@ -128,6 +128,28 @@ def test_cascade_of_too_many_levels_is_explained(mysql):
     assert writer.count("node") == 0
 
 
+def test_cascade_of_too_many_tables_is_explained(mysql):
+    if mysql.rows("show variables like 'innodb_native_foreign_keys'") != [
+        ("innodb_native_foreign_keys", "OFF")
+    ]:
+        pytest.skip("requires MySQL 9.6, which follows foreign keys outside of InnoDB")
+    mysql.execute(
+        "create table node (id integer primary key, parent integer, quoted integer,"
+        " foreign key (parent) references node (id) on delete cascade,"
+        " foreign key (quoted) references node (id) on delete set null)"
+    )
+    mysql.execute("insert into node values (1, null, null), (2, 1, null), (3, 2, null), (4, null, 2)")
+    writer = mysql.writer()
+    with pytest.raises(QueryFailedError) as caught, writer.transaction():
+        writer.delete("node", [Condition("id", "=", 1)])
+    assert "data delete" in caught.value.hint
+    with writer.transaction():  # as the hint proposes
+        writer.delete("node", [Condition("id", "=", 3)])
+    with writer.transaction():
+        writer.delete("node", [Condition("id", "=", 1)])
+    assert mysql.rows("select * from node") == [(4, None, None)]
+
+
 def test_zero_dates_are_preserved(mysql):
     mysql.execute("set sql_mode = 'ANSI_QUOTES'")
     mysql.execute("create table old (id integer primary key, d date, at datetime)")
