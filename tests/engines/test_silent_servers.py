@@ -89,7 +89,9 @@ def test_status_ends_soon_after_its_timeout(database, relay, url, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     for number in range(40):
         database.execute(f"create table t{number} (id {database.key}, body text)")
-    relay.bytes_until_silence = 5_000  # most of them begin the session
+    relay.bytes_until_silence = limit = 1 << 20
+    registry.load_engine(url.engine).open_for_reading(url, "app/main", timeout=3).close()
+    relay.bytes_until_silence = limit - relay.bytes_until_silence + 1_000  # after the session has begun
     begin = time.monotonic()
     result = answer("--url", servers.text(url), "--timeout", "3", "status", status=None)
     assert (result["data"]["items"][0]["state"], len(result["warnings"])) == ("connection-lost", 1)

@@ -164,7 +164,8 @@ def test_transaction_without_row_locks_is_serializable(tmp_path, monkeypatch):
         ]
 
 
-@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+# MySQL cannot detect the change: what a transaction of dbctl reads is locked there
+@pytest.mark.parametrize("engine", ["postgresql", pytest.param("mysql", marks=pytest.mark.mariadb)])
 def test_serialization_failure_repeats_the_transaction(tmp_path, monkeypatch, engine):
     with larder_app.open_pantry(engine, tmp_path / "app") as pantry:
         monkeypatch.chdir(tmp_path / "app")
