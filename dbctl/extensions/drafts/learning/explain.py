@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache, partial
 from typing import Literal
 
 from dbctl.engines.contract.database import Condition, Order
@@ -82,6 +83,7 @@ class Explainer:
         self._tables = dict[tuple[str, str], TableEvidence]()
         self._known: list[KnownRow] = []
         self._recorded_at = now()
+        self._read_defaults = cache(partial(_read_defaults, scene))
         fields = {
             field: read_text(value)
             for field, column in scene.user_fields.items()
@@ -305,12 +307,8 @@ class Explainer:
 
     def _read_default(self, row: ChangedRow, column: str) -> str | None:
         """Return the default of a column as a text without quotes; None: it has none."""
-        reader = self._scene.before[row.database].schema_reader
-        for table in reader.schema().tables if reader else ():
-            for definition in table.columns if table.name == row.table else ():
-                if definition.name == column and definition.default is not None:
-                    return definition.default.partition("::")[0].strip("'\"()")
-        return None
+        default = self._read_defaults(row.database).get((row.table, column))
+        return None if default is None else default.partition("::")[0].strip("'\"()")
 
     def _explain_counter(self, row: ChangedRow, table: TableEvidence, column: str) -> Explanation | None:
         """Explain the next number, of the rows with the same value of a reference, or of the table."""
@@ -370,3 +368,13 @@ def summarize(explanations: Mapping[str, Explanation]) -> str:
     for column, explanation in explanations.items():
         kinds.setdefault(explanation.kind, []).append(column)
     return "; ".join(f"{kind}: {', '.join(columns)}" for kind, columns in kinds.items())
+
+
+def _read_defaults(scene: Scene, database: str) -> Mapping[tuple[str, str], str | None]:
+    """Return the defaults of columns before the action, by table and column."""
+    reader = scene.before[database].schema_reader
+    return {
+        (table.name, column.name): column.default
+        for table in (reader.schema().tables if reader else ())
+        for column in table.columns
+    }
