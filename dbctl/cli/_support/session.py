@@ -108,7 +108,7 @@ class Session(AppSession):
         if not (self.spec.reads_log or (write and write.audited and write.is_selected)):
             return None
         with suppress(DbctlError):
-            app = loader.find_app(self.selection)
+            app = self._configured = loader.find_app(self.selection)
             urls = app.databases.values()
             return app if urls and all(url.has_routed_path for url in urls) else None
         return None

@@ -55,6 +55,9 @@ class Session:
         self.spec, self.timeout, self.only, self.traceless = spec, timeout, only, traceless
         self.trust_clock, self.acting_as, self._all_apps = trust_clock, acting_as, all_apps
         self._selection = selection
+        self._configured: model.App | None = (
+            None  #: the selected app, if the command has resolved it before it opens the app
+        )
 
     @cached_property
     def selection(self) -> Selection:
@@ -92,8 +95,9 @@ class Session:
         from dbctl.profiles import loader as profile_loader
         from dbctl.services.app.app import App
 
+        configured = None if selection else self._configured
         selection = selection or self.selection
-        configured = loader.find_app(selection)
+        configured = configured or loader.find_app(selection)
         app = App(self, configured, profile_loader.load_core(configured.profile))
         app.resolve_profile()
         if self.only:

@@ -19,15 +19,15 @@ from tests.in_process import run_command
 from tests.services.flashpoint_app import copy_configured_deployment
 
 CONFIGURATION = '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "shop.db"\n'
-READ_FILE = "read_sections"
+READ_FILE, RESOLVE_APP = "read_sections", "find_app"
 
 
 def count_reads(words, folder, *, status=0):
-    """Return how often a command reads the files of the configuration, and locates the journal."""
+    """Return how often a command reads the files of the configuration, resolves the app, and locates the journal."""
     calls = Counter()
 
     def record(frame, event, _argument):
-        if event == "call" and frame.f_code.co_name in (READ_FILE, "locate_journal"):
+        if event == "call" and frame.f_code.co_name in (READ_FILE, RESOLVE_APP, "locate_journal"):
             calls[frame.f_code.co_name] += 1
 
     environment = {"HOME": str(folder), "DBCTL_STATE": str(folder / "state")}
@@ -59,6 +59,7 @@ def shop(tmp_path):
 def test_command_reads_its_configuration_once(shop, line, journals):
     calls = count_reads(line.split(), shop)
     assert calls[READ_FILE] == 1
+    assert calls[RESOLVE_APP] <= 1
     assert calls["locate_journal"] == journals
 
 
