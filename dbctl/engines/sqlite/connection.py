@@ -6,6 +6,7 @@ import math
 import os
 import sqlite3
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -276,8 +277,13 @@ class SQLiteConnection:
 
 #: Maximum number of unlocked reads of a changing file before locks are acquired.
 UNLOCKED_TRIES = 5
-#: Two changes of a file within one tick of the kernel's clock leave the same mtime.
-CLOCK_TICK_NS = 20_000_000
+#: Seconds between two tries to open a file whose only user is opening or closing it.
+RETRY_SECONDS = 0.02
+#: The clock of file times: on Linux CLOCK_REALTIME_COARSE, which moves by ticks, and for which Python has no name.
+FILE_CLOCK = 5 if sys.platform == "linux" else time.CLOCK_REALTIME
+#: Two changes of a file within one tick leave the same mtime; a second tick is for servers of files whose clock differs.
+TWO_TICKS_NS = round(2e9 * (time.clock_getres(FILE_CLOCK) if sys.platform == "linux" else 0.01))
+read_file_clock = partial(time.clock_gettime_ns, FILE_CLOCK)
 
 
 class ReadConnection(SQLiteConnection):
@@ -310,7 +316,7 @@ class ReadConnection(SQLiteConnection):
                 except UnreachableError:  # its only user may be opening or closing it right now
                     if not remaining_tries:
                         raise
-                    time.sleep(CLOCK_TICK_NS / 1e9)
+                    time.sleep(RETRY_SECONDS)
         except BaseException:  # an open connection must not outlive the failure
             self.close()
             raise
@@ -321,8 +327,11 @@ class ReadConnection(SQLiteConnection):
         self.notify_change()
         unlocked = unlocked and self._has_no_journal()
         self.opened_state = self._read_file_state()
-        if unlocked and 0 <= (age := time.time_ns() - self.opened_state[3]) < CLOCK_TICK_NS:
-            time.sleep((CLOCK_TICK_NS - age) / 1e9)
+        # newer than a clock that moves by ticks, if the kernel has finer times
+        changed_ns = self.opened_state[3]
+        if unlocked and abs(read_file_clock() - changed_ns) < TWO_TICKS_NS:
+            while abs(read_file_clock() - changed_ns) < TWO_TICKS_NS:
+                time.sleep(0.001)
             self.opened_state = self._read_file_state()
         self.is_unlocked = unlocked
         if unlocked:
