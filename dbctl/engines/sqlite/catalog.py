@@ -22,7 +22,9 @@ where l.schema = 'main' and substr(m.name, 1, 7) <> 'sqlite_' order by m.rowid{o
 #: Whether the primary key of ``m`` has an index, and is not the rowid; only so does ``integer primary key desc`` differ from a rowid.
 _HAS_KEY_INDEX = "exists (select 1 from pragma_index_list(m.name) where origin = 'pk')"
 _COLUMNS_OF_ALL = _TABLES.format(
-    columns=f', x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden, x.pk = 1 and {_HAS_KEY_INDEX}',
+    # only a column that may be the rowid: the pragma takes as long as those of all columns
+    columns=', x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden,'
+    f" case when x.pk = 1 and upper(x.type) = 'INTEGER' then {_HAS_KEY_INDEX} end",
     join=" left join pragma_table_xinfo(m.name) x",
     order=", x.cid",
 )
