@@ -10,7 +10,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.errors.users import DuplicateRowsError
-from dbctl.model import ChangeResult, Effect, KeyText, Plan, RetainedRows, Row, format_count
+from dbctl.model import ChangeResult, Effect, KeyText, Plan, RetainedRows, Row, format_count, group
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
@@ -263,6 +263,7 @@ class DeleteUsers:
     def apply(self, db: Writable) -> UsersDeleted:
         """Transfer and delete the rows, and record each user."""
         users, leaving, transfer = self._users, self._leaving, self._transfer
+        duplicates = ((item.table, item.rows) for item in transfer.duplicates) if transfer else ()
         if transfer:
             transfer.apply(db)
         self._owned.clear(db)
@@ -278,7 +279,7 @@ class DeleteUsers:
             rows=self._rows,
             removed=self._removed,
             transferred=self._transferred,
-            duplicates={item.table: item.rows for item in transfer.duplicates} if transfer else {},
+            duplicates={table: sum(rows) for table, rows in group(duplicates).items()},
             signed_in_for=sign_in_state.remaining_sign_in(users),
             remaining=list_unchanged_databases(users.app, users_database(users.app)),
             retained=self._retained,

@@ -62,7 +62,15 @@ class OwnershipTransfer:
         ]
         self.keys = [f"{item.table}.{item.column}" for item in self._tables]
         # Selected in advance: some databases do not allow a change of a table to query the same table.
-        self.duplicates = list(self._find_duplicates())
+        self.duplicates = list[Duplicates]()
+        for item in self._tables:
+            if item.once and (keys := self._select_duplicates(item)):
+                # a row that several transfers of a table contain counts once
+                where = AllOf([match_rows(self._key(item), list(keys)), *self._not_duplicate(item)])
+                if rows := self._db.count(item.table, [where]):
+                    self.duplicates.append(
+                        Duplicates(table=item.table, key=item.once, rows=rows, where=where)
+                    )
 
     def plan_rows(self) -> Iterator[PlannedRows]:
         """Yield the transferred rows with their new owner."""
@@ -85,40 +93,25 @@ class OwnershipTransfer:
         for item in self._tables:
             write_rows(db, item.table, self._transferable_rows(item), {item.column: self.new_owner.id})
 
-    def _leaving_rows(self, item: _TransferTable) -> Where:
-        return Condition(item.column, "in", self._leaving)
-
     def _transferable_rows(self, item: _TransferTable) -> list[Where]:
-        excluded = (Not(duplicates.where) for duplicates in self.duplicates if duplicates.table == item.table)
-        return [self._leaving_rows(item), *excluded]
+        return [Condition(item.column, "in", self._leaving), *self._not_duplicate(item)]
+
+    def _not_duplicate(self, item: _TransferTable) -> list[Where]:
+        return [Not(duplicates.where) for duplicates in self.duplicates if duplicates.table == item.table]
 
     def _key(self, item: _TransferTable) -> list[str]:
         return self._db.tables()[item.table].primary_key or [item.column, *item.once]
 
-    def _find_duplicates(self) -> Iterator[Duplicates]:
-        for item in self._tables:
-            if item.once and (keys := self._select_duplicates(item)):
-                where = match_rows(self._key(item), list(keys))
-                rows = self._db.count(item.table, [where])
-                yield Duplicates(table=item.table, key=item.once, rows=rows, where=where)
-
     def _select_duplicates(self, item: _TransferTable) -> set[tuple[object, ...]]:
         """Return the keys of rows whose unique values the new owner or an earlier deleted user has too."""
-        keys = self._key(item)
-        owned = Condition(item.column, "=", self.new_owner.id)
-        new_owner_has_row = InSubquery(item.once, item.table, item.once, [owned])
-        selected = self._db.select(item.table, keys, [self._leaving_rows(item), new_owner_has_row])
-        duplicates = {tuple(row) for row in selected}
-        seen = set[tuple[object, ...]]()
-        for user in self._leaving if len(self._leaving) > 1 else ():
-            where = Condition(item.column, "=", user)
-            for row in self._db.select(item.table, [*keys, *item.once], [where]):
-                key, values = tuple(row[: len(keys)]), tuple(row[len(keys) :])
-                if key in duplicates or None in values:
-                    continue  # a key with NULL is never a duplicate
-                if values in seen:
-                    duplicates.add(key)
-                seen.add(values)
+        keys, owners = self._key(item), [self.new_owner.id]
+        duplicates = set[tuple[object, ...]]()
+        for user in self._leaving:
+            # the database compares: a collation may ignore case, and a NULL is never equal
+            is_owned = InSubquery(item.once, item.table, item.once, [Condition(item.column, "in", [*owners])])
+            selected = self._db.select(item.table, keys, [Condition(item.column, "=", user), is_owned])
+            duplicates.update(map(tuple, selected))
+            owners.append(user)
         return duplicates
 
 
@@ -128,7 +121,7 @@ class OwnedRows:
     def __init__(self, users: UserTable, leaving: Sequence[User], transfer: OwnershipTransfer | None) -> None:
         self._db, ids, tables = users.db, [user.id for user in leaving], users.db.tables()
         self._new_owner = transfer.new_owner.login if transfer else ""
-        self._duplicates = {item.table: item for item in transfer.duplicates} if transfer else {}
+        self._duplicates = transfer.duplicates if transfer else []
         self.conditions: dict[str, list[Where]] = {}
         self.keys: list[str] = []
         self._cleared = dict[str, list[Where]]()
@@ -153,8 +146,8 @@ class OwnedRows:
         for owned in companions.find_owned_later(ids):
             self.later_conditions.setdefault(owned.table, []).append(owned.where)
             self.keys.append(owned.key)
-        for table, duplicates in self._duplicates.items():
-            self.conditions.setdefault(table, []).append(duplicates.where)
+        for item in self._duplicates:
+            self.conditions.setdefault(item.table, []).append(item.where)
 
     def plan_cleared_rows(self) -> Iterator[PlannedRows]:
         """Yield the rows whose reference is set to NULL."""
@@ -171,10 +164,15 @@ class OwnedRows:
             table, _, column = path.partition(".")
             remaining: list[Where] = [AnyOf(referring), Not(AnyOf(deleted.get(table, ())))]
             yield from describe_cleared(self._db, table, [column], remaining)
-        for table, where in (*self.conditions.items(), *self.later_conditions.items()):
-            duplicates = self._duplicates.get(table)
-            note = f", which {self._new_owner} has too ({', '.join(duplicates.key)})" if duplicates else ""
-            yield from describe_deleted(self._db, table, [AnyOf(where)], note)
+        for table, where in self.conditions.items():
+            duplicates = [item for item in self._duplicates if item.table == table]
+            others = [Not(item.where) for item in duplicates]
+            yield from describe_deleted(self._db, table, [AnyOf(where), *others])
+            for item in duplicates:
+                note = f", which {self._new_owner} has too ({', '.join(item.key)})"
+                yield from describe_deleted(self._db, table, [item.where], note)
+        for table, where in self.later_conditions.items():
+            yield from describe_deleted(self._db, table, [AnyOf(where)])
 
     def clear(self, db: Writable) -> None:
         """Set the references to NULL."""

@@ -233,18 +233,75 @@ def test_duplicates_of_several_users_are_found_behind_rows_without_a_value(answe
     with empty_database("sqlite", tmp_path / "club.db") as database:
         database.run(
             *TABLES,
-            # the index of the app is missing: ida has a name twice
-            "insert into files (id, owner, name) values (1, 1, null), (2, 1, 'a'), (3, 1, 'a'), (4, 1, 'b')",
+            "insert into files (id, owner, name) values (1, 1, null), (2, 1, 'a'), (4, 1, 'b')",
             "insert into files (id, owner, name) values (5, 2, null), (6, 2, 'b'), (7, 2, 'c'), (8, 3, 'c')",
         )
         options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
         words = ("users", "delete", "ida", "bo", "--transfer-to", "cy", *options)
         error = answer(*words, "--yes", status=6)["error"]
-        assert (error["code"], "3 rows of files (name)" in error["message"]) == ("duplicate-rows", True)
+        assert (error["code"], "2 rows of files (name)" in error["message"]) == ("duplicate-rows", True)
         data = answer(*words, "--delete-duplicates", "--yes")["data"]
-        assert (data["duplicates"], data["transferred"]) == ({"files": 3}, {"files": 4})
+        assert (data["duplicates"], data["transferred"]) == ({"files": 2}, {"files": 4})
         rows = database.rows("select id, owner, name from files order by id")
         assert rows == [(1, 3, None), (2, 3, "a"), (4, 3, "b"), (5, 3, None), (8, 3, "c")]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_duplicates_of_two_transfers_of_a_table_are_planned_and_deleted(answer, tmp_path, engine):
+    transfers = "".join(
+        f'[[users.transfer]]\ntable = "follows"\ncolumn = "{column}"\nonce = ["{other}"]\n'
+        for column, other in (("follower", "followed"), ("followed", "follower"))
+    )
+    owned = 'cascade = ["notes.person", "follows.guide"]'
+    (tmp_path / "club.toml").write_text(PROFILE.replace('cascade = ["notes.person"]', owned) + transfers)
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            *TABLES,
+            "insert into people values (4, 'di', null), (5, 'ed', null)",
+            "create table follows (follower integer, followed integer, guide integer, primary key (follower, followed))",
+            # ida leaves: (1, 3) and (4, 1) have equal rows of bo
+            "insert into follows values (1, 3, null), (2, 3, null), (4, 1, null), (4, 2, null), (5, 1, null), (3, 5, 1)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        words = ("users", "delete", "ida", "--transfer-to", "bo", "--delete-duplicates", *options)
+        plan = answer(*words, "--dry-run")["data"]["plan"]
+        assert [step for step in plan["steps"] if "follows" in step] == [
+            "transfer 1 row of follows to bo",
+            "delete 1 row of follows",
+            "delete 1 row of follows, which bo has too (followed)",
+            "delete 1 row of follows, which bo has too (follower)",
+        ]
+        assert (plan["rows"]["follows"], plan["deleted"]["follows"]) == (4, 3)
+        data = answer(*words, "--yes")["data"]
+        assert (data["duplicates"], data["transferred"]) == ({"follows": 2}, {"follows": 1})
+        rows = database.rows("select follower, followed from follows order by 1, 2")
+        assert rows == [(2, 3), (4, 2), (5, 2)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        ("sqlite", "varchar(9) collate nocase"),
+        ("mysql", "varchar(9) character set utf8mb4 collate utf8mb4_general_ci"),
+    ],
+)
+def test_duplicates_of_deleted_users_are_compared_as_the_database_compares_them(
+    answer, tmp_path, engine, name
+):
+    once = 'table = "tags"\ncolumn = "owner"\nonce = ["name"]'
+    (tmp_path / "club.toml").write_text(PROFILE.replace('table = "files"\ncolumn = "owner"', once))
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            *TABLES,
+            f"create table tags (id integer primary key, owner integer, name {name}, unique (owner, name))",
+            "insert into tags values (1, 1, 'Rock'), (2, 2, 'rock'), (3, 2, 'Jazz'), (4, 3, 'jazz')",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        words = ("users", "delete", "ida", "bo", "--transfer-to", "cy", *options)
+        error = answer(*words, "--yes", status=6)["error"]
+        assert (error["code"], "2 rows of tags (name)" in error["message"]) == ("duplicate-rows", True)
+        answer(*words, "--delete-duplicates", "--yes")
+        assert database.rows("select id, owner from tags order by id") == [(1, 3), (4, 3)]
 
 
 def test_new_owner_among_deleted_users_is_refused(answer, tmp_path):
