@@ -75,7 +75,7 @@ class Passwords:
     @cached_property
     def formats(self) -> Sequence[HashFormat]:
         """The formats that the app accepts, first the format that it writes."""
-        written = match_prefix(require_prefix(self._app)) if self.section.writes else None
+        written = match_prefix(self.section.writes) if self.section.writes else None
         return list(dict.fromkeys([*([written[0]] if written else []), *self.section.accepts]))
 
     def join(self, values: Sequence[object]) -> str | None:
@@ -133,8 +133,10 @@ class Passwords:
         Raises:
             PasswordFormatError: the app may not accept hashes in the format that the profile names.
             PasswordUnknownError: hashes have an unknown format, or no stored value shows that the app accepts that format.
-            Others, as ``read_key``.
+            Others, as ``require_prefix`` and ``read_key``.
         """
+        if self.section.writes:
+            require_prefix(self._app)
         if self.section.hmac_key:
             read_key(self._app, self._live.db, self.section.hmac_key)
         stored = self.stored_formats

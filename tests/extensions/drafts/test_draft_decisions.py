@@ -228,6 +228,24 @@ def test_secret_that_the_app_may_add_to_passwords_is_a_decision(shop):
     assert shop.run("users", "set-password", "bo@example.org", "--generate", status=6)["error"]["code"] == (
         "decision-open"
     )
+    lines = shop.profile.read_text().splitlines()
+    (written,) = [line.removeprefix("# ") for line in lines if line.startswith("# password = ")]
+    lines = [written if line.startswith("password = ") else line for line in lines]
+    shop.profile.write_text("\n".join(lines))
+    (shop.path.parent / "password").write_text("secret")
+    (shop.path.parent / "rows.csv").write_text(f"id,email,password\n9,cy@example.org,{HASH}\n")
+    error = shop.run("data", "import", "users", str(shop.path.parent / "rows.csv"), status=6)["error"]
+    assert error["code"] == "decision-open"
+    # what only reads hashes sets none
+    shop.run("integrity", "check")
+    words = (
+        "users",
+        "check-password",
+        "bo@example.org",
+        "--password-file",
+        str(shop.path.parent / "password"),
+    )
+    assert shop.run(*words)["data"]["matches"]
 
 
 def test_values_and_rows_that_every_user_has_are_drafted(shop):
