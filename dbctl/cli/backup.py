@@ -14,7 +14,7 @@ from dbctl.cli._support.backups import (
     BackupName,
     Before,
     Identities,
-    PassphraseFile,
+    PassphraseFiles,
     Roles,
     load_keys,
     parse_moment,
@@ -229,7 +229,7 @@ def verify(
     ] = None,
     deep: Annotated[bool, flag("--deep", "Load each backup, check it, and count its rows.")] = False,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     against_live: Annotated[
         bool,
         flag(
@@ -317,7 +317,7 @@ def rekey(
         argument("[ID]...", "Ids of backups, or latest, and those related as bases; default: all."),
     ] = None,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
@@ -397,7 +397,7 @@ def drill(
     all_apps: AllApps = False,
     roles: Roles = None,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:

@@ -14,7 +14,7 @@ from dbctl.cli._support.backups import (
     BackupName,
     Before,
     Identities,
-    PassphraseFile,
+    PassphraseFiles,
     Roles,
     load_keys,
     parse_roles,
@@ -81,7 +81,7 @@ def preview(
         ),
     ] = False,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository: RepositoryAddress = "",
 ) -> int:
     """Show what a restore would change: rows per table, schema, migrations, settings, and processes that have the
@@ -141,7 +141,7 @@ def apply(
     ] = None,
     roles: Roles = None,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
@@ -193,7 +193,7 @@ def apply(
 def undo(
     session: Session,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
@@ -220,7 +220,7 @@ def files(
         Path | None, option("--file", "PATH", "Extract this tar archive instead of a backup's.")
     ] = None,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:

@@ -104,7 +104,7 @@ class DecryptionFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_decryption_files(
-    app: App, identities: Sequence[Path] = (), passphrase: Path | None = None
+    app: App, identities: Sequence[Path] = (), passphrases: Sequence[Path] = ()
 ) -> DecryptionFiles:
     """Return the files from the options, the environment (``DBCTL_BACKUP_…``) and the configuration, in that order."""
     encryption = (app.backup and app.backup.encrypt) or EncryptionConfig()
@@ -112,10 +112,7 @@ def find_decryption_files(
     passphrase_files = (os.environ.get("DBCTL_BACKUP_PASSPHRASE_FILE", ""), encryption.passphrase_file)
     return DecryptionFiles(
         identities=[*identities, *(Path(path) for path in identity_files if path)],
-        passphrases=[
-            *([passphrase] if passphrase else []),
-            *(Path(path) for path in passphrase_files if path),
-        ],
+        passphrases=[*passphrases, *(Path(path) for path in passphrase_files if path)],
         read_passphrase=partial(read_passphrase_variable, app) if encryption.passphrase_env else None,
         staging=staging_folder(app),
     )

@@ -71,12 +71,12 @@ Identities: TypeAlias = Annotated[
     list[Path] | None,
     option("--identity", "FILE", "Decrypt backups with this age identity file or ssh key; repeatable."),
 ]
-PassphraseFile: TypeAlias = Annotated[
-    Path | None,
+PassphraseFiles: TypeAlias = Annotated[
+    list[Path] | None,
     option(
         "--passphrase-file",
         "FILE",
-        "Read the passphrase of backups or identities from the first line of a file; default: prompt.",
+        "Read the passphrase of backups or identities from the first line of a file (repeatable); default: prompt.",
     ),
 ]
 
@@ -161,12 +161,11 @@ def _is_backup_name(argument: str) -> bool:
 
 
 def load_keys(
-    session: Session, app: App, identities: Sequence[Path] | None, passphrase_file: Path | None
+    session: Session, app: App, identities: Sequence[Path] | None, passphrases: Sequence[Path] | None
 ) -> DecryptionKeys:
     """Return the decryption keys of the options, the environment and the configuration."""
-    keys = DecryptionKeys(
-        secrets.find_decryption_files(app.configured, identities or (), passphrase_file), ask_secret
-    )
+    files = secrets.find_decryption_files(app.configured, identities or (), passphrases or ())
+    keys = DecryptionKeys(files, ask_secret)
     for message in keys.describe_exposed_files():
         note(session, message)
     return keys

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from dbctl.cli._support.backups import (
     Identities,
-    PassphraseFile,
+    PassphraseFiles,
     Roles,
     load_keys,
     parse_roles,
@@ -103,7 +103,7 @@ def copy(
     ] = False,
     roles: Roles = None,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:

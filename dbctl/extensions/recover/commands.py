@@ -4,7 +4,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
-from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys, parse_moment, run_with_progress
+from dbctl.cli._support.backups import Identities, PassphraseFiles, load_keys, parse_moment, run_with_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
@@ -35,7 +35,7 @@ def recover(
     ],
     repository_address: RepositoryAddress = "",
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     dry_run: DryRun = False,
 ) -> int:
     """Create a backup of one database as it was at a moment.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import structs
 
-from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys
+from dbctl.cli._support.backups import Identities, PassphraseFiles, load_keys
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import flag, option
@@ -41,7 +41,7 @@ def recover(
     ] = "",
     force: Annotated[bool, flag("--force", "Also read a database without damage.")] = False,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     dry_run: DryRun = False,
 ) -> int:
     """Salvage the readable rows of a damaged SQLite database into a new file.

@@ -25,7 +25,7 @@ def open_compared_sides(
     session: Session,
     names: Sequence[str],
     identities: Sequence[Path] | None,
-    passphrase_file: Path | None,
+    passphrase_file: Sequence[Path] | None,
     repository: str,
 ) -> Iterator[tuple[Side, Side]]:
     """Yield the two databases of a command; raises as ``open_sides``."""

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING, Annotated
 
-from dbctl.cli._support.backups import Identities, PassphraseFile
+from dbctl.cli._support.backups import Identities, PassphraseFiles
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import flag, option, parse_positive
@@ -40,7 +40,7 @@ def diff(
     ] = "5",  # type: ignore[assignment]
     check: CheckEqual = False,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository: RepositoryAddress = "",
 ) -> int:
     """Compare the rows of two databases, also of different engines: rows that only one has, and changed columns.

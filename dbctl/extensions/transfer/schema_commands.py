@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from typing import TYPE_CHECKING
 
-from dbctl.cli._support.backups import Identities, PassphraseFile
+from dbctl.cli._support.backups import Identities, PassphraseFiles
 from dbctl.cli._support.emit import emit, note
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import RepositoryAddress
@@ -32,7 +32,7 @@ def diff(
     b: SecondSide,
     check: CheckEqual = False,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
     repository: RepositoryAddress = "",
 ) -> int:
     """Compare the schemas of two databases; of different engines, as far as both can have the same.

@@ -127,6 +127,15 @@ def test_keys_are_changed_between_recipients_and_passphrases(answer, small):  # 
     assert small.content() == content
 
 
+@pytest.mark.slow  # deriving a key takes a second
+def test_backups_with_several_older_passphrases_are_verified_together(answer, small):  # noqa: F811
+    for name in ("first", "second"):
+        set_passphrase(small.folder, name, f"{name} words")
+        create(answer, "--full")
+    set_passphrase(small.folder, "third", "third words")
+    assert verify(answer, "--passphrase-file", "first", "--passphrase-file", "second")[0] == []
+
+
 def test_damaged_backup_stays_as_it_is_with_those_that_require_it(answer, small):  # noqa: F811
     old, new = create_identity(small.folder, "old.txt"), create_identity(small.folder, "new.txt")
     use_keys(small.folder, old)

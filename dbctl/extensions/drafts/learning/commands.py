@@ -10,7 +10,7 @@ import typer
 from msgspec import structs
 
 from dbctl import progress, signals
-from dbctl.cli._support.backups import Identities, PassphraseFile, load_keys
+from dbctl.cli._support.backups import Identities, PassphraseFiles, load_keys
 from dbctl.cli._support.emit import PasswordSource, emit, end_line_on_interrupt, read_password, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, option
@@ -109,7 +109,7 @@ def learn(
         ),
     ] = 2,
     identity: Identities = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: PassphraseFiles = None,
 ) -> int:
     """Learn from two states of an app's database what one of its actions writes, and extend the profile.
 
@@ -143,7 +143,7 @@ def learn(
 
 
 def _share_keys(
-    session: Session, identities: Sequence[Path] | None, passphrase_file: Path | None
+    session: Session, identities: Sequence[Path] | None, passphrase_file: Sequence[Path] | None
 ) -> "Callable[[App], DecryptionKeys]":
     """Return what creates the keys for both states, so that a passphrase is entered once."""
     keys = list["DecryptionKeys"]()
