@@ -291,8 +291,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         lossy = ", ".join(f"current_setting('{name}', true)" for name in LOSSY_SETTINGS)
         query = f"select pg_backend_pid(), current_setting('default_transaction_read_only'), {lossy}"
         ((pid, read_only_default, *prescribed),) = session.run(query)
-        if pooled != SESSION:
-            _refuse_pooler(session, target, pid)
+        _refuse_pooler(session, target, pid, is_pinned=pooled == SESSION)
         session.settings = {
             "application_name": "dbctl",
             **TEXT_SETTINGS,
@@ -370,13 +369,20 @@ def _refuse_read_only(session: Session, target: str, default: str) -> None:
         )
 
 
-def _refuse_pooler(session: Session, target: str, pid: object) -> None:
+def _refuse_pooler(session: Session, target: str, pid: object, *, is_pinned: bool) -> None:
     """Refuse a pooled session, which may change from one statement to the next.
 
     Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A pooler assigns
-    its own keys to clients, so ``pid``, that of the server process, differs from the one at the start.
+    its own keys to clients, so ``pid``, that of the server process, differs from the one at the start; a pinned session no
+    other client gets.
     """
-    if pid != session.pgconn.backend_pid:
+    is_shared = pid != session.pgconn.backend_pid
+    if is_shared and is_pinned:
+        is_shared = False  # also if the pooler has no further session
+        with suppress(psycopg.Error), Session.connect(**session.parameters, autocommit=True) as other:  # type: ignore[arg-type]
+            other.limit_opening(1)
+            is_shared = other.execute(b"select pg_backend_pid()").fetchall() == [(pid,)]
+    if is_shared:
         raise PoolerError(target=target)
 
 

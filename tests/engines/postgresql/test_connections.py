@@ -674,6 +674,69 @@ def test_pooler_is_refused_without_session_pooling():
             assert reader.query("select 1") == [(1,)]
 
 
+@contextmanager
+def run_transaction_pooler(server_socket):
+    """Run a pooler with one session of the server, which a client has until its transaction ends; yield the folder of its socket."""
+    server, lock = socket.socket(socket.AF_UNIX), threading.Lock()
+    with tempfile.TemporaryDirectory(prefix="dbctl-pool-", dir="/tmp") as folder, server:
+        server.connect(server_socket)
+        listener = socket.create_server(f"{folder}/.s.PGSQL.5432", family=socket.AF_UNIX)
+        greeting = bytearray()
+
+        def read_answer():
+            """Return the messages of the server until it is ready, outside a transaction."""
+            answer, start = bytearray(), 0
+            while True:
+                while (
+                    len(answer) >= start + 5
+                    and len(answer) > (size := int.from_bytes(answer[start + 1 : start + 5])) + start
+                ):
+                    if answer[start : start + 1] == b"Z":
+                        return bytes(answer)
+                    start += size + 1
+                answer += server.recv(1 << 16)
+
+        def serve(client):
+            with suppress(OSError), client:
+                startup = client.recv(1 << 16)
+                with lock:
+                    if not greeting:
+                        server.sendall(startup)
+                        greeting.extend(read_answer())
+                key = greeting.find(b"K\0\0\0\x0c")
+                client.sendall(greeting[: key + 5] + b"\x7f\xff\xff\xff" + greeting[key + 9 :])
+                while (data := client.recv(1 << 16)) and data[:1] != b"X":
+                    with lock:
+                        server.sendall(data)
+                        answer = read_answer()
+                        client.sendall(answer)
+
+        def accept():
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield folder
+        finally:
+            listener.close()
+
+
+def test_pooler_of_transactions_is_refused_although_the_url_states_sessions():
+    server_url = servers.private_postgresql()
+    server_folder = parse_url(server_url).options.partition("host=")[2]
+    with run_transaction_pooler(f"{server_folder}/.s.PGSQL.5432") as folder:
+        pooled = parse_url(server_url.replace(server_folder, folder))
+        pooled = structs.replace(pooled, options=f"{pooled.options}&gssencmode=disable")
+        claimed = structs.replace(pooled, options=f"{pooled.options}&pool_mode=session")
+        with pytest.raises(PoolerError):
+            PostgreSQLReader(claimed, "app/user", timeout=1)
+        with closing(servers.connection(pooled)) as app:
+            row = app.execute("select current_setting('default_transaction_read_only')").fetchone()
+            assert row == ("off",)
+
+
 def test_missing_driver_has_an_install_hint(tmp_path):
     (tmp_path / "psycopg").mkdir()
     (tmp_path / "psycopg" / "__init__.py").write_text("raise ImportError(\"No module named 'psycopg'\")")
