@@ -203,7 +203,21 @@ MYSQL: Mapping[str, Kind] = {
 SQLITE_VALUES = (
     st.integers(-(1 << 63) + 1, (1 << 63) - 1).map(str)
     | _REALS.map(repr)
-    | _among("-0.0", "9e999", "-9e999", "1e16", "1.0", "''", "'1.10'", "'1'", "'Infinity'", r"'\x41'")
+    | _among(
+        "-0.0",
+        "9e999",
+        "-9e999",
+        "1e16",
+        "1e20",
+        "1.0",
+        "''",
+        "'1_000'",
+        "'nan'",
+        "'1.10'",
+        "'1'",
+        "'Infinity'",
+        r"'\x41'",
+    )
     | texts().map(_quote)
     | _HEX.map(lambda digits: f"x'{digits}'")
     | _HEX.map(lambda digits: f"cast(x'{digits}' as text)")

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract.database import Column, Query
@@ -28,6 +28,9 @@ AFFINITIES = {
     "REAL": ("REAL", "FLOA", "DOUB"),
 }
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
+#: A text of which SQLite stores the number in columns of numbers, rounded if it has too many digits; and one of a whole number.
+_NUMBER = re.compile(r"[ \t-\r]*[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?[ \t-\r]*", re.ASCII)
+_INTEGER = re.compile(r"[ \t-\r]*[-+]?[0-9]+[ \t-\r]*", re.ASCII)
 _FRACTION = re.compile(r"-?(?:[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|Infinity)", re.ASCII)
 _FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
 _SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
@@ -52,13 +55,20 @@ class SQLiteCodec(SQLitePart, ValueCodec):
         return self._db.read_rows(query)
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        kind = find_affinity(self._catalog.require_column(table, column).type)
+        definition = self._catalog.require_column(table, column)
+        kind = find_affinity(definition.type)
 
         def parse(text: str, is_unquoted: bool) -> object:  # noqa: FBT001 - called for every cell
             if is_unquoted and text.startswith("\\x"):
                 return _parse_bytes(column, text)
             value = _parse_number(text) if is_unquoted and kind != "TEXT" else text
-            return _parse_text(column, value) if isinstance(value, str) else value
+            if isinstance(value, int) and kind != "REAL":
+                return value
+            if isinstance(value, float) and (
+                math.isinf(value) or (kind == "BLOB" and _find_exact_float(text) is not None)
+            ):
+                return value
+            return _parse_text(definition, kind, text)
 
         return parse
 
@@ -69,24 +79,28 @@ class SQLiteCodec(SQLitePart, ValueCodec):
 
         def parse_declared(text: str) -> object:
             value = parse(text, is_number)
-            if reason := _find_violation(definition.type, text):
+            if reason := _find_violation(definition.type, text, value):
                 codec.refuse(definition, text, reason)
             return value
 
         return parse_declared
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        self._catalog.require_column(table, column)
+        definition = self._catalog.require_column(table, column)
+        kind = find_affinity(definition.type)
 
         def parse(value: object) -> object:
             if isinstance(value, str):
-                return _parse_text(column, value)
+                return _parse_text(definition, kind, value)
             if isinstance(value, bool):
                 return int(value)
-            if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
-                raise ValueInvalidError(name=column, value=str(value)[:40], reason="it has more than 64 bits")
-            if isinstance(value, Decimal):
+            if isinstance(value, Decimal) and kind == "TEXT":
+                return str(value)  # SQLite would write 15 digits
+            if isinstance(value, Decimal) and abs(value) == codec.INFINITE:
                 return float(value)
+            if isinstance(value, int | Decimal):
+                # the text of a ``Decimal`` may lack the exponent that made it a float
+                return _parse_exact(definition, "REAL" if isinstance(value, Decimal) else kind, str(value))
             if isinstance(value, list | dict):
                 raise ValueInvalidError(name=column, value="(a list)", reason="write JSON as a text")
             return value
@@ -109,20 +123,17 @@ class SQLiteCodec(SQLitePart, ValueCodec):
 _NEW_TYPES = {"integer": "INTEGER", "boolean": "INTEGER", "float": "REAL", "bytes": "BLOB"}
 
 
-def _find_violation(declared: str, text: str) -> str:
-    """Return why a text is not a value of a declared type, which SQLite would store nevertheless; empty: it is one."""
+def _find_violation(declared: str, text: str, value: object) -> str:
+    """Return why a text, parsed as ``value``, is none of a declared type, which SQLite would store nevertheless; empty: it is one."""
     if "JSON" in declared:
         try:
             json.loads(text, parse_constant=codec.refuse_constant)
         except (ValueError, RecursionError) as error:
             return f"it is not JSON: {error}"
     elif "INT" in declared:
-        return "" if re.fullmatch(r"-?[0-9]+", text.strip(), re.ASCII) else "it is not an integer"
-    elif _FRACTIONS.match(declared):
-        try:
-            float(text)
-        except ValueError:
-            return "it is not a number"
+        return "" if isinstance(value, int) else "it is not an integer"
+    elif _FRACTIONS.match(declared) and not (isinstance(value, float) or _NUMBER.fullmatch(text)):
+        return "it is not a number"
     return ""
 
 
@@ -149,14 +160,45 @@ def _parse_bytes(column: str, text: str) -> bytes:
         raise ValueInvalidError(name=column, value=ascii(text[:40]), reason=reason) from None
 
 
-def _parse_text(column: str, text: str) -> str | RawText:
-    """Return the text, or its bytes if it contains bytes that are not UTF-8."""
+def _parse_exact(column: Column, kind: str, text: str) -> int | float:
+    """Return the number of a text, for a column with the affinity ``kind``, unless a digit would be lost.
+
+    Raises:
+        ValueInvalidError: SQLite would store another number.
+    """
+    if kind != "REAL" and _INTEGER.fullmatch(text):
+        # Python converts no text of more than 4,300 digits
+        integer = int(text) if len(text) < 100 else _LARGEST + 1  # noqa: PLR2004
+        if not _SMALLEST <= integer <= _LARGEST:
+            codec.refuse(column, text, "it has more than 64 bits")
+        return integer
+    if (number := _find_exact_float(text)) is None:
+        codec.refuse(column, text, "a number of 64 bits has fewer digits, or a smaller exponent")
+    return number
+
+
+def _find_exact_float(text: str) -> float | None:
+    """Return the float of a number if, written with as many digits, it is the same number."""
+    try:
+        exact = Decimal(text.strip())
+    except InvalidOperation:  # the exponent has too many digits
+        return None
+    number = float(text)
+    digits = len(exact.as_tuple().digits)
+    return number if math.isfinite(number) and Decimal(f"{number:.{digits - 1}e}") == exact else None
+
+
+def _parse_text(column: Column, kind: str, text: str) -> object:
+    """Return the number that a column with the affinity ``kind`` stores for a text, otherwise the text, or its bytes if some are not UTF-8."""
+    if kind not in ("TEXT", "BLOB") and _NUMBER.fullmatch(text):
+        return _parse_exact(column, kind, text)
     if codec.is_encodable(text):
         return text
     try:
         return RawText(text.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
-        raise ValueInvalidError(name=column, value=ascii(text[:40]), reason="it is not valid UTF-8") from None
+        reason = "it is not valid UTF-8"
+        raise ValueInvalidError(name=column.name, value=ascii(text[:40]), reason=reason) from None
 
 
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"

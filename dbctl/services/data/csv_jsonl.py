@@ -8,7 +8,7 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import IO, NamedTuple
 
@@ -264,7 +264,7 @@ def _read_objects(file: IO[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
         try:
             value = json.loads(
                 line.decode("utf-8-sig" if line_number == 1 else "utf-8"),
-                parse_float=Decimal,
+                parse_float=_parse_fraction,
                 parse_int=_parse_integer,
                 parse_constant=_reject_constant,
                 object_pairs_hook=reject_duplicate_keys,
@@ -274,6 +274,13 @@ def _read_objects(file: IO[bytes]) -> Iterator[tuple[int, dict[str, object]]]:
         if not isinstance(value, dict):
             raise RowFileError(line_number, "it is not a JSON object")
         yield line_number, value
+
+
+def _parse_fraction(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError("the exponent of a number has too many digits") from error
 
 
 def _parse_integer(text: str) -> object:

@@ -264,6 +264,58 @@ def test_number_that_the_column_would_round_is_refused(kinds, answer, form):
     assert "7.20" in {str(amount) for (amount,) in kinds.database.rows("select amount from prices")}
 
 
+#: By declared type of SQLite: numbers that it would store as others, and texts that it would store as texts.
+REFUSED = {
+    "integer": (["99999999999999999999", "9007199254740993.0", "1e400"], ["1_000", "nan"]),
+    "real": (["9007199254740993", "0.1234567890123456789", "1e400", "1e-400"], ["1_000", "nan"]),
+    "decimal(9, 2)": (["99999999999999999999", "0.1234567890123456789", "1e99999999999999999999"], ["1_0"]),
+}
+
+
+@pytest.mark.parametrize("declared", REFUSED)
+@pytest.mark.parametrize("form", ["set", "add", "csv", "quoted", "jsonl", "text"])
+def test_number_that_sqlite_would_store_as_another_value_is_refused(
+    answer, tmp_path, monkeypatch, form, declared
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    database = from_url("app.db")
+    database.run(
+        f"create table prices (id integer primary key, amount {declared})", "insert into prices values (1, 5)"
+    )
+    (tmp_path / "dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "app.db"\n')
+    lines = {
+        "csv": "id,amount\n2,{}\n",
+        "quoted": 'id,amount\n2,"{}"\n',
+        "jsonl": '{{"id": 2, "amount": {}}}\n',
+        "text": '{{"id": 2, "amount": "{}"}}\n',
+    }
+
+    def store(number, status):
+        if form in lines:
+            path = tmp_path / f"prices.{'csv' if form in ('csv', 'quoted') else 'jsonl'}"
+            path.write_text(lines[form].format(number))
+            return answer("data", "import", "prices", str(path), status=status)
+        words = ["set", "prices", "1"] if form == "set" else ["add", "prices", "id=2"]
+        return answer("data", *words, f"amount={number}", status=status)
+
+    numbers, texts = REFUSED[declared]
+    for number in [*numbers, *(texts if form in ("set", "add") else [])]:
+        assert store(number, 2)["error"]["code"] in ("value-invalid", "import-invalid"), number
+    assert database.rows("select * from prices") == [(1, 5)]
+    store("7000000000000000", 0)
+    assert (7000000000000000,) in database.rows("select amount from prices")
+
+
+def test_number_in_a_text_column_of_sqlite_keeps_every_digit(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    database = from_url("app.db")
+    database.run("create table notes (id integer primary key, note text)")
+    (tmp_path / "notes.jsonl").write_text('{"id": 1, "note": 0.12345678901234567891}\n')
+    answer("data", "import", "notes", "notes.jsonl", "--url", "main=app.db")
+    assert database.rows("select note from notes") == [("0.12345678901234567891",)]
+
+
 @pytest.mark.parametrize("form", ["set", "add", "csv", "jsonl"])
 def test_time_that_the_column_would_round_is_refused(kinds, answer, form):
     if kinds.database.engine == "sqlite":
