@@ -44,7 +44,7 @@ class SQLiteDialect(Dialect):
         )
 
     def roughly_before(self, value: str, _column: Column, timestamp: datetime, statement: Statement) -> str:
-        # The forms of ``_to_milliseconds``: numbers of seconds, numbers of milliseconds, and text that begins with a
+        # The forms of ``to_milliseconds``: numbers of seconds, numbers of milliseconds, and text that begins with a
         # date, regardless of its zone. Numeric text for 2001 to 2033 sorts before the dates of this century.
         limit = timestamp.timestamp() + 1
         seconds, milliseconds = statement.bind(limit), statement.bind(limit * 1000)

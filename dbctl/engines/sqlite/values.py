@@ -203,7 +203,7 @@ def _parse_text(column: Column, kind: str, text: str) -> object:
 
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 #: The form of a value, NULL if it is not a time or is zero, as ``find_time_form`` returns it for one value;
-#: the same forms as in ``_to_milliseconds``, without plain dates.
+#: the same forms as in ``SQLiteDialect.to_milliseconds``, without plain dates.
 _FORM = f"""case
 when typeof({{0}}) in ('integer', 'real') then
     case when {{0}} = 0 then null when {{0}} between -99999999999 and 99999999999 then 'epoch-s' else 'epoch-ms' end
