@@ -723,6 +723,110 @@ def test_deleted_cycle_of_tables_is_restored(answer, tmp_path, monkeypatch, engi
             assert database.content() == content
 
 
+@pytest.mark.parametrize("engine", KINDS)
+def test_rows_that_foreign_keys_change_are_planned_and_restored(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    key = "foreign key ({}) references {} on update {}"
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table kinds (id integer primary key, code varchar(9) unique, label varchar(9))",
+            f"create table a_notes (id integer primary key, kind varchar(9), {key.format('kind', 'kinds (code)', 'cascade')} on delete cascade)",
+            f"create table drafts (id integer primary key, kind varchar(9), {key.format('kind', 'kinds (code)', 'set null')})",
+            f"create table types (id integer primary key, kind varchar(9) unique, {key.format('kind', 'kinds (code)', 'cascade')})",
+            f"create table files (id integer primary key, type varchar(9), {key.format('type', 'types (kind)', 'set null')})",
+            f"create table fixed (id integer primary key, kind varchar(9), {key.format('kind', 'kinds (code)', 'no action')})",
+            "insert into kinds values (1, 'a', 'x'), (2, 'b', 'y')",
+            *(
+                f"insert into {table} values (1, 'a'), (2, 'b')"
+                for table in ("a_notes", "drafts", "types", "files")
+            ),
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        followed, before = dict.fromkeys(("a_notes", "drafts", "types", "files"), 1), database.content()
+        for words in (["1", "code=c"], ["--filter", "label=x", "code=c", "label=x"]):
+            plan = answer("data", "set", "kinds", *words, "--dry-run", *options)["data"]["plan"]
+            assert plan["rows"] == {"kinds": 1} | followed
+            assert plan["destructive"]
+            assert not any("change label" in step for step in plan["steps"])
+            answer("data", "set", "kinds", *words, *options, status=6)  # the confirmation is missing
+            assert database.content() == before
+            changed = answer("data", "set", "kinds", *words, "--yes", *options)["data"]
+            assert changed["followed"] == followed
+            after = database.content()
+            assert after["drafts"] != before["drafts"]
+            for content in (before, after, before):
+                answer("undo", str(find_newest(answer)), "--yes", *options)
+                assert database.content() == content
+
+
+@pytest.mark.parametrize("engine", KINDS)
+def test_rows_that_refer_to_a_changed_login_are_planned_and_restored(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "club.toml").write_text(CLUB)
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varchar(9) not null unique)",
+            "create table tokens (id integer primary key, person integer)",
+            "create table posts (id integer primary key, author varchar(9),"
+            " foreign key (author) references people (login) on update set null)",
+            "insert into people values (1, 'ann')",
+            "insert into posts values (1, 'ann')",
+        )
+        options = ["--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}"]
+        before = database.content()
+        words = ["users", "update", "ann", "--set", "login=eva"]
+        plan = answer(*words, "--dry-run", *options)["data"]["plan"]
+        assert plan["rows"] == {"people": 1, "posts": 1}
+        assert plan["steps"] == [
+            "change login of ann",
+            "set author of 1 row of posts to NULL, by its foreign key",
+        ]
+        answer(*words, *options)
+        assert database.content()["posts"] == ["(1, None)"]
+        answer("undo", str(find_newest(answer)), "--yes", *options)
+        assert database.content() == before
+
+
+@pytest.mark.parametrize("engine", KINDS)
+def test_undo_plans_later_rows_that_foreign_keys_change(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table kinds (id integer primary key, code varchar(9) unique)",
+            "create table notes (id integer primary key, kind varchar(9),"
+            " foreign key (kind) references kinds (code) on update cascade)",
+            "insert into kinds values (1, 'a')",
+            "insert into notes values (1, 'a')",
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        answer("data", "set", "kinds", "1", "code=c", "--yes", *options)
+        database.run("insert into notes values (2, 'c')")
+        plan = answer("undo", str(find_newest(answer)), "--dry-run", *options)["data"]["plan"]
+        assert plan["rows"] == {"kinds": 1, "notes": 2}
+        assert plan["steps"][-1] == "change kind of 1 row of notes, by its foreign key"
+        answer("undo", str(find_newest(answer)), "--yes", *options)
+        assert database.content()["notes"] == ["(1, 'a')", "(2, 'a')"]
+
+
+@pytest.mark.parametrize("engine", KINDS)
+def test_changed_keys_of_referring_rows_cannot_be_undone(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table kinds (id integer primary key, code varchar(9) not null unique)",
+            "create table links (kind varchar(9) not null, number integer, primary key (kind, number),"
+            " foreign key (kind) references kinds (code) on update cascade)",
+            "insert into kinds values (1, 'a')",
+            "insert into links values ('a', 7)",
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        answer("data", "set", "kinds", "1", "code=c", "--yes", *options)
+        after = database.content()
+        error = answer("undo", str(find_newest(answer)), "--yes", *options, status=6)["error"]
+        assert "keys of rows were changed" in error["message"]
+        assert database.content() == after
+
+
 def test_deletion_is_refused_if_a_trigger_skips_rows_that_foreign_keys_delete(answer, tmp_path, monkeypatch):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     with empty_database("postgresql", tmp_path / "app.db") as database:

@@ -171,13 +171,18 @@ class Table(Struct, frozen=True, kw_only=True):
         return [column.name for column in self.columns.values() if column.is_primary_key]
 
 
+#: What a foreign key does with the referring rows.
+Action: TypeAlias = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+
+
 class Reference(Struct, frozen=True, kw_only=True):
     """A foreign key that refers to a table."""
 
     table: str  #: the table with the foreign key
     columns: Sequence[str]
     to: Sequence[str]  #: the referenced columns
-    on_delete: Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+    on_delete: Action
+    on_update: Action = "NO ACTION"
     deferrable: bool = False  #: whether ``Writable.defer_references`` applies to it
 
 

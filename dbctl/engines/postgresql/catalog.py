@@ -100,7 +100,7 @@ CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regcl
 ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
     when 'd' then 'SET DEFAULT' end"""
 KEYS = f"""select p.relname as parent, c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to,
-  {ACTION.format("f.confdeltype")} as on_delete, f.condeferrable as deferrable
+  {ACTION.format("f.confdeltype")} as on_delete, {ACTION.format("f.confupdtype")} as on_update, f.condeferrable as deferrable
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace join pg_catalog.pg_class p on p.oid = f.confrelid
 where f.contype = 'f' and f.conparentid = 0 and pg_catalog.pg_table_is_visible(p.oid) and {VISIBLE}

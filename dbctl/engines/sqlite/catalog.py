@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract.database import Column, Reference, Table
+from dbctl.engines.contract.database import Action, Column, Reference, Table
 from dbctl.engines.sql.catalog import Catalog, Row, ident, lower_ascii
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.errors.connection import QueryFailedError
@@ -35,7 +35,7 @@ _CLOCK_DEFAULT = (
     r"|\(*(cast\()?\(*(strftime\('%s','now'\)|unixepoch\(('now'(,'subsec(ond)?')?)?\))\)*(asint(eger)?\))?\)*(\*1000)?\)*"
 )
 #: The foreign keys of some tables, one row for each column.
-_REFERENCES = """select m.name, f.id, f."table", f."from", f."to", f.on_delete
+_REFERENCES = """select m.name, f.id, f."table", f."from", f."to", f.on_delete, f.on_update
 from sqlite_master m join pragma_foreign_key_list(m.name) f
 where m.type = 'table' and m.name in (select value from json_each(:tables)) order by m.rowid, f.id, f.seq"""
 
@@ -121,7 +121,8 @@ class SQLiteCatalog(Catalog):
                 table=str(name),
                 columns=_resolve_spelling(live[str(name)], [str(row[3]) for row in key]),
                 to=to,
-                on_delete=cast("Literal['CASCADE']", key[0][5]),
+                on_delete=cast("Action", key[0][5]),
+                on_update=cast("Action", key[0][6]),
                 deferrable=True,
             )
             references[parent.name].append(reference)

@@ -39,10 +39,12 @@ Values: TypeAlias = dict[str, object]
 FindSecrets: TypeAlias = Callable[[str, Mapping[str, object]], Collection[str]]
 #: Keys per query: SQLite limits the depth of conditions.
 KEYS_PER_QUERY = 200
-_CASCADES = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+#: Those of foreign keys that delete or change the referring rows.
+FOLLOWING_ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 VALUES_OFF = "values are off"
 DROPPED = "the table was dropped"
 INHERITED = "they may be rows of tables that inherit from it, and have further columns"
+KEYS_CHANGED, GENERATED_KEY = "keys of rows were changed", "the database generated the keys"
 NO_KEY, UNREADABLE = "the table has no primary key", "the database role may not read or lock the rows"
 
 
@@ -116,12 +118,33 @@ class RowImages:
         for name, keys_of_rows in deleted.items():
             self._deleted[name] |= keys_of_rows
 
+    def read_update(self, table: str, columns: Collection[str], where: Sequence[Where]) -> None:
+        """Read the rows whose ``columns`` get other values, and those that foreign keys change with them."""
+        pending, followed = [(table, {*columns}, where)], list[Reference]()
+        for name, changed, conditions in pending:  # the list grows during the loop
+            if not (key := self.begin_change(name)):
+                continue
+            self.read_before(name, conditions)
+            if not changed.isdisjoint(key):
+                self.reasons[name] = KEYS_CHANGED
+            for reference in self._writer.references(name):
+                follows = reference.on_update in FOLLOWING_ACTIONS and not changed.isdisjoint(reference.to)
+                if not follows or reference in followed:
+                    continue
+                followed.append(reference)
+                referring = [InSubquery(reference.columns, name, reference.to, conditions)]
+                with self._note_privileges(name):
+                    if self.add(reference.table, self._writer.count(reference.table, referring)):
+                        pending.append((reference.table, {*reference.columns}, referring))
+
     def _read_referring(
         self, reference: Reference, table: str, parents: Sequence[Where]
     ) -> Iterator[tuple[str, Sequence[Where]]]:
         """Read the rows that lose their reference to ``parents``; yield the condition of rows that are deleted."""
         name, where = reference.table, [InSubquery(reference.columns, table, reference.to, parents)]
-        if reference.on_delete not in _CASCADES or not self.add(name, self._writer.count(name, where)):
+        if reference.on_delete not in FOLLOWING_ACTIONS or not self.add(
+            name, self._writer.count(name, where)
+        ):
             return
         if reference.on_delete == "CASCADE":
             yield name, where
@@ -280,9 +303,6 @@ def _key_of(row: Mapping[str, object], key: Sequence[str]) -> tuple[object, ...]
     return tuple(row[column] for column in key)
 
 
-GENERATED_KEY = "the database generated the keys"
-
-
 class RecordedWriter:
     """A writer whose rows are recorded; everything else is that of the writer.
 
@@ -407,15 +427,11 @@ class RecordedWriter:
         return count
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
-        if key := self.images.begin_change(table):
-            self.images.read_before(table, where)
-            if not values.keys().isdisjoint(key):
-                self.images.reasons[table] = "keys of rows were changed"
+        self.images.read_update(table, values, where)
         return self.images.add(table, self._writer.update(table, values, where))
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        if self.images.begin_change(table):
-            self.images.read_cascade(table, where)
+        self.images.read_cascade(table, where)
         return self.images.add(table, self._writer.delete(table, where))
 
     def merge(self, merge: Merge) -> int:

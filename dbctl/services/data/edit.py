@@ -22,10 +22,13 @@ from dbctl.services.data.add import (
     user_fields,
 )
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
+from dbctl.services.deletion.cascade import add_changed_rows, count_affected_rows, find_changed_rows
 from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints
 from dbctl.services.search.fulltext import add_repair_hint
 from dbctl.services.users.update import UpdateUsers, UserUpdate
 
+#: The rows that foreign keys changed, in the closing line.
+_FOLLOWED = "rows changed by foreign keys"
 _USERS = Remedy(
     "Use: `users update LOGIN`; or: `users set-role LOGIN ROLE`; or: `users activate LOGIN`; or: `users deactivate LOGIN`"
 )
@@ -39,6 +42,7 @@ class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
     before: Row  #: of the changed columns
     after: Row
     changed: bool
+    followed: Mapping[str, int] = {}  #: rows that foreign keys changed with it, by table
     ended_sessions: int = 0
 
     @property
@@ -51,10 +55,10 @@ class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
             count=1,
             place=f"of {self.table}",
             details=[*self.after],
-            counts={"sessions ended": self.ended_sessions},
+            counts={_FOLLOWED: sum(self.followed.values()), "sessions ended": self.ended_sessions},
         )
 
-    listed = ("key", "before", "after", "ended_sessions")
+    listed = ("key", "before", "after", "followed", "ended_sessions")
 
 
 class RowsChangeResult(ChangeResult, frozen=True, kw_only=True):
@@ -64,12 +68,13 @@ class RowsChangeResult(ChangeResult, frozen=True, kw_only=True):
     matched: int
     changed: int  #: matched rows with other values
     values: Row
+    followed: Mapping[str, int] = {}  #: rows that foreign keys changed with them, by table
 
     @property
     def effect(self) -> Effect | None:
         if not self.changed:
             return None
-        counts = {"matched": self.matched}
+        counts = {"matched": self.matched, _FOLLOWED: sum(self.followed.values())}
         return Effect("changed", "row", count=self.changed, place=f"of {self.table}", counts=counts)
 
 
@@ -164,7 +169,9 @@ class UpdateRow:
         # A single true column is a state of several rows, and no change of this one.
         needs_stamp = not set(self._values) <= self._single_true.columns
         self._stamp = table.find_stamp(self._values) if needs_stamp else None
-        self.plan = self._create_plan()
+        affected = find_changed_rows(table.db, table.name, self._values, where)
+        self._followed = count_affected_rows(table.db, affected)
+        self.plan = add_changed_rows(self._create_plan(), table.db, affected, asks=True)
 
     def _create_plan(self) -> Plan:
         table = self._table
@@ -197,6 +204,7 @@ class UpdateRow:
             before={name: table.mask_value(name, self._before[name]) for name in columns},
             after={name: table.mask_value(name, after[name]) for name in columns},
             changed=not self.plan.is_empty,
+            followed=self._followed,
             ended_sessions=users_changed.ended_sessions if users_changed else 0,
         )
 
@@ -224,17 +232,21 @@ class UpdateRows:
         _check_changes(table, where, values)
         self._where = [*where, _differs(values)]
         self._changed = changed = _count_different(table, where, values)
-        self.plan = Plan(
+        counts = {name: _count_different(table, where, {name: value}) for name, value in values.items()}
+        differing = [name for name, count in counts.items() if count]
+        affected = find_changed_rows(table.db, table.name, differing, self._where)
+        self._followed = count_affected_rows(table.db, affected)
+        plan = Plan(
             title=f"Set {', '.join(values)} of {format_count(matched, 'row')} of {table.name}",
             target=table.db.target,
             steps=[
-                f"change {column} of {format_count(changed, 'row')} to {quote_value(table, column, value)}"
-                for column, value in values.items()
-                if changed
+                f"change {name} of {format_count(counts[name], 'row')} to {quote_value(table, name, values[name])}"
+                for name in differing
             ],
             rows={table.name: changed} if changed else {},
             destructive=bool(changed),
         )
+        self.plan = add_changed_rows(plan, table.db, affected, asks=True)
 
     def apply(self, db: Writable) -> RowsChangeResult:
         table, values, changed = self._table, self._values, self._changed
@@ -246,7 +258,11 @@ class UpdateRows:
             details = {"rows": changed, "values": masked_values}
             audit.record(table.app, db, "data.set", table.name, "", details)
         return RowsChangeResult(
-            table=table.name, matched=self._matched, changed=changed, values=masked_values
+            table=table.name,
+            matched=self._matched,
+            changed=changed,
+            values=masked_values,
+            followed=self._followed,
         )
 
 

@@ -36,7 +36,8 @@ class AffectedRows(Struct, frozen=True, kw_only=True):
     table: str
     rows: int
     step: str  #: the step of the plan
-    kind: Literal["deleted", "cleared", "transferred"]  #: ``cleared``: a reference becomes NULL
+    #: ``changed``: a reference follows another value; ``cleared``: it becomes NULL, or the default of its column
+    kind: Literal["deleted", "changed", "cleared", "transferred"]
     where: Where | None = None  #: the condition of the rows; None: they are in another database
 
 
@@ -50,19 +51,28 @@ def describe_deleted(
 
 
 def describe_cleared(
-    db: Readable, table: str, columns: Sequence[str], where: Sequence[Where]
+    db: Readable, table: str, columns: Sequence[str], where: Sequence[Where], *, value: str = "NULL"
 ) -> Iterator[AffectedRows]:
-    """Yield the rows of a table whose reference becomes NULL, if there are any."""
+    """Yield the rows of a table whose reference becomes NULL, or what ``value`` names, if there are any."""
     if rows := db.count(table, where):
-        step = f"keep {format_count(rows, 'row')} of {table}, and set {', '.join(columns)} to NULL"
+        step = f"keep {format_count(rows, 'row')} of {table}, and set {', '.join(columns)} to {value}"
         yield AffectedRows(table=table, rows=rows, step=step, kind="cleared", where=AllOf(where))
 
 
+#: What the actions of foreign keys store in the columns of remaining rows, in a step of the plan.
+_STORED = {"SET NULL": "NULL", "SET DEFAULT": "the default"}
+#: The beginning and the end of a step for the actions after a change of referenced columns.
+_FOLLOWING = {
+    "CASCADE": ("change", ""),
+    **{action: ("set", f" to {value}") for action, value in _STORED.items()},
+}
+
+
 class _CascadePaths(Struct, frozen=True, kw_only=True):
-    """Conditions of affected rows: by table, and by table and columns for rows that remain."""
+    """Conditions of affected rows: by table, and by table, columns and action for rows that remain."""
 
     deleted: dict[str, list[Where]]
-    set_null: dict[tuple[str, tuple[str, ...]], list[Where]]
+    cleared: dict[tuple[str, tuple[str, ...], str], list[Where]]
     blocking: dict[tuple[str, str], list[Where]]
 
 
@@ -78,24 +88,24 @@ def find_affected_rows(
     Raises:
         ConstraintError: rows without ON DELETE action reference the deleted rows.
     """
-    deleted, set_null = dict[str, list[Where]](), dict[tuple[str, tuple[str, ...]], list[Where]]()
+    deleted, cleared = dict[str, list[Where]](), dict[tuple[str, tuple[str, ...], str], list[Where]]()
     earlier = dict[str, Sequence[Where]]()
     for table, conditions in starts.items():
-        paths = _CascadePaths(deleted={}, set_null={}, blocking={})
+        paths = _CascadePaths(deleted={}, cleared={}, blocking={})
         _follow(db, table, [AnyOf(conditions)], before, paths)
         deleted_before = {name: [*deleted.get(name, ()), *where] for name, where in earlier.items()}
         _refuse_blocking_rows(db, paths, deleted | deleted_before)
         earlier[table] = conditions
         for name, where in paths.deleted.items():
             deleted.setdefault(name, []).extend(where)
-        for place, where in paths.set_null.items():
-            set_null.setdefault(place, []).extend(where)
+        for place, where in paths.cleared.items():
+            cleared.setdefault(place, []).extend(where)
     affected = list[AffectedRows]()
     for name, where in deleted.items():
         affected += describe_deleted(db, name, [AnyOf(where), *_not_deleted(name, starts)])
-    for (name, columns), where in set_null.items():
+    for (name, columns, action), where in cleared.items():
         remaining = [*_not_deleted(name, starts), *_not_deleted(name, deleted)]
-        affected += describe_cleared(db, name, columns, [AnyOf(where), *remaining])
+        affected += describe_cleared(db, name, columns, [AnyOf(where), *remaining], value=_STORED[action])
     return affected
 
 
@@ -127,6 +137,51 @@ def add_dependent_rows(
         deleted=dict(deleted),
         destructive=plan.destructive or bool(affected),
     )
+
+
+def add_changed_rows(
+    plan: Plan, db: Readable, affected: Sequence[AffectedRows], *, asks: bool = False
+) -> Plan:
+    """Return the plan of a change with rows of ``find_changed_rows``; with ``asks``, it destroys data if references are cleared."""
+    return structs.replace(
+        plan,
+        steps=[*plan.steps, *(item.step for item in affected)],
+        rows=dict(Counter(plan.rows) + Counter(count_affected_rows(db, affected))),
+        destructive=plan.destructive or (asks and any(item.kind == "cleared" for item in affected)),
+    )
+
+
+def find_changed_rows(
+    db: Readable,
+    table: str,
+    columns: Collection[str],
+    where: Sequence[Where],
+    *,
+    named: Mapping[str, Where] = {},
+) -> list[AffectedRows]:
+    """Return the rows that foreign keys change if ``columns`` of rows get other values, without those that ``named`` has by table."""
+    affected, followed = list[AffectedRows](), list[Reference]()
+    pending = [(table, {*columns}, where)]
+    for parent, changed, within in pending:  # the list grows during the loop
+        for key in db.references(parent) if changed else ():
+            if key.on_update not in _FOLLOWING or changed.isdisjoint(key.to) or key in followed:
+                continue
+            followed.append(key)
+            referring: list[Where] = [InSubquery(key.columns, parent, key.to, within)]
+            pending.append((key.table, {*key.columns}, referring))
+            others: list[Where] = [Not(named[key.table])] if key.table in named else []
+            with db.read_all_rows(key.table):  # the foreign key also changes rows that a policy hides
+                rows = db.count(key.table, [*referring, *others])
+            if not rows:
+                continue
+            verb, value = _FOLLOWING[key.on_update]
+            step = f"{verb} {', '.join(key.columns)} of {format_count(rows, 'row')} of {key.table}{value}, by its foreign key"
+            kind: Literal["changed", "cleared"] = "changed" if key.on_update == "CASCADE" else "cleared"
+            where_others = AllOf([*referring, *others])
+            affected.append(
+                AffectedRows(table=key.table, rows=rows, step=step, kind=kind, where=where_others)
+            )
+    return affected
 
 
 def select_deleted(affected: Iterable[AffectedRows]) -> list[AffectedRows]:
@@ -181,7 +236,7 @@ def plan_rows(
     deleted = [PlannedRows(table=name, where=[AnyOf(where)]) for name, where in paths.deleted.items()]
     cleared = [
         PlannedRows(table=name, where=[AnyOf(where)], values=dict.fromkeys(columns))
-        for (name, columns), where in paths.set_null.items()
+        for (name, columns, _), where in paths.cleared.items()
     ]
     return [*cleared, *deleted]
 
@@ -189,7 +244,7 @@ def plan_rows(
 def _find_deletion_paths(
     db: Readable, table: str, conditions: Sequence[Where], before: Collection[str]
 ) -> _CascadePaths:
-    paths = _CascadePaths(deleted={table: [AllOf(conditions)]}, set_null={}, blocking={})
+    paths = _CascadePaths(deleted={table: [AllOf(conditions)]}, cleared={}, blocking={})
     _follow(db, table, conditions, before, paths)
     return paths
 
@@ -238,8 +293,8 @@ def _follow(
                 where = _match_rows(db, key, counted, is_tree=key.table == parent)
             paths.deleted.setdefault(key.table, []).append(where)
             open_tables.append((key.table, [where], {*path, key.table}, iter(db.references(key.table))))
-        elif key.on_delete in ("SET NULL", "SET DEFAULT"):
-            paths.set_null.setdefault((key.table, tuple(key.columns)), []).append(where)
+        elif key.on_delete in _STORED:
+            paths.cleared.setdefault((key.table, tuple(key.columns), key.on_delete), []).append(where)
         elif not is_cycle:
             paths.blocking.setdefault((key.table, key.on_delete), []).append(where)
 

@@ -18,7 +18,7 @@ from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_table import users_database
 from dbctl.services.app.validation import check_rule
-from dbctl.services.deletion.cascade import add_dependent_rows
+from dbctl.services.deletion.cascade import add_changed_rows, add_dependent_rows, find_changed_rows
 from dbctl.services.roles.queries import read_roles
 from dbctl.services.roles.role_table import BuiltInPermissions, Role, RoleTable
 
@@ -135,19 +135,21 @@ class UpdateRole:
         differing = {word: value for word, value in fields.items() if current[word] != value}
         new_values = {word: None if value == "" else value for word, value in differing.items()}
         self._changed, self._values = list(differing), _stored_values(table, new_values)
-        self.plan = Plan(
+        plan = Plan(
             title=f"Update role {role.name}",
             target=db.target,
             steps=[f"change {', '.join(differing)} of role {role.name}"] if differing else [],
             rows={table.live.name: 1} if differing else {},
         )
+        self._where = [Condition(table.section.key, "=", role.id)]
+        followed = find_changed_rows(db, table.live.name, self._values, self._where)
+        self.plan = add_changed_rows(plan, db, followed)
 
     def apply(self, db: Writable) -> RoleChangeResult:
         """Update the row, if a field differs."""
         table, role = self._table, self._role
         if self._changed:
-            where = [Condition(table.section.key, "=", role.id)]
-            require_row_count(db.update(table.live.name, self._values, where), 1, db)
+            require_row_count(db.update(table.live.name, self._values, self._where), 1, db)
             details = {"name": role.name, "changed": self._changed}
             audit.record(table.app, db, "roles.update", "roles", role.id, details)
         return RoleChangeResult(role=table.find(KeyText(str(role.id))), changed=self._changed)

@@ -21,10 +21,11 @@ from dbctl.services.app.change import Change, PreparedChange
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.audit.capture import digest_table
 from dbctl.services.data.table import sort_by_references
-from dbctl.services.deletion.cascade import GuardedInvariants
+from dbctl.services.deletion.cascade import GuardedInvariants, count_affected_rows
 from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.rules.rows import guard_constraints
-from dbctl.services.undo.tables import InsertOrder, TableUndo, UnorderableRowsError, Values, sort_inserts
+from dbctl.services.undo.order import InsertOrder, UnorderableRowsError, sort_inserts
+from dbctl.services.undo.tables import TableUndo, Values
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.services.users.sign_in_state import SignInChanges
@@ -327,6 +328,11 @@ class RevertRows:
             ended, counts = SignInChanges.plan(self._app, self._readers[name], name, changes)
             steps += ended
             rows.update({self._qualify(name, table): count for table, count in counts.items()})
+            by_name = {table.table: table for table in tables}
+            following = [item for table in tables for item in table.find_following(by_name)]
+            steps += [item.step for item in following]
+            followed = count_affected_rows(self._readers[name], following)
+            rows.update({self._qualify(name, table): count for table, count in followed.items()})
         return Plan(
             title=_describe_undo(operation), target=db.target, steps=steps, rows=rows, destructive=True
         )

@@ -30,7 +30,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change, require_row_count
 from dbctl.services.app.user_roles.form import Assignment, RoleAction
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
-from dbctl.services.deletion.cascade import add_dependent_rows
+from dbctl.services.deletion.cascade import add_changed_rows, add_dependent_rows, find_changed_rows
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.last_admin import find_exclusive_role, list_holders, refuse_shared_role
@@ -221,7 +221,13 @@ class UpdateUsers:
         )
         removed = users.roles.where_removed(list(self._assignments.values())) if users.roles else {}
         named = {users.live.name: users.where_ids(touched)}
-        self.plan = add_dependent_rows(plan, users.db, {**removed, **self._sign_out.deleted}, named=named)
+        plan = add_dependent_rows(plan, users.db, {**removed, **self._sign_out.deleted}, named=named)
+        # roles, states and passwords are not unique, so no foreign key refers to them
+        columns = [
+            users.fields[name] for name in self._names if name in users.fields.keys() - SIGN_OUT_FIELDS
+        ]
+        followed = find_changed_rows(users.db, users.live.name, columns, [users.where_ids(touched)])
+        self.plan = add_changed_rows(plan, users.db, followed)
 
     def _plan_role_steps(self) -> list[str]:
         """Return the added and removed roles of users who may have several."""

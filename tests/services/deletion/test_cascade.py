@@ -255,3 +255,26 @@ def test_rows_deleted_before_their_parents_do_not_block(tmp_path):
             find_affected_rows(db, {"people": [Condition("id", "=", 2)]})
         starts = {"marks": [Condition("id", "in", [2, 3])], "people": [Condition("id", "=", 2)]}
         assert find_affected_rows(db, starts)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])  # others have no SET DEFAULT
+def test_references_that_get_their_default_are_planned(answer, tmp_path: Path, engine: str) -> None:
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key)",
+            "create table notes (id integer primary key, person integer default 1 references people (id) on delete set default)",
+            "insert into people values (1), (2)",
+            "insert into notes values (1, 2)",
+        )
+        plan = answer(
+            "data",
+            "delete",
+            "people",
+            "2",
+            "--dry-run",
+            "--profile",
+            "plain",
+            "--url",
+            f"main={database.url}",
+        )["data"]["plan"]
+        assert plan["steps"][1:] == ["keep 1 row of notes, and set person to the default"]
