@@ -123,12 +123,17 @@ INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "
   concat(coalesce(column_name, {}), case when sub_part is null then '' else concat('(', sub_part, ')') end,
     case collation when 'D' then ' desc' else '' end) as term
 from information_schema.statistics where table_schema = database() order by table_name, index_name, seq_in_index"""
-CHECKS = """select t.table_name as owner, c.check_clause as clause from information_schema.check_constraints c
+CHECKS = """select t.table_name as owner, {} as clause from information_schema.check_constraints c
 join information_schema.table_constraints t
   on t.constraint_schema = c.constraint_schema and t.constraint_name = c.constraint_name {}
 where t.table_schema = database() and t.constraint_type = 'CHECK' order by 1, 2"""
 #: The names of the checks of MariaDB are unique in a table only.
-MARIADB_CHECKS = CHECKS.format("and t.table_name = c.table_name")
+MARIADB_CHECKS = CHECKS.format("c.check_clause", "and t.table_name = c.table_name")
+#: The end of a check of MySQL that only documents a rule.
+NOT_ENFORCED = " not enforced"
+MYSQL_CHECKS = CHECKS.format(
+    f"concat(c.check_clause, case t.enforced when 'NO' then '{NOT_ENFORCED}' else '' end)", ""
+)
 VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, '') as text,
   concat(case security_type when 'INVOKER' then ' sql security invoker' else '' end,
     case check_option when 'NONE' then '' else lower(concat(' with ', check_option, ' check option')) end) as properties
@@ -186,7 +191,7 @@ class MySQLSchemaReader(ServerSchemaReader):
             for sql in (
                 SCHEMA_COLUMNS,
                 INDEXES.format("''" if is_mariadb else "expression"),
-                MARIADB_CHECKS if is_mariadb else CHECKS.format(""),
+                MARIADB_CHECKS if is_mariadb else MYSQL_CHECKS,
             )
         )
         groups = columns, indexes, group_rows(read_foreign_keys(self._connection)), checks

@@ -155,6 +155,15 @@ def test_schema_changes_change_the_fingerprint(mysql, change):
     assert mysql.reader().schema_reader.fingerprint() != before
 
 
+def test_schemas_with_and_without_an_enforced_check_differ(mysql):
+    if servers.mysql_server().is_mariadb:
+        pytest.skip("MariaDB enforces all checks")
+    mysql.execute("create table t (id integer primary key, constraint small check (id < 9))")
+    before = mysql.reader().schema_reader.fingerprint()
+    mysql.execute("alter table t alter check small not enforced")
+    assert mysql.reader().schema_reader.fingerprint() != before
+
+
 @pytest.mark.mariadb
 def test_schemas_with_and_without_history_differ(mysql):
     mysql.execute("create table t (id integer primary key)")
