@@ -184,9 +184,9 @@ LIMITS: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
 UNICODE_CHARSETS = frozenset({"utf8mb4", "utf16", "utf32"})
 
 _LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
-_SHAPE = re.compile(r"(?:MULTI)?(?:POINT|LINESTRING|POLYGON)|GEOM(?:ETRY)?COLLECTION|GEOMETRY")
+SHAPE = re.compile(r"(?:MULTI)?(?:POINT|LINESTRING|POLYGON)|GEOM(?:ETRY)?COLLECTION|GEOMETRY")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_MEANING = {"0": "\0", "n": "\n", "r": "\r"}
+_MEANING = {"0": "\0", "n": "\n", "r": "\r", "Z": "\x1a"}
 TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false", "n", "no", "off"})
 
 
@@ -209,12 +209,17 @@ def normalize_type(declared: str) -> str:
 def parse_labels(declared: str) -> list[str]:
     """Return the labels of an enum; in the catalog a backslash escapes, in every mode of the session."""
     texts = [text[1:-1].replace("''", "'") for text in _LABELS.findall(declared) if text.startswith("'")]
-    return [_ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text) for text in texts]
+    return list(map(unescape, texts))
+
+
+def unescape(text: str) -> str:
+    """Return the content of a text in which a backslash escapes the next sign."""
+    return _ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text)
 
 
 def is_binary(column: Column) -> bool:
     """Whether values arrive as bytes: also points and other shapes."""
-    return kind_of(column) == "bytes" or bool(_SHAPE.fullmatch(column.type))
+    return kind_of(column) == "bytes" or bool(SHAPE.fullmatch(column.type))
 
 
 def charset_of(column: Column) -> str:

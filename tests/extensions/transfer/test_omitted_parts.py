@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from contextlib import closing
 
 import pytest
@@ -65,3 +66,46 @@ def test_default_of_a_time_has_the_form_of_the_copied_values(answer, databases, 
     )
     forms = {re.sub(r"\d", "0", at) for (at,) in rows}
     assert len(forms) == 1
+
+
+def test_texts_in_expressions_of_mysql_are_carried(answer, databases, tmp_path):
+    source, destination = databases("mysql", tmp_path), str(tmp_path / "to.db")
+    word = "plain" if servers.mysql_server().is_mariadb else "it's"
+    sql = word.replace("'", "''")
+    run_sql(
+        source,
+        f"create table t (id int primary key, kind varchar(9) check (kind in ('a', '{sql}')),"
+        f" shown varchar(9) generated always as (coalesce(kind, 'no{sql}')) stored, note varchar(9) default ('{sql}'))",
+        f"insert into t (id, kind) values (1, '{sql}'), (2, null)",
+    )
+    kinds = {kind for kind, _, _ in list_omissions(answer, source, destination)}
+    assert kinds <= {"collation"}
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    with closing(sqlite3.connect(destination)) as copy:
+        assert copy.execute("select * from t").fetchall() == [
+            (1, word, word, word),
+            (2, None, f"no{word}", word),
+        ]
+        copy.execute("insert into t (id, kind) values (3, 'a')")
+        assert copy.execute("select shown, note from t where id = 3").fetchall() == [("a", word)]
+        with pytest.raises(sqlite3.IntegrityError):
+            copy.execute("insert into t (id, kind) values (4, 'b')")
+
+
+def test_checks_of_mysql_that_are_not_enforced_are_left_out(answer, databases, tmp_path):
+    if servers.mysql_server().is_mariadb:
+        pytest.skip("MariaDB enforces all checks")
+    source, destination = databases("mysql", tmp_path), str(tmp_path / "to.db")
+    run_sql(
+        source,
+        "create table t (id int primary key, size int, check (size > 0), check (size < 9) not enforced)",
+        "insert into t values (1, 10)",
+    )
+    ((kind, check, table),) = list_omissions(answer, source, destination)
+    assert (kind, table) == ("check", "t")
+    assert "9" in check
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    with closing(sqlite3.connect(destination)) as copy:
+        assert copy.execute("select * from t").fetchall() == [(1, 10)]
+        with pytest.raises(sqlite3.IntegrityError):
+            copy.execute("insert into t values (2, 0)")

@@ -146,3 +146,25 @@ def test_zero_dates_of_mysql_are_copied_to_sqlite_only(answer, tmp_path, databas
     assert answer("--url", f"main={source}", "transfer", "verify", "--to", between)["data"]["equal"] is True
     words = ("--url", f"main={source}", "transfer", "run", "--to", databases("postgresql", tmp_path))
     assert answer(*words, status=6)["error"]["code"] == "values-unstorable"
+
+
+def test_shapes_and_vectors_of_mysql_are_copied_as_bytes(answer, tmp_path, databases):
+    source, destination = databases("mysql", tmp_path), str(tmp_path / "to.db")
+    server = servers.mysql_server()
+    parse_vector = "vec_fromtext" if server.is_mariadb else "string_to_vector"
+    has_vectors = server.version >= ((11, 7, 0) if server.is_mariadb else (9, 0, 0))
+    with closing(servers.mysql_connection(parse_url(source))) as own, own.cursor() as cursor:
+        cursor.execute("create table place (id int primary key, spot point not null, area geometry)")
+        cursor.execute(
+            "insert into place values (1, point(1.1, -2), st_geomfromtext('LINESTRING(0 0,1 1)')), (2, point(0, 0), null)"
+        )
+        if has_vectors:
+            cursor.execute("alter table place add feature vector(2)")
+            cursor.execute(f"update place set feature = {parse_vector}('[1.5, -2]')")
+        columns = ["spot", "area", *(["feature"] if has_vectors else [])]
+        cursor.execute(f"select {', '.join(f'hex({name})' for name in columns)} from place order by id")
+        expected = [tuple(value and bytes.fromhex(value) for value in row) for row in cursor.fetchall()]
+        own.commit()
+    transfer(answer, source, destination)
+    with closing(sqlite3.connect(destination)) as copy:
+        assert copy.execute(f"select {', '.join(columns)} from place order by id").fetchall() == expected

@@ -11,11 +11,11 @@ import msgspec
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.mysql.catalog import INDEXES, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
+from dbctl.engines.mysql.catalog import INDEXES, NOT_ENFORCED, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.statements import LEXER
-from dbctl.engines.mysql.values import UNICODE_CHARSETS, normalize_type, parse_labels
+from dbctl.engines.mysql.values import SHAPE, UNICODE_CHARSETS, normalize_type, parse_labels, unescape
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import quote_literal
@@ -104,7 +104,14 @@ def read_type(declared: str, labels: list[str]) -> LogicalType:
         return LogicalType(kind="enum", labels=labels)
     if declared.startswith("SET("):
         return LogicalType(kind="set", labels=labels)
+    if _has_own_bytes(declared):
+        return LogicalType(kind="bytes")
     return parse_declared(declared, TYPES) or LogicalType(kind="other", name=declared)
+
+
+def _has_own_bytes(declared: str) -> bool:
+    """Whether values of a type are bytes that only this server reads: points and other shapes, and vectors."""
+    return declared.startswith("VECTOR") or SHAPE.fullmatch(declared) is not None
 
 
 def write_type(logical: LogicalType) -> str:
@@ -220,6 +227,11 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
         omissions += list_triggers(schema)
         for table in schema.tables:
             omissions += _find_omissions(table.name, columns[table.name], indexes[table.name])
+            omissions += (
+                Omission(kind="check", name=check, table=table.name, reason="it is not enforced")
+                for check in table.checks
+                if check.endswith(NOT_ENFORCED)
+            )
         return PortableSchema(
             dialect="mysql",
             tables=[
@@ -289,7 +301,11 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb
                 if name != "PRIMARY"
             ],
             references=[simplify_actions(reference) for reference in table.references],
-            checks=[strip_parentheses(_quote_names(check, is_mariadb=is_mariadb)) for check in table.checks],
+            checks=[
+                strip_parentheses(_read_expression(check, is_mariadb=is_mariadb))
+                for check in table.checks
+                if not check.endswith(NOT_ENFORCED)
+            ],
         )
     )
 
@@ -305,7 +321,7 @@ def _build_column(row: NamedRow, *, is_mariadb: bool) -> PortableColumn:
         type=logical,
         is_nullable=bool(row["nullable"]),
         default="" if row["expression"] else _default(row, is_mariadb=is_mariadb),
-        generated=_quote_names(row["expression"], is_mariadb=is_mariadb),
+        generated=_read_expression(row["expression"], is_mariadb=is_mariadb),
         is_stored="stored" in row["attributes"] or "persistent" in row["attributes"],
         is_automatic="auto_increment" in row["attributes"],
         ignores_case=logical.kind == "text" and "_ci" in row["collation"],
@@ -321,7 +337,7 @@ def _default(row: NamedRow, *, is_mariadb: bool) -> str:
     if default is None or (is_mariadb and default == "NULL") or _has_unknown_bytes(row):
         return ""
     if is_mariadb or "default_generated" in row["attributes"] or row["type"].startswith("bit"):
-        return _quote_names(str(default), is_mariadb=is_mariadb)
+        return _read_expression(str(default), is_mariadb=is_mariadb)
     return (
         f"x'{default[2:]}'" if _is_binary(row) and default.startswith("0x") else quote_literal(str(default))
     )
@@ -341,13 +357,14 @@ def _has_unknown_bytes(row: NamedRow) -> bool:
     return bool(_is_binary(row) and row["default"] and not _KNOWN_BYTES.fullmatch(row["default"]))
 
 
-def _quote_names(sql: str, *, is_mariadb: bool) -> str:
+def _read_expression(sql: str, *, is_mariadb: bool) -> str:
     """Return an expression of the catalog as every session reads it: names in backquotes, and backslashes escaped.
 
     MariaDB writes the catalog in the mode of the session, in which double quotes contain names and backslashes escape nothing.
+    MySQL writes the whole expression as the content of a text.
     """
     if not is_mariadb:
-        return sql
+        return unescape(sql)
     return "".join(
         quote(unquote_name(token.text))
         if token.text.startswith('"')
@@ -365,7 +382,8 @@ def _build_index(name: str, parts: Rows) -> PortableIndex:
         terms.append(
             IndexTerm(
                 column=part["column"] or "",
-                expression="" if part["column"] else part["term"].removesuffix(" desc"),
+                # only MySQL has expressions
+                expression="" if part["column"] else unescape(part["term"].removesuffix(" desc")),
                 is_descending=part["term"].endswith(" desc"),
                 prefix=int(prefix[1]) if prefix else None,
             )
@@ -383,8 +401,11 @@ def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omissi
             yield Omission(
                 kind="default", name=f"{row['name']}: {row['attributes']}", table=table, reason=reason
             )
-        if read_type(normalize_type(row["type"]), []).kind == "other":
-            reason = f"only MySQL has type {row['type']}; its values are stored as text"
+        declared = normalize_type(row["type"])
+        has_own_bytes = _has_own_bytes(declared)
+        if has_own_bytes or read_type(declared, []).kind == "other":
+            stored = "bytes" if has_own_bytes else "text"
+            reason = f"only MySQL has type {row['type']}; its values are stored as {stored}"
             yield Omission(kind="type", name=row["name"], table=table, reason=reason)
     for name, kind, comment in dict.fromkeys((row["name"], row["kind"], row["comment"]) for row in indexes):
         if comment:
