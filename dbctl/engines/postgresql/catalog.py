@@ -215,7 +215,7 @@ TRIGGERS = f"""select 'trigger' as kind, g.tgname as name, c.relname as table, c
   join pg_catalog.pg_proc p on p.oid = g.tgfoid where {VISIBLE} order by g.tgname, c.relname"""
 #: A partition of a partition has the name of its parent.
 PARTITIONS = f"""select 'partition' as kind, p.oid::regclass::text as name, c.relname as table, '' as properties,
-  concat_ws(' ', 'of ' || nullif(q.parentrelid, c.oid::regclass)::text, pg_get_expr(p.relpartbound, p.oid),
+  concat_ws(' ', case when q.parentrelid <> c.oid then 'of ' || q.parentrelid::text end, pg_get_expr(p.relpartbound, p.oid),
     'partition by ' || pg_get_partkeydef(p.oid)) as text
 {RELATIONS} cross join lateral pg_partition_tree(c.oid) q join pg_catalog.pg_class p on p.oid = q.relid and p.oid <> c.oid
 where {VISIBLE} and c.relkind = 'p' order by name"""

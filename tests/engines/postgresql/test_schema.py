@@ -111,14 +111,18 @@ STATEMENTS = [
     "create function f() returns trigger language plpgsql as $$ begin return new; end $$",
     "create trigger g before insert on t for each row execute function f()",
     "create table part (id integer, at date) partition by range (at)",
-    "create table part_old partition of part for values from (minvalue) to ('2024-01-01')",
+    "create table part_old partition of part for values from (minvalue) to ('2024-01-01') partition by list (id)",
+    "create table part_old_a partition of part_old for values in (1, 2)",
     "create rule r as on delete to p do instead nothing",
     "create statistics st (ndistinct) on a, p from t",
 ]
 
 
 def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
-    for schema, order in ((postgresql, range(12)), (other_schema, [8, 9, 0, 1, 2, 4, 3, 6, 7, 5, 11, 10])):
+    for schema, order in (
+        (postgresql, range(13)),
+        (other_schema, [8, 9, 10, 0, 1, 2, 4, 3, 6, 7, 5, 12, 11]),
+    ):
         for index in order:
             schema.execute(STATEMENTS[index])
     description = postgresql.reader().schema_reader.schema()
@@ -133,6 +137,7 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
         ("view", "v"),
         ("trigger", "g"),
         ("partition", "part_old"),
+        ("partition", "part_old_a"),
         ("rule", "r"),
         ("statistics", "st"),
     ]
