@@ -25,7 +25,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def create_opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
     """Return an opener that uses the proxy of the environment, except for loopback addresses, and follows no redirect."""
     proxies = {} if endpoint.is_loopback else urllib.request.getproxies()
-    context = ssl.create_default_context()
+    # the load of the authorities of this machine takes longer than a request; a proxy may be reached by TLS, too
+    needs_authorities = endpoint.secure or proxies
+    context = ssl.create_default_context() if needs_authorities else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return urllib.request.build_opener(
         urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _NoRedirect()
     )

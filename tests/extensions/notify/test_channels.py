@@ -149,6 +149,18 @@ def test_certificate_is_verified(tmp_path, monkeypatch):
         assert "not trusted" in read_reason(other.begin)
 
 
+def test_certificate_of_a_proxy_is_verified(tmp_path, monkeypatch):
+    context, authority = create_contexts(tmp_path)
+    with receive_http(context) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        ping = Ping("http://status.example/check")
+        assert "not trusted" in read_reason(ping.begin)
+        assert proxy.requests == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        ping.begin()
+        assert len(proxy.requests) == 1
+
+
 def test_bytes_that_are_no_http_are_a_reason(tmp_path):
     with listen(b"SSH-2.0-OpenSSH_9.6\r\n\r\n") as port:
         channel = Webhook(WebhookConfig(url=f"http://127.0.0.1:{port}/"), tmp_path)
