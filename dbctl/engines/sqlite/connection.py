@@ -302,6 +302,8 @@ class ReadConnection(SQLiteConnection):
         not read.
         """
         super().__init__(path, target, timeout=timeout)
+        # every read looks for them
+        self._wal, self._journal = Path(f"{self.path}-wal"), Path(f"{self.path}-journal")
         self._traceless = traceless
         self.is_unlocked = False  #: whether the file is read without locks, and so has no unfinished writes
         #: device, inode, size and modification time of the file when it was opened
@@ -346,9 +348,9 @@ class ReadConnection(SQLiteConnection):
 
     def _has_no_journal(self) -> bool:
         """Whether no ``-wal`` with content and no ``-journal`` exists."""
-        for suffix in ("-wal", "-journal"):
+        for file in (self._wal, self._journal):
             try:
-                if Path(f"{self.path}{suffix}").stat().st_size or suffix == "-journal":
+                if file.stat().st_size or file is self._journal:
                     return False
             except FileNotFoundError:
                 continue
@@ -357,9 +359,8 @@ class ReadConnection(SQLiteConnection):
         return True
 
     def _require_shared_memory(self) -> None:
-        wal = Path(f"{self.path}-wal")
-        if os.path.lexists(wal) and not os.path.lexists(f"{self.path}-shm"):
-            raise UncheckpointedWalError(target=self.target, file=wal)
+        if os.path.lexists(self._wal) and not os.path.lexists(f"{self.path}-shm"):
+            raise UncheckpointedWalError(target=self.target, file=self._wal)
 
     def prepare_stream(self) -> None:
         if self._was_replaced():
