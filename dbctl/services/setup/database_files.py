@@ -24,10 +24,13 @@ MAX_DEPTH = 5  #: searched levels below the directory
 SKIPPED_FOLDERS = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
 
 
-def find_database(profile: Profile, name: str, directory: Path, *, new: bool = False) -> Path | None:
+def find_database(
+    profile: Profile, name: str, directory: Path, mismatches: list[str], *, new: bool = False
+) -> Path | None:
     """Return the path of a database below ``directory``, or None for a missing optional database.
 
-    With ``new``, a missing file of a required SQLite database has its usual path.
+    With ``new``, a missing file of a required SQLite database has its usual path. If none is found, why files with its names are not
+    the database, such as damage, is added to ``mismatches``.
     """
     section = profile.databases[name]
     if section.environment and not (section.find or section.optional):
@@ -57,11 +60,14 @@ def find_database(profile: Profile, name: str, directory: Path, *, new: bool = F
         raise UsageError(
             detail=f"several files match the database {name}: {names}; select one with --url {name}=PATH"
         )
-    if nearest or section.optional:
-        return nearest[0] if nearest else None
+    if nearest:
+        return nearest[0]
+    mismatches += [f"{path} does not match: {reason}" for path, reason in reasons.items()]
+    if section.optional:
+        return None
     if new and not reasons and section.find and PATH_ENGINE in section.engines:
         return directory / section.find[0]
-    notes = [f" {path} does not match: {reason}." for path, reason in reasons.items()]
+    notes = [f" {mismatch}." for mismatch in mismatches]
     notes += [f" {folder} is not readable." for folder in unreadable]
     raise DatabaseNotFoundError(
         name=name,
@@ -100,7 +106,7 @@ def _contains_database(profile: Profile, directory: Path, *, excluding: Path | N
         if section.optional or not section.find:
             continue
         try:
-            path = find_database(profile, name, directory)
+            path = find_database(profile, name, directory, [])
         except DatabaseNotFoundError:
             continue
         except UsageError:  # several files match

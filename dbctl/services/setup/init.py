@@ -71,7 +71,10 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
     config: str
     databases: Mapping[str, str]  #: without passwords, with routes
     migrations: Mapping[str, str]
-    missing: Sequence[str]  #: optional databases that do not exist
+    missing: Sequence[str]  #: optional databases that were not found
+    mismatches: Mapping[
+        str, Sequence[str]
+    ]  #: by those databases, why files with their names are not them, such as damage
     secrets: Sequence[str]  #: new files with the passwords of addresses, which only their owner can read
 
     @property
@@ -82,9 +85,19 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def remarks(self) -> Sequence[str]:
         return [
-            f"wrote the password of an address to {path}, which only its owner can read; {self.config} names the file"
-            for path in self.secrets
+            *describe_mismatches(self.mismatches),
+            *(
+                f"wrote the password of an address to {path}, which only its owner can read; {self.config} names the file"
+                for path in self.secrets
+            ),
         ]
+
+
+def describe_mismatches(mismatches: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    return [
+        f"{name} is not configured, so no backup will contain it: {'; '.join(reasons)}"
+        for name, reasons in mismatches.items()
+    ]
 
 
 def read_configuration(file: Path, app: str) -> Sections | None:
@@ -173,10 +186,16 @@ class InitConfig:
             settings,
             [name for name in app_profile.databases if name not in addresses],
         )
+        mismatches: dict[str, list[str]] = {
+            name: [] for name in app_profile.databases if name not in addresses
+        }
         files = {
             name: path
-            for name in app_profile.databases
-            if name not in addresses and (path := find_database(app_profile, name, directory, new=new))
+            for name, reasons in mismatches.items()
+            if (path := find_database(app_profile, name, directory, reasons, new=new))
+        }
+        self._mismatches = {
+            name: reasons for name, reasons in mismatches.items() if reasons and name not in files
         }
         self._folders = sorted({path.parent for path in files.values() if not path.parent.is_dir()})
         addresses |= {name: Address(text=self._relative(path)) for name, path in files.items()}
@@ -221,6 +240,7 @@ class InitConfig:
             elif secret.text:
                 steps.append(f"write the password of {name} to {secret.path} (mode 0600)")
         steps += [f"create the directory {folder}" for folder in self._folders]
+        steps += describe_mismatches(self._mismatches)
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {self._backup.replace(chr(10), ', ').strip(', ')}"]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps)
@@ -260,6 +280,7 @@ class InitConfig:
             databases=self._mask_passwords(),
             migrations=self._migrations,
             missing=self._missing,
+            mismatches=self._mismatches,
             secrets=[str(path) for path in written],
         )
 

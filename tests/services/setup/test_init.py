@@ -95,6 +95,19 @@ def test_nested_database_is_found_and_optional_one_may_be_missing():
     assert (result.databases, list(result.missing)) == ({"user": "a/b/c/user.db"}, ["flashpoint"])
 
 
+def test_optional_database_whose_file_is_damaged_is_reported():
+    copy_template("a/user.db")
+    Path("a/flashpoint.sqlite").write_bytes(b"no database" * 1000)
+    operation = create_operation()
+    result = operation.apply()
+    (reason,) = result.mismatches["flashpoint"]
+    assert (list(result.missing), list(result.mismatches)) == (["flashpoint"], ["flashpoint"])
+    assert reason.startswith("a/flashpoint.sqlite does not match:")
+    assert "is not a SQLite database" in reason
+    assert [reason in text for text in result.remarks] == [True]
+    assert [step for step in operation.plan().steps if reason in step] == list(result.remarks)
+
+
 def test_a_plan_writes_nothing(folder):
     copy_template("user.db")
     plan = create_operation().plan()
