@@ -53,7 +53,7 @@ def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only:
 
     Args:
         selections: the apps.
-        timeout: for all databases together, in seconds; no attempt begins later.
+        timeout: for all databases together, in seconds; no attempt begins later. 0: one attempt for each.
         only: the only database.
 
     Raises:
@@ -73,7 +73,10 @@ def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only:
         while waiting:
             progress.start_stage(f"waiting for {', '.join(app.target(name) for app, name in waiting)}")
             for app, name in waiting:
-                errors[app, name] = _find_error(app, name)
+                if timeout and errors and time.monotonic() - begin >= timeout:
+                    errors.setdefault((app, name), _not_tried(app, name, timeout))
+                else:
+                    errors[app, name] = _find_error(app, name)
                 waited[app, name] = timedelta(seconds=time.monotonic() - begin)
             waiting = [key for key in waiting if errors[key]]
             can_pass = all(map(_can_pass, filter(None, errors.values())))
@@ -110,6 +113,14 @@ def _find_error(app: App, name: str) -> DbctlError | None:
     except DbctlError as error:
         return None if error.exit_status is Exit.BUSY else error  # who holds the lock reached the database
     return None
+
+
+def _not_tried(app: App, name: str, timeout: float) -> UnreachableError:
+    return UnreachableError(
+        target=app.target(name),
+        reason=f"it was not tried within {timeout:g} s, because other databases did not answer",
+        hint="Increase --timeout.",
+    )
 
 
 def _can_pass(error: DbctlError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -176,6 +177,20 @@ def test_server_that_does_not_start_delays_no_other_database(answer, tmp_path):
     result = answer("wait", "--all-apps", "--timeout", "5.5", status=12)
     shop, blog = (row["waited"] for row in result["data"]["items"])
     assert blog < 5 < shop
+
+
+def test_time_limit_is_one_for_all_databases_of_silent_servers(answer, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        apps = (
+            f"[apps.{name}]\nprofile = 'plain'\ndatabases = 'postgresql://a@127.0.0.1:{port}/{name}'\n"
+            for name in "xyz"
+        )
+        (tmp_path / "dbctl.toml").write_text("".join(apps))
+        rows = answer("wait", "--all-apps", "--timeout", "1", status=10)["data"]["items"]
+    assert [row["state"] for row in rows] == ["unreachable"] * 3
+    assert ["not tried" in row["message"] for row in rows] == [False, True, True]
+    assert rows[2]["waited"] < 10  # an attempt has 5 seconds
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
