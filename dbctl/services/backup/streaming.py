@@ -113,28 +113,31 @@ class StreamedFile:
         self._folder, self._name, self._form, self._target = folder, name, form, target
         self._size = max(MIN_SIZE, MARGIN * estimated_bytes)
         self._encrypt, self._decrypt = encrypt, decrypt
-        self._stages: _Stages | None = None
+        #: the threads that store and that encode the file
+        self._stages: tuple[Pipe[FileDigest], Pipe[compression.Encoded]] | None = None
         self.counter = HashingCounter()
 
     @contextmanager
     def begin(self) -> Iterator[StreamedFile]:
         """Begin the file; the block writes its whole content, and ``finish`` waits until it is stored."""
-        self.counter, self._stages = HashingCounter(), _Stages(self._store, self._encode)
+        self.counter = HashingCounter()
+        storing = Pipe(self._store)
+        encoding = Pipe(lambda blocks: self._encode(blocks, storing))
+        self._stages = storing, encoding
         yield self
-        self._stages.encoding.end()
+        encoding.end()
 
     def write(self, block: bytes) -> int:
         """Pass on a block; raises the error of the store, if it failed."""
         if self._stages is None:
             raise RuntimeError("the file was not begun")
         self.counter.add(block)
-        return self._stages.encoding.write(block)
+        return self._stages[1].write(block)
 
     def abort(self) -> None:
         """Stop storing the file; what was stored remains, as of a local copy that fails."""
-        if self._stages:
-            self._stages.encoding.abort()
-            self._stages.storing.abort()
+        for stage in reversed(self._stages or ()):
+            stage.abort()
 
     def discard(self) -> None:
         """Stop storing the file, and delete it."""
@@ -150,7 +153,8 @@ class StreamedFile:
         """
         if self._stages is None:
             raise RuntimeError("the file was not written")
-        encoded, stored = self._stages.encoding.result(), self._stages.storing.result()
+        storing, encoding = self._stages
+        encoded, stored = encoding.result(), storing.result()
         return CompressedFile(stored=stored, plain_bytes=encoded.plain_bytes, inner=encoded.inner)
 
     # In other threads -----------------------------------------------------------------------------------------------
@@ -177,15 +181,3 @@ class StreamedFile:
             reason = f"the repository returns {self._name} with other content than the dump program wrote"
             raise BackupFailedError(target=self._target, reason=reason)
         return decoded.stored
-
-
-class _Stages:
-    """The two threads of a file."""
-
-    def __init__(
-        self,
-        store: Callable[[Iterator[bytes]], FileDigest],
-        encode: Callable[[Iterator[bytes], Pipe[FileDigest]], compression.Encoded],
-    ) -> None:
-        self.storing = Pipe(store)
-        self.encoding = Pipe(lambda blocks: encode(blocks, self.storing))
