@@ -277,8 +277,8 @@ class Finding(Struct, frozen=True):
 
     @classmethod
     def from_error(cls, target: str, error: DbctlError, severity: Severity = "error") -> Finding:
-        """Return the failure of a check as a finding."""
-        return cls(target, severity, error.code, str(error), error.hint)
+        """Return the failure of a check as a finding, whose message does not repeat the target."""
+        return cls(target, severity, error.code, str(error).removeprefix(f"{target}: "), error.hint)
 
     listed = ("target", "severity", "code", "message", "hint")
 

@@ -224,7 +224,8 @@ class CheckRun:
     def add_error(self, target: str, error: DbctlError, hint: str = "") -> None:
         """Add an error as a finding; ``hint`` replaces the hint of the error."""
         self.failures.append(error)
-        self.findings.append(Finding(target, "error", error.code, str(error), hint or error.hint))
+        finding = Finding.from_error(target, error)
+        self.findings.append(structs.replace(finding, hint=hint) if hint else finding)
 
     def list_findings(self) -> list[Finding]:
         """Return each finding once: several checks may fail for the same reason."""

@@ -540,6 +540,7 @@ def test_missing_database_skips_only_its_checks(folder, run_json, game):
     (folder / "flashpoint.sqlite").write_bytes(b"no database" * 100)
     result = run_json("integrity", "cross-check", status=4)
     assert list_codes(result) == [("fp/flashpoint", "error", "not-a-database")]
+    assert not result["findings"][0]["message"].startswith("fp/flashpoint")
 
 
 def test_custom_profile_defines_cross_checks(tmp_path, run_json):
