@@ -17,7 +17,9 @@ RUN apt-get update \
     && /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y \
     && apt-get install --yes --no-install-recommends postgresql-client-17 postgresql-client-18 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home --home-dir /var/lib/dbctl dbctl
+    && useradd --uid 10001 --create-home --home-dir /var/lib/dbctl dbctl \
+    # a new volume has the owner of the folder over which it is mounted
+    && install --directory --owner dbctl --group dbctl /var/lib/dbctl/backups /var/lib/dbctl/.local/state/dbctl
 COPY --from=build /opt/dbctl /opt/dbctl
 ENV PATH="/opt/dbctl/bin:$PATH" \
     DBCTL_CONFIG=/etc/dbctl/dbctl.toml

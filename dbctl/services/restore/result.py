@@ -56,7 +56,7 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def notes(self) -> Sequence[str]:
         return [
-            f"{finding.target}: {finding.message}{f'; {finding.hint}' if finding.hint else ''}"
+            join_hint(f"{finding.target}: {finding.message}", finding.hint)
             for finding in self.findings
             if finding.severity == "info"
         ]
