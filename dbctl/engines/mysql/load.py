@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -69,6 +69,12 @@ LOG_ZONE = "system_time_zone"
 LOG_SNAPSHOT = "show status like 'binlog_snapshot_file'"
 #: Writes the position as a comment.
 LOG_OPTION = "--master-data=2"
+
+
+#: A setting of sessions that create tables: the server adds no keys that the backup or the source lacks.
+OMIT_KEYS = "sql_generate_invisible_primary_key = 0"
+#: Error numbers: the server lacks a variable, or does not let this user set it in a session.
+NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238})
 
 
 class DumpScanner:
@@ -272,10 +278,12 @@ def load_dump(
     events: LoadedEvents,
     *,
     rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+    settings: Sequence[str] = (),
 ) -> None:
     """Load a dump with the client into the database at ``url``, which no other session uses.
 
-    The load cannot be rolled back. ``events`` get those of the dump; ``rewrite``: a filter for the text.
+    The load cannot be rolled back. ``events`` get those of the dump; ``rewrite``: a filter for the text;
+    ``settings``: further ones of the session.
 
     Raises:
         RestoreFailedError, CorruptError, ClientFailedError, DiskFullError, PrivilegeMissingError, UnreachableError:
@@ -289,7 +297,7 @@ def load_dump(
             yield block
 
     text = remove_database_name(scan_blocks(), dump.metadata.get("database", ""))
-    run_script(events.disable(text), url, server, target, timeout=request.timeout)
+    run_script(events.disable(text), url, server, target, timeout=request.timeout, settings=settings)
     scanner.finish()
     if scanner.problem:
         raise CorruptError(target=target, reason=f"{path.name}: {scanner.problem}")
@@ -390,6 +398,7 @@ def run_script(
     *,
     timeout: float,
     interruptible: bool = True,
+    settings: Sequence[str] = (),
 ) -> None:
     tool = dump_programs.find_program("client", server, target, url)
     # A dump must not make the client send files of this machine.
@@ -411,9 +420,15 @@ def run_script(
         # The server's defaults are meant for the app: without autocommit, the rows would be lost at the end, and without
         # quotes, defaults would be stored in another form than that of the backup. MariaDB may have accepted rows that violate a
         # CHECK; MySQL has no such setting.
-        settings = f"set session autocommit = 1, wait_timeout = {LONGEST_IDLE}, {server.time_limit} = 0, sql_quote_show_create = 1"
-        settings += ", check_constraint_checks = 0;\n" if server.is_mariadb else ";\n"
-        for block in chain([settings.encode()], blocks):
+        all_settings = [
+            "autocommit = 1",
+            f"wait_timeout = {LONGEST_IDLE}",
+            f"{server.time_limit} = 0",
+            "sql_quote_show_create = 1",
+            *(["check_constraint_checks = 0"] if server.is_mariadb else []),
+            *settings,
+        ]
+        for block in chain([f"set session {', '.join(all_settings)};\n".encode()], blocks):
             if not client.write(block):
                 raise create_error()
             if interruptible:

@@ -61,6 +61,7 @@ HINTS = {
     1114: "The disk of the server is full, or the table has the size limit of its engine: SHOW VARIABLES LIKE 'max_heap_table_size'; (MEMORY)",
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
     1419: ALLOW_CODE,
+    3750: f"Allow tables without a key{GLOBALLY} sql_require_primary_key = 0;",
     2006: f"If the server runs, a row is longer than it accepts. Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
 }
 #: MySQL has a number for it, and since MySQL 9.6 one for too many tables; MariaDB has a message with the number that InnoDB uses.

@@ -16,6 +16,7 @@ from dbctl.engines.mysql.catalog import SCHEMA_COLUMNS, VERSIONED, require_right
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.load import NOT_SETTABLE, OMIT_KEYS
 from dbctl.engines.mysql.opening import error_number, quote
 from dbctl.engines.mysql.queries import OBJECTS
 from dbctl.engines.servers.database import group_rows
@@ -192,12 +193,10 @@ FURTHER_SETTINGS = (
     "innodb_strict_mode = 0",
     "system_versioning_alter_history = 'KEEP'",
     "character_set_collations = ''",
-    "sql_generate_invisible_primary_key = 0",
+    OMIT_KEYS,
 )
 #: Rights without which the catalog lacks objects of a kind.
 RIGHTS = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "EXECUTE")
-#: Error numbers: the server lacks a variable, or does not let this user set it in a session.
-NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238})
 #: Engines whose rows are in another place.
 _WITHOUT_ROWS = frozenset({"FEDERATED", "CONNECT", "SPIDER", "MRG_MYISAM", "BLACKHOLE", "S3"})
 _COUNTER, _SEQUENCE = "AUTO_INCREMENT", "sequence"
