@@ -102,8 +102,9 @@ class Session:
         app.resolve_profile()
         if self.only:
             app.database(self.only)
-        limits = configured.backup.databases if configured.backup else ()
-        for name in (*configured.databases, *limits):
+        # those of the app: it names a single address as the profile does
+        limits = app.configured.backup.databases if app.configured.backup else ()
+        for name in (*app.configured.databases, *limits):
             app.database(name)
         if configured.require:
             from dbctl.services.app import proofs
