@@ -12,7 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.sqlite.files import MIN_AGE_NS, read_identity
+from dbctl.engines.sqlite import files
+from dbctl.engines.sqlite.files import read_identity
 from tests.crash.figures import choose_count, create_rng
 from tests.databases import File
 from tests.services.backup.test_increments import change, configure, create, pantry, small  # noqa: F401 - fixtures
@@ -34,7 +35,13 @@ def list_files(app, backup):
 
 def wait_until_old():
     """Wait until a later write has a later time."""
-    time.sleep(MIN_AGE_NS / 1e9)
+    time.sleep(files.MIN_AGE_NS / 1e9)
+
+
+@pytest.fixture
+def fine_times(monkeypatch):
+    """Know files sooner after a write than a file system requires that stores even seconds only."""
+    monkeypatch.setattr(files, "MIN_AGE_NS", 100_000_000)
 
 
 def assert_unchanged(app, answer, backup, base):
@@ -108,7 +115,7 @@ def mode(request):
 
 
 @pytest.fixture
-def writer(small, mode):  # noqa: F811
+def writer(small, mode, fine_times):  # noqa: F811
     command = [sys.executable, "-c", WRITER, str(small.path), mode]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Writer(process)
