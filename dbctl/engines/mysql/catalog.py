@@ -15,7 +15,14 @@ from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.values import KINDS, MySQLColumn, MySQLTable, normalize_type, parse_labels
+from dbctl.engines.mysql.values import (
+    KINDS,
+    MySQLColumn,
+    MySQLTable,
+    escape_pattern,
+    normalize_type,
+    parse_labels,
+)
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import (
     NamedRow,
@@ -362,7 +369,7 @@ def find_hidden_objects(connection: MySQLConnection) -> Mapping[str, str]:
 
     ``SHOW GRANTS`` of MySQL lists no rights of roles, so nothing is known of a user with one.
     """
-    server, place = connection.server, f"{quote(connection.session.database)}.*"
+    server, place = connection.server, f"{quote(escape_pattern(connection.session.database))}.*"
     if not server.is_mariadb and connection.fetch("select current_role()") != [("NONE",)]:
         return {}
     missing = find_missing_rights(connection, ["SELECT", "TRIGGER", *ROUTINE_RIGHTS])
@@ -388,7 +395,9 @@ def require_rights(connection: MySQLConnection, rights: Sequence[str], table: st
     if not missing:
         return
     session = connection.session
-    place = f"{quote(session.database)}.{quote(table) if table else '*'}"
+    place = f"{quote(session.database)}.{quote(table)}"
+    if not table:
+        place = f"{quote(escape_pattern(session.database))}.*"
     raise PrivilegeMissingError(
         target=connection.target,
         reason=f"it may not {', '.join(missing)} on {f'every column of {table}' if table else 'every object of the database'}, and would leave out the others",

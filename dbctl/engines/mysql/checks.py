@@ -24,7 +24,7 @@ from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import GLOBALLY, quote
 from dbctl.engines.mysql.options import read_encryption
-from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.mysql.values import escape_pattern, format_literal
 from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident
@@ -321,9 +321,11 @@ class MySQLChecks(MySQLPart, ServerChecks):
             if missing := tuple(sorted(needed - granted)):
                 lacking.setdefault(missing, []).append(table)
         for missing, scope in lacking.items():
-            objects = ["*"] if scope == tables else [quote(table) for table in scope]
+            objects = [f"{quote(session.database)}.{quote(table)}" for table in scope]
+            if scope == tables:
+                objects = [f"{quote(escape_pattern(session.database))}.*"]
             lines = [
-                f"GRANT {', '.join(missing)} ON {quote(session.database)}.{object_name} TO {session.account};"
+                f"GRANT {', '.join(missing)} ON {object_name} TO {session.account};"
                 for object_name in objects
             ]
             message = f"account {session.account} lacks {', '.join(missing)} on {format_count(len(scope), 'table')}: {', '.join(scope)}"

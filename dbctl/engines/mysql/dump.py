@@ -18,7 +18,7 @@ from dbctl.engines.mysql.database import CHARSET, MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
 from dbctl.engines.mysql.opening import error_number, format_reason, open_dump_session, quote, translate_error
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.values import MySQLColumn, charset_of
+from dbctl.engines.mysql.values import MySQLColumn, charset_of, escape_pattern
 from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql import checks
 from dbctl.engines.sql.catalog import describe_references
@@ -99,7 +99,7 @@ class TableLocks:
 
     def _lock_error(self, error: pymysql.Error, session: Session, sql: str) -> DbctlError:
         if error_number(error) in DENIED:
-            grant = f"GRANT LOCK TABLES ON {quote(session.database)}.* TO {session.account};"
+            grant = f"GRANT LOCK TABLES ON {quote(escape_pattern(session.database))}.* TO {session.account};"
             return PrivilegeMissingError(
                 target=self._connection.target,
                 reason=format_reason(error),

@@ -20,7 +20,7 @@ from dbctl.engines.mysql.load import DumpScanner, remove_database_name
 from dbctl.engines.mysql.opening import error_number, open_session, quote
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.stored_code import Definition
-from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.mysql.values import escape_pattern, format_literal
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.restore import ForeignDumpRefusedError
@@ -161,9 +161,10 @@ def _find_definer(session: Session, database: str) -> str:
     """Return the account that becomes the definer; empty: the account of the session."""
     if not session.run(HAS_SERVER_RIGHTS.format(format_literal(session.account))):
         return ""
-    escaped = database.replace("_", "\\_").replace("%", "\\%")
     with suppress(pymysql.Error):
-        for (account,) in session.run(ACCOUNTS.format(format_literal(database), format_literal(escaped))):
+        for (account,) in session.run(
+            ACCOUNTS.format(format_literal(database), format_literal(escape_pattern(database)))
+        ):
             return str(account)
     return ""
 
@@ -197,7 +198,7 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
     account = _quote_account(central, user)
     grant_pattern = database
     if [row[1] for row in central.run(LITERAL_NAMES)] != ["ON"]:
-        grant_pattern = database.replace("_", "\\_").replace("%", "\\%")
+        grant_pattern = escape_pattern(database)
     central.run(connection.acquire_sql(connection.lock_name(user)))
     try:
         central.run(f"create user {account} identified by {format_literal(password)}")
@@ -205,7 +206,7 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
     except pymysql.Error as error:
         if error_number(error) not in NOT_ALLOWED:
             raise
-        names = database[: -len("new_00000000")].replace("_", "\\_")
+        names = escape_pattern(database[: -len("new_00000000")])
         raise ForeignDumpRefusedError(
             target=target,
             reason=f"{central.account} may not create a user ({error.args[-1]})",

@@ -17,7 +17,7 @@ from dbctl.engines.contract.route import create_unreachable_error, open_socket
 from dbctl.engines.mysql.dialect import Server, parse_server
 from dbctl.engines.mysql.options import SOCKET, connection_arguments
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.values import CONVERTERS, format_literal
+from dbctl.engines.mysql.values import CONVERTERS, escape_pattern, format_literal
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.servers.engine import CHECK_URL, FREE_CONNECTION, ErrorContext
 from dbctl.engines.sql.catalog import NO_LIMIT
@@ -118,13 +118,13 @@ def hide_values(message: str) -> str:
 
 def unreachable_error(error: pymysql.Error, target: str, url: Url) -> UnreachableError:
     """Return the error of a connection to ``url`` that could not be opened."""
-    reason, instead = format_reason(error), CHECK_URL
+    reason, number = format_reason(error), error_number(error)
+    instead = FREE_CONNECTION + FULL[number] if number in FULL else CHECK_URL
     if match := _NO_DATABASE.match(reason):
-        instead = f"As an administrator: GRANT {ALL} ON {quote(match['name'])}.* TO {match['who']};"
-    elif error_number(error) in FULL:
-        instead = FREE_CONNECTION + FULL[error_number(error)]
-    can_pass = error_number(error) not in LOGIN_REFUSED
-    if error_number(error) not in CLIENT_ERRORS:  # the server answered, so its route works
+        pattern = quote(escape_pattern(match["name"]))
+        instead = f"As an administrator: GRANT {ALL} ON {pattern}.* TO {match['who']};"
+    can_pass = number not in LOGIN_REFUSED
+    if number not in CLIENT_ERRORS:  # the server answered, so its route works
         url = structs.replace(url, via="")
     return create_unreachable_error(url, target, reason, instead, can_pass=can_pass)
 
@@ -171,7 +171,7 @@ def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> s
     elif match := _NEEDED.search(reason):
         grant = f"{match['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
     else:
-        grant = f"{ALL} ON {quote(context.schema)}.*"
+        grant = f"{ALL} ON {quote(escape_pattern(context.schema))}.*"
     return f"Nothing was changed. As an administrator: GRANT {grant} TO {context.account};"
 
 

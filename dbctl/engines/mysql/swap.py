@@ -28,7 +28,7 @@ from dbctl.engines.mysql.opening import (
     unreachable_error,
 )
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.mysql.values import escape_pattern, format_literal
 from dbctl.engines.servers.database import SHORT_TIMEOUT
 from dbctl.engines.servers.dumps import (
     RETAINED_SUFFIX,
@@ -179,7 +179,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
         except pymysql.Error as error:
             if error_number(error) != MAY_NOT_CREATE:
                 raise
-            grant_pattern = derived_name(server.name, RETAINED_SUFFIX).replace("_", "\\_")
+            grant_pattern = escape_pattern(derived_name(server.name, RETAINED_SUFFIX))
             hint = f"As an administrator: GRANT ALL ON `{grant_pattern}%`.* TO {central.account};"
             reason = f"{central.account} may not create databases next to it"
             if request.dump.foreign:

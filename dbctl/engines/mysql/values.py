@@ -124,6 +124,11 @@ def format_literal(value: object) -> str:
     return quote_literal(text)
 
 
+def escape_pattern(name: str) -> str:
+    """Return the name of a database for GRANT on all its objects, where ``_`` and ``%`` would stand for other characters."""
+    return name.replace("_", "\\_").replace("%", "\\%")
+
+
 def encode_value(value: object) -> str | None:
     """Return the text that a server reads as ``value``, for a column of any type.
 

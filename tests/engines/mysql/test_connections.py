@@ -609,8 +609,9 @@ def test_missing_server_and_missing_database_are_unreachable(table):
 def test_user_without_rights_gets_a_grant_hint(table):
     with create_user(table) as credentials, pytest.raises(UnreachableError, match="denied") as caught:
         table.reader(**credentials)
+    pattern = table.url.path.replace("_", r"\_")
     assert (
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{table.url.path}`.* TO '{credentials['user']}'@"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{pattern}`.* TO '{credentials['user']}'@"
         in caught.value.hint
     )
 
