@@ -87,7 +87,7 @@ OLD_COLUMNS = ("total_time", "mean_time", "max_time")
 LOADED = """select current_setting('pg_stat_statements.max', true) is not null, current_database(),
   (select setting from pg_catalog.pg_settings where name = 'shared_preload_libraries')"""
 LOGGED = (
-    "Without it, ALTER DATABASE {} SET log_min_duration_statement = '500ms'; logs slow statements on the server"
+    "without it, ALTER DATABASE {} SET log_min_duration_statement = '500ms'; logs slow statements on the server"
     " (SET log_statement = 'all' logs all statements; either may log values)."
 )
 
@@ -139,13 +139,12 @@ class PostgreSQLServerMonitor(PostgreSQLPart, SessionMonitor):
         extension = self._connection.fetch(EXTENSION)
         ((loaded, database, libraries),) = self._connection.fetch(LOADED)
         if not (extension and loaded):
-            lines = [] if extension else ["CREATE EXTENSION pg_stat_statements;"]
-            if not loaded:
-                lines = [*_load_instructions(None if libraries is None else str(libraries)), *lines]
+            steps = [] if loaded else [_load_instruction(None if libraries is None else str(libraries))]
+            steps += [] if extension else ["CREATE EXTENSION pg_stat_statements"]
             raise NotSupportedError(
                 feature="listing slow statements",
                 subject=f"{self._connection.target} with its current settings",
-                hint=f"As a superuser: {' '.join(lines)} {LOGGED.format(ident(str(database)))}",
+                hint=f"As a superuser: {', then '.join(steps)}; {LOGGED.format(ident(str(database)))}",
             )
         ((schema, has_new_columns),) = extension
         total, mean, longest = NEW_COLUMNS if has_new_columns else OLD_COLUMNS
@@ -175,13 +174,13 @@ def _seconds(column: str) -> str:
     return f"round(({column} / 1000)::numeric, 6)::float8"
 
 
-def _load_instructions(libraries: str | None) -> list[str]:
-    """Return the steps that load the library in addition to the configured ``libraries``; None: they are unknown."""
+def _load_instruction(libraries: str | None) -> str:
+    """Return the step that loads the library in addition to the configured ``libraries``; None: they are unknown."""
     if libraries is None:
-        return ["add 'pg_stat_statements' to shared_preload_libraries, restart the server, then"]
+        return "add 'pg_stat_statements' to shared_preload_libraries, restart the server"
     names = [name.strip() for name in libraries.split(",") if name.strip()]
     listed = ", ".join(quote_literal(name) for name in [*names, "pg_stat_statements"])
-    return [f"ALTER SYSTEM SET shared_preload_libraries = {listed};", "restart the server, then"]
+    return f"ALTER SYSTEM SET shared_preload_libraries = {listed}; restart the server"
 
 
 #: A prepared transaction that blocks others; it has no session.

@@ -482,6 +482,16 @@ def test_slow_queries_have_an_enabling_hint(postgresql):
     assert "log_min_duration_statement" in caught.value.hint
 
 
+def test_hint_for_slow_queries_lists_the_steps_that_remain(private_database):
+    if private_database.rows("select from pg_settings where name = 'pg_stat_statements.max'"):
+        pytest.skip("this server records slow queries")
+    private_database.execute("create extension pg_stat_statements")
+    with pytest.raises(NotSupportedError) as caught:
+        private_database.reader().server.list_slow_queries()
+    assert "; restart the server; without it, ALTER DATABASE" in caught.value.hint
+    assert "CREATE EXTENSION" not in caught.value.hint
+
+
 def test_server_counters_are_reported(postgresql):
     traffic = postgresql.reader().server.read_traffic()
     assert traffic.version[:2].isdigit()
