@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import isclose
 from typing import TypeAlias, cast
 from urllib.parse import parse_qs
 
@@ -38,21 +39,31 @@ from pg_catalog.pg_settings where name = any(:names)"""
 #: The value of each unit in bytes or milliseconds.
 SIZES = {"B": 1, "kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 TIMES = {"us": 0.001, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_AMOUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+#: Sizes of which -1 is no limit; of others it means that the server chooses.
+_UNLIMITED = frozenset(
+    {
+        "max_slot_wal_keep_size",
+        "temp_file_limit",
+        "log_parameter_max_length",
+        "log_parameter_max_length_on_error",
+    }
+)
 _YES = ("on", "true", "yes", "1")
 
 
-def _is_satisfied(setting: str, unit: str, kind: str, required: str) -> bool:
-    """Return whether a setting satisfies a requirement: sizes and numbers are minimums, other values must be equal."""
+def _is_satisfied(name: str, setting: str, unit: str, kind: str, required: str) -> bool:
+    """Return whether a setting satisfies a requirement: sizes and whole numbers are minimums, other values must be equal."""
+    if name in _UNLIMITED and setting == "-1":
+        return True
     if kind == "bool":
         return (setting.lower() in _YES) == (required.lower() in _YES)
-    if kind == "real":
-        return _parse_number(setting) == _parse_number(required)
-    if kind == "integer":
+    if kind in ("integer", "real"):
         actual, minimum = _parse_amount(setting, unit), _parse_amount(required, unit)
         if actual is None or minimum is None:
             return setting == required
-        return actual == minimum if unit in TIMES else actual >= minimum
+        is_minimum = kind == "integer" and unit not in TIMES
+        return actual >= minimum if is_minimum else isclose(actual, minimum)
     return setting.lower() == required.lower()
 
 
@@ -66,13 +77,6 @@ def _parse_amount(text: str, base: str) -> float | None:
         return None
     factor = units[match[2]] if match[2] else float(base_match[1]) * units[base_match[2]]
     return float(match[1]) * factor
-
-
-def _parse_number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 #: The oldest and the newest version that dbctl is tested with.
@@ -343,7 +347,7 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
                     required=required_value,
                     actual=cast("str | None", current),
                     is_sufficient=name in rows
-                    and _is_satisfied(str(setting), str(unit), str(kind), required_value),
+                    and _is_satisfied(name, str(setting), str(unit), str(kind), required_value),
                     is_pending=bool(is_pending),
                     requires_restart=context == "postmaster",
                     statement=f"ALTER SYSTEM SET {name} = {quote_literal(required_value)};",

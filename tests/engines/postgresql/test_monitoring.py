@@ -243,6 +243,9 @@ def test_settings_are_compared_by_value(postgresql):
         "max_connections": str(max_connections),
         "random_page_cost": "4.00",
         "seq_page_cost": "1.5",
+        "autovacuum_vacuum_cost_delay": "2000us",
+        "vacuum_cost_delay": "1ms",
+        "temp_file_limit": "1GB",
         "autovacuum_naptime": "24h",
         "password_encryption": "SCRAM-SHA-256",
         "no_such_setting": "1",
@@ -254,6 +257,8 @@ def test_settings_are_compared_by_value(postgresql):
         "temp_buffers",
         "max_connections",
         "random_page_cost",
+        "autovacuum_vacuum_cost_delay",
+        "temp_file_limit",
         "password_encryption",
         "track_counts",
     }
