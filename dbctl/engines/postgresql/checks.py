@@ -27,7 +27,7 @@ from dbctl.engines.postgresql.catalog import (
 )
 from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
-from dbctl.engines.postgresql.sessions import SchemaAdvice
+from dbctl.engines.postgresql.sessions import LEFTOVERS, SchemaAdvice
 from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident, quote_literal
@@ -140,13 +140,12 @@ where datname = current_database() and greatest(age(datfrozenxid), mxid_age(datm
     FindingQuery(
         severity="warning",
         code="index-invalid",
-        sql=f"""select i.relname, c.relname, case when {LEFTOVER_INDEX} then 'DROP INDEX CONCURRENTLY' else 'REINDEX INDEX CONCURRENTLY' end,
-  quote_ident(s.nspname) || '.' || quote_ident(i.relname) {RELATIONS}
+        sql=f"""select i.relname, c.relname, quote_ident(s.nspname) || '.' || quote_ident(i.relname) {RELATIONS}
   join pg_catalog.pg_index x on x.indrelid = c.oid and not (x.indisvalid and x.indisready)
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
-where {VISIBLE} order by 2, 1""",
+where {VISIBLE} and not {LEFTOVER_INDEX} order by 2, 1""",
         message="index {0} of {1} is unfinished: it is updated but not used, and enforces no uniqueness",
-        hint="{2} {3};",
+        hint="REINDEX INDEX CONCURRENTLY {2};",
     ),
     FindingQuery(
         severity="warning",
@@ -364,6 +363,7 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
             *self._check_rights(writing=writing),
             *self.find_abandoned(),
             *find_problems(self._connection, SERVER_CHECKS),
+            *find_problems(self._connection, [LEFTOVERS], {"tables": self._catalog.base_tables()}),
         ]
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
