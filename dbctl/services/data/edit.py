@@ -58,7 +58,7 @@ class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
             counts={_FOLLOWED: sum(self.followed.values()), "sessions ended": self.ended_sessions},
         )
 
-    listed = ("key", "before", "after", "followed", "ended_sessions")
+    listed = ("key", "before", "after", "ended_sessions")
 
 
 class RowsChangeResult(ChangeResult, frozen=True, kw_only=True):
