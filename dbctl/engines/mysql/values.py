@@ -9,7 +9,7 @@ from ctypes import c_float
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache, partial
-from math import isfinite, isnan
+from math import isfinite
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -116,9 +116,9 @@ def format_literal(value: object) -> str:
         return f"x'{value.hex()}'"
     if isinstance(value, float) and value == 0:
         return f"({value}e0)"  # a decimal literal has no sign of zero
-    if isinstance(value, bool | int | float | Decimal):
-        return f"({encode_value(value)})" if value < 0 else encode_value(value) or ""
     text = encode_value(value) or ""
+    if isinstance(value, bool | int | float | Decimal):
+        return f"({text})" if text.startswith("-") else text
     if "\\" in text or "\0" in text:
         return f"_utf8mb4 x'{text.encode().hex()}'"
     return quote_literal(text)
@@ -145,9 +145,13 @@ def _encode_text(value: str) -> str:
 
 
 def _encode_float(value: float) -> str:
-    if isnan(value) or not isfinite(value):
-        raise ValueInvalidError(name="number", value=str(value), reason="no column can store it")
+    if not isfinite(value):
+        raise _unstorable_error(value)
     return repr(value)
+
+
+def _unstorable_error(number: object) -> ValueInvalidError:
+    return ValueInvalidError(name="number", value=str(number), reason="no column can store it")
 
 
 def _encode_time(value: datetime) -> str:
@@ -158,7 +162,9 @@ def _encode_time(value: datetime) -> str:
 
 def _encode_decimal(value: Decimal) -> str:
     """Return all digits: a literal with an exponent is a float."""
-    return f"{value:f}" if value.is_finite() and abs(value.adjusted()) <= MAX_DIGITS else str(value)
+    if not value.is_finite():
+        raise _unstorable_error(value)
+    return f"{value:f}" if abs(value.adjusted()) <= MAX_DIGITS else str(value)
 
 
 _WRITERS: Formatters = {
@@ -257,9 +263,9 @@ def _compare_number(text: str, column: Column) -> Decimal | None:
         number = Decimal(text) if text.isascii() else Decimal("NaN")
     except InvalidOperation:
         return None
-    if not number.is_finite() or abs(number.adjusted()) > 300:  # noqa: PLR2004 - digits; real numbers have fewer
-        return None
-    return number
+    # the largest and the smallest numbers are those of DOUBLE; the server refuses a larger literal, and reads a smaller one as 0
+    is_stored = number.is_finite() and isfinite(float(number)) and bool(float(number)) == bool(number)
+    return number if is_stored else None
 
 
 def _compare_uuid(text: str, _column: Column) -> str | None:

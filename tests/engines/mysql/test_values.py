@@ -28,6 +28,26 @@ UUID = "6f1d9d8e-0000-4000-8000-000000000001"
 TIMESTAMP = datetime(2024, 3, 1, 12, 30, 15, 250000, tzinfo=UTC)
 EPOCH_MS = round(TIMESTAMP.timestamp() * 1000)
 
+
+@pytest.mark.parametrize("text", ["NaN", "sNaN", "Infinity", "-Infinity"])
+def test_literal_of_a_decimal_that_is_no_number_is_refused(text):
+    with pytest.raises(ValueInvalidError):
+        format_literal(Decimal(text))
+
+
+def test_rows_are_found_by_the_largest_and_the_smallest_numbers(mysql):
+    mysql.execute("create table extremes (id integer primary key, d double)")
+    numbers = [1e305, -1.7e308, 1e-305, 2.3e-308, 0.0]
+    for key, number in enumerate(numbers):
+        mysql.execute(f"insert into extremes values ({key}, {number!r})")
+    reader = mysql.reader()
+    for key, number in enumerate(numbers):
+        for value in (number, repr(number), Decimal(repr(number))):
+            assert reader.select("extremes", ["id"], [Condition("d", "=", value)]) == [(key,)]
+    for text in ("1e400", "-1e400", "1e-400"):
+        assert reader.select("extremes", ["id"], [Condition("d", "=", text)]) == []
+
+
 VALUES_BY_TYPE = {
     "enum('happy', 'sad', 'MEH')": ("sad", "sad"),
     "set('a', 'b')": ("a,b", "a,b"),
