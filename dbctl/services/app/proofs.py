@@ -82,7 +82,10 @@ class CommandProof(Struct, frozen=True, kw_only=True):
 
 def compute_digest(text: str, action: Action) -> str:
     """Return a digest of what an action uses of the text of a profile, without comments and the order of keys."""
-    values: Mapping[str, Any] = toml.loads(text)
+    return _digest(toml.loads(text), action)
+
+
+def _digest(values: Mapping[str, Any], action: Action) -> str:
     names = _SETTING_KEYS if action == SETTING else _KEYS
     used = {name: values[name] for name in names if name in values}
     return hashlib.sha256(msgspec.json.encode(used, order="deterministic")).hexdigest()[:16]
@@ -90,15 +93,23 @@ def compute_digest(text: str, action: Action) -> str:
 
 def find_proof(app: App, command: str, writes: Sequence[str] = ()) -> CommandProof:
     """Return the proof of a command for the profile and the engine of an app, and which ``writes`` of settings it does not show."""
+    return _find_proof(app, command, _read_profile(app), writes)
+
+
+def _read_profile(app: App) -> Mapping[str, Any]:
+    """Return the text of the profile of an app as values; empty if it proves nothing."""
+    return toml.loads(toml.read_text(loader.path_of(app.configured.profile))) if app.core.proven else {}
+
+
+def _find_proof(app: App, command: str, values: Mapping[str, Any], writes: Sequence[str]) -> CommandProof:
     actions = COMMANDS[command]
     database = find_database(app.core, actions)
     engine = app.url(database).engine if database in app.configured.databases else ""
     state = CommandProof(command=command, actions=actions, engine=engine)
     proven = app.core.proven.get(engine, {})
-    text = toml.read_text(loader.path_of(app.configured.profile)) if proven else ""
     outdated: Proof | None = None
     for action in actions:
-        if (proof := proven.get(action)) and proof.digest == compute_digest(text, action):
+        if (proof := proven.get(action)) and proof.digest == _digest(values, action):
             unshown = [write for write in dict.fromkeys(writes) if write not in proof.shown]
             return structs.replace(state, proof=proof, unshown=unshown)
         outdated = outdated or proof
@@ -127,9 +138,10 @@ def locate_profile(app: App) -> tuple[Path, str]:
 
 def list_proofs(app: App) -> Iterator[CommandProof]:
     """Yield the proof of each command that a demonstration can show, and whose rows the profile describes."""
+    values = _read_profile(app)
     for command, actions in COMMANDS.items():
         if actions and (app.core.settings if SETTING in actions else app.core.users):
-            yield find_proof(app, command)
+            yield _find_proof(app, command, values, ())
 
 
 def require_proof(app: App, writes: Sequence[str] = ()) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -105,6 +107,25 @@ def test_change_of_the_users_in_the_profile_outdates_the_proof(shop):
     assert "users deactivate" in shop.list_codes("doctor")["proof-outdated"]
     (note,) = shop.run("users", "deactivate", "bo", "--dry-run")["warnings"]
     assert note == "users deactivate is inferred: the profile has changed since its proof of 2026-11-25"
+
+
+COUNT_READS = """
+import sys
+from dbctl.config.sections import Selection
+from dbctl.services.app.proofs import list_proofs
+from dbctl.services.app.session import open_app
+
+opened = []
+with open_app(Selection(config=sys.argv[1]), timeout=5) as app:
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+    states = [*list_proofs(app)]
+print(len(states) > 1, sum(path.endswith("shop.toml") for path in opened))
+"""
+
+
+def test_profile_is_read_once_for_all_commands(shop):
+    command = [sys.executable, "-c", COUNT_READS, str(shop.config)]
+    assert subprocess.run(command, capture_output=True, check=True, text=True).stdout == "True 1\n"
 
 
 def test_proof_of_another_engine_is_none(shop):
