@@ -17,7 +17,7 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines import registry
-from dbctl.errors.base import DbctlError, Exit, worst_status
+from dbctl.errors.base import DbctlError, Exit, Remedy, worst_status
 from dbctl.errors.connection import DiskFullError, FileFailedError, FileMissingError
 from dbctl.files.atomic import create_file, expand_home, is_full
 from dbctl.files.temp import RateLimiter
@@ -31,6 +31,9 @@ from dbctl.services.backup.sources import MemberSource
 
 #: Bytes; a larger file is copied to a temporary file on disk before it is archived.
 MAX_IN_MEMORY = 4 << 20
+_NO_DIRECTORY = Remedy(
+    "Mount it, or correct the key directory of the app. Without files, one database is backed up by: `backup create --db NAME`"
+)
 
 
 class AppFiles(MemberSource):
@@ -47,7 +50,7 @@ class AppFiles(MemberSource):
         self._app, self._rate_limit, patterns = app, rate_limit, app.profile.backup.extra
         directory = app.configured.directory
         if patterns and not directory.is_dir():  # a disk may not be mounted
-            raise FileMissingError(kind="the app's directory", path=directory)
+            raise FileMissingError(kind="the app's directory", path=directory, hint=_NO_DIRECTORY)
         repositories = list(_list_repositories(repository)) if patterns else ()
         self._files = dict(find_files(directory, patterns, without=repositories))
         database_identities = find_database_identities(app) if self._files else ()

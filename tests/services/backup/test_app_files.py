@@ -150,7 +150,9 @@ def test_link_to_a_disk_that_is_not_mounted_is_no_missing_folder(run_cli, app):
 def test_missing_directory_is_no_app_without_files(run_cli):
     config = Path("dbctl.toml")
     config.write_text(config.read_text().replace('directory = "app"', 'directory = "unmounted"'))
-    assert run_cli("backup", "create", status=5)["code"] == "file-missing"
+    error = run_cli("backup", "create", status=5)
+    assert error["code"] == "file-missing"
+    assert "backup create --db NAME" in error["hint"]
     run_cli("backup", "create", "--db", "user")  # needs no files
     with promptvault_app.open_repository(Path("user.db")) as (app, _repository):
         keys = promptvault_app.create_keys(app)
