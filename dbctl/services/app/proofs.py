@@ -43,8 +43,8 @@ COMMANDS: Mapping[str, Sequence[Action]] = {
     "settings apply": (SETTING,),
     "settings update": (),
 }
-#: The keys of a profile on which every command about users, or settings, depends; a change of one outdates the proofs.
-_KEYS = ("time", "boolean", "prefix", "variants", "users", "roles")
+#: The keys of a profile on which every command about users and sessions, or settings, depends; a change of one outdates the proofs.
+_KEYS = ("time", "boolean", "prefix", "variants", "users", "roles", "sessions")
 _SETTING_KEYS = ("time", "boolean", "prefix", "variants", "settings")
 
 

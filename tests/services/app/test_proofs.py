@@ -109,6 +109,11 @@ def test_change_of_the_users_in_the_profile_outdates_the_proof(shop):
     assert note == "users deactivate is inferred: the profile has changed since its proof of 2026-11-25"
 
 
+def test_change_of_the_sessions_in_the_profile_outdates_the_proof(shop):
+    shop.write_proof(text=f'{PROFILE}\n[[sessions]]\ntable = "sessions"\nkey = "id"\nuser = "user_id"\n')
+    assert "users deactivate" in shop.list_codes("doctor")["proof-outdated"]
+
+
 COUNT_READS = """
 import sys
 from dbctl.config.sections import Selection
