@@ -198,7 +198,7 @@ class StoppedError(DbctlError, status=Exit.FAILED, code="interrupted"):
 
 
 class FileMissingError(DbctlError, status=Exit.NOT_FOUND):
-    sentence, remedy = "{kind} not found: {path}", "Check the path."
+    sentence, remedy, default_hint = "{kind} not found: {path}", "{hint}", "Check the path."
 
 
 @contextmanager
