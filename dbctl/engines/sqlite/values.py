@@ -184,8 +184,12 @@ def _find_exact_float(text: str) -> float | None:
     except InvalidOperation:  # the exponent has too many digits
         return None
     number = float(text)
+    if not math.isfinite(number):
+        return None
     digits = len(exact.as_tuple().digits)
-    return number if math.isfinite(number) and Decimal(f"{number:.{digits - 1}e}") == exact else None
+    # the shortest text of a number that is as near to two texts may be the other one: 2 ** -24 is 5.960464477539063e-08
+    texts = (f"{number:.{digits - 1}e}", repr(number))
+    return number if exact in map(Decimal, texts) else None
 
 
 def _parse_text(column: Column, kind: str, text: str) -> object:

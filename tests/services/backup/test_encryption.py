@@ -546,7 +546,7 @@ def test_passphrase_protects_one_key_per_backup(deployed):
     assert len(list_all_backups(deployed).page.items) == 1
     deployed.with_name("old").write_bytes(b"of the s\xc3\xa9a ")
     with promptvault_app.open_repository(deployed) as (_app, repository):
-        options = {"passphrase": deployed.with_name("old")}
+        options = {"passphrases": [deployed.with_name("old")]}
         promptvault_app.create_restore(repository, backup.id, **options).apply()
     assert promptvault_app.read_content(deployed) == before
     assert has_no_plain_files(deployed)
