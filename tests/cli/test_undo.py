@@ -787,6 +787,31 @@ def test_rows_that_refer_to_a_changed_login_are_planned_and_restored(answer, tmp
         assert database.content() == before
 
 
+def test_users_that_refer_to_the_name_of_a_role_are_planned_and_restored(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "club.toml").write_text(
+        CLUB + '[users.role]\ncolumn = "role"\ntable = "roles"\nkey = "name"\nname = "name"\n'
+        '[roles]\ntable = "roles"\nkey = "id"\nfields = { name = "name" }\n'
+    )
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table roles (id integer primary key, name text not null unique)",
+            "create table people (id integer primary key, login text,"
+            " role text references roles (name) on update cascade)",
+            "create table tokens (id integer primary key, person integer)",
+            "insert into roles values (1, 'boss'), (2, 'cook')",
+            "insert into people values (1, 'ann', 'boss'), (2, 'bob', 'cook')",
+        )
+        options = ["--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}"]
+        before = database.content()
+        words = ["roles", "update", "cook", "--name", "chef"]
+        assert answer(*words, "--dry-run", *options)["data"]["plan"]["rows"] == {"roles": 1, "people": 1}
+        answer(*words, *options)
+        assert "(2, 'bob', 'chef')" in database.content()["people"]
+        answer("undo", str(find_newest(answer)), "--yes", *options)
+        assert database.content() == before
+
+
 @pytest.mark.parametrize("engine", KINDS)
 def test_undo_plans_later_rows_that_foreign_keys_change(answer, tmp_path, monkeypatch, engine):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
@@ -820,6 +845,8 @@ def test_changed_keys_of_referring_rows_cannot_be_undone(answer, tmp_path, monke
             "insert into links values ('a', 7)",
         )
         options = ["--profile", "plain", "--url", f"main={database.url}"]
+        plan = answer("data", "set", "kinds", "1", "code=c", "--dry-run", *options)["data"]["plan"]
+        assert plan["steps"][-1].endswith("undo will be impossible, because keys of rows change")
         answer("data", "set", "kinds", "1", "code=c", "--yes", *options)
         after = database.content()
         error = answer("undo", str(find_newest(answer)), "--yes", *options, status=6)["error"]

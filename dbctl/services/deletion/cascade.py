@@ -176,6 +176,9 @@ def find_changed_rows(
                 continue
             verb, value = _FOLLOWING[key.on_update]
             step = f"{verb} {', '.join(key.columns)} of {format_count(rows, 'row')} of {key.table}{value}, by its foreign key"
+            if not set(db.tables()[key.table].primary_key).isdisjoint(key.columns):
+                # the log identifies rows by their keys
+                step += "; undo will be impossible, because keys of rows change"
             kind: Literal["changed", "cleared"] = "changed" if key.on_update == "CASCADE" else "cleared"
             where_others = AllOf([*referring, *others])
             affected.append(
