@@ -13,7 +13,7 @@ from dbctl.errors.usage import UsageError, UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Prepared, PreparedChange, require_row_count
+from dbctl.services.app.change import Change, Prepared, PreparedChange, delete_exactly
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.data.add import is_users_table, refuse_role_table
@@ -227,7 +227,7 @@ class DeleteRows(Generic[R]):
         app, database, name = self._table.app, self._table.database, self._table.name
         guard = guard_constraints(app, database, db, {name: ()})
         with guard, add_repair_hint(app.profile.search, name, db):
-            require_row_count(db.delete(name, self._where), self._row_count, db)
+            delete_exactly(db, name, self._where, self._row_count)
         audit.record(app, db, "data.delete", name, self._audit_key, {"rows": self._rows})
         self._related.delete()
         is_cascading = _find_cascade_databases(app, name) or app.only

@@ -32,7 +32,7 @@ from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import require_row_count, retry_conflicts
+from dbctl.services.app.change import delete_exactly, require_row_count, retry_conflicts
 from dbctl.services.app.live_table import LiveTable
 from dbctl.units import parse_duration
 
@@ -243,12 +243,11 @@ class RuleRun:
             audit.record(self._app, db, "sessions.cleanup", table, rule.name, details)
         where = [Condition(self._key, "in", keys_due)]
         unchanged = [correction for correction in corrections if self._is_unchanged(correction)]
-        changed = (
-            db.delete(table, where)
-            if rule.delete
-            else db.update(table, new_values(rule, self._live, self._app.profile.time), where)
-        )
-        require_row_count(changed, len(keys_due), db)
+        if rule.delete:
+            delete_exactly(db, table, where, len(keys_due))
+        else:
+            values = new_values(rule, self._live, self._app.profile.time)
+            require_row_count(db.update(table, values, where), len(keys_due), db)
         timestamp = TIMES[self._app.profile.time](now())
         for after_rule in rule.after:
             merge = Merge(
@@ -261,7 +260,7 @@ class RuleRun:
             db.merge(merge)
         for correction in unchanged:
             self._correct(correction)
-        return changed
+        return len(keys_due)
 
     # Corrections of statistics; a recount is too slow for a transaction for which other writers wait -----------------
 

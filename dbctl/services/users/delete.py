@@ -14,7 +14,7 @@ from dbctl.model import ChangeResult, Effect, KeyText, Plan, RetainedRows, Row, 
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import Change, delete_exactly
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.deletion.cascade import (
@@ -269,7 +269,7 @@ class DeleteUsers:
         self._owned.clear(db)
         delete_rows(db, self._owned.conditions)
         self._related.delete()
-        require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)
+        delete_exactly(db, users.live.name, [users.where_ids(leaving)], len(leaving))
         delete_rows(db, self._owned.later_conditions)
         self._guarded.refuse_applied()
         for user in leaving:

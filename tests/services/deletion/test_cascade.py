@@ -248,6 +248,35 @@ def test_many_rows_below_a_row_with_a_key_of_two_columns_are_deleted(
         assert database.rows("select a, b from nodes") == [(9999, 1)]
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_all_rows_of_a_tree_are_deleted_by_one_filter(answer, tmp_path, monkeypatch, engine):
+    """SQLite and MariaDB do not count the rows that a foreign key deletes before the statement reaches them."""
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table nodes (id integer primary key, up integer,"
+            " foreign key (up) references nodes (id) on delete cascade)",
+            "insert into nodes values (1, null), (2, 1), (3, 2), (4, null)",
+        )
+        words = ("data", "delete", "nodes", "--filter", "id<4", "--url", f"main={database.url}", "--yes")
+        assert answer(*words)["data"]["rows"] == {"nodes": 3}
+        assert database.rows("select id from nodes") == [(4,)]
+
+
+def test_rows_of_a_tree_that_a_trigger_retains_are_not_reported_as_deleted(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table nodes (id integer primary key, up integer references nodes (id) on delete cascade)",
+            "insert into nodes values (1, null), (2, 1), (4, null)",
+            "create trigger retain before delete on nodes when old.id = 4 begin select raise(ignore); end",
+        )
+        before = database.content()
+        words = ("data", "delete", "nodes", "--filter", "id>0", "--url", f"main={database.url}", "--yes")
+        assert "2 of 3 rows were written" in answer(*words, status=6)["error"]["message"]
+        assert database.content() == before
+
+
 def test_rows_deleted_before_their_parents_do_not_block(tmp_path):
     path = create_database(tmp_path / "app.db", "on delete restrict")
     with closing(SQLiteReader(path, "app/user")) as db:
