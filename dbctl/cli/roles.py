@@ -99,7 +99,7 @@ def create(
 @GROUP.command(
     "update",
     answers=lambda: (RoleChangeResult, DryRunResult),
-    writes=Write(source="input", facts=("role-updated", "audit"), undo=True, may_destroy=False),
+    writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
 )
 def update(
     session: Session,

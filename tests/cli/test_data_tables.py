@@ -427,3 +427,19 @@ def test_shown_keys_of_bytes_name_their_rows(tmp_path, start, engine, kind):
         run("delete", "files", key, "--yes")
         assert [name for (name,) in database.rows("select name from files")] == ["old"]
         assert r"'\x…'" in run("show", "files", "00ff27", status=5).stderr
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_rows_of_a_view_are_not_changed(answer, tmp_path, monkeypatch, engine):
+    """A server would change the rows of its table, without the rules of that table and without a record of them."""
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, name varchar(9))",
+            "create view some_people as select id, name from people",
+            "insert into people values (1, 'ann')",
+        )
+        words = ("data", "set", "some_people", "--filter", "name=ann", "name=eva", "--yes")
+        error = answer(*words, "--url", f"main={database.url}", status=2)["error"]
+        assert error["message"] == "some_people is a view; its rows cannot be changed"
+        assert database.rows("select name from people") == [("ann",)]

@@ -781,7 +781,9 @@ def test_rows_that_refer_to_a_changed_login_are_planned_and_restored(answer, tmp
             "change login of ann",
             "set author of 1 row of posts to NULL, by its foreign key",
         ]
-        answer(*words, *options)
+        assert answer(*words, *options, status=6)["error"]["code"] == "confirmation-missing"
+        assert database.content() == before
+        answer(*words, "--yes", *options)
         assert database.content()["posts"] == ["(1, None)"]
         answer("undo", str(find_newest(answer)), "--yes", *options)
         assert database.content() == before
@@ -810,6 +812,29 @@ def test_users_that_refer_to_the_name_of_a_role_are_planned_and_restored(answer,
         assert "(2, 'bob', 'chef')" in database.content()["people"]
         answer("undo", str(find_newest(answer)), "--yes", *options)
         assert database.content() == before
+
+
+def test_references_to_the_name_of_a_role_that_become_null_need_a_confirmation(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    (tmp_path / "club.toml").write_text(
+        CLUB + '[users.role]\ncolumn = "role"\ntable = "roles"\nkey = "id"\nname = "name"\n'
+        '[roles]\ntable = "roles"\nkey = "id"\nfields = { name = "name" }\n'
+    )
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table roles (id integer primary key, name text not null unique)",
+            "create table people (id integer primary key, login text, role integer)",
+            "create table tokens (id integer primary key, person integer)",
+            "create table badges (id integer primary key, role text references roles (name) on update set null)",
+            "insert into roles values (1, 'boss'), (2, 'cook')",
+            "insert into badges values (1, 'cook')",
+        )
+        options = ["--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}"]
+        words = ["roles", "update", "cook", "--name", "chef"]
+        assert answer(*words, *options, status=6)["error"]["code"] == "confirmation-missing"
+        assert database.content()["badges"] == ["(1, 'cook')"]
+        answer(*words, "--yes", *options)
+        assert database.content()["badges"] == ["(1, None)"]
 
 
 @pytest.mark.parametrize("engine", KINDS)

@@ -179,6 +179,7 @@ class Change(Operation, Generic[R]):
         prepare: Callable[[], None] | None = None,
         cascade_databases: Callable[[], Sequence[str]] = tuple,
         expendable_tables: Callable[[], Collection[str]] | None = None,
+        changed_table: str = "",
     ) -> None:
         """Describe a change of one database.
 
@@ -192,11 +193,13 @@ class Change(Operation, Generic[R]):
                 the other databases may have the change; running the command again completes it.
             expendable_tables: returns the tables from which it may delete rows without a question, such as sessions: it
                 destroys data only if rows of other tables refer to them. None: the command declares whether it may destroy data.
+            changed_table: with ``expendable_tables``, the table of which it may change columns to which foreign keys refer.
         """
         super().__init__(app, app.target(database))
         self.draft = draft
         self._database, self._prepare = database, prepare
         self._cascade_databases, self._expendable_tables = cascade_databases, expendable_tables
+        self._changed_table = changed_table
         #: the writes of settings of the last draft, as a proof names them
         self._writes: Sequence[str] = ()
 
@@ -204,11 +207,16 @@ class Change(Operation, Generic[R]):
         """Whether the plan may require a confirmation; otherwise no plan is needed before the lock."""
         if self._expendable_tables is None:
             return self._app.declared_write.may_destroy
-        names = self._expendable_tables()
-        if not names:
+        names, changed = {*self._expendable_tables()}, {self._changed_table} - {""}
+        if not (names or changed):
             return False
         database = self._app.reader(self._database)
-        return any(database.references(name) for name in names & database.tables().keys())
+        tables = database.tables().keys()
+        return any(database.references(name) for name in names & tables) or any(
+            key.on_update not in ("NO ACTION", "RESTRICT")
+            for name in changed & tables
+            for key in database.references(name)
+        )
 
     def plan(self) -> Plan:
         """Return the plan for the current state; writes nothing, and needs no write privileges.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import structs
+
 from dbctl.engines.contract.database import AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import QueryFailedError
-from dbctl.errors.usage import UseDedicatedCommandError, ValueInvalidError
+from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
@@ -134,6 +136,8 @@ def set_rows(
 def _open_table(app: App, db: Readable, name: str, columns: set[str]) -> DataTable:
     table = DataTable(app, db, name)
     table.refuse_ledger()
+    if table.live.table.is_view:
+        raise UsageError(detail=f"{name} is a view; its rows cannot be changed")
     refuse_dedicated_tables(table, columns)
     return table
 
@@ -171,7 +175,7 @@ class UpdateRow:
         self._stamp = table.find_stamp(self._values) if needs_stamp else None
         affected = find_changed_rows(table.db, table.name, self._values, where)
         self._followed = count_affected_rows(table.db, affected)
-        self.plan = add_changed_rows(self._create_plan(), table.db, affected, asks=True)
+        self.plan = add_changed_rows(self._create_plan(), table.db, affected)
 
     def _create_plan(self) -> Plan:
         table = self._table
@@ -182,12 +186,12 @@ class UpdateRow:
         row_count = bool(steps) + self._single_true.row_count
         steps += self._single_true.plan_steps()
         rows = {table.name: row_count} if steps else {}
-        if self._user_update:
-            steps = [*self._user_update.plan.steps, *steps]
-            rows = {**self._user_update.plan.rows, **rows}
         names = ", ".join(self._changed_columns or self._single_true.changed_columns) or "nothing"
         title = f"Set {names} of {table.name} {' '.join(truncate(part) for part in self._key)}"
-        return Plan(title=title, target=table.db.target, steps=steps, rows=rows)
+        if self._user_update is None:
+            return Plan(title=title, target=table.db.target, steps=steps, rows=rows)
+        plan = self._user_update.plan
+        return structs.replace(plan, title=title, steps=[*plan.steps, *steps], rows={**plan.rows, **rows})
 
     def apply(self, db: Writable) -> RowChangeResult:
         """Apply the parts of the change."""
@@ -246,7 +250,7 @@ class UpdateRows:
             rows={table.name: changed} if changed else {},
             destructive=bool(changed),
         )
-        self.plan = add_changed_rows(plan, table.db, affected, asks=True)
+        self.plan = add_changed_rows(plan, table.db, affected)
 
     def apply(self, db: Writable) -> RowsChangeResult:
         table, values, changed = self._table, self._values, self._changed

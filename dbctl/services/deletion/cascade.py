@@ -139,15 +139,13 @@ def add_dependent_rows(
     )
 
 
-def add_changed_rows(
-    plan: Plan, db: Readable, affected: Sequence[AffectedRows], *, asks: bool = False
-) -> Plan:
-    """Return the plan of a change with rows of ``find_changed_rows``; with ``asks``, it destroys data if references are cleared."""
+def add_changed_rows(plan: Plan, db: Readable, affected: Sequence[AffectedRows]) -> Plan:
+    """Return the plan of a change with rows of ``find_changed_rows``: it destroys data if references are cleared."""
     return structs.replace(
         plan,
         steps=[*plan.steps, *(item.step for item in affected)],
         rows=dict(Counter(plan.rows) + Counter(count_affected_rows(db, affected))),
-        destructive=plan.destructive or (asks and any(item.kind == "cleared" for item in affected)),
+        destructive=plan.destructive or any(item.kind == "cleared" for item in affected),
     )
 
 

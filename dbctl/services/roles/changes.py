@@ -111,7 +111,13 @@ class CreateRole:
 
 def update_role(app: App, name: str | KeyText, fields: Mapping[str, object]) -> Change[RoleChangeResult]:
     """Change a role's name, description or priority."""
-    return Change(app, users_database(app), lambda db: UpdateRole(app, db, name, fields))
+    return Change(
+        app,
+        users_database(app),
+        lambda db: UpdateRole(app, db, name, fields),
+        expendable_tables=frozenset,
+        changed_table=app.core.roles.table if app.core.roles else "",
+    )
 
 
 class UpdateRole:

@@ -388,7 +388,9 @@ def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
         update = UpdateUsers(users, [user], UserUpdate(fields=fields), "Ensure user {logins}", "users.update")
         return PreparedChange(update.plan, lambda db: _ensured(update.apply(db)))
 
-    return Change(app, users_database(app), draft, expendable_tables=partial(list_expendable_tables, app))
+    expendable_tables = partial(list_expendable_tables, app)
+    changed = app.require_section(app.core.users, "users").table
+    return Change(app, users_database(app), draft, expendable_tables=expendable_tables, changed_table=changed)
 
 
 def needs_password(app: App, new: NewUser) -> bool:

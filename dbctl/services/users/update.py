@@ -132,7 +132,13 @@ def change_users(
         return UpdateUsers(users, users.find_users(selector), update, title, f"users.{action}")
 
     expendable_tables = partial(sign_in_state.list_expendable_tables, app)
-    return Change(app, users_database(app), draft, expendable_tables=expendable_tables)
+    # roles, states and passwords are not unique, so no foreign key refers to them
+    changed = (
+        ""
+        if SIGN_OUT_FIELDS.issuperset(update.fields)
+        else app.require_section(app.core.users, "users").table
+    )
+    return Change(app, users_database(app), draft, expendable_tables=expendable_tables, changed_table=changed)
 
 
 class UpdateUsers:
@@ -222,7 +228,6 @@ class UpdateUsers:
         removed = users.roles.where_removed(list(self._assignments.values())) if users.roles else {}
         named = {users.live.name: users.where_ids(touched)}
         plan = add_dependent_rows(plan, users.db, {**removed, **self._sign_out.deleted}, named=named)
-        # roles, states and passwords are not unique, so no foreign key refers to them
         columns = [
             users.fields[name] for name in self._names if name in users.fields.keys() - SIGN_OUT_FIELDS
         ]

@@ -85,6 +85,7 @@ COMMANDS = [
     ("visits", ["users", "delete", "bo"]),
     ("visits", ["sessions", "cleanup", "--trust-clock"]),
     ("visits", ["data", "delete", "visits", "1"]),
+    ("visits", ["data", "set", "people", "2", "enabled=0"]),
     ("posts", ["users", "set-role", "bo", "lead"]),
     ("posts", ["users", "remove-role", "bo", "member"]),
     ("posts", ["users", "delete", "bo"]),
