@@ -183,6 +183,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     to: Sequence[str]  #: the referenced columns
     on_delete: Action
     on_update: Action = "NO ACTION"
+    cleared: Sequence[str] = ()  #: the columns that ``on_delete`` sets; empty: all
     deferrable: bool = False  #: whether ``Writable.defer_references`` applies to it
 
 

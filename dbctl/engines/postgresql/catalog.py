@@ -93,6 +93,9 @@ where {VISIBLE} order by c.relname, a.attnum"""
 _NAMES = """array(select a.attname::text from unnest(f.{}) with ordinality k (number, at)
     join pg_catalog.pg_attribute a on a.attrelid = f.{} and a.attnum = k.number order by k.at)"""
 OWN_COLUMNS, REFERENCED_COLUMNS = _NAMES.format("conkey", "conrelid"), _NAMES.format("confkey", "confrelid")
+#: The columns of a foreign key ``f`` that a deletion sets, if it lists them, which servers before 15 cannot.
+CLEARED_COLUMNS = """array(select a.attname::text from jsonb_array_elements_text(coalesce(nullif(to_jsonb(f) -> 'confdelsetcols', 'null'), '[]')) k (number)
+    join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.number::int order by a.attnum)"""
 #: SQL for the statements that create foreign key ``f`` of table ``c`` again.
 CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_catalog.pg_get_constraintdef(f.oid)),
     format('comment on constraint %I on %s is %L', f.conname, c.oid::regclass, pg_catalog.obj_description(f.oid, 'pg_constraint'))]"""
@@ -100,7 +103,8 @@ CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regcl
 ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
     when 'd' then 'SET DEFAULT' end"""
 KEYS = f"""select p.relname as parent, c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to,
-  {ACTION.format("f.confdeltype")} as on_delete, {ACTION.format("f.confupdtype")} as on_update, f.condeferrable as deferrable
+  {ACTION.format("f.confdeltype")} as on_delete, {ACTION.format("f.confupdtype")} as on_update, {CLEARED_COLUMNS} as cleared,
+  f.condeferrable as deferrable
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace join pg_catalog.pg_class p on p.oid = f.confrelid
 where f.contype = 'f' and f.conparentid = 0 and pg_catalog.pg_table_is_visible(p.oid) and {VISIBLE}

@@ -295,7 +295,8 @@ def _follow(
             paths.deleted.setdefault(key.table, []).append(where)
             open_tables.append((key.table, [where], {*path, key.table}, iter(db.references(key.table))))
         elif key.on_delete in _STORED:
-            paths.cleared.setdefault((key.table, tuple(key.columns), key.on_delete), []).append(where)
+            columns = tuple(key.cleared or key.columns)
+            paths.cleared.setdefault((key.table, columns, key.on_delete), []).append(where)
         elif not is_cycle:
             paths.blocking.setdefault((key.table, key.on_delete), []).append(where)
 

@@ -307,3 +307,19 @@ def test_references_that_get_their_default_are_planned(answer, tmp_path: Path, e
             f"main={database.url}",
         )["data"]["plan"]
         assert plan["steps"][1:] == ["keep 1 row of notes, and set person to the default"]
+
+
+def test_only_the_columns_that_a_foreign_key_lists_are_planned_to_become_null(answer, tmp_path: Path) -> None:
+    with empty_database("postgresql", tmp_path / "app.db") as database:
+        database.run(
+            "create table people (team integer, id integer primary key, unique (team, id))",
+            "create table notes (id integer primary key, team integer not null, author integer,"
+            " foreign key (team, author) references people (team, id) on delete set null (author))",
+            "insert into people values (1, 2)",
+            "insert into notes values (1, 1, 2)",
+        )
+        words = ("data", "delete", "people", "2", "--url", f"main={database.url}")
+        plan = answer(*words, "--dry-run")["data"]["plan"]
+        assert plan["steps"] == ["delete people 2", "keep 1 row of notes, and set author to NULL"]
+        answer(*words, "--yes")
+        assert database.rows("select * from notes") == [(1, 1, None)]
