@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.backup import RepositoryNotConfiguredError, SafetyBackupNotConfiguredError
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.errors.connection import DatabaseMissingError
+from dbctl.errors.connection import IN_DOUBT, DatabaseMissingError
 from dbctl.errors.migrations import (
     DownAllRefusedError,
     MigrationInDoubtError,
@@ -72,6 +72,8 @@ class SafetyBackup:
     def __init__(self, app: App, *, repository: str = "", enabled: bool = True) -> None:
         """Set the options: the address of another repository than the configured one, and whether to create backups."""
         self._app, self._repository_address, self._enabled = app, repository, enabled
+        #: whether something was changed before the migrations, so that the backup stays if they fail without an effect
+        self.is_needed = False
 
     def describe_steps(self, target: MigrationTarget, names: Sequence[str]) -> list[str]:
         """Return the steps of the plan: a safety backup if ``names`` contains destructive migrations.
@@ -98,7 +100,7 @@ class SafetyBackup:
         try:
             yield backup_id
         except (DbctlError, Interrupted) as error:
-            if _left_unchanged(error):
+            if not self.is_needed and _left_unchanged(error):
                 with suppress(DbctlError):  # an unneeded backup that remains is not an error
                     repository.store.remove_folder(backup_id)
             else:
@@ -125,7 +127,7 @@ class SafetyBackup:
 
 
 def _left_unchanged(error: DbctlError | Interrupted) -> bool:
-    if isinstance(error, (MigrationPartialError, MigrationInDoubtError, Interrupted)):
+    if isinstance(error, (MigrationPartialError, MigrationInDoubtError, Interrupted, *IN_DOUBT)):
         return False
     return error.context.get("applied", "none") == "none"
 
@@ -383,8 +385,11 @@ class ResetDatabase(_MigrationOperation):
                 raise PlanChangedError(target=self.target)
             scripts = require_script_runner(db)
             with scripts.schema_transaction():
-                for sql in scripts.drop_statements():
+                drops = scripts.drop_statements()
+                self._safety.is_needed = not scripts.transactional_ddl
+                for sql in drops:
                     scripts.run_statement(sql)
+            self._safety.is_needed = True
             done = apply_all(self._target, db, safety_backup=backup)
         return MigrationsRun(items=done, total=len(done), column_names=AppliedMigration.__struct_fields__)
 

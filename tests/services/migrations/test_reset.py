@@ -127,6 +127,19 @@ def test_failing_reset_names_the_safety_backup(file):
     assert file.states() == ["applied", "applied", "pending"]
 
 
+def test_backup_of_a_reset_whose_first_migration_fails_remains(desk):
+    desk.base.run("insert into books values (9, 1)")
+    before = desk.base.content()
+    desk.write({"001_authors": "insert into nowhere values (1);\n"})
+    desk.dbctl("migrate", "repair", "--checksums")
+    recorded = desk.base.content()["schema_migrations"]
+    with pytest.raises(MigrationFailedError) as failed:
+        reset(desk)
+    backup = failed.value.hint.partition("restore apply ")[2].split()[0]
+    desk.dbctl("restore", "apply", backup, "--yes")
+    assert desk.base.content() == before | {"schema_migrations": recorded}
+
+
 def test_reset_creates_a_missing_file(tmp_path):
     from dbctl.services.app.session import open_app
 
