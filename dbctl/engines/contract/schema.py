@@ -209,6 +209,9 @@ class ScriptRunner(ABC):
     def run_statement(self, sql: str) -> None:
         """Run one statement of a script in ``schema_transaction`` or ``outside_transaction``; transaction control is rejected."""
 
+    def restore_session(self) -> None:
+        """Set the settings of the session again that a script may have changed, such as the schema of unqualified names."""
+
     def run_definitions(self, statements: Sequence[str]) -> None:
         """Run statements that create objects, in ``schema_transaction``, as the engine shows them: with settings of the session before them."""
         for sql in statements:

@@ -163,6 +163,10 @@ class ServerScripts(SqlPart, ScriptRunner):
             if self._db.connection.is_usable:
                 self._db.connection.apply_settings()
 
+    def restore_session(self) -> None:
+        self._catalog.forget()
+        self._db.connection.apply_settings()
+
 
 #: A row of the catalog by column name; the names are fields of the value that is built from it.
 NamedRow: TypeAlias = dict[str, Any]

@@ -11,6 +11,8 @@ import pytest
 
 from dbctl.errors.connection import BusyError
 from dbctl.errors.migrations import MigrationFailedError
+from dbctl.services.backup.repository import Repository
+from dbctl.services.migrations.ledger import journal
 from tests import servers
 from tests.services.migrations import deployments
 
@@ -96,6 +98,62 @@ def test_failed_first_migration_leaves_no_empty_ledger(tmp_path, engine):
         desk.write({"001_t": "create table t (x integer);"})
         desk.up()
         assert desk.states() == ["applied"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_failed_first_statement_outside_a_transaction_leaves_no_empty_ledger(tmp_path, engine):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        desk.write({"001_t": "-- dbctl: no-transaction\nupdate nowhere set x = 9;"})
+        with pytest.raises(MigrationFailedError):
+            desk.up()
+        assert not desk.tables()
+
+
+def test_ledger_is_that_of_the_app_after_a_migration_that_selects_another_schema(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write({"001_t": "create table t (x integer);"})
+        desk.up()
+        desk.base.run(
+            "create schema beside_it",
+            "create table beside_it.schema_migrations (like schema_migrations)",
+            "create table beside_it.counter as select 0 as x",
+        )
+        try:
+            desk.write({"002_t": "set search_path = beside_it;\nupdate counter set x = x + 1;"})
+            desk.up()
+            assert desk.states() == ["applied", "applied"]
+            assert desk.up() == []
+            assert desk.base.rows("select x from beside_it.counter") == [(1,)]
+            assert not desk.count("beside_it.schema_migrations")
+        finally:
+            desk.base.run("drop schema beside_it cascade")
+
+
+def test_applied_migration_is_reported_while_another_session_reads_the_journal(tmp_path):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
+        desk.write({"001_t": "create table t (x integer);\ninsert into t values (1);"})
+        desk.up()
+        desk.write({"002_t": "-- dbctl: allow-data-loss\ndelete from t;\nselect sleep(2);"})
+        finished = threading.Event()
+
+        def read():
+            with desk.base.connect() as fetch:
+                while not finished.wait(0.05):
+                    if fetch(f"show tables like '{journal.TABLE}'"):
+                        fetch("start transaction")
+                        fetch(f"select * from {journal.TABLE}")
+                        finished.wait()
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            (migration,) = desk.up(timeout=1)
+        finally:
+            finished.set()
+            reader.join()
+        assert migration.rows_lost == {"t": 1}
+        with desk.open_app() as app:
+            assert Repository(app).find(migration.safety_backup).kind == "migration"
 
 
 def test_steps_limits_the_number_of_migrations(tmp_path):

@@ -58,6 +58,7 @@ class MigrationExecutor:
         self.place = ""  #: the statement or phase that runs
         self.committed_count = plan.completed_count  #: number of statements that are committed
         self.leftovers = ""  #: the statements that remove what the failed statement left
+        self._created_ledger = False
 
     def run(self) -> CompletedMigration | None:
         """Run the migration; return None if another process has run it since the plan.
@@ -171,7 +172,7 @@ class MigrationExecutor:
             steps.end(number)
 
     def _describe_leftovers(self) -> None:
-        """Describe the cleanup for the next statement, which failed; delete the steps if none has had an effect."""
+        """Describe the cleanup for the next statement, which failed; delete the steps, and a new ledger, if none has had an effect."""
         plan, number = self._plan, self.committed_count + 1
         statements = plan.steps.statements
         if not plan.records_steps or number > len(statements) or journal.TABLE not in self._db.tables():
@@ -179,12 +180,16 @@ class MigrationExecutor:
         if cleanup := self._scripts.cleanup_statements(statements[number - 1][1]):
             self.leftovers = f" Remains of the failed statement are removed first: {' '.join(cleanup)}"
         elif not self.committed_count:
+            table = self._ledger.table.name
             with self._db.transaction():
                 journal.delete_steps(self._db, plan.file.name)
+                if self._created_ledger and self._db.staging and not self._db.count(table):
+                    self._db.staging.drop_table(table)  # no rollback has removed it
 
     def _is_recorded(self) -> bool:
         """Return whether the ledger already has the final state, because another process ran the migration."""
         # created in the transaction of the first migration, whose rollback leaves no empty ledger
+        self._created_ledger = self._session.target.ledger.table not in self._db.tables()
         self._ledger = ledger = self._session.ledger or create_missing_ledger(self._session.target, self._db)
         is_applied = self._db.count(ledger.table.name, ledger.applied_conditions(self._plan.file)) > 0
         return is_applied == (self._plan.direction == "up")
@@ -205,6 +210,7 @@ class MigrationExecutor:
             QueryFailedError: the migration has dropped the ledger.
         """
         self.place = RECORDING
+        self._scripts.restore_session()
         duration = time.monotonic() - start
         file, ledger = self._plan.file, self._ledger
         table = ledger.table.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from dbctl.engines.contract.database import Writable
 from dbctl.errors.base import DbctlError, Remedy
@@ -66,8 +67,9 @@ def run_plans(
         is_lost = any(isinstance(failure, UnreachableError) for failure in (error, error.__cause__))
         raise
     finally:
-        if not is_lost:  # otherwise the next run drops it
-            journal.drop_if_empty(session.db)
+        if not is_lost:
+            with suppress(DbctlError):  # it is locked: the next run drops it, and this result stays true
+                journal.drop_if_empty(session.db)
     return completed
 
 
