@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from dbctl.errors.connection import BusyError, DiskFullError
 from dbctl.stores.base import FolderState, Store
 from dbctl.stores.registry import open_store
 from dbctl.stores.sftp import lock
+from dbctl.stores.sftp.client import SftpClient
+from dbctl.stores.sftp.protocol import Connection
 from tests.conformance.stores import FIRST_FOLDER, SECOND_FOLDER, StoreContract, StoreLocation, create_backup
 from tests.reach.ssh import SshHosts, start_ssh
 from tests.small_disk import mount_disk
@@ -209,6 +212,23 @@ def test_handle_of_a_lost_connection_is_not_used_on_another(hosts, place):
     next(other)  # its handle is that of the first file
     with pytest.raises(StorageFailedError, match="the connection was lost"):
         next(blocks)
+
+
+#: A server whose answer to each request is a status of a later version of the protocol.
+FULL_SERVER = """import struct, sys
+while head := sys.stdin.buffer.read(5):
+    length, kind = struct.unpack('>IB', head)
+    content = sys.stdin.buffer.read(length - 1)
+    answer = struct.pack('>BI', 2, 3) if kind == 1 else b'\\x65' + content[:4] + struct.pack('>III', 14, 0, 0)
+    sys.stdout.buffer.write(struct.pack('>I', len(answer)) + answer)
+    sys.stdout.buffer.flush()
+"""
+
+
+def test_status_of_a_later_version_of_the_protocol_is_reported():
+    client = SftpClient(Connection([sys.executable, "-c", FULL_SERVER], "place", "hint"), "/root", "place")
+    with pytest.raises(StorageFailedError, match="status 14"):
+        client.delete(["app/file"])
 
 
 def open_from_other_machine(place, monkeypatch, tmp_path):

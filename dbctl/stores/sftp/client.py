@@ -6,7 +6,7 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -39,7 +39,7 @@ NEW_PREFIX = ".dbctl-new-"
 #: Extensions of OpenSSH.
 POSIX_RENAME, FSYNC, STATVFS = b"posix-rename@openssh.com", b"fsync@openssh.com", b"statvfs@openssh.com"
 
-_REASONS = {
+_REASONS: Mapping[int, str] = {
     Status.NO_SUCH_FILE: "no such file or directory",
     Status.PERMISSION_DENIED: "permission denied",
     Status.FAILURE: "the server refuses it without a reason",
@@ -324,7 +324,7 @@ class SftpClient:
         free = self.free_space() if size and reply.status == Status.FAILURE else None
         if free is not None and free < size:
             raise DiskFullError(target=self.location)
-        raise self._create_error(key, _REASONS.get(Status(reply.status), f"status {reply.status}"))
+        raise self._create_error(key, _REASONS.get(reply.status, f"status {reply.status}"))
 
     def _create_error(self, key: str, reason: str) -> StorageFailedError:
         hint = "Check the folder, its owner and its mode on the server."
