@@ -27,7 +27,7 @@ FIGURES = re.findall(
 LIMITS = {
     "backup create": (430, 81),
     "restore apply": (713, 109),
-    "migrate up": (363, 70),
+    "migrate up": (368, 70),
     "search games": (311, 58),
 }
 

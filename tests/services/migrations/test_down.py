@@ -62,6 +62,14 @@ def test_down_reverts_the_last_migration_and_its_ledger_row(desk):
     assert desk.states() == ["applied"] * 3
 
 
+@pytest.mark.parametrize("version", ["3", "0003"])
+def test_row_with_other_leading_zeros_than_its_file_is_reverted(desk, version):
+    desk.base.run(f"update schema_migrations set version = '{version}' where version = '003'")
+    assert desk.states() == ["applied"] * 3
+    assert [migration.name for migration in down(desk)] == ["003_notes"]
+    assert desk.states() == ["applied", "applied", "pending"]
+
+
 def test_up_down_and_up_again_make_the_same_schema(desk):
     before = desk.tables()
     assert [migration.name for migration in down(desk, all_migrations=True)] == [

@@ -291,6 +291,23 @@ def test_ledger_of_dbmate_is_written_in_its_format(database: ComparedDatabase, f
     assert sorted(database.rows("select * from schema_migrations")) == [("001",), ("002",), ("003",)]
 
 
+def test_number_zero_is_applied_in_a_ledger_of_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations/000_chats.sql").write_text(
+        "create table chats (id integer primary key);\ncreate table messages (id integer primary key);\n"
+    )
+    words = ["--profile", "yaai", "--url", f"chat={tmp_path / 'chat.db'}", "--db", "chat"]
+    words += ["--migrations", str(tmp_path / "migrations"), "-o", "json"]
+    for command, names in (("up", ["000_chats"]), ("up", [])):
+        assert main(["migrate", command, *words]) == 0
+        assert [item["name"] for item in json.loads(capsys.readouterr().out)["data"]["items"]] == names
+    assert main(["migrate", "status", *words]) == 0
+    (item,) = json.loads(capsys.readouterr().out)["data"]["items"]
+    assert item["state"] == "applied"
+
+
 def test_default_ledger_is_readable_by_dbmate(database: ComparedDatabase, folder: Path) -> None:
     assert up(database, folder) == [*FILES]
     rows = database.rows("select version, name from schema_migrations")

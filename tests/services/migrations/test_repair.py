@@ -119,6 +119,17 @@ def test_repair_missing_removes_rows_without_files(database: ComparedDatabase, f
     assert "b" in database.tables()
 
 
+def test_repair_missing_removes_rows_whose_versions_are_no_numbers(
+    database: ComparedDatabase, folder: Path
+) -> None:
+    up(database, folder)
+    database.run("insert into schema_migrations (version) values ('2026.1'), ('first')")
+    assert repair(database, folder, "missing") == {
+        "2026.1": ("ahead", "removed"),
+        "first": ("missing-file", "removed"),
+    }
+
+
 def test_unfinished_prisma_migration_is_rolled_back_or_completed(
     database: ComparedDatabase, tmp_path: Path
 ) -> None:

@@ -20,6 +20,8 @@ from dbctl.services.migrations.ledger import journal
 
 #: Suffixes of names in the ledgers of runners whose migrations are programs.
 _PROGRAM_SUFFIXES = (".js", ".cjs", ".mjs", ".ts", ".cts", ".mts", ".sql", ".py")
+#: The most digits with which a version is compared; a timestamp with microseconds has 20.
+_MAX_DIGITS = 24
 
 
 Level = Literal["", "applied", "baseline"]
@@ -113,7 +115,10 @@ def read_records(target: MigrationTarget, db: Readable) -> list[Record]:
     rows = dict[tuple[str, str], Record]()
     for row in db.select(ledger.table.name, ledger.columns()):
         values = dict(zip(ledger.columns(), row, strict=True))
-        version, name = (str(values.get(word or "") or "") for word in (ledger.version, ledger.name))
+        version, name = (
+            "" if (value := values.get(word or "")) is None else str(value)
+            for word in (ledger.version, ledger.name)
+        )
         ended = values.get(ledger.applied_at or "")
         if values.get(ledger.rolled_back_at or "") is not None:
             continue  # rolled back
@@ -155,12 +160,9 @@ class Ledger:
         return [name for name in (*columns, self.rolled_back_at) if name]
 
     def applied_conditions(self, file: MigrationFile) -> list[Where]:
-        column, value = next(iter(self._identifying_values(file).items()))
-        where: list[Where] = [Condition(column, "=", value)]
+        where = self.row_conditions(file.version, file.name)
         if self.started_at and self.applied_at:
             where.append(Condition(self.applied_at, "!=", None))
-        if self.rolled_back_at:
-            where.append(Condition(self.rolled_back_at, "=", None))
         return where
 
     def row_conditions(self, version: str, name: str) -> list[Where]:
@@ -173,8 +175,14 @@ class Ledger:
         where: list[Where] = [Condition(self.rolled_back_at, "=", None)] if self.rolled_back_at else []
         if self.version is None:
             return [Condition(self.table.column(self._section.name or "name"), "=", name), *where]
-        versions: list[object] = [int(version)] if self._section.numeric else [version, str(int(version))]
-        return [Condition(self.table.column(self.version), "in", versions), *where]
+        versions: list[object] = [version]
+        if version.isdigit():
+            number = str(int(version))
+            # rows match by number, so its leading zeros may be others than those of the file
+            versions += [number.zfill(width) for width in range(len(number), _MAX_DIGITS)]
+        if self._section.numeric and version.isdigit():
+            versions = [int(version)]
+        return [Condition(self.table.column(self.version), "in", list(dict.fromkeys(versions))), *where]
 
     def remove_rows(self, db: Writable, where: Sequence[Where]) -> int:
         """Mark rows as rolled back if the ledger has such a column, otherwise delete them; return their number."""
@@ -194,7 +202,7 @@ class Ledger:
         )
 
     def _identifying_values(self, file: MigrationFile) -> dict[str, object]:
-        """Return the columns that identify the row of a migration; the first one is sufficient."""
+        """Return the columns that identify the row of a migration."""
         if self.version is None:
             return {self.table.column(self._section.name or "name"): file.name}
         version: object = int(file.version) if self._section.numeric else file.version
