@@ -67,6 +67,12 @@ def read_time(stored: object) -> datetime | None:
         return None
 
 
+def read_known_time(stored: object) -> datetime | None:
+    """Return a stored time; None also for times until 1970: apps store 0 or the first day of a calendar in place of NULL."""
+    time = read_time(stored)
+    return time if time and time > EPOCH else None
+
+
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME_FORMS = {rf"{_DAY}T.*Z": "iso-ms", rf"{_DAY}T.*": "iso-without-z", rf"{_DAY} .*": "sqlite-time"}
 

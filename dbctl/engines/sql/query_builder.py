@@ -132,10 +132,11 @@ class QueryBuilder:
     def exists(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
         """Return a SELECT of one row if any meets all conditions."""
         condition = self.where_clause(statement, table, where)
-        match where:
-            case [Condition(column=column, op="<" | "<=", value=datetime() as timestamp)]:
-                value, live = self._operand(table, column, "t0")
-                condition += f" and {self._dialect.roughly_before(value, live, timestamp, statement)}"
+        for item in where:
+            match item:
+                case Condition(column=column, op="<" | "<=", value=datetime() as timestamp):
+                    value, live = self._operand(table, column, "t0")
+                    condition += f" and {self._dialect.roughly_before(value, live, timestamp, statement)}"
         return f"select 1 from {self._catalog.quote_table(table)} t0{condition} limit 1"
 
     def count_by(self, statement: Statement, table: str, column: str, where: Sequence[Where]) -> str:

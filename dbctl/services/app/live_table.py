@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, cast
 
 from dbctl.engines.contract.database import (
     AnyOf,
@@ -23,12 +23,13 @@ from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMisma
 from dbctl.model import join_first, now
 from dbctl.profiles.codecs import (
     BOOLEANS,
+    EPOCH,
     SMALLEST_MILLISECONDS,
     TIMES,
     TimeCodec,
     decode_text,
     find_time_form,
-    read_time,
+    read_known_time,
 )
 from dbctl.profiles.model.base import ColumnNames, Constant, is_optional, list_names
 from dbctl.profiles.model.core import CoreProfile
@@ -132,6 +133,11 @@ def default_times(
         return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
     return {name: live.encode(name, timestamp) for name in clocks if not live.has_own_unit(name)}
+
+
+def where_before(column: str, limit: datetime, op: Literal["<", "<="] = "<") -> list[Condition]:
+    """Return the conditions that a column has a known time before ``limit``; see ``read_known_time``."""
+    return [Condition(column, op, limit), Condition(column, ">", EPOCH)]
 
 
 class LiveTable:
@@ -437,7 +443,7 @@ class JoinedFields:
         if column := live.optional_column(section.expires_at):
             # The forms of times differ, and text such as "infinity" is no time: they are compared here, not in SQL.
             ends, present = live.db.count_by(live.name, column, where), now()
-            expired = [end for end in ends if (time := read_time(decode_text(end))) and time <= present]
+            expired = [end for end in ends if (time := read_known_time(decode_text(end))) and time <= present]
             where += [Not(Condition(column, "in", expired))] if expired else []
         return where
 

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
+from dbctl.errors.base import MAX_COMPARED
 from dbctl.errors.usage import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
-from dbctl.profiles.codecs import decode_text, read_boolean, read_text, read_time, text_or_none
+from dbctl.profiles.codecs import EPOCH, decode_text, read_boolean, read_text, read_time, text_or_none
 from dbctl.profiles.model.base import Constant, Lookup
 from dbctl.profiles.model.users import ActiveValues
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import JoinedFields, LiveTable, find_named_key, list_named_rows
+from dbctl.services.app.live_table import (
+    JoinedFields,
+    LiveTable,
+    find_named_key,
+    list_named_rows,
+    where_before,
+)
 from dbctl.services.app.user_roles.form import RoleForm, create_role_form
 from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
 
@@ -162,7 +169,7 @@ class UserTable:
                     name=text_or_none(values.get("name")),
                     created_at=created,
                     updated_at=updated,
-                    last_login_at=seen,
+                    last_login_at=seen if seen and seen > EPOCH else None,
                     extra={
                         field: value for field, value in values.items() if field not in User.__struct_fields__
                     },
@@ -212,12 +219,11 @@ class UserTable:
         """Return the condition that a user has not signed in for ``age``; if never, that the account is older than that."""
         seen, since = self.column("last_login_at"), now() - age
         never, created = self.where_never_signed_in(), self.fields.get("created_at")
-        idle = AllOf([never, Condition(created, "<", since)]) if created else never
-        return AnyOf([Condition(seen, "<", since), idle])
+        idle = AllOf([never, *where_before(created, since)]) if created else never
+        return AnyOf([AllOf(where_before(seen, since)), idle])
 
     def where_never_signed_in(self) -> Where:
-        seen = self.column("last_login_at")
-        return AnyOf([Condition(seen, "=", None), Condition(seen, "=", "")])
+        return Not(Condition(self.column("last_login_at"), ">", EPOCH))
 
     def where_active(self, *, active: bool) -> Where:
         """Return the condition that a user is active, or is not."""
@@ -327,18 +333,11 @@ class UserTable:
         lengths = (max(3, len(login) * 2 // 3), max(3, len(login) // 2))
         for column in self.login_columns():
             conditions = [
-                AnyOf(
-                    [
-                        Condition(column, "starts", login[:length]),
-                        Condition(column, "contains", login[-length:]),
-                    ]
-                )
-                for length in lengths
+                AnyOf([Condition(column, "starts", login[:cut]), Condition(column, "contains", login[-cut:])])
+                for cut in lengths
             ]
             rows = list[tuple[object, ...]]()
             for where in ([], *([condition] for condition in conditions)):
-                from dbctl.errors.base import MAX_COMPARED
-
                 rows = self.db.select(self.live.name, [column], [*where, *self.only], limit=MAX_COMPARED)
                 if 0 < len(rows) < MAX_COMPARED:
                     break

@@ -9,7 +9,7 @@ from dbctl.engines.sql.codec import is_encodable
 from dbctl.errors.databases import TransitionRefusedError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import now
-from dbctl.profiles.codecs import read_boolean, read_text, read_time
+from dbctl.profiles.codecs import read_boolean, read_known_time, read_text
 from dbctl.profiles.model.base import Rule
 from dbctl.profiles.model.integrity import States
 from dbctl.profiles.model.settings import Settings
@@ -295,5 +295,5 @@ class OpenSession(RowRule):
             value = row.get(column)
             if read_boolean(value) if isinstance(end_value, bool) else value is not None:
                 return False
-        expires = read_time(row.get(self._expires)) if self._expires else None
+        expires = read_known_time(row.get(self._expires)) if self._expires else None
         return expires is None or expires > now()

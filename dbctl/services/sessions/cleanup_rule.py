@@ -33,7 +33,7 @@ from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expan
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import delete_exactly, require_row_count, retry_conflicts
-from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.live_table import LiveTable, where_before
 from dbctl.units import parse_duration
 
 #: Seconds that a transaction aims to hold the write lock.
@@ -131,7 +131,7 @@ def select_variant(rule: Cleanup, live: LiveTable) -> Cleanup:
 
 def due_conditions(rule: Cleanup, live: LiveTable, before: datetime) -> list[Condition]:
     """Return the conditions of a row that is due: with a time before ``before``."""
-    return [*live.conditions(rule.where), Condition(live.column(rule.age.column), "<", before)]
+    return [*live.conditions(rule.where), *where_before(live.column(rule.age.column), before)]
 
 
 def new_values(rule: Cleanup, live: LiveTable, form: TimeForm) -> dict[str, object]:
@@ -383,5 +383,5 @@ def meets_condition(value: object, condition: Condition) -> bool:
     expected = condition.value
     if isinstance(expected, datetime):
         time = read_time(value)
-        return time is not None and time < expected
+        return time is not None and (time > expected if condition.op == ">" else time < expected)
     return value in expected if isinstance(expected, list) else value == expected

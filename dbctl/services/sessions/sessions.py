@@ -21,14 +21,14 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.errors.users import SessionsUnlistedError
 from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, time_before
-from dbctl.profiles.codecs import read_time
+from dbctl.profiles.codecs import read_known_time, read_time
 from dbctl.profiles.model.cleanup import Sessions
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change
-from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.live_table import LiveTable, where_before
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -228,12 +228,12 @@ class _SessionTable:
         if state is None:
             return where
         expired = self._where_expired()
-        is_open = AllOf([*self._open, *(Not(condition) for condition in expired)])
+        is_open = AllOf([*self._open, *([Not(AllOf(expired))] if expired else [])])
         if state is State.COMPLETED:
             return [*where, Not(is_open)]
         where.append(is_open)
         if self._since is not None and self._last_seen:
-            old = AllOf([*self._closed, Condition(self._last_seen, "<", self._since)])
+            old = AllOf([*self._closed, *where_before(self._last_seen, self._since)])
             where.append(old if state is State.ABANDONED else Not(old))
         elif state is State.ABANDONED:
             raise UsageError(detail="the profile does not define when a session is abandoned")
@@ -253,9 +253,9 @@ class _SessionTable:
 
     def _where_expired(self) -> list[Condition]:
         if self._expires:
-            return [Condition(self._expires, "<=", now())]
+            return where_before(self._expires, now(), "<=")
         if self._lifetime and self._last_seen:
-            return [Condition(self._last_seen, "<=", now() - self._lifetime)]
+            return where_before(self._last_seen, now() - self._lifetime, "<=")
         return []
 
     def page(self, where: Sequence[Where], page_request: PageRequest) -> Page[Session]:
@@ -317,8 +317,8 @@ class _SessionTable:
 
     def _expiry(self, row: Mapping[str, object]) -> datetime | None:
         if self._expires:
-            return read_time(row[self._expires])
-        seen = read_time(row[self._last_seen]) if self._lifetime and self._last_seen else None
+            return read_known_time(row[self._expires])
+        seen = read_known_time(row[self._last_seen]) if self._lifetime and self._last_seen else None
         return seen + self._lifetime if seen and self._lifetime else None
 
     def _state(self, row: Mapping[str, object]) -> State:
@@ -327,7 +327,7 @@ class _SessionTable:
             expiry and expiry <= now()
         ):
             return State.COMPLETED
-        seen = read_time(row[self._last_seen]) if self._last_seen else None
+        seen = read_known_time(row[self._last_seen]) if self._last_seen else None
         is_old = self._since is not None and seen is not None and seen < self._since
         is_old = is_old and all(
             meets_condition(row[condition.column], condition) for condition in self._closed

@@ -24,7 +24,7 @@ from dbctl.profiles.model.users import Payload, SignInTable
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, write_rows
-from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.live_table import LiveTable, find_column, where_before
 from dbctl.services.app.user_table import User, UserTable, users_database
 from dbctl.services.users.companions import fill_row
 
@@ -207,7 +207,7 @@ class TokenTable:
         #: the column with the user, or with the payload that contains it
         self.user_column = live.column(section.payload.column if section.payload else section.user)
         expiry = live.optional_column(section.expires_at)
-        self.where_expired = [Condition(expiry, "<=", now())] if expiry else []
+        self.where_expired = [AllOf(where_before(expiry, now(), "<="))] if expiry else []
         self.not_ended = list(_not_ended(live, section))
         #: which end a token; without them, its row is deleted
         self.values = live.encode_constants(section.on_end)

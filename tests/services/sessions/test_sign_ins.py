@@ -167,6 +167,57 @@ def test_rows_without_end_are_sessions_until_they_expire(answer, forge, tmp_path
         assert answer("sessions", "list", "--kind", "anonymous", *words, status=2)["error"]["code"] == "usage"
 
 
+#: What apps store in place of NULL: zero, the first day of the calendar of a language, the zero of MySQL.
+NO_TIMES = {
+    "sqlite": ["0", "'0001-01-01 00:00:00'", "'0001-01-01T00:00:00Z'", "'never'"],
+    "postgresql": ["timestamp 'epoch'", "'0001-01-01 00:00:00+00'"],
+    "mysql": ["'1970-01-01'", "'0001-01-01'", "'0000-00-00'"],
+}
+
+
+def test_placeholder_of_a_time_is_neither_an_end_nor_a_sign_in(answer, forge, tmp_path):
+    times = "".join(f'{name} = "{name}"\n' for name in ("created_at", "last_login_at"))
+    cleanup = """
+[[cleanup]]
+name = "expired"
+table = "visits"
+key = "token"
+age = { column = "expires", older_than = "0s" }
+delete = true
+[[cleanup]]
+name = "old"
+table = "django_session"
+key = "session_key"
+age = { column = "expire_date", older_than = "0s" }
+delete = true
+"""
+    profile = PROFILE.replace(
+        'fields = { username = "login" }', f'[users.fields]\nusername = "login"\n{times}'
+    )
+    declare(tmp_path, forge.url, profile + ROWS + cleanup)
+    kind = COLUMNS[forge.engine]["time"]
+    forge.run(*(f"alter table people add {name} {kind}" for name in ("created_at", "last_login_at")))
+    forge.run("update visits set expires = 0 where token = 'b'")
+    for value in NO_TIMES[forge.engine]:
+        forge.run(
+            *(["set session sql_mode = ''"] if forge.engine == "mysql" else []),
+            f"update django_session set expire_date = {value} where session_key = 'k5'",
+            f"update people set last_login_at = {value}, created_at = '{at(hours=-1)}'",
+        )
+        assert [user["last_login_at"] for user in answer("users", "list")["data"]["items"]] == [None, None]
+        assert answer("users", "list", "--never-signed-in")["data"]["total"] == 2
+        assert answer("users", "list", "--inactive", "30d")["data"]["total"] == 0
+        assert answer("sessions", "list", "--state", "completed")["data"]["total"] == 0
+        sessions = answer("sessions", "list", "--kind", "django", "--user", "ann")["data"]["items"]
+        assert [(item["state"], item["expires_at"] is None) for item in sessions].count(("active", True)) == 1
+        rules = answer("sessions", "cleanup", "--check")["data"]["items"]
+        assert [rule["matched"] for rule in rules] == [0, 0]
+        forge.run(f"update people set created_at = '{at(days=-99)}'")
+        assert answer("users", "list", "--inactive", "30d")["data"]["total"] == 2
+    assert answer("sessions", "revoke", "ann", "--yes")["data"]["ended_sessions"] == 5
+    assert forge.rows("select token from visits order by token") == [("c",), ("d",)]
+
+
 def test_payloads_of_every_page_are_read(answer, forge):
     """One query reads ``PAGE_ROWS`` rows; the last one that is read is not read again."""
     session, expires = sign(1), at(days=1)
