@@ -38,6 +38,9 @@ _COPY_HINT = "Omit --physical: dbctl copies the files of PostgreSQL servers. A b
 _WITHOUT_LOG = Remedy(
     "no log was stored before this copy, so no moment can be recovered from it. Store the log with: `backup log`; then make another copy with: `backup create --physical`"
 )
+_WITHIN_LOG = Remedy(
+    "this copy begins at the last checkpoint of the standby, before the end of the stored log, so no moment can be recovered from it. Run CHECKPOINT on the primary; then make another copy with: `backup create --physical`"
+)
 
 _WHOLE = "schema_only does not apply to a physical copy, nor to the backups that are recovered from it: they have the rows of all tables"
 
@@ -184,10 +187,11 @@ class CopyServer(BackupOperation):
         del confirmed  # nothing is deleted, so no confirmation is required
         with ExitStack() as stack, self._lock():
             known = self._repository.manifests()
+            self._source.newest_log = find_newest_log(known[0], self._source.database)
             created = create_backup(
                 self._repository, [self._source], known=known, kind="physical", stack=stack
             )
-            remarks = [] if self._source.log_sequence else [_WITHOUT_LOG.write()]
+            remarks = [self._source.gap.write()] if self._source.gap else []
             remarks += [_WHOLE] if self._app.configured.backup_settings.schema_only else []
             result = self._repository.describe_new(created, ServerCopied, remarks)
             signals.commit_point()
@@ -244,6 +248,8 @@ class PhysicalSource(_ServerSource):
     """The files of the server of a database."""
 
     form, prefix = "physical", "server"
+    newest_log: Member | None = None  #: before the copy
+    gap: Remedy | None = None  #: after the copy: why no log follows it; None: log does
 
     def __init__(self, app: App, database: str) -> None:
         super().__init__(app, database)
@@ -265,7 +271,11 @@ class PhysicalSource(_ServerSource):
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
         copied = self._server.copy(partial(self.store, folder))
-        facts = {**copied.facts, SEQUENCE: str(self.log_sequence)}
+        log = self.newest_log
+        self.gap = None if log else _WITHOUT_LOG
+        if log and self._server.begins_within(copied.facts, log.facts):
+            self.gap = _WITHIN_LOG
+        facts = {**copied.facts, SEQUENCE: "0" if self.gap else str(self.log_sequence)}
         return [structs.replace(copied.member, taken_at=copied.ended_at, facts=facts)]
 
 

@@ -55,6 +55,11 @@ class ServerCopy(ABC):
             ClientMissingError, ClientFailedError: the program of the server is missing, or failed.
         """
 
+    def begins_within(self, copy: Mapping[str, str], log: Mapping[str, str]) -> bool:
+        """Whether a copy requires log from before the end of a stored part, by their facts: that of a standby begins at its last checkpoint."""
+        del copy, log
+        return False
+
 
 class ServerLog(ABC):
     """The log of the server of an open database."""

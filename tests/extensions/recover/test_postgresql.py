@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests import servers
@@ -118,3 +119,58 @@ def test_latest_timeline_is_followed(tmp_path, monkeypatch, answer):
         (primary.log / "00000002.history").unlink()  # then only the first timeline is known
         ids, _, _ = recover(answer, primary.sales[4].inserted)
         assert ids == primary.list_sales(primary.sales[4].inserted)
+
+
+def test_dropped_database_is_recovered_though_no_transaction_followed(tmp_path, monkeypatch, answer):
+    """The log has the deletion of its files before the end of the transaction that drops it."""
+    with servers.archiving_postgresql() as server:
+        primary = Primary(server)
+        primary.execute("create database web")
+        primary.back_up("first", "-X", "none")
+        time.sleep(1)  # a base states the second of its start
+        with psycopg.connect(server.url.replace("/postgres?", "/web?"), autocommit=True) as web:
+            web.execute("create table sales as select 1 as id")
+        ((at,),) = primary.execute("select clock_timestamp()")
+        primary.execute("drop database web")
+        primary.kill()
+        primary.configure(tmp_path, database="web")
+        monkeypatch.chdir(tmp_path)
+        assert recover(answer, at)[0] == [1]
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} was not archived"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_transaction_between_two_timelines_is_recovered(tmp_path, monkeypatch, answer):
+    """Its record begins in the last segment of one timeline, and ends in the first one of the next."""
+    change = "do $$begin for i in 1..200 loop execute format('{} table t%s {}', i); end loop; end$$"
+    with servers.archiving_postgresql() as server:
+        primary = Primary(server)
+        primary.execute(change.format("create", "()"))
+        primary.back_up("first", "-X", "none")
+        time.sleep(1)  # a base states the second of its start
+        primary.sell(1)
+        with psycopg.connect(server.url) as other:
+            other.execute(change.format("drop", ""))
+            other.execute("insert into sales (note) values ('last')")
+            position = "select (pg_current_wal_insert_lsn() - '0/0')::int8, pg_walfile_name(pg_current_wal_insert_lsn())"
+            while (rest := -primary.execute(position)[0][0] % (1 << 24)) > 400:
+                text = f"repeat('x', {min(rest // 2, 1 << 20)})"
+                primary.execute(f"select pg_logical_emit_message(false, '', {text})")
+            ((_, name),) = primary.execute(position)
+        primary.sell(0)
+        wait_for(primary.log / name)
+        primary.begin_timeline()
+        primary.sell(1)
+        primary.kill()
+        primary.configure(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        at = primary.sales[1].inserted + MICROSECOND
+        ids, member, _ = recover(answer, at)
+        assert ids == primary.list_sales(at) == [1, 2]
+        assert "t1" not in member["rows"]

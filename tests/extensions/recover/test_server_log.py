@@ -8,9 +8,12 @@ import shutil
 import sqlite3
 import subprocess
 import tarfile
+import time
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dbctl.errors.backup import BackupFailedError
@@ -92,6 +95,82 @@ def test_each_stored_moment_is_recovered_after_the_server_has_ended(shop, answer
     until = datetime.fromisoformat(log["until"])
     assert recover(answer, until) == shop.list_sales(until)  # though no transaction follows it in the log
     assert find_leftovers() == []
+
+
+def test_stored_log_has_commits_that_did_not_wait_for_the_disk(shop, answer):
+    shop.execute("alter system set wal_writer_delay = '10s'")
+    shop.execute("select pg_reload_conf()")
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    shop.sell(1)
+    shop.execute("set synchronous_commit = off")
+    shop.sell(3)
+    until = datetime.fromisoformat(answer("backup", "log")["data"]["until"])
+    assert recover(answer, until) == shop.list_sales(until) == [1, 2, 3, 4]
+
+
+@contextmanager
+def run_standby(primary):
+    """Run a standby, and yield a connection and its address."""
+    place = primary.folder / "standby"
+    owner = (primary.folder / "data").stat()
+    as_user = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    program = servers.client("pg_basebackup", primary.server.url)
+    copy = [program, "-d", primary.server.url, "-D", place / "data", "-c", "fast", "-R"]
+    subprocess.run(copy, check=True, cwd=primary.folder, capture_output=True, **as_user)
+    settings = ("listen_addresses=", f"unix_socket_directories={place}", "track_commit_timestamp=on")
+    words = [word for setting in settings for word in ("-c", setting)]
+    process = subprocess.Popen(
+        [primary.server.process.args[0], "-D", place / "data", *words],
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **as_user,
+    )
+    url, deadline = primary.server.url.replace(str(primary.folder), str(place)), time.monotonic() + 30
+    try:
+        while True:
+            try:
+                connection = psycopg.connect(url, autocommit=True)
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            else:
+                break
+        with closing(connection):
+            yield connection, url
+    finally:
+        process.send_signal(primary.server.end)
+        process.wait(timeout=30)
+
+
+def wait_for_sales(connection, count):
+    deadline = time.monotonic() + 30
+    while connection.execute("select count(*) from sales").fetchone() != (count,):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_log_of_a_standby_ends_with_the_last_transaction_that_it_replayed(shop, answer, tmp_path):
+    with run_standby(shop) as (standby, url):
+        (tmp_path / "dbctl.toml").write_text(STORED_CONFIGURATION.format(url=url))
+        shop.sell(1)
+        wait_for_sales(standby, 1)
+        answer("backup", "log")
+        (remark,) = answer("backup", "create", "--physical")["data"]["remarks"]
+        assert "CHECKPOINT" in remark  # the copy of a standby begins there
+        assert read_status(answer)["recoverable"]["unusable"] == []
+        shop.execute("checkpoint")
+        shop.sell(1)
+        wait_for_sales(standby, 2)
+        assert answer("backup", "create", "--physical")["data"]["remarks"] == []
+        standby.execute("select pg_wal_replay_pause()")
+        shop.sell(2)
+        until = datetime.fromisoformat(answer("backup", "log")["data"]["until"])
+        assert until == shop.sales[1].inserted + MICROSECOND
+        assert recover(answer, until) == [1, 2]
 
 
 def test_log_without_new_transactions_is_not_stored_again(shop, answer):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from dbctl.extensions.recover.errors import (
     RecoveryTimeError,
 )
 from dbctl.extensions.recover.postgresql.base import Base, copy_log, find_bases, read_system
-from dbctl.extensions.recover.postgresql.log import Log, Segment, Timeline
+from dbctl.extensions.recover.postgresql.log import TIMELINE_LENGTH, Log, Segment, Timeline, parse_position
 from dbctl.extensions.recover.postgresql.scan import Record, scan_segments
 from dbctl.extensions.recover.private_server import PrivateFolder
 from dbctl.extensions.recover.section import Source
@@ -56,6 +59,8 @@ def choose(request: RecoveryRequest, folder: PrivateFolder) -> Choice:
             hint="Set base under [apps.NAME.recovery.databases.NAME].",
         )
     *others, oldest = find_bases(Path(request.source.base), request.target)
+    if request.copy:  # its end is in the manifest of the archive; that of a standby is not in the log
+        oldest = structs.replace(oldest, end=parse_position(request.copy[1].facts["end"]))
     for base in [*(base for base in others if base.started < request.at), oldest]:
         choice = _read_log(base, request, folder)
         is_known = request.known is not None and request.known[0] <= request.at <= request.known[1]
@@ -138,9 +143,18 @@ def scan(
     choice: Choice, folder: PrivateFolder, staged: Sequence[tuple[Segment, Path]], target: str
 ) -> Iterator[Record]:
     """Yield the records of the last staged segment, and of the one before it, at whose end one may begin."""
-    pair = [path for segment, path in staged[-2:] if segment.timeline == staged[-1][0].timeline]
-    is_last = staged[-1][0] == choice.segments[-1]
-    return scan_segments(choice.waldump, pair, folder, target, is_last=is_last)
+    pair, is_last = [path for _, path in staged[-2:]], staged[-1][0] == choice.segments[-1]
+    with ExitStack() as stack:
+        if len({segment.timeline for segment, _ in staged[-2:]}) > 1:
+            # A timeline begins with a copy of the segment in which it leaves the one before: with the end of such a record.
+            first, last = pair
+            name = f"{first.name[:TIMELINE_LENGTH]}{last.name[TIMELINE_LENGTH:]}"
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder.data.parent)))
+            folder.give(place)
+            pair = [place / first.name, place / name]
+            for path, link in zip((first, last), pair, strict=True):
+                os.link(path, link)
+        yield from scan_segments(choice.waldump, pair, folder, target, is_last=is_last)
 
 
 def stage(choice: Choice, segment: Segment, folder: PrivateFolder, destination: Path) -> tuple[Segment, Path]:
@@ -202,12 +216,8 @@ def _find_last_time(choice: Choice, folder: PrivateFolder, request: RecoveryRequ
     return choice.earliest
 
 
-def stage_log(
-    request: RecoveryRequest, choice: Choice, folder: PrivateFolder
-) -> tuple[Record | None, Record | None]:
-    """Copy the log up to the moment into the folder of the server.
-
-    Return the first record of that moment or later, at which the replay stops, and the last transaction before it.
+def stage_log(request: RecoveryRequest, choice: Choice, folder: PrivateFolder) -> Record | None:
+    """Copy the log up to the moment into the folder of the server; return the last transaction before it.
 
     Raises:
         RecoveryRefusedError: the log creates a tablespace.
@@ -228,9 +238,9 @@ def stage_log(
                 )
             if record.time and record.position >= choice.consistent:
                 if record.time >= request.at:
-                    return record, last
+                    return last
                 last = record
-    return None, last
+    return last
 
 
 def name_place(source: Source) -> str:

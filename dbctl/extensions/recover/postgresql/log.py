@@ -31,6 +31,8 @@ _BRANCH = re.compile(r"\s*(\d+)\s+([0-9A-F]+)/([0-9A-F]+)", re.MULTILINE)
 #: The header of the first page: magic number, flags, timeline, address, and, after a length, system, segment size and block size.
 _HEADER = struct.Struct("<HHIQ8xQII")
 _NAME_LENGTH = 24
+#: Characters of the timeline in the name of a segment.
+TIMELINE_LENGTH = 8
 #: Bytes of a file that show how it is compressed.
 MAGIC_BYTES = 16
 #: Bytes of a history file.

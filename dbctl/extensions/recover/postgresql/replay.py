@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
 from msgspec import structs
 
@@ -48,7 +48,6 @@ SETTINGS = {
     "archive_mode": "off",
     "restore_command": "'false'",  # all segments are in pg_wal already
     "recovery_target_action": "'promote'",
-    "recovery_target_inclusive": "off",
     "hot_standby": "off",  # otherwise the limits of the live server would be required
     "max_prepared_transactions": "1000",
     "max_logical_replication_workers": "0",  # a subscription would fetch changes from its publisher
@@ -76,15 +75,20 @@ _UNLOGGED = """select c.oid::pg_catalog.regclass::text from pg_catalog.pg_class 
 where c.relkind in ('r', 'm') and c.relpersistence = 'u' order by 1"""
 
 
-def configure(request: RecoveryRequest, choice: Choice, folder: PrivateFolder, *, has_target: bool) -> None:
-    """Write the configuration of the server."""
+def configure(choice: Choice, folder: PrivateFolder, last: Record | None) -> None:
+    """Write the configuration of a server that replays the log up to the transaction ``last``; None: up to the end of the copy.
+
+    What follows, up to the next transaction, is not replayed: ``drop database`` deletes the files before its own transaction ends.
+    """
     settings = {
         **SETTINGS,
         "unix_socket_directories": f"'{folder.socket}'",
         "recovery_target_timeline": f"'{choice.timelines[-1].number}'",
     }
-    if has_target:
-        settings["recovery_target_time"] = f"'{request.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00'"
+    if last:
+        settings["recovery_target_lsn"] = f"'{format_position(last.position)}'"
+    else:
+        settings["recovery_target"] = "'immediate'"
     if choice.base.version >= EVENT_TRIGGERS_VERSION:
         settings["event_triggers"] = "off"
     files = {
@@ -213,8 +217,8 @@ def recover(request: RecoveryRequest) -> Iterator[RecoveredDatabase]:
         copy_base(choice.base, folder, request.target)
         if (system := read_system(folder.data)) != choice.log.header.system:
             raise foreign_error(request, choice.base, system, choice.log)
-        stop, last = stage_log(request, choice, folder)
-        configure(request, choice, folder, has_target=stop is not None)
+        last = stage_log(request, choice, folder)
+        configure(choice, folder, last)
         with run_server(
             [str(choice.programs / "postgres"), "-D", str(folder.data)], folder, end=signal.SIGQUIT
         ) as server:

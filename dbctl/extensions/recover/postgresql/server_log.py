@@ -28,9 +28,16 @@ from dbctl.files.temp import run_in_parallel
 from dbctl.services.backup.manifest import Member
 from dbctl.units import format_size
 
-#: The time of the server, and then the end of the log that is on disk, which has all that was committed before that time.
-_END = """select pg_catalog.clock_timestamp(),
-  case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_flush_lsn() end::text,
+#: The time before which all transactions are in the log: that of the server; of a standby, that of the last one that it replayed. And
+#: whether the log of that time is on disk.
+_TIME = """select case when r.is_standby then interval '1 microsecond' + coalesce(pg_catalog.pg_last_xact_replay_timestamp(),
+    (select checkpoint_time from pg_catalog.pg_control_checkpoint())) else pg_catalog.clock_timestamp() end,
+  case when r.is_standby then true else pg_catalog.pg_current_wal_insert_lsn() <= pg_catalog.pg_current_wal_flush_lsn() end
+from (select pg_catalog.pg_is_in_recovery() as is_standby) r"""
+#: A transaction whose end is on disk, and with it those that ended before without waiting for the disk (``synchronous_commit = off``).
+_FLUSH = "select pg_catalog.set_config('synchronous_commit', 'local', true), pg_catalog.pg_logical_emit_message(true, 'dbctl', '')::text"
+#: The end of the log that is on disk.
+_END = """select case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_flush_lsn() end::text,
   (select system_identifier from pg_catalog.pg_control_system())::text, pg_catalog.pg_size_bytes(current_setting('wal_segment_size'))"""
 #: What the server answers to a user who may not copy its files or read its log.
 _NO_REPLICATION = re.compile(
@@ -87,7 +94,8 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
                 self._require_success(client)
                 raise
             self._require_success(client)
-        ((ended_at, _, system, _),) = self._connection.fetch(_END)
+        ((ended_at, _),) = self._connection.fetch(_TIME)
+        ((_, system, _),) = self._connection.fetch(_END)
         facts = {
             "system": str(system),
             "version": str(self._version),
@@ -96,6 +104,9 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
             "end": manifest.ranges[-1].end,
         }
         return CopiedServer(member=member, facts=facts, ended_at=cast("datetime", ended_at))
+
+    def begins_within(self, copy: Mapping[str, str], log: Mapping[str, str]) -> bool:
+        return parse_position(copy["start"]) < parse_position(log["end"])
 
     def describe_fetch(self, name: str) -> Sequence[str]:
         if self._connection.fetch(_SLOT, {"name": name}):
@@ -108,7 +119,10 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
         ]
 
     def fetch(self, folder: Path, name: str, last: Mapping[str, str]) -> FetchedLog | None:
-        ((read_at, position, system, size),) = self._connection.fetch(_END)
+        ((read_at, is_on_disk),) = self._connection.fetch(_TIME)
+        if not is_on_disk:
+            self._connection.fetch(_FLUSH)
+        ((position, system, size),) = self._connection.fetch(_END)
         if last and last["system"] != system:
             raise LogForeignError(target=self._connection.target, stored=last["system"], system=system)
         earlier = folder / "earlier"
