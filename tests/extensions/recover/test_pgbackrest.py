@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -116,3 +117,62 @@ def test_unknown_stanza_and_missing_program_are_errors(shop, answer, tmp_path, m
     assert answer("backup", "recover", "--at", at, status=10)["error"]["code"] == "client-missing"
     shop.configure(tmp_path, pgbackrest="shop", log="log")
     assert answer("backup", "recover", "--at", at, status=2)["error"]["code"] == "config-invalid"
+
+
+@pytest.fixture
+def lost(tmp_path, monkeypatch):
+    """Return a function that yields a server whose folder is lost after a backup and two sales."""
+
+    @contextmanager
+    def run(*statements):
+        if shutil.which("pgbackrest") is None:
+            servers.skip_or_fail("no pgbackrest")
+        command = "pgbackrest --config=$(dirname $PWD)/pgbackrest.conf --stanza=shop archive-push %p"
+        with servers.archiving_postgresql(f"archive_command={command}") as server:
+            primary = Primary(server)
+            configuration = server.folder / "pgbackrest.conf"
+            configuration.write_text(CONFIGURATION.format(folder=server.folder))
+            run_pgbackrest(server.folder, "stanza-create")
+            owner = (server.folder / "data").stat()
+            (server.folder / "extra").mkdir()
+            os.chown(server.folder / "extra", owner.st_uid, owner.st_gid)
+            for statement in statements:
+                primary.execute(statement.format(folder=server.folder))
+            run_pgbackrest(server.folder, "--type=full", "backup")
+            time.sleep(2)  # the end of a copy is a whole second
+            primary.sell(2)
+            ((name,),) = primary.execute("select pg_walfile_name(pg_switch_wal())")
+            while name not in run_pgbackrest(server.folder, "info"):
+                time.sleep(0.1)
+            primary.end()
+            for name in ("data", "extra"):
+                shutil.rmtree(server.folder / name)
+            with configuration.open("a") as file:
+                file.write(f"[global:archive-get]\nspool-path={server.folder}/spool\narchive-async=y\n")
+            primary.configure(tmp_path, pgbackrest="shop", pgbackrest_config=configuration)
+            monkeypatch.chdir(tmp_path)
+            yield primary
+
+    return run
+
+
+def test_moment_is_recovered_without_the_files_of_the_server(lost, answer):
+    with lost() as primary:
+        at = primary.sales[1].inserted
+        backup = answer("backup", "recover", "--at", write_time(at))["data"]
+        (member,) = backup["members"]
+        assert read_sales(Path(backup["path"], member["file"])) == primary.list_sales(at) == [1]
+        assert not (primary.folder / "spool").exists()
+        assert find_leftovers() == []
+
+
+def test_tablespace_is_restored_into_the_private_folder_only(lost, answer):
+    """Its own folder may be that of a live server on this machine."""
+    with lost(
+        "create tablespace extra location '{folder}/extra'", "create table t tablespace extra as select 1"
+    ) as primary:
+        at = primary.sales[1].inserted
+        error = answer("backup", "recover", "--at", write_time(at), status=6)["error"]
+        assert (error["code"], "tablespace" in error["message"]) == ("recovery-refused", True)
+        assert not (primary.folder / "extra").exists()
+        assert find_leftovers() == []

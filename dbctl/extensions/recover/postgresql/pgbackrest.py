@@ -100,20 +100,33 @@ class PgBackRest:
         return sorted(copies, key=lambda copy: copy.ended, reverse=True)
 
     def restore(self, copy: RepositoryCopy, destination: Path) -> None:
-        """Restore a backup into an empty folder; nothing else is written, as it names no tablespace.
+        """Restore a backup into an empty folder; what was outside of its data folder is restored next to it.
 
         Raises:
             ClientFailedError: the program fails.
         """
-        self._run("restore", f"--set={copy.label}", f"--pg1-path={destination}", "--type=none")
+        self._run(
+            "restore",
+            f"--set={copy.label}",
+            f"--pg1-path={destination}",
+            "--type=none",
+            # Otherwise its tablespaces, and what links named, would be written to where the live server has them.
+            f"--tablespace-map-all={destination}-tablespaces",
+            "--reset-tablespace-map",
+            "--no-link-all",
+            "--reset-link-map",
+        )
 
-    def fetch(self, name: str, folder: Path) -> bool:
+    def fetch(self, name: str, folder: Path, place: Path) -> bool:
         """Copy a segment, or a history, into a folder; return whether the repository has it.
 
+        ``place`` has a restored backup, whose server the program compares with the archive: the files of the live one may be lost.
+
         Raises:
             ClientFailedError: the program fails.
         """
-        _, status = self._run("archive-get", name, str(folder / name), accepted=_NOT_FOUND)
+        options = [f"--pg1-path={place}", "--no-archive-async"]
+        _, status = self._run("archive-get", *options, name, str(folder / name), accepted=_NOT_FOUND)
         progress.advance(0 if status else (folder / name).stat().st_size)
         return not status
 
@@ -175,10 +188,10 @@ def fetch_archive(request: RecoveryRequest, folder: PrivateFolder) -> RecoveryRe
     repository.restore(copy, place)
     (base,) = find_bases(place, request.target)
     number = base.timeline + 1
-    while repository.fetch(f"{number:08X}.history", destination):
+    while repository.fetch(f"{number:08X}.history", destination, place):
         number += 1
     folder.give(destination)
-    if not repository.fetch(base.first, destination):
+    if not repository.fetch(base.first, destination, place):
         raise RecoveryMissingError(
             target=request.target,
             reason=f"the segment {base.first} is missing in {name_place(request.source)}",
@@ -206,7 +219,7 @@ def _fetch_segments(
         (
             name
             for name in log.list_names(timelines, number)
-            if (destination / name).exists() or repository.fetch(name, destination)
+            if (destination / name).exists() or repository.fetch(name, destination, base.folder)
         ),
         "",
     ):
