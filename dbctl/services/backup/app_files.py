@@ -148,11 +148,13 @@ def _match(directory: Path, pattern: str) -> Sequence[Path]:
     """Return the paths that match a pattern; raises as ``find_files``."""
     if matches := sorted(directory.glob(pattern)):
         return matches
-    if (path := directory / pattern).is_symlink():  # perhaps to a disk that is not mounted
-        try:
+    path, place = directory / pattern, ""
+    try:  # glob ignores folders that cannot be read
+        if path.is_symlink():  # perhaps to a disk that is not mounted
+            place = "its target: "
             path.stat()
-        except OSError as error:
-            raise FileFailedError(path=path, reason=f"its target: {error.strerror}") from error
+    except OSError as error:
+        raise FileFailedError(path=path, reason=f"{place}{error.strerror}") from error
     return ()
 
 

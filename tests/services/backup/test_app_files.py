@@ -180,7 +180,8 @@ def test_backup_without_the_files_of_earlier_ones_is_reported(run_cli, app):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_folder_that_cannot_be_read_is_no_empty_folder():
+@pytest.mark.parametrize("pattern", ["auth/", "auth/locked/key", "auth/locked/*.json"])
+def test_folder_that_cannot_be_read_is_no_empty_folder(pattern):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -189,7 +190,7 @@ def test_folder_that_cannot_be_read_is_no_empty_folder():
         os.seteuid(UNPRIVILEGED_ID)
         try:
             with pytest.raises(FileFailedError, match="auth/locked"):
-                list(find_files(folder, ["auth/"]))
+                list(find_files(folder, [pattern]))
         finally:
             os.seteuid(0)
 
