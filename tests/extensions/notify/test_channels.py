@@ -307,6 +307,13 @@ def test_apprise_delivers_to_each_service(receiver, tmp_path, monkeypatch, capfd
     assert "marked" not in reason + channel.place + output.out + output.err
 
 
+def test_address_of_apprise_without_a_scheme_is_not_shown(tmp_path):
+    urls = ["mailto:ann:marked@example.org", "tgram//123:marked/5", "${SERVICE}/marked", "json://marked"]
+    assert Apprise(AppriseConfig(urls=urls), tmp_path).place == (
+        "an address without ://, an address without ://, ${SERVICE}, json://"
+    )
+
+
 @pytest.mark.slow  # see above
 def test_ntfy_is_an_address_of_apprise(receiver, tmp_path):
     (tmp_path / "token").write_text("tk_&=/file\n")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+from dbctl.config.environment import VARIABLE_PATTERN
 from dbctl.extensions.notify.addresses import fill_address, fill_text
 from dbctl.extensions.notify.channels.base import (
     SendFailedError,
@@ -38,9 +40,11 @@ class Apprise:
 
     @property
     def place(self) -> str:
-        """The schemes of the addresses, whose other parts may be secret."""
-        schemes = (text.partition("://")[0] if "://" in text else text for text in self._section.urls)
-        return ", ".join(f"{scheme}://" if "${" not in scheme else scheme for scheme in schemes)
+        """The schemes of the addresses, or their variables; the other parts, or all of a mistyped address, may be secret."""
+        known = (
+            re.match(rf"{VARIABLE_PATTERN}|[A-Za-z][A-Za-z0-9+.-]*://", text) for text in self._section.urls
+        )
+        return ", ".join(match[0] if match else "an address without ://" for match in known)
 
     def send(self, notice: Notice) -> None:
         """Send a message to each service; as ``Channel.send``."""
