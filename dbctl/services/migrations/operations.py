@@ -33,7 +33,13 @@ from dbctl.services.migrations.database_plan import (
     plan_database,
 )
 from dbctl.services.migrations.execution.executor import MigrationSession, open_session, require_script_runner
-from dbctl.services.migrations.execution.plan import DownSelection, UpSelection, plan_up, refuse_foreign
+from dbctl.services.migrations.execution.plan import (
+    DownSelection,
+    UpSelection,
+    join_names,
+    plan_up,
+    refuse_foreign,
+)
 from dbctl.services.migrations.ledger.journal import Direction
 from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
 from dbctl.services.migrations.ledger.state import NamedMigration, create_empty_state, read_state
@@ -130,6 +136,19 @@ def _left_unchanged(error: DbctlError | Interrupted) -> bool:
     if isinstance(error, (MigrationPartialError, MigrationInDoubtError, Interrupted, *IN_DOUBT)):
         return False
     return error.context.get("applied", "none") == "none"
+
+
+@contextmanager
+def _state_done(target: MigrationTarget, done: Sequence[AppliedMigration]) -> Iterator[None]:
+    """Let an error that prevents the migrations of a database state those that this run has completed in others."""
+    try:
+        yield
+    except DbctlError as error:
+        if done and "applied" not in error.context:
+            names = join_names([f"{migration.database}/{migration.name}" for migration in done])
+            hint = error.hint.removeprefix("Nothing was changed. ")
+            error.hint = f"{target.name} was not changed. Done by this run: {names}. {hint}"
+        raise
 
 
 NOTHING_PENDING = "nothing to do: no migration is pending"
@@ -253,7 +272,10 @@ class _RunMigrations(_MigrationOperation):
         for target, planned in zip(self._targets, before_lock, strict=True):
             if not planned.plans:
                 continue  # a scheduled job needs no write privilege while nothing is pending
-            with self._open_locked(target, planned.destructive_names) as (db, backup):
+            with (
+                _state_done(target, done),
+                self._open_locked(target, planned.destructive_names) as (db, backup),
+            ):
                 current = plan_database(target, db, self._selection, counts_rows=counts_rows)
                 if is_revert and current.names != planned.names:
                     raise PlanChangedError(target=target.name)

@@ -1,6 +1,7 @@
 """``migrate up`` with concurrent runners and readers, and failures among many migrations."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -154,6 +155,27 @@ def test_applied_migration_is_reported_while_another_session_reads_the_journal(t
         assert migration.rows_lost == {"t": 1}
         with desk.open_app() as app:
             assert Repository(app).find(migration.safety_backup).kind == "migration"
+
+
+def test_locked_database_names_the_migrations_of_others(tmp_path, answer):
+    names = ("chat", "code", "app")
+    sections = {
+        "databases": {name: f"{name}.db" for name in names},
+        "migrations": {name: name for name in names},
+    }
+    config = '[apps.desk]\nprofile = "yaai"\n'
+    for section, values in sections.items():
+        config += f"[apps.desk.{section}]\n" + "".join(f'{key} = "{text}"\n' for key, text in values.items())
+    (tmp_path / "dbctl.toml").write_text(config)
+    for name in names:
+        deployments.write_files(tmp_path / name, {"001_t": "create table t (x integer);\n"})
+        (tmp_path / f"{name}.db").touch()
+    with closing(sqlite3.connect(tmp_path / "code.db", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        words = ("--config", str(tmp_path / "dbctl.toml"), "--timeout", "0.2")
+        error = answer(*words, "migrate", "up", status=11)["error"]
+    assert "desk/code was not changed. Done by this run: chat/001_t." in error["hint"]
+    assert "Nothing was changed" not in error["hint"]
 
 
 def test_steps_limits_the_number_of_migrations(tmp_path):
