@@ -138,17 +138,12 @@ def _left_unchanged(error: DbctlError | Interrupted) -> bool:
     return error.context.get("applied", "none") == "none"
 
 
-@contextmanager
-def _state_done(target: MigrationTarget, done: Sequence[AppliedMigration]) -> Iterator[None]:
+def _state_done(error: DbctlError, target: MigrationTarget, done: Sequence[AppliedMigration]) -> None:
     """Let an error that prevents the migrations of a database state those that this run has completed in others."""
-    try:
-        yield
-    except DbctlError as error:
-        if done and "applied" not in error.context:
-            names = join_names([f"{migration.database}/{migration.name}" for migration in done])
-            hint = error.hint.removeprefix("Nothing was changed. ")
-            error.hint = f"{target.name} was not changed. Done by this run: {names}. {hint}"
-        raise
+    if done and "applied" not in error.context:
+        names = join_names([f"{migration.database}/{migration.name}" for migration in done])
+        hint = error.hint.removeprefix("Nothing was changed. ")
+        error.hint = f"{target.name} was not changed. Done by this run: {names}. {hint}"
 
 
 NOTHING_PENDING = "nothing to do: no migration is pending"
@@ -272,22 +267,23 @@ class _RunMigrations(_MigrationOperation):
         for target, planned in zip(self._targets, before_lock, strict=True):
             if not planned.plans:
                 continue  # a scheduled job needs no write privilege while nothing is pending
-            with (
-                _state_done(target, done),
-                self._open_locked(target, planned.destructive_names) as (db, backup),
-            ):
-                current = plan_database(target, db, self._selection, counts_rows=counts_rows)
-                if is_revert and current.names != planned.names:
-                    raise PlanChangedError(target=target.name)
-                if counts_rows and current.rows != planned.rows:
-                    raise PlanChangedError(target=target.name)
-                variant = current.state.target
-                session = (
-                    MigrationSession(variant, db, Ledger(variant, db))
-                    if is_revert
-                    else open_session(variant, db)
-                )
-                done += current.run(session, self.result, done, backup)
+            try:
+                with self._open_locked(target, planned.destructive_names) as (db, backup):
+                    current = plan_database(target, db, self._selection, counts_rows=counts_rows)
+                    if is_revert and current.names != planned.names:
+                        raise PlanChangedError(target=target.name)
+                    if counts_rows and current.rows != planned.rows:
+                        raise PlanChangedError(target=target.name)
+                    variant = current.state.target
+                    session = (
+                        MigrationSession(variant, db, Ledger(variant, db))
+                        if is_revert
+                        else open_session(variant, db)
+                    )
+                    done += current.run(session, self.result, done, backup)
+            except DbctlError as error:
+                _state_done(error, target, done)
+                raise
         return MigrationsRun(
             items=done,
             total=len(done),
