@@ -182,6 +182,20 @@ class ProblemsSent(ChangeResult, frozen=True, kw_only=True):
         return Effect("sent", "notice", count=len(self.notices), counts=counts)
 
 
+class _Queue:
+    """The notices of one channel, each with the function that records its delivery."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel, self.entries = channel, list[tuple[Notice, Callable[[], None]]]()
+        self.sent = 0  #: the number of the delivered ones, which are the first: a failure or the time limit may follow
+
+    def send(self) -> None:
+        """Deliver the notices; as ``Channel.send``."""
+        for notice, _ in self.entries:
+            self.channel.send(notice)
+            self.sent += 1
+
+
 class Dispatcher:
     """Collects notices by channel, delivers them at the end, and records what was delivered."""
 
@@ -195,7 +209,7 @@ class Dispatcher:
         """
         self._sections = sections
         self._sent = SentNotices(folder, config)
-        self._queues: dict[tuple[bytes, str], tuple[Channel, list[tuple[Notice, Callable[[], None]]]]] = {}
+        self._queues: dict[tuple[bytes, str], _Queue] = {}
         self._suppressed = 0
         self._tasks: list[Task] = []
 
@@ -260,14 +274,11 @@ class Dispatcher:
     def deliver(self) -> ProblemsSent:
         """Deliver the notices, and record the deliveries."""
         queues = list(self._queues.values())
-        tasks = [
-            Task(channel.name, channel.place, partial(_send_all, channel, [notice for notice, _ in entries]))
-            for channel, entries in queues
-        ]
+        tasks = [Task(queue.channel.name, queue.channel.place, queue.send) for queue in queues]
         deliveries = run_tasks([*tasks, *self._tasks], FINISH_SECONDS)
         delivered = list[Notice]()
-        for (_, entries), delivery in zip(queues, deliveries, strict=False):
-            for notice, record in entries if delivery.delivered else ():
+        for queue in queues:
+            for notice, record in queue.entries[: queue.sent]:
                 record()
                 if notice not in delivered:
                     delivered.append(notice)
@@ -290,13 +301,8 @@ class Dispatcher:
     def _enqueue(
         self, settings: NotifySettings, channel: Channel, notice: Notice, record: Callable[[], None]
     ) -> None:
-        queue = self._queues.setdefault((settings.key, channel.name), (channel, []))
-        queue[1].append((notice, record))
-
-
-def _send_all(channel: Channel, notices: Sequence[Notice]) -> None:
-    for notice in notices:
-        channel.send(notice)
+        queue = self._queues.setdefault((settings.key, channel.name), _Queue(channel))
+        queue.entries.append((notice, record))
 
 
 #: The job whose address is tested if one address with ``{command}`` is that of every job.

@@ -199,6 +199,18 @@ def test_check_sends_unreachable_database_by_default(blog, receiver, answer):
     assert list_events(receiver)[2:] == ["dbctl.recovered"]
 
 
+def test_notice_before_one_that_fails_is_sent_once(blog, receiver, answer):
+    break_app(blog)
+    statuses = iter([200, 503])
+    receiver.interfere = lambda _request: Response(status=next(statuses))
+    first = answer("notify", "check", status=10)["data"]
+    assert [notice["event"] for notice in first["notices"]] == ["overdue"]
+    receiver.interfere = lambda _request: Response()
+    receiver.requests.clear()
+    assert [notice["event"] for notice in answer("notify", "check")["data"]["notices"]] == ["finding"]
+    assert list_events(receiver) == ["dbctl.finding"]
+
+
 def test_rules_select_events(blog, receiver):
     configure(blog, f'on = ["recovered"]\n[notify.webhook]\nurl = "{receiver.url}/hook"\n')
     break_app(blog)
