@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract.database import AnyOf, Condition, InSubquery, Query, Readable, Where
+from dbctl.engines.contract.database import AnyOf, Condition, InSubquery, Query, Readable, Table, Where
 from dbctl.engines.sql import codec
 from dbctl.model import ChangeResult, Effect, Row, Struct, now
 from dbctl.profiles.model.base import ColumnNames
@@ -86,13 +86,12 @@ def collect_user_data(app: App, selector: UserSelector, *, secrets: bool = False
         db = app.reader(name)
         secret = {} if secrets else find_secret_columns(app, name, db)
         for table, where in tables.items():
-            omitted = [] if any(_find_settings(app, name, table)) else list(secret.get(table, ()))
+            settings = [] if secrets else list(_find_settings(app, name, db.tables()[table]))
+            values = {value for _, _, value in settings}
+            omitted = [column for column in secret.get(table, ()) if column not in values]
             rows = _read(db, table, where, omitted)
             if rows:
-                visible_rows = (
-                    rows if secrets else [_without_secret_settings(app, name, table, row) for row in rows]
-                )
-                databases.setdefault(name, {})[table] = visible_rows
+                databases.setdefault(name, {})[table] = [_mask_settings(settings, row) for row in rows]
                 left_out += [f"{name}/{table}.{column}" for column in omitted]
     return UserData(
         schema=FILE_FORMAT, app=app.name, exported_at=now(), user=user, databases=databases, left_out=left_out
@@ -186,18 +185,19 @@ def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[st
     return [dict(zip(columns, map(codec.to_json, row), strict=True)) for row in rows]
 
 
-def _find_settings(app: App, database: str, table: str) -> Iterator[Settings]:
-    """Yield the sections whose settings are rows of a table, so that its secrets are single settings instead of a column."""
+def _find_settings(app: App, database: str, live: Table) -> Iterator[tuple[Settings, str, str]]:
+    """Yield the sections whose settings are rows of a table, with the columns of the key and of the value, which is secret only by the key."""
     for section in app.profile.settings:
-        is_section = section.table == table and app.resolve_database(section) == database
-        if is_section and isinstance(section.key, str):
-            yield section
+        is_section = section.table == live.name and app.resolve_database(section) == database
+        key = find_column(live, section.key) if isinstance(section.key, str) else None
+        value = find_column(live, section.fields.get("value"))
+        if is_section and key and value:
+            yield section, key, value
 
 
-def _without_secret_settings(app: App, database: str, table: str, row: Row) -> Row:
+def _mask_settings(settings: Sequence[tuple[Settings, str, str]], row: Row) -> Row:
     """Return a row of settings, with a masked value if its key is a secret."""
-    for section in _find_settings(app, database, table):
-        value = section.fields.get("value")
-        if isinstance(value, str) and is_secret_setting(section, str(row.get(str(section.key)))):
+    for section, key, value in settings:
+        if is_secret_setting(section, str(row[key])):
             return {**row, value: MASK}
     return row

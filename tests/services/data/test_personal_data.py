@@ -117,3 +117,22 @@ def test_export_follows_the_foreign_keys_of_postgresql(export, shape):
             assert {row["user_id"] for row in user_rows[table]} == {waqtor.ANA}, table
         assert user_rows["recipient_groups"], "rows of a join table"
         assert not any("session_data" in row or "qr_code" in row for row in user_rows["whatsapp_sessions"])
+
+
+def test_other_secrets_in_a_table_of_settings_are_left_out(tmp_path, export):
+    Path("club.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n[databases.main]\nengines = ["sqlite"]\n'
+        'secret = ["choices.api_token"]\n[users]\ntable = "people"\nid = { column = "id" }\nlogin = ["login"]\n'
+        'admin = false\nfields = { login = "login" }\n[[settings]]\nscope = "user"\ntable = "choices"\n'
+        'user = "person"\nkey = "name"\nfields = { value = "val" }\nsecret = ["key*"]\n'
+    )
+    with closing(sqlite3.connect("club.db")) as connection, connection:
+        connection.execute("create table people (id integer primary key, login text)")
+        connection.execute("create table choices (person integer, name text, val text, api_token text)")
+        connection.execute("insert into people values (1, 'ann')")
+        connection.execute("insert into choices values (1, 'color', 'red', 'hush'), (1, 'key', 'hush', null)")
+    exported = export("ann", "--profile", "club.toml", "--url", "club.db")
+    rows = exported["databases"]["main"]["choices"]
+    assert [(row["name"], row["val"]) for row in rows] == [("color", "red"), ("key", "***")]
+    assert exported["left_out"] == ["main/choices.api_token"]
+    assert "hush" not in Path("user.json").read_text(encoding="utf-8")
