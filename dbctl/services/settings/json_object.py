@@ -15,7 +15,7 @@ from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import User
 from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.store import Setting, SettingStore, declare_setting, find_key
-from dbctl.services.settings.values import SettingTypes, load_json
+from dbctl.services.settings.values import SettingTypes, is_encodable, load_json
 
 #: The types of JSON values; the app declares none.
 KINDS = SettingsVariant(
@@ -107,5 +107,6 @@ class JsonSettings(SettingStore):
         return rows[0][0] if rows else None
 
     def _store(self, db: Writable, settings: dict[str, object]) -> None:
-        text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))  # the format of the app
+        # the format of the app; half of a surrogate pair, such as of a truncated emoji, exists only as an escape
+        text = json.dumps(settings, ensure_ascii=not is_encodable(settings), separators=(",", ":"))
         require_row_count(db.update(self.live.name, {self._value: text}, self._owner_conditions()), 1, db)

@@ -264,7 +264,8 @@ theme = { values = ["dark", "light"] }
     (tmp_path / "forge.toml").write_text(profile)
     with closing(sqlite3.connect("forge.db")) as db, db:
         db.execute("create table people (id integer primary key, login text, prefs text)")
-        db.execute("insert into people values (1, 'ann', '{}')")
+        # apps that cut a text in the middle of an emoji store half of a surrogate pair
+        db.execute("insert into people values (1, 'ann', ?)", [r'{"bio": "\ud83d"}'])
     (tmp_path / "dbctl.toml").write_text(
         '[apps.forge]\nprofile = "forge.toml"\n[apps.forge.databases]\nmain = "forge.db"\n'
     )
@@ -274,6 +275,7 @@ theme = { values = ["dark", "light"] }
         answer("settings", "set", key, value, "--user", "ann", status=status)
     with closing(sqlite3.connect("forge.db")) as db:
         assert json.loads(db.execute("select prefs from people").fetchone()[0]) == {
+            "bio": "\ud83d",
             "rows": 9,
             "theme": "dark",
             "other": [1],
