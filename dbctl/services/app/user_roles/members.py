@@ -12,7 +12,7 @@ from dbctl.errors.users import RoleInheritedError
 from dbctl.model import Row, group
 from dbctl.profiles.codecs import KEYS, read_text
 from dbctl.profiles.model.roles import GroupMembership, Membership
-from dbctl.services.app.change import require_row_count
+from dbctl.services.app.change import write_rows
 from dbctl.services.app.live_table import LiveTable, list_uncovered
 from dbctl.services.app.user_roles.columns import Ranks
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleAction, RoleForm
@@ -133,7 +133,9 @@ class Members(RoleForm):
 
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
         self._refuse_inherited(assignments)
-        row_count = sum(len(item.added) + len(item.removed) for item in assignments)
+        removed = self.where_removed(assignments).get(self._pairs.name, ())
+        row_count = sum(len(item.added) for item in assignments)
+        row_count += self.db.count(self._pairs.name, [AnyOf(removed)]) if removed else 0
         return {self._pairs.name: row_count} if row_count else {}
 
     def _refuse_inherited(self, assignments: Sequence[Assignment]) -> None:
@@ -159,9 +161,8 @@ class Members(RoleForm):
 
     def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
         member, removed = self._membership, self.where_removed(assignments)
-        if removed:
-            deleted = db.delete(member.table, [AnyOf(removed[member.table])])
-            require_row_count(deleted, sum(len(item.removed) for item in assignments), db)
+        for table, where in removed.items():
+            write_rows(db, table, [AnyOf(where)])
         for item in assignments:
             for name in item.added:
                 db.insert(member.table, self._create_pair(item.user, self.key_of(name)))
