@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+
+from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError
-from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
 from dbctl.errors.users import BuiltInRoleError, RoleInUseError
 from dbctl.model import ChangeResult, Effect, KeyText, Plan, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import Change, require_row_count, write_rows
 from dbctl.services.app.live_table import list_uncovered
-from dbctl.services.app.user_table import users_database
+from dbctl.services.app.user_table import UserTable, users_database
 from dbctl.services.app.validation import check_rule
-from dbctl.services.deletion.cascade import add_changed_rows, add_dependent_rows, find_changed_rows
+from dbctl.services.deletion.cascade import (
+    add_changed_rows,
+    add_dependent_rows,
+    describe_deleted,
+    find_changed_rows,
+)
 from dbctl.services.roles.queries import read_roles
 from dbctl.services.roles.role_table import BuiltInPermissions, Role, RoleTable
 
@@ -128,6 +135,8 @@ class UpdateRole:
 
         Raises:
             BuiltInRoleError: the role is built in, or the role of admins or the exclusive role would get another name.
+            UsageError: the name is the key of the roles.
+            RoleInUseError: the rows of users contain the name, and would not follow.
             AlreadyExistsError, ValueInvalidError: another role has the name, or the app does not accept it.
         """
         self._table = table = _require_role_table(app, db)
@@ -136,6 +145,7 @@ class UpdateRole:
         if new != role.name:  # the stored name may violate the rule
             _refuse_guarded_role(table, role)
             check_rule("role name", new, table.section.rules.get("name"))
+            _refuse_referenced_name(table, role)
         _refuse_duplicate(table, new, "Choose another name.", except_id=role.id)
         current = {word: "" if (value := getattr(role, word)) is None else value for word in fields}
         differing = {word: value for word, value in fields.items() if current[word] != value}
@@ -182,21 +192,36 @@ class DeleteRole:
         if holders := table.count_users(with_others=True).get(role.id, 0):
             raise RoleInUseError(name=role.name, count=role.users, others=holders - role.users)
         self._where = [Condition(table.section.key, "=", role.id)]
+        self._links = dict(_where_links(table, role))
+        links = [item for name, where in self._links.items() for item in describe_deleted(db, name, where)]
         plan = Plan(
             title=f"Delete role {role.name}",
             target=db.target,
-            steps=[f"delete role {role.name}"],
-            rows={table.live.name: 1},
+            steps=[f"delete role {role.name}", *(item.step for item in links)],
+            rows={table.live.name: 1, **{item.table: item.rows for item in links}},
             destructive=True,
         )
-        self.plan = add_dependent_rows(plan, db, {table.live.name: self._where})
+        self.plan = add_dependent_rows(plan, db, {**self._links, table.live.name: self._where})
 
     def apply(self, db: Writable) -> RoleDeleteResult:
-        """Delete the row."""
+        """Delete the rows."""
         table, role = self._table, self._role
+        for name, where in self._links.items():
+            write_rows(db, name, where)
         require_row_count(db.delete(table.live.name, self._where), 1, db)
         audit.record(table.app, db, "roles.delete", "roles", role.id, {"name": role.name})
         return RoleDeleteResult(role=role)
+
+
+def _where_links(table: RoleTable, role: Role) -> Iterator[tuple[str, list[Where]]]:
+    """Yield the permissions of a role that no foreign key deletes: a later role with the same key would have them."""
+    section = table.section.permissions
+    link = section.link if section else None
+    if link and not any(
+        key.table == link.table and list(key.columns) == [link.role] and key.on_delete == "CASCADE"
+        for key in table.db.references(table.live.name)
+    ):
+        yield link.table, [Condition(link.role, "=", role.id)]
 
 
 def change_permissions(
@@ -253,13 +278,16 @@ class ChangePermissions:
             title=f"{'Grant to' if granted else 'Revoke from'} role {role.name}",
             target=table.db.target,
             steps=[f"{'grant' if granted else 'revoke'} {', '.join(changed)}"] if changed else [],
-            rows=_linked_rows(table, changed) | ({table.live.name: 1} if is_stamped else {}),
+            rows=(_linked_rows(table, changed) if granted else {})
+            | ({table.live.name: 1} if is_stamped else {}),
         )
         self._deleted: dict[str, list[Where]] = {}
         if changed and not granted:
             keys = table.permission_keys()
             revoked = Condition(self._link.permission, "in", [keys[permission] for permission in changed])
             self._deleted[self._link.table] = [AllOf([Condition(self._link.role, "=", role.id), revoked])]
+        revoked_rows = {name: table.db.count(name, where) for name, where in self._deleted.items()}
+        plan = structs.replace(plan, rows={**revoked_rows, **plan.rows})
         self.plan = add_dependent_rows(plan, table.db, self._deleted)
 
     def apply(self, db: Writable) -> RoleChangeResult:
@@ -268,7 +296,7 @@ class ChangePermissions:
         if self._granted:
             _insert_links(table, db, role.id, changed)
         for name, where in self._deleted.items():
-            require_row_count(db.delete(name, where), len(changed), db)
+            write_rows(db, name, where)
         if changed:
             if stamp := _stored_values(table, {}):
                 db.update(table.live.name, stamp, [Condition(table.section.key, "=", role.id)])
@@ -324,6 +352,22 @@ def _require_custom_role(table: RoleTable, name: str | KeyText) -> Role:
     if role.built_in:
         raise BuiltInRoleError(name=role.name, profile=table.app.core.title, advice="")
     return role
+
+
+def _refuse_referenced_name(table: RoleTable, role: Role) -> None:
+    """Refuse another name of a role if rows refer to it that would not follow; raises as ``UpdateRole``."""
+    name = table.fields["name"]
+    if name == table.section.key:
+        raise UsageError(detail=f"{table.live.name}.{name} is the key of the roles and cannot be changed")
+    roles = UserTable(table.app, table.db).roles if table.app.core.users else None
+    if roles is None or table.referenced != name:
+        return
+    is_followed = any(
+        key.table in roles.tables and key.on_update == "CASCADE" and name in key.to
+        for key in table.db.references(table.live.name)
+    )
+    if not is_followed and (holders := table.count_users(with_others=True).get(role.id, 0)):
+        raise RoleInUseError(name=role.name, count=role.users, others=holders - role.users)
 
 
 def _refuse_guarded_role(table: RoleTable, role: Role) -> None:

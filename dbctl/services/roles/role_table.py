@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -148,7 +149,25 @@ class RoleTable:
         Empty in an app whose users have no roles.
         """
         roles = UserTable(self.app, self.db).roles if self.app.core.users else None
-        return roles.count_users(with_others=with_others) if roles else {}
+        if roles is None:
+            return {}
+        counts = roles.count_users(with_others=with_others)
+        if self.referenced == self.section.key:
+            return counts
+        users = Counter[str]()  # the collation of the database may ignore case
+        for stored, count in counts.items():
+            users[str(stored).casefold()] += count
+        rows = self.db.select(self.live.name, [self.section.key, self.referenced])
+        return {key: users[str(value).casefold()] for key, value in rows}
+
+    @property
+    def referenced(self) -> str:
+        """The column that the roles of users contain: the key of a role, its name, or another one."""
+        users = self.app.core.users
+        role = users.role if users else None
+        if role is None or role.role_table != self.live.name:
+            return self.section.key if role is None else self.fields["name"]
+        return role.members.roles.key if role.members and role.members.roles else role.key
 
 
 def match_permissions(db: Readable, known: Sequence[str], patterns: Sequence[str]) -> list[str]:
