@@ -277,6 +277,11 @@ class Readable(ABC):
     def references(self, table: str) -> Sequence[Reference]:
         """Return the foreign keys that refer to ``table``."""
 
+    def find_outside_reference(self, table: str, where: Sequence[Where]) -> str:
+        """Return a table that ``tables`` lacks, such as one of another schema, of which foreign keys would delete or change rows with those that meet conditions; empty: there is none."""
+        del table, where
+        return ""
+
     def select(
         self,
         table: str,

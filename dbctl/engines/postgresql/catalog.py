@@ -102,12 +102,15 @@ CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regcl
 #: SQL for the name of a referential action, from the column of its code.
 ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
     when 'd' then 'SET DEFAULT' end"""
-KEYS = f"""select p.relname as parent, c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to,
+#: Also of tables that are not visible, such as those of another schema and partitions, if a deletion follows the key.
+KEYS = f"""select p.relname as parent, {VISIBLE} as is_visible, c.oid::pg_catalog.regclass::text as path,
+  c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to,
   {ACTION.format("f.confdeltype")} as on_delete, {ACTION.format("f.confupdtype")} as on_update, {CLEARED_COLUMNS} as cleared,
   f.condeferrable as deferrable
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace join pg_catalog.pg_class p on p.oid = f.confrelid
-where f.contype = 'f' and f.conparentid = 0 and pg_catalog.pg_table_is_visible(p.oid) and {VISIBLE}
+where f.contype = 'f' and f.conparentid = 0 and pg_catalog.pg_table_is_visible(p.oid)
+  and ({VISIBLE} or f.confdeltype in ('c', 'n', 'd'))
 order by c.relname, f.conname"""
 
 INACCESSIBLE_SCHEMAS = """select n.nspname, current_user from pg_catalog.pg_namespace n
@@ -122,6 +125,7 @@ def quoted(*names: str) -> str:
 
 class PostgreSQLCatalog(Catalog):
     connection: PostgreSQLConnection
+    _outside: defaultdict[str, list[Reference]]
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, PostgreSQLColumn]] = {}
@@ -144,11 +148,19 @@ class PostgreSQLCatalog(Catalog):
 
     def _read_references(self) -> Mapping[str, Sequence[Reference]]:
         references = defaultdict[str, list[Reference]](list)
+        self._outside = defaultdict(list)
         for row in self.connection.fetch_by_name(KEYS):
-            parent = row.pop("parent")
-            if row["table"] in self.tables():
+            parent, path, is_visible = row.pop("parent"), row.pop("path"), row.pop("is_visible")
+            if not is_visible:
+                self._outside[parent].append(convert_row({**row, "table": path}, Reference))
+            elif row["table"] in self.tables():
                 references[parent].append(convert_row(row, Reference))
         return references
+
+    def outside_references(self, table: str) -> Sequence[Reference]:
+        """Return the foreign keys of tables that are not visible, each with SQL for the name of its table."""
+        self.references(table)  # reads them
+        return self._outside.get(table, ())
 
 
 def _create_column(row: dict[str, Any]) -> PostgreSQLColumn:

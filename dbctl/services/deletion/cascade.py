@@ -86,7 +86,7 @@ def find_affected_rows(
     Trees of rows in one table, and cycles of several tables, are followed to their last row.
 
     Raises:
-        ConstraintError: rows without ON DELETE action reference the deleted rows.
+        ConstraintError: rows without ON DELETE action reference the deleted rows, or rows of tables that ``Readable.tables`` lacks.
     """
     deleted, cleared = dict[str, list[Where]](), dict[tuple[str, tuple[str, ...], str], list[Where]]()
     earlier = dict[str, Sequence[Where]]()
@@ -278,6 +278,12 @@ def _follow(
         key = next(keys, None)
         if key is None:
             open_tables.pop()
+            if outside := db.find_outside_reference(parent, within):
+                # neither the plan nor the log would have the rows
+                reason = f"rows of {outside}, which is not a table of {db.target}, refer to rows of {parent}, and a foreign key would delete or change them"
+                error = ConstraintError(target=db.target, reason=reason)
+                error.hint += " Delete or change these rows first."
+                raise error
             continue
         if any(f"{key.table}.{column}" in before for column in key.columns):
             continue

@@ -323,3 +323,25 @@ def test_only_the_columns_that_a_foreign_key_lists_are_planned_to_become_null(an
         assert plan["steps"] == ["delete people 2", "keep 1 row of notes, and set author to NULL"]
         answer(*words, "--yes")
         assert database.rows("select * from notes") == [(1, 1, None)]
+
+
+def test_rows_of_another_schema_that_a_foreign_key_deletes_refuse_the_plan(answer, tmp_path: Path) -> None:
+    """Neither the plan nor the log would have them."""
+    with empty_database("postgresql", tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key)",
+            "create table teams (id integer primary key, lead integer references people (id) on delete cascade)",
+            "create schema billing",
+            "create table billing.bills (id integer primary key, team integer references teams (id) on delete cascade)",
+            "insert into people values (1), (2)",
+            "insert into teams values (1, 1), (2, 2)",
+            "insert into billing.bills values (1, 1)",
+        )
+        words = ("data", "delete", "people")
+        options = ("--url", f"main={database.url}", "--yes")
+        error = answer(*words, "1", *options, status=6)["error"]
+        assert "rows of billing.bills, which is not a table of" in error["message"]
+        assert error["hint"] == "Nothing was changed. Delete or change these rows first."
+        assert database.rows("select id from billing.bills") == [(1,)]
+        answer(*words, "2", *options)
+        assert database.rows("select id from teams") == [(1,)]
