@@ -164,7 +164,7 @@ class _Reader:
             text, end = text[:-1], end - 1
         if text in _OPERATORS:
             return _OPERATORS[text], end
-        return self._term(check_text(text), whole_word=whole_word), end
+        return self._term(check_text(text), whole_word=whole_word and len(text) > 1), end
 
     def _term(self, text: str, *, whole_word: bool) -> TextTerm:
         bare = text.strip("*")

@@ -380,6 +380,11 @@ def test_terms_of_near_are_written_with_their_quotes(inside_words: bool) -> None
     assert parse_text(write_text(query, inside_words=inside_words), inside_words=inside_words) == query
 
 
+def test_sign_of_a_whole_word_before_a_parenthesis_is_a_word(notebook: App) -> None:
+    assert parse_text("(=)") == TextTerm(("=",), "word")
+    assert search_keys(notebook, "(term =)") == set()
+
+
 def test_terms_of_near_are_limited() -> None:
     with pytest.raises(ValueInvalidError):
         parse_text(f"NEAR({' '.join(['x'] * 101)}, 5)")
