@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines import registry
+from dbctl.errors.connection import BusyError
 from dbctl.errors.migrations import (
     MigrationFailedError,
     MigrationInvalidError,
@@ -19,6 +20,7 @@ from dbctl.services.migrations.ledger import journal as migration_journal
 from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
 from dbctl.services.migrations.status import find_targets
 from dbctl.url import parse_url
+from tests import servers
 from tests.databases import empty_database
 from tests.services.migrations import deployments
 
@@ -263,6 +265,34 @@ def test_concurrent_index_is_created_and_an_invalid_one_dropped_first(tmp_path):
         assert desk.states() == ["applied", "applied"]
         with desk.open_app() as app:
             assert drift.drift(app, find_targets(app)).findings == []
+
+
+def test_index_that_a_lock_timeout_left_is_named_and_dropped_first(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write({"001_first": "create table t (x integer);\ninsert into t values (1);\n"})
+        desk.up()
+        desk.write({"002_index": OUTSIDE + "create index concurrently by_x on t (x);"})
+        with closing(servers.connection(desk.base.own)) as other:
+            other.execute("begin")
+            other.execute("update t set x = 2")
+            with pytest.raises(MigrationPartialError) as failed:
+                desk.up(timeout=0.2)
+        assert 'drop index concurrently "by_x"' in failed.value.hint
+        assert [migration.name for migration in desk.up()] == ["002_index"]
+
+
+def test_lock_timeout_of_the_first_statement_stays_pending(tmp_path):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
+        desk.write({"001_first": "create table t (x integer);\n"})
+        desk.up()
+        desk.write({"002_column": "alter table t add column y integer;"})
+        with desk.base.connect() as fetch:
+            fetch("start transaction")
+            fetch("select * from t")
+            with pytest.raises(BusyError):
+                desk.up(timeout=0.2)
+        assert desk.describe_states()["002_column"] == ("pending", "")
+        assert migration_journal.TABLE not in desk.tables()
 
 
 def test_enum_value_is_added_and_used(tmp_path):

@@ -22,6 +22,8 @@ from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
 
 #: Errors that a statement of the migration causes.
 STATEMENT_ERRORS = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaMismatchError)
+#: Errors that the server reports: the statement did nothing.
+REPORTED_ERRORS = (*STATEMENT_ERRORS, BusyError, ConcurrentChangeError)
 IN_STATEMENT = " in statement {number} (line {line})"
 #: The places outside the statements at which a migration may fail; after the second, it may have been committed.
 RECORDING, COMMITTING = " while it was recorded", " during the commit"
@@ -75,7 +77,7 @@ class MigrationExecutor:
             return self._run_atomic()
         try:
             return self._run_stepwise()
-        except STATEMENT_ERRORS:
+        except REPORTED_ERRORS:
             self._describe_leftovers()
             raise
 
@@ -159,11 +161,7 @@ class MigrationExecutor:
             steps.begin(number, sql, again=again)
         try:
             self._scripts.run_statement(sql)
-        except (
-            *STATEMENT_ERRORS,
-            BusyError,
-            ConcurrentChangeError,
-        ):  # the server reported the error, so the statement did nothing
+        except REPORTED_ERRORS:
             if steps:
                 steps.end(number, failed=True)
             raise
@@ -180,17 +178,21 @@ class MigrationExecutor:
         if cleanup := self._scripts.cleanup_statements(statements[number - 1][1]):
             self.leftovers = f" Remains of the failed statement are removed first: {' '.join(cleanup)}"
         elif not self.committed_count:
-            table = self._ledger.table.name
             with self._db.transaction():
                 journal.delete_steps(self._db, plan.file.name)
-                if self._created_ledger and self._db.staging and not self._db.count(table):
+                if (
+                    self._created_ledger
+                    and self._db.staging
+                    and not self._db.count(table := self._ledger.table.name)
+                ):
                     self._db.staging.drop_table(table)  # no rollback has removed it
 
     def _is_recorded(self) -> bool:
         """Return whether the ledger already has the final state, because another process ran the migration."""
         # created in the transaction of the first migration, whose rollback leaves no empty ledger
-        self._created_ledger = self._session.target.ledger.table not in self._db.tables()
+        is_missing = self._session.target.ledger.table not in self._db.tables()
         self._ledger = ledger = self._session.ledger or create_missing_ledger(self._session.target, self._db)
+        self._created_ledger = is_missing
         is_applied = self._db.count(ledger.table.name, ledger.applied_conditions(self._plan.file)) > 0
         return is_applied == (self._plan.direction == "up")
 

@@ -136,7 +136,8 @@ def _run_plan(
             raise RowsLostError(**error.context | others) from error.__cause__
         is_in_doubt = isinstance(error, IN_DOUBT) and executor.place == COMMITTING
         # Other failures are not errors of the migration, unless it or an earlier one has changed the database.
-        if not (isinstance(error, STATEMENT_ERRORS) or is_in_doubt or done or executor.committed_count):
+        has_effect = executor.committed_count or executor.leftovers
+        if not (isinstance(error, STATEMENT_ERRORS) or is_in_doubt or done or has_effect):
             raise
         reason, known = error.context.get("reason", error), session.target.section.failing
         context = {
