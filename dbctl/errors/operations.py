@@ -155,6 +155,10 @@ class TooManyFilesError(DbctlError, status=Exit.FAILED):
     remedy = "Raise it: ulimit -n 1024 in the shell, or LimitNOFILE=1024 in the unit of systemd."
 
 
+class FileDeniedError(DbctlError, status=Exit.FAILED):
+    sentence, remedy = "{path}: {reason}", "Show who may use it, and each folder above it: namei -l PATH"
+
+
 LONGEST_NAME = 60  #: characters shown of a file name that is too long
 
 
@@ -165,6 +169,8 @@ def describe_internal_error(error: Exception) -> DbctlError:
         return UsageError(detail=f"{name[:LONGEST_NAME]}…: {error.strerror}")
     if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE):
         return TooManyFilesError()
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        return FileDeniedError(path=error.filename, reason=error.strerror)
     if isinstance(error, OSError) and error.filename is None and error.strerror:
         return DbctlError(detail=error.strerror)
     return DbctlError(detail=f"{type(error).__name__}{_locate(error)}")

@@ -47,6 +47,7 @@ def list_available() -> list[AvailableProfile]:
     return [
         AvailableProfile(path.stem, origin, path)
         for origin, folder in _list_folders()
+        if os.path.isdir(folder)  # that of another user may be inaccessible
         for path in sorted(folder.glob("*.toml"))
     ]
 

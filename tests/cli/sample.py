@@ -119,6 +119,9 @@ def fault(session: Session, kind: str) -> int:
         with ExitStack() as stack:
             while True:
                 stack.enter_context(Path(os.devnull).open())
+    if kind == "denied":
+        os.setuid(65534)
+        list(os.scandir("/proc/1/fd"))
     if kind == "memory":
         raise MemoryError
     hidden = "hunter2"

@@ -7,6 +7,7 @@ uses this check.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -221,7 +222,7 @@ def _modification_times(app: App) -> Iterator[datetime]:
 
 def _files(path: Path) -> Iterator[Path]:
     yield from (path, path.with_name(f"{path.name}-wal"))
-    if path.is_dir():  # a folder of tables: adding a file changes the time of the folder it is in
+    if os.path.isdir(path):  # a folder of tables: adding a file changes the time of the folder it is in
         with suppress(OSError):
             yield from (entry for entry in (*path.glob("*"), *path.glob("*/*")) if entry.is_dir())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -178,6 +179,19 @@ def test_doctor_reports_fast_clock(path, set_clock):
     assert not set(list_codes(examine(selections, timeout=1).findings)) & set(CLOCK_CODES)
     set_clock(NOW + YEAR)
     assert "clock-implausible" in list_codes(examine(selections, timeout=1).findings)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_folder_of_another_user_has_no_times(path):
+    with promptvault_app.open_repository(path) as (app, _):
+        assert clock.find_app_contradiction(app) == ""  # which imports what the other user cannot read
+    path.parent.chmod(0o700)
+    with promptvault_app.open_repository(path) as (app, _):
+        os.seteuid(65534)
+        try:
+            assert clock.find_app_contradiction(app) == ""
+        finally:
+            os.seteuid(0)
 
 
 # Contradictions --------------------------------------------------------------------------------------------------
