@@ -38,9 +38,16 @@ UNUSABLE = "!"
 SHORTEST_EMAIL = GROUP + len(f"@{DOMAIN}")
 #: The length of columns whose type implies it, in bytes.
 _IMPLIED_LENGTHS = {"TINYTEXT": 255, "TINYBLOB": 255}
-#: Smallest numbers that are a time in microseconds, milliseconds and seconds, and a day in each of these units.
-_EPOCHS = ((10**14, 86_400_000_000), (10**11, 86_400_000), (10**8, 86_400))
-_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d(?!\d)", re.ASCII)
+#: Smallest numbers that are a time in nanoseconds, microseconds, milliseconds and seconds, and a day in each of these units; smaller ones
+#: are days.
+_EPOCHS = ((10**16, 86_400_000_000_000), (10**13, 86_400_000_000), (10**10, 86_400_000), (10**7, 86_400))
+#: Numbers that are a year, or no time.
+_WITHOUT_DAY = frozenset({-1, 0, *range(1800, 2200)})
+#: A date with or without a time; other texts are no time, also if they begin with one.
+_ISO_DATE = re.compile(
+    r"(\d{4}-\d\d-\d\d)([T ]\d\d(:?\d\d){0,2}([.,]\d{1,9})?)? ?(Z|UTC|GMT|[+-]\d\d(:?\d\d){0,2})?", re.ASCII
+)
+_NO_DATE = "0000-00-00"
 _JSON_SCALAR = re.compile(r"\s*(-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?|true|false|null)\s*", re.ASCII)
 #: Characters of the shortest whole number that is changed where it is the whole document.
 LONG_NUMBER = 9
@@ -176,22 +183,34 @@ class Pseudonyms:
 
     def _shift(self, value: object, length: int | None) -> object:
         if isinstance(value, int | float):
-            unit = next((day for least, day in _EPOCHS if abs(value) >= least), 0)
-            return value - self.shift * unit
+            return self._shift_number(value)
         text = decode(value)
         if _DECIMAL.fullmatch(text):
-            new = str(self._shift(int(text), length))
-        elif _ISO_DATE.match(text):
-            new = self._shift_iso(text)
+            new = str(self._shift_number(int(text)))
+        elif (match := _ISO_DATE.fullmatch(text)) and (day := self._shift_day(match[1])):
+            new = f"{day}{text[len(match[1]) :]}"
         else:
             new = self.replace("text", text, length)
         return new.encode() if isinstance(value, bytes) else new
 
-    def _shift_iso(self, text: str) -> str:
-        try:
-            return f"{date.fromisoformat(text[:10]) - timedelta(days=self.shift)}{text[10:]}"
-        except (ValueError, OverflowError):  # 0000-00-00
+    def _shift_number(self, value: float) -> float:
+        if value in _WITHOUT_DAY:
+            return value
+        text = str(value)
+        if len(text) == len("yyyymmdd") and (day := self._shift_day(f"{text[:4]}-{text[4:6]}-{text[6:]}")):
+            return int(day.replace("-", ""))
+        return value - self.shift * next((day for least, day in _EPOCHS if abs(value) >= least), 1)
+
+    def _shift_day(self, text: str) -> str:
+        """Return an earlier day; one that the calendar does not reach, and that for no date, remain. Empty: it is no day."""
+        if text == _NO_DATE:
             return text
+        try:
+            return str(date.fromisoformat(text) - timedelta(days=self.shift))
+        except OverflowError:
+            return text
+        except ValueError:
+            return ""
 
     def _add_noise(self, value: object) -> object:
         """Return a number that differs by at most a tenth."""

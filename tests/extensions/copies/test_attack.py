@@ -14,8 +14,10 @@ from contextlib import closing
 
 import pytest
 
+from dbctl.engines.contract.database import Column
 from dbctl.extensions.copies.proof import MAX_ORIGINALS, Originals, Scanner, is_too_short
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.rules import ColumnRule
 from tests.crash.figures import choose_count
 from tests.databases import empty_database
 from tests.extensions.copies.club import build_member, open_club
@@ -153,6 +155,42 @@ def test_killed_copy_leaves_no_readable_original(engine, tmp_path):
 
 def test_telephone_number_contains_no_address_of_a_network():
     assert re.fullmatch(r"\+999 \d{3}(/\d{3}){3}", Pseudonyms(b"key").replace("phone", "0151-5512345"))
+
+
+@pytest.mark.parametrize(
+    ("value", "day"),
+    [
+        ("1990-05-05", "1990-05-04"),
+        ("1990-05-05T10:11:12.5+02:00", "1990-05-04T10:11:12.5+02:00"),
+        ("0000-00-00 00:00:00", "0000-00-00 00:00:00"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("19900505", "19900504"),
+        (19900505, 19900504),
+        (7430, 7429),
+        (2_447_000.5, 2_446_999.5),
+        (1990, 1990),
+        (0, 0),
+        (-1, -1),
+        (20_000_000, 19_913_600),
+        (-300_000_000, -300_086_400),
+        (20_000_000_000, 19_913_600_000),
+    ],
+)
+def test_date_is_another_one_unless_it_is_none(value, day):
+    assert change_date(value) == day
+
+
+@pytest.mark.parametrize("value", ["1990-05-05, called Bob Smith", "1990-19-45 Eve Miller", "1990-05-05 Eve"])
+def test_text_that_begins_with_a_date_is_no_date(value):
+    assert change_date(value).startswith("Text ")
+
+
+def change_date(value):
+    """Return what the rule ``date`` makes of a value, with dates that become a day earlier."""
+    pseudonyms = Pseudonyms(b"key")
+    pseudonyms.shift = 1
+    column = Column(name="born", type="", nullable=True, required=False, is_primary_key=False)
+    return pseudonyms.rewrite("members", column, ColumnRule(kind="date"))(value)
 
 
 @pytest.mark.parametrize("length", [4, 5, 6, 7, 8, 14, 15, 16, 40])
