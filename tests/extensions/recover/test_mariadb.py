@@ -413,6 +413,33 @@ def test_triggers_accounts_files_and_transactions_are_replayed(other, answer, pu
 
 
 @pytest.mark.slow
+def test_time_zones_and_accounts_since_the_backup_are_supplied(other, answer):
+    other.back_up()
+    zones = subprocess.run(
+        ["mariadb-tzinfo-to-sql", "/usr/share/zoneinfo/Asia/Tokyo", "Asia/Tokyo"],
+        capture_output=True,
+        check=True,
+    )
+    command = ["mariadb", "--no-defaults", "--user=root", f"--socket={other.server.folder}/socket", "mysql"]
+    subprocess.run(command, input=zones.stdout, check=True)
+    other.run(
+        "use shop",
+        "set binlog_format = 'statement'",
+        "create user clerk@localhost identified by 'x'",
+        "grant all on shop.* to clerk@localhost",
+        "create table log (id int)",
+        "create definer=clerk@localhost trigger noted after insert on sales for each row insert into log values (new.id)",
+        "set time_zone = 'Asia/Tokyo'",
+        "insert into sales (at) values (now(6))",
+        "set time_zone = 'SYSTEM'",
+    )
+    rows = other.run("select * from sales")
+    dump, backup = recover(answer, finish(other))
+    assert load(dump) == rows
+    assert backup["members"][0]["rows"] == {"sales": 1, "log": 1}
+
+
+@pytest.mark.slow
 def test_tables_in_other_folders_are_created_in_the_private_one(other, answer, public):
     outside = public / "outside"
     outside.mkdir()

@@ -7,10 +7,13 @@ tables, and its output cannot be trusted if a statement contains its delimiter.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from dbctl import progress
+from dbctl.engines.mysql.accounts import quote_name
 from dbctl.engines.mysql.opening import hide_values
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.statements import LEXER
@@ -22,6 +25,7 @@ from dbctl.extensions.recover.mariadb.events import EventReader
 from dbctl.extensions.recover.mariadb.logs import PART, LogPart, LogRange, number_of
 from dbctl.extensions.recover.mariadb.server import DATA, MariaDBServer
 from dbctl.extensions.recover.private_server import PrivateFolder
+from dbctl.files import subprocesses
 
 #: The logs of a replica, in its data folder.
 RELAY = "relay"
@@ -38,6 +42,13 @@ _CODE = re.compile(
 )
 #: An event can be moved to another database.
 _MOVES = re.compile(r"\bRENAME\s+TO\b", re.IGNORECASE)
+#: What the private server lacks if it was created after the backup, or is in the tables of the live server: an account with whose rights
+#: code runs, and a time zone of a session.
+_DEFINER = re.compile(
+    r"The user specified as a definer \('(?P<user>[^']*)'@'(?P<host>[^']+)'\) does not exist"
+)
+_ZONE = re.compile(r"Unknown or incorrect time zone: '(?P<name>\w[\w+-]*(?:/\w[\w+-]*)*)'")
+_ZONES, _ZONE_PROGRAM = Path("/usr/share/zoneinfo"), "mariadb-tzinfo-to-sql"
 _STATEMENT = re.compile(r"^Error '(?P<message>.*?)' on query\. Default database: ", re.DOTALL)
 
 
@@ -73,6 +84,7 @@ class Replay:
         self._server, self._range = server, log_range
         self._database, self._target = database, target
         self._end = (f"{RELAY}.{len(log_range.parts):06}", log_range.parts[-1].bytes)
+        self._supplied = set[str]()
 
     def run(self) -> None:
         """Replay the logs.
@@ -88,11 +100,11 @@ class Replay:
                 f" relay_log_file = '{RELAY}.000001', relay_log_pos = {self._range.start}"
             )
             while not self._run_until_stop(session):
-                session.run("set global sql_slave_skip_counter = 1")
+                pass
             session.run("stop slave")
 
     def _run_until_stop(self, session: Session) -> bool:
-        """Replay until the end, or until a statement that can be skipped fails; return whether the end was reached."""
+        """Replay until the end, or until a statement fails that can be skipped or repeated; return whether the end was reached."""
         file, position = self._end
         session.run(f"start slave sql_thread until relay_log_file = '{file}', relay_log_pos = {position}")
         done = 0
@@ -104,6 +116,9 @@ class Replay:
             done = max(done, advanced)
             if int(status["Last_SQL_Errno"]):
                 if self._is_foreign_code(*current):
+                    session.run("set global sql_slave_skip_counter = 1")
+                    return False
+                if self._supply(status["Last_SQL_Error"]):
                     return False
                 raise self._create_error(status, *current)
             if current >= self._end:
@@ -111,6 +126,23 @@ class Replay:
             if status["Slave_SQL_Running"] == "No":
                 raise self._server.create_error(f"the replay ended at {self._locate(*current)}")
             self._server.wait()
+
+    def _supply(self, message: str) -> bool:
+        """Create the account, or the time zone, that a statement lacked; return whether the statement can be repeated."""
+        match = _DEFINER.search(message) or _ZONE.search(message)
+        if match is None or match[0] in self._supplied:
+            return False
+        self._supplied.add(match[0])
+        if match.re is _ZONE:
+            statements = _write_zone(match["name"])
+        else:
+            account = quote_name(f"{match['user']}@{match['host']}")
+            statements = [f"create user {account}", f"grant all on *.* to {account}"]
+        with self._server.open_session() as session:
+            session.run("use mysql")
+            for statement in statements:
+                session.run(statement)
+        return bool(statements)
 
     def _count_bytes(self, file: str, position: int) -> int:
         number = number_of(file)
@@ -160,6 +192,22 @@ def is_foreign_code(default: str, text: str, database: str) -> bool:
     name = name[1:-1].replace(name[0] * 2, name[0]) if name[:1] in '`"' else name
     is_moved = _MOVES.search(match["rest"]) is not None and database.casefold() in match["rest"].casefold()
     return name.casefold() != database.casefold() and not is_moved
+
+
+def _write_zone(name: str) -> Sequence[str]:
+    """Return the statements that create a time zone of this machine; none if it lacks the zone, or the program."""
+    program, path = shutil.which(_ZONE_PROGRAM), _ZONES / name
+    if program is None or not path.is_file():
+        return []
+    process = subprocess.run(  # noqa: S603 - a constant program, without a shell
+        [program, str(path), name],
+        env=subprocesses.list_variables(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    statements = process.stdout.decode(errors="replace").split(";\n")
+    return [statement for statement in statements if statement.strip()] if not process.returncode else []
 
 
 def _describe(message: str) -> str:
