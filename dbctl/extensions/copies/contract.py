@@ -23,6 +23,11 @@ class Rewriter(ABC):
     def find_unreadable(self) -> Sequence[str]:
         """Return what the database stores and no rule covers, such as tables of a module that is not installed."""
 
+    def find_texts(self, columns: Sequence[tuple[str, str]]) -> Sequence[str]:
+        """Return those columns of a type for numbers, given as table and column, that contain texts, as ``table.column``."""
+        del columns  # most engines store only values of the type of a column
+        return ()
+
     @contextmanager
     def without_triggers(self) -> Iterator[None]:
         """Switch the triggers of all tables off, and on again at the end.

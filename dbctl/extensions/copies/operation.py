@@ -142,21 +142,21 @@ class AnonymiseCopy(PrivateCopy):
             rules = {name: self._resolve(app, name) for name in self._private.urls}
             self._require_names(app)
         for name, database_rules in rules.items():
-            if missing := database_rules.missing:
+            with self._private.open_writer(name) as (_, rewriter):
+                objects, texts = rewriter.find_unreadable(), rewriter.find_texts(database_rules.numbers)
+            if missing := [*database_rules.missing, *texts]:
                 raise CopyRulesMissingError(
                     target=self._app.target(name),
                     count=format_count(len(missing), "column"),
                     columns=", ".join(missing),
                 )
-        for name in rules:
-            with self._private.open_writer(name) as (_, rewriter):
-                if objects := rewriter.find_unreadable():
-                    raise CopyUnreadableError(
-                        target=self._app.target(name),
-                        objects=", ".join(objects),
-                        reason="they belong to a module that is not installed, or to no table",
-                        hint=Remedy("Copy the other databases with: `copy --to NAME=ADDRESS --anonymise`"),
-                    )
+            if objects:
+                raise CopyUnreadableError(
+                    target=self._app.target(name),
+                    objects=", ".join(objects),
+                    reason="they belong to a module that is not installed, or to no table",
+                    hint=Remedy("Copy the other databases with: `copy --to NAME=ADDRESS --anonymise`"),
+                )
         return rules
 
     def _resolve(self, app: App, name: str) -> DatabaseRules:
@@ -166,7 +166,8 @@ class AnonymiseCopy(PrivateCopy):
         rules = resolve_rules(app, name, db, keep=self._options.keep, keep_keys=self._options.keep_keys)
         tables = {table: "empty" if table in empty else rule for table, rule in rules.tables.items()}
         missing = [path for path in rules.missing if path.rpartition(".")[0] not in empty]
-        return DatabaseRules(tables=tables, missing=missing)
+        numbers = [place for place in rules.numbers if place[0] not in empty]
+        return DatabaseRules(tables=tables, missing=missing, numbers=numbers)
 
     def _require_names(self, app: App) -> None:
         names = {name for database in self._private.urls for name in app.reader(database).tables()}

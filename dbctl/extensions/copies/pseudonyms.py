@@ -11,6 +11,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
+from decimal import Decimal, InvalidOperation, localcontext
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -215,11 +216,29 @@ class Pseudonyms:
     def _add_noise(self, value: object) -> object:
         """Return a number that differs by at most a tenth."""
         if isinstance(value, int | float):
-            share = (int(self.digest("number", str(value).encode())[:2], 16) - 128) / 1280
+            share = self._choose_share(str(value)) / 1280
             return value + (round(value * share) if isinstance(value, int) else value * share)
         text = decode(value)
-        new = str(self._add_noise(int(text))) if _DECIMAL.fullmatch(text) else self.replace("text", text)
+        try:
+            new = self._add_decimal_noise(text)
+        except InvalidOperation:
+            new = self.replace("text", text)
         return new.encode() if isinstance(value, bytes) else new
+
+    def _add_decimal_noise(self, text: str) -> str:
+        """Return a number that differs by at most a tenth, with as many decimals."""
+        number = Decimal(text)
+        exponent = number.as_tuple().exponent
+        if not isinstance(exponent, int):  # NaN or infinity
+            return text
+        with localcontext(prec=len(text) + 10):
+            return str(
+                (number + number * self._choose_share(text) / 1280).quantize(Decimal((0, (1,), exponent)))
+            )
+
+    def _choose_share(self, text: str) -> int:
+        """Return a number from -128 to 127."""
+        return int(self.digest("number", text.encode())[:2], 16) - 128
 
 
 def decode(value: object) -> str:

@@ -15,6 +15,7 @@ from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLiteDatabase, SQLitePart
 from dbctl.engines.sqlite.dump import STATISTICS, list_text_indexes
 from dbctl.extensions.copies.contract import Rewriter, create_violation, refuse_orphans
+from dbctl.extensions.copies.proof import MIN_CHARACTERS
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, TableRule
 
@@ -25,6 +26,9 @@ PRAGMAS = (
 )  # fmt: skip
 #: Indexes that no constraint has; changing an index row by row takes longer than building it again.
 INDEXES = "select name, sql from sqlite_master where type = 'index' and sql is not null and tbl_name in ({}) order by name"
+#: Texts in a column whose type converts numbers to those; other words for no number are shorter, or these.
+TEXTS = """select 1 from {0} where typeof({1}) in ('text', 'blob') and length({1}) >= {2}
+and lower({1}) not in ('true', 'false', 'null', 'none', 'infinity', '-infinity') limit 1"""
 TRIGGERS = "select name, sql from sqlite_master where type = 'trigger' order by name"
 
 
@@ -50,6 +54,13 @@ class SQLiteRewriter(SQLitePart, Rewriter):
         )
         readable = self._catalog.tables()
         return [str(name) for name, sql in rows if re.match(VIRTUAL, str(sql)) and name not in readable]
+
+    def find_texts(self, columns: Sequence[tuple[str, str]]) -> Sequence[str]:
+        return [
+            f"{table}.{column}"
+            for table, column in columns
+            if self._driver.execute(TEXTS.format(ident(table), ident(column), MIN_CHARACTERS)).fetchone()
+        ]
 
     @cached_property
     def _encoding(self) -> str:
