@@ -16,8 +16,10 @@ from dbctl.engines.contract.schema import Schema
 from dbctl.engines.servers.connection import ServerConnection
 from dbctl.engines.servers.database import ServerWriter
 from dbctl.engines.sql.catalog import quote_literal
+from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.extensions.copies.contract import Rewriter, create_violation
+from dbctl.extensions.copies.errors import CopyUnreadableError
 from dbctl.extensions.copies.pseudonyms import (
     CASELESS,
     GROUP,
@@ -144,7 +146,7 @@ class ServerRewriter(Rewriter):
         key = live.primary_key or list(dict.fromkeys([*rules, *selectors]))
         columns = list(dict.fromkeys([*key, *selectors, *rules]))
         rewrites = {name: pseudonyms.rewrite(table, live.columns[name], rule) for name, rule in rules.items()}
-        engine = registry.load_engine(self._connection.url.engine)
+        engine, changed = registry.load_engine(self._connection.url.engine), set[tuple[str, ...]]()
         with (
             closing(
                 engine.open_for_reading(
@@ -165,9 +167,21 @@ class ServerRewriter(Rewriter):
                             for name, rewrite in rewrites.items()
                         }
                         if changes := {name: value for name, value in new.items() if value != values[name]}:
-                            self._db.update(
-                                table, changes, [Condition(name, "=", values[name]) for name in key]
-                            )
+                            old = tuple(str(values[name]) for name in key)
+                            where = [Condition(name, "=", values[name]) for name in key]
+                            # equal rows of a table without a key are all changed by the first of them
+                            if not self._db.update(table, changes, where) and old not in changed:
+                                raise self._create_unequal_error(table)
+                            if not live.primary_key:
+                                changed.add(old)
+
+    def _create_unequal_error(self, table: str) -> CopyUnreadableError:
+        return CopyUnreadableError(
+            target=self._db.target,
+            objects=table,
+            reason="it has no primary key, and rows whose values are not equal to themselves",
+            hint=Remedy("Leave its rows out with: `copy --to NAME=ADDRESS --anonymise --empty TABLE`"),
+        )
 
     @contextmanager
     def _report_violations(self, table: str, columns: Sequence[str]) -> Iterator[None]:
