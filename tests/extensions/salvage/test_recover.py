@@ -156,6 +156,7 @@ def test_generated_added_and_triggered_objects_are_recovered(tmp_path):
         "insert into t (a, b) values (1, 'one'), (2, 'two')",
         "alter table t add column c text default 'later'",
         "alter table t add column d int default (-5)",
+        "alter table t add column e text default later",
         "insert into t (a, b, c, d) values (3, 'three', 'now', 4)",
         "create table log (what)",
         "create trigger fired after insert on t begin insert into log values (new.a); end",

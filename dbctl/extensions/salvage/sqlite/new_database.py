@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import total_ordering
 from pathlib import Path
 
@@ -126,12 +126,12 @@ class Table:
 
     def _read_default(self, index: int) -> object:
         if index not in self._default_values:
-            self._default_values[index] = None
-            if self._defaults[index] is not None:
-                with suppress(sqlite3.Error):
-                    self._default_values[index] = self._db.execute(
-                        f"select {self._defaults[index]}"
-                    ).fetchone()[0]
+            default = self._defaults[index]
+            try:
+                self._default_values[index] = self._db.execute(f"select {default or 'null'}").fetchone()[0]
+            except sqlite3.Error as error:
+                raise_if_fatal(error)
+                self._default_values[index] = default  # SQLite reads a word without quotes as text
         return self._default_values[index]
 
 
