@@ -237,6 +237,10 @@ class ScriptRunner(ABC):
         """
         return True
 
+    def find_unreverted_tables(self, sql: str) -> Sequence[str]:
+        """Return the tables without transactions in which ``sql`` may have written rows before it failed; usually none."""
+        return ()
+
     def cleanup_statements(self, sql: str) -> Sequence[str]:
         """Return the statements that remove what a failed ``sql`` left outside a transaction; usually empty."""
         return ()

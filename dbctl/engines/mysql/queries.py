@@ -28,9 +28,17 @@ from dbctl.engines.mysql.statements import (
     find_external_call,
     find_secret,
     find_stored_function,
+    split_variants,
 )
 from dbctl.engines.mysql.stored_code import encode_statements
-from dbctl.engines.mysql.values import MySQLColumn, exact_expression, format_literal, keep_exact_values
+from dbctl.engines.mysql.values import (
+    MySQLColumn,
+    MySQLTable,
+    exact_expression,
+    format_literal,
+    keep_exact_values,
+)
+from dbctl.engines.parsing.statements import read_words
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import Row, Statement, ident
@@ -133,6 +141,8 @@ from information_schema.tables where table_schema = database()
 union all select lower(routine_type), routine_name from information_schema.routines where routine_schema = database()
 union all select 'event', event_name from information_schema.events where event_schema = database()"""
 
+#: The first words of statements that write rows.
+WRITES = frozenset({"insert", "replace", "update", "delete", "load", "with"})
 #: Packages of MariaDB, and their bodies, which are dropped with them.
 PACKAGES = ("package", "package body")
 
@@ -149,6 +159,20 @@ class MySQLScripts(MySQLPart, ServerScripts):
             raise RuntimeError("a schema change inside another transaction")
         with self._restore_settings(), self._db.transactions.transaction():
             yield
+
+    def find_unreverted_tables(self, sql: str) -> Sequence[str]:
+        variants = (read_words(tokens) for tokens in split_variants(sql))
+        names = {
+            word.text.lower()
+            for words in variants
+            if words and words[0].text.lower() in WRITES
+            for word in words
+        }
+        return [
+            name
+            for name, table in self._db.tables().items()
+            if isinstance(table, MySQLTable) and not table.transactional and name.lower() in names
+        ]
 
     def drop_statements(self) -> Sequence[str]:
         objects = self._connection.fetch(OBJECTS)

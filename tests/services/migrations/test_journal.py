@@ -295,6 +295,29 @@ def test_lock_timeout_of_the_first_statement_stays_pending(tmp_path):
         assert migration_journal.TABLE not in desk.tables()
 
 
+def test_rows_that_a_failed_statement_left_in_a_table_without_transactions_are_reported(tmp_path):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
+        desk.write(
+            {
+                "001_first": "create table t (x integer primary key) engine = MyISAM;\ninsert into t values (3);"
+            }
+        )
+        desk.up()
+        desk.write({"002_rows": "insert into t values (1), (2), (3);\ninsert into nosuch values (1);"})
+        with pytest.raises(MigrationPartialError, match="statement 1") as failed:
+            desk.up()
+        assert "may remain in t," in failed.value.hint
+        assert desk.count("t") == 3
+        with pytest.raises(MigrationStatementUnknownError):
+            desk.up()
+        desk.base.run("delete from t where x < 3")
+        desk.write({"002_rows": "insert into t values (1), (2);\nselect 1;"})
+        with desk.open_app() as app:
+            repair.repair(app, find_targets(app), [], outcome=repair.StatementOutcome.UNDONE).apply()
+        desk.up()
+        assert (desk.count("t"), desk.states()) == (3, ["applied", "applied"])
+
+
 def test_enum_value_is_added_and_used(tmp_path):
     with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_first": "create type mood as enum ('sad');\ncreate table t (m mood);"})

@@ -59,7 +59,7 @@ class MigrationExecutor:
         self._db, self._scripts = session.db, session.scripts
         self.place = ""  #: the statement or phase that runs
         self.committed_count = plan.completed_count  #: number of statements that are committed
-        self.leftovers = ""  #: the statements that remove what the failed statement left
+        self.leftovers = ""  #: what the failed statement left, or the statements that remove it
         self._created_ledger = False
 
     def run(self) -> CompletedMigration | None:
@@ -161,8 +161,12 @@ class MigrationExecutor:
             steps.begin(number, sql, again=again)
         try:
             self._scripts.run_statement(sql)
-        except REPORTED_ERRORS:
-            if steps:
+        except REPORTED_ERRORS as error:
+            has_written = isinstance(error, (ConstraintError, ValueInvalidError))
+            if has_written and (tables := self._scripts.find_unreverted_tables(sql)):
+                # Its step stays open: nobody knows which of its rows were written.
+                self.leftovers = f" Rows of the failed statement may remain in {', '.join(tables)}, which cannot roll back changes."
+            elif steps:
                 steps.end(number, failed=True)
             raise
         self.committed_count = number
@@ -173,7 +177,12 @@ class MigrationExecutor:
         """Describe the cleanup for the next statement, which failed; delete the steps, and a new ledger, if none has had an effect."""
         plan, number = self._plan, self.committed_count + 1
         statements = plan.steps.statements
-        if not plan.records_steps or number > len(statements) or journal.TABLE not in self._db.tables():
+        if (
+            self.leftovers
+            or not plan.records_steps
+            or number > len(statements)
+            or journal.TABLE not in self._db.tables()
+        ):
             return
         if cleanup := self._scripts.cleanup_statements(statements[number - 1][1]):
             self.leftovers = f" Remains of the failed statement are removed first: {' '.join(cleanup)}"
