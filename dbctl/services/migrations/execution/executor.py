@@ -164,7 +164,7 @@ class MigrationExecutor:
         except REPORTED_ERRORS as error:
             has_written = isinstance(error, (ConstraintError, ValueInvalidError))
             if has_written and (tables := self._scripts.find_unreverted_tables(sql)):
-                # Its step stays open: nobody knows which of its rows were written.
+                # Its step stays open, because it is unknown which of its rows were written.
                 self.leftovers = f" Rows of the failed statement may remain in {', '.join(tables)}, which cannot roll back changes."
             elif steps:
                 steps.end(number, failed=True)
