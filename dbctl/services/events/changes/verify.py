@@ -96,6 +96,8 @@ def verify_log(
         findings.append(
             Finding(checker.target, "warning", "audit-unanchored", message, error.hint, checker.target)
         )
+    if len(findings) > MAX_FINDINGS:  # many warnings must not hide an error
+        findings.sort(key=lambda finding: finding.severity != "error")
     return AuditChecked(
         checked=checker.count,
         unit="record",

@@ -27,7 +27,7 @@ from dbctl.model import now
 from dbctl.services.events.changes import log as anchors
 from dbctl.services.events.changes.export import export_lines, export_records
 from dbctl.services.events.changes.log import GAP_NAME, append_changes, note_gap
-from dbctl.services.events.changes.operations import OperationFilter, list_operations
+from dbctl.services.events.changes.operations import OperationFilter, list_operations, show_operation
 from dbctl.services.events.changes.records import (
     Anchor,
     decode_old_value,
@@ -36,7 +36,7 @@ from dbctl.services.events.changes.records import (
     parse_anchor,
     seal,
 )
-from dbctl.services.events.changes.verify import verify_log
+from dbctl.services.events.changes.verify import MAX_FINDINGS, verify_log
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import Run, RunFilter
@@ -481,6 +481,19 @@ def test_full_disk_leaves_the_log_intact_and_the_gap_is_recorded(log):
     assert not (log / GAP_NAME).exists()
     assert ("warning", "audit-gap") in list_codes(log)
     assert any(json.loads(line).get("gap") for line in export_lines(log))
+
+
+def test_error_is_listed_although_many_warnings_precede_it(log):
+    store = EventStore(log)
+    for _ in range(MAX_FINDINGS + 1):
+        note_gap(log)
+        last = append_changes(store, [{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
+    assert not [*anchors.publish_anchor(log, AuditConfig(), str(last), str(last))]
+    with tamper(log) as connection:
+        connection.execute("delete from changes where seq = ?", [last.sequence])
+    assert list_codes(log)[0] == ("error", "audit-truncated")
+    with pytest.raises(AuditInvalidError):
+        show_operation(log, 2, is_verified=True)
 
 
 def test_result_that_does_not_fit_on_the_disk_is_a_gap(log):
