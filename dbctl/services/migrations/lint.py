@@ -134,7 +134,7 @@ def _lint_text(target: MigrationTarget, runnable: _RunnableFile) -> Iterator[Lin
             line, "marker-hidden", "the app's own runner reads this line as the end of the up section"
         )
     line, sql = runnable.up.statements[0]
-    *above, same_line = file.decode().removeprefix("\ufeff").splitlines()[:line]
+    *above, same_line = file.decode().removeprefix("\ufeff").split("\n")[:line]
     if all(
         _BOILERPLATE_LINE.fullmatch(line)
         for line in (*above, same_line.partition(sql.partition("\n")[0][:-1])[0])

@@ -94,6 +94,17 @@ def test_a_comment_in_a_body_is_no_marker(engine: str, body: str) -> None:
     assert split_statements(sections.down.text, engine) == ["drop table a;"]
 
 
+@pytest.mark.parametrize("sign", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_other_line_ends_in_a_text_divide_no_section(
+    cut: Callable[..., Sections], engine: str, sign: str
+) -> None:
+    up = [f"insert into t values ('a{sign}b');", "insert into t values ('second');"]
+    sections = cut("\n".join(["-- Up", *up, "-- Down", "delete from t;", ""]))
+    assert split_statements(sections.up.text, engine) == up
+    assert sections.down is not None
+    assert split_statements(sections.down.text, engine) == ["delete from t;"]
+
+
 def test_statement_without_semicolon_ends_at_the_next_marker(
     cut: Callable[..., Sections], engine: str
 ) -> None:

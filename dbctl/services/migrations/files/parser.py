@@ -124,7 +124,9 @@ def parse_sections(text: str, format: Format, language: ScriptDialect) -> Sectio
         header_end = _find_header_end(text, language) if allowed_codes else 0
         allowed = [AllowedCode(code, line, in_whole_file=line < header_end) for line, code in allowed_codes]
         return Sections(up=_create_section(text, file_words, allowed))
-    lines = text.splitlines(keepends=True)
+    lines = [
+        f"{line}\n" for line in text.split("\n")
+    ]  # splitlines() would also divide texts at other characters
     if language.split("".join(lines[: first - 1])):
         raise ValueError(f"a statement above line {first}, where the up section begins, would not run")
     ends = [*(marker.line for marker in markers[1:]), len(lines) + 1]
@@ -165,7 +167,7 @@ def _find_hidden_markers(marker_format: str, body: str) -> list[int]:
 def _find_header_end(text: str, language: ScriptDialect) -> int:
     """Return the last blank line above the first statement, or 0."""
     statements = language.split(text)
-    lines = text.splitlines()[: statements[0][0] - 1 if statements else 0]
+    lines = text.split("\n")[: statements[0][0] - 1 if statements else 0]
     return max((number for number, line in enumerate(lines, 1) if not line.strip()), default=0)
 
 
