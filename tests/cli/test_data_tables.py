@@ -443,3 +443,28 @@ def test_rows_of_a_view_are_not_changed(answer, tmp_path, monkeypatch, engine):
         error = answer(*words, "--url", f"main={database.url}", status=2)["error"]
         assert error["message"] == "some_people is a view; its rows cannot be changed"
         assert database.rows("select name from people") == [("ann",)]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_last_admin_is_not_disabled_while_the_profile_leaves_open_who_is_active(
+    answer, tmp_path, monkeypatch, engine
+):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    (tmp_path / "club.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n[undecided]\nactive = ["disabled of people"]\n'
+        '[databases.main]\nengines = ["sqlite", "postgresql", "mysql"]\n[users]\ntable = "people"\nid = { column = "id" }\n'
+        'login = ["login"]\nadmin = "lead"\nfields = { login = "login" }\nrole = { column = "duty", values = ["lead", "cook"] }\n'
+    )
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varchar(9), duty varchar(9), disabled integer)",
+            "insert into people values (1, 'ann', 'lead', 0), (2, 'bo', 'cook', 0), (3, 'cy', 'lead', 1)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}", "--yes")
+        before = database.content()
+        for selection in (["1"], ["--filter", "login=ann"]):
+            error = answer("data", "set", "people", *selection, "disabled=1", *options, status=6)["error"]
+            assert error["code"] == "decision-open"
+        assert database.content() == before
+        for key, value in ((2, 1), (3, 0), (1, 1)):  # now another admin is enabled
+            answer("data", "set", "people", str(key), f"disabled={value}", *options)

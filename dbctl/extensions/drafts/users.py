@@ -343,5 +343,5 @@ def _describe_field(table: TableEvidence, field: str, column: str, further: Mapp
 
 
 def _list_inactive_flags(table: TableEvidence) -> list[str]:
-    columns = references.match_columns(table, usual_names.INACTIVE_FLAG)
+    columns = references.match_columns(table, references.INACTIVE_FLAG)
     return [column for column in columns if _suits("active", table, column)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from dbctl.services.app.evidence import references
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 from dbctl.services.app.evidence.references import normalize, shorten
 
@@ -50,12 +51,8 @@ NOT_USERS = re.compile(
     r"(session|token|log|histor|setting|option|meta|role|group|permission|register|archive|key|device|preference|invit|agent"
     r"|stat|activit|avatar|notification|audit|request|block|queue)"
 )
-#: Columns that are true for a user who cannot sign in.
-INACTIVE_FLAG = re.compile(r"^(is_)?(disabled|blocked|banned|locked|deactivated|suspended|inactive)$")
 #: Columns that may show that a user cannot sign in, in a form that the name does not define.
-INACTIVE = re.compile(
-    r"^(deleted|disabled|banned|suspended|deactivated|locked)_(at|on|date)$|^(status|state|user_status|account_status)$"
-)
+INACTIVE = re.compile(rf"{references.INACTIVE_TIME.pattern}|^(status|state|user_status|account_status)$")
 ROLE_OF_PAIR = re.compile(r"^(role|group|gid|r_?id|g_?id)(_?(id|name|slug|uuid))?$")
 #: A boolean column with this name shows who is an admin, if it is true for some; other names may mean less, or more.
 CLEAR_ADMIN_FLAG = re.compile(r"^(is_|user_)?(admin|administrator)(_flag)?$")

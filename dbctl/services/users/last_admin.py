@@ -10,6 +10,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
 from dbctl.errors.users import AdminUndecidedError, LastAdminError, RoleExclusiveError, RoleFormError
+from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.services.app.app import App
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, users_database
@@ -80,6 +81,7 @@ def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]
             _require_consistent_roles(users)
         admins = _active_admins(users, for_update=takes_part) if section.admin else []
         holders_before = list_holders(users, for_update=takes_part)
+        enabled = _find_enabled(users, admins)
         yield
         after = UserTable(app, db)  # the change may have deleted or renamed roles
         if exclusive:
@@ -88,7 +90,10 @@ def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]
             _require_one(
                 after, exclusive, holders_before, remaining=remaining, added=len(holders) - remaining
             )
-        _require_admin(users, admins, _active_admins(after, for_update=takes_part))
+        admins_after = _active_admins(after, for_update=takes_part) if section.admin else []
+        _require_admin(users, admins, admins_after)
+        if enabled and not _find_enabled(after, admins_after):
+            users.app.require_decision("active", "the deactivation of the last admin")
 
 
 @contextmanager
@@ -121,6 +126,25 @@ def _read_rights(users: UserTable) -> dict[object, tuple[object, ...]]:
     roles = {user.id: tuple(user.role_names) for user in users.read([]) if may_sign_in(users, user)}
     rows = users.db.select(users.live.name, [users.id, *columns])
     return {key: (roles[key], *values) for key, *values in rows if key in roles}
+
+
+def _find_enabled(users: UserTable, admins: Sequence[User]) -> set[object]:
+    """Return the keys of the admins whom no column shows as inactive by its name, if the profile leaves open who is."""
+    if "active" in users.field_names or "active" not in users.app.core.undecided:
+        return set()
+    from dbctl.services.app.evidence import references
+    from dbctl.services.app.evidence.gather import TableEvidence
+
+    table = TableEvidence(name=users.live.name, columns=users.live.table.columns)
+    flags = references.match_columns(table, references.INACTIVE_FLAG)
+    times = references.match_columns(table, references.INACTIVE_TIME)
+    rows = users.db.select(users.live.name, [users.id, *flags, *times], [users.where_ids(admins)])
+    count = len(flags)
+    return {
+        key
+        for key, *values in rows
+        if not (any(map(read_boolean, values[:count])) or any(map(read_time, values[count:])))
+    }
 
 
 def is_relevant(users: UserTable, tables: Collection[str]) -> bool:

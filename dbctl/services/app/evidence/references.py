@@ -29,6 +29,9 @@ ADMIN_CANDIDATE = re.compile(
     r"(^|_)(super_?)?(admin|administrator|superuser|super|staff|owner|root|moderator|manager)(_|$)"
     r"|^(user_?)?(roles?|rights?|permissions?|perms|privileges?|flags|mask|level|access(_level)?)$"
 )
+#: Columns that are true for a user who cannot sign in, and those with the time since when.
+INACTIVE_FLAG = re.compile(r"^(is_)?(disabled|blocked|banned|locked|deactivated|suspended|inactive)$")
+INACTIVE_TIME = re.compile(r"^(deleted|disabled|banned|suspended|deactivated|locked)_(at|on|date)$")
 
 #: Columns with the key of a user, without a foreign key: by names that always mean a user, and by those that often do.
 USER_REFERENCE = re.compile(r"^(user|owner|author)_?(id|uuid|key|fk)$|^userid$|^(user|owner|author)_user_id$")

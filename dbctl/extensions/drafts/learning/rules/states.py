@@ -20,7 +20,7 @@ def _rate_active(column: str) -> tuple[bool, bool, bool]:
     """Return what sorts columns, the most probable one first."""
     name = references.normalize(column)
     names = usual_names.FIELDS["active"]
-    is_flag = bool(usual_names.INACTIVE_FLAG.search(name))
+    is_flag = bool(references.INACTIVE_FLAG.search(name))
     return name not in names, not is_flag, not usual_names.INACTIVE.search(name)
 
 
@@ -28,7 +28,7 @@ def _refuse_exchanged(scene: Scene, column: str, active: object, inactive: objec
     """Refuse a flag whose name contradicts its values: the profile would do the opposite of what the admin asks."""
     name = references.normalize(column)
     is_true = name in usual_names.FIELDS["active"]
-    is_flag = is_true or usual_names.INACTIVE_FLAG.search(name)
+    is_flag = is_true or references.INACTIVE_FLAG.search(name)
     if is_flag and (active, inactive) == (not is_true, is_true):
         reason = f"by its name, {column} is {str(not is_true).lower()} for active users"
         raise scene.create_error(reason, "Exchange the files of --before and --after, if they are.")
