@@ -102,11 +102,13 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
     """Return the conditions of the user's rows in the database of users."""
     db, profile = users.db, users.app.profile
     tables = db.tables()
-    conditions: Conditions = {users.live.name: [Condition(users.id, "=", user.id)]}
+    is_user = Condition(users.id, "=", user.id)
+    conditions: Conditions = {users.live.name: [is_user]}
     system = {section.table for section in profile.settings if section.scope == "system"}
     for key in db.references(users.live.name):
-        if key.table not in system | {users.live.name} and list(key.to) == [users.id]:
-            conditions.setdefault(key.table, []).append(Condition(key.columns[0], "=", user.id))
+        if key.table not in system | {users.live.name}:
+            owned = InSubquery(key.columns, users.live.name, key.to, [is_user])
+            conditions.setdefault(key.table, []).append(owned)
     for place, name in list_user_columns(users.app):
         table = place.removesuffix("?")
         if column := find_column(tables.get(table), name):

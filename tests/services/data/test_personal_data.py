@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
+from tests.databases import empty_database
 from tests.services.flashpoint_app import SHAPES, TOKEN, create_app, query_rows, run_statements
 from tests.shapes import chat_lancedb, promptvault, waqtor
 
@@ -136,3 +137,31 @@ def test_other_secrets_in_a_table_of_settings_are_left_out(tmp_path, export):
     assert [(row["name"], row["val"]) for row in rows] == [("color", "red"), ("key", "***")]
     assert exported["left_out"] == ["main/choices.api_token"]
     assert "hush" not in Path("user.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_rows_that_refer_to_the_login_or_to_several_columns_of_the_user_are_exported(
+    tmp_path, export, engine
+):
+    Path("club.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n[databases.main]\n'
+        'engines = ["sqlite", "postgresql", "mysql"]\n[users]\ntable = "people"\nid = { column = "id" }\n'
+        'login = ["login"]\nadmin = false\nfields = { login = "login" }\n'
+    )
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, team integer, login varchar(9) unique, unique (team, id))",
+            "create table posts (id integer primary key, author varchar(9),"
+            " foreign key (author) references people (login))",
+            "create table tasks (id integer primary key, team integer, person integer,"
+            " foreign key (team, person) references people (team, id))",
+            "insert into people values (1, 7, 'ann'), (2, 7, 'bo'), (3, null, 'cy')",
+            "insert into posts values (1, 'ann'), (2, 'bo'), (3, null)",
+            "insert into tasks values (1, 7, 1), (2, 7, 2), (3, null, 1)",
+        )
+        rows = export("ann", "--profile", "club.toml", "--url", f"main={database.url}")["databases"]["main"]
+        assert {name: [row["id"] for row in rows[name]] for name in rows} == {
+            "people": [1],
+            "posts": [1],
+            "tasks": [1],
+        }
