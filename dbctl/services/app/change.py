@@ -78,13 +78,17 @@ class PreparedChange(msgspec.Struct, Generic[R], frozen=True):
 
 
 def require_row_count(actual: int, expected: int, db: Writable) -> None:
-    """Refuse a write that affected another number of rows than planned: a trigger can skip rows silently.
+    """Refuse a write that affected another number of rows than planned: a trigger can skip rows silently, and a key may not be unique.
 
     Raises:
         ConstraintError: the numbers differ; the caller must roll back the transaction.
     """
     if actual != expected:
-        reason = f"{actual} of {format_count(expected, 'row')} were written; a trigger may have skipped rows"
+        reason = (
+            f"{actual} of {format_count(expected, 'row')} were written; a trigger may have skipped rows"
+            if actual < expected
+            else f"{format_count(actual, 'row')} would be written instead of {expected}; several may have the same key"
+        )
         raise ConstraintError(target=db.target, reason=reason)
 
 
