@@ -468,3 +468,45 @@ def test_last_admin_is_not_disabled_while_the_profile_leaves_open_who_is_active(
         assert database.content() == before
         for key, value in ((2, 1), (3, 0), (1, 1)):  # now another admin is enabled
             answer("data", "set", "people", str(key), f"disabled={value}", *options)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_column_that_is_true_in_one_row_of_a_group_stays_so_if_rows_get_another_group(
+    answer, tmp_path, monkeypatch, engine
+):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    (tmp_path / "club.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n[databases.main]\n'
+        'engines = ["sqlite", "postgresql", "mysql"]\n[[exclusive]]\ntable = "chats"\ncolumn = "shown"\nwithin = "person"\n'
+    )
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table chats (id integer primary key, person integer, shown integer not null default 1)",
+            "insert into chats values (1, 1, 1), (2, 2, 1), (3, 2, 0)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}", "--yes")
+        before = database.content()
+        for words in (
+            ("set", "chats", "--filter", "shown=1", "person=7"),
+            ("add", "chats", "id=4", "person=1"),
+        ):
+            error = answer("data", *words, *options, status=6)["error"]
+            assert "may be true in a single row of one person" in error["message"]
+        assert database.content() == before
+        answer("data", "set", "chats", "--filter", "shown=0", "person=1", *options)
+
+
+def test_several_rows_with_the_same_key_of_a_setting_are_named_as_the_reason(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    (tmp_path / "club.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n[databases.main]\nengines = ["sqlite"]\n'
+        '[[settings]]\nscope = "system"\ntable = "choices"\nkey = "name"\nfields = { value = "val" }\n'
+    )
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table choices (name text, val text)",
+            "insert into choices values ('color', 'red'), ('color', 'blue')",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        error = answer("settings", "set", "color", "green", *options, status=6)["error"]
+        assert "2 rows would be written instead of 1; several may have the same key" in error["message"]

@@ -93,12 +93,13 @@ class SingleTrueUpdate:
 
 @contextmanager
 def guard_single_true(app: App, database: str, live: LiveTable, columns: Collection[str]) -> Iterator[None]:
-    """Refuse added rows that make a column true in several rows.
+    """Refuse added or changed rows, of which ``columns`` are written, that make a column true in several rows.
 
     Raises:
         ConstraintError: the number of such rows has grown; existing violations are ignored.
     """
-    rules = [rule for rule in _find_rules(app, database, live) if _columns(live, rule)[0] in columns]
+    # also if another column moves rows to another group, or if a new row gets the default
+    rules = [rule for rule in _find_rules(app, database, live) if columns and _columns(live, rule)[0]]
     before = [_count_true(live, rule) for rule in rules]
     yield
     for rule, count_before in zip(rules, before, strict=True):
