@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import typer
 
 from dbctl.cli._support.backups import parse_time
 from dbctl.cli.main import main
@@ -109,6 +110,22 @@ def test_backup_id_is_utc_and_time_without_zone_is_local(monkeypatch):
         assert parse_time("20261119_030000") == datetime(2026, 11, 19, 3, tzinfo=UTC)
         assert parse_time(" 2026-11-19T03:00 ") == datetime(2026, 11, 18, 18, tzinfo=UTC)
         assert parse_time("2026-11-19T03:00Z") == datetime(2026, 11, 19, 3, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "second"), [("2026-10-25T02:30", "T01:30:00Z"), ("2026-03-29T02:30", "T01:30:00Z")]
+)
+def test_local_time_that_occurs_twice_or_never_is_refused(monkeypatch, text, second):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        with pytest.raises(typer.BadParameter, match=f"T00:30:00Z or .*{second}"):
+            parse_time(text)
+        assert parse_time(f"{text}+01:00") == datetime.fromisoformat(f"{text}+01:00")
+        assert parse_time("20261025_023000") == datetime(2026, 10, 25, 2, 30, tzinfo=UTC)
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -36,11 +36,18 @@ def parse_time(text: str) -> datetime:
     try:
         timestamp = datetime.fromisoformat(text)
         # An id is UTC; as ISO 8601 it would be read as local time.
-        return timestamp.replace(tzinfo=UTC) if ID.fullmatch(text) else timestamp.astimezone(UTC)
+        first = timestamp.replace(tzinfo=UTC) if ID.fullmatch(text) else timestamp.astimezone(UTC)
+        second = first if timestamp.tzinfo else timestamp.replace(fold=1).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise typer.BadParameter(
             f"{text!r} is not a time; write 2026-11-19T03:00 (local time), 2026-11-19T02:00Z, or an age: 3h, 2d"
         ) from None
+    if first != second and not ID.fullmatch(text):
+        early, late = (f"{time:%Y-%m-%dT%H:%M:%S}Z" for time in sorted((first, second)))
+        raise typer.BadParameter(
+            f"{text!r} is in the hour in which the clock is changed: as local time, it is {early} or {late}"
+        )
+    return first
 
 
 def parse_moment(text: str) -> datetime:
