@@ -192,6 +192,19 @@ def test_text_in_a_column_of_numbers_needs_a_rule(club, destination, run, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_domain_of_texts_needs_a_rule_whatever_its_name(club, destination, run, tmp_path):
+    names = ("decision", "dated", "timeline", "moneybox")
+    club.run(
+        *(f"create domain {name} as text" for name in names),
+        f"create table kinds (id integer primary key, day date, {', '.join(f'{name} {name}' for name in names)})",
+    )
+    error = create_copy(run, tmp_path, destination, status=6)["error"]
+    assert error["code"] == "copy-rules-missing"
+    assert f": {', '.join(f'kinds.{name}' for name in names)}" in error["message"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql", "mysql"], indirect=True)
 def test_amounts_with_decimals_are_changed(club, destination, run, tmp_path):
     club.run(

@@ -18,10 +18,12 @@ from dbctl.services.app.evidence.references import normalize, shorten
 #: What the values of a column are; ``keep``: generated keys and times, which identify no person.
 PersonalKind: TypeAlias = Literal["email", "login", "name", "phone", "address", "ip", "url", "text", "json", "keep"]  # fmt: skip
 
-#: Declared types whose values are no personal data: numbers, booleans, times, enumerations, and arrays of these.
+#: Declared types whose values are no personal data: numbers, booleans, times, enumerations, and arrays of these. A domain, and a column of
+#: SQLite, can have any name, also one that only begins like these.
 _IMPERSONAL_TYPE = re.compile(
-    r"(UNSIGNED )?(TINY|SMALL|MEDIUM|BIG|U)?INT(EGER)?\d*\b|(SMALL|BIG)?SERIAL|(HALF_?)?FLOAT|DOUBLE|REAL\b|NUMERIC|NUMBER\b|DEC"
-    r"|MONEY|BOOL|BIT\b|YEAR|DATE|TIME|INTERVAL|DURATION|UUID|ENUM|SET\(|OID|(INT[48]|NUM|TS|TSTZ|DATE)(MULTI)?RANGE"
+    r"(?:(?:UNSIGNED )?(?:TINY|SMALL|MEDIUM|BIG|U)?INT(?:EGER)?|(?:SMALL|BIG)?SERIAL|(?:HALF_?)?FLOAT|DOUBLE|REAL|NUMERIC|NUMBER|DEC(?:IMAL)?"
+    r"|MONEY|BOOL(?:EAN)?|BIT|YEAR|DATE(?:TIME)?|TIME(?:STAMP)?|INTERVAL|DURATION|UUID|ENUM|OID"
+    r"|(?:INT[48]|NUM|TS|TSTZ|DATE)(?:MULTI)?RANGE)(?:\d+|TZ)?(?![A-Z0-9_$])|SET\("
 )
 _OTHER_TYPE = re.compile(r"YEAR|DATE|TIME|INTERVAL|DURATION|BOOL|UUID|ENUM|SET\(|.*RANGE")
 #: Names of columns, without the prefix of their table; the first that matches counts.
