@@ -139,9 +139,8 @@ def walk_directory(directory: Path, unreadable: list[str]) -> Iterator[Path]:
 def _has_database_type(path: Path, section: Database) -> bool:
     """Whether a path is a file, or a folder for engines that store databases in folders."""
     is_folder = locate_path(path, section.engines).is_folder
-    return (
-        os.path.isdir(path) if is_folder else os.path.isfile(path)
-    )  # those of pathlib raise without permission
+    # unlike the methods of pathlib, these raise no error for a folder of another user
+    return os.path.isdir(path) if is_folder else os.path.isfile(path)
 
 
 def find_mismatch(path: Path, profile: Profile, name: str) -> str:
