@@ -16,7 +16,7 @@ from dbctl import __version__, signals
 from dbctl.cli._support.group import Root, find_spec
 from dbctl.cli._support.options import add_common_options, command_path, current_command, is_verbose
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.connection import OutputFailedError, StoppedError
+from dbctl.errors.connection import FileMissingError, OutputFailedError, StoppedError
 from dbctl.errors.usage import ConfigMissingError, FleetSelectedError, UsageError, ValueInvalidError
 from dbctl.render import streams
 from dbctl.render.streams import ColorChoice, Format
@@ -37,6 +37,8 @@ No configuration found. Write one for an app:  dbctl init DIR
 Try dbctl with a sample deployment:            dbctl demo flashpoint-web DIR
 List all commands:                             dbctl help
 """
+
+_OTHER_FOLDER = "Nothing was changed. Run the command in a folder that exists: cd /"
 
 
 def _print_version(_ctx: "Context", _option: object, requested: bool) -> None:
@@ -98,6 +100,11 @@ class _Run:
         """
         streams.prepare(_requested_color(self._words))
         try:
+            try:
+                os.getcwd()  # noqa: PTH109 - commands resolve paths when they have already changed something
+            except OSError as error:  # another process has removed it
+                place = os.environ.get("PWD", ".")
+                raise FileMissingError(kind="working directory", path=place, hint=_OTHER_FOLDER) from error
             command = create_root()
             # not ``main`` of the command, which turns a closed pipe into its own exit
             with command.make_context("dbctl", list(self._words)) as self._ctx:

@@ -445,6 +445,20 @@ def test_destructive_command_without_terminal_requires_yes(tmp_path):
     assert (tmp_path / "done").exists()
 
 
+def test_removed_working_directory_is_refused_before_anything_is_changed(tmp_path):
+    folder = tmp_path / "release"
+    folder.mkdir()
+    words = command("sample", "wipe", "--step", tmp_path / "x", "--yes")
+    script = f"rmdir {folder} && exec {shlex.join(words)}"
+    process = subprocess.run(
+        ["sh", "-c", script], cwd=folder, env=CLEAN_ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout) == (5, "")
+    assert f"working directory not found: {folder}" in process.stderr
+    assert "internal error" not in process.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_protected_app_requires_its_name(tmp_path):
     words = ("sample", "wipe", "--step", "x")
     process = dbctl(*words, "--yes", cwd=tmp_path, PROTECTED="1")
