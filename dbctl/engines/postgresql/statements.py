@@ -170,6 +170,7 @@ _TRANSACTION_STATEMENTS = re.compile(
 _SERVER_STATEMENTS = re.compile(
     r"alter system|alter database \S+ set tablespace|(?:create|drop) (?:database|tablespace|subscription)"
 )
+_RULE = re.compile(r"create (?:or replace )?rule\b")
 _NOT_IN_TRANSACTION = re.compile(
     r"cluster$|vacuum|reindex (?:database|system)"
     r"|(?:create (?:unique )?index|drop index|reindex \w+|refresh materialized view) concurrently"
@@ -180,7 +181,9 @@ class PostgreSQLScripts(SqlScripts):
     lexer, head_length, linter = LEXER, 5, PostgreSQLLinter
 
     def depth_change(self, tokens: Sequence[Token], depth: int) -> int:
-        """Return the change of the nesting depth at the last token; BEGIN ATOMIC … END is the body of a function."""
+        """Return the change of the nesting depth at the last token; BEGIN ATOMIC … END is the body of a function, parentheses that of a rule."""
+        if (sign := tokens[-1].text) in ("(", ")") and _RULE.match(self.head(tokens)):
+            return 1 if sign == "(" else -min(depth, 1)
         word = tokens[-1].text.lower() if tokens[-1].kind == "word" else ""
         if word == "atomic" and tokens[-2:-1] and tokens[-2].text.lower() == "begin":
             return 1

@@ -197,7 +197,8 @@ end $body$;
 create function g(x integer) returns integer begin atomic
   select case when x > 0 then 1 else 2 end; select 3;
 end;
-/* ; /* ; */ ; */ insert into t values (E'\\';'), ('"') ; ; select 1 as "a;b"
+/* ; /* ; */ ; */ insert into t values (E'\\';'), ('"') ; ; select 1 as "a;b";
+create rule r as on update to t do also (select 1; select case when true then 2 end);
 """
 
 
@@ -209,6 +210,7 @@ def test_script_is_split_into_the_statements_of_the_server(postgresql):
         (8, ["create", "function"]),
         (11, ["insert", "into"]),
         (11, ["select", "1"]),
+        (12, ["create", "rule"]),
     ]
     writer = postgresql.writer()
     with writer.scripts.schema_transaction():
