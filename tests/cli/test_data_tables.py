@@ -510,3 +510,21 @@ def test_several_rows_with_the_same_key_of_a_setting_are_named_as_the_reason(ans
         options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
         error = answer("settings", "set", "color", "green", *options, status=6)["error"]
         assert "2 rows would be written instead of 1; several may have the same key" in error["message"]
+
+
+def test_day_in_a_column_of_dates_of_sqlite_gets_no_time_of_day(answer, tmp_path, monkeypatch):
+    """SQLite stores any text in such a column, and libraries of apps read only days from it."""
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, born date, seen date, met date)",
+            "insert into people values (1, '2001-03-29', '2026-03-29T10:00:00.000Z', null)",
+        )
+        options = ("--url", f"main={database.url}")
+        answer("data", "set", "people", "1", "born=2002-03-31", "seen=2026-03-31", "met=2026-03-31", *options)
+        stored = database.rows("select born, seen, met from people")
+        assert stored == [("2002-03-31", "2026-03-31T00:00:00.000Z", "2026-03-31")]
+        answer("data", "add", "people", "id=2", "born=now", *options)
+        assert len(database.rows("select born from people where id = 2")[0][0]) == len("2026-03-31")
+        words = ("data", "set", "people", "1", "born=2002-03-31T10:00:00Z", *options)
+        assert "the column stores no time of day" in answer(*words, status=2)["error"]["message"]
