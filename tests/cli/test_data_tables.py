@@ -528,3 +528,24 @@ def test_day_in_a_column_of_dates_of_sqlite_gets_no_time_of_day(answer, tmp_path
         assert len(database.rows("select born from people where id = 2")[0][0]) == len("2026-03-31")
         words = ("data", "set", "people", "1", "born=2002-03-31T10:00:00Z", *options)
         assert "the column stores no time of day" in answer(*words, status=2)["error"]["message"]
+
+
+def test_fields_of_a_user_that_have_the_value_are_not_reported_as_changed(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    (tmp_path / "club.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "club"\ntitle = "Club"\n[databases.main]\nengines = ["sqlite"]\n'
+        '[users]\ntable = "people"\nid = { column = "id" }\nlogin = ["login"]\nadmin = false\n'
+        'fields = { login = "login", email = "mail" }\n'
+    )
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, login text, mail text, note text)",
+            "insert into people values (1, 'ann', 'ann@x.org', '')",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        words = ("data", "set", "people", "1", "login=ann", "mail=a@x.org", "note=x")
+        changed = answer(*words, *options)["data"]
+        assert (changed["before"], changed["after"]) == (
+            {"note": "", "mail": "ann@x.org"},
+            {"note": "x", "mail": "a@x.org"},
+        )

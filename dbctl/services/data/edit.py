@@ -201,7 +201,9 @@ class UpdateRow:
         if self._values:
             self._update_columns(db)
         after = table.find(self._key)
-        columns = [*self._changed_columns, *([self._stamp] if self._stamp else [])]
+        # of several fields of a user, some may have had the value
+        changed = [name for name in self._changed_columns if after[name] != self._before[name]]
+        columns = [*changed, *([self._stamp] if self._stamp else [])]
         return RowChangeResult(
             table=table.name,
             key=row_key(table, self._before),
