@@ -205,7 +205,8 @@ def find_retained_rows(
         deleted: by table, the conditions of deleted rows, one of which each row meets.
     """
     tables = users.db.tables()
-    foreign_keys = {f"{key.table}.{key.columns[0]}" for key in users.db.references(users.live.name)}
+    references = users.db.references(users.live.name)
+    foreign_keys = {f"{key.table}.{column}" for key in references for column in key.columns}
     paths = {steps[0].path: (steps, reason) for steps, reason in _list_retained_paths(users.section)}
     retained = []
     for path, (steps, reason) in paths.items():

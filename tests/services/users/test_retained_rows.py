@@ -425,3 +425,25 @@ def test_rows_of_a_user_are_listed_in_the_order_of_their_times(answer, tmp_path)
         )
         options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
         assert answer("users", "show", "ida", *options)["data"]["visits"] == [2, 1]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_rows_whose_foreign_key_of_two_columns_becomes_null_are_not_retained(answer, tmp_path, engine):
+    (tmp_path / "club.toml").write_text(PROFILE)
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, team integer, login varchar(9), boss integer, unique (team, id))",
+            "create table notes (id integer primary key, person integer)",
+            "create table log (kind varchar(9), person integer, editor integer)",
+            "create table files (id integer primary key, team integer, owner integer,"
+            " foreign key (team, owner) references people (team, id) on delete set null)",
+            "create table posts (author integer)",
+            "insert into people values (1, 7, 'ida', null), (2, 7, 'bo', null)",
+            "insert into files values (1, 7, 1)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        plan = answer("users", "delete", "ida", "--dry-run", *options)["data"]["plan"]
+        assert (plan["retained"], plan["steps"][1:]) == (
+            [],
+            ["keep 1 row of files, and set team, owner to NULL"],
+        )
