@@ -590,6 +590,22 @@ def test_clock_that_was_set_back_is_reported(shop, answer):
     assert "set back" in remark
 
 
+def test_log_of_a_replica_ends_with_the_last_transaction_of_its_primary(shop, answer):
+    """A replica logs transactions with the id and the time of their primary, some of which it does not have yet."""
+    shop.run("create table other.own (id int)")
+    follow(answer)
+    shop.wait_for_next_second()
+    shop.run("set server_id = 9", "set timestamp = unix_timestamp() - 1")
+    shop.run("insert into shop.sales (at) values (now(6))")
+    ((replicated,),) = shop.run("select now()")
+    shop.run("set timestamp = default", "set server_id = default", "insert into other.own values (1)")
+    part = answer("backup", "log")["data"]
+    assert datetime.fromisoformat(part["until"]) == replicated.replace(tzinfo=UTC)
+    shop.run("insert into other.own values (2)")
+    until = answer("backup", "log")["data"]["until"]  # it need not be a replica any more
+    assert datetime.fromisoformat(until) > replicated.replace(tzinfo=UTC)
+
+
 @pytest.mark.parametrize(("seconds", "count"), [(60, 1), (2, 0)])
 def test_doctor_compares_the_clock(shop, answer, monkeypatch, seconds, count):
     answer("backup", "log")

@@ -67,13 +67,14 @@ class _NoPositionError(Exception):
 class _Copy:
     """The log from a position on, whose files are read in their order."""
 
-    def __init__(self, start: _Position, gtids: Mapping[int, Gtid]) -> None:
+    def __init__(self, start: _Position, gtids: Mapping[int, Gtid], server: int) -> None:
         """``gtids``: the last transaction of each domain before ``start``; at the beginning of a file, that has them."""
-        self.start, self.gtids = start, gtids
+        self.start, self.gtids, self._server = start, gtids, server
         self.files = list[Path]()
         self.before = list[Mapping[int, Gtid]]()  #: the last transactions before each file
         self.created = list[int]()  #: when the server began each file, in seconds
         self.latest = 0  #: the latest time of a transaction, in seconds
+        self.replicated = 0  #: that of another server; 0: there is none
         self.end = start  #: after the last complete transaction
         self.bytes = 0  #: of the last file up to there
         self.reached = start  #: after the last event
@@ -106,6 +107,8 @@ class _Copy:
             elif item.is_complete:
                 self.gtids = {**self.gtids, item.gtid.domain: item.gtid}
                 self.latest = max(self.latest, item.time)
+                if item.gtid.server != self._server:
+                    self.replicated = max(self.replicated, item.time)
             else:  # of a crash, or the server is still writing it
                 continue
             self.end, self.bytes = self.reached, item.end
@@ -143,12 +146,14 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
                 copy = self._continue(folder, last, end)
             if copy is None:
                 file = next(iter(self._list_files())) if last else end.file
-                copy = self._copy(folder, _Position(file, len(MAGIC)), end, {})
+                copy = self._copy(folder, _Position(file, len(MAGIC)), end, {}, int(str(server)))
                 lost = _describe_loss(last, copy) if last else ""
         except _NoPositionError as error:
             raise self._create_error(str(error)) from None
         if copy.end == copy.start:
             return None
+        # a replica has the transactions of its primary up to this time, as far as its log shows
+        replicated = datetime.fromtimestamp(copy.replicated, UTC)
         remarks = []
         if copy.latest > _to_utc(later).timestamp():
             remarks.append(
@@ -165,7 +170,7 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
                 "gtid": format_gtids(copy.gtids),
                 "created": str(copy.created[-1]),
             },
-            read_at=_to_utc(clock),
+            read_at=min(_to_utc(clock), replicated) if copy.replicated else _to_utc(clock),
             lost=lost,
             remarks=remarks,
         )
@@ -203,12 +208,14 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
         if self._list_files().get(start.file, 0) < start.position:
             return None
         try:
-            copy = self._copy(folder, start, end, parse_gtids(last["gtid"]))
+            copy = self._copy(folder, start, end, parse_gtids(last["gtid"]), int(last["server_id"]))
         except _NoPositionError:
             return None
         return copy if copy.created[0] == int(last["created"]) else None
 
-    def _copy(self, folder: Path, start: _Position, end: _Position, gtids: Mapping[int, Gtid]) -> _Copy:
+    def _copy(
+        self, folder: Path, start: _Position, end: _Position, gtids: Mapping[int, Gtid], server: int
+    ) -> _Copy:
         """Copy the log from one position to that of the server, instead of what a folder has.
 
         Raises:
@@ -216,7 +223,7 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
             ClientFailedError: the copy is damaged, or ends before ``end``.
             LogUnusableError: the log is encrypted.
         """
-        copy, raw = _Copy(start, gtids), folder / "raw"
+        copy, raw = _Copy(start, gtids, server), folder / "raw"
         with report_file_errors(folder):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
