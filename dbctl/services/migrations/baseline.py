@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable
-from dbctl.errors.base import Remedy
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.migrations import MigrationsMismatchError
 from dbctl.errors.usage import PlanChangedError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
@@ -17,6 +17,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.migrations.drift import SchemaReplay, read_parts
 from dbctl.services.migrations.execution.executor import create_missing_ledger, require_script_runner
+from dbctl.services.migrations.execution.plan import state_done
 from dbctl.services.migrations.execution.run import replay
 from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.ledger.ledger import MigrationTarget, read_records
@@ -111,12 +112,11 @@ class Baseline(Operation):
         done: list[BaselinedMigration] = []
         differences = 0
         for target, match in self._match_targets():
-            with self._app.writer(target.database) as db, require_script_runner(db).schema_transaction():
-                if target.ledger.table in db.tables() and read_records(target, db):
-                    raise PlanChangedError(target=target.name)
-                ledger = create_missing_ledger(target, db)
-                for file in match.files:
-                    db.insert(ledger.table.name, ledger.create_row(file, 0))
+            try:
+                self._record(target, match.files)
+            except DbctlError as error:
+                state_done(error, target, done)
+                raise
             done += [
                 BaselinedMigration(
                     app=target.app, database=target.database, version=file.version, name=file.name
@@ -125,6 +125,14 @@ class Baseline(Operation):
             ]
             differences += match.differences
         return BaselineResult(items=done, differences=differences)
+
+    def _record(self, target: MigrationTarget, files: Sequence[MigrationFile]) -> None:
+        with self._app.writer(target.database) as db, require_script_runner(db).schema_transaction():
+            if target.ledger.table in db.tables() and read_records(target, db):
+                raise PlanChangedError(target=target.name)
+            ledger = create_missing_ledger(target, db)
+            for file in files:
+                db.insert(ledger.table.name, ledger.create_row(file, 0))
 
     def _match_targets(self) -> list[tuple[MigrationTarget, _SchemaMatch]]:
         matches = []

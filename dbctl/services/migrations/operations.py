@@ -36,9 +36,9 @@ from dbctl.services.migrations.execution.executor import MigrationSession, open_
 from dbctl.services.migrations.execution.plan import (
     DownSelection,
     UpSelection,
-    join_names,
     plan_up,
     refuse_foreign,
+    state_done,
 )
 from dbctl.services.migrations.ledger.journal import Direction
 from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
@@ -136,14 +136,6 @@ def _left_unchanged(error: DbctlError | Interrupted) -> bool:
     if isinstance(error, (MigrationPartialError, MigrationInDoubtError, Interrupted, *IN_DOUBT)):
         return False
     return error.context.get("applied", "none") == "none"
-
-
-def _state_done(error: DbctlError, target: MigrationTarget, done: Sequence[AppliedMigration]) -> None:
-    """Let an error that prevents the migrations of a database state those that this run has completed in others."""
-    if done and "applied" not in error.context:
-        names = join_names([f"{migration.database}/{migration.name}" for migration in done])
-        hint = error.hint.removeprefix("Nothing was changed. ")
-        error.hint = f"{target.name} was not changed. Done by this run: {names}. {hint}"
 
 
 NOTHING_PENDING = "nothing to do: no migration is pending"
@@ -282,7 +274,7 @@ class _RunMigrations(_MigrationOperation):
                     )
                     done += current.run(session, self.result, done, backup)
             except DbctlError as error:
-                _state_done(error, target, done)
+                state_done(error, target, done)
                 raise
         return MigrationsRun(
             items=done,

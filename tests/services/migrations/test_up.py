@@ -157,8 +157,14 @@ def test_applied_migration_is_reported_while_another_session_reads_the_journal(t
             assert Repository(app).find(migration.safety_backup).kind == "migration"
 
 
-def test_locked_database_names_the_migrations_of_others(tmp_path, answer):
-    names = ("chat", "code", "app")
+@pytest.mark.parametrize("command", ["up", "baseline"])
+def test_locked_database_names_the_migrations_of_others(tmp_path, answer, command):
+    tables = {
+        "chat": ("chats", "messages"),
+        "code": ("sessions", "transcript_entries"),
+        "app": ("settings", "credentials"),
+    }
+    names = list(tables)
     sections = {
         "databases": {name: f"{name}.db" for name in names},
         "migrations": {name: name for name in names},
@@ -168,12 +174,14 @@ def test_locked_database_names_the_migrations_of_others(tmp_path, answer):
         config += f"[apps.desk.{section}]\n" + "".join(f'{key} = "{text}"\n' for key, text in values.items())
     (tmp_path / "dbctl.toml").write_text(config)
     for name in names:
-        deployments.write_files(tmp_path / name, {"001_t": "create table t (x integer);\n"})
-        (tmp_path / f"{name}.db").touch()
+        script = "".join(f"create table {table} (x integer);\n" for table in tables[name])
+        deployments.write_files(tmp_path / name, {"001_t": script})
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as database:
+            database.executescript(script if command == "baseline" else "")
     with closing(sqlite3.connect(tmp_path / "code.db", isolation_level=None)) as other:
         other.execute("begin immediate")
         words = ("--config", str(tmp_path / "dbctl.toml"), "--timeout", "0.2")
-        error = answer(*words, "migrate", "up", status=11)["error"]
+        error = answer(*words, "migrate", command, status=11)["error"]
     assert "desk/code was not changed. Done by this run: chat/001_t." in error["hint"]
     assert "Nothing was changed" not in error["hint"]
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dbctl.engines import registry
 from dbctl.engines.contract.schema import LintFinding, Script
+from dbctl.errors.base import DbctlError
 from dbctl.errors.migrations import (
     DuplicateMigrationNumberError,
     LedgerForeignError,
@@ -27,7 +28,7 @@ from dbctl.services.migrations.files.loader import Folder, MigrationFile, Steps,
 from dbctl.services.migrations.ledger import journal
 from dbctl.services.migrations.ledger.journal import Direction, PartialMigration
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
-from dbctl.services.migrations.ledger.state import DatabaseState, Migration
+from dbctl.services.migrations.ledger.state import DatabaseState, Migration, NamedMigration
 
 #: Names that a message lists before it counts the others.
 MAX_LISTED_NAMES = 5
@@ -293,3 +294,11 @@ def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:
 def join_names(names: Sequence[str]) -> str:
     """Return the first names, separated by commas, and the number of the others."""
     return join_first(names, MAX_LISTED_NAMES)
+
+
+def state_done(error: DbctlError, target: MigrationTarget, done: Sequence[NamedMigration]) -> None:
+    """Let an error that prevents the migrations of a database state those that this run has completed in others."""
+    if done and "applied" not in error.context:
+        names = join_names([f"{migration.database}/{migration.name}" for migration in done])
+        hint = error.hint.removeprefix("Nothing was changed. ")
+        error.hint = f"{target.name} was not changed. Done by this run: {names}. {hint}"
