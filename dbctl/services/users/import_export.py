@@ -92,7 +92,10 @@ def check_lines(
                     rows, line, fields, logins, existing_logins, generate=generate
                 )
         except AlreadyExistsError as error:
-            errors.append(f"{line.place}: {error}; use --existing skip to skip existing users")
+            # a user exists by the first login: --existing skip refuses another one with a login of that user
+            is_skippable = existing is Existing.FAIL and error.context["kind"] == name
+            advice = "; use --existing skip to skip existing users" if is_skippable else ""
+            errors.append(f"{line.place}: {error}{advice}")
         except DbctlError as error:
             errors.append(f"{line.place}: {error}")
     if errors:

@@ -259,7 +259,9 @@ def test_file_without_users_changes_nothing(path):
 
 def test_existing_users_are_an_error_or_skipped(path):
     text = GOOD + f"ANN,elsewhere@example.org,{HASH}\n"
-    assert "line 4" in assert_refused(path, text)
+    message = assert_refused(path, text)
+    assert "line 4" in message
+    assert "; use --existing skip to skip existing users" in message
     result = import_file(path, text, existing=Existing.SKIP)
     assert (result.added, result.skipped) == (2, 1)
     assert plan_steps(path, text.replace("zoe", "ute"), existing=Existing.SKIP) == [
@@ -278,6 +280,7 @@ def test_new_name_with_existing_email_is_refused(path):
     )
     assert "line 2" in message
     assert "Ann@example.org" in message
+    assert "--existing" not in message, "the option would not skip this line"
 
 
 def test_name_may_equal_email_of_other_user(path):
