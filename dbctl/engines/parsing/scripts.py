@@ -311,6 +311,11 @@ _PARTITION_ACTIONS = ("partition", "truncate", "exchange", "discard", "detach", 
 #: Objects whose DROP also drops tables or columns.
 _CONTAINERS = frozenset("schema database owned extension type domain tablespace".split())
 _BEFORE_NAMES = ("if", "exists", "only", "low_priority", "quick", "ignore", "table")
+#: Words after a table that are no alias of it.
+_AFTER_TABLE = frozenset(
+    """cross force from full group having ignore inner join left limit natural on order partition returning right set
+    straight_join use using where""".split()
+)
 _SESSION = ("set", "pragma")
 _GLOBAL_SCOPES = ("global", "persist", "persist_only")
 
@@ -369,15 +374,35 @@ def _analyze_alter(statement: Statement) -> StatementEffect:
 
 def _find_emptied_tables(statement: Statement) -> Iterator[str]:
     """Yield the tables from which a statement, or one inside it, deletes rows."""
-    reader, previous = statement.new_reader(), ""
+    reader, previous, aliases = statement.new_reader(), "", _read_aliases(statement.new_reader())
     while reader:
         word = reader.peek()
         reader.position += 1
         if word == "truncate" or (word == "delete" and previous != "on"):
             names = _read_names(reader)
             # DELETE a, b FROM a JOIN b
-            yield from names or (_read_names(reader) if reader.take("from") else ())
+            for name in names or (_read_names(reader) if reader.take("from") else ()):
+                yield aliases.get(name, name)
         previous = word
+
+
+def _read_aliases(reader: WordReader) -> dict[str, str]:
+    """Return the tables of a statement by their aliases: MySQL deletes from ``x`` in DELETE x FROM a AS x."""
+    aliases = dict[str, str]()
+    while reader:
+        if not reader.take_any("from", "join", "using", ","):
+            reader.position += 1
+            continue
+        reader.take_any("only", "lateral")
+        if name := reader.read_name():
+            reader.take("as")
+            if (
+                reader.remaining
+                and reader.remaining[0].kind in ("word", "name")
+                and reader.peek() not in _AFTER_TABLE
+            ):
+                aliases[reader.read_name()] = name
+    return aliases
 
 
 def _read_names(reader: WordReader) -> list[str]:
