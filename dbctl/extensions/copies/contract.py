@@ -24,7 +24,7 @@ class Rewriter(ABC):
         """Return what the database stores and no rule covers, such as tables of a module that is not installed."""
 
     def find_texts(self, columns: Sequence[tuple[str, str]]) -> Sequence[str]:
-        """Return those columns of a type for numbers, given as table and column, that contain texts, as ``table.column``."""
+        """Return those columns that contain texts although their type is one of numbers, times or UUIDs, as ``table.column``; each is given as table and column."""
         del columns  # most engines store only values of the type of a column
         return ()
 

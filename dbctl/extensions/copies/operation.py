@@ -143,7 +143,7 @@ class AnonymiseCopy(PrivateCopy):
             self._require_names(app)
         for name, database_rules in rules.items():
             with self._private.open_writer(name) as (_, rewriter):
-                objects, texts = rewriter.find_unreadable(), rewriter.find_texts(database_rules.numbers)
+                objects, texts = rewriter.find_unreadable(), rewriter.find_texts(database_rules.impersonal)
             if missing := [*database_rules.missing, *texts]:
                 raise CopyRulesMissingError(
                     target=self._app.target(name),
@@ -166,8 +166,8 @@ class AnonymiseCopy(PrivateCopy):
         rules = resolve_rules(app, name, db, keep=self._options.keep, keep_keys=self._options.keep_keys)
         tables = {table: "empty" if table in empty else rule for table, rule in rules.tables.items()}
         missing = [path for path in rules.missing if path.rpartition(".")[0] not in empty]
-        numbers = [place for place in rules.numbers if place[0] not in empty]
-        return DatabaseRules(tables=tables, missing=missing, numbers=numbers)
+        impersonal = [place for place in rules.impersonal if place[0] not in empty]
+        return DatabaseRules(tables=tables, missing=missing, impersonal=impersonal)
 
     def _require_names(self, app: App) -> None:
         names = {name for database in self._private.urls for name in app.reader(database).tables()}

@@ -18,6 +18,7 @@ from dbctl.extensions.copies.contract import Rewriter, create_violation, refuse_
 from dbctl.extensions.copies.proof import MIN_CHARACTERS
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, TableRule
+from dbctl.services.app.evidence.personal import is_number
 
 #: The file is private and dropped after an error, so it needs no journal; pages are written once, by VACUUM.
 PRAGMAS = (
@@ -26,9 +27,11 @@ PRAGMAS = (
 )  # fmt: skip
 #: Indexes that no constraint has; changing an index row by row takes longer than building it again.
 INDEXES = "select name, sql from sqlite_master where type = 'index' and sql is not null and tbl_name in ({}) order by name"
-#: Texts in a column whose type converts numbers to those; other words for no number are shorter, or these.
-TEXTS = """select 1 from {0} where typeof({1}) in ('text', 'blob') and length({1}) >= {2}
-and lower({1}) not in ('true', 'false', 'null', 'none', 'infinity', '-infinity') limit 1"""
+#: Texts in a column whose type is not one of texts; other words for no value are shorter, or these.
+TEXTS = """select 1 from {0} where typeof({1}) in ('text', 'blob') and length({1}) >= {2}{3}
+and lower({1}) not in ('true', 'false', 'null', 'none', 'never', 'infinity', '-infinity') limit 1"""
+#: Except times and UUIDs, which a column of numbers does not need.
+OTHER_TEXTS = " and {0} glob '*[^-0-9A-Fa-f :.,+/TZ{{}}]*'"
 TRIGGERS = "select name, sql from sqlite_master where type = 'trigger' order by name"
 
 
@@ -56,11 +59,15 @@ class SQLiteRewriter(SQLitePart, Rewriter):
         return [str(name) for name, sql in rows if re.match(VIRTUAL, str(sql)) and name not in readable]
 
     def find_texts(self, columns: Sequence[tuple[str, str]]) -> Sequence[str]:
-        return [
-            f"{table}.{column}"
-            for table, column in columns
-            if self._driver.execute(TEXTS.format(ident(table), ident(column), MIN_CHARACTERS)).fetchone()
-        ]
+        return [f"{table}.{column}" for table, column in columns if self._has_texts(table, column)]
+
+    def _has_texts(self, table: str, name: str) -> bool:
+        column = self._catalog.tables()[table].columns[name]
+        if column.type.startswith(("ENUM", "SET(")):
+            return False  # its values are words
+        others = "" if is_number(column) else OTHER_TEXTS.format(ident(name))
+        sql = TEXTS.format(ident(table), ident(name), MIN_CHARACTERS, others)
+        return self._driver.execute(sql).fetchone() is not None
 
     @cached_property
     def _encoding(self) -> str:

@@ -21,7 +21,7 @@ from dbctl.extensions.copies.section import (
 )
 from dbctl.model import Struct
 from dbctl.services.app.app import App
-from dbctl.services.app.evidence.personal import can_be_personal, is_number
+from dbctl.services.app.evidence.personal import can_be_personal
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'")
 #: Words of check constraints that compare a column with a list of values; types belong to casts.
@@ -62,8 +62,8 @@ class DatabaseRules(Struct, frozen=True, kw_only=True):
 
     tables: Mapping[str, TableRule]  #: without columns that are copied
     missing: Sequence[str]  #: ``table.column`` of those that can hold personal data and have no rule
-    #: table and column of those without a rule whose type is one of numbers
-    numbers: Sequence[tuple[str, str]] = ()
+    #: table and column of those without a rule whose type allows no personal data, if the engine stores only values of types
+    impersonal: Sequence[tuple[str, str]] = ()
 
 
 def resolve_rules(
@@ -103,7 +103,7 @@ class _Resolver:
         self._rules = dict[tuple[str, str], ColumnRule | None]()  #: None: it has none, or is copied
 
     def resolve(self) -> DatabaseRules:
-        tables, missing, numbers = dict[str, TableRule](), list[str](), list[tuple[str, str]]()
+        tables, missing, impersonal = dict[str, TableRule](), list[str](), list[tuple[str, str]]()
         for name, table in self._tables.items():
             if self._whole[name] == "empty":
                 tables[name] = "empty"
@@ -115,12 +115,12 @@ class _Resolver:
                     for column in table.columns.values()
                     if rules[column.name] is None and self._is_uncovered(table, column)
                 ]
-                numbers += [
+                impersonal += [
                     (name, column.name)
                     for column in table.columns.values()
-                    if rules[column.name] is None and is_number(column)
+                    if rules[column.name] is None and not (can_be_personal(column) or column.is_generated)
                 ]
-        return DatabaseRules(tables=tables, missing=missing, numbers=numbers)
+        return DatabaseRules(tables=tables, missing=missing, impersonal=impersonal)
 
     # Tables ----------------------------------------------------------------------------------------------------
 

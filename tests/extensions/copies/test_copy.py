@@ -174,14 +174,21 @@ def test_column_without_rule_is_refused_with_the_list_before_anything_is_written
 
 
 @pytest.mark.parametrize("club", ["sqlite"], indirect=True)  # other engines store only numbers in them
-def test_text_in_a_column_of_numbers_needs_a_rule(club, destination, run, tmp_path):
+def test_text_in_a_column_of_another_type_needs_a_rule(club, destination, run, tmp_path):
     club.run(
         "create table visits (id integer primary key, phone integer, place numeric, born date, is_new boolean)",
         "insert into visits values (1, '+49 151 12345678', 5, '1990-05-05', 'false'), (2, 3, '', null, 1)",
     )
+    club.run(
+        "create table guests (id integer primary key, born date, seen datetime, is_new boolean, ref uuid, at timestamp, kind enum)",
+        "insert into guests values (1, '5 May 1990 Ada', '1990-05-05, called Bob', 'yes, Ada Love', 'Ada Lovelace', '2026-01-02T03:04:05.678+00:00', 'new one')",
+        "insert into guests values (2, '1990-05-05', '2026-01-02 03:04:05Z', 'true', '{0B5A0E3C-9a7d-4c1b-8f7e-000000000000}', 'never', null)",
+    )
     result = create_copy(run, tmp_path, destination, status=6)
     assert result["error"]["code"] == "copy-rules-missing"
-    assert ": visits.phone" in result["error"]["message"]
+    guests = "guests.born, guests.seen, guests.is_new, guests.ref"
+    assert f": visits.phone, {guests}" in result["error"]["message"]
+    club.run("delete from guests where id = 1")
     for words in (["--empty", "visits"], ["--keep", "visits.phone", "--replace", "--yes"]):
         create_copy(run, tmp_path, destination, *words)
     profile = tmp_path / "app" / "club.toml"
