@@ -31,7 +31,9 @@ Columns: TypeAlias = Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]
 class Age(Section, frozen=True, kw_only=True):
     """The age of the rows: strictly older than ``older_than``."""
 
-    column: ColumnNames  #: the column with the time of the row; rows with 0 or a time until 1970 are not expired
+    column: (
+        ColumnNames  #: the column with the time of the row; rows with 0 or a time until 1970 are not expired
+    )
     older_than: Span  #: the smallest age of an expired row
 
 
@@ -196,7 +198,9 @@ class Sessions(Section, frozen=True, kw_only=True):
     #: the time of the end; NULL in an open session, unless ``open`` has another condition. Without ``ended_at``, ``open`` and
     #: variants, each row is an open session until it expires
     ended_at: ColumnNames | None = None
-    expires_at: ColumnNames | None = None  #: the session ends at this time at the latest; 0 or a time until 1970: it has no end
+    expires_at: ColumnNames | None = (
+        None  #: the session ends at this time at the latest; 0 or a time until 1970: it has no end
+    )
     #: without ``expires_at``: how long after ``seen_at`` or ``started_at`` a session ends
     lifetime: Span | Literal[""] = ""
     duration: ColumnNames | None = None  #: seconds

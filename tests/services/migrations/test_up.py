@@ -130,6 +130,17 @@ def test_ledger_is_that_of_the_app_after_a_migration_that_selects_another_schema
             desk.base.run("drop schema beside_it cascade")
 
 
+def test_tables_of_the_app_are_no_loss_after_a_migration_that_selects_no_schema(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write({"001_t": "create table t (x integer);\ninsert into t values (1);"})
+        desk.up()
+        statements = "select set_config('search_path', '', false);\ndelete from public.t where x = 2;"
+        desk.write({"002_t": statements})  # a deletion, so that rows are counted
+        desk.up()
+        assert desk.states() == ["applied", "applied"]
+        assert desk.count("t") == 1
+
+
 def test_applied_migration_is_reported_while_another_session_reads_the_journal(tmp_path):
     with deployments.create_desk("mysql", tmp_path / "desk") as desk:
         desk.write({"001_t": "create table t (x integer);\ninsert into t values (1);"})

@@ -108,6 +108,7 @@ class MigrationExecutor:
             self._report_statement(number)
             self.place = IN_STATEMENT.format(number=number, line=line)
             self._scripts.run_statement(sql)
+        self._scripts.restore_session()  # the tables whose rows are counted, and the ledger, may be in another schema
         losses = [
             loss
             for loss in self._find_losses(before)
@@ -135,6 +136,7 @@ class MigrationExecutor:
                     self._run_step(steps, number, sql)
                 elif plan.steps.effects[number - 1].session_only:
                     self._scripts.run_statement(sql)  # its effect ended with the session
+            self._scripts.restore_session()  # as in one transaction
             losses = self._find_losses(before)
             with self._db.transaction():
                 return self._record(start, losses)
@@ -221,7 +223,6 @@ class MigrationExecutor:
             QueryFailedError: the migration has dropped the ledger.
         """
         self.place = RECORDING
-        self._scripts.restore_session()
         duration = time.monotonic() - start
         file, ledger = self._plan.file, self._ledger
         table = ledger.table.name
