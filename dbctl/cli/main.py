@@ -103,8 +103,7 @@ class _Run:
             try:
                 os.getcwd()  # noqa: PTH109 - commands resolve paths when they have already changed something
             except OSError as error:  # another process has removed it
-                place = os.environ.get("PWD", ".")
-                raise FileMissingError(kind="working directory", path=place, hint=_OTHER_FOLDER) from error
+                raise FileMissingError(kind="working directory", path=".", hint=_OTHER_FOLDER) from error
             command = create_root()
             # not ``main`` of the command, which turns a closed pipe into its own exit
             with command.make_context("dbctl", list(self._words)) as self._ctx:
