@@ -457,8 +457,8 @@ def test_last_admin_is_not_disabled_while_the_profile_leaves_open_who_is_active(
     )
     with empty_database(engine, tmp_path / "app.db") as database:
         database.run(
-            "create table people (id integer primary key, login varchar(9), duty varchar(9), disabled integer)",
-            "insert into people values (1, 'ann', 'lead', 0), (2, 'bo', 'cook', 0), (3, 'cy', 'lead', 1)",
+            "create table people (id integer primary key, login varchar(9), duty varchar(9), disabled integer, deleted_at integer)",
+            "insert into people values (1, 'ann', 'lead', 0, 0), (2, 'bo', 'cook', 0, 0), (3, 'cy', 'lead', 1, 0)",
         )
         options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}", "--yes")
         before = database.content()

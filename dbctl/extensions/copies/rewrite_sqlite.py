@@ -18,7 +18,6 @@ from dbctl.extensions.copies.contract import Rewriter, create_violation, refuse_
 from dbctl.extensions.copies.proof import MIN_CHARACTERS
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, TableRule
-from dbctl.services.app.evidence.personal import is_number
 
 #: The file is private and dropped after an error, so it needs no journal; pages are written once, by VACUUM.
 PRAGMAS = (
@@ -30,7 +29,12 @@ INDEXES = "select name, sql from sqlite_master where type = 'index' and sql is n
 #: Texts in a column whose type is not one of texts; other words for no value are shorter, or these.
 TEXTS = """select 1 from {0} where typeof({1}) in ('text', 'blob') and length({1}) >= {2}{3}
 and lower({1}) not in ('true', 'false', 'null', 'none', 'never', 'infinity', '-infinity') limit 1"""
-#: Except times and UUIDs, which a column of numbers does not need.
+#: Types whose values are texts in SQLite: words, and times, UUIDs and others without other letters.
+WORDS, FORMATTED = (
+    re.compile(r"ENUM|SET\("),
+    re.compile(r"YEAR|DATE|TIME|INTERVAL|DURATION|BOOL|UUID|.*RANGE"),
+)
+#: For a column of such a type: only texts with other letters.
 OTHER_TEXTS = " and {0} glob '*[^-0-9A-Fa-f :.,+/TZ{{}}]*'"
 TRIGGERS = "select name, sql from sqlite_master where type = 'trigger' order by name"
 
@@ -62,10 +66,10 @@ class SQLiteRewriter(SQLitePart, Rewriter):
         return [f"{table}.{column}" for table, column in columns if self._has_texts(table, column)]
 
     def _has_texts(self, table: str, name: str) -> bool:
-        column = self._catalog.tables()[table].columns[name]
-        if column.type.startswith(("ENUM", "SET(")):
-            return False  # its values are words
-        others = "" if is_number(column) else OTHER_TEXTS.format(ident(name))
+        kind = self._catalog.tables()[table].columns[name].type
+        if WORDS.match(kind):
+            return False
+        others = OTHER_TEXTS.format(ident(name)) if FORMATTED.match(kind) else ""
         sql = TEXTS.format(ident(table), ident(name), MIN_CHARACTERS, others)
         return self._driver.execute(sql).fetchone() is not None
 

@@ -293,6 +293,8 @@ class OpenSession(RowRule):
                 return False
         for column, end_value in self._ends.items():
             value = row.get(column)
+            if end_value == ":now":
+                value = read_known_time(value)
             if read_boolean(value) if isinstance(end_value, bool) else value is not None:
                 return False
         expires = read_known_time(row.get(self._expires)) if self._expires else None

@@ -10,7 +10,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
 from dbctl.errors.users import AdminUndecidedError, LastAdminError, RoleExclusiveError, RoleFormError
-from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.codecs import read_boolean, read_known_time
 from dbctl.services.app.app import App
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, users_database
@@ -143,7 +143,7 @@ def _find_enabled(users: UserTable, admins: Sequence[User]) -> set[object]:
     return {
         key
         for key, *values in rows
-        if not (any(map(read_boolean, values[:count])) or any(map(read_time, values[count:])))
+        if not (any(map(read_boolean, values[:count])) or any(map(read_known_time, values[count:])))
     }
 
 

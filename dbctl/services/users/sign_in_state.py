@@ -19,6 +19,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.errors.usage import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Row, Struct, format_count, now
+from dbctl.profiles.codecs import EPOCH
 from dbctl.profiles.model.base import ExpectedValue, NewValue
 from dbctl.profiles.model.users import Payload, SignInTable
 from dbctl.profiles.payloads import read_payload
@@ -248,8 +249,10 @@ def _not_ended(live: LiveTable, section: SignInTable) -> Iterator[Where]:
     """Yield the conditions of a row without the values of ``on_end``: a time is unset, another value differs."""
     for name, constant in section.on_end.items():
         for column, value in live.encode_constants({name: constant}).items():
-            differs = Condition(column, "=", "") if constant == ":now" else Condition(column, "!=", value)
-            yield AnyOf([Condition(column, "=", None), differs])
+            if constant == ":now":
+                yield Not(Condition(column, ">", EPOCH))
+            else:
+                yield AnyOf([Condition(column, "=", None), Condition(column, "!=", value)])
 
 
 # Rows whose user is part of encoded data: no condition selects them, so they are read in pages ---------------------

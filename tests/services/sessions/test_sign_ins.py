@@ -218,6 +218,26 @@ delete = true
     assert forge.rows("select token from visits order by token") == [("c",), ("d",)]
 
 
+def test_placeholder_of_the_end_of_a_token_is_no_end(answer, forge, tmp_path):
+    section = '[[users.signed_in]]\ntable = "tokens"\nuser = "person"\non_end = { revoked = ":now" }\n'
+    declare(tmp_path, forge.url, PROFILE + section)
+    kind = COLUMNS[forge.engine]["time"]
+    forge.run(f"create table tokens (token varchar(9) primary key, person integer, revoked {kind})")
+    for number, value in enumerate(NO_TIMES[forge.engine]):
+        forge.run(
+            *(["set session sql_mode = ''"] if forge.engine == "mysql" else []),
+            f"insert into tokens values ('t{number}', 1, {value})",
+        )
+        assert answer("sessions", "revoke", "ann", "--yes")["data"]["ended_sessions"] == 1
+        assert answer("sessions", "revoke", "ann", "--yes")["data"]["ended_sessions"] == 0
+    row = {"token": "new", "person": 1, "revoked": "0001-01-01 00:00:00"}
+    (tmp_path / "new.jsonl").write_text(json.dumps(row))
+    error = answer("data", "import", "tokens", "new.jsonl", "--yes", status=None)["error"]
+    assert "it would sign in a user" in error["message"]
+    stored = forge.rows("select revoked from tokens")
+    assert all(str(time) > f"{datetime.now(UTC):%Y}" for (time,) in stored)
+
+
 def test_payloads_of_every_page_are_read(answer, forge):
     """One query reads ``PAGE_ROWS`` rows; the last one that is read is not read again."""
     session, expires = sign(1), at(days=1)

@@ -25,7 +25,6 @@ _IMPERSONAL_TYPE = re.compile(
     r"|MONEY|BOOL(?:EAN)?|BIT|YEAR|DATE(?:TIME)?|TIME(?:STAMP)?|INTERVAL|DURATION|UUID|ENUM|OID"
     r"|(?:INT[48]|NUM|TS|TSTZ|DATE)(?:MULTI)?RANGE)(?:\d+|TZ)?(?![A-Z0-9_$])|SET\("
 )
-_OTHER_TYPE = re.compile(r"YEAR|DATE|TIME|INTERVAL|DURATION|BOOL|UUID|ENUM|SET\(|.*RANGE")
 #: Names of columns, without the prefix of their table; the first that matches counts.
 _NAMES: Mapping[PersonalKind, re.Pattern[str]] = {
     "email": re.compile(r"(^|_)(e_?)?mails?(_?addr(ess(es)?)?)?$"),
@@ -59,12 +58,6 @@ class PersonalColumn(Struct, frozen=True):
 def can_be_personal(column: Column) -> bool:
     """Return whether values of the type of a column can be personal data: not those of numbers, times and enumerations."""
     return not (column.native or column.is_generated or _IMPERSONAL_TYPE.match(column.type))
-
-
-def is_number(column: Column) -> bool:
-    """Return whether the type of a column is one of numbers."""
-    is_plain = not (column.native or column.is_generated or _OTHER_TYPE.match(column.type))
-    return is_plain and _IMPERSONAL_TYPE.match(column.type) is not None
 
 
 def recognise_columns(table: TableEvidence) -> Iterator[PersonalColumn]:

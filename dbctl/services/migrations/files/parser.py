@@ -124,9 +124,8 @@ def parse_sections(text: str, format: Format, language: ScriptDialect) -> Sectio
         header_end = _find_header_end(text, language) if allowed_codes else 0
         allowed = [AllowedCode(code, line, in_whole_file=line < header_end) for line, code in allowed_codes]
         return Sections(up=_create_section(text, file_words, allowed))
-    lines = [
-        f"{line}\n" for line in text.split("\n")
-    ]  # splitlines() would also divide texts at other characters
+    # splitlines() would also divide texts at other characters
+    lines = [f"{line}\n" for line in text.split("\n")]
     if language.split("".join(lines[: first - 1])):
         raise ValueError(f"a statement above line {first}, where the up section begins, would not run")
     ends = [*(marker.line for marker in markers[1:]), len(lines) + 1]
