@@ -416,8 +416,9 @@ class PortableCopy:
         with db.transaction():  # also where the source counts nothing, and takes the largest key
             for table in self.schema.source.tables:
                 db.advance_sequences(table.name)
+        statements = require(db, PortableSchemas).set_counters(numbers)
         with require_scripts(db).schema_transaction():
-            destination.create(require(db, PortableSchemas).set_counters(numbers))
+            destination.create(statements)
 
 
 Copy: TypeAlias = NativeCopy | PortableCopy

@@ -278,7 +278,7 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
         return [
             f"alter table {quote(table)} auto_increment = {number:d}"  # the server never sets it below the largest number
             for table, number in numbers.items()
-            if table in known
+            if table in known and number > 0
         ]
 
 

@@ -131,8 +131,8 @@ INDEXES = f"""select c.relname as owner, i.relname as name, f.oid is not null as
 where {VISIBLE} and c.relkind in ('r', 'p') order by c.relname, i.relname"""
 VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.relkind = 'm' as is_stored {RELATIONS}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.oid"""
-#: The next number of each sequence that a column owns, or whose default uses it.
-COUNTERS = f"""select c.relname, max(coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid) + 1, s.seqstart))
+#: The sequences that count up, and that a column owns or whose default uses them, by table.
+COUNTERS = f"""select c.relname, s.seqrelid::regclass::text, s.seqincrement
 {RELATIONS} join lateral (
     select d.objid as sequence from pg_catalog.pg_depend d where d.refclassid = 'pg_catalog.pg_class'::regclass
       and d.refobjid = c.oid and d.classid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')
@@ -140,7 +140,7 @@ COUNTERS = f"""select c.relname, max(coalesce(pg_catalog.pg_sequence_last_value(
       and d.classid = 'pg_catalog.pg_attrdef'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass
       where f.adrelid = c.oid) u on true
   join pg_catalog.pg_sequence s on s.seqrelid = u.sequence
-where {VISIBLE} and pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT') group by c.relname"""
+where {VISIBLE} and s.seqincrement > 0 and pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT')"""
 _NUMBERS_ROWS = re.compile(r"nextval\(")
 _CHECK = re.compile(r"CHECK \((.*)\)(?: NO INHERIT)?(?: NOT VALID)?", re.DOTALL)
 
@@ -201,7 +201,13 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
         return list(map(str, folded))
 
     def read_counters(self) -> Mapping[str, int]:
-        return {str(table): int(str(number)) for table, number in self._connection.fetch(COUNTERS)}
+        numbers = dict[str, int]()
+        for table, sequence, increment in self._connection.fetch(COUNTERS):
+            # the catalog has no number of a sequence that was set, and not used since
+            sql = f"select last_value + case when is_called then {increment} else 0 end from {sequence}"
+            ((number,),) = self._connection.fetch(sql)
+            numbers[str(table)] = max(int(str(number)), numbers.get(str(table), 0))
+        return numbers
 
     def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
         columns = group_rows(self._connection.fetch_by_name(COLUMNS))

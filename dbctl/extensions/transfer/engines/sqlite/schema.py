@@ -127,6 +127,11 @@ _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid
 _KNOWN_COLLATIONS = frozenset({"", "BINARY", "NOCASE"})
 _COLLATION = re.compile(r"(.*) collate (\w+)(?: desc)?", re.DOTALL)
 HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
+#: Set the last number of a table; one without a row may have none.
+_SET_COUNTER = (
+    "update sqlite_sequence set seq = {1} where name = {0} and seq < {1}",
+    "insert into sqlite_sequence (name, seq) select {0}, {1} where not exists (select 1 from sqlite_sequence where name = {0})",
+)
 
 
 class SQLitePortableSchemas(SQLitePart, PortableSchemas):
@@ -184,11 +189,13 @@ class SQLitePortableSchemas(SQLitePart, PortableSchemas):
         return {str(name): int(str(last)) + 1 for name, last in rows if isinstance(last, int)}
 
     def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
-        if not self._connection.fetch(HAS_SEQUENCES):
-            return ()
+        tables = self._db.schema_reader.schema().tables
+        numbered = {table.name for table in tables if "autoincrement" in table.options}
         return [
-            f"update sqlite_sequence set seq = {number - 1:d} where name = {quote_literal(table)} and seq < {number - 1:d}"
+            statement.format(quote_literal(table), number - 1)
             for table, number in numbers.items()
+            if table in numbered and number > 1
+            for statement in _SET_COUNTER
         ]
 
 
