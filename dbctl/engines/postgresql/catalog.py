@@ -96,6 +96,8 @@ OWN_COLUMNS, REFERENCED_COLUMNS = _NAMES.format("conkey", "conrelid"), _NAMES.fo
 #: The columns of a foreign key ``f`` that a deletion sets, if it lists them, which servers before 15 cannot.
 CLEARED_COLUMNS = """array(select a.attname::text from jsonb_array_elements_text(coalesce(nullif(to_jsonb(f) -> 'confdelsetcols', 'null'), '[]')) k (number)
     join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.number::int order by a.attnum)"""
+#: Whether a deletion sets only some columns of a foreign key ``f``.
+CLEARS_PART = f"cardinality({CLEARED_COLUMNS}) between 1 and cardinality(f.conkey) - 1"
 #: SQL for the statements that create foreign key ``f`` of table ``c`` again.
 CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_catalog.pg_get_constraintdef(f.oid)),
     format('comment on constraint %I on %s is %L', f.conname, c.oid::regclass, pg_catalog.obj_description(f.oid, 'pg_constraint'))]"""
@@ -201,7 +203,7 @@ CONSTRAINTS = f"""select c.relname as owner, f.contype::text as kind, {OWN_COLUM
   {REFERENCED_COLUMNS} as to, {ACTION.format("f.confupdtype")} as on_update, {ACTION.format("f.confdeltype")} as on_delete,
   f.condeferred as deferred, pg_get_constraintdef(f.oid, true) as definition,
   f.contype = 'x' or f.contype <> 'c' and (f.condeferrable and not (f.contype = 'f' and f.condeferred) or f.confmatchtype = 'f' or not f.convalidated)
-    as is_option
+    or {CLEARS_PART} as is_option
 {RELATIONS} join pg_catalog.pg_constraint f on f.conrelid = c.oid left join pg_catalog.pg_class p on p.oid = f.confrelid
 where {VISIBLE} order by c.relname, f.oid"""
 #: The columns of index ``x`` with access method ``m``. A column of an index that accepts one NULL only is another one than that of an ordinary index.

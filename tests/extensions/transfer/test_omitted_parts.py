@@ -52,6 +52,51 @@ def test_tables_of_other_schemas_to_which_tables_refer(answer, databases, tmp_pa
         db.commit()
 
 
+KEYS = (
+    "create table site (tenant int, id int, primary key (tenant, id))",
+    "create table page (id int primary key, tenant int, site int)",
+    "create table note (id int primary key, tenant int default 1, site int default 1)",
+    "alter table note add foreign key (tenant, site) references site match full on delete set default",
+    "insert into site values (1, 1), (1, 2)",
+    "insert into page values (1, 1, 2)",
+)
+PAGE_KEY = "alter table page add foreign key (tenant, site) references site on delete set null"
+
+
+def create_listed_key(source):
+    """Create a foreign key of which a deletion clears one column, as servers since PostgreSQL 15 can."""
+    if run_sql(source, "select current_setting('server_version_num')::int") < [(150_000,)]:
+        pytest.skip("no lists of columns")
+    run_sql(source, *KEYS, f"{PAGE_KEY} (site)")
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_a_deletion_clears_no_further_columns_of_a_foreign_key(answer, databases, tmp_path, engine):
+    source, destination = databases("postgresql", tmp_path), databases(engine, tmp_path)
+    create_listed_key(source)
+    omissions = list_omissions(answer, source, destination)
+    assert {
+        ("foreign key action", "tenant, site", "page"),
+        ("foreign key match", "tenant, site", "note"),
+    } <= {*omissions}
+    assert (("foreign key action", "tenant, site", "note") in omissions) is (engine == "mysql")
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    delete = ["delete from site where id = 2"]
+    if engine == "sqlite":
+        delete.insert(0, "pragma foreign_keys = on")
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        run_sql(destination, *delete)
+    assert run_sql(destination, "select tenant, site from page") == [(1, 2)]
+
+
+def test_schema_diff_compares_the_columns_that_a_deletion_clears(answer, databases, tmp_path):
+    first, second = databases("postgresql", tmp_path), databases("postgresql", tmp_path)
+    create_listed_key(first)
+    run_sql(second, *KEYS, PAGE_KEY)
+    result = answer("schema", "diff", first, second, "--check", status=4)["data"]
+    assert [difference["name"] for difference in result["differences"]] == ["an option of page"]
+
+
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
 def test_default_of_a_time_has_the_form_of_the_copied_values(answer, databases, tmp_path, engine):
     source, destination = databases(engine, tmp_path), tmp_path / "to.db"

@@ -345,7 +345,7 @@ class Derivation(ABC):
             if reason := self._find_mismatch(table, reference):
                 self.omit("foreign key", ", ".join(reference.columns), reason, table.name)
             else:
-                yield self.reference_clause(reference)
+                yield self.reference_clause(table, reference)
 
     def _find_mismatch(self, table: PortableTable, reference: SchemaReference) -> str:
         parent = next((each for each in self._schema.tables if each.name == reference.table), None)
@@ -362,8 +362,9 @@ class Derivation(ABC):
         """Whether a foreign key can connect two columns."""
         return source.type.kind == target.type.kind
 
-    def reference_clause(self, reference: SchemaReference) -> str:
-        """Return the clause of a foreign key."""
+    def reference_clause(self, table: PortableTable, reference: SchemaReference) -> str:
+        """Return the clause of a foreign key of a table."""
+        del table
         columns, to = (", ".join(map(self.quote, names)) for names in (reference.columns, reference.to))
         clause = f"foreign key ({columns}) references {self.quote(reference.table)} ({to})"
         for event, action in (("update", reference.on_update), ("delete", reference.on_delete)):

@@ -184,22 +184,21 @@ class MySQLDerivation(Derivation):
             return False
         return super().can_refer(source, target) and source.ignores_case == target.ignores_case
 
-    def reference_clause(self, reference: SchemaReference) -> str:
+    def reference_clause(self, table: PortableTable, reference: SchemaReference) -> str:
         name = ", ".join(reference.columns)
         if reference.deferred:
-            self.omit(
-                "deferred check", name, "the server checks foreign keys at each statement", reference.table
-            )
+            self.omit("deferred check", name, "the server checks foreign keys at each statement", table.name)
         actions = {"SET DEFAULT": "NO ACTION"}
         if "SET DEFAULT" in (reference.on_delete, reference.on_update):
-            self.omit("foreign key action", name, "the server has no SET DEFAULT", reference.table)
+            self.omit("foreign key action", name, "the server has no SET DEFAULT", table.name)
         return super().reference_clause(
+            table,
             msgspec.structs.replace(
                 reference,
                 deferred=False,
                 on_delete=actions.get(reference.on_delete, reference.on_delete),
                 on_update=actions.get(reference.on_update, reference.on_update),
-            )
+            ),
         )
 
     def create_index(self, table: PortableTable, index: PortableIndex) -> Iterator[str]:

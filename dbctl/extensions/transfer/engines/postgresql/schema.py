@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from msgspec import structs
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import WRITE_LOCK, SchemaTable
-from dbctl.engines.postgresql.catalog import OWN_FUNCTION, RELATIONS, VISIBLE
+from dbctl.engines.postgresql.catalog import CLEARS_PART, OWN_COLUMNS, OWN_FUNCTION, RELATIONS, VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
@@ -33,6 +35,10 @@ _INDEX = f"""i.relname, c.relname, '{{}}' {RELATIONS}
   join pg_catalog.pg_am m on m.oid = i.relam where {VISIBLE} and c.relkind in ('r', 'p') and m.amname in ('btree', 'hash') and {{}}"""
 _CONSTRAINT = f"""{{}}, c.relname, 'it is checked at each statement, and cannot be deferred' {RELATIONS}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.condeferrable where {VISIBLE} and {{}}"""
+_FOREIGN_KEY = f"""array_to_string({OWN_COLUMNS}, ', '), c.relname, '{{}}' {RELATIONS}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 where {VISIBLE} and {{}}"""
+#: The kind of the omission of an action that no other engine has.
+_ACTION = "foreign key action"
 #: What a domain requires of the values of a column.
 _DOMAIN = f"""a.attname || ': ' || {{}}, c.relname, 'that of domain ' || t.typname || ' is left out' {RELATIONS}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -91,6 +97,16 @@ where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_type t on t.oid = a.atttypid and t.typcollation <> a.attcollation
   join pg_catalog.pg_collation l on l.oid = a.attcollation and l.collisdeterministic where {VISIBLE} and c.relkind in ('r', 'p')""",
+            f"select '{_ACTION}', "
+            + _FOREIGN_KEY.format(
+                "only PostgreSQL changes some columns of a key; rows to which it refers are not deleted",
+                CLEARS_PART,
+            ),
+            "select 'foreign key match', "
+            + _FOREIGN_KEY.format(
+                "only PostgreSQL refuses a key that is NULL in some columns (MATCH FULL)",
+                "f.confmatchtype = 'f' and cardinality(f.conkey) > 1",
+            ),
             "select 'deferred check', " + _CONSTRAINT.format("f.conname", "f.contype in ('p', 'u')"),
             "select 'deferred check', "
             + _CONSTRAINT.format("f.conname", "f.contype = 'f' and not f.condeferred"),
@@ -167,7 +183,10 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
         tables = []
         for table in schema.tables:
             if table.name in columns:
-                tables.append(_build_table(table, columns[table.name], indexes[table.name]))
+                replaced = [
+                    part.name for part in omissions if (part.kind, part.table) == (_ACTION, table.name)
+                ]
+                tables.append(_build_table(table, columns[table.name], indexes[table.name], replaced))
                 omissions += _find_omissions(table, columns[table.name], indexes[table.name])
         omissions += list_triggers(schema)
         return PortableSchema(
@@ -224,14 +243,22 @@ def _is_automatic(row: NamedRow) -> bool:
     return row["is_identity"] or bool(_NUMBERS_ROWS.match(row["expression"]))
 
 
-def _build_table(table: SchemaTable, columns: Rows, indexes: Rows) -> PortableTable:
+def _build_table(
+    table: SchemaTable, columns: Rows, indexes: Rows, replaced: Collection[str]
+) -> PortableTable:
+    """Return a table; a key whose columns ``replaced`` contains refuses deletions, which would clear more than in the source."""
     return interpret_constraints(
         PortableTable(
             name=table.name,
             columns=[_build_column(row) for row in columns],
             key=table.key,
             indexes=[_build_index(row) for row in indexes if row["method"] in ("btree", "hash")],
-            references=table.references,
+            references=[
+                structs.replace(reference, on_delete="NO ACTION")
+                if ", ".join(reference.columns) in replaced
+                else reference
+                for reference in table.references
+            ],
             checks=[strip_parentheses(_CHECK.sub(r"\1", check)) for check in table.checks],
             comment=columns[0]["table_comment"],
         )
