@@ -212,6 +212,9 @@ class ScriptRunner(ABC):
     def restore_session(self) -> None:
         """Set the settings of the session again that a script may have changed, such as the schema of unqualified names."""
 
+    def use_own_settings(self) -> None:
+        """Use the settings of dbctl instead of those of a script until the end of the open transaction."""
+
     def run_definitions(self, statements: Sequence[str]) -> None:
         """Run statements that create objects, in ``schema_transaction``, as the engine shows them: with settings of the session before them."""
         for sql in statements:

@@ -59,6 +59,11 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
                 )
             yield
 
+    def use_own_settings(self) -> None:
+        path = self._connection.session.settings.get("search_path", "default")  # in SQL
+        self._connection.run(f"set local role to default; set local search_path to {path}")
+        self._catalog.forget()
+
     def may_have_deleted(self, table: str) -> bool:
         return self._connection.fetch(HAS_DELETED, {"table": self._catalog.quote_table(table)}) != [(False,)]
 

@@ -126,11 +126,11 @@ class Session(psycopg.Connection[Row]):
             f"set_config('{name}', {quote_literal(value)}, false)" for name, value in self.settings.items()
         )
         current = "select current_database(), coalesce(current_schema(), '')"
-        cursor = self.execute(f"reset all; select {sets}; {current}".encode())
+        reset = "reset all; reset session authorization; reset role"  # RESET ALL leaves the role of a script
+        cursor = self.execute(f"{reset}; select {sets}; {current}".encode())
         while cursor.nextset():
             pass
-        ((database, schema),) = cursor.fetchall()
-        self.database, self.schema = str(database), str(schema)
+        self.database, self.schema = map(str, cursor.fetchall()[0])
 
     def run(self, sql: str, *parameters: object) -> list[Row]:
         """Run one statement with ``$1``, ``$2``… and return its rows; without parameters it is sent unmodified."""

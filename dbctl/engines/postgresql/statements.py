@@ -7,7 +7,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from dbctl.engines.contract.schema import LintFinding, Script
+from msgspec import structs
+
+from dbctl.engines.contract.schema import LintFinding, Script, StatementEffect
 from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
 from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, parse_rules
 from dbctl.engines.parsing.statements import Statement, WordReader, find_default, read_words, unquote_name
@@ -175,10 +177,17 @@ _NOT_IN_TRANSACTION = re.compile(
     r"cluster$|vacuum|reindex (?:database|system)"
     r"|(?:create (?:unique )?index|drop index|reindex \w+|refresh materialized view) concurrently"
 )
+#: Further statements than SET that only change settings of the session.
+_SETTING = re.compile(r"reset |select (?:pg_catalog \. )?set_config \([^()]*\) ?;?$")
 
 
 class PostgreSQLScripts(SqlScripts):
     lexer, head_length, linter = LEXER, 5, PostgreSQLLinter
+
+    def effect(self, sql: str) -> StatementEffect:
+        effect, words = super().effect(sql), (token.text for token in self.lexer.read_significant(sql))
+        is_setting = bool(_SETTING.match(" ".join(words).lower()))
+        return structs.replace(effect, session_only=effect.session_only or is_setting)
 
     def depth_change(self, tokens: Sequence[Token], depth: int) -> int:
         """Return the change of the nesting depth at the last token; BEGIN ATOMIC … END is the body of a function, parentheses that of a rule."""

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.errors.connection import BusyError
-from dbctl.errors.migrations import MigrationFailedError
+from dbctl.errors.migrations import MigrationFailedError, MigrationPartialError
 from dbctl.services.backup.repository import Repository
 from dbctl.services.migrations.ledger import journal
 from tests import servers
@@ -128,6 +128,59 @@ def test_ledger_is_that_of_the_app_after_a_migration_that_selects_another_schema
             assert not desk.count("beside_it.schema_migrations")
         finally:
             desk.base.run("drop schema beside_it cascade")
+
+
+def test_role_of_a_migration_ends_with_it(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        role = f"{desk.base.rows('select current_database()')[0][0]}_owner"
+        desk.base.run(f"create role {role}", f"grant all on schema public to {role}")
+        try:
+            desk.write(
+                {"001_t": "create table t (x integer);", "002_u": f"set role {role};\ncreate table u ();"}
+            )
+            desk.write({"003_v": "create table v ();"})
+            desk.up()
+            owners = "select tablename, tableowner from pg_tables where tablename in ('u', 'v') order by 1"
+            assert desk.base.rows(owners) == [("u", role), ("v", "postgres")]
+        finally:
+            desk.base.run(f"drop owned by {role}", f"drop role {role}")
+
+
+@pytest.mark.parametrize(
+    "setting", ["set search_path = beside_it;", "select set_config('search_path', 'beside_it', false);"]
+)
+def test_journal_is_found_while_a_migration_without_transaction_uses_another_schema(tmp_path, setting):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write({"001_t": "create table counter (x integer);\ninsert into counter values (1);"})
+        desk.up()
+        desk.base.run("create schema beside_it", "create table beside_it.counter as select 0 as x")
+        try:
+            step, start = "update counter set x = x + 1;\n", f"-- dbctl: no-transaction\n{setting}\n"
+            desk.write({"002_t": f"{start}{step}update nosuch set x = 1;"})
+            with pytest.raises(MigrationPartialError):
+                desk.up()
+            assert desk.describe_states()["002_t"] == ("failed", "statements 1–2 of 3 are applied")
+            desk.write({"002_t": f"{start}{step}{step}"})
+            desk.up()
+            assert desk.states() == ["applied", "applied"]
+            assert desk.base.rows("select x from beside_it.counter") == [(2,)]
+            assert desk.base.rows("select x from counter") == [(1,)]
+            assert not desk.base.rows(f"select 1 from pg_tables where tablename = '{journal.TABLE}'")
+        finally:
+            desk.base.run("drop schema beside_it cascade")
+
+
+def test_reset_of_a_role_is_repeated_when_a_migration_continues(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        desk.write({"001_t": "create table t (x integer);"})
+        desk.up()
+        start = "-- dbctl: no-transaction\nset role pg_monitor;\nselect 1;\nreset role;\n"
+        desk.write({"002_u": f"{start}update nosuch set x = 1;"})
+        with pytest.raises(MigrationPartialError):
+            desk.up()
+        desk.write({"002_u": f"{start}create table u ();"})
+        desk.up()
+        assert desk.base.rows("select tableowner from pg_tables where tablename = 'u'") == [("postgres",)]
 
 
 def test_tables_of_the_app_are_no_loss_after_a_migration_that_selects_no_schema(tmp_path):

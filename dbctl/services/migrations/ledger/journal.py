@@ -7,7 +7,8 @@ all rows of the migration. After a crash, the rows show the progress, and the ne
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
@@ -129,7 +130,7 @@ class Journal:
         if self._db.scripts:  # the cached tables may be older than a drop by another run
             self._db.scripts.run_statement(CREATE)
         if reset:
-            with self._db.transaction():
+            with self._own_transaction():
                 delete_steps(self._db, self._name)
 
     def begin(self, number: int, sql: str, *, again: bool = False) -> None:
@@ -141,7 +142,7 @@ class Journal:
             "sha256": hash_statement(sql),
             "began_at": _timestamp(),
         }
-        with self._db.transaction():
+        with self._own_transaction():
             if again:
                 self._db.delete(TABLE, self._row_conditions(number))
             self._db.insert(TABLE, values)
@@ -149,8 +150,16 @@ class Journal:
     def end(self, number: int, *, failed: bool = False) -> None:
         """Record that a statement has run, or that it has ``failed`` and had no effect."""
         column = "failed_at" if failed else "ended_at"
-        with self._db.transaction():
+        with self._own_transaction():
             self._db.update(TABLE, {column: _timestamp()}, self._row_conditions(number))
+
+    @contextmanager
+    def _own_transaction(self) -> Iterator[None]:
+        """A transaction in which a schema or a role that the migration has set does not hide the table."""
+        with self._db.transaction():
+            if self._db.scripts:
+                self._db.scripts.use_own_settings()
+            yield
 
     def _row_conditions(self, number: int) -> list[Where]:
         values = {"migration": self._name, "way": self._direction, "number": number}
