@@ -277,9 +277,9 @@ class Readable(ABC):
     def references(self, table: str) -> Sequence[Reference]:
         """Return the foreign keys that refer to ``table``."""
 
-    def find_outside_reference(self, table: str, where: Sequence[Where]) -> str:
-        """Return a table that ``tables`` lacks, such as one of another schema, of which foreign keys would delete or change rows with those that meet conditions; empty: there is none."""
-        del table, where
+    def find_outside_table(self, table: str, where: Sequence[Where], changed: Collection[str] = ()) -> str:
+        """Return a table that ``tables`` lacks, of which foreign keys would delete or change rows if those that meet conditions are deleted, or get other values in ``changed``; empty: there is none."""
+        del table, where, changed
         return ""
 
     def select(

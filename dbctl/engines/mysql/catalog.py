@@ -27,13 +27,14 @@ from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import (
     NamedRow,
     Rows,
+    ServerCatalog,
     ServerSchemaReader,
     group_rows,
     sort_indexes,
     sort_references,
 )
 from dbctl.engines.servers.values import NATIVE, Kind
-from dbctl.engines.sql.catalog import Catalog, ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct
 
@@ -46,26 +47,32 @@ COLUMNS = """select table_name as "table", column_name as name, column_type as t
   coalesce(character_set_name, '') as charset, coalesce(collation_name, '') as collation
 from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
 #: The columns of the foreign keys of tables, in their order.
-KEYS = """select k.table_name as owner, k.constraint_name as name, k.column_name as source,
+KEYS = """select k.table_schema as home, k.table_name as owner, k.constraint_name as name, k.column_name as source,
   k.referenced_table_schema as "schema", k.referenced_table_schema = database() as is_local, k.referenced_table_name as "table",
   k.referenced_column_name as target, r.update_rule as on_update, r.delete_rule as on_delete
 from information_schema.key_column_usage k join information_schema.referential_constraints r
   on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
-where k.table_schema = database() and k.referenced_table_name is not null
-order by k.table_name, k.constraint_name, k.ordinal_position"""
+where {} and k.referenced_table_name is not null
+order by k.table_schema, k.table_name, k.constraint_name, k.ordinal_position"""
+#: Which keys: those of tables of the database, and those of tables of other databases that refer to tables of this one.
+OWN_KEYS = KEYS.format("k.table_schema = database()")
+OUTSIDE_KEYS = KEYS.format(
+    "r.unique_constraint_schema = database() and cast(r.constraint_schema as binary) <> cast(database() as binary)"
+)
 
 
-def read_foreign_keys(connection: MySQLConnection) -> Iterator[NamedRow]:
-    """Yield the foreign keys of tables, with their ``columns`` and those ``to`` which they refer."""
-    by_key = itemgetter("owner", "name")
-    for _, group in groupby(sorted(connection.fetch_by_name(KEYS), key=by_key), key=by_key):
+def read_foreign_keys(connection: MySQLConnection, sql: str = OWN_KEYS) -> Iterator[NamedRow]:
+    """Yield foreign keys, with their ``columns`` and those ``to`` which they refer."""
+    by_key = itemgetter("home", "owner", "name")
+    for _, group in groupby(sorted(connection.fetch_by_name(sql), key=by_key), key=by_key):
         parts = list(group)
         columns, to = [part["source"] for part in parts], [part["target"] for part in parts]
         yield {**parts[0], "columns": columns, "to": to}
 
 
-class MySQLCatalog(Catalog):
+class MySQLCatalog(ServerCatalog):
     connection: MySQLConnection
+    _outside: Mapping[str, Sequence[Reference]] | None = None
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, MySQLColumn]] = {}
@@ -94,6 +101,18 @@ class MySQLCatalog(Catalog):
                 reference = msgspec.convert({**key, "table": key["owner"]}, Reference)
                 references[key["table"]].append(reference)
         return references
+
+    def outside_references(self, table: str) -> Sequence[Reference]:
+        if self._outside is None:  # the query reads the tables of all databases, which few commands need
+            self._outside = outside = defaultdict[str, list[Reference]](list)
+            for key in read_foreign_keys(self.connection, OUTSIDE_KEYS):
+                place = f"{ident(key['home'])}.{ident(key['owner'])}"
+                outside[key["table"]].append(msgspec.convert({**key, "table": place}, Reference))
+        return self._outside.get(table, ())
+
+    def forget(self) -> None:
+        super().forget()
+        self._outside = None
 
 
 def _create_column(row: dict[str, Any]) -> MySQLColumn:

@@ -16,13 +16,14 @@ from dbctl.engines.postgresql.values import KINDS, PostgreSQLColumn
 from dbctl.engines.servers.database import (
     NamedRow,
     Rows,
+    ServerCatalog,
     ServerSchemaReader,
     group_rows,
     sort_indexes,
     sort_references,
 )
 from dbctl.engines.servers.values import NATIVE, Kind, convert_row
-from dbctl.engines.sql.catalog import Catalog, ident
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regcl
 #: SQL for the name of a referential action, from the column of its code.
 ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
     when 'd' then 'SET DEFAULT' end"""
-#: Also of tables that are not visible, such as those of another schema and partitions, if a deletion follows the key.
+#: Also of tables that are not visible, such as those of another schema and partitions, if a deletion or an update follows the key.
 KEYS = f"""select p.relname as parent, {VISIBLE} as is_visible, c.oid::pg_catalog.regclass::text as path,
   c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to,
   {ACTION.format("f.confdeltype")} as on_delete, {ACTION.format("f.confupdtype")} as on_update, {CLEARED_COLUMNS} as cleared,
@@ -112,7 +113,7 @@ KEYS = f"""select p.relname as parent, {VISIBLE} as is_visible, c.oid::pg_catalo
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace join pg_catalog.pg_class p on p.oid = f.confrelid
 where f.contype = 'f' and f.conparentid = 0 and pg_catalog.pg_table_is_visible(p.oid)
-  and ({VISIBLE} or f.confdeltype in ('c', 'n', 'd'))
+  and ({VISIBLE} or f.confdeltype in ('c', 'n', 'd') or f.confupdtype in ('c', 'n', 'd'))
 order by c.relname, f.conname"""
 
 INACCESSIBLE_SCHEMAS = """select n.nspname, current_user from pg_catalog.pg_namespace n
@@ -125,7 +126,7 @@ def quoted(*names: str) -> str:
     return " || '.' || ".join(f"""'"' || replace({name}, '"', '""') || '"'""" for name in names)
 
 
-class PostgreSQLCatalog(Catalog):
+class PostgreSQLCatalog(ServerCatalog):
     connection: PostgreSQLConnection
     _outside: defaultdict[str, list[Reference]]
 
@@ -160,7 +161,6 @@ class PostgreSQLCatalog(Catalog):
         return references
 
     def outside_references(self, table: str) -> Sequence[Reference]:
-        """Return the foreign keys of tables that are not visible, each with SQL for the name of its table."""
         self.references(table)  # reads them
         return self._outside.get(table, ())
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Checks
-from dbctl.engines.contract.database import Column, Merge, Where
+from dbctl.engines.contract.database import Column, Merge
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.engines.contract.fulltext import FullText
 from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
@@ -24,7 +24,7 @@ from dbctl.engines.postgresql.connection import (
 from dbctl.engines.postgresql.dialect import PostgreSQLCodec, PostgreSQLDialect
 from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type, encode_for_column
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
-from dbctl.engines.sql.catalog import Statement, conflict_clause, ident
+from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.database import SqlPart
 from dbctl.url import Url
@@ -121,20 +121,6 @@ class PostgreSQLDatabase(ServerDatabase):
         from dbctl.engines.postgresql.queries import read_all_rows
 
         return read_all_rows(self, table)
-
-    def find_outside_reference(self, table: str, where: Sequence[Where]) -> str:
-        for key in self.catalog.outside_references(table):
-            statement = Statement(table)
-            condition = self.builder.where_clause(statement, table, where)
-            pairs = zip(key.columns, key.to, strict=True)
-            refers = " and ".join(f"o.{ident(column)} = t0.{ident(to)}" for column, to in pairs)
-            sql = (
-                f"select exists (select from {self.catalog.quote_table(table)} t0{condition}"
-                f"{' and' if condition else ' where'} exists (select from {key.table} o where {refers}))"
-            )
-            if self.connection.fetch(sql, statement.parameters)[0][0]:
-                return key.table
-        return ""
 
 
 class PostgreSQLReader(PostgreSQLDatabase):

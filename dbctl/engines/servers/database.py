@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
@@ -12,20 +12,27 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from msgspec import structs
 
 from dbctl.engines.contract.checks import Checks, EngineFinding, FindingQuery, LockHolder, OrphanedRows
-from dbctl.engines.contract.database import Column, ShiftedTime, Where, Writable
+from dbctl.engines.contract.database import Column, Reference, ShiftedTime, Where, Writable
 from dbctl.engines.contract.monitoring import ServerMonitor
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.contract.streaming import ValueCodec
 from dbctl.engines.servers.connection import ServerConnection, ServerTransactions
 from dbctl.engines.servers.values import Kind, kind_of
-from dbctl.engines.sql.catalog import Row, Statement, ident
+from dbctl.engines.sql.catalog import Catalog, Row, Statement, ident
 from dbctl.engines.sql.codec import Parser, json_value_parser
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
+
+
+class ServerCatalog(Catalog):
+    @abstractmethod
+    def outside_references(self, table: str) -> Sequence[Reference]:
+        """Return the foreign keys that refer to ``table``, of tables that ``tables`` lacks, each with SQL for the name of its table."""
 
 
 class ServerDatabase(SqlDatabase):
     read_only: ClassVar[bool]
     connection: ServerConnection[Any]
+    catalog: ServerCatalog
     has_privileges = True
 
     def memo(self) -> dict[object, object]:
@@ -34,6 +41,24 @@ class ServerDatabase(SqlDatabase):
     @cached_property
     def _memo(self) -> dict[object, object]:
         return {}
+
+    def find_outside_table(self, table: str, where: Sequence[Where], changed: Collection[str] = ()) -> str:
+        for key in self.catalog.outside_references(table):
+            action = key.on_update if changed else key.on_delete
+            if action in ("NO ACTION", "RESTRICT") or (changed and set(changed).isdisjoint(key.to)):
+                continue
+            statement = Statement(table)
+            condition = self.builder.where_clause(statement, table, where)
+            pairs = zip(key.columns, key.to, strict=True)
+            refers = " and ".join(f"o.{ident(column)} = t0.{ident(to)}" for column, to in pairs)
+            sql = (
+                f"select 1 from {self.catalog.quote_table(table)} t0{condition}"
+                f"{' and' if condition else ' where'} exists (select 1 from {key.table} o where {refers}) limit 1"
+            )
+            with self.read_all_rows():  # the foreign key also changes rows that a policy hides
+                if self.connection.fetch(sql, statement.parameters):
+                    return key.table
+        return ""
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         return self.connection.query(sql, parameters)

@@ -157,10 +157,16 @@ def find_changed_rows(
     *,
     named: Mapping[str, Where] = {},
 ) -> list[AffectedRows]:
-    """Return the rows that foreign keys change if ``columns`` of rows get other values, without those that ``named`` has by table."""
+    """Return the rows that foreign keys change if ``columns`` of rows get other values, without those that ``named`` has by table.
+
+    Raises:
+        ConstraintError: foreign keys would change rows of tables that ``Readable.tables`` lacks.
+    """
     affected, followed = list[AffectedRows](), list[Reference]()
     pending = [(table, {*columns}, where)]
     for parent, changed, within in pending:  # the list grows during the loop
+        if changed:
+            refuse_outside_rows(db, parent, within, changed)
         for key in db.references(parent) if changed else ():
             if key.on_update not in _FOLLOWING or changed.isdisjoint(key.to) or key in followed:
                 continue
@@ -278,12 +284,7 @@ def _follow(
         key = next(keys, None)
         if key is None:
             open_tables.pop()
-            if outside := db.find_outside_reference(parent, within):
-                # neither the plan nor the log would have the rows
-                reason = f"rows of {outside}, which is not a table of {db.target}, refer to rows of {parent}, and a foreign key would delete or change them"
-                error = ConstraintError(target=db.target, reason=reason)
-                error.hint += " Delete or change these rows first."
-                raise error
+            refuse_outside_rows(db, parent, within)
             continue
         if any(f"{key.table}.{column}" in before for column in key.columns):
             continue
@@ -305,6 +306,21 @@ def _follow(
             paths.cleared.setdefault((key.table, columns, key.on_delete), []).append(where)
         elif not is_cycle:
             paths.blocking.setdefault((key.table, key.on_delete), []).append(where)
+
+
+def refuse_outside_rows(
+    db: Readable, table: str, where: Sequence[Where], changed: Collection[str] = ()
+) -> None:
+    """Refuse rows of tables that ``Readable.tables`` lacks, which neither the plan nor the log would have; for the arguments, see ``Readable.find_outside_table``.
+
+    Raises:
+        ConstraintError: foreign keys would delete or change such rows.
+    """
+    if outside := db.find_outside_table(table, where, changed):
+        reason = f"rows of {outside}, which is not a table of {db.target}, refer to rows of {table}, and a foreign key would delete or change them"
+        error = ConstraintError(target=db.target, reason=reason)
+        error.hint += " Delete or change these rows first."
+        raise error
 
 
 def _match_rows(db: Readable, reference: Reference, where: Sequence[Where], *, is_tree: bool) -> Where:

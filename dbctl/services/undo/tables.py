@@ -23,7 +23,7 @@ from dbctl.model import format_count
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.secrets import has_values
 from dbctl.services.audit.capture import KEYS_PER_QUERY
-from dbctl.services.deletion.cascade import AffectedRows, find_changed_rows
+from dbctl.services.deletion.cascade import AffectedRows, find_changed_rows, refuse_outside_rows
 from dbctl.services.events.changes.records import (
     RowImage,
     compute_digest,
@@ -286,8 +286,14 @@ class TableUndo:
         )
 
     def count_referring(self, deleted: Mapping[str, TableUndo]) -> Iterator[tuple[str, int]]:
-        """Yield the rows that refer to rows to delete, and are neither deleted nor get another reference themselves."""
+        """Yield the rows that refer to rows to delete, and are neither deleted nor get another reference themselves.
+
+        Raises:
+            ConstraintError: foreign keys would delete or change rows of other tables.
+        """
         deleted_rows = list(self.where_deleted())
+        for where in deleted_rows:
+            refuse_outside_rows(self._db, self.table, where)
         for reference in self._db.references(self.table) if deleted_rows else ():
             other = deleted.get(reference.table)
             exceptions = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from dbctl.engines.contract.database import Condition, Not
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.errors.connection import ConstraintError
 from dbctl.services.deletion.cascade import AffectedRows, count_affected_rows, find_affected_rows
+from tests import servers
 from tests.databases import empty_database
 
 SCHEMA = """
@@ -325,23 +326,59 @@ def test_only_the_columns_that_a_foreign_key_lists_are_planned_to_become_null(an
         assert database.rows("select * from notes") == [(1, 1, None)]
 
 
-def test_rows_of_another_schema_that_a_foreign_key_deletes_refuse_the_plan(answer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_rows_of_another_schema_that_a_foreign_key_changes_refuse_the_plan(answer, tmp_path, engine) -> None:
     """Neither the plan nor the log would have them."""
-    with empty_database("postgresql", tmp_path / "app.db") as database:
+    with (
+        empty_database(engine, tmp_path / "app.db") as database,
+        servers.mysql_database() if engine == "mysql" else nullcontext() as other,
+    ):
+        place = other.path if other else "billing"
+        create = () if other else ("create schema billing",)
+        main = "" if not other else f"{database.own.path}."
+        key = f"foreign key (team) references {main}teams (code) on delete cascade on update cascade"
         database.run(
             "create table people (id integer primary key)",
-            "create table teams (id integer primary key, lead integer references people (id) on delete cascade)",
-            "create schema billing",
-            "create table billing.bills (id integer primary key, team integer references teams (id) on delete cascade)",
+            "create table teams (id integer primary key, person integer, code integer not null unique, name varchar(9),"
+            " foreign key (person) references people (id) on delete cascade)",
+            *create,
+            f"create table {place}.bills (id integer primary key, team integer, {key})",
             "insert into people values (1), (2)",
-            "insert into teams values (1, 1), (2, 2)",
-            "insert into billing.bills values (1, 1)",
+            "insert into teams values (1, 1, 5, 'a'), (2, 2, 6, 'b')",
+            f"insert into {place}.bills values (1, 5)",
         )
-        words = ("data", "delete", "people")
         options = ("--url", f"main={database.url}", "--yes")
-        error = answer(*words, "1", *options, status=6)["error"]
-        assert "rows of billing.bills, which is not a table of" in error["message"]
+        error = answer("data", "delete", "people", "1", *options, status=6)["error"]
+        assert "bills" in error["message"]
         assert error["hint"] == "Nothing was changed. Delete or change these rows first."
-        assert database.rows("select id from billing.bills") == [(1,)]
-        answer(*words, "2", *options)
-        assert database.rows("select id from teams") == [(1,)]
+        error = answer("data", "set", "teams", "1", "code=7", *options, status=6)["error"]
+        assert "bills" in error["message"]
+        assert database.rows(f"select id, team from {place}.bills") == [(1, 5)]
+        answer("data", "delete", "people", "2", *options)
+        answer("data", "set", "teams", "1", "name=c", *options)
+        assert database.rows("select id, name from teams") == [(1, "c")]
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_undo_of_a_new_row_is_refused_for_rows_of_another_schema(
+    answer, tmp_path, monkeypatch, engine
+) -> None:
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with (
+        empty_database(engine, tmp_path / "app.db") as database,
+        servers.mysql_database() if engine == "mysql" else nullcontext() as other,
+    ):
+        place = other.path if other else "billing"
+        main = "" if not other else f"{database.own.path}."
+        database.run(
+            "create table teams (id integer primary key)",
+            *(() if other else ("create schema billing",)),
+            f"create table {place}.bills (id integer primary key, team integer,"
+            f" foreign key (team) references {main}teams (id) on delete cascade)",
+        )
+        options = ("--url", f"main={database.url}", "--yes")
+        answer("data", "add", "teams", "id=1", *options)
+        database.run(f"insert into {place}.bills values (1, 1)")
+        number = str(answer("audit", "list")["data"]["items"][0]["operation"])
+        assert "bills" in answer("undo", number, *options, status=6)["error"]["message"]
+        assert database.rows(f"select id, team from {place}.bills") == [(1, 1)]
