@@ -22,7 +22,7 @@ from dbctl.extensions.copies.pseudonyms import SHAPES, apply_rule, has_documents
 from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules
 from dbctl.extensions.copies.section import Kind
 from dbctl.model import Struct
-from dbctl.services.app.evidence.personal import can_be_personal
+from dbctl.services.app.evidence.personal import has_personal_type
 
 #: Distinct originals that are searched at most; of more, a sample.
 MAX_ORIGINALS = 50_000
@@ -174,7 +174,7 @@ def collect_originals(db: Readable, rules: DatabaseRules, rewriter: Rewriter) ->
     originals = Originals(rewriter.encode)
     for table, rule in rules.tables.items():
         if rule == "empty":
-            personal = filter(can_be_personal, db.tables()[table].columns.values())
+            personal = filter(has_personal_type, db.tables()[table].columns.values())
             columns: Mapping[str, ColumnRule] = {column.name: ColumnRule(kind="null") for column in personal}
         else:
             columns = {

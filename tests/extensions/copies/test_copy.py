@@ -173,29 +173,56 @@ def test_column_without_rule_is_refused_with_the_list_before_anything_is_written
     assert any("members.nickname (20)" in warning for warning in result["warnings"])
 
 
+def test_number_or_date_with_a_personal_name_needs_a_rule(club, destination, run, tmp_path):
+    club.run(
+        "create table patients (id integer primary key, birth_date date, mobile_number bigint, zip integer, pay_lat double precision,"
+        " visited date, phones integer, has_phone integer)",
+        "insert into patients values (1, '1990-05-05', 4915112345678, 20095, 53.551086, '2026-01-02', 2, 1)",
+    )
+    error = create_copy(run, tmp_path, destination, status=6)["error"]
+    assert error["code"] == "copy-rules-missing"
+    named = ("birth_date", "mobile_number", "zip", "pay_lat")
+    assert error["message"].endswith(f": {', '.join(f'patients.{name}' for name in named)}")
+    assert is_empty(destination)
+    profile = tmp_path / "app" / "club.toml"
+    rules = dict(zip(named, ("date", "phone", "token", "number"), strict=True))
+    profile.write_text(
+        profile.read_text() + "".join(f'"patients.{name}" = "{rule}"\n' for name, rule in rules.items())
+    )
+    (proof,) = create_copy(run, tmp_path, destination)["data"]["proofs"]
+    assert proof["hits"] == 0
+    (copied,) = read(
+        destination,
+        "select birth_date, mobile_number, zip, pay_lat, visited, phones, has_phone from patients",
+    )
+    old = ("1990-05-05", 4915112345678, 20095, 53.551086)
+    assert all(str(new) != str(value) for new, value in zip(copied, old, strict=False))
+    assert [str(value) for value in copied[4:]] == ["2026-01-02", "2", "1"]
+
+
 @pytest.mark.parametrize("club", ["sqlite"], indirect=True)  # other engines store only numbers in them
 def test_text_in_a_column_of_another_type_needs_a_rule(club, destination, run, tmp_path):
     club.run(
-        "create table visits (id integer primary key, phone integer, place numeric, born date, is_new boolean)",
+        "create table visits (id integer primary key, contact integer, place numeric, day date, is_new boolean)",
         "insert into visits values (1, '+49 151 12345678', 5, '1990-05-05', 'false'), (2, 3, '', null, 1)",
     )
     club.run(
-        "create table guests (id integer primary key, born date, seen datetime, is_new boolean, ref uuid, at timestamp, kind enum)",
+        "create table guests (id integer primary key, day date, seen datetime, is_new boolean, ref uuid, at timestamp, kind enum)",
         "insert into guests values (1, '5 May 1990 Ada', '1990-05-05, called Bob', 'yes, Ada Love', 'Ada Lovelace', '2026-01-02T03:04:05.678+00:00', 'new one')",
         "insert into guests values (2, '1990-05-05', '2026-01-02 03:04:05Z', 'true', '{0B5A0E3C-9a7d-4c1b-8f7e-000000000000}', 'never', null)",
     )
     result = create_copy(run, tmp_path, destination, status=6)
     assert result["error"]["code"] == "copy-rules-missing"
-    guests = "guests.born, guests.seen, guests.is_new, guests.ref"
-    assert f": visits.phone, {guests}" in result["error"]["message"]
+    guests = "guests.day, guests.seen, guests.is_new, guests.ref"
+    assert f": visits.contact, {guests}" in result["error"]["message"]
     club.run("delete from guests where id = 1")
-    for words in (["--empty", "visits"], ["--keep", "visits.phone", "--replace", "--yes"]):
+    for words in (["--empty", "visits"], ["--keep", "visits.contact", "--replace", "--yes"]):
         create_copy(run, tmp_path, destination, *words)
     profile = tmp_path / "app" / "club.toml"
-    profile.write_text(profile.read_text() + '"visits.phone" = "phone"\n')
+    profile.write_text(profile.read_text() + '"visits.contact" = "phone"\n')
     create_copy(run, tmp_path, destination, "--replace", "--yes")
-    ((phone,), _) = read(destination, "select phone from visits order by id")
-    assert phone.startswith("+999 ")
+    ((contact,), _) = read(destination, "select contact from visits order by id")
+    assert contact.startswith("+999 ")
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ SCHEMA = [
     "create table members (id integer primary key, login varchar(40) not null unique, mail varchar(80), passwd varchar(200), bio varchar(200))",
     """create table letters (id varchar(36) primary key, member integer references members (id), contact varchar(80), origin varchar(80),
        page varchar(80), phone varchar(40), city varchar(40), doc varchar(80), state varchar(20), written varchar(40), code varchar(40),
-       weight integer)""",
+       weight integer, born date, fax_number bigint)""",
     "create table audit_log (id integer primary key, subject varchar(80))",
 ]
 UUID = "0f8fad5b-d9cb-469f-a165-7086728950%02d"
@@ -36,7 +36,7 @@ def database(
             ),
             *(
                 f"insert into letters values ('{UUID % index}', 1, 'c{index}@example.org', '192.0.2.{index}', 'https://example.org/{index}',"
-                f" '1{index}', 'Bern', '{{\"to\": \"c{index}\"}}', 'sent', '2026-01-0{index + 1}T00:00:00.000Z', 'x{index}', 5)"
+                f" '1{index}', 'Bern', '{{\"to\": \"c{index}\"}}', 'sent', '2026-01-0{index + 1}T00:00:00.000Z', 'x{index}', 5, '1990-05-05', 493012345)"
                 for index in range(6)
             ),
         )
@@ -56,6 +56,8 @@ def test_rule_has_its_evidence(database: ComparedDatabase, answer: Callable[...,
         "letters.city": "address",
         "letters.doc": {"kind": "json", "rest": "text"},
         "letters.written": "keep",
+        "letters.born": "date",
+        "letters.fax_number": "phone",
         "audit_log.subject": "text",
     }
     evidence = dict(re.findall(r'(?m)^"([\w.]+)" = .*# (.*)$', text))

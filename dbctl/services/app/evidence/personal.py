@@ -16,10 +16,10 @@ from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.app.evidence.references import normalize, shorten
 
 #: What the values of a column are; ``keep``: generated keys and times, which identify no person.
-PersonalKind: TypeAlias = Literal["email", "login", "name", "phone", "address", "ip", "url", "text", "json", "keep"]  # fmt: skip
+PersonalKind: TypeAlias = Literal["email", "login", "name", "phone", "address", "ip", "url", "text", "json", "date", "token", "number", "keep"]  # fmt: skip
 
-#: Declared types whose values are no personal data: numbers, booleans, times, enumerations, and arrays of these. A domain, and a column of
-#: SQLite, can have any name, also one that only begins like these.
+#: Declared types whose values are personal data only if the column is named so: numbers, booleans, times, enumerations, and arrays
+#: of these. A domain, and a column of SQLite, can have any name, also one that only begins like these.
 _IMPERSONAL_TYPE = re.compile(
     r"(?:(?:UNSIGNED )?(?:TINY|SMALL|MEDIUM|BIG|U)?INT(?:EGER)?|(?:SMALL|BIG)?SERIAL|(?:HALF_?)?FLOAT|DOUBLE|REAL|NUMERIC|NUMBER|DEC(?:IMAL)?"
     r"|MONEY|BOOL(?:EAN)?|BIT|YEAR|DATE(?:TIME)?|TIME(?:STAMP)?|INTERVAL|DURATION|UUID|ENUM|OID"
@@ -42,6 +42,18 @@ _NAMES: Mapping[PersonalKind, re.Pattern[str]] = {
         r"|file_?name|user_?agent)$"
     ),
 }  # fmt: skip
+#: Names of columns of numbers and times, as ``_NAMES``; of other ones, the values identify no person.
+_NUMBER_NAMES: Mapping[PersonalKind, re.Pattern[str]] = {
+    "date": re.compile(
+        r"(^|_)(birth(_?(day|date|year))?|(date|year)_of_birth|dob|born(_(at|on|date|year))?)$"
+    ),
+    "phone": _NAMES["phone"],
+    "token": re.compile(
+        r"(^|_)(zip(_?code)?|post(al)?_?code|ssn|iban|card_?number"
+        r"|(social_security|insurance|national|identity|passport|personal|tax)_?(id|number|no|code))$"
+    ),
+    "number": re.compile(r"(^|_)(lat(itude)?|lng|lon(gitude)?|salary|wages?|income)$"),
+}
 _EMAIL = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+")
 _URL = re.compile(r"https?://\S+")
 _PHONE = re.compile(r"\+\d[\d ()./-]{6,20}")
@@ -55,9 +67,14 @@ class PersonalColumn(Struct, frozen=True):
     evidence: str
 
 
-def can_be_personal(column: Column) -> bool:
-    """Return whether values of the type of a column can be personal data: not those of numbers, times and enumerations."""
+def has_personal_type(column: Column) -> bool:
+    """Return whether values of the type of a column can be personal data, whatever its name: not numbers, times and enumerations."""
     return not (column.native or column.is_generated or _IMPERSONAL_TYPE.match(column.type))
+
+
+def can_be_personal(column: Column) -> bool:
+    """Return whether values of a column can be personal data: by its type, or as numbers and times by its name, such as dates of birth."""
+    return has_personal_type(column) or _recognise_number(column) is not None
 
 
 def recognise_columns(table: TableEvidence) -> Iterator[PersonalColumn]:
@@ -65,7 +82,11 @@ def recognise_columns(table: TableEvidence) -> Iterator[PersonalColumn]:
     for column in table.columns.values():
         if can_be_personal(column):
             stored = [value for value in table.values(column.name) if value not in ("", b"")]
-            recognised = _recognise_values(column, stored) or _recognise_name(table, column)
+            recognised = (
+                _recognise_number(column)
+                or _recognise_values(column, stored)
+                or _recognise_name(table, column)
+            )
             if recognised:
                 yield PersonalColumn(column.name, *recognised)
 
@@ -80,6 +101,17 @@ def _recognise_values(column: Column, stored: Sequence[object]) -> tuple[Persona
         return "keep", f"{len(texts)} of {len(stored)} values are times"
     codec, evidence = subjects.guess_key_codec(column, [*texts]) if texts else ("given", "")
     return ("keep", evidence) if codec != "given" and evidence.startswith(f"{len(stored)} of") else None
+
+
+def _recognise_number(column: Column) -> tuple[PersonalKind, str] | None:
+    is_flag = column.native not in ("", "time") or re.match(r"BOOL|BIT|ENUM|UUID|SET\(", column.type)
+    if is_flag or column.is_generated or has_personal_type(column):
+        return None
+    name = normalize(column.name)
+    if re.match(r"(is|has|can|show|hide|use)_", name):  # a flag that is stored as a number
+        return None
+    kind = next((kind for kind, pattern in _NUMBER_NAMES.items() if pattern.search(name)), None)
+    return (kind, "the name of the column") if kind else None
 
 
 def _recognise_name(table: TableEvidence, column: Column) -> tuple[PersonalKind, str] | None:
