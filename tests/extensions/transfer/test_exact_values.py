@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.conformance import values
 from tests.conformance.value_table import ValueTable, draw, draw_examples, list_differences
 from tests.databases import empty_database
+from tests.extensions.transfer.test_json import run_sql
 
 
 @pytest.mark.parametrize("engine", values.KINDS)
@@ -198,3 +199,20 @@ def test_plan_lists_the_sign_of_zero(answer, tmp_path, engine, declared):
         transfer(answer, source, copy)
         rows = copy.rows("select id, ratio from item order by id")
         assert list(map(tuple, rows)) == [(1, 0.0), (2, 0.0), (3, -1.5), (4, None)]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_addresses_have_the_text_that_the_server_prints(answer, databases, tmp_path, engine):
+    source, destination = databases("postgresql", tmp_path), databases(engine, tmp_path)
+    run_sql(
+        source,
+        "create domain address as inet",
+        "create table login (id int primary key, ip inet unique, origin address, net cidr)",
+        "insert into login values (1, '192.168.1.5', '2001:db8::1', '10.1.2.3'), (2, '10.0.0.1/8', null, '10.0.0.0/8')",
+    )
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    assert run_sql(destination, "select ip, origin, net from login order by id") == [
+        ("192.168.1.5", "2001:db8::1", "10.1.2.3/32"),
+        ("10.0.0.1/8", None, "10.0.0.0/8"),
+    ]
+    assert answer("data", "diff", source, destination)["data"]["equal"]

@@ -17,6 +17,7 @@ from dbctl.engines.postgresql.database import SEQUENCES, PostgreSQLWriter
 from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.queries import read_copied, start_copy
 from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.values import PostgreSQLColumn
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.portable import canonical
@@ -33,6 +34,8 @@ EXPRESSIONS: Mapping[LogicalKind, str] = {
     "text": "{0}::text",  # without the blanks of CHAR
     "enum": "{0}::text",
 }
+#: The type whose values a cast to text completes by the length of the mask, unlike the server: ``10.0.0.1/32``.
+_ADDRESS = '"pg_catalog"."inet"'
 _CONTROLS = {rb"\b": b"\b", rb"\f": b"\f", rb"\v": b"\v"}
 _CONTROL, _ESCAPED = re.compile(rb"\\[bfv]"), re.compile(rb"\\.")
 
@@ -88,7 +91,10 @@ class PostgreSQLRowSource(ServerRowSource):
         name = self._names.quote_column(table, column.name, "")
         if column.kind == "native":
             return name
-        own_kind = kind_of(self._catalog.require_column(table, column.name))
+        live = cast("PostgreSQLColumn", self._catalog.require_column(table, column.name))
+        own_kind = kind_of(live)
+        if live.base == _ADDRESS:
+            return name
         if own_kind == "timestamptz":
             return f"{name} at time zone 'UTC'"
         if own_kind == "boolean":
