@@ -1,6 +1,7 @@
 """``migrate status``, ``up``, ``verify`` and ``new``: states, refusals and failures."""
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -710,6 +711,14 @@ def test_new_migration_is_pending_and_requires_a_statement(path: Path, folder: P
     with created.path.open("a") as file:
         file.write("create table more (x);\n")
     assert up(path, folder) == [created.name]
+
+
+@pytest.mark.parametrize("name", [b"005_add\xc2\xa0table.sql", b"005_\xff.sql", b"\xe2\x80\x8b005_x.sql"])
+def test_migration_whose_name_cannot_be_shown_is_refused(path: Path, folder: Path, name: bytes) -> None:
+    up(path, folder)
+    (folder / os.fsdecode(name)).write_text("create table more (x);\n")
+    with pytest.raises(MigrationInvalidError, match="cannot be shown"):
+        up(path, folder)
 
 
 def test_new_migration_never_replaces_a_file(path: Path, folder: Path) -> None:

@@ -196,13 +196,23 @@ def find_shipped_path(profile: str, database: str, engine: str, variant: str = "
 
 
 def read_folder(path: Path, *, is_custom: bool, format: Format = "auto") -> Folder:  # noqa: A002 - the name in the profile
-    """Read every migration of an existing folder; raises FileFailedError as ``load_folder`` does."""
+    """Read every migration of an existing folder.
+
+    Raises:
+        FileFailedError: a file cannot be read.
+        MigrationInvalidError: a file is not a regular one, or its name has characters that cannot be shown.
+    """
     files: dict[str, MigrationFile] = {}
     ignored, down_files = [], dict[str, tuple[Path, bytes]]()
     try:
-        entries = [entry for entry in path.iterdir() if entry.name.isprintable()]
+        entries = list(path.iterdir())
         kind = _detect_format(entries) if format == "auto" else format
         for entry in entries:
+            if not entry.name.isprintable() and _is_stray(entry):
+                name = ascii(entry.name)
+                raise MigrationInvalidError(
+                    file=path, reason=f"the name {name} has characters that cannot be shown"
+                )
             paired = _PAIRED.fullmatch(entry.name) if kind == "pairs" else None
             if paired and paired["direction"] == "down":
                 down_files[paired["name"]] = entry, _read_bytes(entry)
