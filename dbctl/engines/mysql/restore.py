@@ -42,8 +42,9 @@ from dbctl.engines.mysql.swap import (
     rename_clauses,
 )
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name
+from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name, is_derived_name
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
@@ -51,6 +52,10 @@ from dbctl.url import Url
 HAS_OBJECTS = """select exists (select 1 from information_schema.tables where table_schema = {0})
 or exists (select 1 from information_schema.routines where routine_schema = {0})
 or exists (select 1 from information_schema.events where event_schema = {0})"""
+#: Foreign keys of tables in other databases that refer to tables of one.
+OUTSIDE_KEYS = """select r.constraint_schema, r.table_name, r.constraint_name from information_schema.referential_constraints r
+join information_schema.tables t on t.table_schema = r.unique_constraint_schema and t.table_name = r.referenced_table_name
+where r.unique_constraint_schema = {0} and cast(r.constraint_schema as binary) <> cast({0} as binary) order by 1, 2, 3"""
 #: The databases with the accounts and the state of the server.
 SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
@@ -94,7 +99,7 @@ class MySQLRestoreTarget(RestoreTarget):
         self._refuse_system_database()
         with self._server.translate_errors(), self._server.central() as central:
             location, source_system = self._describe_location(central), dump.metadata.get("system", "")
-            stored_code.require_recreatable(central, self._server.name, self._server.target)
+            self._require_replaceable(central)
             if dump.form == "kept":
                 self._server.require_retained(central, dump)
                 steps = [f"swap the tables of {dump.metadata['kept']} and {location}"]
@@ -153,12 +158,30 @@ class MySQLRestoreTarget(RestoreTarget):
                 hint="Nothing was changed. Choose another database.",
             )
 
+    def _require_replaceable(self, central: Session) -> None:
+        """Refuse to replace objects that other objects need, or that this user could not create again.
+
+        Raises:
+            PrivilegeMissingError: as ``require_recreatable``.
+            RestoreFailedError: foreign keys of other databases refer to tables: they would follow the replaced ones.
+        """
+        server = self._server
+        stored_code.require_recreatable(central, server.name, server.target)
+        for schema, table, key in central.run(OUTSIDE_KEYS.format(format_literal(server.name))):
+            if not is_derived_name(str(schema)):
+                place = f"{quote(str(schema))}.{quote(str(table))}"
+                raise RestoreFailedError(
+                    target=server.target,
+                    reason=f"foreign key {key} of {schema}.{table} refers to a table that would be replaced",
+                    hint=f"Drop it, and add it again after the restore: ALTER TABLE {place} DROP FOREIGN KEY {quote(str(key))};",
+                )
+
     @contextmanager
     def stage(self, request: LoadRequest) -> Iterator[StagedDump]:
         self._refuse_system_database()
         server = self._server
         with server.translate_errors(), server.central(request.timeout) as central:
-            stored_code.require_recreatable(central, server.name, server.target)
+            self._require_replaceable(central)
             restore = ScratchRestore(server, request, central)
             if request.dump.form == "kept":
                 yield RetainedSwap(restore, exists=server.exists(central, server.name))

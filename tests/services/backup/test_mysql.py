@@ -558,6 +558,30 @@ def test_undo_of_killed_restore_creates_objects_again(pantry):
     assert (pantry.content(), read_objects(pantry)) == (before, objects)
 
 
+def test_restore_is_refused_if_keys_of_another_database_would_follow_the_replaced_tables(pantry):
+    """The server renames the tables in the keys, too: they would refer to the retained database."""
+    create_app_backup(pantry.path)
+    with servers.mysql_database() as other, closing(servers.mysql_connection(other)) as connection:
+        with connection.cursor() as cursor:
+            references = f"references {ident(pantry.own.path)}.cupboard (id)"
+            cursor.execute(
+                f"create table visits (id int primary key, member int, foreign key (member) {references})"
+            )
+        error = catch_error(RestoreFailedError, lambda: apply_restore(pantry.path))
+        assert "visits" in str(error)
+        assert "DROP FOREIGN KEY" in error.hint
+        assert pantry.databases() == [pantry.own.path]
+        with connection.cursor() as cursor:
+            cursor.execute(error.hint.partition(": ")[2])
+            cursor.execute("set foreign_key_checks = 0")
+            # of a table that is missing, such as one that was dropped
+            cursor.execute(
+                f"create table absences (id int primary key, member int, foreign key (member) {references.replace('cupboard', 'lost')})"
+            )
+            connection.commit()
+        apply_restore(pantry.path)
+
+
 def test_broken_views_do_not_prevent_restore(pantry):
     before, objects = pantry.content(), read_objects(pantry)
     create_app_backup(pantry.path)
