@@ -113,6 +113,27 @@ def test_default_of_a_time_has_the_form_of_the_copied_values(answer, databases, 
     assert len(forms) == 1
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_backslashes_and_quotes_in_expressions_of_mysql(answer, databases, tmp_path, engine):
+    source, destination = databases("mysql", tmp_path), databases(engine, tmp_path)
+    run_sql(
+        source,
+        "create table t (id int primary key, path varchar(20) default 'C:\\\\it''s\n\"',"
+        " kind varchar(9) check (kind in ('a\\\\b', 'it''s')),"
+        " shown varchar(9) generated always as (coalesce(kind, 'no\\\\''')) stored)",
+        "insert into t (id, kind) values (1, 'a\\\\b'), (2, 'it''s'), (3, null)",
+    )
+    assert {kind for kind, _, _ in list_omissions(answer, source, destination)} <= {"collation"}
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    added = ("insert into t (id) values (4)", "select path, kind, shown from t order by id")
+    rows = run_sql(source, *added)
+    assert "\\" in rows[0][0]
+    assert "\n" in rows[0][0]
+    assert run_sql(destination, *added) == rows
+    with pytest.raises(Exception, match=r"(?i)check"):
+        run_sql(destination, "insert into t (id, kind) values (5, 'other')")
+
+
 def test_texts_in_expressions_of_mysql_are_carried(answer, databases, tmp_path):
     source, destination = databases("mysql", tmp_path), str(tmp_path / "to.db")
     word = "plain" if servers.mysql_server().is_mariadb else "it's"

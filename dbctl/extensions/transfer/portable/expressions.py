@@ -240,6 +240,8 @@ def fits_kind(default: PortableDefault, kind: LogicalKind) -> bool:
     """Whether a literal is a value of a kind."""
     if kind == "bytes" or default.kind == "bytes":
         return kind == default.kind
+    if "\0" in default.value:  # no statement can contain it
+        return False
     try:
         return bool(_PARSERS[kind](default.value)) if kind in _PARSERS else True
     except ValueError:

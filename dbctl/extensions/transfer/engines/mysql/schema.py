@@ -14,7 +14,6 @@ from dbctl.engines.contract.schema import SchemaTable
 from dbctl.engines.mysql.catalog import INDEXES, NOT_ENFORCED, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.statements import LEXER
 from dbctl.engines.mysql.values import SHAPE, UNICODE_CHARSETS, normalize_type, parse_labels, unescape
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
@@ -192,6 +191,7 @@ SORTED = frozenset({"BTREE", "HASH"})
 _KNOWN_BYTES = re.compile(r"0x[0-9A-Fa-f]*|NULL|'[ !#-&(->@-\[\]-~]*'|[ !#-&(->@-\[\]-~]*")
 #: Collations, by their names.
 _IGNORES_ACCENTS, _KEEPS_SPACES = re.compile("(?<!_as)_ci"), re.compile("_nopad_|_0900_")
+_TEXT_OR_NAME = re.compile(r"""'(?:[^'\\]|\\.|'')*'|(?P<name>"(?:[^"]|"")*")""", re.DOTALL)
 _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 
 
@@ -358,20 +358,15 @@ def _has_unknown_bytes(row: NamedRow) -> bool:
 
 
 def _read_expression(sql: str, *, is_mariadb: bool) -> str:
-    """Return an expression of the catalog as every session reads it: names in backquotes, and backslashes escaped.
+    """Return an expression of the catalog with names in backquotes.
 
-    MariaDB writes the catalog in the mode of the session, in which double quotes contain names and backslashes escape nothing.
-    MySQL writes the whole expression as the content of a text.
+    MariaDB writes names in the mode of the session, with double quotes, and escapes backslashes and line breaks of texts in every
+    mode. MySQL writes the whole expression as the content of a text.
     """
     if not is_mariadb:
         return unescape(sql)
-    return "".join(
-        quote(unquote_name(token.text))
-        if token.text.startswith('"')
-        else token.text.replace("\\", "\\\\")
-        if token.text.startswith("'")
-        else token.text
-        for token in LEXER.tokenize(sql)
+    return _TEXT_OR_NAME.sub(
+        lambda match: quote(unquote_name(match["name"])) if match["name"] else match[0], sql
     )
 
 
