@@ -60,7 +60,7 @@ class DuplicatedColumns:
                 repeat_counts[key] += 1
                 comparison.duplicates.add(key)
             else:
-                hashes_by_key[key] = tuple(map(hash, values))
+                hashes_by_key[key] = tuple(map(_hash, values))
         other_columns = [self.other_key, *self.columns.values()]
         for key, values in _read_rows(self.other_db, self.other_table, other_columns, part, passes):
             hashes = hashes_by_key.pop(key, None)
@@ -68,11 +68,16 @@ class DuplicatedColumns:
                 comparison.missing.add(key)
                 continue
             for column, expected, value in zip(self.columns, hashes, values, strict=True):
-                if expected != hash(value):
+                if expected != _hash(value):
                     comparison.differing.setdefault(column, KeySample(comparison.keep_all)).add(key)
         for key in hashes_by_key:
             comparison.unmatched.add(key)
             comparison.unmatched_rows += 1 + repeat_counts[key]
+
+
+def _hash(value: object) -> int:
+    """Return a hash of a value; that of Python is the same for -1 and -2."""
+    return hash("-1") if value == -1 else hash(value)
 
 
 def _read_rows(

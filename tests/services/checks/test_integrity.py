@@ -554,6 +554,41 @@ def test_custom_profile_defines_cross_checks(tmp_path, run_json):
     assert result["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"
 
 
+def test_difference_of_duplicated_numbers_is_reported(tmp_path, run_json):
+    (tmp_path / "stock.toml").write_text(
+        """schema = "dbctl.profile/1"
+name = "stock"
+title = "Stock"
+[databases.main]
+engines = ["sqlite"]
+needs = ["items"]
+[databases.mirror]
+engines = ["sqlite"]
+[[link]]
+name = "mirror"
+database = "mirror"
+table = "copies"
+column = "id"
+to = "main"
+targets = ["items.id"]
+repeats = { state = "state" }
+every = true
+"""
+    )
+    for name, table, states in (("main", "items", (-1, 1, 0, -1)), ("mirror", "copies", (-2, 1.0, 0, -1))):
+        execute(
+            tmp_path / f"{name}.db",
+            f"create table {table} (id integer primary key, state);"
+            + "".join(f"insert into {table} values ({key}, {state});" for key, state in enumerate(states)),
+        )
+    result = run_json(
+        "--profile", str(tmp_path / "stock.toml"), *(word for name in ("main", "mirror") for word in ("--url", f"{name}={tmp_path}/{name}.db")),
+        "integrity", "cross-check",
+    )  # fmt: skip
+    (finding,) = result["findings"]
+    assert finding["message"] == "mirror: copies.state differs from items.state in 1 row: 0"
+
+
 @pytest.mark.parametrize("declared", ["integer check (amount > 0)", "integer not null"])
 def test_rows_that_violate_constraints_are_no_damage(tmp_path, monkeypatch, answer, declared):
     monkeypatch.chdir(tmp_path)
