@@ -12,7 +12,7 @@ from dbctl.model import format_count
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.services.app import unconfigured
 from dbctl.services.app.app import App
-from dbctl.services.app.change import required_for_cascade
+from dbctl.services.app.change import require_row_count, required_for_cascade
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.deletion.cascade import AffectedRows, find_affected_rows
 
@@ -30,31 +30,39 @@ class CrossDatabaseDeletion:
             CascadeUnreachableError: another database cannot be read, or exists but is not configured.
         """
         self._app, self._database, self._db, self._deleted = app, database, db, deleted
-        #: by database and table: the conditions of one statement each
-        self._statements: dict[tuple[str, str], list[list[Where]]] = {}
-        self._row_counts: dict[tuple[str, str], int] = {}
+        #: by database and table: the conditions of one statement each, and the number of its rows
+        self._statements: dict[tuple[str, str], list[tuple[list[Where], int]]] = {}
         for link in [] if app.only else find_cascading_links(app, database):
             self._find_rows(link)
 
     def plan_steps(self) -> Iterator[AffectedRows]:
         """Yield the deleted rows per table, and those that foreign keys delete or change; the name of a table includes its database."""
         starts = dict[str, dict[str, list[Where]]]()
-        for (database, table), row_count in self._row_counts.items():
+        for (database, table), statements in self._statements.items():
+            row_count = sum(count for _, count in statements)
+            if not row_count:
+                continue
             step = f"delete {format_count(row_count, 'row')} of {table} in {self._app.target(database)}"
             yield AffectedRows(table=f"{database}/{table}", rows=row_count, step=step, kind="deleted")
-            starts.setdefault(database, {})[table] = [
-                AllOf(where) for where in self._statements[database, table]
-            ]
+            starts.setdefault(database, {})[table] = [AllOf(where) for where, _ in statements]
         for database, conditions in starts.items():
             for item in find_affected_rows(self._app.reader(database), conditions):
                 step = f"{item.step} in {self._app.target(database)}"
                 yield structs.replace(item, table=f"{database}/{item.table}", step=step, where=None)
 
     def delete(self) -> None:
-        """Delete the rows in the open transactions of the change."""
+        """Delete the rows in the open transactions of the change.
+
+        Raises:
+            ConstraintError: as ``require_row_count``.
+        """
         for (database, table), statements in self._statements.items():
-            for where in statements:
-                self._app.writers[database].delete(table, where)
+            writer = self._app.writers[database]
+            for where, expected in statements:
+                deleted = writer.delete(table, where)
+                if deleted < expected:  # an earlier statement may have deleted rows by foreign keys
+                    deleted = expected - writer.count(table, where)
+                require_row_count(deleted, expected, writer)
 
     def _find_rows(self, link: CrossLink) -> None:
         values = read_link_values(link, self._db, self._deleted)
@@ -80,15 +88,14 @@ class CrossDatabaseDeletion:
         target = (link.database, link.table)
         known = self._statements.setdefault(target, [])
         before: list[Where] = (
-            [AnyOf([condition for where in known for condition in where[:1]])] if known else []
+            [AnyOf([condition for where, _ in known for condition in where[:1]])] if known else []
         )
         for start in range(0, len(values), BATCH):
             names_row = Condition(column, "in", values[start : start + BATCH])
             where: list[Where] = [names_row, *(Not(condition) for condition in before)]
             row_count = reader.count(link.table, where)
             if row_count:
-                known.append(where)
-                self._row_counts[target] = self._row_counts.get(target, 0) + row_count
+                known.append((where, row_count))
 
 
 def read_link_values(link: CrossLink, db: Readable, rows: Mapping[str, Sequence[Where]]) -> list[object]:

@@ -99,3 +99,25 @@ def test_rows_below_owned_rows_are_deleted_in_the_other_database(
         assert rows == {"people": 1, "posts": 1, "notes/notes": 1}
         assert main_db.execute("select id from posts").fetchall() == [(8,)]
         assert notes_db.execute("select id from notes").fetchall() == [(2,)]
+
+
+def test_rows_of_the_other_database_that_a_trigger_keeps_refuse_the_deletion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pair.toml").write_text(TWO_DATABASES)
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.pair]\nprofile = "pair.toml"\n[apps.pair.databases]\nmain = "main.db"\nnotes = "notes.db"\n'
+    )
+    with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
+        main_db.executescript(
+            "create table people (id integer primary key, nick text); insert into people values (1, 'ada'), (2, 'bob');"
+        )
+        notes_db.executescript(
+            "create table notes (id integer primary key, author integer);"
+            "insert into notes values (1, 1), (2, 1), (3, 2);"
+            "create trigger keep before delete on notes when old.id = 1 begin select raise(ignore); end;"
+        )
+        assert answer("users", "delete", "ada", "--yes", status=6)["error"]["code"] == "constraint"
+        assert main_db.execute("select count(*) from people").fetchone() == (2,)
+        assert notes_db.execute("select count(*) from notes").fetchone() == (3,)
