@@ -230,3 +230,21 @@ def test_partial_index_that_ignores_more_letters(plan, create):
     )
     (problem,) = plan(source, "postgresql")
     assert (problem["column"], problem["keys"], problem["reason"]) == ("name", [{"id": "2"}], DUPLICATE)
+
+
+def test_keys_of_long_texts_are_compared_as_a_whole_as_far_as_they_fit(answer, databases, tmp_path):
+    source, destination = tmp_path / "from.db", databases("mysql", tmp_path)
+    run_sql(
+        f"sqlite:///{source}",
+        "create table page (site int, path text, label text, primary key (site, path), unique (label, site))",
+        "create table long (a varchar(800), b varchar(800), c int, primary key (a, b), unique (b, a, c))",
+    )
+    plan = answer("--url", f"main={source}", "transfer", "plan", "--to", destination)["data"]
+    assert [(part["kind"], part["name"], part["table"]) for part in plan["omissions"]] == [
+        ("primary key", "a, b", "long"),
+        ("unique index", "b, a, c", "long"),
+    ]
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    text = "x" * 700
+    run_sql(destination, f"insert into page values (1, '{text}a', '{text}a'), (1, '{text}b', '{text}b')")
+    assert run_sql(destination, "select count(*) from page") == [(2,)]

@@ -170,10 +170,11 @@ class MySQLDerivation(Derivation):
         yield from ()
 
     def key_list(self, table: PortableTable) -> str:
-        return ", ".join(
-            self._key_term(table, IndexTerm(column=name), self.quote(name), len(table.key))
-            for name in table.key
-        )
+        terms = [IndexTerm(column=name) for name in table.key]
+        if sum(self._term_bytes(table, term) for term in terms) > _KEY_BYTES:
+            reason = "its columns are longer than 3072 bytes; it compares their first characters"
+            self.omit("primary key", ", ".join(table.key), reason, table.name)
+        return ", ".join(self._key_term(table, term, self.quote(term.column), terms) for term in terms)
 
     def can_refer(self, source: PortableColumn, target: PortableColumn) -> bool:
         is_integer = source.type.kind == "integer"
@@ -208,13 +209,14 @@ class MySQLDerivation(Derivation):
         is_unique, size = index.is_unique, sum(self._term_bytes(table, term) for term in index.terms)
         if is_unique and size > _KEY_BYTES:
             reason = "its columns are longer than 3072 bytes; the index is created, but is not unique"
-            self.omit("unique index", index.name, reason, table.name)
+            columns = ", ".join(term.column or term.expression for term in index.terms)
+            self.omit("unique index", index.name or columns, reason, table.name)
             is_unique = False
         if index.where and not is_unique:
             self.omit("index condition", index.name, "the server indexes all rows", table.name)
 
         def write(term: IndexTerm, expression: str) -> str:
-            return self._key_term(table, term, expression, len(index.terms), is_unique=is_unique)
+            return self._key_term(table, term, expression, index.terms, is_unique=is_unique)
 
         name, table_name = self.index_name(table, index), self.quote(table.name)
         try:
@@ -244,23 +246,29 @@ class MySQLDerivation(Derivation):
 
     def _term_bytes(self, table: PortableTable, term: IndexTerm) -> int:
         logical = self._types[table.name].get(term.column)
-        if logical is None or logical.kind not in ("text", "bytes"):
+        if logical is None or logical.kind not in ("text", "bytes", "json"):
             return _OTHER_BYTES
         length = logical.length or _KEY_BYTES
         return length if logical.kind == "bytes" else length * CHARACTER_BYTES
 
     def _key_term(
-        self, table: PortableTable, term: IndexTerm, expression: str, terms: int, *, is_unique: bool = True
+        self,
+        table: PortableTable,
+        term: IndexTerm,
+        expression: str,
+        terms: Sequence[IndexTerm],
+        *,
+        is_unique: bool = True,
     ) -> str:
-        """Return a term of an index; long texts and bytes are indexed by their beginning."""
+        """Return a term of an index; texts and bytes are indexed by their beginning if all columns are too long together."""
         logical = self._types[table.name].get(term.column)
         if logical is None or logical.kind not in ("text", "bytes", "json"):
             return expression
-        limit = (
-            _KEY_BYTES // CHARACTER_BYTES // terms
-            if is_unique
-            else min(_PREFIX, _KEY_BYTES // CHARACTER_BYTES // terms)
-        )
+        limit = _KEY_BYTES // CHARACTER_BYTES // len(terms)
+        if is_unique and sum(self._term_bytes(table, each) for each in terms) <= _KEY_BYTES:
+            limit = _KEY_BYTES
+        elif not is_unique:
+            limit = min(_PREFIX, limit)
         declared = self.column_type(table, table.column(term.column))[0]
         is_short = (
             declared.startswith(("varchar", "char", "varbinary", "binary")) and (logical.length or 0) <= limit
