@@ -84,6 +84,7 @@ class Index(Struct, frozen=True, kw_only=True):
     constraint: bool  #: it belongs to a constraint of the table, and is dropped with it
     is_referenced: bool = False  #: a foreign key refers to it
     valid: bool = True
+    is_ignored: bool = False  #: no query reads it, because the admin tries what would be without it
     method: str
     where: str  #: the rows that it contains; empty: all
     bytes: int | None

@@ -50,7 +50,7 @@ BLOAT = """select table_name as "table", coalesce(data_length, 0) + coalesce(ind
   data_free as wasted_bytes, null as dead_rows, table_rows as "rows", concat('data_free of ', coalesce(engine, 'an unknown engine')) as source
 from information_schema.tables where table_schema = database() and table_type <> 'VIEW' order by table_name"""
 #: Only MySQL has indexes over expressions.
-INDEXES = """select table_name as "table", index_name as name, non_unique = 0 as "unique", lower(index_type) as method,
+INDEXES = """select table_name as "table", index_name as name, non_unique = 0 as "unique", lower(index_type) as method, {} as is_ignored,
   concat(coalesce(column_name, concat('(', {}, ')')), case when sub_part is null then '' else concat('(', sub_part, ')') end,
     case collation when 'D' then ' desc' else '' end) as term
 from information_schema.statistics where table_schema = database() order by 1, 2, seq_in_index"""
@@ -111,10 +111,13 @@ class MySQLStorage(MySQLPart, StorageManager):
         return self._connection.fetch_as(Bloat, BLOAT, estimated=True)
 
     def list_indexes(self, *, sized: bool = True) -> Sequence[Index]:  # noqa: ARG002 - the server has the sizes
-        expression = "''" if self._connection.server.is_mariadb else "expression"
+        is_mariadb = self._connection.server.is_mariadb
+        query = INDEXES.format(
+            *("ignored = 'YES'", "''") if is_mariadb else ("is_visible = 'NO'", "expression")
+        )
         sizes, scans = self._by_index(BYTES), self._by_index(SCANS) if self._counts_events() else {}
         keys, indexes = self._foreign_key_columns(), dict[tuple[str, str], dict[str, Any]]()
-        for row in self._connection.fetch_by_name(INDEXES.format(expression)):
+        for row in self._connection.fetch_by_name(query):
             indexes.setdefault((row["table"], row["name"]), {**row, "columns": []})["columns"].append(
                 row["term"]
             )

@@ -71,7 +71,7 @@ def _check_columns(
     first = {
         (index.table, index.columns[0].split(" ")[0].strip('"`'))
         for index in indexes
-        if index.columns and index.valid and not index.where
+        if index.columns and index.valid and not (index.where or index.is_ignored)
     }
     for path in subject.section.indexed:
         table, _, column = path.partition(".")

@@ -129,7 +129,9 @@ def _classify(index: Index, siblings: Sequence[Index]) -> tuple[IndexProblem | N
     if index.primary or index.is_referenced:
         return None, None
     others = [
-        other for other in siblings if other is not index and other.valid and _can_replace(other, index)
+        other
+        for other in siblings
+        if other is not index and other.valid and not other.is_ignored and _can_replace(other, index)
     ]
     for other in others:
         if list(other.columns) == list(index.columns) and _is_preferred(other, index):
@@ -160,8 +162,9 @@ def _can_replace(other: Index, index: Index) -> bool:
 def _is_preferred(other: Index, index: Index) -> bool:
     """Whether ``other`` is the index to keep of two equal indexes: by dependencies, then by the shorter name."""
 
-    def rank(entry: Index) -> tuple[bool, bool, bool, bool, int, str]:
+    def rank(entry: Index) -> tuple[bool, bool, bool, bool, bool, int, str]:
         return (
+            entry.is_ignored,
             not entry.primary,
             not entry.is_referenced,
             not entry.constraint,

@@ -13,6 +13,7 @@ from dbctl.engines.contract.checks import FindingQuery, LockHolder
 from dbctl.engines.servers.database import find_problems
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
+from dbctl.services.stats.indexes import IndexProblem, classify_indexes
 from tests import servers
 from tests.engines.conftest import MySQLFixture
 
@@ -140,6 +141,19 @@ def test_indexes_are_listed_with_their_references(mysql):
     mysql.execute(indexes["chi ld", "lone"].drop_statement)
     (remaining,) = [index for index in mysql.reader().storage.list_indexes() if index.table == "chi ld"]
     assert (remaining.name, remaining.is_referenced) == ("both_", True)
+
+
+def test_index_that_no_query_reads_replaces_no_other_one(mysql):
+    hidden = "ignored" if mysql.reader().connection.server.is_mariadb else "invisible"
+    mysql.execute(
+        f"create table tried (id integer primary key, a integer, b integer, key a (a) {hidden}, key longer (a),"
+        f" key b (b), key pair (b, a) {hidden})"
+    )
+    indexes = mysql.reader().storage.list_indexes()
+    assert {index.name for index in indexes if index.is_ignored} == {"a", "pair"}
+    states = {index.index: (index.state, index.covered_by) for index in classify_indexes("tried", indexes)}
+    assert states["a"] == (IndexProblem.DUPLICATE, "longer")
+    assert states["longer"] == states["b"] == (None, None)
 
 
 def test_server_counters_are_reported(database_with_counters):
