@@ -299,13 +299,16 @@ class TableUndo:
             exceptions = (
                 [Not(AllOf(where)) for where in other.where_released(reference.columns)] if other else []
             )
-            rows = sum(
-                self._db.count(
-                    reference.table,
-                    [InSubquery(reference.columns, self.table, reference.to, where), *exceptions],
+            with self._db.read_all_rows(
+                reference.table
+            ):  # a foreign key also deletes rows that a policy hides
+                rows = sum(
+                    self._db.count(
+                        reference.table,
+                        [InSubquery(reference.columns, self.table, reference.to, where), *exceptions],
+                    )
+                    for where in deleted_rows
                 )
-                for where in deleted_rows
-            )
             if rows:
                 yield reference.table, rows
 

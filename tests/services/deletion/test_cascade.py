@@ -7,6 +7,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dbctl.engines.contract.database import Condition, Not
 from dbctl.engines.sqlite.database import SQLiteReader
@@ -382,3 +383,29 @@ def test_undo_of_a_new_row_is_refused_for_rows_of_another_schema(
         number = str(answer("audit", "list")["data"]["items"][0]["operation"])
         assert "bills" in answer("undo", number, *options, status=6)["error"]["message"]
         assert database.rows(f"select id, team from {place}.bills") == [(1, 1)]
+
+
+def test_undo_of_a_new_row_is_refused_if_a_policy_hides_rows_that_refer_to_it(
+    answer, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database("postgresql", tmp_path / "app.db") as database:
+        role = f"{database.own.path}_limited"[-60:]
+        database.run(
+            f'create role "{role}" login',
+            "create table teams (id integer primary key)",
+            "create table bills (id integer primary key, team integer references teams (id) on delete cascade)",
+            "create policy none on bills using (false)",
+            "alter table bills enable row level security",
+            f'grant all on teams, bills to "{role}"',
+        )
+        try:
+            url = servers.text(structs.replace(database.own, user=role, password=None))
+            options = ("--url", f"main={url}", "--yes")
+            answer("data", "add", "teams", "id=1", *options)
+            database.run("insert into bills values (1, 1)")
+            number = str(answer("audit", "list")["data"]["items"][0]["operation"])
+            assert "row-level security" in answer("undo", number, *options, status=6)["error"]["message"]
+            assert database.rows("select id, team from bills") == [(1, 1)]
+        finally:
+            database.run(f'drop owned by "{role}"', f'drop role "{role}"')
