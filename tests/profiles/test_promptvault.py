@@ -510,6 +510,17 @@ def test_stale_index_entry_is_reported_and_repaired(run: Run, vault: Vault) -> N
 
 
 @on_sqlite
+def test_row_that_replace_left_twice_in_the_index_is_one_result(run: Run, vault: Vault) -> None:
+    run("search", "index", "repair")
+    vault.rows(
+        f"""insert or replace into "Prompt" select * from "Prompt" where "id" = '{promptvault.PARSER}'"""
+    )
+    assert vault.rows(f"select count(*) from PromptSearch where pid = '{promptvault.PARSER}'") == [(2,)]
+    assert list_ids(run("search", "prompts", "parser")) == [promptvault.PARSER]
+    assert run("search", "prompts", "parser", "--count") == {"total": 1}
+
+
+@on_sqlite
 def test_missing_trigger_is_reported(run: Run, vault: Vault) -> None:
     run("search", "index", "repair")
     vault.rows("drop trigger trg_prompt_au")

@@ -193,7 +193,8 @@ class ComparedRows:
         extra: dict[object, Sequence[object]] = (
             {row[0]: row[1:] for row in rows} if self.extra_columns else {}
         )
-        keys = [row[0] for row in rows]
+        # An index may have a row twice: REPLACE of SQLite fires no trigger for the replaced row.
+        keys = list(dict.fromkeys(row[0] for row in rows))
         return list(filter_keys(self._db, self._texts, TextMatcher(self._query), keys)), extra
 
     def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
