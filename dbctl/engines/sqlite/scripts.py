@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.schema import ScriptDialect, ScriptRunner
@@ -179,19 +180,20 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
+        from dbctl.engines.sqlite.rows import BATCH_ROWS, split_batches
+        from dbctl.engines.sqlite.values import RawText
+
         staging_table, names = f"temp.{ident(name)}", ", ".join(ident(column) for column in columns)
         self._connection.run(f"create temp table {ident(name)} as select {names} from {ident(table)} where 0")
         # Begin only now: a transaction that has read the file would block other writers.
         self._connection.run("begin")
         try:
-            placeholders = ", ".join("?" * len(columns))
             # sqlite-utils reads only the main database, and would create a table there instead
-            self._connection.retry_while_locked(
-                lambda: self._connection.driver.executemany(
-                    f"insert into {staging_table} values ({placeholders})", rows
-                ),
-                seconds=0,  # an iterator yields its rows once
-            )
+            for batch in split_batches(rows, BATCH_ROWS):
+                values = ", ".join("cast(? as text)" if type(value) is RawText else "?" for value in batch[0])
+                sql = f"insert into {staging_table} values ({values})"
+                insert = partial(self._connection.driver.executemany, sql, batch)
+                self._connection.retry_while_locked(insert, seconds=0)  # repeated, it would insert rows twice
             self._connection.run("commit")
         finally:
             if self._connection.driver.in_transaction:

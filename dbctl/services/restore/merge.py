@@ -40,6 +40,7 @@ class RestoredTable(Struct, frozen=True, kw_only=True):
     replaced: int
     same: int  #: rows that are equal in the table
     skipped: int  #: rows that differ in the table and were not replaced
+    altered: int = 0  #: written rows that triggers of the table changed, so that they differ from the backup
     unchanged_columns: Sequence[str] = ()  #: columns of existing rows that are not replaced
     ignored_columns: Sequence[str] = ()  #: columns of the backup that the table lacks
 
@@ -211,6 +212,7 @@ class Merge:
         require_row_count(inserted, counts.missing, db)
         if inserted:
             db.advance_sequences(table.name)
+        left = table.staged.compare(table.compared_columns) if inserted or replaced else None
         return RestoredTable(
             table=table.name,
             into=table.name,
@@ -218,6 +220,7 @@ class Merge:
             replaced=replaced,
             same=counts.same,
             skipped=counts.differing - replaced,
+            altered=max(left.missing + left.differing - counts.differing + replaced, 0) if left else 0,
             unchanged_columns=table.unchanged_columns,
             ignored_columns=table.ignored_columns,
         )

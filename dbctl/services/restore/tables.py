@@ -278,6 +278,9 @@ class RestoreTables(RestoreOperation):
     def _remarks(self, done: Sequence[RestoredTable]) -> Iterator[str]:
         users = find_users_section(self._app, self._member.database)
         for table in done:
+            if table.altered:
+                rows = format_count(table.altered, "row")
+                yield f"{table.into}: its triggers changed {rows}, so that they differ from the backup"
             if table.ignored_columns:
                 yield f"{table.into} has no {', '.join(table.ignored_columns)}: the values of the backup were ignored"
             if users and table.into == users.table and table.replaced:

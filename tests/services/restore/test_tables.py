@@ -192,6 +192,41 @@ def list_columns(pantry, table):
 # Merge by key ----------------------------------------------------------------------------------------------------
 
 
+def test_text_that_is_not_utf8_stays_text(sqlite_pantry):
+    """Also in a key, which otherwise matches no row."""
+    sqlite_pantry.run(
+        "create table marks (id text primary key, note text, any_value)",
+        "insert into marks values (cast(x'ff' as text), cast(x'00fe' as text), cast(x'80' as text)), ('b', x'ff', x'ff')",
+    )
+    query = "select typeof(id), hex(id), typeof(note), hex(note), typeof(any_value) from marks order by id"
+    rows = sqlite_pantry.rows(query)
+    create_app_backup(sqlite_pantry.path)
+    assert list_counts(restore_tables(sqlite_pantry, "marks", merge="replace")) == [("marks", 0, 0, 2, 0)]
+    sqlite_pantry.run("delete from marks where id <> 'b'", "update marks set note = 'x'")
+    assert list_counts(restore_tables(sqlite_pantry, "marks", merge="replace")) == [("marks", 1, 1, 0, 0)]
+    assert sqlite_pantry.rows(query) == rows
+
+
+def test_rows_that_a_trigger_changed_are_stated(pantry):
+    create_app_backup(pantry.path)
+    if pantry.engine == "postgresql":
+        pantry.run(
+            "create function number_note() returns trigger language plpgsql as"
+            " $$ begin new.note = 'trigger'; return new; end $$",
+            "create trigger numbered before insert on shelf for each row execute function number_note()",
+        )
+    elif pantry.engine == "mysql":
+        pantry.run("create trigger numbered before insert on shelf for each row set new.note = 'trigger'")
+    else:
+        update = "update shelf set note = 'trigger' where id = new.id;"
+        pantry.run(f"create trigger numbered after insert on shelf begin {update} end")
+    pantry.run("delete from shelf where id in (1, 2)")
+    result = restore_tables(pantry, "shelf", merge="missing")
+    assert list_counts(result) == [("shelf", 2, 0, 1, 0)]
+    assert [table.altered for table in result.tables] == [2]
+    assert len(result.remarks) == 1
+
+
 def test_merge_missing_does_not_change_existing_rows(pantry):
     create_app_backup(pantry.path)
     pantry.run(
