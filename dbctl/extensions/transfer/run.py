@@ -11,14 +11,20 @@ from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.extensions.transfer.compare import MAX_DIFFERENCES, TableComparison, TableDigest, digest_table
 from dbctl.extensions.transfer.comparison.differing_rows import RowValues
-from dbctl.extensions.transfer.copies import Copy, drop_refused_copy, open_copy
+from dbctl.extensions.transfer.copies import Copy, NativeCopy, drop_refused_copy, open_copy
 from dbctl.extensions.transfer.copy import Destination, TransferState, copy_table, has_state, synchronize
 from dbctl.extensions.transfer.endpoints import Endpoints
 from dbctl.extensions.transfer.errors import TransferDestinationMissingError, TransferDifferentError
-from dbctl.extensions.transfer.portable.contract import RowSource, require, require_scripts
+from dbctl.extensions.transfer.portable.contract import (
+    LineColumn,
+    RowSource,
+    exchange_kind,
+    require,
+    require_scripts,
+)
 from dbctl.extensions.transfer.portable.write_lock import WriteProof, WriteProofs
-from dbctl.extensions.transfer.schema import SchemaOptions, SchemaOrigin, attach, detach
-from dbctl.extensions.transfer.tables import TransferTable
+from dbctl.extensions.transfer.schema import SchemaOptions, SchemaOrigin, attach, detach, read_schema
+from dbctl.extensions.transfer.tables import TransferTable, pair_columns
 from dbctl.extensions.transfer.user_trial import UserTrial, try_new_user
 from dbctl.model import ChangeResult, Closing, Effect, Plan, Row, Struct, format_count
 from dbctl.services.app.change import Operation
@@ -48,11 +54,20 @@ class TransferResult(ChangeResult, frozen=True, kw_only=True):
     resumed: bool  #: whether it continued an interrupted transfer
     copy_seconds: float
     verify_seconds: float
+    #: generated columns whose values, which the destination computes, are not all those of the source
+    computed_differently: Sequence[str]
 
     @property
     def effect(self) -> Effect | None:
         place, counts = f"to {self.destination}", {"rows equal": self.rows}
         return Effect("copied", "table", count=len(self.tables), place=place, counts=counts)
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return [
+            f"generated column {name} has other values than in the source"
+            for name in self.computed_differently
+        ]
 
     def summary(self) -> Sequence[Row]:
         return [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in self.tables]
@@ -101,6 +116,7 @@ class RunTransfer(Operation):
                 finish_copy(copy, destination, state)
             copied = time.monotonic()
             digests = verify_digests(endpoints, state, destination.rows, tables)
+            computed = find_computed_differences(endpoints, copy, db, tables)
             with db.transaction():
                 copy.record_created(state)
             return TransferResult(
@@ -112,6 +128,7 @@ class RunTransfer(Operation):
                 resumed=is_resumed,
                 copy_seconds=round(copied - started, 3),
                 verify_seconds=round(time.monotonic() - copied, 3),
+                computed_differently=computed,
             )
 
     def _copy(
@@ -167,6 +184,26 @@ def verify_digests(
             target=endpoints.target, tables=", ".join(differing), url=endpoints.destination_url
         )
     return digests
+
+
+def find_computed_differences(
+    endpoints: Endpoints, copy: Copy, destination: Readable, tables: Sequence[TransferTable]
+) -> list[str]:
+    """Return the generated columns of equal tables that have other values in the destination, whose functions may differ."""
+    if isinstance(copy, NativeCopy):  # the same expressions of the same engine
+        return []
+    known, other = {table.name: table for table in tables}, read_schema(destination)
+    result = list[str]()
+    for pair in pair_columns(copy.schema.source, other, are_computed=True):
+        if table := known.get(pair.table):
+            column = LineColumn(name=pair.column, kind=exchange_kind(pair), time_form=endpoints.time_form)
+            digests = [
+                digest_table(rows, table.name, [*table.key, column])
+                for rows in (copy.rows, copy.destination_rows)
+            ]
+            if digests[0] != digests[1]:
+                result.append(f"{pair.table}.{pair.column}")
+    return result
 
 
 def describe_digests(digests: Mapping[str, TableDigest]) -> list[TransferredTable]:
@@ -301,6 +338,11 @@ def verify_transfer(endpoints: Endpoints, *, tries_writes: bool = True) -> Trans
             results = [
                 verify_table(copy.rows, copy.destination_rows, table)
                 for table in progress.list_parts(tables, "table")
+            ]
+            equal = [table for table, result in zip(tables, results, strict=True) if result.equal]
+            objects += [
+                SchemaDifference(kind="generated column", name=name, difference="other values")
+                for name in find_computed_differences(endpoints, copy, destination, equal)
             ]
         counters, is_switched = find_late_counters(destination), tries_writes and not has_state(destination)
     return TransferVerification(

@@ -65,8 +65,13 @@ def select_tables(schema: PortableSchema, exclusions: Exclusions) -> list[Portab
     return [tables[name] for name in names]
 
 
-def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:
-    """Return the columns that rows are copied to: those with the same name in the same table, unless the destination computes them."""
+def pair_columns(
+    source: PortableSchema, destination: PortableSchema, *, are_computed: bool = False
+) -> Sequence[ColumnPair]:
+    """Return the columns that rows are copied to: those with the same name in the same table, unless the destination computes them.
+
+    ``are_computed``: return those that both compute.
+    """
     tables = {table.name: table for table in destination.tables}
     pairs = list[ColumnPair]()
     for table in source.tables:
@@ -75,7 +80,10 @@ def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequenc
         )
         for column in table.columns:
             other = others.get(column.name)
-            if other is not None and not other.generated:
+            is_selected = other is not None and (
+                bool(column.generated and other.generated) if are_computed else not other.generated
+            )
+            if other is not None and is_selected:
                 pairs.append(
                     ColumnPair(
                         table=table.name,

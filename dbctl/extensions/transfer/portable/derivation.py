@@ -272,7 +272,7 @@ class Derivation(ABC):
         if not column.generated:
             return ""
         try:
-            expression = self.expressions(table).translate(column.generated)
+            expression = self.expressions(table).translate(column.generated, is_stored=True)
         except UntranslatableError as error:
             reason = f"{error}; the computed values are copied"
             self.omit("generated column", column.name, reason, table.name)

@@ -22,6 +22,8 @@ PORTABLE_NODES = frozenset(
     GTE Group Having Identifier If In Is Join LT LTE Length Literal Lower Max Min Mul NEQ Neg Not Null Nullif Or Order Ordered
     Paren Select Star Sub Subquery Sum Table TableAlias Trim Tuple Union Upper Where""".split()
 )
+#: Columns whose values have the same text on every engine.
+_SAME_TEXTS = frozenset[LogicalKind]({"text", "enum", "integer", "uuid"})
 #: Types to which a cast of a portable expression converts; their names have the same meaning everywhere.
 _TEXT_CASTS = frozenset({"TEXT", "VARCHAR", "CHAR", "NVARCHAR", "NCHAR", "BPCHAR"})
 
@@ -41,14 +43,42 @@ class Expressions:
         self._allows_backslashes = allows_backslashes
         self._names = {name.lower(): name for name in types}
 
-    def translate(self, sql: str) -> str:
-        """Return an expression in the destination's SQL.
+    def translate(self, sql: str, *, is_stored: bool = False) -> str:
+        """Return an expression in the destination's SQL; ``is_stored``: its results are values of a column.
 
         Raises:
             UntranslatableError: it has no equivalent.
         """
         tree = self._parse(f"select {sql}").selects[0]
+        if is_stored:
+            self._refuse_conversions(tree)
         return self._write(self._translate_nodes(tree))
+
+    def _refuse_conversions(self, tree: exp.Expr) -> None:
+        """Refuse conversions whose results differ: fractions are cut or rounded, and each engine has its own texts of other types."""
+        from sqlglot import exp
+
+        for node in tree.find_all(exp.Cast, exp.DPipe, exp.Concat, exp.Length):
+            if isinstance(node, exp.Cast) and not node.is_type(*_TEXT_CASTS):
+                number = node.this.unnest()
+                is_whole = isinstance(number, exp.Literal) and number.name.removeprefix("-").isdecimal()
+                is_same = is_whole or isinstance(number, exp.Array)
+            else:
+                is_same = self._list_kinds(node) <= _SAME_TEXTS
+            if not is_same:
+                raise UntranslatableError(f"{node.sql(dialect=self._source)[:60]} has another result")
+
+    def _list_kinds(self, node: exp.Expr) -> set[LogicalKind]:
+        """Return the kinds of the columns whose text is part of an expression."""
+        from sqlglot import exp
+
+        name = self._names.get(node.name.lower()) if isinstance(node, exp.Column) else None
+        if isinstance(node, exp.Case | exp.If):
+            parts = [*map(node.args.get, ("true", "false", "default")), *node.args.get("ifs", ())]
+        else:
+            parts = list(node.iter_expressions())
+        kinds = set[LogicalKind]().union(*(self._list_kinds(part) for part in parts if part))
+        return {self._types[name].kind} if name else kinds
 
     def translate_condition(self, sql: str) -> str:
         """Return a condition as ``translate`` does; a number as a condition becomes a comparison with 0."""
