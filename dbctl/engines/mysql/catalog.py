@@ -145,7 +145,9 @@ SCHEMA_COLUMNS = """select table_name as owner, column_name as name, column_type
   column_default as "default", coalesce(collation_name, '') as collation, lower(coalesce(extra, '')) as attributes,
   coalesce(generation_expression, '') as expression, coalesce(character_set_name, '') as charset, column_comment as comment
 from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
-INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "unique", index_type as kind, index_comment as comment, column_name as "column",
+#: For queries of indexes, by whether the server is MariaDB: whether no other query reads an index, and a term that is no column.
+INDEX_SQL = {True: ("ignored = 'YES'", "''"), False: ("is_visible = 'NO'", "expression")}
+INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "unique", index_type as kind, index_comment as comment, column_name as "column", {} as is_ignored,
   concat(coalesce(column_name, {}), case when sub_part is null then '' else concat('(', sub_part, ')') end,
     case collation when 'D' then ' desc' else '' end) as term
 from information_schema.statistics where table_schema = database() order by table_name, index_name, seq_in_index"""
@@ -216,7 +218,7 @@ class MySQLSchemaReader(ServerSchemaReader):
             group_rows(fetch(sql))
             for sql in (
                 SCHEMA_COLUMNS,
-                INDEXES.format("''" if is_mariadb else "expression"),
+                INDEXES.format(*INDEX_SQL[is_mariadb]),
                 MARIADB_CHECKS if is_mariadb else MYSQL_CHECKS,
             )
         )
@@ -247,6 +249,7 @@ class _Builder:
         parts = {name: list(rows) for name, rows in groupby(indexes, key=lambda row: row["name"])}
         primary_key = parts.pop("PRIMARY", [])
         options = [f"engine {row['engine']}", f"collate {row['collation']}", row["options"], row["versions"]]
+        options += [f"index {name} ignored" for name, rows in parts.items() if rows[0]["is_ignored"]]
         return {
             "name": row["name"],
             "columns": [self._build_column(column, row["collation"]) for column in columns],

@@ -24,6 +24,7 @@ from dbctl.engines.contract.monitoring import (
     Traffic,
     group_locks,
 )
+from dbctl.engines.mysql.catalog import INDEX_SQL
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.opening import error_number, own_sessions, quote
 from dbctl.engines.mysql.statements import LEXER
@@ -111,10 +112,7 @@ class MySQLStorage(MySQLPart, StorageManager):
         return self._connection.fetch_as(Bloat, BLOAT, estimated=True)
 
     def list_indexes(self, *, sized: bool = True) -> Sequence[Index]:  # noqa: ARG002 - the server has the sizes
-        is_mariadb = self._connection.server.is_mariadb
-        query = INDEXES.format(
-            *("ignored = 'YES'", "''") if is_mariadb else ("is_visible = 'NO'", "expression")
-        )
+        query = INDEXES.format(*INDEX_SQL[self._connection.server.is_mariadb])
         sizes, scans = self._by_index(BYTES), self._by_index(SCANS) if self._counts_events() else {}
         keys, indexes = self._foreign_key_columns(), dict[tuple[str, str], dict[str, Any]]()
         for row in self._connection.fetch_by_name(query):

@@ -155,6 +155,14 @@ def test_schema_changes_change_the_fingerprint(mysql, change):
     assert mysql.reader().schema_reader.fingerprint() != before
 
 
+def test_schemas_with_and_without_an_index_that_queries_read_differ(mysql):
+    mysql.execute("create table t (id integer primary key, a integer, key a (a))")
+    before = mysql.reader().schema_reader.fingerprint()
+    hidden = "ignored" if servers.mysql_server().is_mariadb else "invisible"
+    mysql.execute(f"alter table t alter index a {hidden}")
+    assert mysql.reader().schema_reader.fingerprint() != before
+
+
 def test_schemas_with_and_without_an_enforced_check_differ(mysql):
     if servers.mysql_server().is_mariadb:
         pytest.skip("MariaDB enforces all checks")

@@ -11,7 +11,7 @@ import msgspec
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import SchemaTable
-from dbctl.engines.mysql.catalog import INDEXES, NOT_ENFORCED, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
+from dbctl.engines.mysql.catalog import INDEX_SQL, INDEXES, NOT_ENFORCED, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.values import SHAPE, UNICODE_CHARSETS, normalize_type, parse_labels, unescape
@@ -218,7 +218,7 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
         with self._connection.read_transaction():
             schema = self._db.schema_reader.schema()
             columns = group_rows(fetch(SCHEMA_COLUMNS))
-            indexes = group_rows(fetch(INDEXES.format("''" if is_mariadb else "expression")))
+            indexes = group_rows(fetch(INDEXES.format(*INDEX_SQL[is_mariadb])))
             views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]
             omissions = [Omission(**row) for row in fetch(OMISSIONS)]
             comments = {row["name"]: row["comment"] for row in fetch(SCHEMA_TABLES)}
