@@ -69,14 +69,14 @@ def _find_queries(value: object, path: tuple[str | int, ...]) -> Iterator[Unsafe
     if isinstance(value, dict):
         for key, item in value.items():
             place = (*path, key)
+            texts = item.values() if isinstance(item, dict) else [item]  # perhaps one for each engine
             if key in _QUERIES:
-                texts = item.values() if isinstance(item, dict) else [item]
                 yield from ((place, reason) for text in texts if (reason := find_query_problem(str(text))))
             elif key == "earlier" and "migrations" in path:
                 yield place, "it contains statements of migrations"
-            elif key == "create" and isinstance(item, str):  # the table of a ledger
-                if reason := find_table_problem(item):
-                    yield place, reason
+            elif key == "create" and isinstance(item, (str, dict)) and path[:-1] != ("databases",):
+                # the table of a ledger; that of a database are pragmas
+                yield from ((place, reason) for text in texts if (reason := find_table_problem(str(text))))
             else:
                 yield from _find_queries(item, place)
     elif isinstance(value, list):

@@ -303,6 +303,15 @@ def test_other_keys_with_statements_are_found():
     assert find_table_problem("create table t as select 1")
     assert find_table_problem("create table t (a int); drop table x")
     assert find_table_problem("create table if not exists t (a int default 1)") == ""
+    for create in (
+        "drop table x",
+        {"sqlite": "create table l (a int)", "mysql": "create table l (a int); drop table x"},
+    ):
+        ledger = {"databases": {"main": {"migrations": {"ledger": {"create": create}}}}}
+        assert [key[-1] for key, _ in find_unsafe(ledger)] == ["create"]
+        assert [key for key, _ in find_unsafe({"ledgers": {"own": {"create": create}}})] == [
+            ("ledgers", "own", "create")
+        ]
     pragmas = {"journal_mode": "wal", "temp_store_directory": "elsewhere", "cache_size": "1; attach 'x'"}
     section = {"pragmas": pragmas, "migrations": {"earlier": {"ab": "drop table x"}}}
     assert [key[-1] for key, _ in find_unsafe({"databases": {"main": section}})] == [
