@@ -14,6 +14,7 @@ from dbctl.errors.backup import (
     RepositoryMissingError,
 )
 from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import InsufficientSpaceError
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row
 from dbctl.services.backup import deltas, verification_record
@@ -23,8 +24,14 @@ from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, omit_
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import FolderState
 
-#: Errors of one backup; the copy continues with the next one.
-SINGLE_BACKUP_ERRORS = (BackupDiffersError, BackupCorruptError, BaseMissingError, RepositoryFailedError)
+#: Errors of one backup; the copy continues with the next one. If one does not fit, an older, smaller one is better than none.
+SINGLE_BACKUP_ERRORS = (
+    BackupDiffersError,
+    BackupCorruptError,
+    BaseMissingError,
+    InsufficientSpaceError,
+    RepositoryFailedError,
+)
 
 
 class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
@@ -134,7 +141,7 @@ class CopyBackups(BackupOperation):
 
         Raises:
             BusyError: another dbctl process uses the other repository.
-            StorageFailedError, DiskFullError, InsufficientSpaceError: the first copy failed.
+            StorageFailedError, DiskFullError: the first copy failed.
         """
         del confirmed  # nothing is deleted, so no confirmation is required
         copied, existing, failed = list[Manifest](), list[str](), list[BackupFailure]()

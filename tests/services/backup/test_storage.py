@@ -44,6 +44,7 @@ from tests.services.promptvault_app import (
     undo_restore,
     verify_backups,
 )
+from tests.small_disk import mount_disk
 
 ROOT = Path(__file__).parents[3]
 
@@ -579,6 +580,19 @@ def test_storage_failure_reports_backups_not_attempted(tmp_path, proxy, bucket):
     assert ids[2] in result.remarks[-1]
     proxy.interfere = lambda request: error_response(403, "AccessDenied") if request.method == "PUT" else None
     catch_error(StorageFailedError, lambda: copy_backups(path, f"s3://{bucket.name}", ids[1]))
+
+
+def test_older_backups_are_copied_if_the_newest_does_not_fit(tmp_path):
+    with (
+        mount_disk(tmp_path / "disk", "512k") as disk,
+        larder_app.open_pantry("sqlite", tmp_path / "app") as pantry,
+    ):
+        older = create_app_backup(pantry.path)
+        pantry.run("create table large (x blob)", "insert into large values (randomblob(1000000))")
+        newest = create_app_backup(pantry.path)
+        result = copy_backups(pantry.path, str(disk))
+        assert (result.copied, [failure.id for failure in result.failed]) == ([older.id], [newest.id])
+        assert (result.not_attempted, result.exit_status) == ([], Exit.PARTIAL)
 
 
 def test_backups_of_concurrent_copy_are_reported_as_existing(source_app, destination_address):
