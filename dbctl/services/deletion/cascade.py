@@ -306,6 +306,9 @@ def _follow(
             paths.cleared.setdefault((key.table, columns, key.on_delete), []).append(where)
         elif not is_cycle:
             paths.blocking.setdefault((key.table, key.on_delete), []).append(where)
+        elif key.table == table:  # rows that refer to each other may be deleted by one statement
+            remaining = AllOf([*counted, Not(AllOf(conditions))])
+            paths.blocking.setdefault((key.table, "NO ACTION"), []).append(remaining)
 
 
 def refuse_outside_rows(

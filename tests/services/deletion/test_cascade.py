@@ -409,3 +409,23 @@ def test_undo_of_a_new_row_is_refused_if_a_policy_hides_rows_that_refer_to_it(
             assert database.rows("select id, team from bills") == [(1, 1)]
         finally:
             database.run(f'drop owned by "{role}"', f'drop role "{role}"')
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize("action", ["", "on delete restrict"])
+def test_rows_of_the_same_table_that_still_refer_to_the_rows_refuse_the_plan(
+    answer, tmp_path, engine, action
+) -> None:
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            f"create table people (id integer primary key, boss integer, foreign key (boss) references people (id) {action})",
+            "insert into people values (1, null), (2, 1), (3, 2), (4, null), (5, 5)",
+        )
+        options = ("--url", f"main={database.url}")
+        error = answer("data", "delete", "people", "1", "--dry-run", *options, status=6)["error"]
+        assert "1 row of people still reference the rows" in error["message"]
+        answer("data", "delete", "people", "--filter", "id=2", "--dry-run", *options, status=6)
+        answer("data", "delete", "people", "--filter", "id>1", "--dry-run", *options)
+        for key in ("3", "4"):
+            answer("data", "delete", "people", key, "--yes", *options)
+        assert database.rows("select id from people order by id") == [(1,), (2,), (5,)]
