@@ -30,7 +30,7 @@ from dbctl.engines.sqlite.connection import connect
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.dump import SQLiteDumps, block_writers, copy_database
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_error
-from dbctl.engines.sqlite.files import list_files, list_partial_files, new_partial_path
+from dbctl.engines.sqlite.files import SIDE_FILES, list_files, list_partial_files, new_partial_path
 from dbctl.engines.sqlite.replace_content import ContentReplacer, remove_files
 from dbctl.engines.sqlite.write_connection import refuse_unsafe
 from dbctl.errors.base import DbctlError
@@ -136,10 +136,13 @@ class SQLiteRestoreTarget(RestoreTarget):
     def strategy(self, dump: Dump) -> RestoreStrategy:
         del dump
         path = os.path.realpath(self._path)
-        if os.path.lexists(path) and not os.path.isfile(path):
+        reason = "is not a regular file" if os.path.lexists(path) and not os.path.isfile(path) else ""
+        if any(path.endswith(end) and os.path.lexists(path.removesuffix(end)) for end in SIDE_FILES):
+            reason = "SQLite uses and deletes with the database next to it"
+        if reason:
             raise NotSupportedError(
                 feature="restoring a backup",
-                subject=f"{self._path}, which is not a regular file",
+                subject=f"{self._path}, which {reason}",
                 hint="Nothing was changed. Choose a new file or a database.",
             )
         return RestoreStrategy(method="in place" if self.exists() else "new")

@@ -156,6 +156,14 @@ def test_copy_into_the_live_database_is_refused(pantry):
     assert pantry.content() == before
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-journal", "-shm"])
+def test_copy_with_the_name_of_a_log_of_the_live_file_is_refused(tmp_path, suffix):
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as pantry:
+        create_app_backup(pantry.path)
+        catch_error(NotSupportedError, lambda: create_copy(pantry, f"{pantry.path}{suffix}", replace=True))
+        assert suffix == "-shm" or not os.path.lexists(f"{pantry.path}{suffix}")
+
+
 def test_damaged_backup_is_not_copied(pantry, empty_database):
     backup = create_app_backup(pantry.path)
     file = promptvault_app.find_backup_file(pantry.path, backup)
