@@ -174,9 +174,14 @@ def _create_column(row: dict[str, Any]) -> PostgreSQLColumn:
     return msgspec.convert(row, PostgreSQLColumn)
 
 
-TABLES = f"""select c.relname as name, c.relpersistence = 'u' as is_unlogged, c.relrowsecurity as has_row_security,
+TABLES = f"""select c.relname as name, c.relpersistence = 'u' as is_unlogged, c.relrowsecurity as has_row_security, c.relforcerowsecurity as has_forced_security,
   coalesce(c.reloptions, '{{}}') as options, pg_get_partkeydef(c.oid) as partitions,
   array(select i.inhparent::regclass::text from pg_catalog.pg_inherits i where i.inhrelid = c.oid) as parents,
+  array(select concat_ws(' ', 'domain of', a.attname, format_type(t.typbasetype, t.typtypmod), case when t.typnotnull then 'not null' end,
+      'default ' || t.typdefault, (select string_agg(pg_get_constraintdef(k.oid, true), ' ' order by k.conname)
+        from pg_catalog.pg_constraint k where k.contypid = t.oid and k.contype = 'c'))
+    from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid and t.typtype = 'd'
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as domains,
   array(select concat('sequence of ', a.attname, o.options) from pg_catalog.pg_depend d
     join pg_catalog.pg_sequence s on s.seqrelid = d.objid join pg_catalog.pg_type t on t.oid = s.seqtypid
     join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
@@ -301,8 +306,11 @@ def _options(row: NamedRow) -> Iterator[str]:
         yield "unlogged"
     if row["has_row_security"]:
         yield "row level security"
+    if row["has_forced_security"]:
+        yield "force row level security"
     if row["partitions"]:
         yield f"partition by {row['partitions']}"
+    yield from map(_normalize_casts, row["domains"])
     yield from (*row["options"], *row["policies"], *row["sequences"])
     yield from (f"inherits {parent}" for parent in row["parents"])
 

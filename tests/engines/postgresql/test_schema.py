@@ -115,13 +115,15 @@ STATEMENTS = [
     "create table part_old_a partition of part_old for values in (1, 2)",
     "create rule r as on delete to p do instead nothing",
     "create statistics st (ndistinct) on a, p from t",
+    "create domain short as text constraint few check (length(value) < 9)",
+    "create table d (v short)",
 ]
 
 
 def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
     for schema, order in (
-        (postgresql, range(13)),
-        (other_schema, [8, 9, 10, 0, 1, 2, 4, 3, 6, 7, 5, 12, 11]),
+        (postgresql, range(15)),
+        (other_schema, [8, 13, 14, 9, 10, 0, 1, 2, 4, 3, 6, 7, 5, 12, 11]),
     ):
         for index in order:
             schema.execute(STATEMENTS[index])
@@ -154,6 +156,10 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
         "drop index t_b",
         "alter table t add check (a <> 'b')",
         "alter table t disable row level security, enable row level security",
+        "alter table t force row level security",
+        "alter domain short add constraint more check (value <> 'y')",
+        "alter domain short set default 'x'",
+        "alter domain short set not null",
         "alter table p drop constraint p_n_key",
         "create or replace view v as select a || '' as a from t",
         "create or replace function f() returns trigger language plpgsql as $$ begin return null; end $$",
@@ -350,7 +356,7 @@ def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
                 scratch.scripts.run_statement(sql)
         with pytest.raises(ConstraintError), scratch.scripts.schema_transaction():
             scratch.scripts.run_statement("insert into p values (1), (1)")
-        assert set(scratch.tables()) == {"p", "part", "t", "v"}
+        assert set(scratch.tables()) == {"d", "p", "part", "t", "v"}
         assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
             (0,)
         ]
