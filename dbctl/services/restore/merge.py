@@ -115,6 +115,9 @@ class Merge:
         columns = [column for column in writable_columns if column in backup_table.columns]
         key = live_table.primary_key
         as_new = f"Restore the rows into a new table: --into {name}_then"
+        if backup_table.is_inherited or live_table.is_inherited:
+            reason = "its rows are also those of tables that inherit from it"
+            raise self.not_restored(name, reason, as_new)
         if not key:
             raise self.not_restored(name, "it has no primary key", as_new)
         if missing := [column for column in key if column not in columns]:

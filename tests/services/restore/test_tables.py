@@ -389,6 +389,22 @@ def test_missing_required_column_is_refused(pantry):
     assert "colour" in str(error)
 
 
+def test_rows_of_inheriting_tables_are_not_merged_into_their_parent(tmp_path):
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as pantry:
+        pantry.run(
+            "create table parent (id integer primary key, note text)",
+            "create table heir (more integer, primary key (id)) inherits (parent)",
+            "insert into parent values (1, 'p')",
+            "insert into heir values (2, 'h', 5)",
+        )
+        create_app_backup(pantry.path)
+        pantry.run("delete from parent")
+        error = catch_error(TableNotRestoredError, lambda: restore_tables(pantry, "parent", merge="missing"))
+        assert "inherit" in str(error)
+        assert list_counts(restore_tables(pantry, "heir", merge="missing")) == [("heir", 1, 0, 0, 0)]
+        assert pantry.rows("select id from parent") == [(2,)]
+
+
 def test_table_without_key_is_restored_only_as_new_table(pantry):
     pantry.run(
         "create table loose (a integer, b text)", "insert into loose values (1, 'x'), (1, 'x'), (null, null)"
