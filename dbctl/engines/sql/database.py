@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dbctl.engines.contract.database import Column, Query, Readable, Reference, Table, Where
 from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 class SqlDatabase(Readable):
     """The rows of the database; everything else is a part."""
 
+    _builder: ClassVar[type[QueryBuilder]] = QueryBuilder
+
     def __init__(self, catalog: Catalog, dialect: Dialect) -> None:
         self.target, self.connection = catalog.target, catalog.connection
         self.catalog, self.dialect = catalog, dialect
-        self.builder = QueryBuilder(catalog, dialect)
+        self.builder = self._builder(catalog, dialect)
         self.native_types = dialect.native_types
 
     @property

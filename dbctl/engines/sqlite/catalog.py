@@ -38,6 +38,9 @@ _CLOCK_DEFAULT = (
 _REFERENCES = """select m.name, f.id, f."table", f."from", f."to", f.on_delete, f.on_update
 from sqlite_master m join pragma_foreign_key_list(m.name) f
 where m.type = 'table' and m.name in (select value from json_each(:tables)) order by m.rowid, f.id, f.seq"""
+#: The columns of unique indexes that compare texts otherwise than by their bytes: by the collation of the column, as foreign keys to it do.
+_COLLATIONS = """select m.name, i.name, i.coll from sqlite_master m join pragma_index_list(m.name) l join pragma_index_xinfo(l.name) i
+where m.type = 'table' and m.name in (select value from json_each(:tables)) and l."unique" and i.key and i.coll <> 'BINARY'"""
 
 
 class SQLiteTable(Table, frozen=True, kw_only=True):
@@ -59,6 +62,8 @@ class SQLiteCatalog(Catalog):
     connection: SQLiteConnection
     _tables: Mapping[str, SQLiteTable] | None
     _schema_version: int | None = None  #: the oldest version that the cached tables may have
+    #: of columns to which foreign keys refer, by table and column, once the foreign keys were read
+    key_collations: Mapping[tuple[str, str], str] = {}
 
     if TYPE_CHECKING:  # the tables of the base class are these
 
@@ -67,7 +72,7 @@ class SQLiteCatalog(Catalog):
 
     def forget(self) -> None:
         super().forget()
-        self._schema_version = None
+        self._schema_version, self.key_collations = None, {}
 
     def forget_changed(self) -> None:
         """Read the tables again if the schema version has changed, which counts the changes of all connections."""
@@ -78,6 +83,7 @@ class SQLiteCatalog(Catalog):
         """Keep the tables that another connection to the same file has read, if they are those of this version."""
         if earlier._schema_version == schema_version:
             self._tables, self._references = earlier._tables, earlier._references
+            self.key_collations = earlier.key_collations
             self._schema_version = schema_version
 
     def _read_tables(self) -> Mapping[str, SQLiteTable]:
@@ -126,6 +132,11 @@ class SQLiteCatalog(Catalog):
                 deferrable=True,
             )
             references[parent.name].append(reference)
+        named = [name for name in references if set(live[name].columns) - {live[name].rowid}]
+        self.key_collations = {
+            (str(table), str(column)): ident(str(collation))
+            for table, column, collation in self.connection.fetch(_COLLATIONS, {"tables": json.dumps(named)})
+        }
         return references
 
 

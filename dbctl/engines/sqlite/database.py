@@ -15,7 +15,7 @@ from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
-from dbctl.engines.sqlite.dialect import SQLiteDialect, bind_value, expand_sets
+from dbctl.engines.sqlite.dialect import SQLiteDialect, SQLiteQueryBuilder, bind_value, expand_sets
 from dbctl.errors.connection import QueryFailedError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class SQLiteDatabase(SqlDatabase):
     """What readers and writers of a SQLite file share; everything beyond reading rows is a part."""
 
     engine = "sqlite"
+    _builder = SQLiteQueryBuilder
     connection: SQLiteConnection
     catalog: SQLiteCatalog
     taken_at: datetime | None = None  #: the time of the data, if the file is a copy

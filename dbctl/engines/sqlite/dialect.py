@@ -7,11 +7,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
 from dbctl.engines.sql.catalog import Statement, escape_like, is_storable
-from dbctl.engines.sql.query_builder import Dialect
+from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 from dbctl.errors.usage import ValueInvalidError
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.catalog import SQLiteCatalog
 
 #: SQL that writes milliseconds since 1970 in each time form; integers, so that rounding loses none.
 TIME_FORMATS: Mapping[TimeForm, str] = {
@@ -118,6 +122,19 @@ class SQLiteDialect(Dialect):
         test = f"{value} in (select value from json_each({listed}))"
         placeholders = [bind_value(statement, item) for item in values if not _is_json_safe(item)]
         return f"({test} or {value} in ({', '.join(placeholders)}))" if placeholders else test
+
+
+class SQLiteQueryBuilder(QueryBuilder):
+    """Builder that compares referring columns by the collation of the column to which their foreign key refers, as SQLite does."""
+
+    _catalog: SQLiteCatalog
+
+    def _comparable_pair(
+        self, table: str, column: str, alias: str, other: str, to: str, inner: str
+    ) -> tuple[str, str]:
+        left, right = super()._comparable_pair(table, column, alias, other, to, inner)
+        collation = self._catalog.key_collations.get((other, to))
+        return f"{left} collate {collation}" if collation else left, right
 
 
 def bind_value(statement: Statement, value: object) -> str:

@@ -14,11 +14,10 @@ from dbctl.engines.contract.streaming import RowStream, RowStreams, UserQuery
 from dbctl.engines.sql.catalog import Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import SqlTextScanner
-from dbctl.engines.sql.query_builder import QueryBuilder
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.connection import is_interruption
 from dbctl.engines.sqlite.database import SQLitePart
-from dbctl.engines.sqlite.dialect import expand_sets
+from dbctl.engines.sqlite.dialect import SQLiteQueryBuilder, expand_sets
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, SecretColumnError
 
@@ -230,7 +229,7 @@ where not l.partial and x.seqno = 0 and x.name = :column and x.coll = 'BINARY' a
 _LAST = "x''"
 
 
-class IndexOrderBuilder(QueryBuilder):
+class IndexOrderBuilder(SQLiteQueryBuilder):
     """Builder of ordered queries that read rows with a value through the index, and sort only the other rows.
 
     No index contains an expression such as "the first of two columns that is not empty", so SQLite would sort all rows

@@ -429,3 +429,26 @@ def test_rows_of_the_same_table_that_still_refer_to_the_rows_refuse_the_plan(
         for key in ("3", "4"):
             answer("data", "delete", "people", key, "--yes", *options)
         assert database.rows("select id from people order by id") == [(1,), (2,), (5,)]
+
+
+def test_rows_that_refer_by_the_collation_of_the_key_are_planned_recorded_and_restored(
+    answer, tmp_path, monkeypatch
+) -> None:
+    """SQLite compares the values of a foreign key as the column does to which it refers."""
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            "create table people (id integer primary key, name text collate nocase not null unique, note text)",
+            "create table notes (id integer primary key, person text references people (name) on delete cascade on update cascade)",
+            "insert into people values (1, 'Ana', 'a'), (2, 'bo', 'b')",
+            "insert into notes values (1, 'ana'), (2, 'Ana'), (3, 'bo')",
+        )
+        before = database.content()
+        options = ("--url", f"main={database.url}", "--yes")
+        plan = answer("data", "set", "people", "1", "name=eve", *options, "--dry-run")["data"]["plan"]
+        assert plan["rows"] == {"people": 1, "notes": 2}
+        rows = answer("data", "delete", "people", "1", *options)["data"]["rows"]
+        assert rows == {"people": 1, "notes": 2}
+        number = str(answer("audit", "list")["data"]["items"][0]["operation"])
+        answer("undo", number, *options)
+        assert database.content() == before
