@@ -5,10 +5,12 @@ The library has no joins, subqueries, CASE or parameters.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from operator import eq, ge, gt, le, lt
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
@@ -22,10 +24,14 @@ from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb.catalog import Catalog
 from dbctl.extensions.lancedb.values import (
+    EPOCH,
     MATCH_ALL,
     MATCH_NONE,
+    UNIT_DIGITS,
     Row,
     has_literals,
+    parse_number,
+    parse_time,
     quote_text,
     refuse_unstorable,
     to_literal,
@@ -40,6 +46,8 @@ if TYPE_CHECKING:
 
 
 OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
+#: No column has larger numbers of its smallest unit.
+MAX_NUMBER = Decimal(10) ** 40
 #: Smaller numbers are seconds: as milliseconds they would be before March 1973.
 MIN_MILLISECONDS = 100_000_000_000
 
@@ -47,14 +55,80 @@ MIN_MILLISECONDS = 100_000_000_000
 def _compare_value(name: str, column_type: pa.DataType, op: str, operand: object) -> str:
     if isinstance(operand, datetime) and type_family(column_type) != "time":
         return _compare_time(name, column_type, op, round(operand.timestamp() * 1000))
-    operand_literal = to_literal(operand, column_type)
+    operand_literal = _write_exact(operand, column_type)
     if operand_literal is not None:
         return f"{name} {op} {operand_literal}"
     if not has_literals(column_type):
         raise no_condition_error(name, column_type)
-    if isinstance(operand, float) and type_family(column_type) == "integer":
-        return f"cast({name} as double) {op} {operand!r}"
+    if op[0] in "<>":
+        return _compare_between(name, column_type, op, operand)
     return f"{name} is not null" if op == "!=" else MATCH_NONE
+
+
+def _write_exact(operand: object, column_type: pa.DataType) -> str | None:
+    """Return a value as a literal; None if the column cannot contain it, also because it is more precise."""
+    number = _scale(operand, column_type)
+    return to_literal(operand, column_type) if number is None or _is_stored(number, column_type) else None
+
+
+def _compare_between(name: str, column_type: pa.DataType, op: str, operand: object) -> str:
+    """Return a predicate that compares with a value between two that a column can store, or beyond them."""
+    number = _scale(operand, column_type)
+    if number is None:
+        return MATCH_NONE
+    if -MAX_NUMBER < number < MAX_NUMBER:
+        bound = Decimal(math.floor(number) if op[0] == "<" else math.ceil(number))
+        if _is_stored(bound, column_type) and (literal := _write_scaled(bound, column_type)) is not None:
+            return f"{name} {op[0]}= {literal}"
+    return f"{name} is not null" if (number > 0) == (op[0] == "<") else MATCH_NONE
+
+
+def _scale(operand: object, column_type: pa.DataType) -> Decimal | None:
+    """Return a number or a time in the smallest unit of the type of its column; None without one, or for another value."""
+    family = type_family(column_type)
+    if family == "time":
+        parsed = parse_time(operand if isinstance(operand, date) else str(operand))
+        if parsed is None:
+            return None
+        microseconds = (parsed[0] - EPOCH) // timedelta(microseconds=1)
+        return (Decimal(microseconds) + Decimal(parsed[1]) / 1000) / _read_unit(column_type)
+    number = parse_number(operand) if family in ("integer", "decimal", "duration") else None
+    if number is None or math.isnan(number):
+        return None
+    return max(-MAX_NUMBER, min(Decimal(str(number)), MAX_NUMBER)) / _read_unit(column_type)
+
+
+def _read_unit(column_type: pa.DataType) -> Decimal:
+    """Return the smallest difference of two values: of times in microseconds, of durations in seconds."""
+    match type_family(column_type):
+        case "time":
+            is_date = str(column_type).startswith("date")
+            return (
+                Decimal(86_400_000_000) if is_date else Decimal(1).scaleb(6 - UNIT_DIGITS[column_type.unit])
+            )
+        case "duration":
+            return Decimal(1).scaleb(-UNIT_DIGITS[column_type.unit])
+        case "decimal":
+            return Decimal(1).scaleb(-column_type.scale)
+        case _:
+            return Decimal(1)
+
+
+def _is_stored(number: Decimal, column_type: pa.DataType) -> bool:
+    """Whether a column can contain a number of its smallest unit."""
+    limit = min(MAX_NUMBER, Decimal(10) ** getattr(column_type, "precision", 40))
+    return -limit < number < limit and number == int(number)
+
+
+def _write_scaled(number: Decimal, column_type: pa.DataType) -> str | None:
+    """Return a whole number of the smallest unit as a literal of the type."""
+    value: object = number * _read_unit(column_type)
+    if type_family(column_type) == "time":
+        try:
+            value = EPOCH + timedelta(microseconds=int(number * _read_unit(column_type)))
+        except OverflowError:
+            return None
+    return to_literal(value, column_type)
 
 
 def no_condition_error(name: str, column_type: pa.DataType) -> NotSupportedError:
@@ -240,7 +314,9 @@ class RowReader:
     def _in_list(self, name: str, column_type: pa.DataType, values: Sequence[object]) -> str:
         if not has_literals(column_type) and any(value is not None for value in values):
             raise no_condition_error(name, column_type)
-        literals = [text for text in (to_literal(value, column_type) for value in values) if text is not None]
+        literals = [
+            text for text in (_write_exact(value, column_type) for value in values) if text is not None
+        ]
         return f"{name} in ({', '.join(dict.fromkeys(literals))})" if literals else MATCH_NONE
 
     def _in_subquery(self, table: str, where: InSubquery) -> str:

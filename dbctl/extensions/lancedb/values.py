@@ -114,11 +114,11 @@ def to_epoch_number(value: object, arrow_type: pa.DataType) -> int | None:
     parsed = parse_time(value) if isinstance(value, str | date) else None
     if parsed is None:
         return None
-    microseconds = (parsed[0] - _EPOCH) // timedelta(microseconds=1)
+    microseconds = (parsed[0] - EPOCH) // timedelta(microseconds=1)
     return to_duration_number(Decimal(microseconds * 1000 + parsed[1]).scaleb(-9), arrow_type)
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _read_clock_times(column: pa.Array | pa.ChunkedArray) -> list[object]:
@@ -132,13 +132,13 @@ def _read_durations(column: pa.Array | pa.ChunkedArray) -> list[object]:
     """Return seconds."""
     import pyarrow as pa
 
-    exponent = -_UNIT_DIGITS[column.type.unit]
+    exponent = -UNIT_DIGITS[column.type.unit]
     numbers = column.cast(pa.int64()).to_pylist()
     return [None if number is None else Decimal(number).scaleb(exponent) for number in numbers]
 
 
 #: Decimal digits of the fractions of a second in a unit of the library.
-_UNIT_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+UNIT_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 def to_clock_number(value: object, arrow_type: pa.DataType) -> int | None:
@@ -155,10 +155,8 @@ def to_clock_number(value: object, arrow_type: pa.DataType) -> int | None:
 
 def to_duration_number(value: object, arrow_type: pa.DataType) -> int | None:
     """Return seconds, also as text, in the unit of a type; None if they are no number, or more precise."""
-    seconds = _parse_number(value)
-    number = (
-        Decimal("nan") if seconds is None else Decimal(str(seconds)).scaleb(_UNIT_DIGITS[arrow_type.unit])
-    )
+    seconds = parse_number(value)
+    number = Decimal("nan") if seconds is None else Decimal(str(seconds)).scaleb(UNIT_DIGITS[arrow_type.unit])
     return int(number) if number.is_finite() and number == int(number) and int(number) in INT64 else None
 
 
@@ -357,7 +355,7 @@ def _boolean_literal(value: object, _arrow_type: pa.DataType) -> str | None:
     return {0: "false", 1: "true"}.get(value) if isinstance(value, bool | int) else None
 
 
-def _parse_number(value: object) -> int | float | Decimal | None:
+def parse_number(value: object) -> int | float | Decimal | None:
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int | float | Decimal):
@@ -373,7 +371,7 @@ def _parse_number(value: object) -> int | float | Decimal | None:
 
 def to_integer(value: object, arrow_type: pa.DataType) -> int | None:
     """Return a number, also as text, as an integer; None if a column of the type cannot contain it."""
-    number = _parse_number(value)
+    number = parse_number(value)
     if number is None or not math.isfinite(number) or number != int(number):
         return None
     bits, integer = arrow_type.bit_width, int(number)
@@ -388,7 +386,7 @@ def _integer_literal(value: object, arrow_type: pa.DataType) -> str | None:
 
 
 def _float_literal(value: object, _arrow_type: pa.DataType) -> str | None:
-    parsed = _parse_number(value)
+    parsed = parse_number(value)
     if parsed is None:
         return None
     number = float(parsed)
@@ -399,11 +397,11 @@ def _float_literal(value: object, _arrow_type: pa.DataType) -> str | None:
 
 
 def _decimal_literal(value: object, arrow_type: pa.DataType) -> str | None:
-    number = _parse_number(value)
+    number = parse_number(value)
     return (
         None
         if number is None
-        else f"cast('{number:f}' as decimal({arrow_type.precision}, {arrow_type.scale}))"
+        else f"cast('{Decimal(str(number)):f}' as decimal({arrow_type.precision}, {arrow_type.scale}))"
     )
 
 
