@@ -29,6 +29,8 @@ from dbctl.model import Struct
 
 #: The labels by which Compose marks the containers of a service.
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+#: The label whose value is ``True`` for a container of ``docker compose run``, which is none of the service.
+ONE_OFF = "com.docker.compose.oneoff"
 #: Connects standard input and output to HOST and PORT with what the container has; the end of either direction ends both, so that no
 #: session of the server outlives its client. The server is often process 1 of the container, which inherits orphans, and PostgreSQL takes
 #: one that a signal ended for a crashed session, and restarts: so bash waits for its children, and no SIGPIPE ends them. A program that
@@ -242,12 +244,11 @@ class Docker(_Finder):
         filters = [f"label={SERVICE}={service}", *([f"label={PROJECT}={project}"] if project else [])]
         words = [word for text in filters for word in ("--filter", text)]
         label = "index .Labels" if self._program == "podman" else ".Label"
-        columns = f'{{{{.ID}}}} {{{{.Names}}}} {{{{{label} "{PROJECT}"}}}}'
+        columns = f'{{{{.ID}}}} {{{{.Names}}}} {{{{{label} "{ONE_OFF}"}}}} {{{{{label} "{PROJECT}"}}}}'
         words += ["--no-trunc", "--format", columns]
-        lines = self._run("ps", *words).decode().splitlines()
-        if not (lines or is_running):
-            lines = self._run("ps", "--all", *words).decode().splitlines()
-        rows = [line.split(" ", 2) for line in lines]
+        rows = self._list_containers(words)
+        if not (rows or is_running):
+            rows = self._list_containers(["--all", *words])
         owners = [owner for _, _, owner in rows]
         containers = [
             (
@@ -257,6 +258,15 @@ class Docker(_Finder):
             for identifier, names, owner in rows
         ]
         return self._select(containers, f"container of the service {service}", [self._program, "ps"])
+
+    def _list_containers(self, words: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Return id, names and project of the containers of a service that ``ps`` with these words lists."""
+        rows = (line.split(" ", 3) for line in self._run("ps", *words).decode().splitlines())
+        return [
+            (identifier, names, owner)
+            for identifier, names, is_one_off, owner in rows
+            if is_one_off != "True"
+        ]
 
 
 class _Kubernetes(_Finder):

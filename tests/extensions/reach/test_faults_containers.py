@@ -80,6 +80,11 @@ def test_several_services_are_named(fail, podman, host):
     assert fail(f"{host}compose:three/twin")["code"] == "container-missing"
 
 
+def test_container_of_compose_run_is_none_of_the_service(fail, podman):
+    podman.app(project="once", service="task", labels={"com.docker.compose.oneoff": "True"})
+    assert fail("compose:once/task")["code"] == "container-missing"
+
+
 @pytest.mark.parametrize(("host", "program"), PLACES, indirect=["host"])
 def test_container_without_a_shell_is_named(fail, podman, host, program):
     container = podman.postgresql("distroless")
