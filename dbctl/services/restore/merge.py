@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.database import Condition, Readable, Table, Writable, require_supported
+from dbctl.engines.contract.database import (
+    Condition,
+    InSubquery,
+    Readable,
+    Table,
+    Writable,
+    require_supported,
+)
 from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError
@@ -191,7 +198,7 @@ class Merge:
                 hint = f"Restore the rows into a new table: --into {table.name}_then"
                 raise self.not_restored(table.name, reason, hint) from error
 
-    def describe_steps(self, table: StagedTable, counts: StagedCounts) -> Iterator[str]:
+    def describe_steps(self, db: Readable, table: StagedTable, counts: StagedCounts) -> Iterator[str]:
         if counts.missing:
             yield f"insert {format_count(counts.missing, 'row')} into {table.name}"
         if counts.differing:
@@ -199,10 +206,28 @@ class Merge:
             yield f"{action} {format_count(counts.differing, 'row')} of {table.name} that differ from the backup"
         if counts.same:
             yield f"keep {format_count(counts.same, 'row')} of {table.name} that equal the backup"
+        if counts.differing and self._replaces:
+            yield from self._describe_following(db, table)
         if table.unchanged_columns and counts.differing and self._replaces:
             yield f"leave {', '.join(table.unchanged_columns)} of existing rows unchanged"
         if table.ignored_columns:
             yield f"ignore {', '.join(table.ignored_columns)} of the backup: {table.name} has no such column"
+
+    @staticmethod
+    def _describe_following(db: Readable, table: StagedTable) -> Iterator[str]:
+        """Yield a step for each foreign key that changes rows with those that are replaced."""
+        for key in db.references(table.name):
+            columns = [name for name in key.to if name in table.compared_columns]
+            if (
+                columns
+                and key.on_update not in ("NO ACTION", "RESTRICT")
+                and table.staged.compare(columns).differing
+                and db.count(key.table, [InSubquery(key.columns, table.name, key.to)])
+            ):
+                yield (
+                    f"change {', '.join(key.columns)} of the rows of {key.table} that refer to a replaced {', '.join(columns)},"
+                    f" by its foreign key (ON UPDATE {key.on_update})"
+                )
 
     def apply(self, db: Writable, table: StagedTable) -> RestoredTable:
         """Write the rows of one table; the caller has opened the transaction."""

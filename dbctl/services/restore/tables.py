@@ -263,7 +263,7 @@ class RestoreTables(RestoreOperation):
         for table in tables:
             self._merge.check(db, table)
             counts = table.staged.compare(table.compared_columns)
-            steps += self._merge.describe_steps(table, counts)
+            steps += self._merge.describe_steps(db, table, counts)
             rows[table.name] = counts.missing + (counts.differing if replaces else 0)
             replaced_rows += counts.differing if replaces else 0
         return self._create_restore_plan(steps, rows, destructive=replaced_rows > 0)

@@ -476,3 +476,31 @@ def assert_tables_restored(server_pantry, form):
     assert len(server_pantry.rows(f"select * from then_{form}")) == len(
         server_pantry.rows("select * from recipes")
     )
+
+
+def test_plan_names_the_foreign_keys_that_follow_replaced_columns(pantry):
+    pantry.run(
+        "create table teams (id integer primary key, code varchar(9) unique, note varchar(9))",
+        "create table bills (id integer primary key, code varchar(9),"
+        " foreign key (code) references teams (code) on update set null)",
+        "insert into teams values (1, 'a', 'x'), (2, 'b', 'y')",
+        "insert into bills values (1, 'a')",
+    )
+    create_app_backup(pantry.path)
+
+    def plan():
+        with promptvault_app.open_repository(pantry.path) as (app, repository):
+            return create_operation(app, repository, "teams", merge="replace").plan().steps
+
+    pantry.run("update teams set note = 'z' where id = 1")
+    assert not [step for step in plan() if "bills" in step]
+    pantry.run(
+        "update bills set code = null",
+        "update teams set code = 'c' where id = 1",
+        "update bills set code = 'c'",
+    )
+    assert [step for step in plan() if "bills" in step] == [
+        "change code of the rows of bills that refer to a replaced code, by its foreign key (ON UPDATE SET NULL)"
+    ]
+    restore_tables(pantry, "teams", merge="replace")
+    assert pantry.rows("select code from bills") == [(None,)]
