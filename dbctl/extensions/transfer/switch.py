@@ -146,7 +146,7 @@ class SwitchTransfer(Operation):
             state = load_state(db, endpoints.identity)
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
-            with rows.snapshot(), explain_failure():
+            with rows.snapshot():
                 copy = open_copy(endpoints, source, db, OPTIONS)
                 self._refuse_schema_changes(copy, state)
                 for ledger, difference in copy.compare_ledgers():
@@ -154,7 +154,8 @@ class SwitchTransfer(Operation):
                         ledger=ledger, difference=difference, url=endpoints.destination_url
                     )
                 destination, tables = copy.open(db), copy.list_tables()
-                changes = self._catch_up(copy, destination, state, tables)
+                with explain_failure():
+                    changes = self._catch_up(copy, destination, state, tables)
             with rows.snapshot():  # of a later state, in which nothing may have changed
                 self._refuse_schema_changes(open_copy(endpoints, source, db, OPTIONS), state)
                 changing = [

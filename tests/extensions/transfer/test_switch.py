@@ -113,6 +113,7 @@ def test_changed_schema_is_refused_before_a_row_is_copied(start, change, databas
     change("delete from event", *(f"create index i{number} on room (floor)" for number in range(7)))
     error = start("switch", "--to", destination, "--yes", status=4)["error"]
     assert error["code"] == "transfer-schema-changed"
+    assert "transfer run" in error["hint"]  # to run the switch again would not help
     assert len(re.findall(r"index i\d of room is new", error["message"])) == 5
     assert run_sql(destination, "select count(*) from event") == [(16,)]
     change("insert into event values (null, 'it is not locked')")
