@@ -205,3 +205,23 @@ def test_generated_columns_are_copied_or_have_the_same_values(answer, databases,
     assert [part["name"] for part in verified["objects"]] == computed
     columns = "select twice, code, label, rounded, kind from t order by id"
     assert run_sql(destination, columns) == run_sql(source, columns)
+
+
+def test_foreign_keys_of_sqlite_without_a_unique_target_are_left_out(answer, databases, tmp_path):
+    source, destination = str(tmp_path / "from.db"), databases("postgresql", tmp_path)
+    run_sql(
+        f"sqlite:///{source}",
+        "create table tag (id integer primary key, name text)",
+        "create table post (id integer primary key, tag text references tag (name))",
+        "create table note (id integer primary key, post int references post (id))",
+        "insert into post values (1, 'x')",
+        "insert into note values (1, 9)",
+    )
+    plan = answer("--url", f"main={source}", "transfer", "plan", "--to", destination, status=4)["data"]
+    assert [(part["kind"], part["name"], part["table"]) for part in plan["omissions"]] == [
+        ("foreign key", "tag", "post")
+    ]
+    assert [(problem["table"], problem["column"]) for problem in plan["problems"]] == [("note", "post")]
+    run_sql(f"sqlite:///{source}", "update note set post = 1")
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    assert run_sql(destination, "select * from note") == [(1, 1)]
