@@ -80,6 +80,19 @@ def test_role_to_which_users_refer_by_its_name_is_in_use(database, club):
     assert database.rows("select name from duties order by id") == [("lead",), ("cook",)]
 
 
+def test_rows_that_are_no_users_of_the_app_hold_a_role_too(database, club):
+    create_people(database)
+    database.run("insert into people values (3, null, 'member')")
+    before = database.content()
+    role = f'{NAME}\nexcluded = {{ login = ":null" }}'
+    assert [user["username"] for user in club(role, "users", "list")["data"]["items"]] == ["ann", "bo"]
+    for words in (("delete", "member", "--yes"), ("update", "member", "--name", "guest")):
+        error = club(role, "roles", *words, status=6)["error"]
+        assert error["code"] == "role-in-use"
+        assert "1" in error["message"]
+    assert database.content() == before
+
+
 def test_users_whose_foreign_key_follows_get_the_new_name_of_their_role(database, club):
     create_people(database, "on update cascade")
     club(NAME, "roles", "update", "cook", "--name", "chef")
