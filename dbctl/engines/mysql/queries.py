@@ -17,7 +17,7 @@ from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import BATCH_ROWS, Begin, RowStream, RowStreams, UserQuery
 from dbctl.engines.mysql import statements
-from dbctl.engines.mysql.catalog import require_rights
+from dbctl.engines.mysql.catalog import INDEX_SQL, require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLWriter, RowInserter
 from dbctl.engines.mysql.session import Session
@@ -93,12 +93,14 @@ class MySQLExplainer(MySQLPart, SqlExplainer):
         return aliases
 
 
-INDEXES = """select s.index_name, s.index_type, s.column_name from information_schema.statistics s
+INDEXES = """select s.index_name, case when {} then 'ignored' else s.index_type end, s.column_name from information_schema.statistics s
 where s.table_schema = database() and s.table_name = :table order by s.index_name, s.seq_in_index"""
 
 
 class MySQLFullText(RankedSearch):
     """The part ``FullText``; the server maintains the index, and the app recognises it by its name."""
+
+    _connection: MySQLConnection
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
         indexes = self._list_indexes(spec)
@@ -107,12 +109,16 @@ class MySQLFullText(RankedSearch):
             if kind == "FULLTEXT" and [column.lower() for column in columns] == expected:
                 return IndexState(name=name, state="valid")
         if spec.index_name in indexes:
-            return IndexState(name=spec.index_name, state="broken", reason="it covers other columns")
+            is_ignored = indexes[spec.index_name][0] == "ignored"
+            reason = "no query reads it, because it is invisible" if is_ignored else "it covers other columns"
+            return IndexState(name=spec.index_name, state="broken", reason=reason)
         return IndexState(name=spec.index_name, state="missing")
 
     def _list_indexes(self, spec: TextIndexSpec) -> dict[str, tuple[str, list[str]]]:
-        """Return the kind and the columns of each index of the table, by name."""
-        rows = self._connection.fetch(INDEXES, {"table": self._catalog.require_table(spec.table).name})
+        """Return the kind, ``ignored`` for one that no query reads, and the columns of each index of the table, by name."""
+        is_ignored, _ = INDEX_SQL[self._connection.server.is_mariadb]
+        table = self._catalog.require_table(spec.table).name
+        rows = self._connection.fetch(INDEXES.format(is_ignored), {"table": table})
         columns = group(((str(name), str(kind)), str(column)) for name, kind, column in rows)
         return {name: (kind, names) for (name, kind), names in columns.items()}
 

@@ -10,6 +10,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.fulltext import TextIndexSpec
 from dbctl.engines.mysql.statements import SCRIPTS
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
@@ -161,6 +162,19 @@ def test_schemas_with_and_without_an_index_that_queries_read_differ(mysql):
     hidden = "ignored" if servers.mysql_server().is_mariadb else "invisible"
     mysql.execute(f"alter table t alter index a {hidden}")
     assert mysql.reader().schema_reader.fingerprint() != before
+
+
+def test_full_text_index_that_queries_do_not_read_is_broken(mysql):
+    mysql.execute("create table t (id integer primary key, a text, fulltext key words (a))")
+    index = TextIndexSpec(
+        table="t", id="id", columns=["a"], index_name="words", index_table="t_words", key="id", trigger_pattern="", language="english",
+        joined_texts=[], marker=None,
+    )  # fmt: skip
+    assert mysql.reader().fulltext.text_index_state(index).state == "valid"
+    hidden = "ignored" if servers.mysql_server().is_mariadb else "invisible"
+    mysql.execute(f"alter table t alter index words {hidden}")
+    state = mysql.reader().fulltext.text_index_state(index)
+    assert (state.state, state.reason) == ("broken", "no query reads it, because it is invisible")
 
 
 def test_schemas_with_and_without_an_enforced_check_differ(mysql):
