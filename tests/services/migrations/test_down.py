@@ -113,6 +113,16 @@ def test_failure_after_a_success_keeps_and_names_the_backup(file):
     assert file.states() == ["applied", "applied", "pending"]
 
 
+@pytest.mark.parametrize("engine", deployments.ENGINES)
+def test_down_of_an_empty_database_has_nothing_to_do(engine, tmp_path):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        if engine == "sqlite":
+            desk.base.run("create table t (x integer)", "drop table t")
+        desk.write(FILES)
+        assert down(desk) == []
+        assert not desk.tables()
+
+
 def test_to_and_steps_limit_down(file):
     assert [migration.name for migration in down(file, to="1")] == ["003_notes", "002_books"]
     file.up()

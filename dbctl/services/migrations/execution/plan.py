@@ -172,8 +172,6 @@ def plan_down(state: DatabaseState, selection: DownSelection) -> list[ExecutionP
     """
     target = state.target
     _refuse_inconsistent(state)
-    if not state.has_ledger:
-        raise LedgerMissingError(target=target.name, table=target.ledger.table)
     applied = [
         migration
         for migration in reversed(state.migrations)
