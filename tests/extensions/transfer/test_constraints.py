@@ -248,3 +248,25 @@ def test_keys_of_long_texts_are_compared_as_a_whole_as_far_as_they_fit(answer, d
     text = "x" * 700
     run_sql(destination, f"insert into page values (1, '{text}a', '{text}a'), (1, '{text}b', '{text}b')")
     assert run_sql(destination, "select count(*) from page") == [(2,)]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_checks_with_large_numbers_accept_and_refuse_the_same_rows(answer, databases, tmp_path, engine):
+    source, destination = databases("postgresql", tmp_path), databases(engine, tmp_path)
+    run_sql(
+        source,
+        "create table t (id int primary key, a numeric(20,2) check (a < 99999999999), b real check (b > 0.5),"
+        " c bigint check (c > -5000000000), d numeric(9,2) check (d >= 1 and d < 7.5))",
+        "insert into t values (1, 20000000000, 0.75, -4000000000, 7.25)",
+    )
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    run_sql(destination, "insert into t values (2, 99999999998, 0.625, -4999999999, 1)")
+    for row in (
+        "99999999999, 1, 1, 1",
+        "1, 0.5, 1, 1",
+        "1, 1, -5000000000, 1",
+        "1, 1, 1, 0.5",
+        "1, 1, 1, 7.5",
+    ):
+        with pytest.raises(Exception, match=r"(?i)constraint"):
+            run_sql(destination, f"insert into t values (3, {row})")

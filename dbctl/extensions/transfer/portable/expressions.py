@@ -116,9 +116,7 @@ class Expressions:
         wrapper = exp.Paren(this=tree.copy())
         for node in list(wrapper.find_all(exp.EQ)):
             _replace_any(node)
-        for cast in reversed(list(wrapper.find_all(exp.Cast))):  # inner casts first
-            if cast.is_type(*_TEXT_CASTS):
-                cast.replace(cast.this)
+        _replace_casts(wrapper)
         for column in wrapper.find_all(exp.Column):
             self._resolve(column)
         for literal in list(wrapper.find_all(exp.Literal)):
@@ -153,6 +151,34 @@ class Expressions:
 
         node = node.unnest()
         return isinstance(node, exp.Column) and self._types[self._names[node.name.lower()]].kind == "boolean"
+
+
+def _replace_casts(wrapper: exp.Expr) -> None:
+    """Remove casts to text, and those of numbers."""
+    from sqlglot import exp
+
+    for cast in reversed(list(wrapper.find_all(exp.Cast))):  # inner casts first
+        if cast.is_type(*_TEXT_CASTS):
+            cast.replace(cast.this)
+        elif number := _read_constant(cast):
+            cast.replace(number)
+
+
+def _read_constant(cast: exp.Cast) -> exp.Expr | None:
+    """Return a number that a cast does not change, and that the same cast of another engine may: DECIMAL of MySQL has ten digits."""
+    from sqlglot import exp
+
+    value = cast.this.unnest()
+    is_negative = isinstance(value, exp.Neg)
+    value = value.this.unnest() if is_negative else value
+    types = exp.DataType.NUMERIC_TYPES if value.name.lstrip("-").isdecimal() else exp.DataType.REAL_TYPES
+    if not isinstance(value, exp.Literal) or cast.to.expressions or cast.to.this not in types:
+        return None
+    digits = value.name.removeprefix("-")
+    if not _NUMBER.fullmatch(digits):
+        return None
+    number = exp.Literal.number(digits)
+    return exp.Neg(this=number) if is_negative != value.name.startswith("-") else number
 
 
 def _replace_any(node: exp.EQ) -> None:
