@@ -207,6 +207,21 @@ def test_generated_columns_are_copied_or_have_the_same_values(answer, databases,
     assert run_sql(destination, columns) == run_sql(source, columns)
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_defaults_of_times_with_a_zone_are_carried_in_utc(answer, databases, tmp_path, engine):
+    source, destination = databases("postgresql", tmp_path), databases(engine, tmp_path)
+    run_sql(
+        source,
+        "create table t (id int primary key, at timestamptz default '2020-06-01 12:00:00+02')",
+        "insert into t (id) values (1)",
+    )
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    run_sql(destination, "insert into t (id) values (2)")
+    ((first,), (second,)) = run_sql(destination, "select cast(at as char) from t order by id")
+    assert (first[:10], second[:10]) == ("2020-06-01", "2020-06-01")
+    assert (first[11:19], second[11:19]) == ("10:00:00", "10:00:00")
+
+
 def test_foreign_keys_of_sqlite_without_a_unique_target_are_left_out(answer, databases, tmp_path):
     source, destination = str(tmp_path / "from.db"), databases("postgresql", tmp_path)
     run_sql(

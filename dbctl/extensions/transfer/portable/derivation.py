@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.sql.catalog import quote_literal
+from dbctl.extensions.transfer.portable.canonical import normalize_timestamp
 from dbctl.extensions.transfer.portable.contract import (
     ColumnPair,
     DerivedSchema,
@@ -311,6 +312,8 @@ class Derivation(ABC):
             return default.value
         if kind == "bytes":
             return self.bytes_literal(default.value)
+        if kind == "timestamp":  # as the copied values, in UTC
+            return self.text_literal(normalize_timestamp(default.value.encode()).decode())
         return self.text_literal(default.value)
 
     def text_literal(self, value: str) -> str:
