@@ -114,6 +114,8 @@ class SQLiteRestoreTarget(RestoreTarget):
     def has_content(self) -> bool:
         if not any(path.stat().st_size for path in self.files()):
             return False
+        if not Path(self._path).exists():  # the log of a deleted file may have the only copy of its rows
+            return True
         with closing(SQLiteReader(self._path, self._target)) as reader:
             return bool(reader.query("select 1 from sqlite_master limit 1"))
 

@@ -164,6 +164,18 @@ def test_copy_with_the_name_of_a_log_of_the_live_file_is_refused(tmp_path, suffi
         assert suffix == "-shm" or not os.path.lexists(f"{pantry.path}{suffix}")
 
 
+def test_log_of_a_deleted_file_is_content_of_the_destination(tmp_path):
+    with larder_app.open_pantry("sqlite", tmp_path / "app") as pantry:
+        create_app_backup(pantry.path)
+        log = tmp_path / "copy.db-wal"
+        log.write_bytes(b"rows of a file that was deleted")
+        catch_error(TargetNotEmptyError, lambda: create_copy(pantry, str(tmp_path / "copy.db")))
+        assert log.read_bytes()
+        result = create_copy(pantry, str(tmp_path / "copy.db"), replace=True)
+        assert not os.path.lexists(log)
+        assert read_copy(result) == pantry.content()
+
+
 def test_damaged_backup_is_not_copied(pantry, empty_database):
     backup = create_app_backup(pantry.path)
     file = promptvault_app.find_backup_file(pantry.path, backup)
