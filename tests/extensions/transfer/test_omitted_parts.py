@@ -222,6 +222,21 @@ def test_defaults_of_times_with_a_zone_are_carried_in_utc(answer, databases, tmp
     assert (first[11:19], second[11:19]) == ("10:00:00", "10:00:00")
 
 
+def test_generated_columns_of_mariadb_with_the_text_of_char(answer, databases, tmp_path):
+    source, destination = databases("postgresql", tmp_path), databases("mysql", tmp_path)
+    run_sql(
+        source,
+        "create table t (id int primary key, code char(5), label text generated always as (code || '!') stored,"
+        " is_new boolean generated always as (code = 'new') stored)",
+        "insert into t (id, code) values (1, 'new'), (2, 'a')",
+    )
+    omissions = list_omissions(answer, source, destination)
+    names = ["label", "is_new"] if servers.mysql_server().is_mariadb else []
+    assert [name for kind, name, _ in omissions if kind == "generated column"] == names
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    assert run_sql(destination, "select label, is_new from t order by id") == [("new!", 1), ("a!", 0)]
+
+
 def test_foreign_keys_of_sqlite_without_a_unique_target_are_left_out(answer, databases, tmp_path):
     source, destination = str(tmp_path / "from.db"), databases("postgresql", tmp_path)
     run_sql(

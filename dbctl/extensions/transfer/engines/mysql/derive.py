@@ -169,6 +169,19 @@ class MySQLDerivation(Derivation):
         del column
         yield from ()
 
+    def _generated(self, table: PortableTable, column: PortableColumn) -> str:
+        clause = super()._generated(table, column)
+        padded = [each.name for each in table.columns if self.column_type(table, each)[0].startswith("char(")]
+        names = [name for name in padded if self.quote(name) in clause]
+        if names and self._server.is_mariadb:
+            # its blanks would depend on the mode of the session
+            reason = (
+                f"the server refuses the text of {names[0]}, of type CHAR; the computed values are copied"
+            )
+            self.omit("generated column", column.name, reason, table.name)
+            return ""
+        return clause
+
     def key_list(self, table: PortableTable) -> str:
         terms = [IndexTerm(column=name) for name in table.key]
         if sum(self._term_bytes(table, term) for term in terms) > _KEY_BYTES:
