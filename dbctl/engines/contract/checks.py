@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -93,7 +93,15 @@ class Checks(ABC):
 
     @abstractmethod
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
-        """Return the foreign keys of a table, or of all tables, that refer to missing rows."""
+        """Return the foreign keys of a table, or of all tables, that refer to missing rows.
+
+        Raises:
+            QueryFailedError: the columns to which a foreign key refers are not unique, which only SQLite permits.
+        """
+
+    def find_checkable_orphans(self) -> Iterable[OrphanedRows]:
+        """Return as ``find_orphaned_rows`` those of all tables, without tables that have such a foreign key."""
+        return self.find_orphaned_rows()
 
     def count_lost_commits(self) -> int:
         """Return the number of committed changes that readers cannot see, because earlier data is damaged."""

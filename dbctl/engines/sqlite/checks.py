@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -250,6 +251,14 @@ class SQLiteChecks(SQLitePart, Checks):
                 )
             )
         return result
+
+    def find_checkable_orphans(self) -> Iterator[OrphanedRows]:
+        try:
+            yield from self.find_orphaned_rows()
+        except QueryFailedError:  # SQLite checks no table if one cannot be checked
+            for name in self._catalog.base_tables():
+                with suppress(QueryFailedError):
+                    yield from self.find_orphaned_rows(name)
 
     def count_lost_commits(self) -> int:
         from dbctl.engines.sqlite import files

@@ -115,5 +115,5 @@ def refuse_orphans(db: Readable) -> Iterator[None]:
 
 
 def _count_orphans(db: Readable) -> Mapping[tuple[str, tuple[str, ...]], int]:
-    orphaned = db.checks.find_orphaned_rows() if db.checks else ()
+    orphaned = db.checks.find_checkable_orphans() if db.checks else ()
     return {(orphans.table, tuple(orphans.columns)): orphans.count for orphans in orphaned}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.checks import OrphanedRows
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import QueryFailedError
 from dbctl.extensions.transfer.errors import ValuesUnstorableError
 from dbctl.extensions.transfer.portable.contract import (
     PortableSchema,
@@ -125,7 +122,7 @@ def _find_large_counters(
 def find_orphans(source: Readable, tables: Sequence[TransferTable]) -> Iterator[CopyProblem]:
     """Yield rows that refer to missing rows, which a new foreign key refuses."""
     names = {table.name for table in tables}
-    for orphans in _list_orphans(source, names):
+    for orphans in source.checks.find_checkable_orphans() if source.checks else ():
         if orphans.table in names:
             yield CopyProblem(
                 table=orphans.table,
@@ -134,17 +131,6 @@ def find_orphans(source: Readable, tables: Sequence[TransferTable]) -> Iterator[
                 rows=orphans.count,
                 reason=f"no row of {orphans.referenced_table}",
             )
-
-
-def _list_orphans(source: Readable, names: Collection[str]) -> Iterator[OrphanedRows]:
-    if source.checks is None:
-        return
-    try:
-        yield from source.checks.find_orphaned_rows()
-    except QueryFailedError:  # SQLite checks no table if a foreign key of one has no unique target
-        for name in sorted(names):
-            with suppress(QueryFailedError):  # such a key is listed as omitted
-                yield from source.checks.find_orphaned_rows(name)
 
 
 def refuse_problems(source: Readable, problems: Sequence[CopyProblem]) -> None:

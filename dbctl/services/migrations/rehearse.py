@@ -276,7 +276,7 @@ def _find_problems(
 
 
 def _count_orphans(db: Writable) -> OrphanCounts:
-    orphaned = db.checks.find_orphaned_rows() if db.checks else ()
+    orphaned = db.checks.find_checkable_orphans() if db.checks else ()
     return {(orphans.table, *orphans.columns): orphans for orphans in orphaned}
 
 

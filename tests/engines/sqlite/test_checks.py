@@ -13,6 +13,7 @@ import pytest
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.files import count_lost_commits, count_pending_pages
 from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 
 
@@ -52,6 +53,18 @@ def test_orphaned_rows_are_counted_by_foreign_key(file, reader):
     }
     assert orphans_by_key == {("child", "up"): ("parent", 2, "rowid 3"), ("pair", "a"): ("gone", 1, None)}
     assert [orphans.table for orphans in reader.checks.find_orphaned_rows("child")] == ["child"]
+
+
+def test_foreign_key_without_a_unique_target_hides_no_other_orphans(file, reader):
+    execute(file, "update child set up = 7 where id in (3, 5)")
+    execute(
+        file, "create table loose (code integer); create table bad (code integer references loose (code))"
+    )
+    with pytest.raises(QueryFailedError):
+        reader.checks.find_orphaned_rows()
+    assert [(orphans.table, orphans.count) for orphans in reader.checks.find_checkable_orphans()] == [
+        ("child", 2)
+    ]
 
 
 def test_trap_quick_check_misses_index_damage(file, reader):

@@ -331,7 +331,7 @@ def verify_and_repair(path: Path, target: str, entries: Sequence[Entry]) -> Iter
         for name in checks.list_text_indexes():
             entry = next(entry for entry in entries if entry.name == name)
             yield from _repair_text_index(path, checks, entry)
-        for orphans in checks.find_orphaned_rows():
+        for orphans in checks.find_checkable_orphans():
             yield EngineFinding(
                 severity="warning",
                 code="foreign-key-orphans",
