@@ -215,4 +215,4 @@ def test_addresses_have_the_text_that_the_server_prints(answer, databases, tmp_p
         ("192.168.1.5", "2001:db8::1", "10.1.2.3/32"),
         ("10.0.0.1/8", None, "10.0.0.0/8"),
     ]
-    assert answer("data", "diff", source, destination)["data"]["equal"]
+    answer("data", "diff", source, destination, "--table", "login", "--check")
