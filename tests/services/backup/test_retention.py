@@ -208,8 +208,9 @@ def test_repository_without_space_gets_no_copy(deployed, tmp_path, monkeypatch):
     )
     with open_repository(deployed) as (app, repository):
         copies = Repository(app, str(folder))
-        with pytest.raises(InsufficientSpaceError):
-            CopyBackups(repository, copies, []).apply()
+        result = CopyBackups(repository, copies, []).apply()
+        assert [failure.code for failure in result.failed] == [InsufficientSpaceError.code]
+        assert result.exit_status == InsufficientSpaceError.exit_status
         assert copies.manifests()[0] == []
 
 
