@@ -54,11 +54,11 @@ from information_schema.key_column_usage k join information_schema.referential_c
   on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
 where {} and k.referenced_table_name is not null
 order by k.table_schema, k.table_name, k.constraint_name, k.ordinal_position"""
+#: The condition that foreign key ``r`` is in another database than the table to which it refers; ``{0}`` is SQL for the name of the latter.
+IS_OUTSIDE = "r.unique_constraint_schema = {0} and cast(r.constraint_schema as binary) <> cast({0} as binary)"
 #: Which keys: those of tables of the database, and those of tables of other databases that refer to tables of this one.
 OWN_KEYS = KEYS.format("k.table_schema = database()")
-OUTSIDE_KEYS = KEYS.format(
-    "r.unique_constraint_schema = database() and cast(r.constraint_schema as binary) <> cast(database() as binary)"
-)
+OUTSIDE_KEYS = KEYS.format(IS_OUTSIDE.format("database()"))
 
 
 def read_foreign_keys(connection: MySQLConnection, sql: str = OWN_KEYS) -> Iterator[NamedRow]:

@@ -27,6 +27,7 @@ from dbctl.engines.contract.dumps import (
 )
 from dbctl.engines.mysql import foreign, stored_code
 from dbctl.engines.mysql.accounts import Accounts
+from dbctl.engines.mysql.catalog import IS_OUTSIDE
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.dump import describe_server
 from dbctl.engines.mysql.opening import quote
@@ -52,10 +53,10 @@ from dbctl.url import Url
 HAS_OBJECTS = """select exists (select 1 from information_schema.tables where table_schema = {0})
 or exists (select 1 from information_schema.routines where routine_schema = {0})
 or exists (select 1 from information_schema.events where event_schema = {0})"""
-#: Foreign keys of tables in other databases that refer to tables of one.
-OUTSIDE_KEYS = """select r.constraint_schema, r.table_name, r.constraint_name from information_schema.referential_constraints r
+#: Foreign keys of other databases that refer to existing tables of one, and follow them when they are renamed.
+FOLLOWING_KEYS = f"""select r.constraint_schema, r.table_name, r.constraint_name from information_schema.referential_constraints r
 join information_schema.tables t on t.table_schema = r.unique_constraint_schema and t.table_name = r.referenced_table_name
-where r.unique_constraint_schema = {0} and cast(r.constraint_schema as binary) <> cast({0} as binary) order by 1, 2, 3"""
+where {IS_OUTSIDE} order by 1, 2, 3"""
 #: The databases with the accounts and the state of the server.
 SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
@@ -167,7 +168,7 @@ class MySQLRestoreTarget(RestoreTarget):
         """
         server = self._server
         stored_code.require_recreatable(central, server.name, server.target)
-        for schema, table, key in central.run(OUTSIDE_KEYS.format(format_literal(server.name))):
+        for schema, table, key in central.run(FOLLOWING_KEYS.format(format_literal(server.name))):
             if not is_derived_name(str(schema)):
                 place = f"{quote(str(schema))}.{quote(str(table))}"
                 raise RestoreFailedError(

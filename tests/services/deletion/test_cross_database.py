@@ -38,19 +38,25 @@ cascade = true
 """
 
 
+PEOPLE = "create table people (id integer primary key, nick text); insert into people values (1, 'ada'), (2, 'bob');"
+
+
+def configure(folder: Path, profile: str = TWO_DATABASES) -> None:
+    """Configure the app with its two databases."""
+    (folder / "pair.toml").write_text(profile)
+    (folder / "dbctl.toml").write_text(
+        '[apps.pair]\nprofile = "pair.toml"\n[apps.pair.databases]\nmain = "main.db"\nnotes = "notes.db"\n'
+    )
+
+
 @pytest.mark.parametrize("words", [["users", "delete", "ada"], ["data", "delete", "people", "1"]])
 def test_plan_announces_rows_that_foreign_keys_of_the_other_database_delete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run, words: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pair.toml").write_text(TWO_DATABASES)
-    (tmp_path / "dbctl.toml").write_text(
-        '[apps.pair]\nprofile = "pair.toml"\n[apps.pair.databases]\nmain = "main.db"\nnotes = "notes.db"\n'
-    )
+    configure(tmp_path)
     with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
-        main_db.executescript(
-            "create table people (id integer primary key, nick text); insert into people values (1, 'ada'), (2, 'bob');"
-        )
+        main_db.executescript(PEOPLE)
         notes_db.executescript(
             "create table notes (id integer primary key, author integer);"
             "create table comments (id integer primary key, note integer references notes (id) on delete cascade);"
@@ -83,14 +89,10 @@ def test_rows_below_owned_rows_are_deleted_in_the_other_database(
     monkeypatch.chdir(tmp_path)
     owned = 'admin = false\ncascade = ["drafts?.author", "posts.author"]'
     profile = TWO_DATABASES.replace("admin = false", owned).replace("people.id", "posts.id")
-    (tmp_path / "owned.toml").write_text(profile)
-    (tmp_path / "dbctl.toml").write_text(
-        '[apps.pair]\nprofile = "owned.toml"\n[apps.pair.databases]\nmain = "main.db"\nnotes = "notes.db"\n'
-    )
+    configure(tmp_path, profile)
     with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
         main_db.executescript(
-            "create table people (id integer primary key, nick text); insert into people values (1, 'ada'), (2, 'bob');"
-            "create table posts (id integer primary key, author integer); insert into posts values (7, 1), (8, 2);"
+            f"{PEOPLE} create table posts (id integer primary key, author integer); insert into posts values (7, 1), (8, 2);"
         )
         notes_db.executescript(
             "create table notes (id integer primary key, author integer); insert into notes values (1, 7), (2, 8);"
@@ -105,14 +107,9 @@ def test_rows_of_the_other_database_that_a_trigger_keeps_refuse_the_deletion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "pair.toml").write_text(TWO_DATABASES)
-    (tmp_path / "dbctl.toml").write_text(
-        '[apps.pair]\nprofile = "pair.toml"\n[apps.pair.databases]\nmain = "main.db"\nnotes = "notes.db"\n'
-    )
+    configure(tmp_path)
     with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
-        main_db.executescript(
-            "create table people (id integer primary key, nick text); insert into people values (1, 'ada'), (2, 'bob');"
-        )
+        main_db.executescript(PEOPLE)
         notes_db.executescript(
             "create table notes (id integer primary key, author integer);"
             "insert into notes values (1, 1), (2, 1), (3, 2);"
