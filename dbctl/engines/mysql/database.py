@@ -40,6 +40,7 @@ from dbctl.engines.mysql.values import (
     encode_for_column,
     exact_expression,
     format_literal,
+    is_single,
     shorten_single,
 )
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
@@ -134,15 +135,12 @@ class MySQLDatabase(ServerDatabase):
 
     def read_rows(self, query: Query) -> list[Row]:
         rows = self.connection.fetch(*self.select_statement(query, exact_expression))
-        is_single = [
-            self.catalog.require_column(query.table, name).type.startswith("FLOAT") for name in query.columns
-        ]
-        if not any(is_single):
+        singles = [is_single(self.catalog.require_column(query.table, name)) for name in query.columns]
+        if not any(singles):
             return rows
         return [
             tuple(
-                shorten_single(value) if single else value
-                for value, single in zip(row, is_single, strict=True)
+                shorten_single(value) if single else value for value, single in zip(row, singles, strict=True)
             )
             for row in rows
         ]

@@ -197,8 +197,6 @@ class MySQLDialect(ServerDialect):
     def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
         if kind_of(column) in TIMES:
             return f"{value} = {statement.bind(encode_for_column(column, operand))}"
-        if column.type.startswith("FLOAT"):
-            return f"{value} = cast({statement.bind(operand)} as float)"
         return self.compare(value, column, "=", statement, operand)
 
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:

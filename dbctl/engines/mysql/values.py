@@ -30,6 +30,7 @@ from dbctl.engines.servers.values import (
     format_value,
     kind_of,
     parse_time,
+    round_single,
 )
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, is_storable, quote_literal
@@ -265,6 +266,8 @@ def _compare_number(text: str, column: Column) -> Decimal | None:
         return None
     # the largest and the smallest numbers are those of DOUBLE; the server refuses a larger literal, and reads a smaller one as 0
     is_stored = number.is_finite() and isfinite(float(number)) and bool(float(number)) == bool(number)
+    if is_stored and is_single(column):
+        return round_single(number)
     return number if is_stored else None
 
 
@@ -388,9 +391,14 @@ def keep_exact_values(session: Session) -> Iterator[None]:
         session.decoders = decoders
 
 
+def is_single(column: Column) -> bool:
+    """Whether a column has numbers of single precision."""
+    return column.type.startswith("FLOAT")
+
+
 def exact_expression(column: Column, name: str) -> str:
     """Return SQL for a column with every digit: the server prints six of a FLOAT."""
-    return f"({name} * 1e0)" if column.type.startswith("FLOAT") else name
+    return f"({name} * 1e0)" if is_single(column) else name
 
 
 def shorten_single(value: object) -> object:

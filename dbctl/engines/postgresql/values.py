@@ -31,6 +31,7 @@ from dbctl.engines.servers.values import (
     format_value,
     kind_of,
     parse_time,
+    round_single,
 )
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import is_storable
@@ -236,6 +237,8 @@ _EXTREME_TIME = re.compile(
     r"(?P<clock> \d\d:\d\d:\d\d(?:\.\d{1,6})?(?:\+00)?)?(?P<era> BC)?",
     re.ASCII,
 )
+#: The type of single precision, as ``base_type`` returns it.
+SINGLE = '"pg_catalog"."float4"'
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
 
 
@@ -276,7 +279,10 @@ def comparable_value(column: Column, value: object) -> ComparableValue | None:
         return None
     if kind == "enum" and isinstance(column, PostgreSQLColumn):
         return ComparableValue(text, column.base) if text in column.labels else None
-    return _COMPARE.get(kind, _compare_text)(text, kind)
+    comparable = _COMPARE.get(kind, _compare_text)(text, kind)
+    if comparable and comparable.type == "numeric" and base_type(column) == SINGLE:
+        return comparable._replace(text=str(round_single(Decimal(comparable.text))))
+    return comparable
 
 
 def _compare_text(text: str, kind: Kind) -> ComparableValue:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ctypes import c_float
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
+from math import isinf
 from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -72,6 +75,15 @@ class ServerColumn(Column, frozen=True, kw_only=True):
 def kind_of(column: Column) -> Kind:
     """Return how values of a column compare."""
     return column.kind if isinstance(column, ServerColumn) else "other"
+
+
+def round_single(number: Decimal) -> Decimal:
+    """Return the number that a column of single precision stores for ``number``, which a server compares with all its digits.
+
+    A column that shows 0.1 stores 0.10000000149011612, which is larger than 0.1. A number that such a column cannot store remains as it is.
+    """
+    single = c_float(float(number)).value
+    return number if isinf(single) or bool(single) != bool(number) else Decimal(single)
 
 
 class ServerDialect(Dialect):

@@ -432,3 +432,27 @@ def test_rows_are_found_by_keys_that_python_cannot_represent(kinds, answer, find
         assert kinds.database.rows("select id::text, note from extremes order by 2") == before
     for key in ("0044-02-30 BC", "0001-02-29", "5000-01-01 BC", "99999999-01-01", "x BC"):
         answer("data", "show", "extremes", key, status=5)
+
+
+def test_filters_compare_single_precision_with_the_number_that_is_shown(kinds, answer, find_newest):
+    single = {"postgresql": "real", "mysql": "float", "sqlite": "real"}[kinds.database.engine]
+    kinds.run("drop table if exists scores", f"create table scores (score {single} primary key)")
+    kinds.run("insert into scores values (0.1), (0.2), (16777216)")
+
+    def find(condition):
+        words = ("data", "rows", "scores", "--filter", condition)
+        return [item["score"] for item in answer(*words)["data"]["items"]]
+
+    assert find("score=0.1") == [0.1]
+    assert find("score<=0.1") == [0.1]
+    assert find("score>0.1") == [0.2, 16777216]
+    assert find("score!=0.2") == [0.1, 16777216]
+    assert find("score<1e39") == [0.1, 0.2, 16777216]
+    assert find("score=1e-60") == find("score=1e39") == []
+    before = kinds.database.rows("select * from scores order by 1")
+    answer("data", "delete", "scores", "--filter", "score>0.1", "--yes")
+    assert len(kinds.database.rows("select score from scores")) == 1
+    answer("undo", find_newest(), "--yes")
+    answer("data", "delete", "scores", "0.1", "--yes")
+    answer("undo", find_newest(), "--yes")
+    assert kinds.database.rows("select * from scores order by 1") == before
