@@ -210,7 +210,7 @@ CONSTRAINTS = f"""select c.relname as owner, f.contype::text as kind, {OWN_COLUM
   f.contype = 'x' or f.contype <> 'c' and (f.condeferrable and not (f.contype = 'f' and f.condeferred) or f.confmatchtype = 'f' or not f.convalidated)
     or {CLEARS_PART} as is_option
 {RELATIONS} join pg_catalog.pg_constraint f on f.conrelid = c.oid left join pg_catalog.pg_class p on p.oid = f.confrelid
-where {VISIBLE} order by c.relname, f.oid"""
+where {VISIBLE} and f.conparentid = 0 order by c.relname, f.oid"""
 #: The columns of index ``x`` with access method ``m``. A column of an index that accepts one NULL only is another one than that of an ordinary index.
 INDEX_COLUMNS = """array(select case when k > x.indnkeyatts then pg_get_indexdef(x.indexrelid, k, true) || ' include' else
       concat_ws(' ', pg_get_indexdef(x.indexrelid, k, true), o.opcname, case when l.oid <> coalesce(a.attcollation, 100) then 'collate ' || quote_ident(l.collname) end,

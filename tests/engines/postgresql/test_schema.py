@@ -71,6 +71,19 @@ def test_required_columns_have_no_default(postgresql):
     assert (columns["e"].type, columns["e"].kind) == ("NEEDED", "text")
 
 
+def test_key_to_partitioned_table_is_one_key(postgresql):
+    """The server also stores one for each partition."""
+    postgresql.execute("create table t (id integer primary key) partition by range (id)")
+    postgresql.execute("create table t1 partition of t for values from (0) to (10) partition by hash (id)")
+    postgresql.execute("create table t1a partition of t1 for values with (modulus 1, remainder 0)")
+    postgresql.execute("create table t2 partition of t default")
+    postgresql.execute(
+        "create table child (id integer primary key, t integer references t on delete cascade)"
+    )
+    tables = {table.name: table for table in postgresql.reader().schema_reader.schema().tables}
+    assert [(key.table, key.on_delete) for key in tables["child"].references] == [("t", "CASCADE")]
+
+
 def test_foreign_keys_are_listed_with_delete_action(postgresql):
     postgresql.execute('create table "Parent" ("Id" integer primary key, a integer, unique (a, "Id"))')
     postgresql.execute(
