@@ -39,7 +39,6 @@ from dbctl.cli._support.parameters import (
     read_selections,
     read_size,
     requested_page,
-    require_address,
 )
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Remedy
@@ -66,10 +65,6 @@ GROUP = Group(
     help="Create, list, verify, drill, copy and prune backups.",
     checks_profile=False,
 )
-
-
-def _address_option(*names: str, help_text: str) -> object:
-    return typer.Option(*names, callback=require_address, metavar="ADDRESS", help=help_text)
 
 
 @Example("backup create --app {app}", on=EVERYWHERE)
@@ -272,15 +267,18 @@ def verify(
 @GROUP.command("copy", answers=lambda: (BackupsCopied, DryRunResult), recorded=True)
 def copy_(
     session: Session,
-    to: Annotated[str, _address_option("--to", help_text=f"Destination: {ADDRESS_FORMS}.")],
+    to: Annotated[str, option("--to", "ADDRESS", f"Destination: {ADDRESS_FORMS}.")],
     names: Annotated[
         list[str] | None,
         argument("[ID]...", "Ids of backups, or latest; default: all that the destination lacks."),
     ] = None,
     repository: Annotated[
         str,
-        _address_option(
-            "--from", "--repository", help_text="Source repository instead of the configured one."
+        typer.Option(
+            "--from",
+            "--repository",
+            metavar="ADDRESS",
+            help="Source repository instead of the configured one.",
         ),
     ] = "",
     object_lock: Annotated[

@@ -61,6 +61,22 @@ def test_ambiguous_login_is_resolved_by_id(ambiguous_users, run_command, words, 
     assert run_command(*words, "--id", "4", "--user", "ann", status=2)["code"] == "usage"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["settings", "set", "app.siteName", "Other", "--user", ""],
+        ["settings", "set", "app.siteName", "Other", "--id", ""],
+        ["users", "delete", "ann", "--transfer-to", "", "--yes"],
+        ["users", "update", "ann", "--set", "active=false", "--email", " "],
+        ["users", "update", "ann", "--set", "active=false", "--acting-as", ""],
+    ],
+)
+def test_empty_value_of_an_option_is_not_its_absence(path, run_command, words):
+    before = flashpoint_app.read_all_rows(path)
+    assert "it is empty" in run_command(*words, status=2)["message"]
+    assert flashpoint_app.read_all_rows(path) == before
+
+
 def test_setting_is_changed_by_user_id(ambiguous_users, run_command):
     run_command("settings", "set", "theme_mode", "light", "--id", "4")
     assert query_rows(ambiguous_users, "select setting_value from user_settings where user_id = 4") == [

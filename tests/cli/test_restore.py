@@ -96,9 +96,11 @@ def test_invalid_option_combination_changes_nothing(app_with_backups, answer, wo
         ("backup", "create", "--repository="),
         ("backup", "copy", "--to", " "),
         ("backup", "copy", "--to", "other", "--from", ""),
+        ("restore", "apply", "latest", "--db", "", "--yes"),
+        ("--app", "", "restore", "apply", "latest", "--yes"),
     ],
 )
-def test_empty_repository_address_is_refused(app_with_backups, answer, words):
+def test_empty_value_of_an_option_is_refused(app_with_backups, answer, words):
     assert "is empty" in answer(*words, status=2)["error"]["message"]
     assert [item["id"] for item in answer("backup", "list")["data"]["items"]] == app_with_backups[1][::-1]
 

@@ -160,6 +160,15 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
         super().format_epilog(ctx, formatter)
 
     def invoke(self, ctx: Context) -> object:
+        for parameter in self.params:
+            # the value of an unset variable of a script: it must not select what the command uses without the option
+            is_required = parameter.required and parameter.param_type_name == "option"
+            if (is_required or parameter.default == "") and not str(
+                ctx.params.get(parameter.name or "", "-")
+            ).strip():
+                source = ctx.get_parameter_source(parameter.name or "")
+                if source is not None and source.name == "COMMANDLINE":
+                    raise typer.BadParameter("it is empty", ctx=ctx, param=parameter)
         root = ctx.find_root()
         if root.obj is None:  # the instances of a fleet have their own sessions, as parts of one run
             from dbctl.cli._support.session import Session

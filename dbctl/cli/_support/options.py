@@ -339,6 +339,8 @@ def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
     name = param.name or ""
     source = ctx.get_parameter_source(name)
     is_explicit = source is not None and source.name == "COMMANDLINE"
+    if is_explicit and isinstance(value, str) and not value.strip() and name != "template":
+        raise typer.BadParameter("it is empty", ctx=ctx, param=param)  # as ``ObservedCommand.invoke``
     if name == "url":
         values[name] = [*values.get(name, ()), *(value if isinstance(value, (list, tuple)) else ())]
     elif is_explicit or name not in values:

@@ -28,18 +28,6 @@ if TYPE_CHECKING:
     from dbctl.services.app.user_table import UserSelector
 
 
-def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
-    """Reject an explicit empty address, which a script may pass accidentally: it must not select the configured repository.
-
-    Raises:
-        BadParameter: the address is empty.
-    """
-    source = ctx.get_parameter_source(str(parameter.name))
-    if not value.strip() and source is not None and source.name != "DEFAULT":
-        raise typer.BadParameter("the address is empty")
-    return value
-
-
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Show the plan without changing anything.")
 ]
@@ -56,12 +44,7 @@ FILTER_ZONE = "A time without a zone is in UTC."
 ADDRESS_FORMS = "a directory, sftp://HOST/PATH, rclone:REMOTE:PATH, or s3://, az:// or gs://BUCKET/PREFIX"
 RepositoryAddress: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--repository",
-        callback=require_address,
-        metavar="ADDRESS",
-        help=f"Use this repository instead of the configured one: {ADDRESS_FORMS}.",
-    ),
+    option("--repository", "ADDRESS", f"Use this repository instead of the configured one: {ADDRESS_FORMS}."),
 ]
 Limit: TypeAlias = Annotated[int, option("--limit", "N", "Show at most N rows.", parse_positive)]
 Offset: TypeAlias = Annotated[int, option("--offset", "N", "Skip the first N rows.", parse_natural)]

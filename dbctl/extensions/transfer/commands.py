@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
-
 from dbctl.cli._support.backups import Roles, load_keys, parse_roles, run_with_progress
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.options import flag
-from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant, require_address
+from dbctl.cli._support.options import flag, option
+from dbctl.cli._support.parameters import DryRun, MigrationsFolder, Variant
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.transfer.endpoints import Endpoints
@@ -31,13 +29,7 @@ if TYPE_CHECKING:
 GROUP = Group("transfer", section="Schema", position=4, help="Move a database to another engine or server.")
 
 To: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--to",
-        callback=require_address,
-        metavar="URL",
-        help="The address of the destination: sqlite:///FILE, postgresql://… or mysql://…",
-    ),
+    str, option("--to", "URL", "The address of the destination: sqlite:///FILE, postgresql://… or mysql://…")
 ]
 Unlock: TypeAlias = Annotated[
     bool, flag("--unlock", "Let the source accept writes again, instead of switching, to return to it.")
@@ -157,11 +149,10 @@ def upgrade(
     session: Session,
     to: Annotated[
         str,
-        typer.Option(
+        option(
             "--to",
-            callback=require_address,
-            metavar="SERVER|docker:NAME",
-            help="The new server, without a database: postgresql://USER@HOST:PORT or mysql://…; or its container.",
+            "SERVER|docker:NAME",
+            "The new server, without a database: postgresql://USER@HOST:PORT or mysql://…; or its container.",
         ),
     ],
     roles: Roles = None,
