@@ -108,8 +108,9 @@ def to_list(value: object) -> Sequence[Any]:
 
 
 #: A variable in a value, as Compose replaces it: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``; ``$$`` is a dollar.
+#: A default may contain variables.
 _REFERENCE = re.compile(
-    r"\$(?:(?P<escaped>\$)|(?P<plain>\w+)|\{(?P<name>\w+)(?::?(?P<sign>[-?+])(?P<word>[^}]*))?\})"
+    r"\$(?:(?P<escaped>\$)|(?P<plain>\w+)|\{(?P<name>\w+)(?::?(?P<sign>[-?+])(?P<word>(?:\$\{[^}]*\}|[^}])*))?\})"
 )
 #: The variable with the name of the project.
 _PROJECT_VARIABLE = "COMPOSE_PROJECT_NAME"
@@ -131,7 +132,8 @@ class ComposeFile:
         self._variables = read_settings_file(self.folder)
         content = read_project(path)
         self._is_partial = "include" in content
-        self._name, self._secrets = content.get("name") or "", content.get("secrets") or {}
+        self._name, secrets = content.get("name") or "", content.get("secrets")
+        self._secrets: Mapping[str, Any] = secrets if isinstance(secrets, dict) else {}
         self.services: Mapping[str, Mapping[str, Any]] = {
             str(name): service
             for name, service in content.get("services", {}).items()
@@ -253,7 +255,7 @@ class ComposeFile:
                 return (LOOPBACK if host in ("", "0.0.0.0", "[::]") else host), match["published"]  # noqa: S104 - compared
         try:
             socket.getaddrinfo(name, port)  # in a container of its network
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: the name has a part that no host name has
             return None
         return name, port
 
@@ -265,7 +267,7 @@ class ComposeFile:
                 return "$"
             value = self._variables.get(match["plain"] or match["name"], "")
             if match["sign"] == "+":
-                return match["word"] if value else ""
-            return value or (match["word"] if match["sign"] == "-" else "")
+                return self._fill(match["word"]) if value else ""
+            return value or (self._fill(match["word"]) if match["sign"] == "-" else "")
 
         return _REFERENCE.sub(replace, str(value))

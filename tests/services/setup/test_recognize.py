@@ -234,10 +234,24 @@ def test_several_services_are_listed_and_selected(answer, address):
     assert configured_url("db").path == parse_url(address).path
 
 
-@pytest.mark.parametrize("text", ["a: [", "[]", "services: 3", "", "services: {db: {image: mysql}}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "[]",
+        "services: 3",
+        "",
+        "services: {db: {image: mysql}}",
+        "services: {a..b: {image: postgres, environment: {POSTGRES_DB: x}}}",
+        f"services: {{{'a' * 64}: {{image: postgres, environment: {{POSTGRES_DB: x}}}}}}",
+        "services: {db: {image: postgres, environment: {POSTGRES_PASSWORD_FILE: /run/secrets/a}}}\nsecrets: [a]",
+    ],
+)
 def test_unusable_compose_file_is_reported(answer, text):
     Path("docker-compose.yml").write_text(text)
-    assert answer("init", ".", status=None)["exit_code"] in (1, 2, 10)
+    response = answer("init", ".", status=None)
+    assert response["exit_code"] in (1, 2, 10)
+    assert "internal error" not in response["error"]["message"]
 
 
 # Secrets ---------------------------------------------------------------------------------------------------------
@@ -280,6 +294,11 @@ def test_variables_of_compose_are_replaced_as_compose_does(folder):
         "${A:+z}": "z",
         "${B:+z}": "",
         "$B": "",
+        "${B:-${A}}": "x",
+        "${B:-${C:-d}}e": "de",
+        "${B:-p$A}": "px",
+        "${A:+${C:-z}}": "z",
+        "${A:-${B}}": "x",
     }
     assert {text: compose._fill(text) for text in pairs} == pairs
 
