@@ -80,7 +80,7 @@ class DumpedTables(PostgreSQLPart):
         with self._connection.read_transaction():
             return list(self._name_tables().values())
 
-    def count_dump_rows(self, extra: Collection[str] = (), *, path: str = "") -> dict[str, int]:
+    def count_dump_rows(self, extra: Collection[str] = ()) -> dict[str, int]:
         with self._connection.read_transaction():
             rows = dict[tuple[str, str], int]()
             for (schema, table), condition in self._row_conditions(extra).items():
@@ -89,7 +89,7 @@ class DumpedTables(PostgreSQLPart):
                 with self._connection.translate_errors(sql):
                     ((count,),) = self._connection.session.run(sql)
                 rows[schema, table] = cast("int", count)
-            return index_by_app_name(rows, path or _read_search_path(self._connection))
+            return index_by_app_name(rows, _read_search_path(self._connection))
 
     def _row_conditions(self, extra: Collection[str] = ()) -> dict[tuple[str, str], str]:
         """Return the tables whose rows a dump contains, by schema and name, with the condition of an extension, if any."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
@@ -16,7 +17,6 @@ from dbctl.engines.postgresql import properties as database_properties
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, PostgreSQLSchemaReader, quoted, read_scope
 from dbctl.engines.postgresql.connection import lock_key
 from dbctl.engines.postgresql.database import PostgreSQLReader
-from dbctl.engines.postgresql.dump import DumpedTables
 from dbctl.engines.postgresql.dump_limits import (
     RESTORE_DEFAULT_PRIVILEGES,
     empty_statement,
@@ -270,8 +270,10 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
         """Compare the rows of a loaded database with the dump."""
         dump, target = self._request.dump, self._server.target
         with closing(PostgreSQLReader(url, target, timeout=self._request.timeout)) as reader:
-            counter = DumpedTables(reader)
-            counts = counter.count_dump_rows(dump.tables, path=dump.metadata.get("path", ""))
+            if path := dump.metadata.get("path"):  # that of the destination may find another table by a name
+                reader.connection.session.settings["search_path"] = ", ".join(map(ident, json.loads(path)))
+                reader.connection.apply_settings()
+            counts = reader.count_dump_rows(dump.tables)
             # A dump may lack the rows of a table, such as an unlogged table on a standby.
             row_counts = {name: rows for name, rows in counts.items() if rows or name in dump.tables}
             fingerprint = PostgreSQLSchemaReader(reader).fingerprint()

@@ -17,7 +17,7 @@ from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import atomic, mounts
 from dbctl.services.backup import member_files
 from dbctl.services.restore.copy import CopyRestore
-from tests import databases, rewriting_proxy
+from tests import caching, databases, rewriting_proxy, servers
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import apply_restore, create_app_backup
@@ -298,3 +298,28 @@ def test_copy_that_was_not_synced_is_not_renamed(tmp_path, monkeypatch):
         operation.apply()
     assert promptvault_app.read_content(path.with_name("copy.db")) == promptvault_app.read_content(path)
     assert calls
+
+
+def test_copy_of_tables_that_the_search_path_distinguishes(answer, tmp_path, monkeypatch):
+    """The destination has another search path, in which the same name is that of the other table."""
+    monkeypatch.chdir(tmp_path)
+    with caching.postgresql_database() as first, caching.postgresql_database() as second:
+        source, copy = databases.PostgreSQL(first), databases.PostgreSQL(second)
+        source.run(
+            "create schema app",
+            "create table app.t (id integer primary key, a text)",
+            "create table public.t (id integer primary key)",
+            "insert into app.t values (1, 'a')",
+            "insert into public.t values (7)",
+            f'alter database "{first.path}" set search_path to app, public',
+        )
+        Path("app.toml").write_text(
+            'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n'
+            '[databases.main]\nengines = ["postgresql"]\n'
+        )
+        answer("init", "./app.toml", ".", "--app", "shop", "--url", f"main={source.url}")
+        answer("backup", "create")
+        answer("restore", "apply", "latest", "--to", f"main={copy.url}")
+        with servers.connection(second) as connection:
+            rows = connection.execute("select a, (select id from public.t) from app.t").fetchall()
+    assert rows == [("a", 7)]
