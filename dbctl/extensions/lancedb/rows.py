@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from operator import eq, ge, gt, le, lt
 from string import ascii_lowercase, ascii_uppercase
 from typing import TYPE_CHECKING
@@ -23,15 +23,12 @@ from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb.catalog import Catalog
+from dbctl.extensions.lancedb.scalars import EPOCH, UNIT_DIGITS, parse_number, parse_time
 from dbctl.extensions.lancedb.values import (
-    EPOCH,
     MATCH_ALL,
     MATCH_NONE,
-    UNIT_DIGITS,
     Row,
     has_literals,
-    parse_number,
-    parse_time,
     quote_text,
     refuse_unstorable,
     to_literal,
@@ -47,7 +44,9 @@ if TYPE_CHECKING:
 
 OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 #: No column has larger numbers of its smallest unit.
-MAX_NUMBER = Decimal(10) ** 40
+MAX_NUMBER = Decimal(10) ** 80
+#: Rounds no number of a column, as the default context does with more than 28 digits.
+EXACT = Context(prec=200)
 #: Smaller numbers are seconds: as milliseconds they would be before March 1973.
 MIN_MILLISECONDS = 100_000_000_000
 
@@ -95,7 +94,8 @@ def _scale(operand: object, column_type: pa.DataType) -> Decimal | None:
     number = parse_number(operand) if family in ("integer", "decimal", "duration") else None
     if number is None or math.isnan(number):
         return None
-    return max(-MAX_NUMBER, min(Decimal(str(number)), MAX_NUMBER)) / _read_unit(column_type)
+    bounded = max(-MAX_NUMBER, min(Decimal(str(number)), MAX_NUMBER))
+    return EXACT.divide(bounded, _read_unit(column_type))
 
 
 def _read_unit(column_type: pa.DataType) -> Decimal:
@@ -116,16 +116,16 @@ def _read_unit(column_type: pa.DataType) -> Decimal:
 
 def _is_stored(number: Decimal, column_type: pa.DataType) -> bool:
     """Whether a column can contain a number of its smallest unit."""
-    limit = min(MAX_NUMBER, Decimal(10) ** getattr(column_type, "precision", 40))
+    limit = min(MAX_NUMBER, Decimal(10) ** getattr(column_type, "precision", 80))
     return -limit < number < limit and number == int(number)
 
 
 def _write_scaled(number: Decimal, column_type: pa.DataType) -> str | None:
     """Return a whole number of the smallest unit as a literal of the type."""
-    value: object = number * _read_unit(column_type)
+    value: object = EXACT.multiply(number, _read_unit(column_type))
     if type_family(column_type) == "time":
         try:
-            value = EPOCH + timedelta(microseconds=int(number * _read_unit(column_type)))
+            value = EPOCH + timedelta(microseconds=int(EXACT.multiply(number, _read_unit(column_type))))
         except OverflowError:
             return None
     return to_literal(value, column_type)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import accumulate, islice
@@ -14,6 +13,18 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from dbctl.engines.sql.catalog import is_storable, quote_literal
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
+from dbctl.extensions.lancedb.scalars import (
+    INT64,
+    parse_number,
+    parse_time,
+    read_clock_times,
+    read_durations,
+    read_times,
+    to_clock_number,
+    to_duration_number,
+    to_epoch_number,
+    to_integer,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,100 +84,14 @@ def _lists_to_json(column: pa.Array) -> Iterator[str | None]:
         yield f"[{text}]" if is_valid else None
 
 
-def _read_times(column: pa.Array | pa.ChunkedArray) -> list[object]:
-    """Return times in UTC; one with nanoseconds, or of a year that a ``datetime`` cannot have, as text."""
-    import pyarrow as pa
-
-    is_date = pa.types.is_date(column.type)
-    plain = column if is_date else column.cast(pa.timestamp(column.type.unit))  # in UTC
-    try:
-        # the library would return nanoseconds in a type of its own
-        exact = plain if is_date or column.type.unit != "ns" else plain.cast(pa.timestamp("us"))
-        values = exact.to_pylist()
-        return values if is_date else [None if item is None else _to_utc(item) for item in values]
-    except (pa.ArrowInvalid, OverflowError):
-        return [None if text is None else _read_time(text) for text in plain.cast(pa.string()).to_pylist()]
-
-
-def _read_time(text: str) -> object:
-    parsed = parse_time(text)
-    return text if parsed is None else f"{text.replace(' ', 'T')}Z" if parsed[1] else parsed[0]
-
-
-def parse_time(value: str | date) -> tuple[datetime, int] | None:
-    """Return a time in UTC, and the nanoseconds after its microsecond; None for a text that is no time."""
-    if isinstance(value, date):
-        return _to_utc(value), 0
-    digits = _NANOSECONDS.search(value)
-    text = value if digits is None else value[: digits.start(1)] + value[digits.end(1) :]
-    try:
-        return _to_utc(datetime.fromisoformat(text.strip())), int(digits[1]) if digits else 0
-    except (ValueError, OverflowError):
-        return None
-
-
-#: The digits of nanoseconds, which ``fromisoformat`` would ignore.
-_NANOSECONDS = re.compile(r"\.[0-9]{6}([0-9]{3})(?![0-9])")
-
-
-def to_epoch_number(value: object, arrow_type: pa.DataType) -> int | None:
-    """Return a time, also as text, in the unit of a type; None if it is none, or more precise."""
-    parsed = parse_time(value) if isinstance(value, str | date) else None
-    if parsed is None:
-        return None
-    microseconds = (parsed[0] - EPOCH) // timedelta(microseconds=1)
-    return to_duration_number(Decimal(microseconds * 1000 + parsed[1]).scaleb(-9), arrow_type)
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _read_clock_times(column: pa.Array | pa.ChunkedArray) -> list[object]:
-    import pyarrow as pa
-
-    texts = column.cast(pa.string()).to_pylist()
-    return [text.rstrip("0").rstrip(".") if text and "." in text else text for text in texts]
-
-
-def _read_durations(column: pa.Array | pa.ChunkedArray) -> list[object]:
-    """Return seconds."""
-    import pyarrow as pa
-
-    exponent = -UNIT_DIGITS[column.type.unit]
-    numbers = column.cast(pa.int64()).to_pylist()
-    return [None if number is None else Decimal(number).scaleb(exponent) for number in numbers]
-
-
-#: Decimal digits of the fractions of a second in a unit of the library.
-UNIT_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-
-
-def to_clock_number(value: object, arrow_type: pa.DataType) -> int | None:
-    """Return a time of day, also as text, in the unit of a type; None if it is none, or more precise."""
-    digits = _NANOSECONDS.search(str(value))
-    try:
-        clock = time.fromisoformat(str(value).strip())
-    except ValueError:
-        return None
-    seconds = Decimal(clock.hour * 3600 + clock.minute * 60 + clock.second)
-    fraction = Decimal(clock.microsecond * 1000 + (int(digits[1]) if digits else 0)).scaleb(-9)
-    return None if clock.tzinfo else to_duration_number(seconds + fraction, arrow_type)
-
-
-def to_duration_number(value: object, arrow_type: pa.DataType) -> int | None:
-    """Return seconds, also as text, in the unit of a type; None if they are no number, or more precise."""
-    seconds = parse_number(value)
-    number = Decimal("nan") if seconds is None else Decimal(str(seconds)).scaleb(UNIT_DIGITS[arrow_type.unit])
-    return int(number) if number.is_finite() and number == int(number) and int(number) in INT64 else None
-
-
 def _documents_to_json(column: pa.Array) -> Iterator[str | None]:
     for document in _to_documents(column):
         yield None if document is None else json.dumps(document, ensure_ascii=False, default=_json_default)
 
 
 def _to_documents(column: pa.Array) -> Iterator[object]:
-    """Yield nested values as objects, lists and values of rows."""
+    """Yield nested values as objects, lists and values of rows; a map as a list of pairs."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     arrow_type, is_valid = column.type, column.is_valid().to_pylist()
@@ -180,6 +105,10 @@ def _to_documents(column: pa.Array) -> Iterator[object]:
         values = _to_documents(column.flatten())  # without those of null lists
         for length in pc.list_value_length(column).to_pylist():
             yield None if length is None else list(islice(values, length))
+    elif is_map(arrow_type):
+        pair = pa.struct([arrow_type.key_field, arrow_type.item_field])
+        for pairs in _to_documents(column.cast(pa.list_(pair))):
+            yield None if pairs is None else [list(items.values()) for items in pairs]  # type: ignore[attr-defined]
     else:
         yield from column.to_pylist() if type_family(arrow_type) == "nested" else to_python(column)
 
@@ -213,12 +142,6 @@ def _json_default(value: object) -> object:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _to_utc(value: date) -> datetime:
-    if not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
 Family: TypeAlias = Literal[
     "text",
     "boolean",
@@ -237,13 +160,13 @@ Family: TypeAlias = Literal[
 
 @lru_cache(maxsize=256)
 def type_family(arrow_type: pa.DataType) -> Family:
-    """Return the family of a type: a vector is a list of floats; text may be dictionary-encoded."""
+    """Return the family of a type: a vector is a list of floats; values may be dictionary-encoded."""
     import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
 
     if is_list(arrow_type) and types.is_floating(arrow_type.value_type):
         return "vector"
-    if decoded_type(arrow_type) != arrow_type:
-        return "text"
+    if (plain := decoded_type(arrow_type)) != arrow_type:
+        return type_family(plain)
     tests: dict[Family, bool] = {
         "text": types.is_string(arrow_type)
         or types.is_large_string(arrow_type)
@@ -265,23 +188,21 @@ def type_family(arrow_type: pa.DataType) -> Family:
 
 _READERS: Mapping[Family, Callable[[pa.Array | pa.ChunkedArray], list[object]]] = {
     "text": _decode_texts,
-    "time": _read_times,
-    "clock": _read_clock_times,
-    "duration": _read_durations,
+    "time": read_times,
+    "clock": read_clock_times,
+    "duration": read_durations,
 }
 
 
 def decoded_type(arrow_type: pa.DataType) -> pa.DataType:
-    """Return the value type of dictionary-encoded text, and any other type unchanged."""
+    """Return the value type of dictionary-encoded values, and any other type unchanged."""
     import pyarrow.types as types  # noqa: PLR0402 - part of the optional library
 
-    is_dictionary = types.is_dictionary(arrow_type) and type_family(arrow_type.value_type) == "text"
-    return arrow_type.value_type if is_dictionary else arrow_type
+    return arrow_type.value_type if types.is_dictionary(arrow_type) else arrow_type
 
 
 #: Predicates that match no row, and every row.
 MATCH_NONE, MATCH_ALL = "false", "true"
-INT64 = range(-(1 << 63), 1 << 63)
 
 
 def quote_name(name: str) -> str:
@@ -342,7 +263,7 @@ def to_literal(value: object, arrow_type: pa.DataType) -> str | None:
 def write_stored(value: object, arrow_type: pa.DataType) -> str | None:
     """Return the same for a converted value."""
     write = _LITERALS.get(type_family(arrow_type))
-    return write(value, arrow_type) if write else None
+    return write(value, decoded_type(arrow_type)) if write else None
 
 
 def _text_literal(value: object, _arrow_type: pa.DataType) -> str | None:
@@ -353,31 +274,6 @@ def _text_literal(value: object, _arrow_type: pa.DataType) -> str | None:
 
 def _boolean_literal(value: object, _arrow_type: pa.DataType) -> str | None:
     return {0: "false", 1: "true"}.get(value) if isinstance(value, bool | int) else None
-
-
-def parse_number(value: object) -> int | float | Decimal | None:
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int | float | Decimal):
-        return value
-    if isinstance(value, str):
-        try:
-            number = Decimal(value.strip()) if value.strip().isascii() else None
-        except ArithmeticError:
-            return None
-        return number if number is not None and number.is_finite() else None
-    return None
-
-
-def to_integer(value: object, arrow_type: pa.DataType) -> int | None:
-    """Return a number, also as text, as an integer; None if a column of the type cannot contain it."""
-    number = parse_number(value)
-    if number is None or not math.isfinite(number) or number != int(number):
-        return None
-    bits, integer = arrow_type.bit_width, int(number)
-    signed = str(arrow_type).startswith("int")
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    return integer if low <= integer <= high else None
 
 
 def _integer_literal(value: object, arrow_type: pa.DataType) -> str | None:
@@ -401,14 +297,14 @@ def _decimal_literal(value: object, arrow_type: pa.DataType) -> str | None:
     return (
         None
         if number is None
-        else f"cast('{Decimal(str(number)):f}' as decimal({arrow_type.precision}, {arrow_type.scale}))"
+        else f"arrow_cast('{Decimal(str(number)):f}', 'Decimal{arrow_type.bit_width}({arrow_type.precision}, {arrow_type.scale})')"
     )
 
 
 def _time_literal(value: object, arrow_type: pa.DataType) -> str | None:
     parsed = parse_time(value if isinstance(value, date) else str(value))
     if parsed is None:
-        return None
+        return _far_literal(value, arrow_type)
     timestamp, nanoseconds = parsed
     text = timestamp.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
     if str(arrow_type).startswith("date"):
@@ -416,22 +312,37 @@ def _time_literal(value: object, arrow_type: pa.DataType) -> str | None:
     unit = "Nanosecond" if arrow_type.unit == "ns" else "Microsecond"
     text += f"{nanoseconds:03}" if unit == "Nanosecond" else ""
     # compared with a column in another zone, a time without zone would be one of that zone
-    zone, suffix = ("None", "") if arrow_type.tz is None else ('Some("UTC")', "Z")
-    return f"arrow_cast('{text}{suffix}', 'Timestamp({unit}, {zone})')"
+    suffix = "" if arrow_type.tz is None else "Z"
+    return f"arrow_cast('{text}{suffix}', '{_name_timestamp(unit, arrow_type)}')"
+
+
+def _name_timestamp(unit: str, arrow_type: pa.DataType) -> str:
+    zone = "None" if arrow_type.tz is None else 'Some("UTC")'
+    return f"Timestamp({unit}, {zone})"
 
 
 def _clock_literal(value: object, arrow_type: pa.DataType) -> str | None:
-    return _cast_number(to_clock_number(value, arrow_type), f"Time{arrow_type.bit_width}", arrow_type)
+    bits = arrow_type.bit_width
+    return _cast_number(to_clock_number(value, arrow_type), f"Time{bits}({_UNITS[arrow_type.unit]})", bits)
 
 
 def _duration_literal(value: object, arrow_type: pa.DataType) -> str | None:
-    return _cast_number(to_duration_number(value, arrow_type), "Duration", arrow_type)
+    return _cast_number(to_duration_number(value, arrow_type), f"Duration({_UNITS[arrow_type.unit]})")
 
 
-def _cast_number(number: int | None, name: str, arrow_type: pa.DataType) -> str | None:
-    unit = {"s": "Second", "ms": "Millisecond", "us": "Microsecond", "ns": "Nanosecond"}[arrow_type.unit]
-    bits = 32 if name == "Time32" else 64
-    return None if number is None else f"arrow_cast(arrow_cast({number}, 'Int{bits}'), '{name}({unit})')"
+def _far_literal(value: object, arrow_type: pa.DataType) -> str | None:
+    """Return a time of a year that a ``datetime`` cannot have."""
+    number, bits = to_epoch_number(value, arrow_type), arrow_type.bit_width
+    if str(arrow_type).startswith("date"):
+        return _cast_number(number, f"Date{bits}", bits)
+    return _cast_number(number, _name_timestamp(_UNITS[arrow_type.unit], arrow_type))
+
+
+_UNITS = {"s": "Second", "ms": "Millisecond", "us": "Microsecond", "ns": "Nanosecond"}
+
+
+def _cast_number(number: int | None, type_name: str, bits: int = 64) -> str | None:
+    return None if number is None else f"arrow_cast(arrow_cast({number}, 'Int{bits}'), '{type_name}')"
 
 
 def _bytes_literal(value: object, _arrow_type: pa.DataType) -> str | None:

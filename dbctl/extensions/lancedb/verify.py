@@ -14,7 +14,7 @@ from dbctl.engines.contract.dumps import DumpVerification
 from dbctl.extensions.lancedb.location import extract_reason
 from dbctl.extensions.lancedb.manifest import VERSIONS_FOLDER
 from dbctl.extensions.lancedb.snapshot import Snapshot
-from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS
+from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, to_python
 from dbctl.files import atomic, temp
 from dbctl.url import Url
 
@@ -118,6 +118,15 @@ def _read_table(table: Any) -> tuple[int, str]:
     return rows, digest.digest()
 
 
+def _describe(column: pa.Array) -> Iterator[str]:
+    """Yield each value as text; one of a time that Python cannot have as JSON."""
+    for position, value in enumerate(column):
+        try:
+            yield ascii(value.as_py())
+        except (ValueError, OverflowError):
+            yield ascii(to_python(column.slice(position, 1))[0])
+
+
 class _ContentDigest:
     """A digest of the values of columns that is independent of batches and Arrow versions."""
 
@@ -175,7 +184,7 @@ class _ContentDigest:
         ):
             self._update_fixed_width(path, "data", column.drop_null())
         elif not types.is_null(arrow_type):
-            self._update_bytes(path, "text", "".join(f"{value!a}\n" for value in column.to_pylist()).encode())
+            self._update_bytes(path, "text", "".join(map("{}\n".format, _describe(column))).encode())
 
     def _update_fixed_width(self, path: str, part: str, values: pa.Array) -> None:
         """Add values of a fixed-width type without nulls."""

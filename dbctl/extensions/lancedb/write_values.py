@@ -16,21 +16,24 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.extensions.lancedb.rows import scale_to_milliseconds
-from dbctl.extensions.lancedb.values import (
-    NUMBERS,
-    Family,
-    Row,
-    is_list,
-    is_map,
-    is_struct,
+from dbctl.extensions.lancedb.scalars import (
     parse_time,
-    quote_name,
-    quote_text,
-    refuse_unstorable,
     to_clock_number,
     to_duration_number,
     to_epoch_number,
     to_integer,
+)
+from dbctl.extensions.lancedb.values import (
+    NUMBERS,
+    Family,
+    Row,
+    decoded_type,
+    is_list,
+    is_map,
+    is_struct,
+    quote_name,
+    quote_text,
+    refuse_unstorable,
     to_python,
     to_rows,
     type_family,
@@ -184,7 +187,7 @@ def convert(field: pa.Field, value: object, target: str) -> object:
     if column_family in {"vector", "nested"}:
         return _to_document(field, _parse_json(field, value) if isinstance(value, str) else value, target)
     converter = _CONVERTERS.get(column_family)
-    converted = converter(value, field.type) if converter else value
+    converted = converter(value, decoded_type(field.type)) if converter else value
     if converted is None:
         raise _invalid_value(field, value)
     return converted
@@ -236,13 +239,16 @@ def _to_numbers(field: pa.Field, value: Iterable[object]) -> list[float | None]:
 
 
 def _to_arrow(arrow_type: pa.DataType, value: object) -> object:
-    """Return a converted value with times in the unit of their column: the library converts no texts, and no nanoseconds."""
+    """Return a converted value with times in the unit of their column: the library converts no texts."""
     if isinstance(value, dict) and is_struct(arrow_type):
         return {child.name: _to_arrow(child.type, value[child.name]) for child in arrow_type}
     if isinstance(value, list) and is_list(arrow_type) and type_family(arrow_type) == "nested":
         return [_to_arrow(arrow_type.value_type, item) for item in value]
+    if isinstance(value, list) and is_map(arrow_type):
+        types = arrow_type.key_type, arrow_type.item_type
+        return [tuple(map(_to_arrow, types, pair)) for pair in value]
     write = _NUMBER_WRITERS.get(str(arrow_type).partition("[")[0])
-    if value is None or write is None or (write is to_epoch_number and arrow_type.unit != "ns"):
+    if value is None or write is None or (write is to_epoch_number and isinstance(value, date)):
         return value
     return write(value, arrow_type)
 
@@ -268,8 +274,8 @@ def _to_time(value: object, arrow_type: pa.DataType) -> object:
     if not isinstance(value, str | date):
         return value
     parsed = parse_time(value)
-    if parsed is None:
-        return None
+    if parsed is None:  # a year that a ``datetime`` cannot have, or no time
+        return None if to_epoch_number(value, arrow_type) is None else value
     if isinstance(value, str):  # times of dbctl itself, such as now, may be more precise than a column
         has_unit = hasattr(arrow_type, "unit")
         if to_epoch_number(value, arrow_type) is None if has_unit else parsed[0].time() != time():
@@ -316,6 +322,8 @@ _CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
 #: Columns of these types get numbers in their unit.
 _NUMBER_WRITERS: Mapping[str, Callable[[object, pa.DataType], int | None]] = {
     "timestamp": to_epoch_number,
+    "date32": to_epoch_number,
+    "date64": to_epoch_number,
     "time32": to_clock_number,
     "time64": to_clock_number,
     "duration": to_duration_number,
@@ -360,7 +368,8 @@ def set_expression(field: pa.Field, value: object, target: str) -> str:
 def _express(arrow_type: pa.DataType, value: object) -> str | None:
     """Return a converted value as an expression, or None if the library has none for its type."""
     if value is None:
-        return "null"
+        # a list does not convert a null without a type to bytes
+        return "nullif(x'00', x'00')" if type_family(arrow_type) == "bytes" else "null"
     if isinstance(value, dict) and is_struct(arrow_type):
         items = [_express(child.type, value[child.name]) for child in arrow_type]
         names = [quote_text(child.name) for child in arrow_type]
