@@ -13,7 +13,7 @@ from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb.catalog import Catalog
 from dbctl.extensions.lancedb.rows import ROW_ID, RowReader, express_milliseconds, fold_case
-from dbctl.extensions.lancedb.values import type_family
+from dbctl.extensions.lancedb.values import decoded_type, type_family
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,9 +67,12 @@ def _sort_values(values: pa.ChunkedArray, ranks: Mapping[object, int] | None) ->
 
     if ranks is not None:
         return pa.array([ranks.get(value) for value in values.to_pylist()], pa.int64())
-    if pa.types.is_boolean(values.type):
-        return values.cast(pa.int8())
-    return values.cast(pa.large_string()) if type_family(values.type) == "text" else values
+    plain = values.cast(decoded_type(values.type))
+    if pa.types.is_boolean(plain.type):
+        return plain.cast(pa.int8())
+    if pa.types.is_float16(plain.type):
+        return plain.cast(pa.float32())
+    return plain.cast(pa.large_string()) if type_family(plain.type) == "text" else plain
 
 
 def _term(rows: RowReader, table: str, order: Order) -> Term:
