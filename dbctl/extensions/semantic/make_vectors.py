@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl import progress, signals
 from dbctl.engines.contract.database import Condition, Readable, Where, after_key
+from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.semantic.embedders import Embedder, create_embedder
@@ -105,8 +106,13 @@ class MakeVectors(Operation):
             try:
                 for key, row in rows.items():
                     signals.raise_if_interrupted()
+                    text = str(row[source.search.section.text])
+                    if not is_storable(text.replace("\0", "")):
+                        failed.append(key)  # bytes that are not UTF-8, which no embedder accepts
+                        progress.advance(1)
+                        continue
                     try:
-                        vectors[key] = self._embed(source.search, key, str(row[source.search.section.text]))
+                        vectors[key] = self._embed(source.search, key, text)
                         failures = 0
                     except EmbedderFailedError:
                         failed.append(key)
@@ -155,7 +161,7 @@ class MakeVectors(Operation):
         for batch in self._read_batches(source):
             existing_keys = _find_existing(source.search, source.search.db, [key for key, _ in batch])
             for key, text in batch:
-                if key in existing_keys:
+                if str(key) in existing_keys:
                     continue
                 if not (isinstance(text, str) and text.strip()):
                     without_text += 1
@@ -209,7 +215,7 @@ class MakeVectors(Operation):
             empty_keys = _find_existing(source.search, db, list(missing), has_vector=False)
             for key in empty_keys:
                 where = [Condition(source.search.id_column, "=", key)]
-                db.update(section.table, {source.search.vector_column: missing[str(key)]}, where)
+                db.update(section.table, {source.search.vector_column: missing[key]}, where)
             new = [
                 source.build_row(key, current_rows[key], vector)
                 for key, vector in missing.items()
@@ -223,9 +229,9 @@ class MakeVectors(Operation):
 
 def _find_existing(
     search: SemanticSearch, db: Readable, keys: Sequence[object], *, has_vector: bool = True
-) -> set[object]:
-    """Return the keys of rows with a vector, or of those in which it is NULL."""
+) -> set[str]:
+    """Return the keys of rows with a vector, or of those in which it is NULL, as text: the databases may store keys as different types."""
     column = search.id_column
     state = Condition(search.vector_column, "!=" if has_vector else "=", None)
     where: list[Where] = [Condition(column, "in", keys), state]
-    return {key for (key,) in db.select(search.section.table, [column], where)}
+    return {str(key) for (key,) in db.select(search.section.table, [column], where)}

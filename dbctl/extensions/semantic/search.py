@@ -270,7 +270,7 @@ class SemanticSearch:
             neighbours: dict[object, Row] = {}
             for row in rows:
                 values, distance = dict(zip(columns, row[:-1], strict=True)), row[-1]
-                if values[self.id_column] not in excluded and _is_near(distance, request.min_similarity):
+                if str(values[self.id_column]) not in excluded and _is_near(distance, request.min_similarity):
                     neighbours.setdefault(
                         values[self.id_column], self._build_row(values, cast("float", distance))
                     )
