@@ -189,6 +189,12 @@ def test_pin_is_planned_and_reported(deployed):
             assert operation.apply().closing.text == "Nothing to do"
 
 
+def test_reason_of_a_pin_that_is_no_text_is_refused(deployed):
+    backup = create_app_backup(deployed).id
+    with open_repository(deployed) as (_app, repository), pytest.raises(UsageError, match="UTF-8"):
+        PinBackups(repository, [backup], "a\udcff").apply()
+
+
 def test_deletion_removes_the_files_of_a_backup(deployed):
     first, second = create_app_backup(deployed).id, create_app_backup(deployed).id
     with open_repository(deployed) as (_app, repository):

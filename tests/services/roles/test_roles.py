@@ -262,6 +262,17 @@ def test_invalid_name_is_refused(path, name):
     assert read_all_rows(path) == before
 
 
+def test_description_that_is_no_text_is_refused(path):
+    with open_app(path) as app:
+        create(app, description="old")
+        before = read_all_rows(path)
+        with pytest.raises(ValueInvalidError, match="UTF-8"):
+            create(app, "other", description="a\udcff")
+        with pytest.raises(ValueInvalidError, match="UTF-8"):
+            changes.update_role(app, "editor", {"description": "a\udcff"}).apply()
+    assert read_all_rows(path) == before
+
+
 def test_unusual_names_are_stored_unchanged(path):
     unusual = ['o\'brien "x"', "[bold]red[/]", "50% _off_", "役割です", "drop table users; --"]
     with open_app(path) as app:

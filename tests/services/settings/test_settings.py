@@ -593,6 +593,14 @@ def test_description_and_public_change_without_the_value(path, shape, key):
     assert json.loads(details)["changed"] == ["description", "public"]
 
 
+@pytest.mark.parametrize("fields", [{"description": "a\udcff"}, {"schema": '{"title": "a\udcff"}'}])
+def test_metadata_that_is_no_text_is_refused(path, key, fields):
+    before = read_all_rows(path)
+    with open_app(path) as app, pytest.raises(ValueInvalidError, match="UTF-8"):
+        update_setting(app, key["site"], fields).apply()
+    assert read_all_rows(path) == before
+
+
 def test_schema_changes_only_to_one_that_accepts_the_value(path, shape, key):
     schema = '{"type": "number", "minimum": 3}'
     with open_app(path) as app:

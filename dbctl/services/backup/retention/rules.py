@@ -137,11 +137,13 @@ class PinBackups(BackupOperation):
         """Select the backups by id or ``latest``; ``reason`` None removes their pins.
 
         Raises:
-            UsageError: the reason is empty or too long.
+            UsageError: the reason is empty or too long, or no valid text.
         """
+        from dbctl.engines.sql.codec import is_encodable
+
         super().__init__(repository)
-        if reason is not None and not 0 < len(reason.strip()) <= LONGEST_REASON:
-            raise UsageError(detail=f"--reason: write 1 to {LONGEST_REASON} characters")
+        if reason is not None and not (0 < len(reason.strip()) <= LONGEST_REASON and is_encodable(reason)):
+            raise UsageError(detail=f"--reason: write 1 to {LONGEST_REASON} characters of valid UTF-8")
         self._names, self._reason = names, reason
 
     def plan(self) -> Plan:
