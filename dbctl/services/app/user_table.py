@@ -392,7 +392,8 @@ class UserTable:
         if field == "active":
             return parse_boolean(field, text)
         if field in TIMES:
-            return parse_time(field, text) if text else None
+            is_nullable = field in self.joined.names or self.live.table.columns[self.column(field)].nullable
+            return None if is_nullable and not text else parse_time(field, text)
         if lookup := self._find_lookup(field):
             key = find_named_key(self.db, lookup.table, lookup.key, [lookup.name], text)
             if key is not None:

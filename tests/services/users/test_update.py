@@ -805,6 +805,14 @@ def test_change_without_audit_row_is_rolled_back(path, change):
 # An app without built-in support -------------------------------------------------------------------------------
 
 
+def test_plan_refuses_no_time_for_a_column_that_is_not_null(tmp_path):
+    path = flashpoint_app.create_larder(tmp_path)
+    new = NewUser(fields=NEW | {"created_at": ""}, password_hash=PASSWORD_HASH)
+    for prepare in (update(UserSelector(logins=["ana"]), created_at=""), lambda app: create_user(app, new)):
+        with pytest.raises(ValueInvalidError, match="created_at"):
+            plan_change(path, prepare)
+
+
 def test_rules_hold_with_text_roles_and_keys(tmp_path):
     path = flashpoint_app.create_larder(tmp_path)
     pip = UserSelector(logins=["pip"])
