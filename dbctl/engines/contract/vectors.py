@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Metric: TypeAlias = Literal["cosine", "l2", "dot"]
 
 #: How an index stores vectors in its partitions: unchanged, quantized to one byte per number, product-quantized.
-VectorIndexKind: TypeAlias = Literal["ivf-flat", "ivf-sq", "ivf-pq"]
+VectorIndexKind: TypeAlias = Literal[
+    "ivf-flat", "ivf-sq", "ivf-pq", "ivf-rq", "ivf-hnsw-flat", "ivf-hnsw-sq", "ivf-hnsw-pq"
+]
 
 
 class VectorColumn(Struct, frozen=True, kw_only=True):
@@ -53,10 +55,11 @@ class VectorIndex(Struct, frozen=True, kw_only=True):
 
 
 class VectorIndexSpec(Struct, frozen=True, kw_only=True):
-    """The definition of an index to create."""
+    """The definition of an index to create; it replaces one with its name."""
 
     table: str
     column: str
+    name: str = ""  #: empty: the name that the engine gives to an index of the column
     metric: Metric = "cosine"
     kind: VectorIndexKind = "ivf-flat"
     partitions: int | None = None  #: None: a number that suits the row count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,16 @@ if TYPE_CHECKING:
 #: The minimum number of vectors for an index; product quantization fails with fewer.
 MIN_VECTORS = 256
 #: The minimum number of vectors per partition; the library silently creates fewer partitions for IVF-PQ otherwise.
-ROWS_PER_PARTITION: dict[VectorIndexKind, int] = {"ivf-flat": 32, "ivf-sq": 32, "ivf-pq": 256}
+#: A graph (HNSW) of a million vectors needs no partitions.
+ROWS_PER_PARTITION: Mapping[VectorIndexKind, int] = {
+    "ivf-flat": 32,
+    "ivf-sq": 32,
+    "ivf-pq": 256,
+    "ivf-rq": 256,
+    "ivf-hnsw-flat": 1_000_000,
+    "ivf-hnsw-sq": 1_000_000,
+    "ivf-hnsw-pq": 1_000_000,
+}
 
 
 class LanceVectorIndexes(LancePart, VectorIndexes):
@@ -42,15 +51,27 @@ class LanceVectorIndexes(LancePart, VectorIndexes):
 
         column = LanceVectors(self._db).require_vector_column(spec.table, spec.column)
         partitions = self._require_valid_index(spec, column)
-        kinds = {"ivf-flat": index.IvfFlat, "ivf-sq": index.IvfSq, "ivf-pq": index.IvfPq}
+        kinds = {
+            "ivf-flat": index.IvfFlat,
+            "ivf-sq": index.IvfSq,
+            "ivf-pq": index.IvfPq,
+            "ivf-rq": index.IvfRq,
+            "ivf-hnsw-flat": index.HnswFlat,
+            "ivf-hnsw-sq": index.HnswSq,
+            "ivf-hnsw-pq": index.HnswPq,
+        }
         config = kinds[spec.kind](distance_type=spec.metric, num_partitions=partitions)
         change_table(
             self._catalog,
             spec.table,
-            lambda handle: handle.create_index(spec.column, config=config, replace=True),
+            lambda handle: handle.create_index(
+                spec.column, config=config, replace=True, name=spec.name or None
+            ),
         )
         return next(
-            index for index in self._db.vectors.vector_indexes(spec.table) if index.column == spec.column
+            index
+            for index in self._db.vectors.vector_indexes(spec.table)
+            if index.column == spec.column and spec.name in ("", index.name)
         )
 
     def drop_vector_index(self, table: str, name: str) -> None:
@@ -77,7 +98,7 @@ class LanceVectorIndexes(LancePart, VectorIndexes):
             for fault in self._db.vectors.find_vector_faults(spec.table, spec.column, ())
         }
         rows = self._db.count(spec.table) - sum(faults.values())
-        max_partitions = rows // ROWS_PER_PARTITION[spec.kind]
+        max_partitions = max(1, rows // ROWS_PER_PARTITION[spec.kind])
         if faults.get("not-finite"):
             reason = f"{faults['not-finite']} of its vectors contain NaN, infinity or NULL"
             hint = "Delete these rows, or let the app recreate their vectors."
@@ -88,7 +109,7 @@ class LanceVectorIndexes(LancePart, VectorIndexes):
             reason = f"{spec.partitions} partitions are too many for {rows} vectors"
             hint = f"Use at most {max_partitions}."
         else:
-            return spec.partitions or max(1, min(isqrt(rows), max_partitions))
+            return spec.partitions or min(isqrt(rows), max_partitions)
         raise self._unsuitable(spec, reason, hint)
 
     def _unsuitable(self, spec: VectorIndexSpec, reason: str, hint: str) -> VectorIndexUnsuitableError:
@@ -98,13 +119,15 @@ class LanceVectorIndexes(LancePart, VectorIndexes):
 
 def describe_index(table: str, index: VectorIndex) -> VectorIndexSpec:
     """Return the specification of an existing index."""
-    kinds: dict[str, VectorIndexKind] = {"IVF_SQ": "ivf-sq", "IVF_PQ": "ivf-pq"}
+    # the library writes IVF_HNSW_SQ, or IvfHnswSq
+    kinds = {kind.replace("-", ""): kind for kind in ROWS_PER_PARTITION}
     metrics: dict[str, Metric] = {"l2": "l2", "dot": "dot"}
     return VectorIndexSpec(
         table=table,
         column=index.column,
+        name=index.name,
         metric=metrics.get(index.metric, "cosine"),
-        kind=kinds.get(index.kind, "ivf-flat"),
+        kind=kinds.get(index.kind.replace("_", "").lower(), "ivf-flat"),
     )
 
 

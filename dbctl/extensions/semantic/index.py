@@ -94,7 +94,10 @@ class VectorColumnIndex(SearchIndex):
                 db.drop_vector_index(search.section.table, index.name)
                 return index.name, steps
             request = VectorIndexSpec(
-                table=search.section.table, column=search.vector_column, metric=search.section.metric
+                table=search.section.table,
+                column=search.vector_column,
+                name=index.name if index else "",
+                metric=search.section.metric,
             )
             return db.create_vector_index(request).name, steps
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 import lancedb
 import pyarrow as pa
 import pytest
+from lancedb.index import HnswPq, HnswSq, IvfRq
 
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.monitoring import MaintenanceTask
@@ -325,6 +326,28 @@ def test_damaged_index_is_reported_and_rebuilt(tmp_path):
     (task,) = writer.storage.maintenance_tasks("reindex", [])
     writer.storage.maintain(task)
     assert opening.open_reader(tmp_path).checks.find_damage() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        (HnswSq(distance_type="l2"), "IVF_HNSW_SQ"),
+        (HnswPq(distance_type="dot", num_sub_vectors=4), "IVF_HNSW_PQ"),
+        (IvfRq(distance_type="l2", num_partitions=1), "IVF_RQ"),
+    ],
+    ids=["HNSW_SQ", "HNSW_PQ", "RQ"],
+)
+def test_rebuilt_index_has_its_name_kind_and_metric(tmp_path, config, kind):
+    """It became an index without a graph, and another one next to an index with a name of its own."""
+    table = lance.create_table(tmp_path, range(300))
+    table.create_index("vector", config=config, name="neighbours")
+    writer = opening.open_writer(tmp_path)
+    (task,) = writer.storage.maintenance_tasks("reindex", [])
+    table.add([lance.create_row(number) for number in range(300, 400)])
+    opening.open_writer(tmp_path).storage.maintain(task)
+    (rebuilt,) = opening.open_reader(tmp_path).vectors.vector_indexes(TABLE)
+    assert (rebuilt.name, rebuilt.kind, rebuilt.metric) == ("neighbours", kind, config.distance_type)
+    assert (rebuilt.rows, rebuilt.unindexed_rows) == (400, 0)
 
 
 def test_unsuitable_index_is_refused(tmp_path):

@@ -131,3 +131,20 @@ def test_index_is_refused_for_too_few_or_no_vectors(chat, tmp_path):
     yaai = Selection(profile="yaai", urls=[f"chat={tmp_path}/chat.db"])
     with open_selected(yaai, timeout=1) as app, pytest.raises(FeatureMissingError):
         create_change(app, "semantic", "build")
+
+
+def test_repair_replaces_an_index_with_another_name(chat):
+    """A second index was built, and the search continued to use the first one."""
+    import lancedb
+    from lancedb.index import IvfFlat
+
+    table = lancedb.connect(chat / "lancedb").open_table(TABLE)
+    table.create_index("vector", config=IvfFlat(distance_type="cosine", num_partitions=2), name="neighbours")
+    table.add([lance.create_row(number) for number in range(400, 500)])
+    assert list_codes(chat)[0] == ("warning", "vector-index-behind")
+    result = apply_change(chat, "repair")
+    assert (result.index, result.changed) == ("neighbours", True)
+    assert [code for _, code in list_codes(chat)] == ["vector-index-recall"]
+    assert [index.name for index in lancedb.connect(chat / "lancedb").open_table(TABLE).list_indices()] == [
+        "neighbours"
+    ]
