@@ -48,6 +48,11 @@ def find_affinity(declared: str) -> str:
     return "NUMERIC" if declared else "BLOB"
 
 
+def _find_conversion(column: Column) -> str:
+    """Return the affinity by which values are read for a column: a STRICT table converts none of ``ANY``, others convert them when written."""
+    return "BLOB" if column.type == "ANY" else find_affinity(column.type)
+
+
 class SQLiteCodec(SQLitePart, ValueCodec):
     """The part ``ValueCodec``: SQLite stores any value in any column, so a value has its type, and not the column."""
 
@@ -56,7 +61,7 @@ class SQLiteCodec(SQLitePart, ValueCodec):
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         definition = self._catalog.require_column(table, column)
-        kind = find_affinity(definition.type)
+        kind = _find_conversion(definition)
 
         def parse(text: str, is_unquoted: bool) -> object:  # noqa: FBT001 - called for every cell
             if is_unquoted and text.startswith("\\x"):
@@ -87,7 +92,7 @@ class SQLiteCodec(SQLitePart, ValueCodec):
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         definition = self._catalog.require_column(table, column)
-        kind = find_affinity(definition.type)
+        kind = _find_conversion(definition)
 
         def parse(value: object) -> object:
             if isinstance(value, str):

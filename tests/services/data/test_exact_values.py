@@ -309,6 +309,37 @@ def test_number_that_sqlite_would_store_as_another_value_is_refused(
     assert (float(stored),) in database.rows("select amount from prices")
 
 
+def test_texts_of_digits_in_strict_tables_stay_texts(answer, tmp_path, monkeypatch, find_newest):
+    """``any`` of a STRICT table converts no value."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    database = from_url("app.db")
+    database.run(
+        "create table facts (id integer primary key, fact any) strict",
+        "insert into facts values (1, '12'), (2, 12), (3, 12.0), (4, '012'), (5, '1.50'), (6, x'31'), (7, ''),"
+        " (8, '99999999999999999999')",
+    )
+    before = database.rows("select id, typeof(fact), quote(fact) from facts")
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.a]\nprofile = "plain"\ndatabases = "app.db"\nbackup.repository = "repo"\n'
+    )
+    for form in ("csv", "jsonl"):
+        answer("data", "export", "facts", f"facts.{form}")
+    answer("backup", "create")
+    for command in (
+        ("undo", "OPERATION", "--yes"),
+        ("data", "import", "facts", "facts.csv"),
+        ("data", "import", "facts", "facts.jsonl"),
+        ("restore", "apply", "latest", "--table", "facts", "--merge", "missing", "--yes"),
+    ):
+        answer("data", "delete", "facts", "--filter", "id>0", "--yes")
+        newest = find_newest()
+        answer(*(newest if word == "OPERATION" else word for word in command))
+        assert database.rows("select id, typeof(fact), quote(fact) from facts") == before, command
+    merged = answer("restore", "apply", "latest", "--table", "facts", "--merge", "replace", "--yes")["data"]
+    assert [(table["same"], table["replaced"]) for table in merged["tables"]] == [(8, 0)]
+
+
 def test_number_in_a_text_column_of_sqlite_keeps_every_digit(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     database = from_url("app.db")
