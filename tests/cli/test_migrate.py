@@ -82,6 +82,13 @@ def files(folder):
 # Options and formats -------------------------------------------------------------------------------------------------
 
 
+def test_empty_folder_of_migrations_is_not_the_current_one(folder):
+    (folder / "001_other.sql").write_text("create table other (id);")
+    status, answer = run_json(folder, "up", "--migrations", "", "--yes")
+    assert (status, "it is empty" in answer["error"]["message"]) == (2, True)
+    assert query(folder, "select name from sqlite_master") == []
+
+
 def test_migrations_folder_lifecycle(folder):
     assert dbctl(folder, "status").returncode == 10
     assert dbctl(folder, "up").returncode == 0

@@ -163,9 +163,12 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
         for parameter in self.params:
             # the value of an unset variable of a script: it must not select what the command uses without the option
             is_required = parameter.required and parameter.param_type_name == "option"
-            if (is_required or parameter.default == "") and not str(
-                ctx.params.get(parameter.name or "", "-")
-            ).strip():
+            is_checked = (
+                is_required or parameter.default == "" or parameter.type.name in {"path", "directory"}
+            )
+            # the common options, which this command does not receive, are checked where they are stored
+            is_checked = is_checked and parameter.expose_value
+            if is_checked and not str(ctx.params.get(parameter.name or "", "-")).strip():
                 source = ctx.get_parameter_source(parameter.name or "")
                 if source is not None and source.name == "COMMANDLINE":
                     raise typer.BadParameter("it is empty", ctx=ctx, param=parameter)
