@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple
 
-MAX_DEPTH = 64  #: of a value that is built; tokens have no limit
+MAX_DEPTH = 64  #: of a value that is built or written; tokens have no limit
+MAX_INTEGER = 2**63  #: the first integer that PHP lacks
 
 #: A token up to its payload, whose group is the payload, its length, or the number of its entries.
 _HEADS: Mapping[str, re.Pattern[bytes]] = {
@@ -173,18 +174,26 @@ def _build_array(data: bytes, tokens: Iterator[PhpToken], array: PhpToken) -> ob
     return list(entries.values()) if is_list else {str(key): item for key, item in entries.items()}
 
 
-def dump_php(value: object) -> str:
-    """Return the serialized text of a value as JSON has it; the lengths of texts are in bytes."""
+def dump_php(value: object, *, depth: int = 0) -> str:
+    """Return the serialized text of a value as JSON has it, which ``depth`` arrays contain; the lengths of texts are in bytes.
+
+    Raises:
+        ValueError: PHP stores another number, or the value is nested more deeply than ``load_php`` reads.
+    """
     if value is None:
         return "N;"
     if isinstance(value, bool):
         return f"b:{int(value)};"
     if isinstance(value, int):
+        if not -MAX_INTEGER <= value < MAX_INTEGER:
+            raise ValueError("PHP has no integers of more than 64 bits")
         return f"i:{value};"
     if isinstance(value, float):
         return f"d:{int(value) if value.is_integer() and abs(value) < 1e15 else repr(value)};"  # noqa: PLR2004 - PHP's limit
     if isinstance(value, str):
         return f's:{len(value.encode("utf-8", "surrogateescape"))}:"{value}";'
+    if depth >= MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
     entries: Sequence[tuple[object, object]] = (
         list(value.items())
         if isinstance(value, dict)
@@ -192,9 +201,8 @@ def dump_php(value: object) -> str:
         if isinstance(value, list)
         else ()
     )
-    return (
-        f"a:{len(entries)}:{{{''.join(dump_php(_php_key(key)) + dump_php(item) for key, item in entries)}}}"
-    )
+    items = (dump_php(_php_key(key)) + dump_php(item, depth=depth + 1) for key, item in entries)
+    return f"a:{len(entries)}:{{{''.join(items)}}}"
 
 
 def _php_key(key: object) -> object:

@@ -41,6 +41,8 @@ def encode(value_format: SettingFormat, value: object) -> str:
         ValueError: the text would have another meaning for the app.
     """
     if value_format == "php":
+        if value is None:
+            raise ValueError("the app stores null only in lists and objects")
         if isinstance(value, str) and re.match(SERIALIZED, value):
             raise ValueError("the app would read it as a serialized value")
         return dump_php(value) if isinstance(value, list | dict) else str(value)

@@ -215,7 +215,7 @@ class SettingRows(SettingStore):
     def _encode(self, setting: Setting, value: object) -> str:
         """Return the stored text of a value; raises ValueError if its form cannot contain the value."""
         form, kind = self._form(setting.key), self.types.kind(setting.type)
-        if form == "text" or (form == "php" and not isinstance(value, list | dict | str)):
+        if form == "text" or (form == "php" and isinstance(value, bool | int | float)):
             return self.types.encode(value, "boolean" if isinstance(value, bool) else kind)
         return encode(form, value)
 

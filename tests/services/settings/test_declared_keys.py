@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -100,12 +101,18 @@ def test_serialized_arrays_of_php(answer, options):
         'a:2:{i:0;s:2:"ä";i:1;a:2:{s:2:"on";b:1;i:3;d:1.5;}}', "0", "true",
     )  # fmt: skip
     before = stored()
+    deep = f"{'[' * 65}{']' * 65}"
     for key, value in (
         ("cron", "{}"), ("broken", "x"), ("limit", "10"), ("limit", "x"), ("mail_from", "nobody"), ("title", "s:1:2"), ("plugins", "{"), ("plugins", "x"), ("plugins", "5"),
+        ("plugins", "[9223372036854775808]"), ("plugins", "[-9223372036854775809]"), ("plugins", deep),
     ):  # fmt: skip
         assert answer("settings", "set", key, value, status=2)["error"]["code"] == "value-invalid"
     assert answer("settings", "reset", "limit", status=2)["error"]["code"] == "value-invalid"
+    Path("null.json").write_text('{"title": null}')
+    assert answer("settings", "apply", "null.json", status=2)["error"]["code"] == "value-invalid"
     assert stored() == before
+    answer("settings", "set", "plugins", f"[9223372036854775807, {deep[2:-2]}]")
+    assert read(answer)["plugins"] == [9223372036854775807, json.loads(deep[2:-2])]
     answer("settings", "reset", "public")
     assert stored()["public"] == "1"
     (detail,) = [item for item in answer("settings", "list")["data"]["items"] if item["key"] == "cron"]
