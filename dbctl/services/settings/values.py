@@ -13,6 +13,7 @@ from dbctl.profiles.model.settings import Settings, SettingsVariant
 from dbctl.services.app.validation import BOOLEAN_WORDS, reject_duplicate_keys
 
 MAX_EXACT_INTEGER = 2**53  #: larger integers are not exact in floating point
+MAX_LEVELS = 200  #: of lists and objects in a value
 #: The types of a profile for each Python type; the first one that the variant has is used.
 KINDS: Mapping[type, Sequence[str]] = {
     bool: ("boolean",),
@@ -128,7 +129,7 @@ def load_json(text: str) -> object:
     import json
 
     try:
-        return json.loads(
+        value = json.loads(
             text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=reject_duplicate_keys
         )
     except RecursionError:
@@ -137,6 +138,22 @@ def load_json(text: str) -> object:
         raise ValueError(
             f"it is not JSON ({error.msg}, line {error.lineno}, column {error.colno})"
         ) from error
+    if _is_deep(value):
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    """Return whether a value has more levels than functions that call themselves for each can compare and show."""
+    level = [value]
+    for _ in range(MAX_LEVELS):
+        level = [
+            item
+            for entry in level
+            if isinstance(entry, list | dict)
+            for item in (entry.values() if isinstance(entry, dict) else entry)
+        ]
+    return bool(level)
 
 
 def parse_schema(stored: object) -> object:

@@ -196,6 +196,15 @@ TREES = st.recursive(
 )
 
 
+def test_value_of_many_levels_is_shown_as_text(answer, options):
+    deep = f"{'[' * 490}1{']' * 490}"
+    stored = options(JSON, many=deep, few="[1]")
+    assert read(answer) == {"many": deep, "few": [1]}
+    assert answer("settings", "get", "many")["data"]["read_only"]
+    assert answer("settings", "set", "few", deep, status=2)["error"]["code"] == "value-invalid"
+    assert stored() == {"many": deep, "few": "[1]"}
+
+
 @given(st.lists(TREES, min_size=1))
 def test_php_arrays_are_read_as_they_were_written(value):
     assert as_php(encodings.decode("php", encodings.encode("php", value))) == as_php(value)
