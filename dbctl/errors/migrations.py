@@ -17,7 +17,7 @@ class MigrationsMissingError(DbctlError, status=Exit.NOT_FOUND):
 
 
 class MigrationMissingError(DbctlError, status=Exit.NOT_FOUND):
-    sentence = "no migration {name!r} in {folder}"
+    sentence = "no {kind} {name!r} in {folder}"
     remedy = "List migrations with: `migrate status`"
 
 

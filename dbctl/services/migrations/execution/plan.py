@@ -178,7 +178,8 @@ def plan_down(state: DatabaseState, selection: DownSelection) -> list[ExecutionP
         if migration.state in ("applied", "baseline", "retired") or migration.name in state.partial
     ]
     if selection.to:
-        last = resolve_name(target.folder, selection.to, [migration.name for migration in reversed(applied)])
+        names = [migration.name for migration in reversed(applied)]
+        last = resolve_name(target.folder, selection.to, names, kind="applied migration")
         applied = [migration for migration in applied if order_key_of(migration.name) > order_key_of(last)]
     elif not selection.all_migrations:
         applied = applied[: selection.steps or 1]
@@ -273,8 +274,10 @@ def _refuse_unknown_progress(
         )
 
 
-def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:
+def resolve_name(folder: Folder, selector: str, names: Sequence[str], kind: str = "migration") -> str:
     """Resolve a name, file name or number to one of ``names``, which are in order; of a shared number, to the last.
+
+    ``kind`` is what the names are, for the message.
 
     Raises:
         MigrationMissingError: no name matches; the message suggests a similar one.
@@ -286,7 +289,7 @@ def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:
         matches = [name for name in names if order_key_of(name)[0] == int(stem)]
         if matches:
             return matches[-1]
-    raise MigrationMissingError(folder=folder.path, name=selector, candidates=names)
+    raise MigrationMissingError(kind=kind, folder=folder.path, name=selector, candidates=names)
 
 
 def join_names(names: Sequence[str]) -> str:
