@@ -1096,3 +1096,23 @@ def test_deletion_in_a_table_that_others_inherit_is_not_undone_without_their_col
             answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]["code"] == "undo-impossible"
         )
         assert database.rows("select * from places") == []
+
+
+def test_hint_for_a_restore_names_the_backups_from_before_restores(answer, tmp_path, monkeypatch):
+    """The last safety backup may be older than the restore: after ``restore undo``, later changes would be lost."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    file = File(tmp_path / "app.db")
+    file.run("create table t (id integer primary key, v text)", "insert into t values (1, 'a'), (2, 'b')")
+    sections = '[apps.a]\nprofile = "plain"\ndatabases = "app.db"\nbackup.repository = "backups"\n'
+    (tmp_path / "dbctl.toml").write_text(sections)
+    stored = answer("backup", "create")["data"]["id"]
+    answer("data", "set", "t", "1", "v=changed")
+    answer("restore", "apply", stored, "--table", "t", "--merge", "replace", "--yes")
+    answer("data", "delete", "t", "2", "--yes")
+    answer("data", "set", "t", "1", "v=later")
+    answer("restore", "apply", stored, "--table", "t", "--merge", "missing", "--yes")
+    hint = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]["hint"]
+    assert "backup list --kind safety" in hint
+    assert "restore undo" not in hint
+    assert file.rows("select v from t order by id") == [("later",), ("b",)]

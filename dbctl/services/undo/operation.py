@@ -42,7 +42,10 @@ REMEDIES: Mapping[str, Remedy | str] = {
     "migrate": Remedy(
         "Revert migrations with: `migrate down`; or restore a backup from before it; list backups with: `backup list`"
     ),
-    "restore": Remedy("Restore the previous state with: `restore undo`"),
+    # Not `restore undo`: it reverts the last restore that replaced data, which may be an earlier one.
+    "restore": Remedy(
+        "If it replaced rows, a backup from before it exists; list these with: `backup list --kind safety`; then run: `restore apply ID`"
+    ),
     "transfer": "Transfer it again, or switch back to the previous database.",
 }
 REMEDY = Remedy(
