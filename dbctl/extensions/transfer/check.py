@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import cast
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import Readable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.engines.contract.schema import SchemaReference
 from dbctl.errors.base import DbctlError
 from dbctl.extensions.transfer.errors import ValuesUnstorableError
@@ -51,14 +53,21 @@ def find_problems(
 
 def find_refused_statements(schema: TransferSchema, scratch: Readable) -> Iterator[CopyProblem]:
     """Create a derived schema in a private database; yield the statements that its engine refuses."""
-    scripts = require_scripts(scratch)
-    for sql in (*schema.statements, *schema.later_statements):
-        try:
-            with scripts.schema_transaction():
-                scripts.run_statement(sql)
-        except DbctlError as error:
-            name, reason = " ".join(sql.split())[:_LONGEST_STATEMENT], error.context.get("reason") or error
-            yield CopyProblem(table=name, column="statement", keys=(), rows=0, reason=str(reason))
+    scripts, db = require_scripts(scratch), cast("Writable", scratch)
+    with ExitStack() as stack:
+        begin: Callable[[], AbstractContextManager[None]] = scripts.schema_transaction
+        # As the copy: at the end of a transaction of SQLite, the columns to which a foreign key refers need their index.
+        if scripts.transactional_ddl:
+            stack.enter_context(begin())
+            begin = db.transaction
+        for sql in (*schema.statements, *schema.later_statements):
+            try:
+                with begin():
+                    scripts.run_statement(sql)
+            except DbctlError as error:
+                name = " ".join(sql.split())[:_LONGEST_STATEMENT]
+                reason = str(error.context.get("reason") or error)
+                yield CopyProblem(table=name, column="statement", keys=(), rows=0, reason=reason)
 
 
 def _find_missing_parents(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from dbctl.url import parse_url
@@ -91,6 +94,27 @@ def test_statement_that_the_destination_refuses(plan, create):
     assert problem["column"] == "statement"
     assert "item_name" in problem["table"] or "alter table `item`" in problem["table"]
     assert problem["reason"]
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_foreign_keys_to_unique_columns_are_copied_to_sqlite(answer, create, tmp_path, engine):
+    source = create(
+        engine,
+        "create table person (id integer primary key, code integer unique, chief integer, name varchar(20))",
+        "create table note (id integer primary key, person integer references person (code) on delete cascade)",
+        "insert into person values (1, 10, null, 'a'), (2, 20, 10, 'b')",
+        "alter table person add foreign key (chief) references person (code)",
+        "insert into note values (1, 20)",
+    )
+    words, file = ("--url", f"main={source}", "transfer"), tmp_path / "moved.db"
+    assert answer(*words, "plan", "--to", f"sqlite://{file}")["data"]["problems"] == []
+    answer(*words, "run", "--to", f"sqlite://{file}")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("pragma foreign_keys = 1")
+        connection.execute("delete from person where code = 20")
+        assert connection.execute("select count(*) from note").fetchone() == (0,)
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute("insert into person values (3, 30, 31, 'c')")
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
