@@ -5,10 +5,11 @@ The library has no joins, subqueries, CASE or parameters.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Context, Decimal
 from operator import eq, ge, gt, le, lt
@@ -29,6 +30,9 @@ from dbctl.extensions.lancedb.values import (
     MATCH_NONE,
     Row,
     has_literals,
+    is_list,
+    is_struct,
+    quote_name,
     quote_text,
     refuse_unstorable,
     to_literal,
@@ -158,6 +162,18 @@ def _text_test(value: str, op: str, operand: str) -> str:
     if op == "starts":
         return f"starts_with({fold_case(value)}, {quote_text(folded_operand)})"
     return f"strpos({fold_case(value)}, {quote_text(folded_operand)}) > 0"
+
+
+def _express_texts(name: str, column_type: pa.DataType) -> Iterator[str]:
+    """Yield an expression for each text in a column, also in an object or a list; the library has none for objects in lists, and for maps."""
+    if type_family(column_type) == "text":
+        yield name
+    elif is_struct(column_type):
+        for field in column_type:
+            if "`" not in field.name:  # the library cannot escape it
+                yield from _express_texts(f"{name}.{quote_name(field.name)}", field.type)
+    elif is_list(column_type) and type_family(column_type.value_type) == "text":
+        yield f"cast({name} as string)"
 
 
 def _compare_time(name: str, column_type: pa.DataType, op: str, milliseconds: int) -> str:
@@ -301,8 +317,8 @@ class RowReader:
                 raise TypeError("op 'in' takes a sequence")
             return self._in_list(name, column_type, value)
         if op in ("same", "contains", "starts", "element"):
-            text = name if type_family(column_type) == "text" else f"cast({name} as string)"
-            return _text_test(text, op, str(value))
+            texts = list(_express_texts(name, column_type)) or [f"cast({name} as string)"]
+            return " or ".join(_text_test(text, op, str(value)) for text in texts)
         if value is None:
             return f"{name} is null" if op == "=" else f"{name} is not null" if op == "!=" else MATCH_NONE
         return _compare_value(name, column_type, op, value)
@@ -343,7 +359,7 @@ class LanceTextScanner(TextScanner):
         return [
             name
             for name in self._catalog.require_table(table).columns
-            if type_family(self._catalog.column_type(table, name)) == "text"
+            if any(_express_texts(name, self._catalog.column_type(table, name)))
         ]
 
     def scan_text(
@@ -354,12 +370,31 @@ class LanceTextScanner(TextScanner):
         rows = self._rows.read_within(timeout, table, [*key, *columns], where, limit=limit)
         if rows is None:
             return None
+        nested = {name for name in columns if type_family(self._catalog.column_type(table, name)) == "nested"}
         matches = list[TextMatch]()
         for row in rows:
             texts = dict(zip(columns, row[len(key) :], strict=True))
-            excerpts = {name: excerpt for name, text in texts.items() if (excerpt := _excerpt(text, word))}
+            excerpts = {
+                name: excerpt
+                for name, text in texts.items()
+                if (excerpt := _excerpt_document(text, word) if name in nested else _excerpt(text, word))
+            }
             matches.append(TextMatch(row[: len(key)], excerpts))
         return matches
+
+
+def _excerpt_document(document: object, word: str) -> str:
+    """Return the same for the first text with the word in an object or a list, as JSON."""
+    texts = _list_texts(json.loads(document)) if isinstance(document, str) else ()
+    return next(filter(None, (_excerpt(text, word) for text in texts)), "")
+
+
+def _list_texts(document: object) -> Iterator[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, list | dict):
+        for value in document.values() if isinstance(document, dict) else document:
+            yield from _list_texts(value)
 
 
 def _excerpt(text: object, word: str) -> str:
