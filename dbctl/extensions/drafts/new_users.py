@@ -62,7 +62,7 @@ def draft_new_users(
         if usual_names.PREFERENCE.search(field) and len(set(map(str, users.values(column)))) == 1
     }
     own = _find_values(
-        users, [(row, row) for row in users.rows], known_before, {*covered, *fields.values()} - same
+        users, users, [(row, row) for row in users.rows], known_before, {*covered, *fields.values()} - same
     )
     required = [column for column in own.unknown if users.columns[column].required]
     varied = [column for column in own.unknown if column not in required]
@@ -93,6 +93,7 @@ def draft_new_users(
 
 def _find_values(
     table: TableEvidence,
+    users: TableEvidence,
     rows: Sequence[tuple[Row, Row]],
     sources: Mapping[str, str],
     covered: Collection[str],
@@ -106,9 +107,12 @@ def _find_values(
         is_full = len(stored) == len(table.rows) and len(stored) >= LEAST_USERS
         if not (column.required or (column.nullable and is_full)):
             continue  # the database has a default, or other rows have no value
+        if table is not users and _gives_rights(table, column):
+            unknown.append(column.name)
+            continue
         value = find_constant(column, stored) if column.required else _find_optional_constant(table, column)
         if value is None and is_full:
-            value = _derive(table, column, rows, sources)
+            value = _derive(table, column, rows, {} if _refers_elsewhere(table, column, users) else sources)
         if value is None:
             unknown.append(column.name)
         else:
@@ -142,6 +146,20 @@ def _find_optional_constant(table: TableEvidence, column: Column) -> Value | Non
         )
         return ":now" if column.name in usual else None
     return find_constant(column, stored) if len(set(map(repr, stored))) == 1 else None
+
+
+def _gives_rights(table: TableEvidence, column: Column) -> bool:
+    """Return whether a column has roles or permissions: those of all present users are not those of each new one."""
+    if target := table.target(column.name):
+        name = references.normalize(target[0])
+        return bool(usual_names.ROLES_TABLE.search(name) or usual_names.PERMISSIONS_TABLE.search(name))
+    return bool(usual_names.ROLE_OF_PAIR.search(references.shorten(table, column.name)))
+
+
+def _refers_elsewhere(table: TableEvidence, column: Column, users: TableEvidence) -> bool:
+    """Return whether a column has keys of rows that are no users, which are equal to those of users by chance."""
+    target = table.target(column.name)
+    return target is not None and target[0] != users.name
 
 
 def _derive(
@@ -233,7 +251,7 @@ def _draft_companion(
     table = evidence.tables[reference.table]
     users_by_key = {str(row.get(users.key)): row for row in users.rows}
     rows = [(row, user) for row in table.rows if (user := users_by_key.get(str(row.get(reference.column))))]
-    shown = _find_values(table, rows, sources, {reference.column})
+    shown = _find_values(table, users, rows, sources, {reference.column})
     unread = [name for name in table.columns if table.rows and name not in table.rows[0]]
     unknown = list(dict.fromkeys([*shown.unknown, *unread]))
     lines = [Line("table", table.name), Line("user", reference.column)]

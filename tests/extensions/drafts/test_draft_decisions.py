@@ -266,6 +266,36 @@ def test_values_and_rows_that_every_user_has_are_drafted(shop):
     assert shop.rows("select plan, deleted_at_ms, note from users where id = 3") == [("free", 0, None)]
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("rank integer not null references ranks (id)", "(1, 1), (2, 2)"),
+        ("role_id integer not null", "(1, 1), (2, 2)"),
+        ("role_id integer not null", "(1, 3), (2, 3)"),
+        ("given integer not null references groups (id)", "(1, 3), (2, 3)"),
+        ("given integer not null references permissions (id)", "(1, 3), (2, 3)"),
+    ],
+)
+def test_new_users_get_no_rights_that_all_users_have_by_chance(shop, column, values):
+    shop.create(
+        *(
+            statement
+            for table in ("ranks", "groups", "permissions")
+            for statement in (
+                f"create table {table} (id integer primary key, name text)",
+                f"insert into {table} values (1, 'user'), (2, 'editor'), (3, 'root')",
+            )
+        ),
+        f"create table given (user_id integer primary key references users (id), {column})",
+        f"insert into given values {values}",
+        columns=", is_admin boolean",
+        values=(", 1", ", 1"),
+    )
+    profile = shop.draft()
+    assert "create" not in profile["users"]
+    assert any("given" in text for text in profile["undecided"]["new-users"])
+
+
 @pytest.mark.parametrize(("columns", "created"), [("{email}", True), ("words", False), ("", False)])
 def test_row_that_every_user_has_is_created_if_all_its_values_are_known(shop, columns, created):
     value = {"{email}": "email", "words": "'motto of ' || email", "": "null"}[columns]
