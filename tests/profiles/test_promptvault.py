@@ -331,6 +331,10 @@ def test_settings_are_exported_and_applied_and_unknown_ones_refused(run: Run, tm
     assert run("settings", "validate")["findings"] == []
     file.write_text('{"colour": "red"}')
     assert "allowRegistration" in run("settings", "apply", str(file), status=2)["message"]
+    file.write_text("{}")
+    for words in (["--dry-run"], ["--yes"]):  # it is a column, which cannot be removed
+        error = run("settings", "apply", str(file), "--mode", "exact", *words, status=2)
+        assert "allowRegistration" in error["message"]
 
 
 # Searching ---------------------------------------------------------------------------------------------------------

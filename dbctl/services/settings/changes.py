@@ -282,6 +282,8 @@ class ApplyFile:
                 self._check_new(difference, any_key=any_key)
             elif difference.state == "change":
                 store.check(self._live[difference.key], difference.file)
+            else:
+                store.check_removed(difference.key)
         is_destructive = any(difference.state == "only-live" for difference in self._differences)
         title = f"Apply settings of a file ({mode})"
         self.plan = _create_plan(store, title, self._differences, destructive=is_destructive)

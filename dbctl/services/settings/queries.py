@@ -235,7 +235,10 @@ class SingleRowSettings(SettingStore):
     def add(self, db: Writable, key: str, value: object) -> None:
         self.write(db, self._create_from_row(key, None, {}), value)
 
-    def remove(self, db: Writable, key: str) -> None:
-        del db
+    def check_removed(self, key: str) -> None:
         detail = f"{key} is a column and cannot be removed"
         raise UsageError(detail=detail, hint=Remedy("Reset it with: `settings reset {key}`"), key=key)
+
+    def remove(self, db: Writable, key: str) -> None:
+        del db
+        self.check_removed(key)

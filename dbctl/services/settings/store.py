@@ -138,13 +138,17 @@ class SettingStore(ABC):
         del key
         return ()
 
-    @abstractmethod
-    def remove(self, db: Writable, key: str) -> None:
-        """Remove a setting.
+    def check_removed(self, key: str) -> None:
+        """Refuse the removal of a setting.
 
         Raises:
             UsageError: the store always has this setting.
         """
+        del key
+
+    @abstractmethod
+    def remove(self, db: Writable, key: str) -> None:
+        """Remove a setting; raises as ``check_removed``."""
 
     def find(self, key: str) -> Setting:
         """Return one setting.
