@@ -193,6 +193,8 @@ def delete_user(app: App, user: str) -> None:
 def change_state(app: App, users: Users) -> None:
     """Deactivate and activate a user, or assert that dbctl refuses it; list users by their state."""
     expected, user = app.expected, app.expected["user"]
+    for field in expected.get("required", ()):
+        app.run("users", "update", user, "--set", f"{field}=", status=2)
     if expected.get("inactive") and not expected.get("deactivate"):
         app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
     if expected.get("deactivate"):
