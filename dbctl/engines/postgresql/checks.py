@@ -252,6 +252,7 @@ BTREES = (
     + " order by 1, 2"
 )
 HEAPS = "select c.oid::int8, c.relname " + OF_PARTS.format("") + " and c.relkind in ('r', 'm') order by 2"
+FOREIGN_TABLES = "select c.relname " + OF_PARTS.format("") + " and c.relkind = 'f' and not c.relispartition"
 #: amcheck verifies tables since its version 1.3.
 AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""
@@ -278,7 +279,9 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
             for index, name in self._connection.fetch(INVALID, parameters)
         ]
         if not quick:
-            lines += [line for name in tables for line in self._find_unreadable(name)]
+            foreign = {name for (name,) in self._connection.fetch(FOREIGN_TABLES, parameters)}
+            stored = [name for name in tables if name not in foreign]
+            lines += [line for name in stored for line in self._find_unreadable(name)]
             lines += self._check_indexes(tables)
         return lines
 

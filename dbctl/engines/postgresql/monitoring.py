@@ -36,6 +36,7 @@ DATABASE_SIZE = (
 #: A partitioned table stores no rows itself. Without ANALYZE, the estimate is the server's count of changes; otherwise it is
 #: the rows per page at that time, times the current number of pages.
 #: One statement for all tables, by the functions under ``pg_stat_all_tables``: that view reads every table for each of them.
+#: The rows of a foreign table are those of another server, which may not answer.
 #: ``offset 0`` makes the planner look up each partition by index: it expects a thousand, and would scan ``pg_class``.
 TABLE_SIZES = """select q.name as table, sum(pg_total_relation_size(c.oid))::int8 as bytes, sum(pg_relation_size(c.oid))::int8 as table_bytes,
   sum(pg_indexes_size(c.oid))::int8 as index_bytes, sum(coalesce(pg_total_relation_size(nullif(c.reltoastrelid, 0)), 0))::int8 as toast_bytes,
@@ -55,7 +56,7 @@ from unnest(cast(:tables as text[])) q (name)
     greatest(pg_stat_get_last_vacuum_time(c.oid), pg_stat_get_last_autovacuum_time(c.oid)) as vacuumed,
     greatest(pg_stat_get_last_analyze_time(c.oid), pg_stat_get_last_autoanalyze_time(c.oid)) as analyzed
     where c.relkind in ('r', 't', 'm', 'p')) s on true
-where c.relkind <> 'v' group by q.name order by q.name collate "C" """
+where c.relkind not in ('v', 'f') group by q.name order by q.name collate "C" """
 _HAS_STATISTICS = "c.reltuples >= 0 and w.width is not null and s.n_live_tup is not null"
 #: The estimated size of the rows: 24 bytes each before their values, 4 for the item pointer, values by their average
 #: length, rounded up to a multiple of 8; and 24 bytes of each page. Without statistics there is no estimate.

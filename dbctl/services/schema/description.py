@@ -254,10 +254,10 @@ def _foreign_key(table: str, key: SchemaReference) -> ForeignKey:
 
 
 def _measure_table(db: Readable, table: DataTable) -> tuple[int | None, bool, int | None]:
-    """Return the number of rows, None for a view, whether it is an estimate, and the size in bytes, if known."""
-    if table.live.table.is_view:
+    """Return the number of rows, None for a view or a foreign table, whether it is an estimate, and the size in bytes, if known."""
+    if table.live.table.is_view or not (sizes := db.storage.measure_tables(exact=False, table=table.name)):
         return None, False, None
-    (measured,) = db.storage.measure_tables(exact=False, table=table.name)
+    (measured,) = sizes
     return measured.rows, measured.estimated, measured.bytes
 
 

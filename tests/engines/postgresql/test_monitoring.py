@@ -503,3 +503,25 @@ def test_server_counters_are_reported(postgresql):
     assert 0 < traffic.connections <= traffic.max_connections
     assert 0 < traffic.cache_hit_ratio <= 1
     assert structs.asdict(traffic)["commits"] > 0
+
+
+def test_foreign_table_whose_server_does_not_answer(postgresql, answer):
+    """Its rows are not those of the database."""
+    wrapper = f"{postgresql.schema}_far"
+    postgresql.execute("create table near (id integer primary key)")
+    postgresql.execute("insert into near values (1), (2)")
+    postgresql.execute(f"create foreign data wrapper {wrapper}")
+    postgresql.execute(f"create server {wrapper} foreign data wrapper {wrapper}")
+    postgresql.execute(f"create foreign table far (id integer) server {wrapper}")
+    try:
+        with pytest.raises(QueryFailedError):
+            postgresql.reader().count("far")
+        app = ("--url", f"main={servers.text(postgresql.url)}")
+        tables = answer(*app, "schema", "show")["data"]["items"]
+        assert [(table["table"], table["rows"]) for table in tables] == [("far", None), ("near", 2)]
+        (far,) = answer(*app, "schema", "show", "far")["data"]["tables"]
+        assert (far["rows"], [column["name"] for column in far["columns"]]) == (None, ["id"])
+        assert [table["table"] for table in answer(*app, "stats", "tables")["data"]["items"]] == ["near"]
+        assert answer(*app, "integrity", "check")["data"]["findings"] == []
+    finally:
+        postgresql.execute(f"drop foreign data wrapper {wrapper} cascade")
