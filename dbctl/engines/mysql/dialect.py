@@ -194,6 +194,11 @@ class MySQLDialect(ServerDialect):
             return f"{self.exact_text(value)} {op} {placeholder}"
         return f"{value} {op} {placeholder}"
 
+    def is_null(self, value: str, column: Column) -> str:
+        if column.nullable or kind_of(column) not in TIMES:
+            return super().is_null(value, column)
+        return f"{value} <=> null"  # in a column that is NOT NULL, IS NULL finds zero dates
+
     def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
         if kind_of(column) in TIMES:
             return f"{value} = {statement.bind(encode_for_column(column, operand))}"

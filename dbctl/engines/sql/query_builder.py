@@ -76,6 +76,9 @@ class Dialect(ABC):
             return f"{self.to_milliseconds(value, column)} {op} {statement.bind(round(operand.timestamp() * 1000))}"
         return f"{value} {op} {statement.bind(operand)}"
 
+    def is_null(self, value: str, column: Column) -> str:
+        return f"{value} is null"
+
     def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
         """Return SQL for "storing ``operand``, which is not None, would change nothing"."""
         return self.compare(value, column, "=", statement, operand)
@@ -230,7 +233,7 @@ class QueryBuilder:
         value, column = self._operand(table, condition.column, alias)
         op, operand = condition.op, condition.value
         if operand is None and op in ("=", "!=", "identical"):
-            return f"{value} is {'not ' if op == '!=' else ''}null"
+            return f"{value} is not null" if op == "!=" else self._dialect.is_null(value, column)
         if op == "identical":
             return self._dialect.is_identical(value, column, statement, operand)
         if op == "in":

@@ -268,6 +268,20 @@ def test_invalid_date_is_read_as_text(mysql):
         writer.update("t", {"a": "2024-02-30"}, [])
 
 
+def test_zero_date_is_not_null(mysql):
+    """``IS NULL`` of the server finds it in a column that is NOT NULL."""
+    mysql.execute("create table t (id integer primary key, a datetime not null, b date not null, c datetime)")
+    mysql.execute("set sql_mode = ''")
+    mysql.execute("insert into t values (1, '0000-00-00', '0000-00-00', '0000-00-00')")
+    mysql.execute("insert into t values (2, '2024-01-01', '2024-01-01', null)")
+    assert mysql.rows("select id from t where a is null") == [(1,)]
+    reader = mysql.reader()
+    for column, without in (("a", []), ("b", []), ("c", [(2,)])):
+        assert reader.select("t", ["id"], [Condition(column, "=", None)]) == without
+        others = reader.select("t", ["id"], [Condition(column, "!=", None)])
+        assert sorted([*others, *without]) == [(1,), (2,)]
+
+
 @pytest.mark.parametrize("kind", ["datetime(6)", "timestamp(6)"])
 @pytest.mark.parametrize(
     ("shift", "op", "is_match"),
