@@ -228,7 +228,10 @@ INDEXES = f"""select c.relname as owner, case when f.oid is null then i.relname 
   left join pg_catalog.pg_constraint f on f.conindid = x.indexrelid and f.contype in ('u', 'x')
 where {VISIBLE} order by c.relname, i.relname"""
 VIEWS = f"""select 'view' as kind, c.relname as name, pg_get_viewdef(c.oid, true) as text,
-  concat_ws(' ', case c.relkind when 'm' then 'materialized' end, array_to_string(c.reloptions, ' ')) as properties {RELATIONS}
+  concat_ws(' ', case c.relkind when 'm' then 'materialized' end, array_to_string(c.reloptions, ' '),
+    (select string_agg(i.text, ' ' order by i.text) from (
+      select concat('with ', case when x.indisunique then 'unique ' end, 'index ', substring(pg_get_indexdef(x.indexrelid) from ' USING (.*)')) as text
+      from pg_catalog.pg_index x where x.indrelid = c.oid) i)) as properties {RELATIONS}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.relname"""
 #: SQL for when a trigger or a rule fires, from the column of its code.
 FIRING = "case {} when 'D' then 'disabled' when 'A' then 'enabled always' when 'R' then 'enabled on replicas' else '' end"

@@ -159,6 +159,19 @@ def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
     assert table.columns[1].type == "MOOD (happy, sad)"
 
 
+def test_indexes_of_materialized_views_are_compared(postgresql, other_schema):
+    for schema, names in ((postgresql, ("a", "b")), (other_schema, ("d", "c"))):
+        schema.execute("create table t (id integer primary key, n integer)")
+        schema.execute("create materialized view stored as select id, n from t")
+        schema.execute(f"create unique index {names[0]} on stored (id)")
+        schema.execute(f"create index {names[1]} on stored (n desc) where n > 0")
+    fingerprints = [schema.reader().schema_reader.fingerprint() for schema in (postgresql, other_schema)]
+    assert fingerprints[0] == fingerprints[1]
+    for change in ("drop index a", "create index a on stored (id)"):
+        postgresql.execute(change)
+        assert postgresql.reader().schema_reader.fingerprint() != fingerprints[1]
+
+
 @pytest.mark.parametrize(
     "change",
     [
