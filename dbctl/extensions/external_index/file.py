@@ -249,8 +249,8 @@ class ExternalIndexFile:
             result = self._connection.retry_if_changed(read_if_attached)
         except ExternalIndexInvalidError:
             raise
-        except DbctlError as error:
-            raise self.invalid_error(str(error)) from error
+        except DbctlError as error:  # its target would be the database
+            raise self.invalid_error(str(error.context.get("reason", error))) from error
 
         if (
             self._attached_file is None

@@ -9,6 +9,7 @@ from pathlib import Path
 from dbctl.config import environment
 from dbctl.engines.contract.database import require_supported
 from dbctl.errors.base import Remedy
+from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
 from dbctl.extensions.external_index.lookup import STATE_REASONS, define_index, list_locations
@@ -100,7 +101,19 @@ class ExternalIndex(SearchIndex):
                 yield self.finding("error", "search-index-wrong", f"{state.path}: {reason}", hint)
 
     def _find_faults(self, *, full: bool) -> list[str]:
-        """Compare a usable index with the database; return the differences."""
+        """Compare a usable index with the database; return the differences, or why the index cannot be read.
+
+        Raises:
+            ExternalIndexInvalidError: the index or the database was changed during the comparison.
+        """
+        try:
+            return self._compare(full=full)
+        except ExternalIndexInvalidError as error:
+            if self._read_state().state != "fresh":
+                raise
+            return [f"it cannot be read: {error.context['reason']}"]
+
+    def _compare(self, *, full: bool) -> list[str]:
         faults = []
         for fault in self._db.find_external_index_faults(self._spec, rows=SAMPLE):
             difference = FAULTS[fault.kind].format(table=self.search.table, content="values")

@@ -290,6 +290,25 @@ def test_check_reports_problems_of_index(folder, monkeypatch):
     assert "is not usable" in run_search(folder, "hero")[2]
 
 
+def test_repair_replaces_an_index_that_cannot_be_read(folder):
+    """The check and the repair failed, and a build had nothing to do."""
+    from dbctl.services.search.indexes.selection import check, create_change
+
+    path = folder / build(folder).index
+    status, content = path.stat(), bytearray(path.read_bytes())
+    with closing(sqlite3.connect(path)) as connection:
+        ((page,),) = connection.execute("select rootpage from sqlite_master where name = 'places'")
+    content[(page - 1) * int.from_bytes(content[16:18], "big")] = 255
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as after damage by a disk
+    with open_app(folder) as app:
+        assert [(finding.severity, finding.code) for finding in check(app).findings] == [
+            ("error", "search-index-wrong")
+        ]
+        assert create_change(app, "", "repair").apply().changed
+        assert check(app).findings == []
+
+
 def test_doctor_reports_unused_index_but_requires_none(folder):
     def list_findings():
         findings = examine([Selection(config=str(folder / "dbctl.toml"))], timeout=1).findings.findings
