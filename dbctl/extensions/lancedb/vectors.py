@@ -22,7 +22,7 @@ from dbctl.engines.contract.vectors import (
     VectorSearch,
 )
 from dbctl.errors.databases import RowNotFoundError
-from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from dbctl.extensions.lancedb import catalog, values
 from dbctl.extensions.lancedb.reader import LancePart
 from dbctl.extensions.lancedb.rows import ROW_ID
@@ -351,10 +351,17 @@ def refuse_vector(vector: Sequence[float], column: VectorColumn, metric: Metric)
     """Refuse query vectors for which the library returns no rows or a misleading error.
 
     Raises:
+        NotSupportedError: the column accepts vectors of any length.
         ValueInvalidError: wrong length, not finite, or all zeros with the cosine metric.
     """
     name = f"{column.table}.{column.column}"
-    if column.dimension is not None and len(vector) != column.dimension:
+    if column.dimension is None:
+        raise NotSupportedError(
+            feature=f"a search in {name}, whose vectors have no fixed length",
+            subject="LanceDB",
+            hint="Let the app recreate the column with a fixed length.",
+        )
+    if len(vector) != column.dimension:
         raise ValueInvalidError(
             name="vector",
             value=f"of {len(vector)} numbers",

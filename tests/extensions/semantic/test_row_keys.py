@@ -110,3 +110,13 @@ def test_texts_that_are_not_unicode_fail_without_a_request(answer):
     result = answer("search", "vectors", "make", status=12)["data"]
     assert (result["created"], result["remaining"], result["failed"]) == (1, 2, ["3", "4"])
     assert Path("requests").read_text() == "note 5\n"
+
+
+@pytest.mark.usefixtures("notes")
+def test_vectors_of_any_length_are_not_searched(answer):
+    """The library refused them, and the hint named the profile."""
+    table = pa.table({"id": ["1"], "text": ["a"], "numbers": pa.array([[1.0, 2.0]], pa.list_(pa.float32()))})
+    lancedb.connect("lance").create_table("vectors", table, mode="overwrite")
+    error = answer("search", "semantic", "--similar-to", "1", status=2)["error"]
+    assert error["code"] == "not-supported"
+    assert "fixed length" in error["hint"]
