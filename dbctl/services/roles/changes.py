@@ -325,6 +325,8 @@ def _stored_values(table: RoleTable, fields: Mapping[str, object]) -> dict[str, 
             raise ValueInvalidError(
                 name=f"the {field}", value=ascii(truncate(value)), reason="it is not valid UTF-8"
             )
+        if isinstance(value, int):  # refuses a number that the column cannot store
+            table.db.codec.text_parser(table.live.name, table.fields[field])(str(value))
         values[table.fields[field]] = value
     if "updated_at" in table.fields:
         values[table.fields["updated_at"]] = table.live.encode(table.fields["updated_at"], now())

@@ -243,6 +243,19 @@ def test_priority_requires_a_column(path, shape):
     assert ("editor" in list_names(path)) is (shape == "document")
 
 
+@pytest.mark.parametrize("shape", ["document"], indirect=True)
+def test_priority_that_the_column_cannot_store_is_refused_in_the_plan(path):
+    with open_app(path) as app:
+        create(app)
+        for change in (
+            changes.create_role(app, "other", description="", priority=2**63, permissions=()),
+            changes.update_role(app, "editor", {"priority": 2**63}),
+        ):
+            with pytest.raises(ValueInvalidError):
+                change.plan()
+        assert changes.update_role(app, "editor", {"priority": -(2**63)}).apply().role.priority == -(2**63)
+
+
 @pytest.mark.parametrize("name", ["Admin", "EDITOR"])
 def test_names_that_differ_only_in_case_are_duplicates(path, name):
     with open_app(path) as app:
