@@ -312,13 +312,23 @@ def select_member(source: BackupSource, selection: TableSelection) -> Member:
         raise UsageError(detail=f"--table: choose the database: --db {names}")
     member = (candidates or members)[0]
     require_copyable(member)
+    parts = {table: _list_parts(source, member, table) for table in tables}
     for table in tables:
-        if table not in member.rows:
+        if not parts[table]:
             target = f"backup {source.manifest.id}"
             raise TableMissingError(name=table, target=target, candidates=member.rows)
-    if left_out := [table for table in tables if table in member.schema_only]:
+    if left_out := [part for table in tables for part in parts[table] if part in member.schema_only]:
         raise RowsLeftOutError(id=source.manifest.id, tables=", ".join(left_out))
     return member
+
+
+def _list_parts(source: BackupSource, member: Member, table: str) -> Sequence[str]:
+    """Return the names by which a member has the rows of a table: those of its partitions, if it is partitioned."""
+    if table in member.rows:
+        return [table]
+    dumps = source.app.reader(member.database).dumps
+    parts = dumps.list_emptiable_tables() if dumps else None
+    return [part for part in (parts or {}).get(table, ()) if part in member.rows]
 
 
 def require_table(source: Readable, name: str) -> Table:

@@ -405,6 +405,33 @@ def test_rows_of_inheriting_tables_are_not_merged_into_their_parent(tmp_path):
         assert pantry.rows("select id from parent") == [(2,)]
 
 
+def test_rows_of_partitions_are_those_of_their_table(tmp_path):
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
+        app.run(
+            "create table events (id integer, region text, note text, primary key (id, region)) partition by list (region)",
+            "create table events_eu partition of events for values in ('eu')",
+            "create table events_us partition of events for values in ('us') partition by hash (id)",
+            "create table events_us_all partition of events_us for values with (modulus 1, remainder 0)",
+            "insert into events values (1, 'eu', 'a'), (2, 'us', 'b'), (3, 'us', 'c')",
+        )
+        before = app.rows("select *, tableoid::regclass::text from events order by id")
+        create_app_backup(app.path)
+        app.run(
+            "delete from events where id = 1",
+            "update events set note = 'new' where id = 2",
+            "create table events_new partition of events default",
+            "insert into events values (4, 'xx', 'd')",
+        )
+        (result,) = restore_tables(app, "events", merge="replace").tables
+        assert (result.inserted, result.replaced, result.same) == (1, 1, 1)
+        rows = app.rows("select *, tableoid::regclass::text from events where id < 4 order by id")
+        assert rows == before
+        restore_tables(app, "events", new_name="events_then")
+        assert app.rows("select count(*) from events_then") == [(3,)]
+        for part in ("events_eu", "events_us", "events_new"):
+            catch_error(TableMissingError, partial(restore_tables, app, part, merge="replace"))
+
+
 def test_table_without_key_is_restored_only_as_new_table(pantry):
     pantry.run(
         "create table loose (a integer, b text)", "insert into loose values (1, 'x'), (1, 'x'), (null, null)"
