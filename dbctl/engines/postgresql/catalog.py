@@ -191,7 +191,8 @@ TABLES = f"""select c.relname as name, c.relpersistence = 'u' as is_unlogged, c.
       case when s.seqcycle then ' cycle' end) as options) o
     where d.classid = 'pg_catalog.pg_class'::regclass and d.refclassid = d.classid and d.refobjid = c.oid
       and d.refobjsubid > 0 and d.deptype in ('a', 'i') and o.options <> '') as sequences,
-  array(select concat_ws(' ', 'policy', p.policyname, p.permissive, p.cmd, 'using ' || p.qual, 'check ' || p.with_check)
+  array(select concat_ws(' ', 'policy', p.policyname, p.permissive, p.cmd, 'to ' || nullif(array_to_string(p.roles, ', '), 'public'),
+      'using ' || p.qual, 'check ' || p.with_check)
     from pg_catalog.pg_policies p where p.schemaname = n.nspname and p.tablename = c.relname) as policies
 {RELATIONS} where {VISIBLE} and c.relkind in ('r', 'p', 'f') order by c.relname"""
 SCHEMA_COLUMNS = f"""select c.relname as owner, a.attname as name, format_type(a.atttypid, a.atttypmod) as type, not a.attnotnull as nullable,
