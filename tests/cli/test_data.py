@@ -221,6 +221,21 @@ def test_ledger_rows_can_only_be_changed_by_migrate(path, answer):
         assert answer("data", *words, status=2)["code"] == "use-dedicated-command"
 
 
+def test_tables_of_an_index_are_not_changed(path, answer, tmp_path):
+    change(path, "create virtual table words using fts5 (body)", "insert into words values ('one'), ('two')")
+    (tmp_path / "rows.csv").write_text("id,block\n10,x\n")
+    for words in (
+        ["delete", "words_data", "10", "--yes"],
+        ["delete", "words_data", "--filter", "id>0", "--yes"],
+        ["set", "words_data", "10", "block=x"],
+        ["add", "words_config", "k=a", "v=b"],
+        ["import", "words_data", str(tmp_path / "rows.csv")],
+    ):
+        error = answer("data", *words, status=2)
+        assert (error["code"], "belongs to an index" in error["message"]) == ("usage", True)
+    assert query_rows(path, "select rowid from words where words match 'two'") == [(2,)]
+
+
 def test_referenced_row_is_not_deleted(path, answer):
     change(path, "create table shelves (id integer primary key)", "insert into shelves values (1)")
     change(

@@ -165,6 +165,7 @@ def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
         name=str(name),
         columns=columns,
         is_view=entry == "view",
+        is_internal=kind == "shadow",
         kind=str(kind),
         key=[column for _, column in key],
         rowid=rowid,

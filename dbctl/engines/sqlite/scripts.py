@@ -163,7 +163,7 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> StagedRows:
         # A change of a shadow table would damage the full-text or R-tree index.
-        if self._catalog.require_table(table).kind == "shadow":
+        if self._catalog.require_table(table).is_internal:
             raise NotSupportedError(
                 feature=f"restoring single rows of {table}, a shadow table of an index,",
                 subject=self._catalog.target,

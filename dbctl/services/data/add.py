@@ -176,7 +176,7 @@ class AddRow:
     def __init__(self, table: DataTable, new_values: Mapping[str, str], nulls: Sequence[str]) -> None:
         """Check the rules of the app; the errors are those of ``add_row``."""
         name = table.name
-        table.refuse_ledger()
+        table.refuse_reserved()
         if table.live.table.is_view:
             raise UsageError(detail=f"{name} is a view; rows cannot be added")
         if is_users_table(table):

@@ -95,7 +95,7 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleteResul
 
     def draft(db: Readable) -> Prepared[RowDeleteResult]:
         table = DataTable(app, db, name)
-        table.refuse_ledger()
+        table.refuse_reserved()
         refuse_role_table(table)
         complete_key = table.complete_key(key)
         row = table.find(complete_key)
@@ -137,7 +137,7 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
 
     def draft(db: Readable) -> Prepared[RowsDeleteResult]:
         table = DataTable(app, db, name)
-        table.refuse_ledger()
+        table.refuse_reserved()
         if table.live.table.is_view:
             raise UsageError(detail=f"{name} is a view; its rows cannot be deleted")
         if is_users_table(table):

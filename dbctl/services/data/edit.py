@@ -135,7 +135,7 @@ def set_rows(
 
 def _open_table(app: App, db: Readable, name: str, columns: set[str]) -> DataTable:
     table = DataTable(app, db, name)
-    table.refuse_ledger()
+    table.refuse_reserved()
     if table.live.table.is_view:
         raise UsageError(detail=f"{name} is a view; its rows cannot be changed")
     refuse_dedicated_tables(table, columns)

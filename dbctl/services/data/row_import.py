@@ -105,7 +105,7 @@ def import_rows(app: App, file: RowFile) -> Change[ImportResult]:
     def draft(db: Readable) -> ImportRows:
         counts = checked[0] if checked else _check_file(app, db, file)
         if file.table:
-            DataTable(app, db, file.table).refuse_ledger()
+            DataTable(app, db, file.table).refuse_reserved()
         return ImportRows(app, db, file, counts)
 
     def prepare() -> None:
@@ -298,7 +298,7 @@ def _check_file(app: App, db: Readable, file: RowFile) -> Mapping[str, int]:
         try:
             table = DataTable(app, db, name)
             if not file.table:
-                table.refuse_ledger()
+                table.refuse_reserved()
             counts[name] = _check_table(table, file, errors)
         except (ColumnMissingError, TableMissingError, UsageError, UseDedicatedCommandError) as error:
             if file.table:

@@ -58,7 +58,7 @@ def list_ledger_tables(app: App, database: str, db: Readable) -> Sequence[str]:
 
 
 def refuse_ledger_name(app: App, database: str, db: Readable, name: str) -> None:
-    """Refuse a change of the ledger of migrations, or of a table with its name; raises as ``DataTable.refuse_ledger``."""
+    """Refuse a change of the ledger of migrations, or of a table with its name; raises as ``DataTable.refuse_reserved``."""
     if name in list_ledger_tables(app, database, db):
         raise UseDedicatedCommandError(operation=f"changing the ledger {name}", hint=_LEDGER)
 
@@ -96,13 +96,18 @@ class DataTable:
         active = users.fields.get("active") if users and not users.active and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
 
-    def refuse_ledger(self) -> None:
-        """Refuse a change of the ledger of migrations.
+    def refuse_reserved(self) -> None:
+        """Refuse a change of the ledger of migrations, and of a table in which the engine stores an index.
 
         Raises:
             UseDedicatedCommandError: the table is the ledger or the journal.
+            UsageError: it belongs to an index.
         """
         refuse_ledger_name(self.app, self.database, self.db, self.name)
+        if self.live.table.is_internal:
+            raise UsageError(
+                detail=f"{self.name} belongs to an index, which a change of its rows would damage"
+            )
 
     def column(self, name: str) -> Column:
         """Return a column.
