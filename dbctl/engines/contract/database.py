@@ -164,7 +164,7 @@ class Table(Struct, frozen=True, kw_only=True):
     is_view: bool = False
     #: whether its rows may be those of other tables, which inherit from it and have further columns
     is_inherited: bool = False
-    is_internal: bool = False  #: whether the engine stores an index in its rows, such as the words of a full-text index
+    is_internal: bool = False  #: whether the engine stores an index in its rows, such as a full-text index
 
     @property
     def primary_key(self) -> list[str]:

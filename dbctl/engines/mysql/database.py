@@ -32,7 +32,7 @@ from dbctl.engines.contract.streaming import RowStreams, StagingTables
 from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, find_history, read_numbered_columns
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
-from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.opening import open_session, quote
 from dbctl.engines.mysql.values import (
     MySQLCodec,
     MySQLColumn,
@@ -48,6 +48,7 @@ from dbctl.engines.servers.values import TIMES, kind_of
 from dbctl.engines.sql.catalog import Row, Statement, ident, merge_expressions, require_column_count
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.database import SqlPart
+from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 from dbctl.url import Url
@@ -411,8 +412,10 @@ def open_scratch(url: Url, target: str) -> MySQLWriter:
     try:
         (charset,) = connection.fetch_by_name(CHARSET)
         clause = "character set {charset} collate {collation}".format(**charset)
+        connection.cleanup.callback(
+            _drop_scratch, connection, name
+        )  # a signal can arrive while the server creates it
         connection.fetch(f"create database {ident(name)} {clause}", writing=True)
-        connection.cleanup.callback(_drop_scratch, connection, name)
         connection.fetch(f"use {ident(name)}")
         connection.session.database = name
         db.catalog.forget()
@@ -429,7 +432,15 @@ def open_scratch(url: Url, target: str) -> MySQLWriter:
 
 
 def _drop_scratch(connection: MySQLConnection, name: str) -> None:
-    if connection.is_usable:
-        with suppress(pymysql.Error):
+    drop = f"drop database if exists {ident(name)}"
+    with signals.block_signals(), suppress(pymysql.Error, DbctlError):
+        if connection.is_usable:
             connection.session.run("rollback")
-            connection.session.run(f"drop database if exists {ident(name)}")
+            connection.session.run(drop)
+            return
+        # a signal during a statement has ended the session
+        other = open_session(connection.url, connection.target, timeout=connection.timeout, read_only=False)
+        try:
+            other.run(drop)
+        finally:
+            other.drop()

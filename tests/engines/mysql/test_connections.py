@@ -489,6 +489,38 @@ def test_signal_cancels_the_statement_and_rolls_back(table, number):
     assert table.rows("select count(*) from t") == [(5,)]
 
 
+SCRATCH = """
+import sys
+from contextlib import closing
+from dbctl import signals
+from dbctl.engines.mysql.database import open_scratch
+from dbctl.url import parse_url
+signals.install_handlers()
+try:
+    with closing(open_scratch(parse_url(sys.argv[1]), "app/user")) as scratch:
+        print(scratch.connection.session.database, flush=True)
+        scratch.query("select sleep(600)")
+except signals.Interrupted as error:
+    sys.exit(error.exit_status)
+"""
+
+
+def test_signal_during_a_statement_drops_the_scratch_database(table):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRATCH, servers.text(table.url)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        name = process.stdout.readline().strip()
+        sleeping = (
+            f"select count(*) from information_schema.processlist where db = '{name}' and info like '%sleep%'"
+        )
+        while table.rows(sleeping) == [(0,)]:
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 128 + signal.SIGTERM
+    assert table.rows(f"show databases like '{name}'") == []
+
+
 def test_signal_before_a_result_ends_the_session(table):
     """Otherwise the next query would receive that result."""
     writer = table.writer()
