@@ -327,14 +327,20 @@ class ReadConnection(SQLiteConnection):
         """Open the file, or open it again; ``unlocked``: without locks, if it has no unfinished writes."""
         self.close()
         self.notify_change()
-        unlocked = unlocked and self._has_no_journal()
         self.opened_state = self._read_file_state()
-        # newer than a clock that moves by ticks, if the kernel has finer times
-        changed_ns = self.opened_state[3]
-        if unlocked and abs(read_file_clock() - changed_ns) < TWO_TICKS_NS:
+        for _ in range(UNLOCKED_TRIES if unlocked else 0):
+            changed_ns = self.opened_state[
+                3
+            ]  # newer than a clock that moves by ticks, if the kernel has finer times
+            if abs(read_file_clock() - changed_ns) >= TWO_TICKS_NS:
+                break
             while abs(read_file_clock() - changed_ns) < TWO_TICKS_NS:
                 time.sleep(0.001)
             self.opened_state = self._read_file_state()
+        else:  # it changes all the time
+            unlocked = False
+        # After the state: if a change began before it and has not ended, the rest of the change would be unnoticed.
+        unlocked = unlocked and self._has_no_journal()
         self.is_unlocked = unlocked
         if unlocked:
             self._connect("mode=ro&immutable=1")

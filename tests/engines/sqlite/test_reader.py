@@ -235,6 +235,65 @@ while True:
 """
 
 
+@pytest.fixture
+def bank(tmp_path):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("create table bank (id integer primary key, sum integer, filler text)")
+        rows = ((number, 100, "x" * 600) for number in range(200))
+        connection.executemany("insert into bank values (?, ?, ?)", rows)
+    return path
+
+
+@contextmanager
+def profile_opening(event, act):
+    """Run ``act`` at each event of the functions that examine the file while a reader opens it."""
+
+    def profile(frame, seen, _):
+        caller = frame.f_back.f_code.co_name if frame.f_back else ""
+        is_step = frame.f_code.co_name in ("_read_file_state", "_has_no_journal")
+        if seen == event and is_step and caller == "open":
+            act()
+
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+def test_change_that_begins_while_the_file_is_opened_is_read_as_a_whole(bank):
+    writer = sqlite3.connect(bank, isolation_level=None, check_same_thread=False)
+    writer.execute("pragma cache_size = 10")  # pages are written before the commit
+
+    def finish():
+        writer.execute("update bank set sum = sum + 7 where id >= 100")
+        writer.execute("commit")
+
+    commits = []
+
+    def begin():
+        if not commits:
+            writer.execute("begin immediate")
+            writer.execute("update bank set sum = sum - 7 where id < 100")
+            commits.append(threading.Timer(0.3, finish))
+            commits[0].start()
+
+    with closing(writer), closing(SQLiteReader(bank, "app/user")) as reader:
+        writer.execute("update bank set filler = '' where id = 0")  # the reader opens the file again
+        with profile_opening("return", begin):
+            rows = reader.connection.fetch("select sum from bank")
+        commits[0].join()
+    assert sum(row[0] for row in rows) == 20_000
+
+
+def test_file_that_changes_at_each_tick_is_read_with_locks(bank):
+    """Within one tick of the file's clock, a further change could leave the same time."""
+    with profile_opening("call", lambda: os.utime(bank)), closing(SQLiteReader(bank, "app/user")) as reader:
+        assert not reader.connection.is_unlocked
+        assert reader.count("bank") == 200
+
+
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_every_result_is_one_snapshot_during_commits(tmp_path, mode):
     path = tmp_path / "app.db"
