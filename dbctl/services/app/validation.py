@@ -34,6 +34,20 @@ def check_rule(label: str, value: str, rule: Rule | None, *, is_padded_valid: bo
         raise ValueInvalidError(name=f"the {label}", value=ascii(truncate(value)), reason=reason)
 
 
+def require_encodable(label: str, value: str) -> None:
+    """Refuse a text that no database can store as UTF-8; it may have several lines.
+
+    Raises:
+        ValueInvalidError: it has bytes of another encoding.
+    """
+    from dbctl.engines.sql.codec import is_encodable
+
+    if not is_encodable(value):
+        raise ValueInvalidError(
+            name=f"the {label}", value=ascii(truncate(value)), reason="it is not valid UTF-8"
+        )
+
+
 def parse_boolean(label: str, value: str) -> bool:
     """Return the boolean that a word stands for.
 

@@ -8,10 +8,9 @@ from functools import partial
 from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
-from dbctl.engines.sql.codec import is_encodable
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError
-from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError, ValueInvalidError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
 from dbctl.errors.users import BuiltInRoleError, RoleInUseError
 from dbctl.model import ChangeResult, Effect, KeyText, Plan, now
 from dbctl.profiles.codecs import KEYS
@@ -20,7 +19,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, require_row_count, write_rows
 from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.user_table import UserTable, users_database
-from dbctl.services.app.validation import check_rule, truncate
+from dbctl.services.app.validation import check_rule, require_encodable
 from dbctl.services.deletion.cascade import (
     add_changed_rows,
     add_dependent_rows,
@@ -321,10 +320,8 @@ def _stored_values(table: RoleTable, fields: Mapping[str, object]) -> dict[str, 
             raise NotSupportedError(
                 feature=f"a {field}", subject=f"the roles of {table.db.target}", hint=f"They have: {known}."
             )
-        if isinstance(value, str) and not is_encodable(value):
-            raise ValueInvalidError(
-                name=f"the {field}", value=ascii(truncate(value)), reason="it is not valid UTF-8"
-            )
+        if isinstance(value, str):
+            require_encodable(field, value)
         if isinstance(value, int):  # refuses a number that the column cannot store
             table.db.codec.text_parser(table.live.name, table.fields[field])(str(value))
         values[table.fields[field]] = value

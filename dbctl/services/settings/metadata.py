@@ -12,11 +12,11 @@ from dbctl.model import ChangeResult, Effect, Plan, Row
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
-from dbctl.services.app.validation import truncate
+from dbctl.services.app.validation import require_encodable
 from dbctl.services.settings.queries import open_settings
 from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import Setting, settings_database
-from dbctl.services.settings.values import find_schema_error, is_encodable, parse_schema
+from dbctl.services.settings.values import find_schema_error, parse_schema
 
 
 class SettingUpdated(ChangeResult, frozen=True, kw_only=True):
@@ -63,10 +63,8 @@ class UpdateSetting:
         self._store, self._setting = store, store.find(key)
         new = {name: value if value != "" else None for name, value in fields.items()}
         for name, value in fields.items():
-            if not is_encodable(value):
-                raise ValueInvalidError(
-                    name=f"the {name}", value=ascii(truncate(str(value))), reason="it is not valid UTF-8"
-                )
+            if isinstance(value, str):
+                require_encodable(name, value)
         if schema := new.get("schema"):
             new["schema"] = self._check_schema(str(schema))
         self._new = {name: value for name, value in new.items() if getattr(self._setting, name) != value}
