@@ -139,11 +139,10 @@ class Checks(ABC):
 
 def leftover_finding(name: str, statement: str, *, kind: str = "database") -> EngineFinding:
     """Return the finding for an object of ``Checks.find_abandoned``, with the statement that removes it."""
-    message = (
-        f"{kind} {name} was left by a dbctl process that was killed during a restore or a test of a backup"
+    message = f"{kind} {name} was left by a dbctl process that was killed; no process uses it"
+    return EngineFinding(
+        severity="warning", code="leftover-files", message=message, hint=f"Remove it with: {statement}"
     )
-    hint = f"The next restore or drill removes it, or run: {statement}"
-    return EngineFinding(severity="warning", code="leftover-files", message=message, hint=hint)
 
 
 class FindingQuery(Struct, frozen=True, kw_only=True):

@@ -274,9 +274,10 @@ class MySQLChecks(MySQLPart, ServerChecks):
         return findings
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
-        from dbctl.engines.mysql import connection, foreign, swap
+        from dbctl.engines.mysql import connection, database, foreign, swap
 
-        pattern = re.compile(scratch_name_pattern(self._connection.url.path))
+        own = scratch_name_pattern(self._connection.url.path)
+        pattern = re.compile(f"{own}|^{database.PREFIX}[0-9a-f]+$")
         databases = [
             leftover_finding(str(name), f"DROP DATABASE {quote(str(name))};")
             for (name,) in self._connection.fetch(swap.DATABASES)

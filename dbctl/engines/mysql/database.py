@@ -30,7 +30,13 @@ from dbctl.engines.contract.monitoring import ServerMonitor, StorageManager
 from dbctl.engines.contract.schema import ScriptRunner
 from dbctl.engines.contract.streaming import RowStreams, StagingTables
 from dbctl.engines.mysql.catalog import MySQLCatalog, MySQLSchemaReader, find_history, read_numbered_columns
-from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions
+from dbctl.engines.mysql.connection import (
+    DbctlLock,
+    MySQLConnection,
+    MySQLTransactions,
+    acquire_sql,
+    scratch_lock_name,
+)
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.opening import open_session, quote
 from dbctl.engines.mysql.values import (
@@ -412,9 +418,9 @@ def open_scratch(url: Url, target: str) -> MySQLWriter:
     try:
         (charset,) = connection.fetch_by_name(CHARSET)
         clause = "character set {charset} collate {collation}".format(**charset)
-        connection.cleanup.callback(
-            _drop_scratch, connection, name
-        )  # a signal can arrive while the server creates it
+        # a signal can arrive while the server creates it; without the session and its lock, it is a leftover
+        connection.cleanup.callback(_drop_scratch, connection, name)
+        connection.fetch(acquire_sql(scratch_lock_name(name)))
         connection.fetch(f"create database {ident(name)} {clause}", writing=True)
         connection.fetch(f"use {ident(name)}")
         connection.session.database = name

@@ -521,6 +521,28 @@ def test_signal_during_a_statement_drops_the_scratch_database(table):
     assert table.rows(f"show databases like '{name}'") == []
 
 
+def test_temporary_database_of_a_killed_process_is_reported(table):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRATCH, servers.text(table.url)], stdout=subprocess.PIPE, text=True
+    )
+
+    def list_reported():
+        return [finding.hint for finding in table.reader().checks.find_abandoned()]
+
+    with process:
+        name = process.stdout.readline().strip()
+        assert not [hint for hint in list_reported() if name in hint]  # it is in use
+        process.kill()
+    session = f"select id from information_schema.processlist where db = '{name}'"
+    for (session_id,) in table.rows(session):  # the server notices the end only after the statement
+        table.execute(f"kill {session_id}")
+    deadline = time.monotonic() + 60
+    while not (hints := [hint for hint in list_reported() if name in hint]):
+        assert time.monotonic() < deadline
+    table.execute(hints[0].partition("with: ")[2].rstrip(";"))
+    assert table.rows(f"show databases like '{name}'") == []
+
+
 def test_signal_before_a_result_ends_the_session(table):
     """Otherwise the next query would receive that result."""
     writer = table.writer()

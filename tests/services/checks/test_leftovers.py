@@ -82,7 +82,7 @@ def test_doctor_reports_leftovers_and_hint_removes_them(pantry):
             (finding,) = list_leftovers(pantry)
             assert leftover in finding.message
             assert (finding.severity, finding.target) == ("warning", "larder/pantry")
-        execute(pantry, finding.hint.partition("or run: ")[2])
+        execute(pantry, finding.hint.partition("with: ")[2])
         assert list_leftovers(pantry) == []
         assert leftover not in pantry.databases()
     finally:
