@@ -170,8 +170,8 @@ class PostgreSQLDumper(DumpedTables, Dumps):
 
     def dump(self, request: DumpRequest) -> DumpResult:
         form, tables = request.form or "custom", request.tables
-        session, target = self._connection.session, self._connection.target
-        server = session.info.server_version // 10000
+        target = self._connection.target
+        server = self._connection.session.info.server_version // 10000
         find = partial(
             dump_programs.find_program, target=target, min_version=server, url=self._connection.url
         )
@@ -179,6 +179,7 @@ class PostgreSQLDumper(DumpedTables, Dumps):
         omits_subscriptions = server < SUBSCRIPTION_OWNERS <= tool.major
         expected = max(1, self.estimate_dump_size())
         with self._connection.read_transaction():
+            session = self._connection.session  # a new one, if the server closed the idle one
             taken_at, scope = now(), read_scope(session)
             arguments = (
                 self.list_arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions

@@ -213,8 +213,9 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
     @contextmanager
     def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
         self._connection.require_query(query.sql)
-        session, timeout = self._connection.session, query.timeout
+        timeout = query.timeout
         with self._connection.read_transaction():
+            session = self._connection.session  # a new one, if the server closed the idle one
             self._refuse_side_effects(query.sql)
             if not query.calls_stored_functions:
                 self._refuse_stored_functions(query.sql)
@@ -244,28 +245,28 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
     def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
         readers = [exact_reader(self._catalog.require_column(table, column)) for column in columns]
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout"
-        session = self._connection.session
         with (
             read_all_rows(self._db, table),
             self._connection.translate_errors(sql),
-            session.cursor() as cursor,
+            self._connection.session.cursor() as cursor,
             suppress(_StopStreamError),
             cursor.copy(sql.encode()) as copy,
         ):
             yield RowStream(columns, _batches(copy.rows(), readers))
-            if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+            if cursor.connection.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 raise _StopStreamError  # the driver stops COPY only on an exception
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"
-        session = self._connection.session
-        with read_all_rows(self._db, table), self._connection.translate_errors(sql), session.lock:
-            try:
-                return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
-            except BaseException:  # also on a signal: the server must not continue
-                if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                    session.pgconn.finish()
-                raise
+        with read_all_rows(self._db, table), self._connection.translate_errors(sql):
+            session = self._connection.session
+            with session.lock:
+                try:
+                    return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
+                except BaseException:  # also on a signal: the server must not continue
+                    if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
+                        session.pgconn.finish()
+                    raise
 
     def _refuse_secrets(self, query: UserQuery) -> None:
         statement = statements.explained_statement(query.sql)
@@ -317,16 +318,23 @@ def read_all_rows(db: PostgreSQLDatabase, table: str) -> Iterator[None]:
     if is_view or name in connection.session.settings:
         yield
         return
-    connection.run(f"set {name} = off")
-    settings = connection.session.settings
-    settings[name] = "off"
+
+    def switch_off() -> None:
+        connection.run(f"set {name} = off")
+        connection.session.settings[name] = "off"
+
+    switch_off()
+    connection.on_change.append(switch_off)  # otherwise a new session would hide the rows of policies
     try:
         yield
     finally:
-        del settings[name]
-        # a failed transaction resets it when it is rolled back
-        if connection.is_usable and connection.session.pgconn.transaction_status in _OUTSIDE_FAILURES:
-            connection.run(f"reset {name}")
+        connection.on_change.remove(switch_off)
+        if connection.is_open:
+            session = connection.session
+            session.settings.pop(name, None)
+            # a failed transaction resets it when it is rolled back
+            if connection.is_usable and session.pgconn.transaction_status in _OUTSIDE_FAILURES:
+                connection.run(f"reset {name}")
 
 
 def _select_columns(catalog: Catalog, table: str, columns: Sequence[str]) -> str:

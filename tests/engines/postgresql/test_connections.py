@@ -345,6 +345,38 @@ def test_reader_that_lost_its_transaction_does_not_reconnect(table):
         reader.count("t")
 
 
+def kill_session(table, reader):
+    table.execute(f"select pg_terminate_backend({reader.connection.session.pgconn.backend_pid}, 5000)")
+
+
+def test_dump_begins_a_new_session_if_the_idle_one_was_killed(table, tmp_path):
+    reader = table.reader()
+    dumps = reader.dumps
+    kill_session(table, reader)
+    assert dumps.dump(DumpRequest(tmp_path / "dump")).verification.tables["t"] == 5
+
+
+def test_streams_begin_a_new_session_if_the_idle_one_was_killed(table):
+    reader = table.reader()
+    kill_session(table, reader)
+    with reader.streams.stream("t", ["id"]) as stream:
+        assert sum(map(len, stream.batches)) == 5
+    kill_session(table, reader)
+    lines = list[bytes]()
+    assert reader.streams.write_csv("t", ["id"], lines.append) == 5
+    kill_session(table, reader)
+    with reader.streams.query_read_only(UserQuery(sql="select id from t")) as stream:
+        assert sum(map(len, stream.batches)) == 5
+
+
+def test_new_session_reads_rows_that_policies_hide_or_refuses(table):
+    reader = table.reader()
+    with reader.read_all_rows():
+        kill_session(table, reader)
+        assert reader.query("show row_security") == [("off",)]
+    assert reader.query("show row_security") == [("on",)]
+
+
 def test_interrupted_commit_is_reported_as_in_doubt(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():
