@@ -190,13 +190,13 @@ class MySQLChecks(MySQLPart, ServerChecks):
 
     def _find_violations(self, tables: Sequence[str]) -> list[str]:
         """Return the CHECK constraints that rows violate, which were written with ``check_constraint_checks = 0``."""
-        session, violations, unchecked = self._connection.session, list[str](), list[str]()
+        violations, unchecked = list[str](), list[str]()
         checks = group(
             (str(name), str(check))
             for name, check in self._connection.fetch(MARIADB_CHECKS)
             if name in tables
         )
-        session.run(EXPRESSION_MODE)
+        self._connection.run(EXPRESSION_MODE)
         try:
             for name, clauses in checks.items():
                 known = [clause for clause in clauses if LOST_CHARACTER not in clause]
@@ -218,7 +218,8 @@ class MySQLChecks(MySQLPart, ServerChecks):
                         if count
                     )
         finally:
-            session.apply_settings()
+            if self._connection.is_usable:
+                self._connection.apply_settings()
         self._unchecked = unchecked
         return violations
 

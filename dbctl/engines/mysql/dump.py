@@ -225,7 +225,8 @@ class MySQLDumper(MySQLPart, Dumps):
         )
         metadata, log_since = self._metadata() | {"client": version}, None
         if scanner.log_position:
-            metadata |= scanner.log_position | describe_log(self._connection.session)
+            with self._connection.translate_errors("show variables"):
+                metadata |= scanner.log_position | describe_log(self._connection.session)
             ((time,),) = self._connection.fetch(NEXT_SECOND)
             log_since = cast("datetime", time).replace(tzinfo=UTC)
         remarks = self._describe_losses(tables, scanner)
@@ -286,8 +287,9 @@ class MySQLDumper(MySQLPart, Dumps):
         expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
         options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
         options += HISTOGRAMS[session.server.product]
-        if request.records_log and not request.schema_only and has_log(session):
-            options.append(LOG_OPTION)
+        with self._connection.translate_errors("show variables"):
+            if request.records_log and not request.schema_only and has_log(session):
+                options.append(LOG_OPTION)
         if find_history(self._connection, tables).dumped:
             options.append("--dump-history")
         watch = dump_programs.create_watch(
@@ -365,13 +367,15 @@ class MySQLDumper(MySQLPart, Dumps):
 
     def _metadata(self) -> dict[str, str]:
         (charset,) = self._connection.fetch_by_name(CHARSET)
-        return {
-            **describe_server(self._connection.session),
-            "database": self._connection.session.database,
-            **charset,
-            "format": "plain",
-            "roles": read_accounts(self._connection.session),
-        }
+        session = self._connection.session
+        with self._connection.translate_errors("show grants"):
+            return {
+                **describe_server(session),
+                "database": session.database,
+                **charset,
+                "format": "plain",
+                "roles": read_accounts(session),
+            }
 
 
 def exact_expression(column: MySQLColumn, *, is_mariadb: bool) -> str:

@@ -162,7 +162,8 @@ where dbid = (select oid from pg_catalog.pg_database where datname = current_dat
 
     def read_identity(self) -> str:
         session = self._connection.session
-        system = properties.describe_server(session).get("system", "")
+        with self._connection.translate_errors("select"):
+            system = properties.describe_server(session).get("system", "")
         return system and f"{system}/{session.info.dbname}"
 
     def find_read_limits(self) -> Sequence[EngineFinding]:

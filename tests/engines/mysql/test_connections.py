@@ -432,6 +432,36 @@ def test_only_readers_reconnect_after_a_killed_session(table):
     assert reader.count("t") == 5
 
 
+@pytest.mark.parametrize(
+    ("command", "statement", "status"),
+    [
+        ("integrity check", "set session sql_mode = 'ANSI_QUOTES'", 0),  # in a new session
+        ("backup create", "select @@version, coalesce(@@hostname", 10),
+    ],
+)
+def test_session_that_is_killed_between_two_statements_is_reported(
+    table, monkeypatch, tmp_path, command, statement, status
+):
+    killed, query = list[int](), Session.query
+
+    def kill_before(session, sql, **options):
+        text = sql.decode(errors="replace") if isinstance(sql, bytes) else sql
+        if not killed and text.startswith(statement):
+            killed.append(session.connection_id)
+            table.execute(f"kill {killed[0]}")
+        return query(session, sql, **options)
+
+    table.execute("alter table t add check (n > 0)")
+    config = f'[apps.a]\nprofile = "plain"\n[apps.a.databases]\nmain = "{servers.text(table.url)}"\n'
+    (tmp_path / "dbctl.toml").write_text(f'{config}[apps.a.backup]\nrepository = "backups"\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "query", kill_before)
+        result = run_command(command.split(), environment=os.environ, cwd=tmp_path)
+    assert killed, result.stderr
+    assert result.returncode == status, result.stderr
+    assert (b"connection to a/main was lost" in result.stderr) == bool(status)
+
+
 def test_reader_that_lost_its_transaction_does_not_reconnect(table):
     reader = table.reader()
     with pytest.raises(UnreachableError), reader.connection.read_transaction():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from msgspec import structs
 
@@ -13,11 +13,14 @@ from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.session import Session
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.extensions.transfer.portable.contract import Omission
 from dbctl.extensions.transfer.portable.native import NativeObject
 from dbctl.model import sort_by_use
 
+P = ParamSpec("P")
+T = TypeVar("T")
 #: Expressions of the times of versions, which are generated, but belong to the history.
 VERSION_TIMES = ("ROW START", "ROW END")
 KEYS = """select table_name, column_name from information_schema.key_column_usage
@@ -63,8 +66,7 @@ class DefinitionReader:
     def __init__(self, connection: MySQLConnection, rules: Rules) -> None:
         self._connection, self._rules = connection, rules
         self._database = connection.session.database
-        with connection.translate_errors("show columns"):
-            self._broken = stored_code.find_broken_views(connection.session, self._database)
+        self._broken = self._read(stored_code.find_broken_views, self._database)
         self.omissions: list[Omission] = []  #: of objects that were read
 
     def read_tables(self) -> Iterator[NativeObject]:
@@ -81,10 +83,9 @@ class DefinitionReader:
 
     def read_routines(self) -> Iterator[NativeObject]:
         """Yield libraries, routines and packages."""
-        session = self._connection.session
-        for name in stored_code.list_libraries(session, self._database):
+        for name in self._read(stored_code.list_libraries, self._database):
             yield self._read_code("library", name)
-        for kind, name in stored_code.list_routines(session, self._database):
+        for kind, name in self._read(stored_code.list_routines, self._database):
             yield self._read_code(kind.lower(), name)
 
     def read_views(self) -> Iterator[NativeObject]:
@@ -92,14 +93,14 @@ class DefinitionReader:
         for name in self._broken:
             reason = "it cannot be read in the source"
             self.omissions.append(Omission(kind="view", name=name, reason=reason))
-        names = stored_code.list_names(self._connection.session, stored_code.VIEWS, self._database)
+        names = self._read(stored_code.list_names, stored_code.VIEWS, self._database)
         views = {name: self._read_code("view", name) for name in names if name not in self._broken}
         for name in sort_by_use(views, lambda name: _list_reads(views[name].statements[-1])):
             yield views[name]
 
     def read_triggers(self) -> Iterator[NativeObject]:
         """Yield triggers in the order in which the server runs those of one event."""
-        for name in stored_code.list_names(self._connection.session, stored_code.TRIGGERS, self._database):
+        for name in self._read(stored_code.list_names, stored_code.TRIGGERS, self._database):
             if not name.startswith(WRITE_LOCK):
                 yield self._read_code("trigger", name)
 
@@ -110,8 +111,12 @@ class DefinitionReader:
             statements = [_ENABLED.sub(r"\1 DISABLE", sql, count=1) for sql in event.statements]
             yield structs.replace(event, statements=statements)
 
+    def _read(self, read: Callable[Concatenate[Session, P], T], *arguments: P.args, **named: P.kwargs) -> T:
+        with self._connection.translate_errors("show create"):  # the functions know only a session
+            return read(self._connection.session, *arguments, **named)
+
     def _read_code(self, kind: str, name: str) -> NativeObject:
-        definition = stored_code.read_definition(self._connection.session, kind, name)
+        definition = self._read(stored_code.read_definition, kind, name)
         if not definition.statement:
             reason = "this user may not read it"
             self.omissions.append(Omission(kind=kind, name=name, reason=reason, is_blocking=True))

@@ -334,11 +334,12 @@ class MySQLNativeSchemas(NativeSchemas):
         self._connection.run("commit")
         self._connection.run(SETTINGS)
         for setting in FURTHER_SETTINGS:
-            try:
-                self._connection.session.run(f"set session {setting}")
-            except pymysql.Error as error:
-                if error_number(error) not in NOT_SETTABLE:
-                    raise
+            with self._connection.translate_errors("set"):
+                try:
+                    self._connection.session.run(f"set session {setting}")
+                except pymysql.Error as error:
+                    if error_number(error) not in NOT_SETTABLE:
+                        raise
         self._connection.run("start transaction read write")
 
     def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
