@@ -203,3 +203,28 @@ def test_signal_ends_server_command_without_leftovers(pantry, arguments, signal_
     assert pantry.content() == content
     assert not list(pantry.folder.glob("dbctl-secret-*"))
     assert pantry.databases() == names
+
+
+@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_after_the_destination_exists_leaves_a_reported_copy_or_nothing(pantry, signal_number):
+    promptvault_app.create_app_backup(pantry.path)
+    content = pantry.content()
+    with databases.empty_database(pantry.engine, pantry.folder / "copy.db") as destination:
+        destination.destroy()
+        process = start_dbctl(pantry, "restore", "apply", "latest", "--to", destination.url, "--yes")
+        wait_until(process, lambda: destination.own.path in list_databases(destination))
+        process.send_signal(signal_number)
+        status, _result = wait_for_result(process)
+        left = list_databases(destination)
+        assert (status, left) in ((0, [destination.own.path]), (128 + signal_number, []))
+        if left:
+            assert destination.content() == content
+
+
+def list_databases(database):
+    """Return the name of a database, if it exists, and those that dbctl creates next to it."""
+    server = servers.mysql() if database.engine == "mysql" else servers.postgresql()
+    sql = "select schema_name from information_schema.schemata" if database.engine == "mysql" else "select datname::text from pg_database"  # fmt: skip
+    names = [str(name) for (name,) in databases.from_url(servers.text(server)).rows(sql)]
+    return [name for name in names if name == database.own.path or name.startswith(f"{database.own.path}_d")]

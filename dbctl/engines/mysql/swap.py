@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from functools import partial
 
 import pymysql
@@ -334,24 +334,28 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             script = self._events.enable(script)
         routine_rights = stored_code.read_routine_rights(central, server.name)
         signals.raise_if_interrupted()
-        if not (exists := server.exists(central, server.name)):
-            central.run(create_statement(server.name, dump.metadata))
-        before = stored_code.dump_script(server.url, central, server.name, server.target)
-        broken_views = stored_code.find_broken_views(central, server.name)
-        unreadable = stored_code.find_broken_views(central, source)
-        old, new = (stored_code.list_names(central, TABLES, database) for database in (server.name, source))
-        moves = [*rename_clauses(old, server.name, old_name), *rename_clauses(new, source, server.name)]
-        statements = [f"use {ident(server.name)}"]
-        for database in (server.name, source):  # broken views cannot be created again
-            statements += stored_code.list_drops(central, database, keep_views=broken_views)
-        statements += (f"drop view {ident(view)}" for view in set(broken_views) & set(new))
-        statements += [f"rename table {', '.join(moves)}"] if moves else []
-        completion, code = self._list_completion(source), stored_code.to_packet(script, central.server)
-        packet = ";\n".join([*statements, *completion, LIKE_CLIENT, ""]).encode() + code
-        # No text of a foreign dump is parsed in a packet.
-        if not (is_complete := bool(code) and len(packet) < central.max_statement_bytes):
-            packet = ";\n".join(statements).encode()
-        central.run(create_statement(old_name, server.read_charset(central, server.name)))
+        with ExitStack() as created:
+            if not (exists := server.exists(central, server.name)):
+                self._create(server.name, dump.metadata, created)
+            before = stored_code.dump_script(server.url, central, server.name, server.target)
+            broken_views = stored_code.find_broken_views(central, server.name)
+            unreadable = stored_code.find_broken_views(central, source)
+            old, new = (
+                stored_code.list_names(central, TABLES, database) for database in (server.name, source)
+            )
+            moves = [*rename_clauses(old, server.name, old_name), *rename_clauses(new, source, server.name)]
+            statements = [f"use {ident(server.name)}"]
+            for database in (server.name, source):  # broken views cannot be created again
+                statements += stored_code.list_drops(central, database, keep_views=broken_views)
+            statements += (f"drop view {ident(view)}" for view in set(broken_views) & set(new))
+            statements += [f"rename table {', '.join(moves)}"] if moves else []
+            completion, code = self._list_completion(source), stored_code.to_packet(script, central.server)
+            packet = ";\n".join([*statements, *completion, LIKE_CLIENT, ""]).encode() + code
+            # No text of a foreign dump is parsed in a packet.
+            if not (is_complete := bool(code) and len(packet) < central.max_statement_bytes):
+                packet = ";\n".join(statements).encode()
+            self._create(old_name, server.read_charset(central, server.name), created)
+            created.pop_all()
         completed = 0
         with signals.block_signals():
             try:
@@ -374,6 +378,12 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             self._drop_dangling_keys(old_name)
             self.remarks += stored_code.grant_routine_rights(central, server.name, routine_rights)
         return before
+
+    def _create(self, name: str, metadata: Mapping[str, str], created: ExitStack) -> None:
+        """Create an empty database, which ``created`` drops."""
+        with signals.block_signals():
+            self._central.run(create_statement(name, metadata))
+            created.callback(self._central.run, f"drop database {ident(name)}")
 
     def _list_completion(self, source: str) -> list[str]:
         """Return the statements that complete the tables of ``source`` after they were moved."""

@@ -201,7 +201,11 @@ class CopyRestore(RestoreOperation):
         """Create the copies; of several, load and verify all of them next to their places first."""
         if len(self._copies) == 1:
             (copy,) = self._copies
-            return [copy.restore_target.load(self._create_request(copy, reader))]
+            request = self._create_request(copy, reader)
+            with signals.defer_signals():  # as in _swap_all
+                result = copy.restore_target.load(request)
+                signals.commit_point()
+            return [result]
         with ExitStack() as stack:
             staged = [
                 stack.enter_context(copy.restore_target.stage(self._create_request(copy, reader)))
@@ -223,6 +227,7 @@ class CopyRestore(RestoreOperation):
                 with signals.block_signals():
                     self._revert(staged, list(results), number, error)
                 raise
+            signals.commit_point()
         return [results[number] for number in range(len(staged))]
 
     def _revert(
