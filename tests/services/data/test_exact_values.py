@@ -487,3 +487,28 @@ def test_filters_compare_single_precision_with_the_number_that_is_shown(kinds, a
     answer("data", "delete", "scores", "0.1", "--yes")
     answer("undo", find_newest(), "--yes")
     assert kinds.database.rows("select * from scores order by 1") == before
+
+
+@pytest.fixture
+def postgresql(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database("postgresql", tmp_path) as database:
+        Path("dbctl.toml").write_text(f'[apps.a]\nprofile = "plain"\ndatabases = "{database.url}"\n')
+        yield database
+
+
+def test_addresses_are_found_as_they_are_shown(postgresql, answer, find_newest):
+    postgresql.run(
+        "create table logins (ip inet primary key, n int)",
+        "insert into logins values ('10.0.0.1', 1), ('10.0.0.1/24', 2), ('::1', 3)",
+    )
+    for address in ("10.0.0.1", "10.0.0.1/24", "::1"):
+        (row,) = answer("data", "rows", "logins", "--filter", f"ip={address}")["data"]["items"]
+        assert row["ip"] == address
+    before = postgresql.content()
+    answer("data", "set", "logins", "10.0.0.1", "n=7")
+    (change,) = answer("audit", "show", find_newest())["data"]["changes"]
+    assert (change["images"][0]["before"], change["images"][0]["after"]) == ({"n": 1}, {"n": 7})
+    answer("undo", find_newest(), "--yes")
+    assert postgresql.content() == before
