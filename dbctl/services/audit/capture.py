@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import hmac
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from hashlib import sha256
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbctl.engines.contract.database import (
-    InSubquery,
-    Merge,
-    Query,
-    Readable,
-    Reference,
-    Table,
-    Where,
-    Writable,
-)
+from dbctl.engines.contract.database import InSubquery, Merge, Query, Reference, Table, Where, Writable
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import IN_DOUBT, ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import format_count
-from dbctl.services.events.changes.records import COMMITTED, FAILED, RowImage, TableChange, compute_digest
+from dbctl.services.events.changes.records import (
+    COMMITTED,
+    FAILED,
+    RowImage,
+    TableChange,
+    compute_digest,
+    digest_table,
+)
 
 if TYPE_CHECKING:
     from dbctl.config.model import AuditConfig
@@ -222,8 +218,10 @@ class RowImages:
         key, columns = live.primary_key, list(live.columns)
         inserted, after = self._inserted.get(table, []), dict[tuple[object, ...], Values]()
         with self._note_privileges(table) if inserted else nullcontext():
-            selected = self._select_keys(table, columns, key, [*known, *inserted])
-            after = {_key_of(row, key): row for row in selected}
+            after = {_key_of(row, key): row for row in self._select_keys(table, columns, key, inserted)}
+            if len(after) < len(inserted):  # such as an interval in another form than that of the server
+                self.reasons[table] = "the database has no rows with the keys of the new ones"
+            after |= {_key_of(row, key): row for row in self._select_keys(table, columns, key, [*known])}
         unchanged = 0  # rows that should have been deleted
         for values in dict.fromkeys([*known, *after]):
             row, new = known.get(values), after.get(values)
@@ -261,21 +259,6 @@ class RowImages:
             else codec.to_json(value)
             for name, value in values.items()
         }
-
-
-def digest_table(db: Readable, table: str, key: bytes) -> str:
-    """Return a keyed digest of the columns and all rows of a table, in any order."""
-    from dbctl.engines.sql.checks import read_row_texts
-
-    columns = db.tables()[table].columns
-    digest = hmac.new(
-        key, codec.encode_json([[column.name, column.type] for column in columns.values()]).encode(), sha256
-    )
-    # a sum, because the order of the rows is any, and memory does not grow with the table
-    texts = read_row_texts(db, table, list(columns))
-    total = sum(int.from_bytes(hmac.digest(key, text, "sha256")) for text in texts)
-    digest.update(str(total).encode())
-    return digest.hexdigest()[:32]
 
 
 def describe_unrecorded(table: Table, rows: int, settings: AuditConfig, *, deletes: bool) -> str:

@@ -19,10 +19,15 @@ from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.audit.capture import digest_table
 from dbctl.services.data.table import sort_by_references
 from dbctl.services.deletion.cascade import GuardedInvariants, count_affected_rows
-from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange, is_rounded
+from dbctl.services.events.changes.records import (
+    OperationDetails,
+    RowImage,
+    TableChange,
+    digest_table,
+    is_rounded,
+)
 from dbctl.services.rules.rows import guard_constraints
 from dbctl.services.undo.order import InsertOrder, UnorderableRowsError, sort_inserts
 from dbctl.services.undo.tables import TableUndo, Values

@@ -512,3 +512,17 @@ def test_addresses_are_found_as_they_are_shown(postgresql, answer, find_newest):
     assert (change["images"][0]["before"], change["images"][0]["after"]) == ({"n": 1}, {"n": 7})
     answer("undo", find_newest(), "--yes")
     assert postgresql.content() == before
+
+
+@pytest.mark.parametrize("others", [[], ["2 days"]])
+def test_new_rows_whose_keys_are_stored_in_another_form_are_recorded(postgresql, answer, find_newest, others):
+    postgresql.run("create table waits (wait interval primary key, n int)")
+    lines = [json.dumps({"wait": wait, "n": 1}) for wait in ["1 week", *others]]
+    Path("rows.jsonl").write_text("\n".join(lines))
+    answer("data", "import", "waits", "rows.jsonl")
+    before = postgresql.content()
+    (change,) = answer("audit", "show", find_newest())["data"]["changes"]
+    assert (change["table"], change["rows"], change["images"]) == ("waits", len(lines), None)
+    error = answer("undo", find_newest(), "--yes", status=6)["error"]
+    assert error["code"] == "undo-impossible"
+    assert postgresql.content() == before

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.sql import codec
 from dbctl.errors.operations import AuditUnavailableError
 from dbctl.files import atomic
@@ -339,6 +340,23 @@ def compute_digest(key: bytes, value: object) -> Any:
     """Return a secret value as the log stores it: a keyed digest, which shows a change and cannot be guessed without the key."""
     text = codec.encode_json(codec.to_json(value)).encode()
     return {SECRET: hmac.new(key, text, hashlib.sha256).hexdigest()[:32]}
+
+
+def digest_table(db: Readable, table: str, key: bytes) -> str:
+    """Return a keyed digest of the columns and all rows of a table, in any order."""
+    from dbctl.engines.sql.checks import read_row_texts
+
+    columns = db.tables()[table].columns
+    digest = hmac.new(
+        key,
+        codec.encode_json([[column.name, column.type] for column in columns.values()]).encode(),
+        hashlib.sha256,
+    )
+    # a sum, because the order of the rows is any, and memory does not grow with the table
+    texts = read_row_texts(db, table, list(columns))
+    total = sum(int.from_bytes(hmac.digest(key, text, "sha256")) for text in texts)
+    digest.update(str(total).encode())
+    return digest.hexdigest()[:32]
 
 
 def read_key(folder: Path) -> bytes:
