@@ -35,9 +35,10 @@ KEY, SECRET, UNREADABLE, NAMES, TYPE, NO_KEY = (
     "type",
     "no-primary-key",
 )
-#: Beginnings of the types that store any text, of engines whose columns store only their type.
+#: Beginnings of the types that store any text, of engines whose columns store only their type; no arrays of them.
 _TEXT_TYPES = re.compile(
-    r"(?:VAR|N|NVAR|TINY|MEDIUM|LONG|CI)?(?:CHAR|TEXT)|CLOB|STRING|LARGE_STRING|UTF8|JSON|XML|NAME$"
+    r"(?!.*\[\])"
+    r"(?:(?:VAR|N|NVAR|TINY|MEDIUM|LONG|CI)?(?:CHAR|TEXT)|CLOB|STRING|LARGE_STRING|UTF8|JSON|XML|NAME$)"
 )
 _DOCUMENT_STARTS = ("{", "[", '"')
 #: Characters that are the same in every form of JSON and of PHP's serialization.

@@ -230,3 +230,15 @@ def test_missing_tables_and_columns_are_refused(database, answer):
         == "column-missing"
     )
     assert answer("data", "replace", "nowhere", "x", "--yes")["data"]["replaced"] == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_arrays_are_not_changed(database, answer):
+    database.run(
+        "create table lists (id int primary key, a text[], b varchar(9)[], c json[], d xml[])",
+        "insert into lists values (1, '{axb,axb}', '{axb}', '{\"\\\"axb\\\"\"}', '{axb}')",
+    )
+    before = database.content()
+    result = answer("data", "replace", "x", "x,y", "--table", "lists", "--yes")
+    assert database.content() == before
+    assert find_remaining(result) == {("lists", name, "type"): 1 for name in "abcd"}
