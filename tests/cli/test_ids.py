@@ -115,3 +115,23 @@ def test_role_must_exist_and_be_selected_once(path, run_command):
     assert run_command("roles", "show", "user", "--id", "2", status=2)["code"] == "usage"
     assert run_command("roles", "show", "--id", "77", status=5)["code"] == "role-missing"
     assert run_command("roles", "delete", "--id", "2", "--yes", status=6)["code"] == "role-built-in"
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["users", "list", "--limit", "1", "--limit=2"], "--limit"),
+        (["users", "list", "--db", "main", "--db", "main"], "--db"),
+        (["users", "update", "ann", "--email", "a@example.org", "--email", "b@example.org"], "--email"),
+    ],
+)
+def test_option_with_one_value_is_not_passed_twice(ambiguous_users, run_command, words, option):
+    before = ambiguous_users.read_bytes()
+    error = run_command(*words, status=2)
+    assert (error["code"], option in error["message"]) == ("usage", True)
+    assert ambiguous_users.read_bytes() == before
+
+
+def test_flags_and_lists_are_passed_several_times(ambiguous_users, run_command):
+    words = ["--filter", "id>0", "--filter", "id<9", "-q", "-q", "--yes", "--yes"]
+    run_command("data", "rows", "users", *words)
