@@ -14,13 +14,14 @@ from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
 from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, analyze_effect, parse_rules
 from dbctl.engines.parsing.statements import Statement, Word, unquote_name
 
-#: ``--`` begins a comment only before a space. The content of comments that servers run (``/*!``) is part of the statement.
+#: ``--`` begins a comment only before a space or a control character of ASCII. The content of comments that servers run (``/*!``)
+#: is part of the statement.
 LEXER = Lexer(
     [
         TokenPattern("text", "'[^']*", "'"),
         TokenPattern("name", '"[^"]*', '"'),
         TokenPattern("name", "`[^`]*", "`"),
-        TokenPattern("comment", r"--(?=\s|\Z)[^\n]*"),
+        TokenPattern("comment", r"--(?=[\x00-\x20\x7f]|\Z)[^\n]*"),
         TokenPattern("comment", r"#[^\n]*"),
         TokenPattern("comment", r"/\*(?!M?!).*?", r"\*/"),
         TokenPattern("space", r"\s+"),
@@ -293,7 +294,9 @@ _TRANSACTION_STATEMENTS = re.compile(
 )
 #: Statements about another database, or about the database itself.
 _SERVER_STATEMENTS = re.compile(r"(?:create|drop) (?:database|schema)\b")
-_BODY = re.compile(r"create\b.*\b(?:trigger|procedure|function|event|package)\b")
+_BODY = re.compile(
+    r"create (?:(?!(?:table|index|view|sequence) )\S+ )*?(?:trigger|procedure|function|event|package)\b"
+)
 #: Blocks that end with END IF and similar words, and that do not begin with a counted word.
 _LOOPS = ("if", "loop", "while", "repeat", "for")
 
@@ -308,6 +311,8 @@ class MySQLScripts(SqlScripts):
         """Return 1 if the body of a trigger, or a block in it, begins with the last token, -1 if one ends."""
         word = tokens[-1].text.lower() if tokens[-1].kind == "word" else ""
         before = tokens[-2].text.lower() if tokens[-2:-1] else ""
+        if before == ".":  # a column, as in NEW.end
+            return 0
         if word == "begin" and (depth or _BODY.match(self.head(tokens))):
             return 1
         if depth and word == "case" and before != "end":

@@ -291,7 +291,7 @@ class SqlScripts(ABC):
 
 def _is_line_comment(text: str, comment: Token) -> bool:
     """Whether a comment begins with two dashes, after only blanks on its line."""
-    line_start = text.rfind("\n", 0, comment.start) + 1
+    line_start = max(text.rfind("\n", 0, comment.start), text.rfind("\r", 0, comment.start)) + 1
     return comment.text.startswith("--") and not text[line_start : comment.start].strip("\ufeff \t\r\f")
 
 

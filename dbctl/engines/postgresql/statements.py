@@ -14,18 +14,20 @@ from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
 from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, parse_rules
 from dbctl.engines.parsing.statements import Statement, WordReader, find_default, read_words, unquote_name
 
-#: A word includes the letters before a quote, so that only a lone E or e begins a string with escapes. Unlike in standard
-#: SQL, comments nest.
+_LETTERS = r"[^\x00-/:-@\[-^`{-\x7f]"  # and digits
+_LINE_BREAK = r"(?:[ \t\f]|--[^\n\r]*)*[\n\r](?:[ \t\n\r\f]|--[^\n\r]*[\n\r])*"
+#: A word includes the letters before a quote, so that only a lone E or e begins a string with escapes; its parts on other lines
+#: have escapes too. Unlike in standard SQL, comments nest. All characters beyond ASCII are letters, also spaces.
 LEXER = Lexer(
     [
-        TokenPattern("text", r"[eE]'(?:[^'\\]|\\.|'')*", "'"),
+        TokenPattern("text", rf"[eE]'(?:[^'\\]|\\.|''|'{_LINE_BREAK}')*", "'"),
         TokenPattern("text", "'[^']*", "'"),
-        TokenPattern("text", r"(?P<dollar>\$(?:[^\W\d]\w*)?\$).*?", "(?P=dollar)"),
+        TokenPattern("text", rf"(?P<dollar>\$(?:(?!\d){_LETTERS}+)?\$).*?", "(?P=dollar)"),
         TokenPattern("name", '"[^"]*', '"'),
-        TokenPattern("comment", r"--[^\n]*"),
+        TokenPattern("comment", r"--[^\n\r]*"),
         TokenPattern("comment", r"/\*"),
-        TokenPattern("space", r"\s+"),
-        TokenPattern("word", r"\w[\w$]*"),
+        TokenPattern("space", r"[ \t\n\r\f\v]+"),
+        TokenPattern("word", rf"{_LETTERS}[^\x00-#%-/:-@\[-^`{{-\x7f]*"),
         TokenPattern("parameter", r":[^\W\d]\w*"),
         TokenPattern("end", ";"),
         TokenPattern("sign", r"::|\$\d+|."),

@@ -44,6 +44,8 @@ class TestMySQL(EngineContract):
         "select get_lock('x', 0)",
         "select 1 into outfile '/tmp/x'",
         "select `sys_exec`('id')",
+        "select 1 --\x01 ' \n, load_file('/etc/passwd') -- '",
+        "select 1 --\xa0+length(load_file('/etc/passwd')) from (select 1 as \xa0) t",
     ],
 )
 def test_query_with_external_effects_is_refused(mysql, sql):

@@ -821,6 +821,11 @@ def test_driver_errors_become_dbctl_errors(table):
         "select pg_advisory_lock(1)",
         "select nextval('x')",
         "select /* */ pg_reload_conf -- x\n ()",
+        "select 1 -- x\r, lo_create(0)",
+        "select E'a'\n'\\'', lo_create(0) --'",
+        "select $\u20ac$ ' $\u20ac$, lo_create(0), $\u20ac$ ' $\u20ac$",
+        "select 1 as \u20ac$$, lo_create(0) as x, 1 as \u20ac$$",
+        "select 1 as \xa0$$, lo_create(0) as x, 1 as \xa0$$",
     ],
 )
 def test_query_with_external_effects_is_refused(postgresql, sql):

@@ -105,6 +105,15 @@ def test_other_line_ends_in_a_text_divide_no_section(
     assert split_statements(sections.down.text, engine) == ["delete from t;"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["-- Up\rcreate table a (x int);\ndrop table b;\n", "create table a (x int);\r-- Up\rdrop table a;\r"],
+)
+def test_marker_before_a_carriage_return_is_refused(content: str) -> None:
+    with pytest.raises(ValueError, match="carriage return"):
+        parse_sections(content, "up-down", load_engine("postgresql").script_dialect)
+
+
 def test_statement_without_semicolon_ends_at_the_next_marker(
     cut: Callable[..., Sections], engine: str
 ) -> None:

@@ -89,6 +89,27 @@ def test_failed_statement_keeps_earlier_migrations_only(desk):
     assert desk.base.rows("select x from t8")[0][0] == 9
 
 
+@pytest.mark.parametrize(
+    ("engine", "script"),
+    [
+        ("postgresql", "create table t (x text); -- first\rinsert into t values (E'a'\n'\\';b');"),
+        (
+            "mysql",
+            (
+                "create table event (begin int, end int);\ncreate table t (x text);\n"
+                "create trigger fill before insert on event for each row begin set new.end = 1;\n"
+                "insert into t values ('a'';b'); end;\ninsert into event values (1, 2);"
+            ),
+        ),
+    ],
+)
+def test_statements_end_where_the_server_ends_them(tmp_path, engine, script):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        (desk.folder / "migrations" / "001_t.sql").write_bytes(script.encode())
+        desk.up()
+        assert [x for (x,) in desk.base.rows("select x from t")] == ["a';b"]
+
+
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_failed_first_migration_leaves_no_empty_ledger(tmp_path, engine):
     with deployments.create_desk(engine, tmp_path / "desk") as desk:

@@ -126,6 +126,10 @@ def parse_sections(text: str, format: Format, language: ScriptDialect) -> Sectio
         return Sections(up=_create_section(text, file_words, allowed))
     # splitlines() would also divide texts at other characters
     lines = [f"{line}\n" for line in text.split("\n")]
+    for marker in markers:
+        # to PostgreSQL, a comment also ends at a carriage return
+        if "\r" in lines[marker.line - 1].strip():
+            raise ValueError(f"line {marker.line}: a marker on a line that contains a carriage return")
     if language.split("".join(lines[: first - 1])):
         raise ValueError(f"a statement above line {first}, where the up section begins, would not run")
     ends = [*(marker.line for marker in markers[1:]), len(lines) + 1]
