@@ -131,13 +131,16 @@ STATEMENTS = [
     "create domain short as text constraint few check (length(value) < 9)",
     "create table d (v short)",
     "create policy own on p using (n > 1)",
+    "create type tag as enum ('a, b')",
+    "create domain mark as text constraint known check (value <> '')",
+    "create table lists (tags tag[], marks mark[], id integer not null, constraint lists_id primary key (id))",
 ]
 
 
 def test_fingerprint_is_independent_of_creation_order(postgresql, other_schema):
     for schema, order in (
-        (postgresql, range(16)),
-        (other_schema, [8, 13, 14, 9, 10, 0, 1, 15, 2, 4, 3, 6, 7, 5, 12, 11]),
+        (postgresql, range(19)),
+        (other_schema, [8, 13, 14, 9, 10, 0, 16, 17, 18, 1, 15, 2, 4, 3, 6, 7, 5, 12, 11]),
     ):
         for index in order:
             schema.execute(STATEMENTS[index])
@@ -190,6 +193,15 @@ def test_indexes_of_materialized_views_are_compared(postgresql, other_schema):
         "alter table p drop constraint p_n_key",
         "create or replace view v as select a || '' as a from t",
         "create or replace function f() returns trigger language plpgsql as $$ begin return null; end $$",
+        "alter function f() security definer",
+        "alter function f() set search_path = pg_catalog",
+        "alter type tag add value 'c'",
+        "alter domain mark drop constraint known",
+        "alter table lists drop constraint lists_id, add constraint lists_id primary key (id) include (tags)",
+        (
+            "drop table lists; drop type tag; create type tag as enum ('a', 'b');"
+            " create table lists (tags tag[], marks mark[], id integer not null, constraint lists_id primary key (id))"
+        ),
         "drop trigger g on t",
         "alter table t disable trigger g",
         'drop index t_a; create index t_a on t (a collate "default" desc, lower(b)) where p is not null',
@@ -384,7 +396,7 @@ def test_scratch_schema_is_invisible_and_leaves_nothing(postgresql):
                 scratch.scripts.run_statement(sql)
         with pytest.raises(ConstraintError), scratch.scripts.schema_transaction():
             scratch.scripts.run_statement("insert into p values (1), (1)")
-        assert set(scratch.tables()) == {"d", "p", "part", "t", "v"}
+        assert set(scratch.tables()) == {"d", "lists", "p", "part", "t", "v"}
         assert postgresql.reader().query("select count(*) from pg_namespace where nspname like 'dbctl%'") == [
             (0,)
         ]
