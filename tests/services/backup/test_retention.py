@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from dbctl.errors.backup import BackupPinnedError
+from dbctl.errors.backup import BackupPinnedError, RepositoryFailedError
 from dbctl.errors.connection import DiskFullError, InsufficientSpaceError
 from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.files import mounts
@@ -19,6 +19,7 @@ from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.retention.delete import DeleteBackups
 from dbctl.services.backup.retention.rules import PinBackups
+from dbctl.stores.base import INCOMPLETE_MARK
 from tests.services.promptvault_app import (
     create_app,
     create_app_backup,
@@ -155,6 +156,23 @@ def test_pin_between_plan_and_deletion_is_respected(deployed):
         with pytest.raises(PlanChangedError):
             operation.apply(digest)
     assert find_backup_folder(deployed, first).is_dir()
+
+
+@pytest.mark.parametrize("command", ["prune", "delete"])
+def test_error_after_a_deletion_names_what_is_deleted(deployed, command):
+    first, second, last = (create_app_backup(deployed).id for _ in range(3))
+    (find_backup_folder(deployed, second) / INCOMPLETE_MARK).mkdir()  # no manifest can replace a folder
+    with open_prune(deployed, last=1) as prunes, open_repository(deployed) as (_app, repository):
+        operation = prunes if command == "prune" else DeleteBackups(repository, [second, first])
+        with pytest.raises(RepositoryFailedError) as failed:
+            operation.apply()
+    assert [find_backup_folder(deployed, name).is_dir() for name in (first, second, last)] == [
+        False,
+        True,
+        True,
+    ]
+    assert [name in failed.value.hint for name in (first, second, last)] == [True, False, False]
+    assert "No backup was changed" not in failed.value.hint
 
 
 def test_limit_deletes_the_oldest_backups_that_are_not_protected(deployed):

@@ -19,7 +19,7 @@ from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.log_range import find_required_log
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.repository import LATEST, Repository
-from dbctl.services.backup.retention.prune import unreadable_error
+from dbctl.services.backup.retention.prune import delete_folders, unreadable_error
 from dbctl.services.backup.verification_record import UNREADABLE, UNREADABLE_RECORD
 
 
@@ -99,8 +99,7 @@ class DeleteBackups(BackupOperation):
             self._require_confirmed(confirmed)
             selected = self._select()
             retained = self._find_retained(selected)
-            for manifest in reversed(deltas.sort_bases_first(selected)):
-                store.remove_folder(manifest.id)
+            delete_folders(store, selected)
             dropped, remarks = self._drop_retained(retained)
         return BackupsDeleted(
             deleted=[manifest.id for manifest in selected],

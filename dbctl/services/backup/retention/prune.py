@@ -9,7 +9,7 @@ from functools import partial
 
 from dbctl.config.model import Retention
 from dbctl.errors.backup import RepositoryUnreadableError, RetentionNotConfiguredError
-from dbctl.errors.base import Remedy
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import clock
@@ -29,6 +29,8 @@ from dbctl.services.backup.retention.rules import (
 )
 from dbctl.services.backup.status import MOVED, describe_others
 from dbctl.services.backup.verification_record import UNREADABLE, UNREADABLE_RECORD, Verification
+from dbctl.signals import Interrupted
+from dbctl.stores.base import Store
 from dbctl.units import parse_duration, parse_size
 
 DAMAGED = "damaged: see backup verify"
@@ -131,12 +133,9 @@ class PruneBackups(BackupOperation):
         with self._lock():
             self._require_confirmed(confirmed)
             to_delete, retained, exceeded, others = self._split()
-            leftovers, leftover_bytes = self._repository.incomplete(), 0
-            for manifest in reversed(deltas.sort_bases_first(to_delete)):
-                store.remove_folder(manifest.id)
-            for name in leftovers:
-                leftover_bytes += sum(store.list_files(name).values())
-                store.remove_folder(name)
+            leftovers = self._repository.incomplete()
+            leftover_bytes = sum(sum(store.list_files(name).values()) for name in leftovers)
+            delete_folders(store, to_delete, leftovers)
         return BackupsPruned(
             deleted=[manifest.id for manifest in to_delete],
             retained=[RetainedBackup(id=manifest.id, reasons=reasons) for manifest, reasons in retained],
@@ -272,6 +271,19 @@ class PruneBackups(BackupOperation):
         created = [manifest.created_at for manifest in valid if manifest.origin is None]
         times = clock.Records("backups", regular=True, has=partial(clock.has_time, created))
         clock.raise_if_implausible(clock.find_contradiction([times], reach=reach))
+
+
+def delete_folders(store: Store, manifests: Sequence[Manifest], leftovers: Sequence[str] = ()) -> None:
+    """Delete backups, bases last, and interrupted ones; the hint of an error names those that are deleted."""
+    deleted = list[str]()
+    try:
+        for name in [*(manifest.id for manifest in reversed(deltas.sort_bases_first(manifests))), *leftovers]:
+            store.remove_folder(name)
+            deleted.append(name)
+    except (DbctlError, Interrupted) as error:
+        if deleted:  # the hint of the error would claim that nothing was changed
+            error.hint = f"Deleted before: {', '.join(deleted)}. Run it again for the others."
+        raise
 
 
 def unreadable_error(repository: Repository, content: RepositoryContent) -> RepositoryUnreadableError:
