@@ -89,6 +89,27 @@ def test_a_deletion_clears_no_further_columns_of_a_foreign_key(answer, databases
     assert run_sql(destination, "select tenant, site from page") == [(1, 2)]
 
 
+def test_updates_of_mariadb_do_not_follow_a_key_to_a_column_with_null(answer, databases, tmp_path):
+    source, destination = databases("postgresql", tmp_path), databases("mysql", tmp_path)
+    run_sql(
+        source,
+        "create table site (id int primary key, code int unique, name int not null unique)",
+        "create table page (id int primary key, code int not null references site (code) on update cascade,"
+        " name int not null references site (name) on update cascade)",
+        "insert into site values (1, 5, 6)",
+        "insert into page values (1, 5, 6)",
+    )
+    is_mariadb = "MariaDB" in run_sql(destination, "select version()")[0][0]
+    omissions = list_omissions(answer, source, destination)
+    assert (("foreign key action", "code", "page") in omissions) is is_mariadb
+    assert ("foreign key action", "name", "page") not in omissions
+    answer("--url", f"main={source}", "transfer", "run", "--to", destination)
+    run_sql(destination, "update site set name = 7")
+    assert run_sql(destination, "select code, name from page") == [(5, 7)]
+    with pytest.raises(Exception, match=r"(?i)foreign key"):
+        run_sql(destination, "delete from site")
+
+
 def test_schema_diff_compares_the_columns_that_a_deletion_clears(answer, databases, tmp_path):
     first, second = databases("postgresql", tmp_path), databases("postgresql", tmp_path)
     create_listed_key(first)

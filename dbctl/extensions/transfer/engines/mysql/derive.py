@@ -205,15 +205,26 @@ class MySQLDerivation(Derivation):
         actions = {"SET DEFAULT": "NO ACTION"}
         if "SET DEFAULT" in (reference.on_delete, reference.on_update):
             self.omit("foreign key action", name, "the server has no SET DEFAULT", table.name)
+        on_update = actions.get(reference.on_update, reference.on_update)
+        if on_update == "CASCADE" and self._server.is_mariadb and self._may_become_null(table, reference):
+            reason = "MariaDB has no ON UPDATE CASCADE from NOT NULL to a column with NULL"
+            self.omit("foreign key action", name, reason, table.name)
+            on_update = "NO ACTION"
         return super().reference_clause(
             table,
             msgspec.structs.replace(
                 reference,
                 deferred=False,
                 on_delete=actions.get(reference.on_delete, reference.on_delete),
-                on_update=actions.get(reference.on_update, reference.on_update),
+                on_update=on_update,
             ),
         )
+
+    def _may_become_null(self, table: PortableTable, reference: SchemaReference) -> bool:
+        """Whether a column that is NOT NULL refers to one that is not."""
+        parent = next(each for each in self._schema.tables if each.name == reference.table)
+        pairs = zip(reference.columns, reference.to, strict=True)
+        return any(not table.column(name).is_nullable and parent.column(to).is_nullable for name, to in pairs)
 
     def create_index(self, table: PortableTable, index: PortableIndex) -> Iterator[str]:
         if self._server.is_mariadb and any(term.expression for term in index.terms):
