@@ -163,7 +163,11 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
         # parsed again, because the parser keeps only the last value of an option, which silently replaces the others
         _, _, order = self.make_parser(ctx).parse_args(list(ctx.meta.get(WORDS, ())))
         for parameter in self.params:
-            if order.count(parameter) > 1 and not (parameter.multiple or parameter.type.name == "boolean"):
+            # scripts add the format to words that may contain another one; it selects nothing
+            has_one_value = not (
+                parameter.multiple or parameter.type.name == "boolean" or parameter.name == "output"
+            )
+            if has_one_value and order.count(parameter) > 1:
                 raise typer.BadParameter("it is passed several times", ctx=ctx, param=parameter)
             # the value of an unset variable of a script: it must not select what the command uses without the option
             is_required = parameter.required and parameter.param_type_name == "option"
