@@ -144,6 +144,15 @@ def test_describe_view_shows_its_query(tmp_path, monkeypatch, answer):
     assert "select" in view["definition"].lower()
 
 
+def test_describe_table_without_name(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("app.db")) as connection:
+        connection.executescript('create table "" (id integer primary key); create table t (a)')
+        connection.executescript('insert into "" values (1), (2)')
+    (table,) = answer("--url", "app.db", "schema", "show", "")["data"]["tables"]
+    assert (table["table"], table["rows"]) == ("", 2)
+
+
 @pytest.mark.needs_extension("lancedb")
 def test_describe_lancedb_table(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)

@@ -255,9 +255,12 @@ def _foreign_key(table: str, key: SchemaReference) -> ForeignKey:
 
 def _measure_table(db: Readable, table: DataTable) -> tuple[int | None, bool, int | None]:
     """Return the number of rows, None for a view or a foreign table, whether it is an estimate, and the size in bytes, if known."""
-    if table.live.table.is_view or not (sizes := db.storage.measure_tables(exact=False, table=table.name)):
+    if table.live.table.is_view:
         return None, False, None
-    (measured,) = sizes
+    sizes = db.storage.measure_tables(exact=False, table=table.name)
+    measured = next((size for size in sizes if size.table == table.name), None)  # all for a table named ""
+    if measured is None:
+        return None, False, None
     return measured.rows, measured.estimated, measured.bytes
 
 
