@@ -14,7 +14,7 @@ from dbctl.engines.mysql import dump_programs, exact_values, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.catalog import find_hidden_objects, find_history
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.database import CHARSET, MySQLPart, MySQLReader
+from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
 from dbctl.engines.mysql.opening import error_number, format_reason, open_dump_session, quote, translate_error
 from dbctl.engines.mysql.session import Session
@@ -366,13 +366,13 @@ class MySQLDumper(MySQLPart, Dumps):
         return {name: self._db.count(name) for name in names if name in readable}
 
     def _metadata(self) -> dict[str, str]:
-        (charset,) = self._connection.fetch_by_name(CHARSET)
         session = self._connection.session
         with self._connection.translate_errors("show grants"):
+            properties = session.read_properties(session.database)
             return {
                 **describe_server(session),
                 "database": session.database,
-                **charset,
+                **properties,
                 "format": "plain",
                 "roles": read_accounts(session),
             }

@@ -133,7 +133,7 @@ class MySQLRestoreTarget(RestoreTarget):
                 "kept": name,
                 "database": self._server.name,
                 "tables": str(len(tables)),
-                **self._server.read_charset(central, self._server.name),
+                **central.read_properties(self._server.name),
             }
             moves = ", ".join(rename_clauses(tables, name, self._server.name))
             statement = f"rename table {moves}" if moves else "select 'no tables'"

@@ -231,6 +231,15 @@ class Session(pymysql.connections.Connection):
             cursor.execute(sql)
             return cast("list[Row]", list(cursor.fetchall())) if cursor.description else []
 
+    def read_properties(self, database: str) -> dict[str, str]:
+        """Return the character set, the collation and on MariaDB the comment of a database as metadata of a dump; empty if it does not exist."""
+        names = ["charset", "collation", *(["comment"] if self.server.is_mariadb else [])]
+        columns = "default_character_set_name, default_collation_name"
+        columns += ", schema_comment" if self.server.is_mariadb else ""
+        name = format_literal(database)
+        rows = self.run(f"select {columns} from information_schema.schemata where schema_name = {name}")
+        return dict(zip(names, map(str, rows[0]), strict=True)) if rows else {}
+
     def run_packet(self, sql: bytes) -> Iterator[None]:
         """Run statements as one packet, which the server completes even if this process is killed; yield after each.
 

@@ -41,7 +41,7 @@ from dbctl.engines.servers.dumps import (
     scratch_name_pattern,
 )
 from dbctl.engines.servers.engine import ErrorContext
-from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, UnreachableError
@@ -57,7 +57,6 @@ from dbctl.url import Url
 #: The database that every server has, and every user may connect to.
 CENTRAL = "information_schema"
 DATABASES = "select schema_name from information_schema.schemata"
-CHARSET = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
 TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
 
@@ -74,12 +73,7 @@ class MySQLServer(RestoreServer[Session]):
             session.drop()
 
     def exists(self, central: Session, name: str) -> bool:
-        return bool(self.read_charset(central, name))
-
-    def read_charset(self, central: Session, name: str) -> dict[str, str]:
-        """Return the character set and the collation of a database as metadata of a dump; empty if it does not exist."""
-        rows = central.run(CHARSET.format(format_literal(name)))
-        return {"charset": str(rows[0][0]), "collation": str(rows[0][1])} if rows else {}
+        return bool(central.read_properties(name))
 
     def require_retained(self, central: Session, dump: Dump) -> None:
         """Refuse to restore a retained database that was dropped.
@@ -118,16 +112,17 @@ class MySQLServer(RestoreServer[Session]):
 
 
 def create_statement(name: str, metadata: Mapping[str, str]) -> str:
-    """Return the statement that creates a database with the character set of ``metadata``."""
-    return f"create database {ident(name)}{charset_clause(metadata)}"
+    """Return the statement that creates a database with the properties of ``metadata``."""
+    return f"create database {ident(name)}{properties_clause(metadata)}"
 
 
-def charset_clause(metadata: Mapping[str, str]) -> str:
-    """Return the clause for the character set of ``metadata``; empty without a valid one."""
+def properties_clause(metadata: Mapping[str, str]) -> str:
+    """Return the clause for the character set and the comment of ``metadata``; empty without a valid character set."""
     charset, collation = metadata.get("charset", ""), metadata.get("collation", "")
     if not (re.fullmatch(r"\w+", charset) and re.fullmatch(r"\w+", collation)):
         return ""
-    return f" character set {charset} collate {collation}"
+    comment = f" comment {quote_literal(metadata['comment'])}" if "comment" in metadata else ""
+    return f" character set {charset} collate {collation}{comment}"
 
 
 VERSIONED = """select table_name from information_schema.tables
@@ -175,7 +170,9 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
         name = new_scratch_name(server.name)
         self._reserve(name)
         try:
-            central.run(create_statement(name, request.dump.metadata))
+            # An anonymised copy is dumped from it, and its proof does not search the comment.
+            properties = {key: text for key, text in request.dump.metadata.items() if key != "comment"}
+            central.run(create_statement(name, properties))
         except pymysql.Error as error:
             if error_number(error) != MAY_NOT_CREATE:
                 raise
@@ -282,7 +279,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
                 self._central.run(f"drop database {ident(self._server.name)}")
             self.drop_old(old)
             return
-        metadata = self._server.read_charset(self._central, old)
+        metadata = self._central.read_properties(old)
         dump = structs.replace(self._request.dump, foreign=False, metadata=metadata)
         request = structs.replace(self._request, dump=dump, retained={})
         reverse = ScratchRestore(self._server, request, self._central)
@@ -354,7 +351,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             # No text of a foreign dump is parsed in a packet.
             if not (is_complete := bool(code) and len(packet) < central.max_statement_bytes):
                 packet = ";\n".join(statements).encode()
-            self._create(old_name, server.read_charset(central, server.name), created)
+            self._create(old_name, central.read_properties(server.name), created)
             created.pop_all()
         completed = 0
         with signals.block_signals():
@@ -388,7 +385,9 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
     def _list_completion(self, source: str) -> list[str]:
         """Return the statements that complete the tables of ``source`` after they were moved."""
         name, metadata = self._server.name, self._request.dump.metadata
-        alters = [f"alter database {ident(name)}{charset_clause(metadata)}"] if "charset" in metadata else []
+        alters = (
+            [f"alter database {ident(name)}{properties_clause(metadata)}"] if "charset" in metadata else []
+        )
         return [*alters, *stored_code.list_repointing(self._central, name, source)]
 
     def _complete_tables(

@@ -695,6 +695,26 @@ def test_objects_with_forbidden_definer_are_not_dropped(pantry, limited_user):
         assert pantry.rows(ROUTINES) == []
 
 
+def test_comment_of_the_database_is_restored_and_undone(pantry):
+    if not servers.mysql_server().is_mariadb:
+        pytest.skip("only MariaDB has comments of databases")
+
+    def read_comment():
+        return pantry.rows("select schema_comment from information_schema.schemata where schema_name = database()")  # fmt: skip
+
+    pantry.run(f"alter database `{pantry.own.path}` comment 'it''s 5 \\\\ 7'")
+    before = read_comment()
+    create_app_backup(pantry.path)
+    pantry.run(f"alter database `{pantry.own.path}` comment 'later'")
+    apply_restore(pantry.path)
+    assert read_comment() == before
+    undo_restore(pantry.path)
+    assert read_comment() == [("later",)]
+    pantry.destroy()
+    apply_restore(pantry.path)
+    assert read_comment() == before
+
+
 def test_required_tablespace_is_reported(pantry):
     if servers.mysql_server().is_mariadb:
         pytest.skip("only MySQL has tablespaces of several tables")
