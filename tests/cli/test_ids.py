@@ -120,12 +120,12 @@ def test_role_must_exist_and_be_selected_once(path, run_command):
 @pytest.mark.parametrize(
     ("words", "option"),
     [
-        (["users", "list", "--limit", "1", "--limit=2"], "--limit"),
-        (["users", "list", "--db", "main", "--db", "main"], "--db"),
-        (["users", "update", "ann", "--email", "a@example.org", "--email", "b@example.org"], "--email"),
+        (["users", "list", "--app", "a", "--app=b"], "--app"),
+        (["backup", "create", "--db", "main", "--db", "main"], "--db"),
+        (["--db", "main", "users", "update", "ann", "name=x", "--app", "a", "--app", "a"], "--app"),
     ],
 )
-def test_option_with_one_value_is_not_passed_twice(ambiguous_users, run_command, words, option):
+def test_common_option_with_one_value_is_not_passed_twice(ambiguous_users, run_command, words, option):
     before = ambiguous_users.read_bytes()
     error = run_command(*words, status=2)
     assert (error["code"], option in error["message"]) == ("usage", True)
@@ -133,5 +133,5 @@ def test_option_with_one_value_is_not_passed_twice(ambiguous_users, run_command,
 
 
 def test_flags_and_lists_are_passed_several_times(ambiguous_users, run_command):
-    words = ["--filter", "id>0", "--filter", "id<9", "-q", "-q", "--yes", "--yes"]
+    words = ["--filter", "id>0", "--filter", "id<9", "-q", "-q", "--limit", "1", "--limit", "2"]
     run_command("data", "rows", "users", *words)

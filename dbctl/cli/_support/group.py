@@ -163,11 +163,12 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
         # parsed again, because the parser keeps only the last value of an option, which silently replaces the others
         _, _, order = self.make_parser(ctx).parse_args(list(ctx.meta.get(WORDS, ())))
         for parameter in self.params:
-            # scripts add the format to words that may contain another one; it selects nothing
+            # of the common options, which select apps and databases; an alias may have another option as its default
             has_one_value = not (
-                parameter.multiple or parameter.type.name == "boolean" or parameter.name == "output"
+                parameter.expose_value or parameter.multiple or parameter.type.name == "boolean"
             )
-            if has_one_value and order.count(parameter) > 1:
+            # scripts add the format to words that may contain another one
+            if has_one_value and parameter.name != "output" and order.count(parameter) > 1:
                 raise typer.BadParameter("it is passed several times", ctx=ctx, param=parameter)
             # the value of an unset variable of a script: it must not select what the command uses without the option
             is_required = parameter.required and parameter.param_type_name == "option"
