@@ -222,6 +222,26 @@ def test_signal_after_the_destination_exists_leaves_a_reported_copy_or_nothing(p
             assert destination.content() == content
 
 
+@pytest.mark.parametrize("pantry", ["postgresql"], indirect=True)
+def test_signal_ends_a_copy_during_a_long_statement(pantry):
+    name = pantry.own.path  # the function is only slow in other databases
+    pantry.run(
+        f"""create function slow(text) returns text language plpgsql immutable as
+        $$begin if current_database() <> '{name}' then perform pg_sleep(3600); end if; return $1; end$$""",
+        "create index on much (slow(text)) where id = 1",
+    )
+    promptvault_app.create_app_backup(pantry.path)
+    with databases.empty_database(pantry.engine, pantry.folder / "copy.db") as destination:
+        destination.destroy()
+        process = start_dbctl(pantry, "restore", "apply", "latest", "--to", destination.url, "--yes")
+        sleeping = f"""select 1 from pg_stat_activity
+            where wait_event = 'PgSleep' and starts_with(datname, '{destination.own.path}')"""
+        wait_until(process, lambda: pantry.rows(sleeping))
+        process.send_signal(signal.SIGTERM)
+        status, result = wait_for_result(process)
+        assert (status, list_databases(destination)) == (128 + signal.SIGTERM, []), result
+
+
 def list_databases(database):
     """Return the name of a database, if it exists, and those that dbctl creates next to it."""
     server = servers.mysql() if database.engine == "mysql" else servers.postgresql()

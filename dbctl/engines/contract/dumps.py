@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from msgspec import field
 
+from dbctl import signals
 from dbctl.files.atomic import HashingCounter, create_file
 from dbctl.model import Compression, Struct
 from dbctl.progress import Progress, no_progress
@@ -408,7 +409,9 @@ class RestoreTarget(ABC):
         """
         with self.stage(request) as staged:
             staged.write_marker(request.retained)
-            return staged.swap()
+            # A swap is short, and an exception in it could hide that it has committed. A load in place must stay interruptible.
+            with signals.defer_signals() if staged.can_revert else nullcontext():
+                return staged.swap()
 
     @abstractmethod
     def stage(self, request: LoadRequest) -> AbstractContextManager[StagedDump]:

@@ -201,10 +201,8 @@ class CopyRestore(RestoreOperation):
         """Create the copies; of several, load and verify all of them next to their places first."""
         if len(self._copies) == 1:
             (copy,) = self._copies
-            request = self._create_request(copy, reader)
-            with signals.defer_signals():  # as in _swap_all
-                result = copy.restore_target.load(request)
-                signals.commit_point()
+            result = copy.restore_target.load(self._create_request(copy, reader))
+            signals.commit_point()
             return [result]
         with ExitStack() as stack:
             staged = [
