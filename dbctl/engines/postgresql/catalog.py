@@ -49,9 +49,11 @@ left join pg_catalog.pg_depend e on e.classid = 'pg_catalog.pg_class'::regclass 
 left join (select u.id, u.condition from pg_catalog.pg_extension p,
     unnest(p.extconfig, p.extcondition) u (id, condition)) x on x.id = c.oid
 where c.relkind = 'r' and c.relpersistence <> 't' and {IN_USER_SCHEMA} and (:scope = '' or n.nspname = :scope)"""
+#: Whether schema ``n`` is one of the search path, in which that of the system may be, too.
+IN_SEARCH_PATH = f"n.nspname = any(pg_catalog.current_schemas(false)) and {IN_USER_SCHEMA}"
 #: Tables, partitions, views and foreign tables, without objects of extensions.
 VISIBLE_PARTS = f"""c.relkind in ('r', 'p', 'v', 'm', 'f') and pg_catalog.pg_table_is_visible(c.oid)
-  and n.nspname = any(pg_catalog.current_schemas(false)) and {OWN_RELATION}"""
+  and {IN_SEARCH_PATH} and {OWN_RELATION}"""
 VISIBLE = f"not c.relispartition and {VISIBLE_PARTS}"
 #: The tables with these names, and their partitions in each schema.
 IN_TABLES = f"""coalesce(pg_catalog.pg_partition_root(c.oid), c.oid) in (select c.oid from pg_catalog.pg_class c

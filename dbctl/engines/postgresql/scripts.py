@@ -10,6 +10,7 @@ from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import Begin
 from dbctl.engines.postgresql import statements
+from dbctl.engines.postgresql.catalog import IN_SEARCH_PATH
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLWriter
 from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.values import base_type
@@ -76,7 +77,7 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
     def drop_statements(self) -> Sequence[str]:
         from dbctl.engines.postgresql import dump_limits
 
-        schemas = "pg_catalog.current_schemas(false)"
+        schemas = f"array(select n.nspname from pg_catalog.pg_namespace n where {IN_SEARCH_PATH})"
         for (dependent,) in self._connection.fetch(dump_limits.DEPENDENT.format(schemas)):
             raise ConstraintError(
                 target=self._connection.target, reason=f"{dependent} depends on objects that would be dropped"

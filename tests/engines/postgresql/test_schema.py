@@ -9,7 +9,9 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition, Query
+from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.statements import SCRIPTS
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from tests import servers
@@ -38,6 +40,19 @@ def test_only_tables_in_search_path_are_listed(postgresql, other_schema):
         "seen": True,
         "stored": True,
     }
+
+
+def test_tables_of_the_system_in_the_search_path_are_not_listed():
+    with servers.postgresql_database(encoding="UTF8") as url:
+        with closing(servers.connection(url)) as connection:
+            connection.execute("create table shown (id integer)")
+            path = "public, pg_catalog, information_schema"
+            connection.execute(f"alter database {ident(url.path)} set search_path = {path}")
+        with closing(PostgreSQLWriter(url, "app/main", timeout=5)) as writer:
+            assert set(writer.tables()) == {"shown"}
+            assert writer.scripts.drop_statements() == ["drop table if exists public.shown cascade"]
+            with pytest.raises(SchemaMismatchError):
+                writer.count("pg_authid")
 
 
 def test_partitions_belong_to_their_parent_table(postgresql):

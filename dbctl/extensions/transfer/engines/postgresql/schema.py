@@ -9,7 +9,14 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import WRITE_LOCK, SchemaTable
-from dbctl.engines.postgresql.catalog import CLEARS_PART, OWN_COLUMNS, OWN_FUNCTION, RELATIONS, VISIBLE
+from dbctl.engines.postgresql.catalog import (
+    CLEARS_PART,
+    IN_SEARCH_PATH,
+    OWN_COLUMNS,
+    OWN_FUNCTION,
+    RELATIONS,
+    VISIBLE,
+)
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
@@ -67,14 +74,14 @@ _INDEX_PROPERTIES = {
 OMISSIONS = (
     "\nunion all ".join(
         [
-            """select 'function' as kind, p.proname as name, '' as table, 'functions have to be written again' as reason
+            f"""select 'function' as kind, p.proname as name, '' as table, 'functions have to be written again' as reason
 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
+where {IN_SEARCH_PATH} and p.proname <> '"""
             + WRITE_LOCK
             + f"' and {OWN_FUNCTION}",
             f"select 'foreign table', c.relname, '', 'its rows are in another database' {RELATIONS} where {VISIBLE} and c.relkind = 'f'",
             f"""select 'sequence', c.relname, '', 'no column owns it' {RELATIONS} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
-  and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
+  and {IN_SEARCH_PATH} and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype in ('a', 'i', 'e'))""",
             f"""select 'table', c.relname, '', 'it is in schema ' || n.nspname || ', which is not in the search path' {RELATIONS}
   where c.relkind in ('r', 'p') and not c.relispartition and n.nspname not in ('pg_catalog', 'information_schema')
