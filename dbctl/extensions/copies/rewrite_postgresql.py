@@ -43,6 +43,11 @@ where not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D' and c.relki
 order by 1, 2"""
 #: Tables whose owner is subject to row security.
 FORCED = "select c.oid::regclass::text from pg_catalog.pg_class c where c.relforcerowsecurity and c.relrowsecurity and c.relkind in ('r', 'p')"
+#: Settings of the database that no server knows, only apps: which object has each, and its name.
+OWN_SETTINGS = """select format(case when s.setrole = 0 then 'database %2$I' else 'role %1$I in database %2$I' end,
+    pg_catalog.pg_get_userbyid(s.setrole), d.datname), split_part(c, '=', 1)
+from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) c
+where d.datname = current_database() and split_part(c, '=', 1) like '%.%' order by 1, 2"""
 PARTITIONED = "select relname::text from pg_catalog.pg_class where relkind = 'p'"
 TEXT_BASES = ("text", "varchar", "bpchar", "citext", "character varying", "character", "bytea")
 #: COPY escapes these characters.
@@ -61,6 +66,16 @@ class PostgreSQLRewriter(ServerRewriter):
         if isinstance(value, bytes):
             return value.hex().encode()
         return str(value).translate(ESCAPES).encode("utf-8", "surrogateescape")
+
+    def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
+        remarks = [*super().rewrite(tables, pseudonyms)]
+        settings = [(str(place), str(name)) for place, name in self._connection.fetch(OWN_SETTINGS)]
+        for place, name in settings:
+            self._connection.run(f"alter {place} reset {'.'.join(map(ident, name.split('.')))}")
+        if settings:  # such as the key with which PostgREST verifies tokens
+            names = ", ".join(dict.fromkeys(name for _, name in settings))
+            remarks.append(f"settings of the database that can hold secrets are not copied: {names}")
+        return remarks
 
     @contextmanager
     def without_triggers(self) -> Iterator[None]:

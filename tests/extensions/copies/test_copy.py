@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import FileFailedError
 from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
@@ -541,6 +542,23 @@ def test_types_of_postgresql(club, destination, run, tmp_path):
     assert read(destination, "select seen::date from kinds where id = 1") == [
         (date(2020, 5, 5) - timedelta(days=pseudonyms.shift),)
     ]
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_settings_that_apps_define_are_not_copied(club, destination, run, tmp_path):
+    name = ident(club.own.path)
+    club.run(
+        f"alter database {name} set app.jwt_secret = 's3cret-of-production'",
+        f"alter role postgres in database {name} set app.token = 'another-s3cret'",
+        f"alter database {name} set search_path = public, pg_catalog",
+    )
+    destination.destroy()  # a database that exists would keep its settings
+    result = create_copy(run, tmp_path, destination)
+    settings = f"""select unnest(setconfig) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase
+        where d.datname = '{destination.own.path}'"""
+    assert read(destination, settings) == [("search_path=public, pg_catalog",)]
+    (remark,) = [text for text in result["data"]["remarks"] if "secrets" in text]
+    assert remark.endswith("app.jwt_secret, app.token")
 
 
 def test_sample_leaves_rows_and_their_dependents_out(club, destination, run, tmp_path):
