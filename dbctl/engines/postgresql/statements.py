@@ -317,6 +317,7 @@ SERVER_SECRETS = {
     "pg_statistic": [f"stavalues{number}" for number in range(1, 6)],
     "pg_statistic_ext_data": ["stxdmcv"],
     "pg_authid": ["rolpassword"],
+    "pg_db_role_setting": ["setconfig"],  # apps store keys in settings of their own
     "pg_subscription": ["subconninfo"],
     "pg_user_mapping": ["umoptions"],
 }

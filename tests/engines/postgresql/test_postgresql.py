@@ -41,6 +41,7 @@ def accounts(postgresql):
         "explain analyze select 1 from \"User\" where password like 'h%'",
         "explain (analyze, verbose) (select 1 from \"User\" where password like 'h%')",
         "select rolpassword from pg_authid",
+        "select setconfig from pg_db_role_setting",
         "select * from pg_shadow",
         "select histogram_bounds from pg_stats",
     ],
