@@ -14,8 +14,10 @@ import msgspec
 from dbctl.engines.contract.database import Column, Query, ShiftedTime, TimeForm
 from dbctl.engines.contract.streaming import NewColumn
 from dbctl.engines.postgresql.values import (
+    ADDRESS,
     CASTS,
     FALSE,
+    HOST_MASK,
     TRUE,
     PostgreSQLColumn,
     base_type,
@@ -165,8 +167,8 @@ class PostgreSQLDialect(ServerDialect):
         return self.as_text(value, column) if kind_of(column) == "other" else value
 
     def as_text(self, value: str, column: Column) -> str:
-        if base_type(column) == '"pg_catalog"."inet"':
-            return f"abbrev({value})"  # a cast adds /32 or /128, which results do not have
+        if base_type(column) == ADDRESS:  # the value may be text already, so ``abbrev`` would not do
+            return rf"regexp_replace({value}::text, '{HOST_MASK}', '\1')"
         return value if kind_of(column) == "text" else f"{value}::text"
 
     def fold_case(self, value: str, column: Column) -> str:

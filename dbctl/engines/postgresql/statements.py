@@ -306,7 +306,6 @@ HARMLESS = frozenset(
     uuid_generate_v1mc uuid_generate_v4 uuidv4 uuidv7""".split()
 )
 
-
 #: Functions that run SQL which no plan shows, although the server classifies them as reading.
 RUNS_SQL = re.compile(
     r"(?:table|schema|database|query|cursor)_to_xml(?:_and_xmlschema)?|crosstab[234n]?|connectby|xpath_table"

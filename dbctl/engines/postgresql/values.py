@@ -264,6 +264,10 @@ def base_type(column: Column) -> str:
     return column.base if isinstance(column, PostgreSQLColumn) else column.type
 
 
+#: The type of addresses, and the mask of a single one, which the server writes in a text but not in a result; the first group remains.
+ADDRESS, HOST_MASK = '"pg_catalog"."inet"', "^([^:]*)/32$|/128$"
+
+
 def comparable_value(column: Column, value: object) -> ComparableValue | None:
     """Return ``value`` for a comparison with ``column``; None if no row can have it.
 
@@ -279,6 +283,8 @@ def comparable_value(column: Column, value: object) -> ComparableValue | None:
         return None
     if kind == "enum" and isinstance(column, PostgreSQLColumn):
         return ComparableValue(text, column.base) if text in column.labels else None
+    if base_type(column) == ADDRESS:
+        text = re.sub(HOST_MASK, r"\1", text)
     comparable = _COMPARE.get(kind, _compare_text)(text, kind)
     if comparable and comparable.type == "numeric" and base_type(column) == SINGLE:
         return comparable._replace(text=str(round_single(Decimal(comparable.text))))

@@ -43,7 +43,7 @@ where not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D' and c.relki
 order by 1, 2"""
 #: Tables whose owner is subject to row security.
 FORCED = "select c.oid::regclass::text from pg_catalog.pg_class c where c.relforcerowsecurity and c.relrowsecurity and c.relkind in ('r', 'p')"
-#: Settings of the database that no server knows, only apps: which object has each, and its name.
+#: Settings of the database that apps define: which object has each, and its name.
 OWN_SETTINGS = """select format(case when s.setrole = 0 then 'database %2$I' else 'role %1$I in database %2$I' end,
     pg_catalog.pg_get_userbyid(s.setrole), d.datname), split_part(c, '=', 1)
 from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) c
