@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from msgspec import structs
 
+from dbctl import signals
 from dbctl.engines.contract.dumps import (
     Dump,
     LoadRequest,
@@ -160,9 +161,11 @@ class SQLiteRestoreTarget(RestoreTarget):
 
     def load(self, request: LoadRequest) -> LoadResult:
         path, replacer = self._open_replacer(request)
-        if not path.exists():
-            return replacer.create(owner=path.parent.stat(), can_consume=request.can_consume)
-        return replacer.replace_content()
+        # An exception after the commit would hide it. Until then, each step of the copy ends after a signal.
+        with signals.defer_signals():
+            if not path.exists():
+                return replacer.create(owner=path.parent.stat(), can_consume=request.can_consume)
+            return replacer.replace_content()
 
     @contextmanager
     def stage(self, request: LoadRequest) -> Iterator[StagedDump]:

@@ -10,7 +10,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from dbctl import signals
 from dbctl.config import loader
+from dbctl.engines.sqlite.replace_content import ContentReplacer
 from dbctl.errors.backup import BackupCorruptError, TargetIsSourceError, TargetNotEmptyError
 from dbctl.errors.connection import FileFailedError, FileMissingError, InsufficientSpaceError
 from dbctl.errors.usage import NotSupportedError, UrlInvalidError
@@ -21,6 +23,7 @@ from tests import caching, databases, rewriting_proxy, servers
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import apply_restore, create_app_backup
+from tests.services.restore.test_apply import stop  # noqa: F401
 
 
 @pytest.fixture(params=larder_app.KINDS)
@@ -99,6 +102,30 @@ def test_non_empty_target_requires_replace(pantry, empty_database):
     catch_error(TargetNotEmptyError, lambda: create_copy(pantry, empty_database.url))
     assert empty_database.tables() == ["existing"]
     result = create_copy(pantry, empty_database.url, replace=True)
+    assert read_copy(result) == before
+
+
+@pytest.mark.parametrize("pantry", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("step", ["install", "_overwrite"])
+def test_signal_after_the_commit_of_a_file_does_not_hide_the_copy(
+    pantry,
+    empty_database,
+    stop,  # noqa: F811
+    monkeypatch,
+    step,
+):
+    before, commit = pantry.content(), getattr(ContentReplacer, step)
+    create_app_backup(pantry.path)
+    if step == "_overwrite":
+        empty_database.run("create table existing (a integer)")
+
+    def commit_and_stop(replacer, *arguments):
+        commit(replacer, *arguments)
+        stop()
+
+    monkeypatch.setattr(ContentReplacer, step, commit_and_stop)
+    result = create_copy(pantry, empty_database.url, replace=True)
+    assert signals.pending_signal()
     assert read_copy(result) == before
 
 
