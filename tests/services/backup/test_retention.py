@@ -173,6 +173,8 @@ def test_error_after_a_deletion_names_what_is_deleted(deployed, command):
     ]
     assert [name in failed.value.hint for name in (first, second, last)] == [True, False, False]
     assert "No backup was changed" not in failed.value.hint
+    # the same `backup delete` would refuse the id that is deleted
+    assert "List the others with: " in failed.value.hint
 
 
 def test_limit_deletes_the_oldest_backups_that_are_not_protected(deployed):

@@ -93,13 +93,12 @@ class DeleteBackups(BackupOperation):
             BackupMissingError, AmbiguousIdError, BackupCorruptError, LastBackupError, BackupPinnedError,
             BackupRequiredError, RepositoryUnreadableError, BackupRetainedError: as ``plan``.
         """
-        store = self._repository.store
-        store.list_folders()  # before the lock, which would create the repository
+        self._repository.store.list_folders()  # before the lock, which would create the repository
         with self._lock():
             self._require_confirmed(confirmed)
             selected = self._select()
             retained = self._find_retained(selected)
-            delete_folders(store, selected)
+            delete_folders(self._repository, selected)
             dropped, remarks = self._drop_retained(retained)
         return BackupsDeleted(
             deleted=[manifest.id for manifest in selected],

@@ -30,7 +30,6 @@ from dbctl.services.backup.retention.rules import (
 from dbctl.services.backup.status import MOVED, describe_others
 from dbctl.services.backup.verification_record import UNREADABLE, UNREADABLE_RECORD, Verification
 from dbctl.signals import Interrupted
-from dbctl.stores.base import Store
 from dbctl.units import parse_duration, parse_size
 
 DAMAGED = "damaged: see backup verify"
@@ -135,7 +134,7 @@ class PruneBackups(BackupOperation):
             to_delete, retained, exceeded, others = self._split()
             leftovers = self._repository.incomplete()
             leftover_bytes = sum(sum(store.list_files(name).values()) for name in leftovers)
-            delete_folders(store, to_delete, leftovers)
+            delete_folders(self._repository, to_delete, leftovers)
         return BackupsPruned(
             deleted=[manifest.id for manifest in to_delete],
             retained=[RetainedBackup(id=manifest.id, reasons=reasons) for manifest, reasons in retained],
@@ -273,16 +272,19 @@ class PruneBackups(BackupOperation):
         clock.raise_if_implausible(clock.find_contradiction([times], reach=reach))
 
 
-def delete_folders(store: Store, manifests: Sequence[Manifest], leftovers: Sequence[str] = ()) -> None:
+def delete_folders(
+    repository: Repository, manifests: Sequence[Manifest], leftovers: Sequence[str] = ()
+) -> None:
     """Delete backups, bases last, and interrupted ones; the hint of an error names those that are deleted."""
     deleted = list[str]()
     try:
         for name in [*(manifest.id for manifest in reversed(deltas.sort_bases_first(manifests))), *leftovers]:
-            store.remove_folder(name)
+            repository.store.remove_folder(name)
             deleted.append(name)
     except (DbctlError, Interrupted) as error:
         if deleted:  # the hint of the error would claim that nothing was changed
-            error.hint = f"Deleted before: {', '.join(deleted)}. Run it again for the others."
+            remaining = Remedy("List the others with: `backup list`").write(repository.app.name)
+            error.hint = f"Deleted before: {', '.join(deleted)}. {remaining}"
         raise
 
 
