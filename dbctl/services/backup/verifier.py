@@ -11,7 +11,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest, RolePolicy
 from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.engines.sql.checks import find_differences, find_differing_counts
-from dbctl.errors.backup import KeyInvalidError, KeyWrongError, StorageFailedError
+from dbctl.errors.backup import KeyInvalidError, KeyWrongError, RepositoryFailedError, StorageFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -152,7 +152,7 @@ class BackupVerifier:
         """Return the problems of a member; a file to which several refer is checked once."""
         try:
             manifest, member = deltas.read_holder(self._store, manifest, member, target)
-        except CorruptError as error:
+        except (CorruptError, RepositoryFailedError) as error:
             return [(error.code, str(error))]
         key = (manifest.id, member.file)
         if key not in self._problems:

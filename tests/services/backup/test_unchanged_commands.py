@@ -122,6 +122,17 @@ def test_damaged_file_damages_references_and_gets_no_more(pair, answer, damage):
     assert not list_codes(answer, created["id"], "--deep")
 
 
+def test_unreadable_manifest_of_base_does_not_end_verification(pair, answer):
+    app, base, backup = pair
+    sound = create(answer, "--full")
+    path = find_folder(app, base) / "manifest.json"
+    path.unlink()
+    path.symlink_to("nowhere")
+    findings = answer("backup", "verify", status=4)["data"]["findings"]
+    reported = {line for line in (base["id"], backup["id"], sound["id"]) if line in str(findings)}
+    assert reported == {base["id"], backup["id"]}
+
+
 def test_known_database_gets_a_copy_if_damage_was_recorded(app, answer):
     wait_until_old()
     base = create(answer)
