@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from dbctl import progress
@@ -136,8 +136,10 @@ class BackupVerifier:
         if (manifest.app, manifest.profile) != (app.name, app.profile.name):
             message = f"backup {manifest.id} belongs to {manifest.app} ({manifest.profile})"
             yield Finding(target=app.name, severity="error", code=FOREIGN, message=message, hint=INVALID_HINT)
-        sizes = self._store.list_files(manifest.id)
-        for name in sizes.keys() - {member.file for member in manifest.files}:
+        names = set[str]()
+        with suppress(RepositoryFailedError):  # a problem of each of its files
+            names.update(self._store.list_files(manifest.id))
+        for name in names - {member.file for member in manifest.files}:
             message = f"backup {manifest.id} contains an unknown file {name}"
             yield Finding(target=app.name, severity="warning", code="file-unknown", message=message)
         for member in manifest.members:
@@ -152,12 +154,12 @@ class BackupVerifier:
         """Return the problems of a member; a file to which several refer is checked once."""
         try:
             manifest, member = deltas.read_holder(self._store, manifest, member, target)
+            key = (manifest.id, member.file)
+            if key not in self._problems:
+                size = self._store.list_files(manifest.id).get(member.file)
+                self._problems[key] = list(self._check_member(manifest, member, size))
         except (CorruptError, RepositoryFailedError) as error:
             return [(error.code, str(error))]
-        key = (manifest.id, member.file)
-        if key not in self._problems:
-            size = self._store.list_files(manifest.id).get(member.file)
-            self._problems[key] = list(self._check_member(manifest, member, size))
         return self._problems[key]
 
     def _check_member(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
 
+from tests.cli.test_hostile import BOUND_BY_MODES
 from tests.services.backup.test_increments import change, configure, create, small  # noqa: F401 - a fixture
 from tests.services.backup.test_increments_commands import bucket, create_identity, replace_setting  # noqa: F401 - a fixture
 from tests.services.backup.test_increments_hostile import (
@@ -131,6 +135,21 @@ def test_unreadable_manifest_of_base_does_not_end_verification(pair, answer):
     findings = answer("backup", "verify", status=4)["data"]["findings"]
     reported = {line for line in (base["id"], backup["id"], sound["id"]) if line in str(findings)}
     assert reported == {base["id"], backup["id"]}
+
+
+def test_folder_that_cannot_be_listed_does_not_end_verification(pair, answer):
+    app, base, backup = pair
+    sound = create(answer, "--full")
+    folder = find_folder(app, base)
+    folder.chmod(0o100)
+    try:
+        words = [*BOUND_BY_MODES, sys.executable, "-m", "dbctl", "backup", "verify", "-o", "json"]
+        process = subprocess.run(words, cwd=app.folder, capture_output=True, check=False)
+    finally:
+        folder.chmod(0o700)
+    findings = json.loads(process.stdout)["data"]["findings"]
+    reported = {line for line in (base["id"], backup["id"], sound["id"]) if line in str(findings)}
+    assert (process.returncode, reported) == (4, {base["id"], backup["id"]})
 
 
 def test_known_database_gets_a_copy_if_damage_was_recorded(app, answer):
