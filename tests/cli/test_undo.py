@@ -972,6 +972,45 @@ def test_generated_columns_are_computed_again(answer, tmp_path, monkeypatch, eng
             assert database.content() == before
 
 
+def test_row_with_a_generated_key_is_restored(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database("postgresql", tmp_path) as database:  # others allow no such key
+        database.run(
+            "create table sums (id integer generated always as (a * 2) stored primary key, a integer, note text)",
+            "insert into sums (a, note) values (1, 'x'), (2, 'y')",
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        before = database.content()
+        answer("data", "delete", "sums", "4", "--yes", *options)
+        answer("undo", str(find_newest(answer)), "--yes", *options)
+        assert database.content() == before
+
+
+@pytest.mark.parametrize("command", ["set", "delete"])
+def test_value_of_a_column_that_is_generated_now_is_not_restored(answer, tmp_path, monkeypatch, command):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    database = from_url(str(tmp_path / "app.db"))
+    database.run(
+        "create table notes (id integer primary key, note text)", "insert into notes values (1, 'old')"
+    )
+    options = ["--profile", "plain", "--url", f"main={database.url}"]
+    words = {"set": ["set", "notes", "1", "note=new"], "delete": ["delete", "notes", "1"]}
+    answer("data", *words[command], "--yes", *options)
+    database.run(
+        "create table later (id integer primary key, note text as ('new') stored)",
+        "insert into later (id) select id from notes",
+        "drop table notes",
+        "alter table later rename to notes",
+    )
+    number = str(find_newest(answer))
+    if command == "set":
+        error = answer("undo", number, "--yes", *options, status=6)["error"]
+        assert (error["code"], "another schema" in error["message"]) == ("undo-impossible", True)
+    else:
+        result = answer("undo", number, "--yes", *options)
+        assert result["data"]["differing"] == {"notes": ["note"]}
+
+
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_added_cycle_of_tables_is_deleted(answer, tmp_path, monkeypatch, engine):
     """Neither order of deletions meets the foreign keys, which are checked at the end."""

@@ -186,10 +186,12 @@ def _find_rounded(change: TableChange) -> str:
 
 
 def _has_columns(table: Table, image: RowImage) -> bool:
-    """Return whether a table has the key and all columns of a recorded row."""
+    """Return whether a table has the key and all columns of a recorded row, not all of them generated now."""
+    names = {**(image.before or {}), **(image.after or {})}.keys()
     return (
         set(image.key) == set(table.primary_key)
-        and {**(image.before or {}), **(image.after or {})}.keys() <= table.columns.keys()
+        and names <= table.columns.keys()
+        and not all(table.columns[name].is_generated for name in names)
     )
 
 

@@ -146,12 +146,10 @@ class TableUndo:
         if not all(rows.columns for rows in sign_ins):
             return None
         factors = {name for rows in sign_ins for name in rows.columns}
-        encoded = {
-            name: value for name, value in image.before.items() if not self._columns[name].is_generated
-        }
+        encoded = {**image.key, **image.before} if image.after is None else image.before
+        encoded = {name: value for name, value in encoded.items() if not self._columns[name].is_generated}
         if image.after is None:
             defaulted = {name for name in factors if not self._columns[name].required}
-            encoded = {**image.key, **encoded}
             encoded = {name: value for name, value in encoded.items() if name not in defaulted}
         ended = {*self._sign_in_columns, *factors}
         restored = {
@@ -374,19 +372,26 @@ class TableUndo:
         for _ in range(2):
             differing = list(self._find_differences())
             for row, names in differing:
-                values = {name: (row.values or {})[name] for name in names}
-                db.update(self.table, self._to_stored(values), self._match([row.key]))
+                if values := {name: (row.values or {})[name] for name in names if name in (row.values or {})}:
+                    db.update(self.table, self._to_stored(values), self._match([row.key]))
         return list(dict.fromkeys(name for _, names in self._find_differences() for name in names))
 
     def _find_differences(self) -> Iterator[tuple[Restoration, Sequence[str]]]:
+        """Yield the restored rows with the columns that differ, also those that became generated since."""
         current = self._read_current([row.key for row in self.rows])
         for row in self.rows:
             if row.values is None:
                 continue
-            stored = current.get(codec.identify_all(row.key), row.values)
+            computed = {
+                name: self._decode(value)
+                for name, value in (row.image.before or {}).items()
+                if self._columns[name].is_generated and is_restorable(value)
+            }
+            expected = {**computed, **row.values}
+            stored = current.get(codec.identify_all(row.key), expected)
             names = [
                 name
-                for name, value in row.values.items()
+                for name, value in expected.items()
                 if codec.identify(stored[name]) != codec.identify(value)
             ]
             if names:
