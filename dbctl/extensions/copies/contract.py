@@ -46,6 +46,10 @@ class Rewriter(ABC):
             CopyConstraintError: the new values of a table violate a constraint.
         """
 
+    def describe_omitted(self) -> Sequence[str]:
+        """Return what ``rewrite`` leaves out besides rows, one sentence for each."""
+        return ()
+
     @abstractmethod
     def encode(self, value: object) -> bytes:
         """Return the bytes with which an uncompressed dump contains a value."""

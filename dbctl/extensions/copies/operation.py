@@ -196,6 +196,7 @@ class AnonymiseCopy(PrivateCopy):
         restore = self._restore.plan(left_out, limit="up to ")
         steps = [*self._describe_samples()]
         steps += [f"{path}: {text}" for path, text in self._describe_tables().items()]
+        steps += self._describe_omitted()
         steps.append("search the originals in the bytes of the result; a hit ends the command here")
         return Plan(
             title=f"Anonymised copy of {self._source.label}",

@@ -68,14 +68,15 @@ class PostgreSQLRewriter(ServerRewriter):
         return str(value).translate(ESCAPES).encode("utf-8", "surrogateescape")
 
     def rewrite(self, tables: Mapping[str, TableRule], pseudonyms: Pseudonyms) -> Sequence[str]:
-        remarks = [*super().rewrite(tables, pseudonyms)]
-        settings = [(str(place), str(name)) for place, name in self._connection.fetch(OWN_SETTINGS)]
-        for place, name in settings:
-            self._connection.run(f"alter {place} reset {'.'.join(map(ident, name.split('.')))}")
-        if settings:  # such as the key with which PostgREST verifies tokens
-            names = ", ".join(dict.fromkeys(name for _, name in settings))
-            remarks.append(f"settings of the database that can hold secrets are not copied: {names}")
+        remarks = [*super().rewrite(tables, pseudonyms), *self.describe_omitted()]
+        for place, name in self._connection.fetch(OWN_SETTINGS):
+            self._connection.run(f"alter {place} reset {'.'.join(map(ident, str(name).split('.')))}")
         return remarks
+
+    def describe_omitted(self) -> Sequence[str]:
+        names = ", ".join(dict.fromkeys(str(name) for _, name in self._connection.fetch(OWN_SETTINGS)))
+        # such as the key with which PostgREST verifies tokens
+        return [f"settings of the database that can hold secrets are not copied: {names}"] if names else []
 
     @contextmanager
     def without_triggers(self) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -115,6 +115,12 @@ class PrivateCopy(Operation):
     def _describe_samples(self) -> Sequence[str]:
         return [f"copy {table.describe()} of {path}" for path, table in self._sampled.items()]
 
+    def _describe_omitted(self) -> Iterator[str]:
+        """Yield what the copies lack besides rows."""
+        for name in self._private.urls:
+            with self._private.open_writer(name) as (_, rewriter):
+                yield from (f"{name}: {text}" for text in rewriter.describe_omitted())
+
     def _complete(self, name: str, writer: Writable, rewriter: Rewriter) -> None:
         """Build indexes of searches again, and remove what is left of earlier rows."""
         for search in self._app.profile.search:
@@ -148,7 +154,7 @@ class CopySample(PrivateCopy):
         return structs.replace(
             restore,
             title=f"Copy of a sample of {self._source.label}",
-            steps=[*self._describe_samples(), *restore.steps, ORIGINALS],
+            steps=[*self._describe_samples(), *self._describe_omitted(), *restore.steps, ORIGINALS],
         )
 
     def apply(self, confirmed: str | None = None) -> OriginalCopy:

@@ -553,12 +553,14 @@ def test_settings_that_apps_define_are_not_copied(club, destination, run, tmp_pa
         f"alter database {name} set search_path = public, pg_catalog",
     )
     destination.destroy()  # a database that exists would keep its settings
+    plan = create_copy(run, tmp_path, destination, "--dry-run")["data"]["plan"]
     result = create_copy(run, tmp_path, destination)
     settings = f"""select unnest(setconfig) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase
         where d.datname = '{destination.own.path}'"""
     assert read(destination, settings) == [("search_path=public, pg_catalog",)]
     (remark,) = [text for text in result["data"]["remarks"] if "secrets" in text]
     assert remark.endswith("app.jwt_secret, app.token")
+    assert remark in plan["steps"]
 
 
 def test_sample_leaves_rows_and_their_dependents_out(club, destination, run, tmp_path):
