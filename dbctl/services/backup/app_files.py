@@ -8,7 +8,7 @@ import stat
 import tarfile
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -28,6 +28,7 @@ from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import MemberSource
+from dbctl.signals import Interrupted
 
 #: Bytes; a larger file is copied to a temporary file on disk before it is archived.
 MAX_IN_MEMORY = 4 << 20
@@ -258,6 +259,18 @@ def find_status(failed: Sequence[BackupFailure], done: Sequence[str]) -> Exit:
     if failed and done:
         return Exit.PARTIAL
     return worst_status([Exit(failure.exit_code) for failure in failed])
+
+
+@contextmanager
+def name_completed(word: str, completed: Sequence[Manifest]) -> Iterator[None]:
+    """Name, in the hint of a signal that ends the block, the backups that are complete by then."""
+    try:
+        yield
+    except Interrupted as error:
+        if completed:
+            names = ", ".join(manifest.id for manifest in completed)
+            error.hint = f"{word} before: {names}. Run it again for the others."
+        raise
 
 
 class BackupOperation(Operation):

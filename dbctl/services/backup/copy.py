@@ -19,7 +19,13 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure, find_status
+from dbctl.services.backup.app_files import (
+    BackupFailure,
+    BackupOperation,
+    describe_failure,
+    find_status,
+    name_completed,
+)
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, omit_encryption
 from dbctl.services.backup.repository import Repository
 from dbctl.stores.base import FolderState
@@ -146,7 +152,7 @@ class CopyBackups(BackupOperation):
         del confirmed  # nothing is deleted, so no confirmation is required
         copied, existing, failed = list[Manifest](), list[str](), list[BackupFailure]()
         store = self._repository.store
-        with self._lock():
+        with self._lock(), name_completed("Copied", copied):
             states = store.list_folders()  # another process may have copied since the selection
             missing, shared = self._split_selected(states)
             pending = deltas.sort_bases_first(missing)

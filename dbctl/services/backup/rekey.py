@@ -24,7 +24,13 @@ from dbctl.files.atomic import FileDigest
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.backup import deltas
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.app_files import BackupFailure, BackupOperation, describe_failure, find_status
+from dbctl.services.backup.app_files import (
+    BackupFailure,
+    BackupOperation,
+    describe_failure,
+    find_status,
+    name_completed,
+)
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter, open_reader, open_writer
@@ -132,7 +138,7 @@ class RekeyBackups(BackupOperation):
         """
         store, encrypted, failed = self._repository.store, list[Manifest](), list[BackupFailure]()
         store.list_folders()  # before the lock, which would create the repository
-        with self._lock():
+        with self._lock(), name_completed("Encrypted", encrypted):
             self._require_confirmed(confirmed)
             selection = self._split()
             for name, reason in selection.refused.items():

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import pytest
 
+from dbctl.config.sections import Selection
 from dbctl.files import mounts
+from dbctl.services.app.session import open_app
+from dbctl.services.backup.copy import CopyBackups
+from dbctl.services.backup.rekey import RekeyBackups
+from dbctl.services.backup.repository import Repository
+from dbctl.signals import Interrupted
+from tests.observed_progress import observe_progress
 from tests.services.backup.test_increments import change, configure, create, small  # noqa: F401 - a fixture
 from tests.services.backup.test_increments_commands import bucket, create_identity, replace_setting  # noqa: F401 - a fixture
+from tests.services.promptvault_app import create_keys
 
 
 def use_keys(folder, *recipients):
@@ -216,3 +225,32 @@ def test_leftovers_of_an_interrupted_run_are_deleted(answer, small):  # noqa: F8
     assert not path.exists()
     assert verify(answer, "--identity", "new.txt")[0] == ["file-unknown"]
     assert configure
+
+
+@pytest.mark.parametrize("command", ["copy", "rekey"])
+def test_signal_names_the_backups_that_are_complete(answer, small, command):  # noqa: F811
+    use_keys(small.folder, create_identity(small.folder, "old.txt"))
+    first, second, third = create_three(answer, small)
+    use_keys(small.folder, create_identity(small.folder, "new.txt"))
+    before = answer("backup", "show", first)["data"]["recipients"]
+    with open_app(Selection(config="dbctl.toml"), timeout=5) as app:
+        repository = Repository(app)
+
+        def is_complete(name):
+            if command == "copy":
+                return any((small.folder / "copies").rglob(f"{name}/manifest.json"))
+            return repository.find(name).recipients != before
+
+        def interrupt(_count):
+            if is_complete(first):
+                raise Interrupted(signal.SIGTERM)
+
+        operation = (
+            CopyBackups(repository, Repository(app, str(small.folder / "copies")), [])
+            if command == "copy"
+            else RekeyBackups(repository, [], create_keys(app, identities=[small.folder / "old.txt"]))
+        )
+        with pytest.raises(Interrupted) as interrupted, observe_progress(interrupt):
+            operation.apply()
+        assert [is_complete(name) for name in (first, second, third)] == [True, False, False]
+    assert [name in interrupted.value.hint for name in (first, second, third)] == [True, False, False]
