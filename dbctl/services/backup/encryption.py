@@ -9,15 +9,22 @@ from pathlib import Path
 from dbctl.config import environment, secrets
 from dbctl.config.model import EncryptionConfig
 from dbctl.config.secrets import DecryptionFiles
-from dbctl.errors.backup import KeyInvalidError, KeyWrongError, PassphraseInvalidError
+from dbctl.errors.backup import (
+    BackupCorruptError,
+    KeyInvalidError,
+    KeyWrongError,
+    PassphraseInvalidError,
+    RepositoryFailedError,
+)
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileFailedError, FileMissingError
 from dbctl.errors.usage import KeyMissingError
 from dbctl.files import age, atomic
 from dbctl.files.age import Identity, ProtectedKey, Recipient
+from dbctl.files.atomic import hash_blocks
 from dbctl.model import Secret, format_count
 from dbctl.services.app.app import App
-from dbctl.services.backup.manifest import Manifest
+from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.stores.base import Store
 from dbctl.stores.staging import Staging
 
@@ -88,7 +95,7 @@ class EncryptionPolicy:
         return [age.parse_recipient(key.recipient, "the key of the backup")] if key else self._recipients
 
     def is_current(self, store: Store, manifest: Manifest) -> bool:
-        """Whether a backup is encrypted for the recipients, or its key is protected by the passphrase; raises as ``unlocks``."""
+        """Whether a backup is encrypted for the recipients, or its key is protected by the passphrase."""
         if self.has_passphrase:
             return self.unlocks(store, manifest)
         return manifest.key_member is None and set(manifest.recipients) == set(self.recipient_names)
@@ -101,19 +108,14 @@ class EncryptionPolicy:
         return keys.file_identities if keys and self.can_be_decrypted_by(keys) else ()
 
     def unlocks(self, store: Store, manifest: Manifest) -> bool:
-        """Whether the passphrase unlocks the key of a backup, which another passphrase may protect.
-
-        Raises:
-            FileMissingError, FileFailedError: the key cannot be read.
-        """
+        """Whether the passphrase unlocks the key of a backup, which may be damaged, or protected by another one."""
         key, passphrase = manifest.key_member, self._passphrase
         if key is None or passphrase is None:
             return False
-        with store.open_locally(manifest.id, key.file) as path:
-            raw = read_key_file(path, "key")
         try:
+            raw = _read_backup_key(store, manifest, key)
             age.parse_identities(raw, key.file, lambda _purpose: passphrase)
-        except (KeyInvalidError, KeyWrongError):
+        except (BackupCorruptError, KeyInvalidError, KeyWrongError):
             return False
         return True
 
@@ -160,6 +162,7 @@ class DecryptionKeys:
             KeyMissingError: no key is configured.
             KeyInvalidError: a key file is invalid.
             KeyWrongError: the passphrase is wrong.
+            BackupCorruptError: the key of the backup is missing or damaged.
             FileMissingError, FileFailedError: a key file cannot be read.
             DriverMissingError: the decryption package is not installed.
         """
@@ -172,17 +175,15 @@ class DecryptionKeys:
             if not self.file_identities:
                 raise KeyMissingError(target=f"backup {manifest.id}", reason="no identity is configured")
             return self.file_identities
-        identities = self._identities_by_backup.get(manifest.id) or self._read_backup_key(
-            store, manifest.id, manifest.key_member.file
+        identities = self._identities_by_backup.get(manifest.id) or self._unlock_key(
+            _read_backup_key(store, manifest, manifest.key_member), manifest.key_member.file
         )
         self._identities_by_backup[manifest.id] = identities  # also an error: each attempt is slow by design
         if isinstance(identities, KeyWrongError):
             raise identities
         return identities
 
-    def _read_backup_key(self, store: Store, folder: str, file: str) -> Sequence[Identity] | KeyWrongError:
-        with store.open_locally(folder, file) as path:
-            raw = read_key_file(path, "key")
+    def _unlock_key(self, raw: bytes, file: str) -> Sequence[Identity] | KeyWrongError:
         try:
             return self._parse_identities(raw, file)
         except KeyWrongError as error:
@@ -213,6 +214,23 @@ class DecryptionKeys:
         if self._entered_passphrase is None:
             self._entered_passphrase = self._prompt(purpose)
         return self._entered_passphrase
+
+
+def _read_backup_key(store: Store, manifest: Manifest, key: Member) -> bytes:
+    """Return the content of the key of a backup.
+
+    Raises:
+        BackupCorruptError: it is missing or damaged.
+    """
+    try:
+        with store.open_locally(manifest.id, key.file) as path:
+            raw = read_key_file(path, "key")
+    except (FileMissingError, FileFailedError, RepositoryFailedError) as error:
+        raise BackupCorruptError(id=manifest.id, app=manifest.app, reason=str(error)) from error
+    if hash_blocks([raw]).sha256 != key.sha256:
+        reason = f"{key.file}: its SHA-256 does not match the manifest"
+        raise BackupCorruptError(id=manifest.id, app=manifest.app, reason=reason)
+    return raw
 
 
 def _passphrase_from_file(path: Path, _purpose: str) -> Secret:

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from dbctl.config import environment
 from dbctl.config.model import BackupConfig
+from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import (
     ClientFailedError,
     CorruptError,
@@ -196,13 +197,18 @@ class Increments:
             holder, stored = deltas.read_holder(store, manifest, reference, copy.target)
             files = [(holder, stored)]
             files += [deltas.read_base(store, stored, stored.delta, copy.target)] if stored.delta else []
-        except CorruptError:  # it will be stored, if possible as the difference from another base
+            compares = facts is not None and isinstance(store, DirectoryStore)
+            for backup, file in files:
+                obstacle = next(self._list_obstacles(backup, file, copy.engine), "")
+                if obstacle or (
+                    compares and hash_blocks(store.read(backup.id, file.file)).sha256 != file.sha256
+                ):
+                    return None
+        except (
+            CorruptError,
+            RepositoryFailedError,
+        ):  # stored again, if possible as the difference from another base
             return None
-        compares = facts is not None and isinstance(store, DirectoryStore)
-        for backup, file in files:
-            obstacle = next(self._list_obstacles(backup, file, copy.engine), "")
-            if obstacle or (compares and hash_blocks(store.read(backup.id, file.file)).sha256 != file.sha256):
-                return None
         return reference
 
     def find_known(self, copy: Copy, identity: str) -> Member | None:

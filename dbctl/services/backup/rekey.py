@@ -10,6 +10,7 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.errors.backup import (
+    BackupCorruptError,
     EncryptionNotConfiguredError,
     KeyWrongError,
     RekeyRefusedError,
@@ -44,7 +45,13 @@ UNVERIFIED = "no identity of this machine decrypts the new files: their content 
 
 
 #: Errors of one backup; the command continues with the next one.
-SINGLE_BACKUP_ERRORS = (CorruptError, KeyWrongError, RekeyRefusedError, RepositoryFailedError)
+SINGLE_BACKUP_ERRORS = (
+    BackupCorruptError,
+    CorruptError,
+    KeyWrongError,
+    RekeyRefusedError,
+    RepositoryFailedError,
+)
 
 
 class BackupsRekeyed(ChangeResult, frozen=True, kw_only=True):
@@ -198,7 +205,11 @@ class RekeyBackups(BackupOperation):
             if not is_encrypted(manifest):
                 plain.append(manifest)
                 continue
-            leftovers += [(manifest.id, file) for file in self._find_leftovers(manifest)]
+            try:
+                leftovers += [(manifest.id, file) for file in self._find_leftovers(manifest)]
+            except RepositoryFailedError as error:
+                refused[manifest.id] = str(error.context["reason"])
+                continue
             if self._is_current(manifest):
                 current.append(manifest)
             elif refusal := self._repository.store.read_protection(manifest.id).refusal:

@@ -411,7 +411,10 @@ class Repository:
 
         ``verification``: the result of ``read_verification``, if the caller has it.
         """
-        missing = manifest.find_missing(self.store.list_files(manifest.id))
+        try:
+            missing = manifest.find_missing(self.store.list_files(manifest.id))
+        except RepositoryFailedError as error:
+            missing = f"it cannot be read: {error.context['reason']}"
         return missing or _describe_failure(manifest, verification or self.read_verification(manifest))
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl import progress
-from dbctl.errors.backup import KeyWrongError
+from dbctl.errors.backup import BackupCorruptError, KeyWrongError
 from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
 from dbctl.services.app import ledger_detection
@@ -82,7 +82,7 @@ class VerifyBackups:
         if self._reports_all:
             self._selected, self._unreadable = repository.manifests()
         for manifest in self._selected if deep else ():
-            with suppress(KeyWrongError):  # reported later, when the backup is decrypted
+            with suppress(BackupCorruptError, KeyWrongError):  # reported later, when the backup is decrypted
                 keys.prepare(repository.store, manifest)
 
     def size(self) -> int:

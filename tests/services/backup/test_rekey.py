@@ -137,6 +137,30 @@ def test_keys_are_changed_between_recipients_and_passphrases(answer, small):  # 
 
 
 @pytest.mark.slow  # deriving a key takes a second
+@pytest.mark.parametrize("damage", ["missing", "flipped", "link"])
+def test_damaged_key_damages_only_its_backup(answer, small, damage):  # noqa: F811
+    set_passphrase(small.folder, "first", "first words")
+    damaged, sound = create(answer), create(answer, "--full")
+    (path,) = small.folder.glob(f"backups/larder/{damaged['id']}/key_*.age")
+    content = bytearray(path.read_bytes())
+    content[30] ^= 1  # in the header, which is then no longer one of a passphrase
+    path.unlink()
+    if damage == "flipped":
+        path.write_bytes(content)
+    elif damage == "link":
+        path.symlink_to("nowhere")
+    _, result = verify(answer)
+    findings = result["data"]["findings"]
+    assert findings
+    assert all(damaged["id"] in finding["message"] for finding in findings), findings
+    set_passphrase(small.folder, "second", "second words")
+    result = answer("backup", "rekey", "--passphrase-file", "first", "--yes", status=12)["data"]
+    assert (result["encrypted"], [failure["id"] for failure in result["failed"]]) == (
+        [sound["id"]],
+        [damaged["id"]],
+    )
+
+
 def test_backups_with_several_older_passphrases_are_verified_together(answer, small):  # noqa: F811
     for name in ("first", "second"):
         set_passphrase(small.folder, name, f"{name} words")

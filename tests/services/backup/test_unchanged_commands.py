@@ -137,19 +137,47 @@ def test_unreadable_manifest_of_base_does_not_end_verification(pair, answer):
     assert reported == {base["id"], backup["id"]}
 
 
+def run_bound_by_mode(app, folder, *words):
+    """Run a command while a folder can only be searched, and not be listed."""
+    folder.chmod(0o100)
+    try:
+        command = [*BOUND_BY_MODES, sys.executable, "-m", "dbctl", *words, "-o", "json"]
+        process = subprocess.run(command, cwd=app.folder, capture_output=True, check=False)
+    finally:
+        folder.chmod(0o700)
+    return json.loads(process.stdout)
+
+
 def test_folder_that_cannot_be_listed_does_not_end_verification(pair, answer):
     app, base, backup = pair
     sound = create(answer, "--full")
-    folder = find_folder(app, base)
-    folder.chmod(0o100)
-    try:
-        words = [*BOUND_BY_MODES, sys.executable, "-m", "dbctl", "backup", "verify", "-o", "json"]
-        process = subprocess.run(words, cwd=app.folder, capture_output=True, check=False)
-    finally:
-        folder.chmod(0o700)
-    findings = json.loads(process.stdout)["data"]["findings"]
+    result = run_bound_by_mode(app, find_folder(app, base), "backup", "verify")
+    findings = result["data"]["findings"]
     reported = {line for line in (base["id"], backup["id"], sound["id"]) if line in str(findings)}
-    assert (process.returncode, reported) == (4, {base["id"], backup["id"]})
+    assert (result["exit_code"], reported) == (4, {base["id"], backup["id"]})
+
+
+def test_folder_that_cannot_be_listed_is_damaged(pair, answer):
+    app, base, backup = pair
+    folder = find_folder(app, base)
+    status = run_bound_by_mode(app, folder, "backup", "status")
+    assert set(status["data"]["repositories"][0]["damaged"]) == {base["id"], backup["id"]}
+    change(app)
+    created = run_bound_by_mode(app, folder, "backup", "create")
+    assert created["exit_code"] == 0, created
+    pruned = run_bound_by_mode(app, folder, "backup", "prune", "--keep-last", "1", "--yes")
+    assert pruned["data"]["deleted"] == []
+    assert not list_codes(answer, "--deep")
+
+
+def test_unreadable_manifest_of_the_file_of_a_reference_does_not_prevent_a_backup(pair, answer):
+    app, base, _ = pair
+    path = find_folder(app, base) / "manifest.json"
+    path.unlink()
+    path.symlink_to("nowhere")
+    created = create(answer)
+    assert not find_stored(created)
+    assert not list_codes(answer, created["id"], "--deep")
 
 
 def test_known_database_gets_a_copy_if_damage_was_recorded(app, answer):
