@@ -186,9 +186,7 @@ def quote_account(account: str) -> str:
     return f"{format_literal(user)}@{format_literal(host)}"
 
 
-_VALUE_ERRORS = frozenset(
-    {1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078}
-)
+_VALUE_ERRORS = (1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078)
 _CONSTRAINTS = (1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025)
 ERRORS: Mapping[int, type[DbctlError]] = {
     **dict.fromkeys([1205, 3572], BusyError),
@@ -198,7 +196,9 @@ ERRORS: Mapping[int, type[DbctlError]] = {
     **dict.fromkeys([1290, 1792, 1836, 3989], ReadOnlyError),
     1021: DiskFullError,
     **dict.fromkeys(_CONSTRAINTS, ConstraintError),
-    **dict.fromkeys([126, 127, 1034, 1035, 1194, 1195, 1712, 1877], CorruptError),
+    **dict.fromkeys(
+        [126, 127, 1016, 1017, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1877, 1932], CorruptError
+    ),
 }
 
 

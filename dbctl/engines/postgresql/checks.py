@@ -27,11 +27,12 @@ from dbctl.engines.postgresql.catalog import (
 )
 from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
+from dbctl.engines.postgresql.errors import is_stopped
 from dbctl.engines.postgresql.sessions import LEFTOVERS, SchemaAdvice
 from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident, quote_literal
-from dbctl.errors.connection import CorruptError, PrivilegeMissingError
+from dbctl.errors.connection import CorruptError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import Severity, format_count
 
 SETTINGS = """select name, setting, coalesce(unit, ''), vartype, context, pending_restart, current_setting(name)
@@ -296,7 +297,10 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
             self._connection.fetch(
                 f"select sum(octet_length(t0::text)) from {self._catalog.quote_table(table)} t0"
             )
-        except CorruptError as error:
+        # The server has no state for many kinds of damage, such as an impossible length: any refusal to read all rows is one.
+        except (CorruptError, QueryFailedError) as error:
+            if is_stopped(error.__cause__):
+                raise
             yield f"{table}: {error.context['reason']}"
 
     def _check_indexes(self, tables: Sequence[str]) -> Iterator[str]:

@@ -70,11 +70,18 @@ RAISE_RESOURCES = "Raise the limit that the message names, or give the server mo
 #: The words of the next two patterns are in the server's language, and also quotes in the last one.
 _COPY_LINE = re.compile(r"^COPY .*?, \w+ (\d+)(?:,|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?!\w)", re.DOTALL)
+#: Files of the server itself, of a table or of the states of transactions; statements can name other files.
+_OWN_FILE = re.compile(r"\b(?:base|global|pg_tblspc|pg_xact|pg_multixact|pg_subtrans)/\w")
 
 
 def is_unsupported(error: BaseException | None) -> bool:
     """Whether the server lacks the function or the feature of a statement, as compatible servers may."""
     return isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.FeatureNotSupported)
+
+
+def is_stopped(error: BaseException | None) -> bool:
+    """Whether the server stopped the statement, because of a time limit or at the request of another session."""
+    return isinstance(error, psycopg.errors.QueryCanceled)
 
 
 def unreachable_error(error: psycopg.Error, target: str, url: Url) -> UnreachableError:
@@ -122,11 +129,13 @@ def translate_error(
     is_in_doubt = state == "40003" or (broken and sql == "commit")
     if broken or is_in_doubt or (state[:2] in ("08", "57") and state != STOPPED):
         return context.disconnected_error(reason, committing=is_in_doubt)
-    if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
+    details = f"{error.diag.message_detail or ''}\n{error.diag.context or ''}"
+    is_damaged = state.startswith("58") and _OWN_FILE.search(f"{reason}\n{details}")
+    if kind := CorruptError if is_damaged else ERRORS.get(state) or ERRORS.get(state[:2]):
         return context.create_error(
             kind,
             reason,
-            message=f"{error.diag.message_detail or ''}\n{error.diag.context or ''}",
+            message=details,
             grant_hint=lambda: grant_hint(reason, context.account, context.schema, sql),
             row=row,
         )

@@ -12,7 +12,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.fulltext import TextIndexSpec
 from dbctl.engines.mysql.statements import SCRIPTS
-from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.connection import CorruptError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Secret
 from tests import servers
@@ -364,6 +364,21 @@ def test_corrupt_table_is_found():
             assert all(line.startswith("t: ") for line in damage)
             assert reader.checks.find_damage(table="fine") == []
             reader.close()
+
+
+def test_table_without_its_file_is_damaged():
+    with servers.mysql_database() as url:
+        database = MySQLFixture(url)
+        with closing(database.connection):
+            database.execute("create table t (id integer primary key)")
+            database.execute("create table fine (id integer primary key)")
+            database.execute("alter table t discard tablespace")
+            with closing(database.reader()) as reader:
+                with pytest.raises(CorruptError):
+                    reader.count("t")
+                damage = reader.checks.find_damage()
+                assert damage
+                assert all(line.startswith("t: ") for line in damage)
 
 
 @pytest.mark.parametrize(

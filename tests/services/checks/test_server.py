@@ -453,6 +453,24 @@ def test_corrupt_page_is_found(tmp_path, monkeypatch, run_json):
     assert table_findings == []
 
 
+def test_table_without_its_file_and_value_without_its_label_are_damage_of_their_tables(deployment, run_json):
+    deployment.connection.execute(
+        """create type mood as enum ('calm', 'hungry'); create table moods (id integer primary key, m mood);
+        insert into moods values (1, 'hungry'); delete from pg_enum where enumlabel = 'hungry'"""
+    )
+    ((data, file),) = deployment.connection.execute(
+        "select current_setting('data_directory'), pg_relation_filepath('history')"
+    )
+    deployment.connection.execute("checkpoint")
+    Path(data, file).unlink()
+    deployment.connection.close()  # its process has the file open
+    findings = run_json("integrity check", status=4)["findings"]
+    damage = [finding["message"] for finding in findings if finding["code"] == "corrupt"]
+    assert [message.partition(":")[0] for message in damage] == ["history", "moods"], findings
+    assert file in damage[0]
+    assert run_json("integrity check --table members")["findings"] == []
+
+
 @pytest.mark.slow
 def test_invalid_row_ages_are_found_with_amcheck(deployment, run_json):
     deployment.connection.execute("create extension amcheck")
