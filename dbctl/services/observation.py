@@ -14,7 +14,7 @@ from dbctl.config.sections import Selection
 from dbctl.engines.contract.checks import DatabaseFiles
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit, Remedy
-from dbctl.errors.connection import ReadOnlyError
+from dbctl.errors.connection import ReadOnlyError, UnreachableError
 from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.files.mounts import read_volume
 from dbctl.model import Finding, Struct, format_count, join_hint, now
@@ -240,10 +240,13 @@ class _Observer:
             finding = Finding(target, "error", ReadOnlyError.code, "its disk is read-only")
             self._add(Exit.REFUSED, finding)
             observed = structs.replace(observed, state=ReadOnlyError.code)
-        schema, pending = self._read_migrations(name, db)
-        observed = structs.replace(
-            observed, migrations=schema, pending=pending, overdue=self._find_overdue(name)
-        )
+        try:
+            schema, pending = self._read_migrations(name, db)
+            observed = structs.replace(observed, migrations=schema, pending=pending)
+            observed = structs.replace(observed, overdue=self._find_overdue(name))
+        except UnreachableError as error:  # the connection was lost
+            self._add_failure(error, target)
+            return structs.replace(observed, state=error.code)
         if Want.ROWS in self._want:
             try:
                 sample = measure_tables(app, db, observed.sample)
@@ -253,12 +256,19 @@ class _Observer:
         return observed
 
     def _read_migrations(self, name: str, db: Readable) -> tuple[SchemaState | None, int | None]:
+        """Return the state of the ledger, and the number of pending migrations.
+
+        Raises:
+            UnreachableError: the connection was lost.
+        """
         app, target = self._app, self._app.target(name)
         if app.database(name).migrations is None:
             return None, None
         try:
             (migration_target,) = migration_status.find_targets(app, name, may_lack_folder=True)
             state = read_state(migration_target, db)
+        except UnreachableError:
+            raise
         except DbctlError as error:
             self._add(error.exit_status, Finding.from_error(target, error))
             return None, None
@@ -287,11 +297,14 @@ class _Observer:
         return state.schema, len(pending)
 
     def _find_overdue(self, name: str) -> Sequence[str] | None:
+        """Return the overdue rules of cleanup; raises as ``_read_migrations``."""
         app, target = self._app, self._app.target(name)
         if name not in {app.resolve_database(rule) for rule in app.profile.cleanup}:
             return None
         try:
             overdue = CleanUp(app).find_overdue(name, within=CLEANUP_TIMEOUT)
+        except UnreachableError:
+            raise
         except DbctlError as error:
             self._add(error.exit_status, Finding.from_error(target, error))
             return None

@@ -16,6 +16,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.services.sessions.cleanup import CleanUp
+from tests.databases import empty_database
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
 from tests.services.checks.test_doctor import KILLED_WRITER_CODE, execute, run_python, small_disk, snapshot  # noqa: F401 - a fixture
@@ -213,6 +214,16 @@ def test_locked_database_is_busy(path, run_status):
         db.execute("create table locked (a)")
         items, _ = run_status("--check", "--timeout", "0", status=11)
     assert items[0]["state"] == "busy"
+
+
+def test_connection_that_is_lost_later_is_a_failure(tmp_path, run_status):
+    with empty_database("postgresql", tmp_path) as database:
+        database.run(
+            "create view schema_migrations as select '1'::text as version where pg_terminate_backend(pg_backend_pid())"
+        )
+        (item,), warnings = run_status("--profile", "plain", "--url", f"main={database.url}", status=10)
+    assert item["state"] == "connection-lost"
+    assert "was lost" in warnings[0]
 
 
 def test_app_with_missing_profile_is_one_line_with_its_error(path, run_status):
