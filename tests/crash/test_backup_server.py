@@ -223,7 +223,8 @@ def test_signal_after_the_destination_exists_leaves_a_reported_copy_or_nothing(p
 
 
 @pytest.mark.parametrize("pantry", ["postgresql"], indirect=True)
-def test_signal_ends_a_copy_during_a_long_statement(pantry):
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_signal_ends_a_restore_during_a_long_statement(pantry, is_copy):
     name = pantry.own.path  # the function is only slow in other databases
     pantry.run(
         f"""create function slow(text) returns text language plpgsql immutable as
@@ -231,15 +232,18 @@ def test_signal_ends_a_copy_during_a_long_statement(pantry):
         "create index on much (slow(text)) where id = 1",
     )
     promptvault_app.create_app_backup(pantry.path)
+    content, names, folders = pantry.content(), pantry.databases(), list_folders(pantry)
     with databases.empty_database(pantry.engine, pantry.folder / "copy.db") as destination:
         destination.destroy()
-        process = start_dbctl(pantry, "restore", "apply", "latest", "--to", destination.url, "--yes")
+        words, restored = (["--to", destination.url], destination) if is_copy else ([], pantry)
+        process = start_dbctl(pantry, "restore", "apply", "latest", *words, "--yes")
         sleeping = f"""select 1 from pg_stat_activity
-            where wait_event = 'PgSleep' and starts_with(datname, '{destination.own.path}')"""
+            where wait_event = 'PgSleep' and starts_with(datname, '{restored.own.path}')"""
         wait_until(process, lambda: pantry.rows(sleeping))
         process.send_signal(signal.SIGTERM)
         status, result = wait_for_result(process)
         assert (status, list_databases(destination)) == (128 + signal.SIGTERM, []), result
+    assert (pantry.content(), pantry.databases(), list_folders(pantry)) == (content, names, folders)
 
 
 def list_databases(database):

@@ -378,7 +378,8 @@ class DumpLoader(Struct, frozen=True, kw_only=True):
 
     def _finish(self, psql: Psql) -> None:
         try:
-            status = psql.client.finish(interruptible=False)
+            # a database that is dropped on failure has no commit whose result a signal could hide
+            status = psql.client.finish(interruptible=not self.permanent)
         except UnreachableError as error:
             if self.permanent:
                 raise RestoreUnfinishedError(target=self.place.target, reason=str(error)) from error
