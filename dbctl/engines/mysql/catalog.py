@@ -166,6 +166,12 @@ VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, 
   concat(case security_type when 'INVOKER' then ' sql security invoker' else '' end,
     case check_option when 'NONE' then '' else lower(concat(' with ', check_option, ' check option')) end) as properties
 from information_schema.views where table_schema = database() order by table_name"""
+#: With a property that MySQL does not list: how a view is computed, which decides whether it accepts rows.
+MARIADB_VIEWS = VIEWS.replace(
+    "concat(",
+    "concat(case algorithm when 'UNDEFINED' then '' else lower(concat(' algorithm ', algorithm)) end, ",
+    1,
+)
 TRIGGERS = """select 'trigger' as kind, trigger_name as name, event_object_table as "table",
   concat_ws(' ', action_timing, event_manipulation, action_statement) as text, '' as properties
 from information_schema.triggers where trigger_schema = database() order by trigger_name"""
@@ -229,7 +235,7 @@ class MySQLSchemaReader(ServerSchemaReader):
             for row in rows:
                 row["options"] = row["options"].replace("partitioned", partitions.get(row["name"], ""))
         tables = [builder.build_table(row, *(group[row["name"]] for group in groups)) for row in rows]
-        codes = [*fetch(VIEWS), *fetch(TRIGGERS)]
+        codes = [*fetch(MARIADB_VIEWS if is_mariadb else VIEWS), *fetch(TRIGGERS)]
         for code in codes:
             code["text"] = builder.normalize(code["text"]) + code["properties"]
         return msgspec.convert({"tables": tables, "codes": codes}, Schema, strict=False)
@@ -250,6 +256,11 @@ class _Builder:
         primary_key = parts.pop("PRIMARY", [])
         options = [f"engine {row['engine']}", f"collate {row['collation']}", row["options"], row["versions"]]
         options += [f"index {name} ignored" for name, rows in parts.items() if rows[0]["is_ignored"]]
+        # of other columns it is one of the attributes
+        hidden = [
+            column for column in columns if column["expression"] and "invisible" in column["attributes"]
+        ]
+        options += [f"column {column['name']} invisible" for column in hidden]
         return {
             "name": row["name"],
             "columns": [self._build_column(column, row["collation"]) for column in columns],
