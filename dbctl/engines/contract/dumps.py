@@ -101,8 +101,11 @@ class DumpRequest(Struct, frozen=True):
         return self.output.begin() if self.output else create_file(self.destination)
 
     def discard(self) -> None:
-        """Delete the dump that the block of ``begin`` has written."""
-        (self.output.discard if self.output else self.destination.unlink)()
+        """Delete the dump that the block of ``begin`` has written, if it exists."""
+        if self.output:
+            self.output.discard()
+        else:
+            self.destination.unlink(missing_ok=True)
 
 
 class DumpResult(Struct, frozen=True, kw_only=True):

@@ -202,7 +202,15 @@ class MySQLDumper(MySQLPart, Dumps):
         taken_at, schema = now(), self._db.schema_reader.fingerprint()
         creation_times = self._connection.fetch(CREATION_TIMES)
         before = digest_tables(self._db, self._count_small_tables(tables, request.schema_only))
-        scanner, version, sha256 = self._write(request)
+        try:
+            scanner, version, sha256 = self._write(request)
+        except (
+            ClientFailedError
+        ):  # the program may have listed a table that was changed or dropped before it read it
+            if self._db.schema_reader.fingerprint() == schema:
+                raise
+            request.discard()
+            return None
         rows = scanner.rows
         try:
             check_lock()

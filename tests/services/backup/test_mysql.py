@@ -284,6 +284,24 @@ def test_trap_rename_during_dump_starts_the_dump_again(pantry, tmp_path):
         assert re.search(rb"INSERT INTO `%s` VALUES\s*\(2\);" % name, text)
 
 
+@pytest.mark.parametrize("change", ["alter table zebra add y int, algorithm=copy", "drop table zebra"])
+def test_table_that_changes_before_it_is_dumped_starts_the_dump_again(pantry, tmp_path, change):
+    pantry.run(
+        "create table ant (x int primary key, text mediumtext)", "create table zebra (x int)", "insert into zebra values (1)",
+        *(f"insert into ant values ({number}, repeat('{number}', 1000000))" for number in range(9)),
+    )  # fmt: skip
+    path, calls = tmp_path / "dump.sql.gz", []
+
+    def change_table(_share):  # during the first attempt
+        if not calls:
+            pantry.run(change)
+        calls.append(path)
+
+    with closing(MySQLReader(pantry.own, "larder/pantry", timeout=5)) as reader:
+        dump = reader.dumps.dump(DumpRequest(path, progress=change_table))
+    assert dump.verification.tables.get("zebra") == (1 if "alter" in change else None)
+
+
 @pytest.mark.parametrize("cut", [1, 7, 100, 1 << 20])
 def test_row_counts_are_independent_of_block_size(cut):
     text = (
