@@ -204,6 +204,10 @@ class DirectoryStore:
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
         with translate_errors(self.location):
             self._create_root()
+            is_read_only = mounts.read_volume(self._root).read_only
+        if is_read_only:  # no process of this machine changes it, and a copy of a backup only reads
+            yield
+            return
         with file_lock.exclusive(
             self._root / LOCK,
             self.location,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import File
 from tests.services import larder_app
 from tests.services.backup.test_increments import change, configure, create, make_incremental, read_delta
 from tests.small_disk import fill
@@ -169,3 +170,24 @@ def test_unreadable_signatures_make_the_backup_full(answer, app):
     assert any("has no signature of" in remark for remark in backup["remarks"]), backup
     assert any("the next backup" in remark for remark in backup["remarks"]), backup
     answer("backup", "verify", "--deep")
+
+
+def test_backup_on_a_read_only_file_system_is_copied_and_not_changed(answer, app, disk):
+    """As the kernel mounts a file system after an error of its disk."""
+    oldest, _ = create(answer), create(answer, "--full")
+    change(app)
+    content, backup = app.content(), create(answer)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    before = list_folder(disk)
+    for words in (
+        ["backup", "create", "--full"],
+        ["backup", "prune", "--keep-last", "1", "--yes"],
+        ["backup", "delete", oldest["id"], "--yes"],
+        ["restore", "apply", "latest", "--yes"],
+    ):
+        error = answer(*words, status=10)["error"]
+        assert error["code"] == "repository-failed", error
+    assert (list_folder(disk), app.content()) == (before, content)
+    copy = app.folder / "copy.db"
+    answer("restore", "apply", backup["id"], "--to", str(copy))
+    assert File(copy).content() == content
