@@ -31,7 +31,7 @@ from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_si
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import BusyError, ClientFailedError, QueryFailedError
+from dbctl.errors.connection import BusyError, ClientFailedError, ConcurrentChangeError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import subprocesses
 from dbctl.files.codecs import COMPRESSORS, Compressor, open_parallel_gzip
@@ -41,6 +41,8 @@ from dbctl.model import Compression, now
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
 #: The content of an empty database in bytes, which is not in a dump.
 EMPTY_SIZE = 7 << 20
+#: Maximum number of attempts at a dump while the schema changes.
+MAX_ATTEMPTS = 2
 #: This query waits for no lock.
 SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_size(current_database()) - :empty)
   else (select coalesce(sum(c.relpages::int8 * current_setting('block_size')::int8), 0)::int8 from pg_catalog.pg_class c
@@ -169,6 +171,20 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             return read_passwords(session, read_scope(session), self._connection.target)
 
     def dump(self, request: DumpRequest) -> DumpResult:
+        for _ in range(MAX_ATTEMPTS):
+            schemas = list[str]()
+            try:
+                return self._dump_snapshot(request, schemas)
+            except (
+                ClientFailedError
+            ):  # pg_dump lists the tables of the snapshot, and locks them later by their names
+                if not schemas or self._db.schema_reader.fingerprint() in schemas:
+                    raise
+                request.discard()
+        raise ConcurrentChangeError(target=self._connection.target)
+
+    def _dump_snapshot(self, request: DumpRequest, schemas: list[str]) -> DumpResult:
+        """Dump; ``schemas`` receives the fingerprint of the schema, unless only some tables are dumped."""
         form, tables = request.form or "custom", request.tables
         target = self._connection.target
         server = self._connection.session.info.server_version // 10000
@@ -206,6 +222,7 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             ):
                 # In the same snapshot, while pg_dump connects and reads the catalog.
                 schema = "" if tables else self._db.schema_reader.fingerprint()
+                schemas += filter(None, [schema])
                 # The server may end this session.
                 with self._connection.translate_errors(SEARCH_PATH):
                     metadata = self._metadata(session, scope)

@@ -490,6 +490,17 @@ def test_terminated_sessions_leave_no_files(pantry, locked_table):
     assert_no_leftovers(pantry)
 
 
+def test_table_that_is_renamed_before_it_is_dumped_starts_the_dump_again(pantry, locked_table):
+    """A migration may run since dbctl has exported the snapshot, in which pg_dump finds the former name."""
+    backup = BackgroundBackup(pantry)
+    locked_table.execute("alter table lonely rename to quiet")
+    locked_table.execute("commit")
+    backup.join()
+    assert backup.error is None
+    (member,) = backup.backup.members
+    assert ("lonely" in member.rows, "quiet" in member.rows) == (False, True)
+
+
 def test_full_disk_leaves_no_files(pantry):
     pantry.run("create table much as select md5(n::text) from generate_series(1, 20000) n")
     result = subprocess.run(
