@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.errors.backup import (
+    RepositoryFailedError,
     RepositoryMissingError,
     RepositoryUnsafeError,
     StorageFailedError,
@@ -29,6 +30,7 @@ from tests.reach.ssh import SshHosts, start_ssh
 from tests.small_disk import mount_disk
 
 pytestmark = pytest.mark.slow
+SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +158,27 @@ def test_symbolic_links_are_not_followed(place, tmp_path):
     store = place.open()
     assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
     assert store.list_files(FIRST_FOLDER) == {"a": 1}
-    with pytest.raises(StorageFailedError, match="not a regular file"):
+    with pytest.raises(RepositoryFailedError, match="not a regular file"):
         b"".join(store.read(FIRST_FOLDER, "link"))
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None or not SFTP_SERVER.exists(), reason="requires setpriv and sftp-server"
+)
+def test_file_that_cannot_be_read_is_an_error_of_this_file(place, monkeypatch, tmp_path):
+    create_backup(place.open(), a=b"1")
+    create_backup(place.open(), SECOND_FOLDER, a=b"1")
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin/ssh"  # a server of root that cannot ignore modes
+    program.write_text(
+        f"#!/bin/sh\nexec setpriv --bounding-set=-dac_override,-dac_read_search {SFTP_SERVER}\n"
+    )
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    (place.root / "app" / FIRST_FOLDER / "manifest.json").chmod(0)
+    manifests = dict(place.open().read_manifests([FIRST_FOLDER, SECOND_FOLDER]))
+    assert isinstance(manifests[FIRST_FOLDER], RepositoryFailedError)
+    assert isinstance(manifests[SECOND_FOLDER], bytes)
 
 
 def test_missing_repository_is_reported_and_its_parent_not_created(place, tmp_path):

@@ -11,7 +11,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from dbctl import signals
-from dbctl.errors.backup import RepositoryMissingError, RepositoryUnsafeError, StorageFailedError
+from dbctl.errors.backup import (
+    RepositoryFailedError,
+    RepositoryMissingError,
+    RepositoryUnsafeError,
+    StorageFailedError,
+)
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import DiskFullError
 from dbctl.stores.remote.contract import ConflictError, Entry, Tag
@@ -144,10 +149,12 @@ class SftpClient:
         )
         if Status.NO_SUCH_FILE in {status.status, reply.status}:
             raise FileNotFoundError(key)
+        if reply.status == Status.PERMISSION_DENIED:
+            raise self._file_error(key, _REASONS[reply.status])
         attributes, handle = self._require(status, key).attributes, self._require(reply, key).handle
         if not stat.S_ISREG(attributes.mode):
             self._close(handle)
-            raise self._create_error(key, "it is not a regular file")
+            raise self._file_error(key, "it is not a regular file")
         return _to_entry(key, attributes), handle
 
     def _read(self, key: str, handle: Handle, start: int, end: int) -> bytes:
@@ -325,6 +332,10 @@ class SftpClient:
         if free is not None and free < size:
             raise DiskFullError(target=self.location)
         raise self._create_error(key, _REASONS.get(reply.status, f"status {reply.status}"))
+
+    def _file_error(self, key: str, reason: str) -> RepositoryFailedError:
+        """Return the error of one file that cannot be read, although the server can be used."""
+        return RepositoryFailedError(place=self.location, reason=f"{self._path(key)}: {reason}")
 
     def _create_error(self, key: str, reason: str) -> StorageFailedError:
         hint = "Check the folder, its owner and its mode on the server."

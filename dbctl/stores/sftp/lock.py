@@ -12,7 +12,7 @@ import json
 import secrets
 from contextlib import ExitStack
 
-from dbctl.errors.backup import StorageFailedError, StorageIncompatibleError
+from dbctl.errors.backup import RepositoryFailedError, StorageFailedError, StorageIncompatibleError
 from dbctl.files.lock import describe_holder
 from dbctl.stores.base import INCOMPLETE_MARK
 from dbctl.stores.remote.contract import ConflictError, Entry
@@ -75,7 +75,7 @@ class ClaimLock(RenewedLock):
         try:
             record = json.loads(self._client.get(other.key)[1])
         # deleted since it was listed: servers have several answers for that
-        except (FileNotFoundError, StorageFailedError, ValueError):
+        except (FileNotFoundError, RepositoryFailedError, StorageFailedError, ValueError):
             return False
         # the kernel of this machine released the local lock of that process
         return isinstance(record, dict) and record.get("machine") == self._machine
