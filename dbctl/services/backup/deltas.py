@@ -186,9 +186,9 @@ def add_bases(ids: Collection[str], manifests: Sequence[Manifest]) -> set[str]:
 
 
 def find_damaged_bases(
-    manifests: Sequence[Manifest], damaged: Mapping[str, str]
+    manifests: Sequence[Manifest], damaged: Mapping[str, str], unreadable: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the id of each backup whose base is missing or damaged, and the reason."""
+    """Yield the id of each backup whose base is missing or damaged, and the reason; ``unreadable``: why other manifests cannot be read."""
     by_id = {manifest.id: manifest for manifest in manifests}
     for manifest in manifests:
         required = [
@@ -197,7 +197,8 @@ def find_damaged_bases(
             for backup, find_problem in _list_required(member)
         ]
         for member, backup, base, find_problem in required:
-            reason = find_problem(base) if base else MISSING
+            missing = f"its manifest: {unreadable[backup]}" if backup in unreadable else MISSING
+            reason = find_problem(base) if base else missing
             if reason := reason or damaged.get(backup, ""):
                 yield manifest.id, f"{member.file} requires the base {backup}, but {reason}"
                 break

@@ -216,7 +216,7 @@ class Repository:
             for manifest in manifests
             if (damage := self.find_damage(manifest, verifications[manifest.id]))
         }
-        damaged |= dict(deltas.find_damaged_bases(manifests, damaged))
+        damaged |= dict(deltas.find_damaged_bases(manifests, damaged, unreadable))
         return RepositoryContent(
             manifests=manifests, unreadable=unreadable, verifications=verifications, damaged=damaged
         )

@@ -135,6 +135,8 @@ def test_unreadable_manifest_of_base_does_not_end_verification(pair, answer):
     findings = answer("backup", "verify", status=4)["data"]["findings"]
     reported = {line for line in (base["id"], backup["id"], sound["id"]) if line in str(findings)}
     assert reported == {base["id"], backup["id"]}
+    damaged = answer("backup", "status", status=None)["data"]["repositories"][0]["damaged"]
+    assert "does not exist" not in str(damaged[backup["id"]])
 
 
 def run_bound_by_mode(app, folder, *words):
