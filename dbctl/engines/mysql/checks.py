@@ -22,6 +22,7 @@ from dbctl.engines.mysql.catalog import (
 )
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
+from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.engines.mysql.opening import GLOBALLY, quote
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.values import escape_pattern, format_literal
@@ -83,7 +84,7 @@ from dual where @@global.sql_mode not like '%STRICT%'""",
     FindingQuery(
         severity="warning",
         code="connections-full",
-        sql="""select count(*), @@max_connections from information_schema.processlist having count(*) > 0.8 * @@max_connections""",
+        sql=f"""select count(*), @@max_connections from {PROCESSES} p having count(*) > 0.8 * @@max_connections""",
         message="{0} of the {1} available connections are in use",
         hint="SELECT user, db, command, count(*) FROM information_schema.processlist GROUP BY 1, 2, 3;",
     ),
@@ -99,8 +100,8 @@ from dual where @@global.sql_mode not like '%STRICT%'""",
 IDLE_CHECK = FindingQuery(
     severity="warning",
     code="idle-in-transaction",
-    sql="""select p.id, p.user, timestampdiff(minute, t.trx_started, utc_timestamp())
-from information_schema.innodb_trx t join information_schema.processlist p on p.id = t.trx_mysql_thread_id
+    sql=f"""select p.id, p.user, timestampdiff(minute, t.trx_started, utc_timestamp())
+from information_schema.innodb_trx t join {PROCESSES} p on p.id = t.trx_mysql_thread_id
 where p.command = 'Sleep' and p.db = database() and t.trx_started < utc_timestamp() - interval 10 minute""",
     message="session {0} of {1} has been idle in a transaction for {2} minutes: it keeps its locks, and old row versions cannot be purged",
     hint="KILL {0};",

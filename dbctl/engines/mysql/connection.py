@@ -20,7 +20,7 @@ from itertools import compress
 import pymysql
 
 from dbctl import signals
-from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.dialect import PROCESSES, Server
 from dbctl.engines.mysql.opening import (
     ROLLED_BACK,
     TIMEOUT_ERRORS,
@@ -44,12 +44,12 @@ from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
 
 #: Sessions with open transactions that changed something or locked rows, oldest first.
-HOLDERS = """select p.id, p.user, substring_index(p.host, ':', 1), t.trx_started
-from information_schema.innodb_trx t join information_schema.processlist p on p.id = t.trx_mysql_thread_id
-where p.id not in {0} and p.db = {1} and (t.trx_rows_locked > 0 or t.trx_tables_locked > 0) order by t.trx_started limit 3"""
+HOLDERS = f"""select p.id, p.user, substring_index(p.host, ':', 1), t.trx_started
+from information_schema.innodb_trx t join {PROCESSES} p on p.id = t.trx_mysql_thread_id
+where p.id not in {{0}} and p.db = {{1}} and (t.trx_rows_locked > 0 or t.trx_tables_locked > 0) order by t.trx_started limit 3"""
 #: Sessions that run a statement, or are idle, if transactions are not visible.
-ACTIVE_SESSIONS = """select p.id, p.user, substring_index(p.host, ':', 1), p.time
-from information_schema.processlist p where p.id not in {0} and p.db = {1} order by p.time desc limit 3"""
+ACTIVE_SESSIONS = f"""select p.id, p.user, substring_index(p.host, ':', 1), p.time
+from {PROCESSES} p where p.id not in {{0}} and p.db = {{1}} order by p.time desc limit 3"""
 
 
 def describe_blockers(url: Url, target: str, session: Session) -> str:

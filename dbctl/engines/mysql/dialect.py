@@ -27,6 +27,10 @@ OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
 SET_ANY_DEFINER_VERSION = (8, 2, 0)
 #: Since this version, MySQL stores libraries of JavaScript and other languages in a database.
 LIBRARIES_VERSION = (9, 2, 0)
+#: The sessions of a server. In the information schema of MySQL, the list fails while any session runs a statement with a character
+#: outside of the basic plane, such as an emoji; in the performance schema, it is empty if that is disabled. MariaDB skips the comment.
+PROCESSES = """(select * from information_schema.processlist /*!80022 where not @@performance_schema union all
+  select id, user, host, db, command, time, state, info from performance_schema.processlist where @@performance_schema */)"""
 _VERSION = re.compile(r"(?:5\.5\.5-)?(\d+)\.(\d+)\.(\d+)")
 
 

@@ -15,6 +15,7 @@ from functools import partial
 import pymysql
 
 from dbctl.engines.mysql import connection, stored_code
+from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.engines.mysql.events import LoadedEvents
 from dbctl.engines.mysql.load import DumpScanner, remove_database_name
 from dbctl.engines.mysql.opening import error_number, open_session, quote
@@ -178,7 +179,7 @@ group by grantee having max(privilege_type <> 'USAGE') = 0"""
 VISIBLE_SCHEMAS = "select schema_name from information_schema.schemata"
 #: Schemas that every user may read and no user may write.
 PUBLIC_SCHEMAS = frozenset({"information_schema", "performance_schema"})
-SESSIONS = "select id from information_schema.processlist where user = {}"
+SESSIONS = f"select id from {PROCESSES} p where user = {{}}"
 LITERAL_NAMES = "show variables like 'partial_revokes'"
 NOT_ALLOWED = frozenset({1044, 1142, 1227, 1410})
 ON_SERVER, NO_RIGHTS = " ON *.* ", "GRANT USAGE ON *.* "

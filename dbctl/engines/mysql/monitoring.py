@@ -26,6 +26,7 @@ from dbctl.engines.contract.monitoring import (
 )
 from dbctl.engines.mysql.catalog import INDEX_SQL
 from dbctl.engines.mysql.database import MySQLPart
+from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.engines.mysql.opening import error_number, own_sessions, quote
 from dbctl.engines.mysql.statements import LEXER
 from dbctl.engines.parsing.lineage import redact_statement
@@ -188,9 +189,9 @@ def _is_needed(terms: Sequence[str], keys: Sequence[Sequence[str]], others: Sequ
 
 
 #: Only MariaDB numbers statements; on MySQL the text distinguishes them.
-SESSIONS = """select p.id as pid, p.user as "user", p.host as host, p.command as command, coalesce(p.state, '') as state,
-  coalesce(p.info, '') as query, coalesce(p.time, 0) as seconds, {} as statement_id
-from information_schema.processlist p where p.db = database() and p.id <> connection_id() order by p.time desc, p.id"""
+SESSIONS = f"""select p.id as pid, p.user as "user", p.host as host, p.command as command, coalesce(p.state, '') as state,
+  coalesce(p.info, '') as query, coalesce(p.time, 0) as seconds, {{}} as statement_id
+from {PROCESSES} p where p.db = database() and p.id <> connection_id() order by p.time desc, p.id"""
 TRANSACTIONS = """select trx_mysql_thread_id, timestampdiff(microsecond, trx_started, utc_timestamp(6)) / 1000000,
   coalesce(timestampdiff(microsecond, trx_wait_started, utc_timestamp(6)) / 1000000, 0)
 from information_schema.innodb_trx"""
@@ -231,9 +232,9 @@ RIGHTS = "select privilege_type from information_schema.user_privileges where gr
 CANCEL_PRIVILEGES = frozenset({"SUPER", "CONNECTION_ADMIN", "CONNECTION ADMIN"})
 NO_SUCH_THREAD = 1094
 #: Transactions are visible with the right PROCESS only, so they are not included here.
-HOLDERS = """select p.id as pid, p.command as command, p.user as owner,
+HOLDERS = f"""select p.id as pid, p.command as command, p.user as owner,
   case when p.info is null then 'open' else 'read' end as mode
-from information_schema.processlist p where p.db = database() and p.id <> connection_id() order by p.id"""
+from {PROCESSES} p where p.db = database() and p.id <> connection_id() order by p.id"""
 
 
 #: Timers count picoseconds.

@@ -14,7 +14,7 @@ from msgspec import structs
 from pymysql.constants import CLIENT
 
 from dbctl.engines.contract.route import create_unreachable_error, open_socket
-from dbctl.engines.mysql.dialect import Server, parse_server
+from dbctl.engines.mysql.dialect import PROCESSES, Server, parse_server
 from dbctl.engines.mysql.options import SOCKET, connection_arguments
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import CONVERTERS, escape_pattern, format_literal
@@ -250,7 +250,7 @@ CLIENT_ERRORS = range(2000, 3000)
 #: Excludes states in which a session waits for its client, while the client may wait for it.
 IS_WORKING = """command not in ('Sleep', 'Daemon', 'Binlog Dump') and coalesce(state, '') not in
   ('Writing to net', 'Sending to client', 'Reading from net', 'Receiving from client')"""
-SESSIONS = "select 1 from information_schema.processlist where " + IS_WORKING
+SESSIONS = f"select 1 from {PROCESSES} p where {IS_WORKING}"
 SESSION_STATE = SESSIONS + " and id = {0}"
 PROGRAM_STATE = (
     SESSIONS
