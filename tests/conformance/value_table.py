@@ -16,6 +16,8 @@ class ValueTable:
 
     def __init__(self, database, *, create=True):
         self.database, self.kinds = database, values.KINDS[database.engine]
+        if database.engine == "mysql" and not servers.mysql_server().is_mariadb:
+            self.kinds = {name: kind for name, kind in self.kinds.items() if name not in values.MARIADB_KINDS}
         if not create:
             return
         columns = ", ".join(f"{self.quote(name)} {kind.type}" for name, kind in self.kinds.items())
