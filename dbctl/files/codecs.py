@@ -267,16 +267,19 @@ def read_gzip(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
     """Yield the decompressed content of a file in blocks; a file without compression is passed on.
 
     Raises:
-        CorruptError: it is truncated or changed, or has data after its end.
+        CorruptError: it cannot be read, is truncated or changed, or has data after its end.
     """
-    size, read_bytes = path.stat().st_size, 0
-    with path.open("rb") as file:
-        is_compressed = file.read(len(MAGIC["gzip"])) == MAGIC["gzip"]
-        stream = StreamDecompressor("gzip" if is_compressed else "none", target, path.name)
-        file.seek(0)
-        while block := file.read(BLOCK):
-            signals.raise_if_interrupted()
-            read_bytes += len(block)
-            yield from stream.feed(block)
-            progress(read_bytes / size)
+    try:
+        size, read_bytes = path.stat().st_size, 0
+        with path.open("rb") as file:
+            is_compressed = file.read(len(MAGIC["gzip"])) == MAGIC["gzip"]
+            stream = StreamDecompressor("gzip" if is_compressed else "none", target, path.name)
+            file.seek(0)
+            while block := file.read(BLOCK):
+                signals.raise_if_interrupted()
+                read_bytes += len(block)
+                yield from stream.feed(block)
+                progress(read_bytes / size)
+    except OSError as error:
+        raise CorruptError(target=target, reason=f"{path.name}: {error.strerror or error}") from error
     stream.finish()

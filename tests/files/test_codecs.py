@@ -67,3 +67,8 @@ def test_aborted_compression_leaves_no_thread():
             compressor.compress(block)
         raise ZeroDivisionError
     assert threading.active_count() == before
+
+
+def test_file_that_cannot_be_read_is_damaged(tmp_path):
+    with pytest.raises(CorruptError, match="Is a directory"):
+        list(codecs.read_gzip(tmp_path, "larder/pantry", no_progress))
