@@ -490,8 +490,12 @@ def test_terminated_sessions_leave_no_files(pantry, locked_table):
     assert_no_leftovers(pantry)
 
 
-def test_table_that_is_renamed_before_it_is_dumped_starts_the_dump_again(pantry, locked_table):
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_table_that_is_renamed_before_it_is_dumped_starts_the_dump_again(pantry, locked_table, stream):
     """A migration may run since dbctl has exported the snapshot, in which pg_dump finds the former name."""
+    config = pantry.path.with_name("dbctl.toml")
+    config.write_text(config.read_text().replace("\nrepository =", f"\nstream = {stream}\nrepository ="))
+    assert f"stream = {stream}" in config.read_text()
     backup = BackgroundBackup(pantry)
     locked_table.execute("alter table lonely rename to quiet")
     locked_table.execute("commit")
