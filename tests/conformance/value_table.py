@@ -11,13 +11,19 @@ from tests import servers
 from tests.conformance import values
 
 
+def list_kinds(engine):
+    """Return the columns that the server of the tests can have."""
+    kinds = values.KINDS[engine]
+    if engine == "mysql" and not servers.mysql_server().is_mariadb:
+        return {name: kind for name, kind in kinds.items() if name not in values.MARIADB_KINDS}
+    return kinds
+
+
 class ValueTable:
     """A database with the table ``kinds``."""
 
     def __init__(self, database, *, create=True):
-        self.database, self.kinds = database, values.KINDS[database.engine]
-        if database.engine == "mysql" and not servers.mysql_server().is_mariadb:
-            self.kinds = {name: kind for name, kind in self.kinds.items() if name not in values.MARIADB_KINDS}
+        self.database, self.kinds = database, list_kinds(database.engine)
         if not create:
             return
         columns = ", ".join(f"{self.quote(name)} {kind.type}" for name, kind in self.kinds.items())

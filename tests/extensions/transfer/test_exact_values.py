@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.conformance import values
-from tests.conformance.value_table import ValueTable, draw, draw_examples, list_differences
+from tests.conformance.value_table import ValueTable, draw, draw_examples, list_differences, list_kinds
 from tests.databases import empty_database
 from tests.extensions.transfer.test_json import run_sql
 
@@ -28,7 +28,7 @@ def test_transfer_to_the_same_engine_keeps_every_value(answer, tmp_path, engine)
             assert list_differences(ValueTable(copy, create=False).read(), before) == []
             assert source.read() == before
 
-    draw(values.KINDS[engine], check)
+    draw(list_kinds(engine), check)
 
 
 @contextmanager

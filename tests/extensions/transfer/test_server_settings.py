@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.conformance import values
 from tests.conformance.value_table import ValueTable, draw, list_differences
 from tests.databases import from_url
 from tests.extensions.transfer import test_native, test_native_mysql
@@ -82,4 +81,4 @@ def test_settings_of_a_database_change_nothing(answer, create, tmp_path, monkeyp
             answer("restore", "apply", backup, "--yes")
             require_unchanged()
 
-        draw(values.KINDS[database.engine], check, examples=1)
+        draw(table.kinds, check, examples=1)

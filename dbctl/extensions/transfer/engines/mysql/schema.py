@@ -338,9 +338,11 @@ def _default(row: NamedRow, *, is_mariadb: bool) -> str:
         return ""
     if is_mariadb or "default_generated" in row["attributes"] or row["type"].startswith("bit"):
         return _read_expression(str(default), is_mariadb=is_mariadb)
-    return (
-        f"x'{default[2:]}'" if _is_binary(row) and default.startswith("0x") else quote_literal(str(default))
-    )
+    if _is_binary(row) and default.startswith("0x"):
+        return f"x'{default[2:]}'"
+    return quote_literal(
+        str(default).replace("\\", "\\\\")
+    )  # in the dialect of the schema, a backslash escapes
 
 
 def _is_binary(row: NamedRow) -> bool:
