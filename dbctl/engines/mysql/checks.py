@@ -106,6 +106,8 @@ where p.command = 'Sleep' and p.db = database() and t.trx_started < utc_timestam
     message="session {0} of {1} has been idle in a transaction for {2} minutes: it keeps its locks, and old row versions cannot be purged",
     hint="KILL {0};",
 )
+#: Tables that consist of others, which are checked; the server does not check them in a session that only reads.
+MERGED = "select table_name from information_schema.tables where table_schema = database() and engine = 'MRG_MYISAM'"
 CIPHER = "show session status like 'Ssl_cipher'"
 LOCAL_HOSTS = frozenset({"", "localhost", "127.0.0.1", "[::1]", "::1"})
 #: Rights of an account on the server, on this database, and on its tables; rights of roles are not included.
@@ -177,9 +179,11 @@ class MySQLChecks(MySQLPart, ServerChecks):
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         if self._connection.session.in_transaction:
             raise RuntimeError("CHECK TABLE inside a transaction would commit it")
+        merged = {name for (name,) in self._connection.fetch(MERGED)}
         damage = [
             f"{name}: {text}"
             for name in self._select_tables(table)
+            if name not in merged
             for _, _, kind, text in self._connection.fetch(
                 f"check table {ident(name)}{' quick' if quick else ''}"
             )

@@ -370,6 +370,12 @@ def test_corrupt_table_is_found():
             reader.close()
 
 
+def test_table_that_merges_others_is_not_damaged(mysql):
+    mysql.execute("create table part (id integer, key (id)) engine=myisam")
+    mysql.execute("create table whole (id integer, key (id)) engine=merge union=(part)")
+    assert mysql.reader().checks.find_damage() == []
+
+
 def test_table_without_its_file_is_damaged():
     with servers.mysql_database() as url:
         database = MySQLFixture(url)
