@@ -27,7 +27,7 @@ from dbctl.engines.postgresql.catalog import (
 )
 from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
-from dbctl.engines.postgresql.errors import is_stopped
+from dbctl.engines.postgresql.errors import is_about_data
 from dbctl.engines.postgresql.sessions import LEFTOVERS, SchemaAdvice
 from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
@@ -297,9 +297,9 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
             self._connection.fetch(
                 f"select sum(octet_length(t0::text)) from {self._catalog.quote_table(table)} t0"
             )
-        # The server has no state for many kinds of damage, such as an impossible length: any refusal to read all rows is one.
+        # The server has no state of its own for many kinds of damage, such as an impossible length.
         except (CorruptError, QueryFailedError) as error:
-            if is_stopped(error.__cause__):
+            if not is_about_data(error.__cause__):
                 raise
             yield f"{table}: {error.context['reason']}"
 

@@ -79,9 +79,9 @@ def is_unsupported(error: BaseException | None) -> bool:
     return isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.FeatureNotSupported)
 
 
-def is_stopped(error: BaseException | None) -> bool:
-    """Whether the server stopped the statement, because of a time limit or at the request of another session."""
-    return isinstance(error, psycopg.errors.QueryCanceled)
+def is_about_data(error: BaseException | None) -> bool:
+    """Whether stored data is the reason: an invalid value, a file, or an internal error; not a limit, a lock or a privilege."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in {"22", "58", "XX"}
 
 
 def unreachable_error(error: psycopg.Error, target: str, url: Url) -> UnreachableError:
