@@ -8,6 +8,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -263,23 +264,29 @@ class StreamDecompressor:
         return CorruptError(target=self._target, reason=f"{self._name}: {reason}")
 
 
+def _read_blocks(path: Path, target: str) -> Iterator[bytes]:
+    """Yield the content of a file. Only its own errors are damage, not those of a caller that shows the progress."""
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                signals.raise_if_interrupted()
+                yield block
+    except OSError as error:
+        raise CorruptError(target=target, reason=f"{path.name}: {error.strerror or error}") from error
+
+
 def read_gzip(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
     """Yield the decompressed content of a file in blocks; a file without compression is passed on.
 
     Raises:
         CorruptError: it cannot be read, is truncated or changed, or has data after its end.
     """
-    try:
-        size, read_bytes = path.stat().st_size, 0
-        with path.open("rb") as file:
-            is_compressed = file.read(len(MAGIC["gzip"])) == MAGIC["gzip"]
-            stream = StreamDecompressor("gzip" if is_compressed else "none", target, path.name)
-            file.seek(0)
-            while block := file.read(BLOCK):
-                signals.raise_if_interrupted()
-                read_bytes += len(block)
-                yield from stream.feed(block)
-                progress(read_bytes / size)
-    except OSError as error:
-        raise CorruptError(target=target, reason=f"{path.name}: {error.strerror or error}") from error
+    blocks, read_bytes = _read_blocks(path, target), 0
+    first = next(blocks, b"")
+    size = path.stat().st_size
+    stream = StreamDecompressor("gzip" if first.startswith(MAGIC["gzip"]) else "none", target, path.name)
+    for block in chain([first] if first else [], blocks):
+        read_bytes += len(block)
+        yield from stream.feed(block)
+        progress(read_bytes / size)
     stream.finish()
