@@ -162,15 +162,14 @@ NOT_ENFORCED = " not enforced"
 MYSQL_CHECKS = CHECKS.format(
     f"concat(c.check_clause, case t.enforced when 'NO' then '{NOT_ENFORCED}' else '' end)", ""
 )
-VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, '') as text,
-  concat(case security_type when 'INVOKER' then ' sql security invoker' else '' end,
+_VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, '') as text,
+  concat({}case security_type when 'INVOKER' then ' sql security invoker' else '' end,
     case check_option when 'NONE' then '' else lower(concat(' with ', check_option, ' check option')) end) as properties
 from information_schema.views where table_schema = database() order by table_name"""
+VIEWS = _VIEWS.format("")
 #: With a property that MySQL does not list: how a view is computed, which decides whether it accepts rows.
-MARIADB_VIEWS = VIEWS.replace(
-    "concat(",
-    "concat(case algorithm when 'UNDEFINED' then '' else lower(concat(' algorithm ', algorithm)) end, ",
-    1,
+MARIADB_VIEWS = _VIEWS.format(
+    "case algorithm when 'UNDEFINED' then '' else lower(concat(' algorithm ', algorithm)) end, "
 )
 TRIGGERS = """select 'trigger' as kind, trigger_name as name, event_object_table as "table",
   concat_ws(' ', action_timing, event_manipulation, action_statement) as text, '' as properties
