@@ -161,6 +161,7 @@ def test_damaged_key_damages_only_its_backup(answer, small, damage):  # noqa: F8
     )
 
 
+@pytest.mark.slow  # see above
 def test_backups_with_several_older_passphrases_are_verified_together(answer, small):  # noqa: F811
     for name in ("first", "second"):
         set_passphrase(small.folder, name, f"{name} words")
