@@ -204,9 +204,8 @@ class MySQLDumper(MySQLPart, Dumps):
         before = digest_tables(self._db, self._count_small_tables(tables, request.schema_only))
         try:
             scanner, version, sha256 = self._write(request)
-        except (
-            ClientFailedError
-        ):  # the program may have listed a table that was changed or dropped before it read it
+        except ClientFailedError:
+            # the program may have listed a table that was changed or dropped before it read it
             if self._db.schema_reader.fingerprint() == schema:
                 raise
             request.discard()

@@ -175,9 +175,8 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             schemas = list[str]()
             try:
                 return self._dump_snapshot(request, schemas)
-            except (
-                ClientFailedError
-            ):  # pg_dump lists the tables of the snapshot, and locks them later by their names
+            except ClientFailedError:
+                # pg_dump lists the tables of the snapshot, and locks them later by their names
                 if not schemas or self._db.schema_reader.fingerprint() in schemas:
                     raise
                 request.discard()

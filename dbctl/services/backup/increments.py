@@ -204,11 +204,8 @@ class Increments:
                     compares and hash_blocks(store.read(backup.id, file.file)).sha256 != file.sha256
                 ):
                     return None
-        except (
-            CorruptError,
-            RepositoryFailedError,
-        ):  # stored again, if possible as the difference from another base
-            return None
+        except (CorruptError, RepositoryFailedError):
+            return None  # stored again, if possible as the difference from another base
         return reference
 
     def find_known(self, copy: Copy, identity: str) -> Member | None:

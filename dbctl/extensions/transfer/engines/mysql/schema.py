@@ -340,9 +340,8 @@ def _default(row: NamedRow, *, is_mariadb: bool) -> str:
         return _read_expression(str(default), is_mariadb=is_mariadb)
     if _is_binary(row) and default.startswith("0x"):
         return f"x'{default[2:]}'"
-    return quote_literal(
-        str(default).replace("\\", "\\\\")
-    )  # in the dialect of the schema, a backslash escapes
+    # in the dialect of the schema, a backslash begins an escape
+    return quote_literal(str(default).replace("\\", "\\\\"))
 
 
 def _is_binary(row: NamedRow) -> bool:
