@@ -179,16 +179,16 @@ class MySQLChecks(MySQLPart, ServerChecks):
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         if self._connection.session.in_transaction:
             raise RuntimeError("CHECK TABLE inside a transaction would commit it")
-        merged = {name for (name,) in self._connection.fetch(MERGED)}
-        damage = [
-            f"{name}: {text}"
+        messages = [
+            (name, text)
             for name in self._select_tables(table)
-            if name not in merged
             for _, _, kind, text in self._connection.fetch(
                 f"check table {ident(name)}{' quick' if quick else ''}"
             )
             if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
         ]
+        merged = {name for (name,) in self._connection.fetch(MERGED)} if messages else ()
+        damage = [f"{name}: {text}" for name, text in messages if name not in merged]
         if quick or damage or not self._connection.server.is_mariadb:  # no setting of MySQL disables a CHECK
             return damage
         return self._find_violations(self._select_tables(table))
