@@ -29,7 +29,7 @@ from dbctl.engines.mysql.values import escape_pattern, format_literal
 from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident
-from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
+from dbctl.errors.connection import CorruptError, PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count, group
 
 
@@ -106,7 +106,7 @@ where p.command = 'Sleep' and p.db = database() and t.trx_started < utc_timestam
     message="session {0} of {1} has been idle in a transaction for {2} minutes: it keeps its locks, and old row versions cannot be purged",
     hint="KILL {0};",
 )
-#: Tables that consist of others, which are checked; the server does not check them in a session that only reads.
+#: Tables that consist of others. The server refuses to check them in a session that only reads; reading one opens its parts.
 MERGED = "select table_name from information_schema.tables where table_schema = database() and engine = 'MRG_MYISAM'"
 CIPHER = "show session status like 'Ssl_cipher'"
 LOCAL_HOSTS = frozenset({"", "localhost", "127.0.0.1", "[::1]", "::1"})
@@ -187,8 +187,13 @@ class MySQLChecks(MySQLPart, ServerChecks):
             )
             if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
         ]
-        merged = {name for (name,) in self._connection.fetch(MERGED)} if messages else ()
+        merged = {str(name) for (name,) in self._connection.fetch(MERGED)} if messages else set()
         damage = [f"{name}: {text}" for name, text in messages if name not in merged]
+        for name in sorted(merged.intersection(name for name, _ in messages)):
+            try:
+                self._connection.fetch(f"select 1 from {ident(name)} limit 1")
+            except (CorruptError, QueryFailedError) as error:
+                damage.append(f"{name}: {error.context['reason']}")
         if quick or damage or not self._connection.server.is_mariadb:  # no setting of MySQL disables a CHECK
             return damage
         return self._find_violations(self._select_tables(table))

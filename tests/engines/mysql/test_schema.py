@@ -376,6 +376,16 @@ def test_table_that_merges_others_is_not_damaged(mysql):
     assert mysql.reader().checks.find_damage() == []
 
 
+def test_table_that_merges_a_missing_one_is_damaged(mysql):
+    mysql.execute("create table part (id integer, key (id)) engine=myisam")
+    mysql.execute("create table whole (id integer, key (id)) engine=merge union=(part)")
+    mysql.execute("create table other (id integer, key (id)) engine=merge union=(part)")
+    mysql.execute("drop table part")
+    checks = mysql.reader().checks
+    assert [line.partition(":")[0] for line in checks.find_damage()] == ["other", "whole"]
+    assert [line.partition(":")[0] for line in checks.find_damage(table="whole")] == ["whole"]
+
+
 def test_table_without_its_file_is_damaged():
     with servers.mysql_database() as url:
         database = MySQLFixture(url)
