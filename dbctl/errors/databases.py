@@ -16,6 +16,13 @@ class ImportInvalidError(DbctlError, status=Exit.USAGE):
         self.details = shorten_details(errors)
 
 
+class TablesUnreadableError(DbctlError, status=Exit.PARTIAL):
+    sentence, remedy = (
+        "{target} has tables that cannot be read: {tables}",
+        "Find damage with: `integrity check`",
+    )
+
+
 class ColumnMissingError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{table} has no column {column!r}", "Columns: {names}."
     misspelled = "column"

@@ -10,9 +10,11 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
+from dbctl.engines.contract.checks import TableSize
 from dbctl.engines.contract.database import Column, Readable
-from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.databases import TableMissingError
+from dbctl.errors.base import DbctlError, Exit, shorten_details
+from dbctl.errors.connection import CorruptError, PrivilegeMissingError, QueryFailedError
+from dbctl.errors.databases import TableMissingError, TablesUnreadableError
 from dbctl.errors.usage import DatabaseNotConfiguredError, NotSupportedError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.profiles.model.base import ColumnNames
@@ -20,6 +22,8 @@ from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.user_table import TIMES
 
+#: Errors of one table, after which others can be read.
+UNREADABLE = (CorruptError, PrivilegeMissingError, QueryFailedError)
 T = TypeVar("T", bound=Struct)
 Item = TypeVar("Item")
 
@@ -70,10 +74,11 @@ def collect_results(
     *,
     hide_single_target: bool = False,
     notes: Sequence[str] = (),
+    unread: Sequence[DbctlError] = (),
 ) -> DatabaseResults[T]:
     """Collect items from each configured database; databases whose engine does not support it are skipped.
 
-    ``collect`` returns the items of one database, and may add to ``notes``. With ``hide_single_target`` a table omits the column of the target if all rows
+    ``collect`` returns the items of one database, and may add to ``notes``, and to ``unread`` what it could not read of it. With ``hide_single_target`` a table omits the column of the target if all rows
     have the same.
 
     Raises:
@@ -96,9 +101,33 @@ def collect_results(
         omitted_columns = ["target", *omitted_columns]
     return DatabaseResults(
         page=structs.replace(page, omitted_columns=omitted_columns if items else ()),
-        failed=[error for error in failed if not isinstance(error, NotSupportedError)],
+        failed=[error for error in (*failed, *unread) if not isinstance(error, NotSupportedError)],
         remarks=list(dict.fromkeys(filter(None, notes))),
     )
+
+
+def measure_readable_tables(
+    db: Readable, unread: list[DbctlError], *, exact: bool = False
+) -> Sequence[TableSize]:
+    """Return the sizes of the tables that can be read, and add one error about the others to ``unread``.
+
+    Raises:
+        CorruptError, PrivilegeMissingError, QueryFailedError: no table can be read; the error of the first.
+    """
+    with suppress(*UNREADABLE):
+        return db.storage.measure_tables(exact=exact)
+    sizes, errors, reasons = list[TableSize](), list[DbctlError](), list[str]()
+    for name in db.tables():
+        try:
+            sizes += db.storage.measure_tables(exact=exact, table=name)
+        except UNREADABLE as error:
+            errors.append(error)
+            reasons.append(f"{name} ({error.context['reason']})")
+    if errors and not sizes:
+        raise errors[0]
+    if errors:
+        unread.append(TablesUnreadableError(target=db.target, tables=", ".join(shorten_details(reasons))))
+    return sizes
 
 
 def paginate(items: Sequence[T], item_type: type[T], page_request: PageRequest) -> Page[T]:

@@ -7,9 +7,10 @@ from typing import Literal, TypeAlias
 
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaReader, SchemaReference
+from dbctl.errors.base import DbctlError
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
-from dbctl.services.app.results import DatabaseResults, collect_results
+from dbctl.services.app.results import DatabaseResults, collect_results, measure_readable_tables
 from dbctl.services.data.table import DataTable, selected_database
 
 #: The kind of a listed name.
@@ -66,7 +67,7 @@ class TableOverview(Struct, frozen=True, kw_only=True):
     table: str
     kind: TableKind
     columns: int
-    rows: int | None  #: None: a view, whose rows are not counted
+    rows: int | None  #: None: a view, whose rows are not counted, or a table that cannot be read
     rows_estimated: bool
     bytes: int | None  #: including indexes; None if unknown
 
@@ -118,10 +119,11 @@ class TableDescriptions(Struct, frozen=True, kw_only=True):
 
 def list_tables(app: App, page_request: PageRequest) -> DatabaseResults[TableOverview]:
     """Return the tables and views of each configured database, by name."""
+    unread = list[DbctlError]()
 
     def read_database(database: str) -> list[TableOverview]:
         db = app.reader(database, allow_empty=True)
-        measured = {size.table: size for size in db.storage.measure_tables(exact=False)}
+        measured = {size.table: size for size in measure_readable_tables(db, unread)}
         overviews = list[TableOverview]()
         for name, table in sorted(db.tables().items()):
             size = measured.get(name)
@@ -138,7 +140,9 @@ def list_tables(app: App, page_request: PageRequest) -> DatabaseResults[TableOve
             )
         return overviews
 
-    return collect_results(app, TableOverview, page_request, read_database, hide_single_target=True)
+    return collect_results(
+        app, TableOverview, page_request, read_database, hide_single_target=True, unread=unread
+    )
 
 
 def describe_tables(app: App, names: Sequence[str]) -> TableDescriptions:

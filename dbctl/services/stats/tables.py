@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
+from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError, DatabaseMissingError, NotADatabaseError, UnreachableError
 from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
 from dbctl.model import Page, PageRequest, Row, Struct, now
@@ -14,7 +15,12 @@ from dbctl.profiles.codecs import read_time
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.app.results import DatabaseResults, collect_results, create_result
+from dbctl.services.app.results import (
+    DatabaseResults,
+    collect_results,
+    create_result,
+    measure_readable_tables,
+)
 from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.deletion.cross_database import find_configured_links
 from dbctl.services.users import detail
@@ -145,14 +151,15 @@ def list_tables(app: App, page_request: PageRequest, *, exact: bool = False) -> 
         page_request: the page.
         exact: whether to count rows even if that takes long.
     """
+    unread = list[DbctlError]()
 
     def read_database(name: str) -> list[TableStats]:
         return [
             create_result(TableStats, app.target(name), size)
-            for size in app.reader(name).storage.measure_tables(exact=exact)
+            for size in measure_readable_tables(app.reader(name), unread, exact=exact)
         ]
 
-    return collect_results(app, TableStats, page_request, read_database)
+    return collect_results(app, TableStats, page_request, read_database, unread=unread)
 
 
 def measure_user(app: App, login: str) -> UserStats:
