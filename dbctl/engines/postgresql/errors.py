@@ -18,7 +18,6 @@ from dbctl.errors.connection import (
     CorruptError,
     DiskFullError,
     PrivilegeMissingError,
-    QueryFailedError,
     ReadOnlyError,
     UnreachableError,
 )
@@ -39,6 +38,9 @@ ERRORS: dict[str, type[DbctlError]] = {
     "XX002": CorruptError,
 }
 STOPPED = "57014"
+#: Errors of connections that the server itself opened, for foreign tables or dblink; the session continues.
+OTHER_CONNECTIONS = {"08001", "08003", "08004", "08006"}
+CHECK_OTHER = "A server of foreign tables does not answer. Check its address: SELECT srvname, srvoptions FROM pg_foreign_server; or leave its tables out."
 #: Privileges that a statement needs on a table, by its first word.
 PRIVILEGES = {
     "select": "SELECT",
@@ -120,10 +122,8 @@ def translate_error(
     state, reason = error.sqlstate or "", _format_reason(error)
     refused = _COPY_LINE.search(error.diag.context or "")
     row = int(refused[1]) if refused else None
-    if state.startswith("53") and state != "53100" and not broken:
-        needs_locks = "max_locks_per_transaction" in (error.diag.message_hint or "")
-        hint = MORE_LOCKS if needs_locks else RAISE_RESOURCES
-        return QueryFailedError(target=context.target, reason=reason, hint=hint)
+    if not broken and (hint := _find_remedy(error)):
+        return context.query_error(reason, hint=hint)
     if broken and state == "40001":  # only a standby ends a session for this reason
         return ReplicaConflictError(target=context.target)
     is_in_doubt = state == "40003" or (broken and sql == "commit")
@@ -150,10 +150,23 @@ def translate_error(
     return context.query_error(reason, limit=limit, hint=hint, is_table_missing=is_table_missing)
 
 
+def _find_remedy(error: psycopg.Error) -> str:
+    """Return the remedy if a limit of the server, or another server, is the reason; otherwise an empty text."""
+    state = error.sqlstate or ""
+    if state in OTHER_CONNECTIONS and error.diag.severity_nonlocalized == "ERROR":
+        return CHECK_OTHER
+    if not state.startswith("53") or state == "53100":
+        return ""
+    needs_locks = "max_locks_per_transaction" in (error.diag.message_hint or "")
+    return MORE_LOCKS if needs_locks else RAISE_RESOURCES
+
+
 def _format_reason(error: psycopg.Error) -> str:
     reason = error.diag.message_primary or (str(error).strip().splitlines() or ["the connection was lost"])[0]
     if error.diag.sqlstate in ("23503", "23505") and error.diag.message_detail:
         reason += f" ({_VALUES.sub('', error.diag.message_detail).rstrip('.')})"  # a value may be a secret
+    if error.diag.sqlstate in OTHER_CONNECTIONS and error.diag.message_detail:
+        reason += f": {error.diag.message_detail.splitlines()[0]}"
     return reason
 
 

@@ -525,3 +525,25 @@ def test_foreign_table_whose_server_does_not_answer(postgresql, answer):
         assert answer(*app, "integrity", "check")["data"]["findings"] == []
     finally:
         postgresql.execute(f"drop foreign data wrapper {wrapper} cascade")
+
+
+def test_server_of_foreign_table_that_does_not_answer_is_no_lost_connection(answer):
+    with servers.postgresql_database(encoding="UTF8") as url:
+        with closing(servers.connection(url)) as connection:
+            connection.execute("create extension postgres_fdw")
+            connection.execute(
+                "create server far foreign data wrapper postgres_fdw options (host '127.0.0.1', port '1')"
+            )
+            connection.execute("create user mapping for public server far options (password 'x', user 'x')")
+            connection.execute("create foreign table a (id integer, note text) server far")
+            connection.execute("create table b (id integer primary key, note text)")
+            connection.execute("insert into b values (1, 'old')")
+        app = ("--url", f"main={servers.text(url)}")
+        refused = answer(*app, "data", "rows", "a", status=1)["error"]
+        assert (refused["code"], "far" in refused["message"]) == ("query-failed", True)
+        assert (
+            answer(*app, "data", "replace", "old", "new", "--yes", status=1)["error"]["code"]
+            == "query-failed"
+        )
+        answer(*app, "data", "replace", "old", "new", "--skip", "a", "--yes")
+        assert answer(*app, "data", "rows", "b")["data"]["items"] == [{"id": 1, "note": "new"}]

@@ -39,7 +39,9 @@ def test_table_of_another_role_does_not_hide_others(words, capsys):
             connection.execute(
                 "create table a (n integer); create table b (n integer); insert into b values (2); grant select on b to pg_monitor"
             )
-        assert_others_are_read(words, f"{servers.text(url, schema=False)}?options=-crole%3Dpg_monitor", capsys)
+        assert_others_are_read(
+            words, f"{servers.text(url, schema=False)}?options=-crole%3Dpg_monitor", capsys
+        )
 
 
 @COMMANDS
