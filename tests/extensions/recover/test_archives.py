@@ -142,6 +142,34 @@ def test_damaged_segment_is_refused(shop, fail):
     assert recover_with_status(at) == 4
 
 
+def lose_table(name):
+    """Remove the rows of the sales from a copy: the log restores only the pages that change after it."""
+    folder = Path("bases") / name
+    if not (archive := folder / "base.tar.gz").exists():
+        for path in folder.glob("base/*/*"):
+            if b"x" * 20 in path.read_bytes():
+                os.truncate(path, 0)
+        return
+    with tarfile.open(archive) as old, tarfile.open(folder / "base.tar", "w") as new:
+        for member in old:
+            content = old.extractfile(member).read() if member.isfile() else b""
+            if b"x" * 20 not in content:
+                new.addfile(member, io.BytesIO(content))
+    archive.unlink()
+
+
+@pytest.mark.parametrize("name", ["first", pytest.param("second", marks=pytest.mark.slow)])
+def test_base_that_differs_from_its_manifest_is_refused(shop, answer, name):
+    for other in {"first", "second"} - {name}:
+        shutil.rmtree(Path("bases") / other)
+    Path("bases", name, "notes.txt").touch()  # a file of another program does no harm
+    at = write_time(shop.sales[-1].inserted)
+    answer("backup", "recover", "--at", at)
+    lose_table(name)
+    error = answer("backup", "recover", "--at", at, status=4)["error"]
+    assert (error["code"], "manifest" in error["message"]) == ("recovery-damaged", True)
+
+
 @pytest.mark.slow
 def test_segment_that_was_archived_in_part_ends_the_log(shop, answer):
     shutil.rmtree("bases/second")

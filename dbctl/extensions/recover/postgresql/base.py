@@ -28,7 +28,7 @@ from dbctl.extensions.recover.errors import (
 )
 from dbctl.extensions.recover.postgresql.log import MAGIC_BYTES, parse_position
 from dbctl.extensions.recover.private_server import PrivateFolder
-from dbctl.files import atomic, compression
+from dbctl.files import atomic, compression, subprocesses
 from dbctl.files.atomic import create_file, hash_blocks
 from dbctl.files.codecs import CHUNK, StreamDecompressor
 from dbctl.model import JSON_ERRORS, Struct
@@ -48,8 +48,10 @@ _EMPTIED = (LOG_FOLDER, "pg_tblspc", "pg_replslot", "pg_stat_tmp", "pg_dynshmem"
 #: What it does not get: above all, nothing of the configuration of the live server.
 _OMITTED = {
     "postgresql.auto.conf", "postgresql.conf", "pg_hba.conf", "pg_ident.conf", "postmaster.pid", "postmaster.opts",
-    "standby.signal", "recovery.signal", "tablespace_map", MANIFEST, *_EMPTIED,
+    "standby.signal", "recovery.signal", "tablespace_map", *_EMPTIED,
 }  # fmt: skip
+#: What ``pg_verifybackup`` reports of a file that a copy has besides those of the server.
+_ADDED = "present on disk but not in the manifest"
 
 
 class Base(Struct, frozen=True, kw_only=True):
@@ -287,6 +289,27 @@ def copy_base(base: Base, folder: PrivateFolder, target: str) -> None:
         folder.give(folder.data / name)
 
 
+def verify_files(base: Base, folder: PrivateFolder, programs: Path, target: str) -> None:
+    """Compare the files of the private server with the checksums of the copy, if it has any.
+
+    The pages of a server need not have checksums: a file that is too short would be a table with fewer rows.
+
+    Raises:
+        RecoveryDamagedError: a file is missing, or differs.
+    """
+    if not (folder.data / MANIFEST).exists():
+        return
+    ignored = [f"--ignore={name}" for name in sorted(_OMITTED)]
+    command = [str(programs / "pg_verifybackup"), "--no-parse-wal", "--quiet", *ignored, str(folder.data)]
+    watch = subprocesses.ProgramWatch(target, hint="No backup was created.")
+    with subprocesses.run_program(command, {}, watch=watch) as client:
+        status, lines = client.finish(), client.error_output().splitlines()
+    damages = [line.removeprefix("pg_verifybackup: error: ") for line in lines if _ADDED not in line]
+    if status and (damages or not lines):
+        reasons = shorten_details(damages) or [f"pg_verifybackup ended with status {status}"]
+        raise RecoveryDamagedError(target=target, reason=f"{base.folder}: {', '.join(reasons)}")
+
+
 def _move_files(base: Base, folder: PrivateFolder, target: str) -> None:
     for name in _OMITTED:
         path = base.folder / name
@@ -325,6 +348,8 @@ def _read_files(base: Base, target: str) -> Iterator[_Entry]:
     if base.archive:
         with _open_archive(base.archive, target) as tar:
             yield from _list_members(tar, base.archive, target)
+        if (manifest := base.folder / MANIFEST).is_file():  # next to the archive, or in it
+            yield MANIFEST, partial(atomic.open_regular, manifest)
         return
     for path in _list_files(base.folder):
         name = str(path.relative_to(base.folder))

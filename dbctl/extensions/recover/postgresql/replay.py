@@ -20,7 +20,7 @@ from dbctl.extensions.recover.contract import (
     write_time,
 )
 from dbctl.extensions.recover.errors import RecoveryFailedError, RecoveryMissingError
-from dbctl.extensions.recover.postgresql.base import copy_base, read_system
+from dbctl.extensions.recover.postgresql.base import copy_base, read_system, verify_files
 from dbctl.extensions.recover.postgresql.choice import (
     STEP,
     Choice,
@@ -215,6 +215,8 @@ def recover(request: RecoveryRequest) -> Iterator[RecoveredDatabase]:
         choice = choose(request, folder)
         mounts.require_space(folder.data, choice.base.bytes + choice.log.header.size)
         copy_base(choice.base, folder, request.target)
+        if not request.copy:  # a stored one was compared when it was stored, and is unpacked by its digest
+            verify_files(choice.base, folder, choice.programs, request.target)
         if (system := read_system(folder.data)) != choice.log.header.system:
             raise foreign_error(request, choice.base, system, choice.log)
         last = stage_log(request, choice, folder)
