@@ -294,6 +294,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "wait_timeout": LONGEST_IDLE,
             "net_write_timeout": LONGEST_WRITE,
             "completion_type": "NO_CHAIN",
+            "lc_messages": "en_US",  # in another language, the values of a row would not be found in a message
             **(MARIADB_SETTINGS if session.server.is_mariadb else {}),
         }
         session.read_only = read_only
@@ -353,10 +354,8 @@ def open_dump_session(url: Url, target: str, *, timeout: float) -> Session:
 
 
 def new_session(url: Url, target: str, *, timeout: float) -> Session:
-    arguments: dict[str, Any] = {
-        "connect_timeout": max(CONNECT_SECONDS, ceil(timeout)),
-        **connection_arguments(url),
-    }
+    seconds = max(CONNECT_SECONDS, ceil(timeout))
+    arguments: dict[str, Any] = {"connect_timeout": seconds, **connection_arguments(url)}
     if "unix_socket" in arguments:
         check_socket(str(arguments["unix_socket"]))
     session = Session(

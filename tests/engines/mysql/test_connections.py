@@ -1114,6 +1114,18 @@ def test_settings_of_a_server_change_neither_results_nor_dumps(tmp_path):
         assert execute("select id from t order by id") == ((1,), (2,))
 
 
+def test_messages_in_another_language_show_no_values(tmp_path):
+    with open_limited(tmp_path) as (_, run, execute):
+        execute("create table t (id varchar(20) primary key)", "insert into t values ('a-value')")
+        try:
+            execute("set global lc_messages = 'de_DE'")
+            result = run("data", "add", "t", "id=a-value", "--yes", status=6)
+            assert b"rejected the change" in result.stderr
+            assert b"a-value" not in result.stderr
+        finally:
+            execute("set global lc_messages = default")
+
+
 def test_statements_of_init_connect_prevent_neither_backup_nor_restore(tmp_path):
     """They run in the sessions of every account but administrators, also in those of the dump program."""
     repository = ["--repository", "backups"]
