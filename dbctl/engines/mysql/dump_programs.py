@@ -12,7 +12,7 @@ from pathlib import Path
 from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET, can_listen
-from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, HINTS, REFUSED, probe_program
+from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, GLOBALLY, HINTS, REFUSED, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
 from dbctl.engines.mysql.session import server_address
 from dbctl.engines.servers.dumps import read_container_version, run_in_container
@@ -25,7 +25,7 @@ from dbctl.errors.connection import (
     DiskFullError,
     PrivilegeMissingError,
 )
-from dbctl.errors.usage import UrlInvalidError
+from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import subprocesses
 from dbctl.model import Struct
 from dbctl.url import Url
@@ -47,6 +47,8 @@ _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
 _NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|[Ee]rror (?=\d{4}))(\d{1,5})\b")
 #: The number of a program that could not write a file.
 WRITE_FAILED = 3
+#: The number of a row that is longer than the server accepts: a limit of the server, and no damage of a dump.
+TOO_LONG = 1153
 NOT_ENCRYPTED = Encryption(mode="disabled", authority="", certificate="", key="")
 #: Marks lines that are not errors.
 WARNING = "[Warning]"
@@ -267,4 +269,13 @@ def to_error(
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
     if kind is DiskFullError or number == WRITE_FAILED or "No space left" in message:
         return DiskFullError(target=target)
-    return ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
+    failed = ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
+    return _too_long_error(target, instead) if number == TOO_LONG else failed
+
+
+def _too_long_error(target: str, instead: str) -> NotSupportedError:
+    return NotSupportedError(
+        feature="a row that is longer than max_allowed_packet",
+        subject=target,
+        hint=f"{instead} Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
+    )

@@ -1114,6 +1114,23 @@ def test_settings_of_a_server_change_neither_results_nor_dumps(tmp_path):
         assert execute("select id from t order by id") == ((1,), (2,))
 
 
+def test_restore_names_the_setting_that_forbids_a_long_row(tmp_path):
+    repository = ["--repository", "backups"]
+    with open_limited(tmp_path) as (_, run, execute):
+        execute(
+            "create table t (id integer primary key, x longtext)",
+            "insert into t values (1, repeat('x', 20000))",
+        )
+        run("backup", "create", *repository)
+        try:
+            execute("set global max_allowed_packet = 16384")
+            for words in (["restore", "apply", "latest", "--yes"], ["backup", "verify", "latest", "--deep"]):
+                result = run(*words, *repository, status=2)
+                assert b"SET GLOBAL max_allowed_packet = " in result.stderr + result.stdout
+        finally:
+            execute("set global max_allowed_packet = default")
+
+
 def test_messages_in_another_language_show_no_values(tmp_path):
     with open_limited(tmp_path) as (_, run, execute):
         execute("create table t (id varchar(20) primary key)", "insert into t values ('a-value')")
