@@ -96,7 +96,10 @@ def create_folder(parent: Path, required_bytes: int) -> Iterator[PrivateFolder]:
 
 def _choose_user() -> int:
     """Return the number of a user that does not exist, and has no process."""
-    used = {path.stat().st_uid for path in Path("/proc").glob("[0-9]*") if path.exists()}
+    used = set[int]()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError):  # the process has ended since
+            used.add(path.stat().st_uid)
     return next(user for user in USERS if user not in used and not _exists(user))
 
 
