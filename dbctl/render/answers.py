@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ def _describe_written(part: dict[str, Any], name: str) -> dict[str, Any]:
         described.pop("default", None)  # every field is written
     properties |= {"has_more": {"type": "boolean"}} if is_page else {}
     properties |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
+    if "description" in part:  # before Python 3.13, further lines of a docstring are indented
+        part = {**part, "description": cleandoc(part["description"])}
     text = json.dumps({**part, "properties": properties, "required": [*properties]})
     seconds = text.replace('"type": "string", "format": "duration"', '"type": "number"')
     return dict(json.loads(seconds))
