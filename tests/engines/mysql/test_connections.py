@@ -1038,9 +1038,9 @@ def open_limited(folder):
     with servers.mysql_database(server=servers.private_mysql("--completion-type=CHAIN")) as url:
         database = ["--url", servers.text(url)]
 
-        def run(*words, status=0):
+        def run(*words, status=(0,)):
             result = run_command([*database, *words], environment={"HOME": str(folder)}, cwd=folder)
-            assert result.returncode == status, result.stderr.decode()
+            assert result.returncode in status, result.stderr.decode()
             return result
 
         def execute(*statements):
@@ -1102,7 +1102,7 @@ def test_settings_of_a_server_change_neither_results_nor_dumps(tmp_path):
             execute(*(f"set global {name} = {value}" for name, value in MISLEADING.items()))
             run("data", "export", "t", "rows.csv")
             assert (tmp_path / "rows.csv").read_text().split() == ["id", "1", "2"]
-            run("data", "add", "t", "id=1000", "--yes", status=6)
+            run("data", "add", "t", "id=1000", "--yes", status=(6,))
             run("backup", "create", *repository)
             verified = run("backup", "verify", "latest", "--deep", *repository)
             assert b"no problems" in verified.stderr
@@ -1125,7 +1125,8 @@ def test_restore_names_the_setting_that_forbids_a_long_row(tmp_path):
         try:
             execute("set global max_allowed_packet = 16384")
             for words in (["restore", "apply", "latest", "--yes"], ["backup", "verify", "latest", "--deep"]):
-                result = run(*words, *repository, status=2)
+                # With 10, the server closed the connection before the program had read its answer.
+                result = run(*words, *repository, status=(2, 10))
                 assert b"SET GLOBAL max_allowed_packet = " in result.stderr + result.stdout
         finally:
             execute("set global max_allowed_packet = default")
@@ -1136,7 +1137,7 @@ def test_messages_in_another_language_show_no_values(tmp_path):
         execute("create table t (id varchar(20) primary key)", "insert into t values ('a-value')")
         try:
             execute("set global lc_messages = 'de_DE'")
-            result = run("data", "add", "t", "id=a-value", "--yes", status=6)
+            result = run("data", "add", "t", "id=a-value", "--yes", status=(6,))
             assert b"rejected the change" in result.stderr
             assert b"a-value" not in result.stderr
         finally:
@@ -1246,7 +1247,7 @@ def test_rows_that_violate_a_check_are_reported_and_restored(tmp_path):
             )
         except pymysql.Error:
             pytest.skip("no setting of MySQL disables a CHECK")
-        checked = run("integrity", "check", status=4).stdout.decode()
+        checked = run("integrity", "check", status=(4,)).stdout.decode()
         assert 'CHECK constraint failed in t: 2 rows without "id" < 10' in checked
         assert "CHECK constraint failed in t: 1 row without" in checked
         assert "a CHECK constraint of t is not checked: it has an unknown character" in checked
@@ -1266,7 +1267,7 @@ def test_schema_diff_compares_how_rows_are_partitioned(tmp_path):
         execute("alter table t add partition partitions 1")
         run("schema", "diff", *sides)
         execute("alter table t partition by range (id) (partition p values less than (10))")
-        different = run("schema", "diff", *sides, status=4).stdout.decode()
+        different = run("schema", "diff", *sides, status=(4,)).stdout.decode()
         assert re.search("""partition by hash ["`]id["`]""", different)
         assert re.search("""partition by range ["`]id["`]""", different)
 

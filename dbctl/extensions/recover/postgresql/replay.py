@@ -215,7 +215,7 @@ def recover(request: RecoveryRequest) -> Iterator[RecoveredDatabase]:
         choice = choose(request, folder)
         mounts.require_space(folder.data, choice.base.bytes + choice.log.header.size)
         copy_base(choice.base, folder, request.target)
-        if not request.copy:  # a stored one was compared when it was stored, and is unpacked by its digest
+        if not request.copy:  # a stored one was compared when it was stored, and again when it was read
             verify_files(choice.base, folder, choice.programs, request.target)
         if (system := read_system(folder.data)) != choice.log.header.system:
             raise foreign_error(request, choice.base, system, choice.log)
