@@ -341,6 +341,17 @@ def version_number(name: str) -> int | None:
     return _MAX_VERSION - number if number >= _MIN_INVERTED else number
 
 
+def parse_version(content: bytes, name: str) -> Manifest:
+    """Parse a manifest with this file name; raises as ``parse``, and if it is that of another version.
+
+    The library opens such a table with the rows of the other version, and cannot write to it.
+    """
+    manifest = parse(content)
+    if manifest.version != version_number(name):
+        raise ManifestError(f"it is that of version {manifest.version}")
+    return manifest
+
+
 class _Hint(Struct, frozen=True):
     version: int
 
@@ -418,7 +429,7 @@ class History:
     def read_manifest(self, path: str) -> Manifest:
         """Return the manifest in a file; raises as ``read_version``."""
         try:
-            return parse(self._files.read(path))
+            return parse_version(self._files.read(path), path.rpartition("/")[2])
         except OSError as error:
             raise ManifestError(error.strerror or str(error)) from error
 

@@ -115,10 +115,11 @@ class Snapshot:
             try:
                 version = self._add_version(folder, path)
             except (FileRemovedError, ManifestError) as error:
+                is_removed = isinstance(error, FileRemovedError)
                 if not allow_older:
-                    raise
+                    raise error if is_removed else ManifestError(f"{path}: {error}") from error
                 self.remove_from(first_file)
-                reason = error if isinstance(error, FileRemovedError) else f"{Path(path).name}: {error}"
+                reason = error if is_removed else f"{Path(path).name}: {error}"
                 failed = failed or FileRemovedError(
                     f"version {number} of {folder}", f"is incomplete: {reason}"
                 )
@@ -139,7 +140,7 @@ class Snapshot:
         content = b"".join(self.blocks(self.files[index]))
         if len(content) > MAX_MANIFEST_BYTES:
             raise ManifestError("manifest too large")
-        version = manifest.parse(content)
+        version = manifest.parse_version(content, Path(name).name)
         if version.is_branch:
             raise ManifestError("manifest of a branch")
         if version.is_external:

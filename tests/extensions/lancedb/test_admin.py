@@ -15,12 +15,14 @@ import pytest
 from lancedb.index import HnswPq, HnswSq, IvfRq
 
 from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.dumps import DumpRequest
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError, VectorIndexUnsuitableError, VersionsTaggedError
 from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, ValueInvalidError
 from dbctl.extensions.lancedb import manifest
+from dbctl.extensions.lancedb.dump import FolderDumps
 from dbctl.extensions.lancedb.manifest import ManifestError
 from dbctl.extensions.lancedb.vectors import find_faults
 from tests.engines import lance
@@ -146,6 +148,18 @@ def test_unreadable_version_is_reported_with_readable_predecessor(damage, two_fr
             CorruptError, match=f"{TABLE}: its newest version, 2, cannot be read.*; version 1 can be read"
         ):
             open_database(folder).tables()
+
+
+def test_manifest_of_another_version_is_reported(two_fragments, tmp_path):
+    """The library opens the table with the rows of the other version."""
+    folder, _ = two_fragments
+    newest = find_newest_manifest(folder)
+    (older,) = {*newest.parent.glob("*.manifest")} - {newest}
+    newest.write_bytes(older.read_bytes())
+    (line,) = opening.open_reader(folder).checks.find_damage(quick=True)
+    assert "version, 2, cannot be read: it is that of version 1; version 1 can be read" in line
+    with pytest.raises(CorruptError, match=f"{newest.name}: it is that of version 1"):
+        FolderDumps(folder, "app/main").dump(DumpRequest(tmp_path / "copy"))
 
 
 def test_missing_newest_version_is_reported(two_fragments):
