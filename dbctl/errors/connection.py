@@ -80,8 +80,8 @@ class NotADatabaseError(DbctlError, status=Exit.CHECK_FAILED):
 
 
 class CorruptError(DbctlError, status=Exit.CHECK_FAILED):
-    sentence = "{target} is damaged: {reason}"
-    remedy = "Stop the app, copy its files, and restore a backup; without one, salvage SQLite with: `restore recover`"
+    sentence, remedy = "{target} is damaged: {reason}", "{hint}"
+    default_hint = "Stop the app, and restore a backup. List backups with: `backup list`"
 
 
 class BusyError(DbctlError, status=Exit.BUSY):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from dbctl.engines.contract.database import Query, Where
+from dbctl.errors.base import Remedy
+from dbctl.errors.connection import CorruptError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Finding, Severity, Struct
 
@@ -70,6 +72,7 @@ class Checks(ABC):
     """The part that checks the stored data, the definitions of tables, and the server."""
 
     gives_advice = True  #: whether it can find problems of a server or of definitions
+    damage_remedy = Remedy(CorruptError.default_hint)
 
     @abstractmethod
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:

@@ -12,7 +12,7 @@ from dbctl.engines.contract.checks import Checks, IndexDamage, IndexDifference, 
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLitePart
-from dbctl.engines.sqlite.errors import MISSING_FUNCTION
+from dbctl.engines.sqlite.errors import MISSING_FUNCTION, SALVAGE
 from dbctl.engines.sqlite.fulltext_index import TABLE_TEXTS, read_text_indexes
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
@@ -102,6 +102,7 @@ def list_checks(definition: str) -> list[str]:
 
 class SQLiteChecks(SQLitePart, Checks):
     gives_advice = False
+    damage_remedy = SALVAGE
     _unchecked: Sequence[str] = ()
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:

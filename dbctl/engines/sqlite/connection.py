@@ -19,6 +19,7 @@ from dbctl import signals
 from dbctl.engines.sql.catalog import Row
 from dbctl.engines.sqlite.errors import (
     NOT_UTF8,
+    SALVAGE,
     ErrorContext,
     build_unreachable_error,
     get_error_name,
@@ -263,7 +264,7 @@ class SQLiteConnection:
                     raise self.translate(error) from error
             except UnicodeDecodeError as error:
                 # values are read as they are; the driver decodes definitions only
-                raise CorruptError(target=self.target, reason=NOT_UTF8) from error
+                raise CorruptError(target=self.target, reason=NOT_UTF8, hint=SALVAGE) from error
             except (OverflowError, UnicodeError) as error:
                 raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
     BusyError,
     ConstraintError,
@@ -23,6 +23,10 @@ from dbctl.errors.connection import (
 )
 from dbctl.model import Struct
 
+#: The remedy of damage.
+SALVAGE = Remedy(
+    "Stop the app, copy its files, and restore a backup; without one, salvage SQLite with: `restore recover`"
+)
 #: With less free space than this, in bytes, an I/O error means a full disk; SQLite often does not report that.
 MIN_FREE_BYTES = 1 << 20
 
@@ -137,7 +141,7 @@ _TRANSLATIONS: dict[str, Callable[[ErrorContext, str, str], DbctlError]] = {
     "SQLITE_NOTADB": lambda place, *_: NotADatabaseError(
         target=place.target, path=place.path, engine="SQLite"
     ),
-    "SQLITE_CORRUPT": lambda place, _, reason: CorruptError(target=place.target, reason=reason),
+    "SQLITE_CORRUPT": lambda place, _, reason: CorruptError(target=place.target, reason=reason, hint=SALVAGE),
     "SQLITE_FULL": lambda place, *_: DiskFullError(target=place.target),
     UNSYNCED: lambda place, name, reason: FileUnsyncedError(path=place.path, reason=f"{reason} ({name})"),
     "SQLITE_IOERR": _translate_io,

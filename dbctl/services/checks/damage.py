@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dbctl.engines.contract.checks import Checks, IndexDifference, OrphanedRows
 from dbctl.engines.contract.database import Condition, InSubquery, Not
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import CorruptError, QueryFailedError
+from dbctl.errors.connection import QueryFailedError
 from dbctl.model import Finding, Severity, format_count, group
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
@@ -112,9 +112,7 @@ def _describe_damage(subject: Subject, checks: Checks, lines: Sequence[str]) -> 
         indexes.setdefault(index_damage.index, []).append(line)
         duplicated |= {index_damage.index} if index_damage.has_duplicates else set()
     for message in group_lines(other_lines):
-        yield Finding(
-            target, "error", "corrupt", message, Remedy(CorruptError.remedy).write(subject.app.name)
-        )
+        yield Finding(target, "error", "corrupt", message, checks.damage_remedy.write(subject.app.name))
     for name, index_lines in indexes.items():
         more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
         message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"
@@ -122,7 +120,7 @@ def _describe_damage(subject: Subject, checks: Checks, lines: Sequence[str]) -> 
         if differences:
             message += f": {'; '.join(_list_values(subject, differences))}"
         hint = (
-            Remedy(CorruptError.remedy)
+            checks.damage_remedy
             if other_lines
             else DUPLICATE_HINT
             if name in duplicated

@@ -29,7 +29,8 @@ def test_damaged_table_of_sqlite_does_not_hide_others(words, tmp_path, capsys):
     assert_others_are_read(words, path, capsys)
     with closing(sqlite3.connect(path)) as database:
         database.executescript("drop table b")
-    assert main([*words, "--url", f"main={path}"]) == 4  # no table can be read
+    assert main([*words, "--url", f"main={path}", "-o", "json"]) == 4  # no table can be read
+    assert "restore recover" in json.loads(capsys.readouterr().out)["error"]["hint"]
 
 
 @COMMANDS
