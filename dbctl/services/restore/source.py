@@ -17,7 +17,7 @@ from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import LoadRequest, MissingRole, RestoreTarget, RolePolicy
 from dbctl.errors.backup import BackupCorruptError, BackupMissingError, BackupPartialError, KeyWrongError
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import FileMissingError, ReadOnlyError
+from dbctl.errors.connection import CorruptError, FileMissingError, ReadOnlyError
 from dbctl.errors.restore import RolesMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import age
@@ -176,7 +176,7 @@ class BackupSource:
         ``reader``: the reader of the backup, if the caller has one.
 
         Raises:
-            CorruptError: the member is damaged, or cannot be loaded.
+            BackupCorruptError: the member is damaged, or cannot be loaded.
             PrivilegeMissingError: the dump must be loaded, and the user may not create a database.
         """
         require_copyable(member)
@@ -184,12 +184,16 @@ class BackupSource:
         url = verifier.trial_server(app, member) or app.url(member.database)
         with ExitStack() as stack:
             reader = reader or stack.enter_context(self.open_reader())
-            path = reader.decode(self.manifest, member, target)
             restore_target = registry.load_engine(url.engine).restore_target(url, target)
-            request = LoadRequest(
-                path=path, dump=member.dump, timeout=app.timeout, roles=verifier.WITHOUT_ROLES
-            )
-            copy = stack.enter_context(restore_target.restored_copy(request))
+            try:
+                path = reader.decode(self.manifest, member, target)
+                request = LoadRequest(
+                    path=path, dump=member.dump, timeout=app.timeout, roles=verifier.WITHOUT_ROLES
+                )
+                copy = stack.enter_context(restore_target.restored_copy(request))
+            except CorruptError as error:
+                reason = error.context["reason"]
+                raise BackupCorruptError(id=self.manifest.id, app=app.name, reason=reason) from error
             engine, label = registry.load_engine(copy.engine), f"backup {self.manifest.id}"
             yield stack.enter_context(closing(engine.open_for_reading(copy, label, timeout=app.timeout)))
 

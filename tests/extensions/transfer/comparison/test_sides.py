@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 
@@ -64,6 +65,13 @@ def test_backup_is_compared_with_its_database(answer, shop):
     assert diff(answer, "backup:20000101_000000", "shop", status=5)["code"] == "backup-missing"
     run("shop.db", "alter table users add column mail text")
     answer("schema", "diff", "backup:latest", "shop", "--check", status=4)
+
+
+def test_damaged_backup_is_not_reported_as_a_damaged_database(answer, shop):
+    answer("backup", "create")
+    (file,) = shop.glob("backups/shop/*/*.gz")
+    os.truncate(file, file.stat().st_size - 20)
+    assert diff(answer, "backup:latest", "shop", status=4)["code"] == "backup-corrupt"
 
 
 def test_secrets_are_masked(answer, shop):
