@@ -70,6 +70,13 @@ class DeletesRows(Protocol):
         """The rows by table: those that meet any of its conditions."""
 
 
+@runtime_checkable
+class ChecksKeys(Protocol):
+    """A prepared change whose plan compares its keys with the stored rows, as the database does when it is applied."""
+
+    def check_keys(self) -> None: ...
+
+
 class PreparedChange(msgspec.Struct, Generic[R], frozen=True):
     """A prepared change whose function is part of another object."""
 
@@ -228,10 +235,13 @@ class Change(Operation, Generic[R]):
         Raises:
             ProfileContradictionError: the data contradicts what the profile declares.
             NotSupportedError: as ``Readable.require_transactional``.
+            ConstraintError: the database would refuse a key, if the change ``ChecksKeys``.
         """
         database = self._app.reader(self._database)
         refuse_contradictions(self._app, self._database, database, self._app.declared_write.facts)
         prepared = self.draft(database)
+        if isinstance(prepared, ChecksKeys):
+            prepared.check_keys()
         for table in prepared.plan.rows:
             database.require_transactional(table)
         return self._announce(prepared, database)

@@ -17,6 +17,7 @@ from dbctl.services.app.live_table import find_column, list_uncovered
 from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import TIMES, UserTable
 from dbctl.services.app.validation import truncate
+from dbctl.services.data.key_checks import check_references, check_unique
 from dbctl.services.data.table import DataTable, selected_database
 from dbctl.services.rules.rows import RowRules, guard_constraints
 
@@ -197,6 +198,11 @@ class AddRow:
             steps=[f"add a row to {name}" + (f": {value_list}" if value_list else "")],
             rows={name: 1},
         )
+
+    def check_keys(self) -> None:
+        """Compare the keys of the row with the stored ones."""
+        check_unique(self._table, {}, self._values)
+        check_references(self._table, {}, self._values)
 
     def apply(self, db: Writable) -> RowAddResult:
         """Insert the row and record it."""

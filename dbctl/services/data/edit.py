@@ -23,6 +23,7 @@ from dbctl.services.data.add import (
     refuse_dedicated_tables,
     user_fields,
 )
+from dbctl.services.data.key_checks import check_references, check_unique
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
 from dbctl.services.deletion.cascade import add_changed_rows, count_affected_rows, find_changed_rows
 from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints
@@ -193,6 +194,11 @@ class UpdateRow:
         plan = self._user_update.plan
         return structs.replace(plan, title=title, steps=[*plan.steps, *steps], rows={**plan.rows, **rows})
 
+    def check_keys(self) -> None:
+        """Compare the keys of the changed columns with the stored ones."""
+        check_unique(self._table, self._before, self._values, self._table.key_conditions(self._key))
+        check_references(self._table, self._before, self._values)
+
     def apply(self, db: Writable) -> RowChangeResult:
         """Apply the parts of the change."""
         table = self._table
@@ -253,6 +259,11 @@ class UpdateRows:
             destructive=bool(changed),
         )
         self.plan = add_changed_rows(plan, table.db, affected)
+
+    def check_keys(self) -> None:
+        """Compare the references of the rows with the stored rows."""
+        if self._changed:
+            check_references(self._table, {}, self._values)
 
     def apply(self, db: Writable) -> RowsChangeResult:
         table, values, changed = self._table, self._values, self._changed

@@ -1,14 +1,17 @@
-"""The lines of a file of rows that keys and foreign keys of a table refuse."""
+"""The rows that keys and foreign keys of a table refuse: lines of a file, and a row to write."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract.database import Condition, Reference
+from dbctl.engines.contract.database import AllOf, Condition, Not, Reference, Where
+from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
+from dbctl.model import Row
 from dbctl.services.app.validation import normalise_value, truncate
 from dbctl.services.data.table import DataTable
 
@@ -94,15 +97,20 @@ class _ForeignKey(KeyCheck):
 
 def list_keys(table: DataTable, columns: Sequence[str]) -> Iterator[KeyCheck]:
     """Yield a check for the primary key and each unique index of columns without a condition, if the file has the columns."""
+    for key in _list_unique(table):
+        if set(key) <= set(columns):
+            yield _UniqueKey(table, columns, key)
+
+
+def _list_unique(table: DataTable) -> Iterator[Key]:
+    """Yield the columns of the primary key and of each unique index without a condition."""
     keys = [tuple(table.key)]
     keys += [
         tuple(name.strip('"`') for name in index.columns)
-        for index in table.db.storage.list_indexes() or ()
+        for index in table.db.storage.list_indexes(sized=False) or ()
         if index.table == table.name and index.unique and not index.where
     ]
-    for key in dict.fromkeys(keys):
-        if key and set(key) <= set(columns):
-            yield _UniqueKey(table, columns, key)
+    yield from filter(None, dict.fromkeys(keys))
 
 
 def list_references(
@@ -114,6 +122,54 @@ def list_references(
             if reference.table == table.name != parent and set(reference.columns) <= set(columns):
                 added = read_added(parent, reference.to)
                 yield _ForeignKey(table, columns, reference, parent, added)
+
+
+def check_unique(table: DataTable, before: Row, values: Row, own: Sequence[Where] = ()) -> None:
+    """Refuse new ``values`` of a row if another row has them in a unique key.
+
+    ``before`` has the stored values, and ``own`` the conditions of the row; both are empty for a new one.
+
+    Raises:
+        ConstraintError: another row has the key.
+    """
+    row, others = {**before, **values}, [Not(AllOf(own))] if own else []
+    for key in _list_unique(table):
+        if _is_changed(key, row, values):
+            where = [Condition(name, "=", row[name]) for name in key]
+            if table.db.count(table.name, [*where, *others]):
+                raise _create_error(table, row, key, f"exists in {table.name}")
+
+
+def check_references(table: DataTable, before: Row, values: Row) -> None:
+    """Refuse new ``values`` of a row that refer to a missing row; ``before`` as for ``check_unique``.
+
+    Raises:
+        ConstraintError: no row has the key.
+    """
+    row = {**before, **values}
+    for parent in table.db.tables():
+        for reference in table.db.references(parent):
+            if reference.table != table.name or not _is_changed(reference.columns, row, values):
+                continue
+            pairs = [
+                (name, row[column]) for name, column in zip(reference.to, reference.columns, strict=True)
+            ]
+            if parent == table.name and all(row.get(name, value) == value for name, value in pairs):
+                continue  # to itself
+            # the database compares foreign keys with the rights of the owner
+            with suppress(PrivilegeMissingError):
+                if not table.db.count(parent, [Condition(name, "=", value) for name, value in pairs]):
+                    raise _create_error(table, row, reference.columns, f"refers to a missing row of {parent}")
+
+
+def _is_changed(key: Sequence[str], row: Row, values: Row) -> bool:
+    """Return whether the columns of a key have a new value, of which no part is NULL or unknown."""
+    return not values.keys().isdisjoint(key) and all(row.get(name) is not None for name in key)
+
+
+def _create_error(table: DataTable, row: Row, key: Sequence[str], problem: str) -> ConstraintError:
+    values = ", ".join(f"{name} {truncate(str(table.mask_value(name, row[name])))}" for name in key)
+    return ConstraintError(target=table.db.target, reason=f"{values} {problem}")
 
 
 def normalise_key(values: Sequence[object]) -> Key:
