@@ -27,7 +27,7 @@ from dbctl.engines.postgresql.catalog import (
 )
 from dbctl.engines.postgresql.connection import DbctlLock, lock_key
 from dbctl.engines.postgresql.database import PostgreSQLPart
-from dbctl.engines.postgresql.errors import is_about_data
+from dbctl.engines.postgresql.errors import is_about_data, is_too_long
 from dbctl.engines.postgresql.sessions import LEFTOVERS, SchemaAdvice
 from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
@@ -268,6 +268,8 @@ REFERENCES = (
     f"{REFERENCED_COLUMNS}, f.confmatchtype = 'f' {OF_PARTS.format(_KEYS)} order by 1, 2, 4, 6"
 )
 _ForeignKeyRow: TypeAlias = tuple[str, str, str, str, str, list[str], list[str], bool]
+#: Reads a value completely, and a binary one without its text, which is twice as long; by whether it is binary.
+COMPARED = {False: "(t0.{}::text collate \"C\" < '')::int", True: "(t0.{} < '')::int"}
 INDEX_LINE = re.compile(r"index (?:(.+) of .+ is invalid$|(.+?): )", re.DOTALL)
 
 
@@ -293,15 +295,25 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
 
     def _find_unreadable(self, table: str) -> Iterator[str]:
         """Read every value of every row, including TOAST data."""
-        try:
-            self._connection.fetch(
-                f"select sum(octet_length(t0::text)) from {self._catalog.quote_table(table)} t0"
-            )
-        # The server has no state of its own for many kinds of damage, such as an impossible length.
-        except (CorruptError, QueryFailedError) as error:
-            if not is_about_data(error.__cause__):
-                raise
-            yield f"{table}: {error.context['reason']}"
+        source = self._catalog.quote_table(table)
+        columns = self._catalog.require_table(table).columns.values()
+        # The text of a valid row can be longer than 1 GB, which fails as damage does; then the values are read without it.
+        for values in (
+            ["octet_length(t0::text)"],
+            [COMPARED[column.is_binary].format(ident(column.name)) for column in columns],
+        ):
+            try:
+                self._connection.fetch(
+                    f"select {', '.join(f'sum({value})' for value in values)} from {source} t0"
+                )
+            # The server has no state of its own for many kinds of damage, such as an impossible length.
+            except (CorruptError, QueryFailedError) as error:
+                if not (is_about_data(error.__cause__) or is_too_long(error.__cause__)):
+                    raise
+                reason = str(error.context["reason"])
+            else:
+                return
+        yield f"{table}: {reason}"
 
     def _check_indexes(self, tables: Sequence[str]) -> Iterator[str]:
         """Compare indexes with their tables by amcheck, if it is installed and this user may use it."""

@@ -86,6 +86,11 @@ def is_about_data(error: BaseException | None) -> bool:
     return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in {"22", "58", "XX"}
 
 
+def is_too_long(error: BaseException | None) -> bool:
+    """Whether a value would exceed the limit of the server."""
+    return isinstance(error, psycopg.errors.ProgramLimitExceeded)
+
+
 def unreachable_error(error: psycopg.Error, target: str, url: Url) -> UnreachableError:
     """Return the error of a connection to ``url`` that could not be opened."""
     lines = str(error).splitlines() or ["the server did not answer"]

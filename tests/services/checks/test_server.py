@@ -476,6 +476,34 @@ def test_table_without_its_file_and_value_without_its_label_are_damage_of_their_
     assert rows["members"]
 
 
+@pytest.mark.parametrize("kind", ["bytea", "text", "jsonb"])
+def test_value_without_its_parts_is_damage(deployment, run_json, kind):
+    value = f"""('"' || repeat('x', 20000) || '"')::{kind}"""
+    deployment.connection.execute(f"create table files (id integer primary key, content {kind})")
+    deployment.connection.execute("alter table files alter content set storage external")
+    deployment.connection.execute(f"insert into files select 1, {value}")
+    ((parts,),) = deployment.connection.execute(
+        "select reltoastrelid::regclass::text from pg_class where relname = 'files'"
+    )
+    for sql in (
+        f"update pg_class set relkind = 'r' where oid = '{parts}'::regclass",
+        f"delete from {parts} where chunk_seq = 1",
+        f"update pg_class set relkind = 't' where oid = '{parts}'::regclass",
+    ):
+        deployment.connection.execute(sql)
+    (finding,) = run_json("integrity check", status=4)["findings"]
+    assert (finding["code"], finding["message"][:6]) == ("corrupt", "files:")
+
+
+@pytest.mark.slow
+def test_row_whose_text_is_too_long_is_no_damage(deployment, run_json):
+    deployment.connection.execute("create table files (id integer primary key, content bytea, note text)")
+    deployment.connection.execute(
+        "insert into files select 1, convert_to(repeat('x', 540000000), 'UTF8'), 'a note'"
+    )
+    assert run_json("integrity check")["findings"] == []
+
+
 @pytest.mark.slow
 def test_invalid_row_ages_are_found_with_amcheck(deployment, run_json):
     deployment.connection.execute("create extension amcheck")
