@@ -68,16 +68,16 @@ class MySQLRestoreTarget(RestoreTarget):
         self._server = MySQLServer(url, target)
 
     def exists(self) -> bool:
-        with self._server.translate_errors(), self._server.central() as central:
+        with self._server.translate_errors(), self._server.central(read_only=True) as central:
             return self._server.exists(central, self._server.name)
 
     def read_version(self) -> str:
-        with self._server.translate_errors(), self._server.central() as central:
+        with self._server.translate_errors(), self._server.central(read_only=True) as central:
             return ".".join(map(str, central.server.version))
 
     def identity(self) -> str:
         # Some systems ignore the case of names, so names that differ only in case identify the same database.
-        with self._server.translate_errors(), self._server.central() as central:
+        with self._server.translate_errors(), self._server.central(read_only=True) as central:
             return f"{describe_server(central)['system']}/{self._server.name.casefold()}"
 
     def address(self, dump: Dump) -> str:
@@ -85,7 +85,7 @@ class MySQLRestoreTarget(RestoreTarget):
         return str(self._server.url)
 
     def has_content(self) -> bool:
-        with self._server.translate_errors(), self._server.central() as central:
+        with self._server.translate_errors(), self._server.central(read_only=True) as central:
             return central.run(HAS_OBJECTS.format(format_literal(self._server.name))) == [(1,)]
 
     @contextmanager

@@ -63,9 +63,9 @@ where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SE
 
 class MySQLServer(RestoreServer[Session]):
     @contextmanager
-    def central(self, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
+    def central(self, timeout: float = SHORT_TIMEOUT, *, read_only: bool = False) -> Iterator[Session]:
         url = structs.replace(self.url, path=CENTRAL)
-        session = open_session(url, self.target, timeout=timeout, read_only=False)
+        session = open_session(url, self.target, timeout=timeout, read_only=read_only)
         try:
             session.remove_time_limit()
             yield session

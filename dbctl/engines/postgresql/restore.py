@@ -97,18 +97,18 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                 schema = session.url_schema
                 return not schema or bool(session.run("select to_regnamespace($1)", ident(schema))[0][0])
         except psycopg.Error as error:
-            with suppress(psycopg.Error), self._server.central() as central:
+            with suppress(psycopg.Error), self._server.central(read_only=True) as central:
                 if database_properties.read_properties(central, self._server.name) is None:
                     return False
             raise unreachable_error(error, self._server.target, self._server.url) from None
 
     def read_version(self) -> str:
-        with self._server.translate_errors(), self._server.central() as central:
+        with self._server.translate_errors(), self._server.central(read_only=True) as central:
             ((version,),) = central.run("select split_part(current_setting('server_version'), ' ', 1)")
         return str(version)
 
     def identity(self) -> str:
-        with self._server.translate_errors(), self._server.central() as central:
+        with self._server.translate_errors(), self._server.central(read_only=True) as central:
             server = database_properties.describe_server(central)
         return f"{server.get('system', server['at'])}/{self._server.name}"
 
@@ -119,7 +119,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
     def has_content(self) -> bool:
         # the whole database, not only the schema of the URL
         url = self._server.sibling_url(self._server.name)
-        with self._server.translate_errors(), self._server.open_session(url) as session:
+        with self._server.translate_errors(), self._server.open_session(url, read_only=True) as session:
             return session.run(HAS_OBJECTS) == [(True,)]
 
     @contextmanager

@@ -79,14 +79,18 @@ class PostgreSQLServer(RestoreServer[Session]):
                     return url
         return None
 
-    def central(self, timeout: float = SHORT_TIMEOUT) -> AbstractContextManager[Session]:
+    def central(
+        self, timeout: float = SHORT_TIMEOUT, *, read_only: bool = False
+    ) -> AbstractContextManager[Session]:
         url = self.central_url() or self.sibling_url(CENTRAL[0])
-        return self.open_session(url, timeout=timeout)
+        return self.open_session(url, timeout=timeout, read_only=read_only)
 
     @contextmanager
-    def open_session(self, url: Url, *, timeout: float = SHORT_TIMEOUT) -> Iterator[Session]:
-        """Connect to ``url`` for writing, without a limit for statements."""
-        with closing(open_session(url, self.target, timeout=timeout, read_only=False)) as session:
+    def open_session(
+        self, url: Url, *, timeout: float = SHORT_TIMEOUT, read_only: bool = False
+    ) -> Iterator[Session]:
+        """Connect to ``url`` without a limit for statements."""
+        with closing(open_session(url, self.target, timeout=timeout, read_only=read_only)) as session:
             # Settings of the database or role are meant for the app.
             session.run("set statement_timeout = 0")
             yield session

@@ -280,8 +280,11 @@ class RestoreServer(ABC, Generic[S]):
         self.url, self.target, self.name = url, target, url.path
 
     @abstractmethod
-    def central(self, timeout: float) -> AbstractContextManager[S]:
-        """Connect to a database that every server has."""
+    def central(self, timeout: float, *, read_only: bool = False) -> AbstractContextManager[S]:
+        """Connect to a database that every server has.
+
+        ``read_only``: also if the server rejects changes, as a replica does.
+        """
 
     @abstractmethod
     def translate_errors(self) -> AbstractContextManager[None]:
