@@ -418,11 +418,11 @@ def run_script(
             return dump_programs.to_error(client, url, target, timeout=timeout, instead=UNCHANGED)
 
         # The server's defaults are meant for the app: without autocommit, the rows would be lost at the end, and without
-        # quotes, defaults would be stored in another form than that of the backup. MariaDB may have accepted rows that violate a
-        # CHECK; MySQL has no such setting.
+        # quotes, defaults would be stored in another form than that of the backup. Threads of the server lock new tables for moments.
+        # MariaDB may have accepted rows that violate a CHECK; MySQL has no such setting.
         all_settings = [
             "autocommit = 1",
-            f"wait_timeout = {LONGEST_IDLE}",
+            f"wait_timeout = {LONGEST_IDLE}, lock_wait_timeout = {LONGEST_IDLE}",
             f"{server.time_limit} = 0",
             "sql_quote_show_create = 1",
             *(["check_constraint_checks = 0"] if server.is_mariadb else []),

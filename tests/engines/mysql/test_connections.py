@@ -44,6 +44,7 @@ from dbctl.signals import Interrupted
 from dbctl.url import parse_url
 from tests import servers
 from tests.in_process import run_command
+from tests.services.larder_app import fill_mysql
 
 
 @pytest.fixture
@@ -1130,6 +1131,20 @@ def test_restore_names_the_setting_that_forbids_a_long_row(tmp_path):
                 assert b"SET GLOBAL max_allowed_packet = " in result.stderr + result.stdout
         finally:
             execute("set global max_allowed_packet = default")
+
+
+def test_restore_waits_for_the_locks_of_the_server_itself(tmp_path):
+    repository = ["--repository", "backups"]
+    with open_limited(tmp_path) as (url, run, execute):
+        with closing(servers.mysql_connection(url)) as connection, connection.cursor() as cursor:
+            fill_mysql(cursor)
+        run("backup", "create", *repository)
+        try:
+            execute("set global lock_wait_timeout = 0")
+            for _ in range(8):
+                run("backup", "verify", "latest", "--deep", *repository)
+        finally:
+            execute("set global lock_wait_timeout = default")
 
 
 def test_messages_in_another_language_show_no_values(tmp_path):
