@@ -95,9 +95,9 @@ class MigrationFailedError(DbctlError, status=Exit.FAILED):
 
 
 class MigrationPartialError(MigrationFailedError, status=Exit.FAILED):
-    """Context in addition to ``MigrationFailedError``: ``done`` (the statements that ran) and ``leftovers`` of the failed one."""
+    """Context in addition to ``MigrationFailedError``: ``done`` (the statements that ran), ``leftovers`` of the failed one, and ``correction``, what to do before."""
 
-    remedy = "It ran without a transaction, and its changes remain: {done}.{leftovers} Done by this run: {applied}; not run: {pending}.{known} Correct the statements in its file that have not run, then continue with: {resume}"
+    remedy = "It ran without a transaction, and its changes remain: {done}.{leftovers} Done by this run: {applied}; not run: {pending}.{known} {correction} continue with: {resume}"
 
 
 class MigrationInDoubtError(MigrationFailedError, status=Exit.FAILED):

@@ -38,6 +38,8 @@ from dbctl.signals import Interrupted
 _PROGRESS = Remedy(
     "The first {position} remain applied; the migration is not recorded. Show its progress with: `migrate status`"
 )
+CORRECT_FILE = "Correct the statements in its file that have not run, then"
+END_CAUSE = "Its file is not the cause; when that has ended,"  # such as a lock
 _RESUME = {"up": Remedy("`migrate up`"), "down": Remedy("`migrate down`")}
 
 
@@ -152,7 +154,8 @@ def _run_plan(
         }
         if is_in_doubt:
             raise MigrationInDoubtError(**context) from error
-        raise _create_failure(executor, plan, context) from error
+        correction = CORRECT_FILE if isinstance(error, STATEMENT_ERRORS) else END_CAUSE
+        raise _create_failure(executor, plan, context, correction) from error
     except Interrupted as interruption:
         if executor.committed_count:
             position = (
@@ -163,7 +166,7 @@ def _run_plan(
 
 
 def _create_failure(
-    executor: MigrationExecutor, plan: ExecutionPlan, context: Mapping[str, object]
+    executor: MigrationExecutor, plan: ExecutionPlan, context: Mapping[str, object], correction: str
 ) -> MigrationFailedError:
     """Return the error of a migration that was rolled back, or of which some statements remain."""
     count, total = executor.committed_count, len(plan.steps.statements)
@@ -174,5 +177,6 @@ def _create_failure(
         done=done if count else f"none of its {total} statements completed",
         resume=_RESUME[plan.direction],
         leftovers=executor.leftovers,
+        correction=correction,
         **context,
     )
