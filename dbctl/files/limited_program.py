@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -81,12 +81,13 @@ def run_logged(
     Raises:
         Interrupted: a signal was received, outside ``block_signals``.
     """
+    earlier_signal = signals.pending_signal()
     try:
         with _start(
             argv, ends_children=ends_children, stderr=subprocess.STDOUT, env=environment, cwd=folder
         ) as process:
             tail = _OutputTail(process, max_bytes)
-            reason = _watch(process, tail, seconds, ends_at_signal=ends_at_signal)
+            reason = _watch(process, tail, seconds, earlier_signal, ends_at_signal=ends_at_signal)
     except ProgramFailedError as error:
         return LoggedProgram(str(error))
     reason = reason or describe_status(process.returncode)
@@ -110,29 +111,32 @@ def _start(
     Raises:
         ProgramFailedError: it cannot be started.
     """
-    try:
+    with ExitStack() as stack:
         with signals.defer_signals():  # a signal between the start and its record would leave it running
-            process = subprocess.Popen(  # noqa: S603 - the configured program, without a shell
-                argv,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=env,
-                cwd=cwd,
-                start_new_session=True,  # so that its child processes can be ended with it
-            )
-    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ProgramFailedError(reason, cause="missing") from error
-    try:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - the configured program, without a shell
+                    argv,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env=env,
+                    cwd=cwd,
+                    start_new_session=True,  # so that its child processes can be ended with it
+                )
+            except (OSError, ValueError) as error:  # ValueError: a NUL in an argument
+                reason = getattr(error, "strerror", None) or str(error)
+                raise ProgramFailedError(reason, cause="missing") from error
+            stack.callback(_end, process, ends_children=ends_children)
         yield process
-    finally:
-        with signals.block_signals():
-            if ends_children or process.returncode != 0:
-                _send(process, signal.SIGKILL)
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+
+
+def _end(process: subprocess.Popen[bytes], *, ends_children: bool) -> None:
+    with signals.block_signals():
+        if ends_children or process.returncode != 0:
+            _send(process, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
 def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -185,11 +189,15 @@ class _OutputTail:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], tail: _OutputTail, seconds: float, *, ends_at_signal: bool
+    process: subprocess.Popen[bytes],
+    tail: _OutputTail,
+    seconds: float,
+    earlier_signal: int | None,
+    *,
+    ends_at_signal: bool,
 ) -> str:
-    """Wait for the end of a program, and end it at its time limit and at a signal; return why, or nothing."""
-    deadline, earlier_signal = time.monotonic() + seconds, signals.pending_signal()
-    reason = ""
+    """Wait for the end of a program, and end it at its time limit and at a signal other than an earlier one; return why, or nothing."""
+    deadline, reason = time.monotonic() + seconds, ""
     try:
         while not reason and process.poll() is None:
             signals.raise_if_interrupted()

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -197,6 +197,14 @@ class ClientProgram:
             self._process.kill()
             self._process.wait()
 
+    def end(self) -> None:
+        """Kill the program, and close its pipes."""
+        self.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
     def error_output(self) -> str:
         """Return the error output of the program, or the signal that ended it without output.
 
@@ -244,28 +252,24 @@ def run_program(
         writes: whether it gets an output pipe; otherwise its output is discarded.
         source: a file that is its input, instead of a pipe.
     """
-    with tempfile.TemporaryFile() as stderr:
-        process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
-            [_encode(word) for word in argv],
-            env={name: _encode(text) for name, text in {**list_variables(), **environment}.items()},
-            stdin=source or (subprocess.PIPE if reads else subprocess.DEVNULL),
-            stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,  # Ctrl-C at the terminal is handled by dbctl alone
-        )
+    with tempfile.TemporaryFile() as stderr, ExitStack() as stack:
+        # A signal between the start and its record would leave it running: a load would continue after dbctl has ended.
+        with signals.defer_signals():
+            process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
+                [_encode(word) for word in argv],
+                env={name: _encode(text) for name, text in {**list_variables(), **environment}.items()},
+                stdin=source or (subprocess.PIPE if reads else subprocess.DEVNULL),
+                stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C at the terminal is handled by dbctl alone
+            )
+            client = ClientProgram(argv, process, stderr, watch)
+            stack.callback(client.end)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None and sys.platform == "linux":
                 with suppress(OSError):  # a user may have a lower limit, which only costs speed
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BLOCK)
-        client = ClientProgram(argv, process, stderr, watch)
-        try:
-            yield client
-        finally:
-            client.kill()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with suppress(OSError):
-                        pipe.close()
+        yield client
 
 
 #: Outputs of ``--version``, by path, inode, size and modification time of the program.
