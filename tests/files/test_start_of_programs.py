@@ -7,19 +7,19 @@ import sys
 
 import pytest
 
-#: Sends a signal to this process at one moment of the start, and prints how the block and the program ended.
+#: Sends a signal to this process at one event of the start, and prints how the block and the program ended.
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from dbctl import signals
 from dbctl.files import limited_program, subprocesses
 
-kind, moment, name = sys.argv[1:]
+kind, event_name, name = sys.argv[1:]
 signals.install_handlers()
 
 def interrupt(frame, event, argument):
     called = argument.__name__ if event.startswith("c_") else frame.f_code.co_qualname
-    if (event, called) == (moment, name):
+    if (event, called) == (event_name, name):
         sys.setprofile(None)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -47,14 +47,14 @@ except ChildProcessError:
     print("ended")
 """
 #: In the order of the start.
-MOMENTS = [("c_return", "fork_exec"), ("return", "Popen._execute_child"), ("return", "Popen.__init__")]
+EVENTS = [("c_return", "fork_exec"), ("return", "Popen._execute_child"), ("return", "Popen.__init__")]
 
 
-@pytest.mark.parametrize(("moment", "name"), MOMENTS)
+@pytest.mark.parametrize(("event", "name"), EVENTS)
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [("client", "interrupted ended\n"), ("configured", "it was ended by SIGTERM interrupted ended\n")],
 )
-def test_program_ends_with_a_signal_at_its_start(kind, expected, moment, name):
-    words = [sys.executable, "-c", SCRIPT, kind, moment, name]
+def test_program_ends_with_a_signal_at_its_start(kind, expected, event, name):
+    words = [sys.executable, "-c", SCRIPT, kind, event, name]
     assert subprocess.run(words, capture_output=True, text=True, timeout=100, check=False).stdout == expected
