@@ -23,6 +23,7 @@ TEXT_SETTINGS = {
     "xmlbinary": "base64",
     "xmloption": "content",
     "transform_null_equals": "off",
+    "exit_on_error": "off",  # otherwise the server ends the session of a rejected change
     "gin_fuzzy_search_limit": "0",  # otherwise a search by an index returns any rows, about as many as the limit
 }
 #: Limits of sessions and transactions, by the version that introduced them, which are meant for the app: dbctl waits during dumps and loads.

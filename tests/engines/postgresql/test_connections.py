@@ -121,6 +121,14 @@ def test_settings_of_a_query_are_reset(table):
         assert session.count("t") == 5
 
 
+def test_rejected_change_does_not_end_the_session(table):
+    options = f"{table.url.options}&options=-c%20exit_on_error=on"
+    writer = table.writer(options=options)
+    with pytest.raises(ConstraintError), writer.transaction():
+        writer.insert("t", {"id": 1})
+    assert writer.count("t") == 5
+
+
 def test_query_inside_transaction_sees_its_changes(table):
     writer = table.writer()
     with writer.transaction():
