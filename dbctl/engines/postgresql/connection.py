@@ -197,7 +197,7 @@ class PostgreSQLConnection(ServerConnection[Session]):
                 url=self.url,
                 target=self.target,
                 timeout=self.timeout,
-                account="" if self.is_broken else ident(session.info.user),
+                account="" if self.is_broken else ident(session.role),
                 schema=session.schema,
                 in_standby=session.in_standby,
                 blockers=lambda message: self.describe_blockers(message, session.pgconn.backend_pid),

@@ -225,7 +225,7 @@ def to_error(
     if session is not None and _is_disconnected(session):
         return create_lost_error(session.url, target, reason, instead)
     if sqlstate == "42501" or "permission denied for" in reason:
-        user, schema = (session.info.user, session.schema) if session is not None else ("", "")
+        user, schema = (session.role, session.schema) if session is not None else ("", "")
         return PrivilegeMissingError(
             target=target, reason=reason, hint=grant_hint(reason, ident(user), schema)
         )

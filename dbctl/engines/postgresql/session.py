@@ -116,7 +116,7 @@ class Session(psycopg.Connection[Row]):
     pooled = False  #: whether a pooler is between this process and the server
     _deadline: float | None = None  #: until the session is ready
     url_schema = ""  #: from the URL
-    database = ""  #: the server's name for it, which may differ from a pooler's
+    database = role = ""  #: the server's names, which may differ from those of a pooler, and of the login
     schema = ""  #: the current schema, in which unqualified names are created
     settings: dict[str, str]
 
@@ -125,12 +125,12 @@ class Session(psycopg.Connection[Row]):
         sets = ", ".join(
             f"set_config('{name}', {quote_literal(value)}, false)" for name, value in self.settings.items()
         )
-        current = "select current_database(), coalesce(current_schema(), '')"
+        current = "select current_database(), current_user, coalesce(current_schema(), '')"
         reset = "reset all; reset session authorization; reset role"  # RESET ALL leaves the role of a script
         cursor = self.execute(f"{reset}; select {sets}; {current}".encode())
         while cursor.nextset():
             pass
-        self.database, self.schema = map(str, cursor.fetchall()[0])
+        self.database, self.role, self.schema = map(str, cursor.fetchall()[0])
 
     def run(self, sql: str, *parameters: object) -> list[Row]:
         """Run one statement with ``$1``, ``$2``… and return its rows; without parameters it is sent unmodified."""

@@ -129,6 +129,14 @@ def test_rejected_change_does_not_end_the_session(table):
     assert writer.count("t") == 5
 
 
+def test_hint_names_the_role_that_a_setting_selects(table):
+    with create_role(table, "select on t") as name:
+        writer = table.writer(options=f"{table.url.options}&options=-c%20role={name}")
+        with pytest.raises(PrivilegeMissingError) as caught, writer.transaction():
+            writer.insert("t", {"id": 9})
+        assert str(caught.value.hint).endswith(f" TO {ident(name)};")
+
+
 def test_query_inside_transaction_sees_its_changes(table):
     writer = table.writer()
     with writer.transaction():
