@@ -108,7 +108,8 @@ class EventReader:
         elif kind == GTID_LIST and self._is_part and not self.shift:
             self.shift = (end - position - length) & _MAX_POSITION
         expected = (position + length + self.shift) & _MAX_POSITION
-        if end != expected or length < _HEAD.size + CHECKSUM_BYTES:
+        # by default, MariaDB 11.8 writes 0 for the events of a transaction (``binlog_legacy_event_pos``)
+        if end not in (0, expected) or length < _HEAD.size + CHECKSUM_BYTES:
             raise DamagedLogError(f"the event at {position} is damaged")
         if position + length > self.size:
             return None
