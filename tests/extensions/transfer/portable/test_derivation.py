@@ -242,7 +242,8 @@ def test_bytes_that_the_catalog_of_mysql_replaces_are_not_carried(create_databas
     defaults = [column.default for column in schema.tables[0].columns]
     omitted = [each.name for each in schema.omissions]
     # MariaDB replaces them, and MySQL ends them at a zero byte, but computes them
-    assert (defaults[:2], omitted[:2]) in [(["", ""], ["x", "y"]), (["x'00FF'", "x'610062'"], [])]
+    known = [default.lower() for default in defaults[:2]]
+    assert (known, omitted[:2]) in [(["", ""], ["x", "y"]), (["x'00ff'", "x'610062'"], [])]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -188,7 +188,7 @@ where table_schema = database() and table_name = :table and column_name = :colum
 #: Methods of indexes that other engines have, too.
 SORTED = frozenset({"BTREE", "HASH"})
 #: Defaults of bytes that the catalog contains as they are.
-_KNOWN_BYTES = re.compile(r"0x[0-9A-Fa-f]*|NULL|'[ !#-&(->@-\[\]-~]*'|[ !#-&(->@-\[\]-~]*")
+_KNOWN_BYTES = re.compile(r"0x[0-9A-Fa-f]*|x'[0-9a-f]*'|NULL|'[ !#-&(->@-\[\]-~]*'|[ !#-&(->@-\[\]-~]*")
 #: Collations, by their names.
 _IGNORES_ACCENTS, _KEEPS_SPACES = re.compile("(?<!_as)_ci"), re.compile("_nopad_|_0900_")
 _TEXT_OR_NAME = re.compile(r"""'(?:[^'\\]|\\.|'')*'|(?P<name>"(?:[^"]|"")*")""", re.DOTALL)
@@ -354,7 +354,7 @@ def _has_hexadecimal_default(row: NamedRow) -> bool:
 
 
 def _has_unknown_bytes(row: NamedRow) -> bool:
-    """Whether a default has bytes that MariaDB replaces in its catalog."""
+    """Whether a default has bytes that MariaDB replaces in its catalog; later versions write digits."""
     return bool(_is_binary(row) and row["default"] and not _KNOWN_BYTES.fullmatch(row["default"]))
 
 
