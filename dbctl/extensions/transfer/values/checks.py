@@ -27,7 +27,8 @@ _REAL = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 #: Version 1 to 7, or none, or the variant of RFC 9562 or a later one: MariaDB refuses others.
 _STANDARD_UUID = re.compile(rb"(?=.{14}[0-7]|.{19}[89a-f])" + _UUID.pattern)
-_TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.([0-9]+))?")
+#: Without 24:00:00, which Python parses since 3.14, and MySQL refuses.
+_TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} (?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.([0-9]+))?")
 _TIME = re.compile(rb"(-?[0-9]+):[0-5][0-9]:[0-5][0-9](?:\.([0-9]+))?")
 _JSON_NUMBER = re.compile(rb"\s*-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?\s*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
