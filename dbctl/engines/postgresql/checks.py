@@ -253,7 +253,15 @@ BTREES = (
     + " order by 1, 2"
 )
 HEAPS = "select c.oid::int8, c.relname " + OF_PARTS.format("") + " and c.relkind in ('r', 'm') order by 2"
-FOREIGN_TABLES = "select c.relname " + OF_PARTS.format("") + " and c.relkind = 'f' and not c.relispartition"
+#: Foreign tables, without a part, and tables with foreign partitions, with their own ones: rows of another server are not checked.
+OWN_PARTS = (
+    f"select r.relname, array_remove(array_agg(case c.relkind when 'r' then {quoted('n.nspname', 'c.relname')} end), null) "
+    + OF_PARTS.format(
+        """join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_class r on r.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)"""
+    )
+    + " group by 1 having bool_or(c.relkind = 'f')"
+)
 #: amcheck verifies tables since its version 1.3.
 AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""
@@ -282,9 +290,11 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
             for index, name in self._connection.fetch(INVALID, parameters)
         ]
         if not quick:
-            foreign = {name for (name,) in self._connection.fetch(FOREIGN_TABLES, parameters)}
-            stored = [name for name in tables if name not in foreign]
-            lines += [line for name in stored for line in self._find_unreadable(name)]
+            rows = self._connection.fetch(OWN_PARTS, parameters)
+            own = {name: cast("list[str]", parts) for name, parts in rows}
+            for name in tables:
+                for source in own.get(name, [self._catalog.quote_table(name)]):
+                    lines += self._find_unreadable(name, source)
             lines += self._check_indexes(tables)
         return lines
 
@@ -293,9 +303,8 @@ class PostgreSQLChecks(PostgreSQLPart, ServerChecks):
         # Whether duplicate rows prevent a rebuild shows only when it is tried.
         return IndexDamage(index=match[1] or match[2], has_duplicates=False) if match else None
 
-    def _find_unreadable(self, table: str) -> Iterator[str]:
-        """Read every value of every row, including TOAST data."""
-        source = self._catalog.quote_table(table)
+    def _find_unreadable(self, table: str, source: str) -> Iterator[str]:
+        """Read every value of every row of a table or of its partition ``source``, including TOAST data."""
         columns = self._catalog.require_table(table).columns.values()
         # The text of a valid row can be longer than 1 GB, which fails as damage does; then the values are read without it.
         for values in (

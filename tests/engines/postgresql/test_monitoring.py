@@ -523,6 +523,17 @@ def test_foreign_table_whose_server_does_not_answer(postgresql, answer):
         assert (far["rows"], [column["name"] for column in far["columns"]]) == (None, ["id"])
         assert [table["table"] for table in answer(*app, "stats", "tables")["data"]["items"]] == ["near"]
         assert answer(*app, "integrity", "check")["data"]["findings"] == []
+        postgresql.execute("create type mood as enum ('calm')")
+        postgresql.execute("create table mixed (id integer, m mood) partition by list (id)")
+        postgresql.execute("create table mixed_near partition of mixed for values in (1)")
+        postgresql.execute(
+            f"create foreign table mixed_far partition of mixed for values in (2) server {wrapper}"
+        )
+        postgresql.execute("insert into mixed_near values (1, 'calm')")
+        assert answer(*app, "integrity", "check")["data"]["findings"] == []
+        postgresql.execute("delete from pg_enum where enumtypid = 'mood'::regtype")
+        (finding,) = answer(*app, "integrity", "check", status=4)["data"]["findings"]
+        assert finding["message"].startswith("mixed: ")
     finally:
         postgresql.execute(f"drop foreign data wrapper {wrapper} cascade")
 
