@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from msgspec import structs
 
 from tests import servers
 
@@ -59,3 +60,29 @@ def test_dry_run_has_the_exit_code_of_the_command(url, answer):
         for option in ("--dry-run", "--yes"):
             error = answer("data", *words.split(), option, "--url", f"main={url}", status=status)["error"]
             assert (error or {}).get("code") in (None, "constraint", "already-exists"), words
+
+
+def test_reference_to_a_row_that_a_policy_hides_is_not_refused(answer):
+    with servers.postgresql_database(encoding="UTF8") as server:
+        role = f"{server.path}_limited"[-60:]
+        with closing(servers.connection(server)) as connection:
+            connection.execute(
+                f"""create role "{role}" login; {";".join(TABLES)}; grant all on authors, books to "{role}";
+                create policy none on authors using (false); alter table authors enable row level security"""
+            )
+            url = servers.text(structs.replace(server, user=role, password=None))
+            try:
+                for option in ("--dry-run", "--yes"):
+                    answer(
+                        "data",
+                        "add",
+                        "books",
+                        "id=3",
+                        "title=three",
+                        "author=1",
+                        option,
+                        "--url",
+                        f"main={url}",
+                    )
+            finally:
+                connection.execute(f'drop owned by "{role}"; drop role "{role}"')
