@@ -253,22 +253,19 @@ BTREES = (
     + " order by 1, 2"
 )
 HEAPS = "select c.oid::int8, c.relname " + OF_PARTS.format("") + " and c.relkind in ('r', 'm') order by 2"
+_ROOTS = """join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_class r on r.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)"""
 #: Foreign tables, without a part, and tables with foreign partitions, with their own ones: rows of another server are not checked.
 OWN_PARTS = (
     f"select r.relname, array_remove(array_agg(case c.relkind when 'r' then {quoted('n.nspname', 'c.relname')} end), null) "
-    + OF_PARTS.format(
-        """join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  join pg_catalog.pg_class r on r.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)"""
-    )
-    + " group by 1 having bool_or(c.relkind = 'f')"
+    f"{OF_PARTS.format(_ROOTS)} group by 1 having bool_or(c.relkind = 'f')"
 )
 #: amcheck verifies tables since its version 1.3.
 AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""
-_KEYS = """join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
+_KEYS = f"""join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
   join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-  join pg_catalog.pg_class r on r.oid = coalesce(pg_catalog.pg_partition_root(c.oid), c.oid)"""
+  {_ROOTS}"""
 #: A foreign key neither covers the rows of tables that inherit its table, nor lets it refer to theirs.
 _CHECKED = "case {0}.relkind when 'p' then '' else 'only ' end || " + quoted("{1}.nspname", "{0}.relname")
 REFERENCES = (
