@@ -38,6 +38,7 @@ def killed():
         primary.archive()
         primary.back_up("second", "-Ft", "-z", "-X", "stream")
         primary.execute("create database late")
+        time.sleep(1)
         primary.sell(2)
         primary.kill()
         yield primary
