@@ -147,16 +147,16 @@ def find_files(
 
 def _match(directory: Path, pattern: str) -> Sequence[Path]:
     """Return the paths that match a pattern; raises as ``find_files``."""
-    if matches := sorted(directory.glob(pattern)):
-        return matches
     path, place = directory / pattern, ""
-    try:  # glob ignores folders that cannot be read
-        if path.is_symlink():  # perhaps to a disk that is not mounted
+    # Path.glob ignores folders that cannot be read, and so do Path.exists and others since Python 3.14
+    try:
+        if stat.S_ISLNK(path.lstat().st_mode):  # perhaps to a disk that is not mounted
             place = "its target: "
             path.stat()
     except OSError as error:
-        raise FileFailedError(path=path, reason=f"{place}{error.strerror}") from error
-    return ()
+        if place or not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise FileFailedError(path=path, reason=f"{place}{error.strerror}") from error
+    return sorted(directory.glob(pattern))
 
 
 def _list_content(folder: Path, omitted: Collection[tuple[int, int] | None]) -> Iterator[Path]:
