@@ -72,6 +72,8 @@ _SIGNATURES: Sequence[tuple[tuple[bytes, ...], Content]] = (
         "compressed",
     ),
 )
+#: The first line of a dump of newer shells of SQLite, such as 3.53, if a table is virtual, such as one for full-text search.
+_SQLITE_NOTE = b"/* WARNING: Script requires that SQLITE_DBCONFIG_DEFENSIVE be disabled */"
 #: The first lines of a text dump. The order matters: one is the prefix of another.
 _TEXT_HEADERS: Sequence[tuple[bytes, Content]] = (
     (b"-- PostgreSQL database cluster dump", "postgresql-cluster"),
@@ -161,7 +163,7 @@ def _detect_tar(head: bytes) -> Content:
 
 
 def _detect_text(head: bytes) -> Content:
-    lines = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    lines = head.removeprefix(b"\xef\xbb\xbf").removeprefix(_SQLITE_NOTE).lstrip()
     if lines.startswith((b"PRAGMA foreign_keys=OFF;", b"BEGIN TRANSACTION;")):
         return "sqlite-sql"
     for line in lines.split(b"\n", 40)[:40]:

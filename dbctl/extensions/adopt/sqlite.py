@@ -51,6 +51,10 @@ ALLOWED = frozenset(
 FUNCTIONS_DENIED = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile", "edit"})
 _WORDS = re.compile(r"\s*(\w+)(?:\s+(\w+))?")
 _PRAGMA = re.compile(r"\s*pragma\s+(?:foreign_keys|writable_schema)\s*=\s*\w+\s*;\s*\Z", re.IGNORECASE)
+#: Newer shells write it before the numbers of automatic keys; only SQLite can create the table, with the first one that has such keys.
+_SEQUENCES = re.compile(
+    r"create\s+table\s+if\s+not\s+exists\s+sqlite_sequence\s*\(name,\s*seq\)\s*;\s*\Z", re.IGNORECASE
+)
 #: How ``sqlite3`` dumps a virtual table, because CREATE would conflict with its shadow tables.
 _VIRTUAL = re.compile(
     r"\s*insert\s+into\s+sqlite_(?:schema|master)\s*\(type,\s*name,\s*tbl_name,\s*rootpage,\s*sql\)\s*"
@@ -136,15 +140,18 @@ def _run_script(script: Path, destination: Path, target: str, max_bytes: int) ->
 
 def _run_statement(db: sqlite3.Connection, sql: str, line: int) -> str:
     """Run one statement if a dump may contain it; return its first word."""
-    match = _WORDS.match(_strip_comments(sql))
+    text = _strip_comments(sql)
+    match = _WORDS.match(text)
     first = match[1].lower() if match else ""
     if first in ("begin", "commit", "end"):  # everything runs in one transaction of dbctl
         return "commit" if first == "end" else first
     if first == "rollback":
         raise ValueError(f"line {line}: the dump of a damaged database is marked as incomplete")
     if first == "pragma":
-        if not _PRAGMA.match(sql):
+        if not _PRAGMA.match(text):
             raise ValueError(f"line {line}: not allowed in a dump: {' '.join(sql.split())[:60]}")
+        return first
+    if _SEQUENCES.match(text):
         return first
     if virtual := _VIRTUAL.match(sql):
         _create_virtual_table(db, virtual, line)
