@@ -103,7 +103,8 @@ def send(
         with urlopen(request, timeout=TIMEOUT, context=context) as response:  # noqa: S310 - the library created it
             return cast("Message", response.headers), cast("bytes", response.read())
     except HTTPError as error:
-        text, status = error.read().decode(errors="replace"), error.code
+        with error:
+            text, status = error.read().decode(errors="replace"), error.code
         failure = explain_failure(f"status code: {status} {text}", address)
     except (URLError, OSError):
         status, failure = 0, explain_failure("", address)
