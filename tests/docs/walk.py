@@ -18,9 +18,12 @@ COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>")
 
 
 def is_importing(frame: FrameType | None) -> bool:
-    """Whether a frame is called by the body of a module, which runs only if nothing has imported it."""
+    """Whether a frame is called by the body of a module, which runs only if nothing has imported it, or by its annotations.
+
+    Python evaluates these later since 3.14.
+    """
     while frame is not None and not (
-        frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(CODE)
+        frame.f_code.co_name in ("<module>", "__annotate__") and frame.f_code.co_filename.startswith(CODE)
     ):
         frame = frame.f_back
     return frame is not None
