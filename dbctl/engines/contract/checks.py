@@ -90,6 +90,11 @@ class Checks(ABC):
         del line
         return False
 
+    def concerns_text_index(self, line: str) -> bool:
+        """Return whether a line of ``find_damage`` reports a full-text index, which can be rebuilt: no row is damaged."""
+        del line
+        return False
+
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         """Return the first rows whose indexed values differ from the table; empty if the engine cannot compare them."""
         return ()

@@ -35,7 +35,7 @@ INDEX_DAMAGE = (
 VALUE_IN = r"(?s)(?:NULL|TEXT|NUMERIC) value in (?P<name>.+)\..+"
 CHECK_IN = r"(?s)CHECK constraint failed in (?P<name>.+)"
 
-#: Lines about a full-text index, which SQLite checks itself since 3.44: another check reports it, with a remedy that keeps the rows.
+#: Lines about a full-text index, which SQLite checks itself since 3.44.
 TEXT_INDEX_DAMAGE = r"fts5: |malformed inverted index for FTS[345] table "
 
 #: Parentheses around the expression of a CHECK constraint, with those of its CREATE TABLE.
@@ -111,7 +111,6 @@ class SQLiteChecks(SQLitePart, Checks):
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         functions, failures = dict[str, None](), list[str]()
         lines = self.find_file_damage(functions, quick=quick, table=table)
-        lines = [line for line in lines if not re.match(TEXT_INDEX_DAMAGE, line)]
         # SQLite reads the CHECK constraints only of a file that it may write.
         if self._connection.read_only and not quick:
             lines += self._find_violations(functions, failures, table)
@@ -213,6 +212,9 @@ class SQLiteChecks(SQLitePart, Checks):
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         match = re.fullmatch(INDEX_DAMAGE, line)
         return match and IndexDamage(index=match["name"], has_duplicates=match["duplicate"] is not None)
+
+    def concerns_text_index(self, line: str) -> bool:
+        return bool(re.match(TEXT_INDEX_DAMAGE, line))
 
     def concerns_values(self, line: str) -> bool:
         return any(re.fullmatch(pattern, line) for pattern in (VALUE_IN, CHECK_IN))

@@ -153,7 +153,7 @@ def _run_statement(db: sqlite3.Connection, sql: str, line: int) -> str:
         return first
     if _SEQUENCES.match(text):
         return first
-    if virtual := _VIRTUAL.match(sql):
+    if virtual := _VIRTUAL.match(text):
         _create_virtual_table(db, virtual, line)
         return first
     db.set_authorizer(_authorize)

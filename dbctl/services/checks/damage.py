@@ -14,7 +14,7 @@ from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.app.secrets import MASK, find_secret_columns
 from dbctl.services.app.validation import truncate
-from dbctl.services.search.indexes.text import check_text_indexes
+from dbctl.services.search.indexes.text import TEXT_INDEX_HINT, check_text_indexes
 
 REINDEX_HINT = Remedy(
     "Keep a copy. The table keeps its rows when the index is rebuilt with: `maintain reindex`"
@@ -43,14 +43,18 @@ def check_damage(subject: Subject) -> Sequence[Finding]:
         subject.damage = [subject.finding("info", "not-checked", "its engine has no integrity check")]
     else:
         lines = checks.find_damage(quick=subject.quick, table=subject.table)
-        damage = [line for line in lines if not checks.concerns_values(line)]
+        values = [line for line in lines if checks.concerns_values(line)]
+        texts = [line for line in lines if checks.concerns_text_index(line)]
+        damage = [line for line in lines if line not in {*values, *texts}]
         subject.damage = list(_describe_damage(subject, checks, damage))
         violations = [
             subject.finding("error", "constraint-violated", message, VIOLATION_HINT)
-            for message in group_lines([line for line in lines if checks.concerns_values(line)])
+            for message in group_lines(values)
         ]
+        # Repeated by the check of such indexes, which a quick run omits, and which has to open the file to write.
+        broken = [subject.finding("error", "text-index-damaged", line, TEXT_INDEX_HINT) for line in texts]
         unchecked = [subject.finding("info", "not-checked", text) for text in checks.list_unchecked()]
-        return [*subject.damage, *violations, *unchecked]
+        return [*subject.damage, *broken, *violations, *unchecked]
     return subject.damage
 
 

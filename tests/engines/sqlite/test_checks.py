@@ -91,6 +91,15 @@ def test_index_damage_is_parsed_for_any_index_name(file):
         assert reader.checks.parse_index_damage("*** in database main ***") is None
 
 
+def test_damage_of_text_index_is_distinguished_from_that_of_rows(reader):
+    checks = reader.checks
+    # as SQLite 3.53 reports it
+    assert checks.concerns_text_index('fts5: corruption found reading blob 137438953473 from table "f"')
+    assert checks.concerns_text_index("malformed inverted index for FTS4 table main.g")
+    assert not checks.concerns_text_index("Tree 5 page 5: btreeInitPage() returns error code 11")
+    assert not checks.concerns_text_index("wrong # of entries in index fts5: ")
+
+
 def test_zeroed_page_is_reported_as_damage(file):
     with closing(sqlite3.connect(file)) as db:
         (root,) = db.execute("select rootpage from sqlite_master where name = 'child'").fetchone()
