@@ -152,7 +152,7 @@ class StoredFunctionError(DbctlError, status=Exit.REFUSED):
 
 
 class ConstraintError(DbctlError, status=Exit.REFUSED):
-    sentence, remedy = "{target} rejected the change: {reason}", "Nothing was changed."
+    sentence, remedy = "{target} does not accept the change: {reason}", "Nothing was changed."
 
 
 class FileFailedError(DbctlError, status=Exit.FAILED):
