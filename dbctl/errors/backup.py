@@ -42,7 +42,8 @@ class RepositoryMissingError(DbctlError, status=Exit.UNREACHABLE):
 
 class RepositoryFailedError(DbctlError, status=Exit.UNREACHABLE):
     sentence = "cannot access the backups in {place}: {reason}"
-    remedy = "Check that it is mounted, and its owner and mode. No backup was changed."
+    remedy = "Check that it is mounted, and its owner and mode. {hint}"
+    default_hint = "No backup was changed."
 
 
 class StorageFailedError(DbctlError, status=Exit.UNREACHABLE):

@@ -271,17 +271,17 @@ def require_private(path: Path, status: os.stat_result) -> None:
 
 
 @contextmanager
-def translate_errors(location: object) -> Iterator[None]:
-    """Translate ``OSError`` into an error of ``location``: ``DiskFullError`` or ``RepositoryFailedError``."""
+def translate_errors(location: object, **facts: object) -> Iterator[None]:
+    """Translate ``OSError`` into an error of ``location``: ``DiskFullError`` or ``RepositoryFailedError``, with these facts."""
     try:
         yield
     except OSError as error:
-        raise to_error(location, error) from error
+        raise to_error(location, error, **facts) from error
 
 
-def to_error(location: object, error: OSError) -> RepositoryFailedError | DiskFullError:
+def to_error(location: object, error: OSError, **facts: object) -> RepositoryFailedError | DiskFullError:
     """Return an ``OSError`` as an error of ``location``."""
     if is_full(error):
         return DiskFullError(target=location)
     path = f"{error.filename}: " if error.filename and str(error.filename) != str(location) else ""
-    return RepositoryFailedError(place=location, reason=f"{path}{error.strerror or error}")
+    return RepositoryFailedError(place=location, reason=f"{path}{error.strerror or error}", **facts)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.errors.backup import RepositoryFailedError, RepositoryMissingError
+from dbctl.errors.base import Remedy
 from dbctl.errors.connection import FileUnsyncedError
 from dbctl.files import atomic, mounts
 from dbctl.files import lock as file_lock
@@ -183,13 +184,15 @@ class DirectoryStore:
             yield writer
 
     def remove_folder(self, folder: str) -> None:
+        path = self._root / folder
         with translate_errors(self.location):
-            path = self._root / folder
             # Renaming the manifest to the mark leaves a folder marked as incomplete after an interruption. No file is
             # created for that, so pruning works on a full disk.
             with suppress(FileNotFoundError):
                 (path / MANIFEST).rename(path / INCOMPLETE_MARK)
             atomic.sync_directory(path)
+        hint = Remedy(f"{folder} is no longer a backup. Delete the rest with: `backup prune`")
+        with translate_errors(self.location, hint=hint):
             _remove_tree(path)
             atomic.sync_directory(self._root)
 

@@ -28,6 +28,7 @@ from tests.services.promptvault_app import (
     open_repository,
     verify_backups,
 )
+from tests.small_disk import mount_disk
 
 
 @pytest.fixture
@@ -175,6 +176,19 @@ def test_error_after_a_deletion_names_what_is_deleted(deployed, command):
     assert "No backup was changed" not in failed.value.hint
     # the same `backup delete` would refuse the id that is deleted
     assert "List the others with: " in failed.value.hint
+
+
+def test_error_in_the_middle_of_a_deletion_states_that_the_backup_is_incomplete(deployed):
+    first, _ = (create_app_backup(deployed).id for _ in range(2))
+    folder = find_backup_folder(deployed, first)
+    with mount_disk(folder / "mounted", "64k"), open_prune(deployed, last=1) as operation:
+        with pytest.raises(RepositoryFailedError) as failed:
+            operation.apply()
+        assert (folder / INCOMPLETE_MARK).exists()
+        assert "No backup was changed" not in failed.value.hint
+        assert first in failed.value.hint
+    assert prune(deployed, last=1).leftovers == [first]  # as the hint states
+    assert not folder.exists()
 
 
 def test_limit_deletes_the_oldest_backups_that_are_not_protected(deployed):
