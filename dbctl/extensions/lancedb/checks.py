@@ -93,7 +93,10 @@ class LanceChecks(Checks):
         manifest = history.read_manifest(versions[newest])
         file_damage = list(self._file_damage(table, history, manifest))
         yield from file_damage
-        if not (quick or file_damage):
+        if quick:
+            return
+        yield from (f"{table}: {reason}" for reason in history.describe_old_damage(versions))
+        if not file_damage:
             yield from self._row_damage(table, manifest)
             yield from self._index_damage(table)
 

@@ -388,7 +388,7 @@ _ERROR_PATTERNS: dict[str, Callable[[Location, str], DbctlError]] = {
     r"RetryError|error sending request|Generic S3 error|timed out|dispatch failure|NoSuchBucket|connect error": lambda location, reason: (
         location.unreachable(reason)
     ),
-    r"NaN values|Cannot cast to FixedSizeList|non-nullable|contained null|cast error|append with different schema|does not match": lambda location, reason: (
+    r"NaN values|Cannot cast to FixedSizeList|non-nullable|contained null|cast error|append with different schema|(?<!magic number )does not match": lambda location, reason: (
         ConstraintError(target=location.target, reason=reason)
     ),
     r"correct footer|unsupported index version|not found: |no longer exists|object at location|no such file|os error 2\b|corrupt|invalid (?:magic|metadata|manifest|protobuf|file)|failed to (?:decode|fill|parse)|decode|unexpected end|out of bounds|file size|outside (?:of )?file|IPC footer|range|malformed|overflow|buffer|panic": lambda location, reason: (

@@ -165,7 +165,13 @@ class LanceStorage(StorageManager):
             return
         # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.
         age = KEEP_ALL if task.older_than is None else task.older_than
-        change_table(self._catalog, task.table, lambda handle: handle.optimize(cleanup_older_than=age))
+        try:
+            change_table(self._catalog, task.table, lambda handle: handle.optimize(cleanup_older_than=age))
+        except CorruptError as error:
+            history = self._catalog.history(task.table)
+            for reason in history.describe_old_damage(history.versions()):
+                raise CorruptError(target=self._target, reason=f"{task.table}: {reason}") from error
+            raise
 
 
 def _describe_size(size: TableSize) -> str:

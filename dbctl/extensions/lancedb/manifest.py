@@ -445,6 +445,15 @@ class History:
                 return reason and f"{reason}; version {version} can be read"
         return f"{reason}; no older version can be read"
 
+    def describe_old_damage(self, versions: Mapping[int, str]) -> Iterator[str]:
+        """Yield which versions before the newest cannot be read, and why; the library needs them to compact and prune."""
+        for version, path in [*versions.items()][1:]:
+            try:
+                self.read_manifest(path)
+            except ManifestError as error:
+                if version in self.versions():  # otherwise another process pruned it
+                    yield f"version {version}, not the newest, cannot be read: {error}; compaction and pruning fail until {path} is deleted"
+
     def file_sizes(self) -> Mapping[str, int]:
         """Return the size of every file of the table, by its path relative to the folder of the table."""
         root = f"{self.folder}/"

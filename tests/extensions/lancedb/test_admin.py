@@ -147,7 +147,25 @@ def test_unreadable_version_is_reported_with_readable_predecessor(damage, two_fr
         with pytest.raises(
             CorruptError, match=f"{TABLE}: its newest version, 2, cannot be read.*; version 1 can be read"
         ):
-            open_database(folder).tables()
+            open_database(folder).tables()[TABLE]
+
+
+def test_unreadable_older_version_is_reported_as_what_prevents_maintenance(two_fragments):
+    folder, _ = two_fragments
+    older = max((folder / f"{TABLE}.lance/_versions").glob("*.manifest"))
+    task = MaintenanceTask(table=TABLE, statement="compact it")
+    for content in (b"", older.read_bytes()[:-20]):
+        older.write_bytes(content)
+        reader = opening.open_reader(folder)
+        assert reader.checks.find_damage(quick=True) == []
+        (line,) = reader.checks.find_damage()
+        with pytest.raises(CorruptError) as failure:
+            opening.open_writer(folder).storage.maintain(task)
+        assert failure.value.context["reason"] == line
+        assert f"{older.name} is deleted" in line
+    older.unlink()
+    opening.open_writer(folder).storage.maintain(task)
+    assert opening.open_reader(folder).checks.find_damage() == []
 
 
 def test_manifest_of_another_version_is_reported(two_fragments, tmp_path):
