@@ -18,6 +18,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError, QueryFailedError
 from dbctl.extensions.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
 from dbctl.extensions.lancedb.manifest import History, ManifestError
+from dbctl.extensions.lancedb.snapshot import LOST_LINK, is_lost_link
 from dbctl.extensions.lancedb.values import Family, decoded_type, quote_name, type_family
 
 if TYPE_CHECKING:
@@ -142,12 +143,16 @@ MAX_TRIES = 10
 
 
 class _Tables(Mapping[str, Table]):
-    """Tables whose columns are read when the first one is used."""
+    """Tables whose columns are read when the first one is used; a damaged one raises its error then."""
 
     def __init__(
-        self, names: Sequence[str], describe: Callable[[], Mapping[str, Table]], target: str
+        self,
+        names: Sequence[str],
+        describe: Callable[[], Mapping[str, Table]],
+        damaged: Mapping[str, DbctlError],
+        target: str,
     ) -> None:
-        self._names, self._describe, self._target = names, cache(describe), target
+        self._names, self._describe, self._damaged, self._target = names, cache(describe), damaged, target
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -161,10 +166,12 @@ class _Tables(Mapping[str, Table]):
     def __getitem__(self, name: str) -> Table:
         if name not in self._names:
             raise KeyError(name)
-        try:
-            return self._describe()[name]
-        except KeyError:
-            raise ChangedWhileReadError(target=self._target) from None
+        tables = self._describe()
+        if name in self._damaged:
+            raise self._damaged[name]
+        if name not in tables:
+            raise ChangedWhileReadError(target=self._target)
+        return tables[name]
 
 
 class Catalog(LiveTables):
@@ -179,6 +186,7 @@ class Catalog(LiveTables):
         self.location, self.read_only = location, read_only
         self._keys = keys
         self._handles: dict[str, LanceTable] | None = None
+        self._damaged: dict[str, DbctlError] = {}  #: the tables that cannot be opened
         self._schemas: dict[str, pa.Schema] = {}
         self._closed = False
 
@@ -190,9 +198,9 @@ class Catalog(LiveTables):
 
     def _read_tables(self) -> Mapping[str, Table]:
         names = self._list_readable_tables()
-        return (
-            self._describe_tables() if names is None else _Tables(names, self._describe_tables, self.target)
-        )
+        if names is None:
+            names = sorted([*self._open_all(), *self._damaged])
+        return _Tables(names, self._describe_tables, self._damaged, self.target)
 
     def _list_readable_tables(self) -> list[str] | None:
         """Return the tables of a folder whose newest versions can be read; None if the library has to open them.
@@ -219,10 +227,21 @@ class Catalog(LiveTables):
             for name, arrow_schema in self._schemas.items()
         }
 
-    def versions(self) -> Mapping[str, int]:
-        """Return the version at which each table is open."""
+    def require_undamaged(self) -> None:
+        """Check that all tables can be opened.
+
+        Raises:
+            CorruptError, QueryFailedError: the newest version of a table cannot be read.
+        """
+        self.tables()
+        for error in self._damaged.values():
+            raise error
+
+    def version(self, table: str) -> int:
+        """Return the version at which a table is open."""
+        handle = self.open_table(table)
         with self.translate_errors():
-            return {name: handle.version for name, handle in self._open_all().items()}
+            return handle.version
 
     def open_table(self, table: str) -> LanceTable:
         """Return the library's object of a table.
@@ -267,15 +286,21 @@ class Catalog(LiveTables):
         self.forget()
 
     def _open_all(self) -> dict[str, LanceTable]:
-        """Return all tables, opened on first use at their newest versions."""
+        """Return all tables except the damaged ones, opened on first use at their newest versions."""
         if self._handles is None:
             signals.raise_if_interrupted()
+            handles: dict[str, LanceTable] = {}
+            self._damaged.clear()
             with self.translate_errors():
-                self._handles = {
-                    name: handle
-                    for name in self.location.list_tables()
-                    if (handle := self._open(name)) is not None
-                }
+                for name in self.location.list_tables():
+                    try:
+                        handle = self._open(name)
+                    except (CorruptError, QueryFailedError) as error:  # the other tables remain usable
+                        self._damaged[name] = error
+                    else:
+                        if handle is not None:
+                            handles[name] = handle
+            self._handles = handles
         return self._handles
 
     def _open(self, name: str) -> LanceTable | None:
@@ -290,6 +315,11 @@ class Catalog(LiveTables):
                     handle.checkout(handle.version)
             except (ValueError, FileNotFoundError, RuntimeError) as error:
                 if "was not found" in str(error):
+                    folder = self.location.folder
+                    if folder and is_lost_link(folder / f"{name}{SUFFIX}"):
+                        raise CorruptError(
+                            target=self.target, reason=f"{name}{SUFFIX} {LOST_LINK}"
+                        ) from error
                     return None
                 if not tries_left:
                     raise self._open_error(name, error) from error

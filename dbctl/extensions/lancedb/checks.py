@@ -18,6 +18,7 @@ from dbctl.errors.connection import CorruptError
 from dbctl.extensions.lancedb import catalog
 from dbctl.extensions.lancedb.location import Files, extract_reason, translate_error, translate_panics
 from dbctl.extensions.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
+from dbctl.extensions.lancedb.snapshot import LOST_LINK, is_lost_link
 from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.extensions.lancedb.vectors import search_all_partitions
 from dbctl.model import format_count
@@ -81,6 +82,9 @@ class LanceChecks(Checks):
         signals.raise_if_interrupted()
         hint, versions = history.read_hint(), history.versions()
         if not versions:
+            if self._folder and is_lost_link(self._folder / history.folder):
+                yield f"{table}: {history.folder} {LOST_LINK}"
+                return
             file_count = len(history.file_sizes())
             yield f"{table}: not a table: it has no version in _versions, but {file_count} files"
             return

@@ -276,7 +276,7 @@ class Location:
                 return sorted(
                     entry.name.removesuffix(SUFFIX)
                     for entry in entries
-                    if entry.name.endswith(SUFFIX) and entry.is_dir()
+                    if entry.name.endswith(SUFFIX) and (entry.is_dir() or entry.is_symlink())
                 )
         names, page_token = list[str](), None
         while True:

@@ -45,6 +45,7 @@ class LanceStorage(StorageManager):
         self._folder, self._files = db.location.folder, db.location.files
 
     def measure_storage(self) -> Storage:
+        self._catalog.require_undamaged()
         stored_bytes = sum(file.bytes for file in self._files.walk())
         return Storage(bytes=stored_bytes, tables=len(self._catalog.tables()), page_size=0)
 
@@ -79,7 +80,7 @@ class LanceStorage(StorageManager):
             ChangedWhileReadError: another process removed the version.
             CorruptError: the manifest cannot be read.
         """
-        version = self._catalog.versions()[table]
+        version = self._catalog.version(table)
         with self._catalog.translate_errors():
             try:
                 return history.read_version(version)
@@ -150,7 +151,7 @@ class LanceStorage(StorageManager):
         return [self._catalog.require_table(name).name for name in tables] or list(self._catalog.tables())
 
     def _select_sizes(self, tables: Sequence[str]) -> Sequence[TableSize]:
-        sizes = [size for size in self.measure_tables() if size.table in tables]
+        sizes = [size for name in tables for size in self.measure_tables(table=name)]
         if self._folder is not None:  # for new fragments next to the old ones
             with atomic.translate_errors(self._folder, self._folder):
                 mounts.require_space(self._folder, sum(size.table_bytes or 0 for size in sizes))

@@ -63,7 +63,7 @@ class LanceRebuilder(LancePart, Rebuilder):
 
         schema = self._catalog.arrow_schema(table)
         history = self._catalog.history(table)
-        version = history.read_version(self._catalog.versions()[table])
+        version = history.read_version(self._catalog.version(table))
         new = location.connection.create_table(
             table,
             schema=schema,

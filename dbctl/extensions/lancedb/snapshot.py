@@ -34,6 +34,8 @@ TIMEOUT = 30.0
 TAGS_FOLDER = "_refs/tags"
 BRANCHES_FOLDER = "tree"
 EXTERNAL_FILES = "some of its files belong to another table"
+#: What is wrong with the folder of a table that is elsewhere, for example on a disk that is not mounted.
+LOST_LINK = "is a symbolic link to a folder that is missing"
 
 
 class SnapshotFile(Struct, frozen=True, kw_only=True):
@@ -83,10 +85,13 @@ class Snapshot:
         for name in _list_names(self.root / folder):
             child = f"{folder}/{name}" if folder else name
             path = self.root / child
-            if not folder and is_table(path):
+            # a copy by another program may contain links to any place
+            if not folder and is_table(path, follow_link=not allow_older):
                 self._add_table(name, allow_older=allow_older)
             elif path.is_symlink():
-                continue
+                if not folder and is_lost_link(path):
+                    raise FileRemovedError(name, LOST_LINK)
+                self.remarks.append(f"{child} is a symbolic link and was skipped")
             elif path.is_dir():
                 self.folders.append(child)
                 self.add_all(child, allow_older=allow_older)
@@ -347,14 +352,20 @@ def contains_tables(folder: Path) -> bool:
         return False
 
 
-def is_table(path: Path) -> bool:
-    """Whether a folder is a table."""
-    return not path.is_symlink() and os.path.isdir(path / VERSIONS_FOLDER)
+def is_table(path: Path, *, follow_link: bool = False) -> bool:
+    """Whether a folder is a table; ``follow_link``: also a symbolic link to one."""
+    return (follow_link or not path.is_symlink()) and os.path.isdir(path / VERSIONS_FOLDER)
+
+
+def is_lost_link(path: Path) -> bool:
+    """Whether the folder of a table is a symbolic link to a missing one."""
+    return path.name.endswith(SUFFIX) and path.is_symlink() and not path.exists()
 
 
 def _folder_state(root: Path) -> Sequence[tuple[str, Mapping[int, str]]]:
     files = LocalFiles(root)
-    return [(name, History(files, name).versions()) for name in _list_names(root) if is_table(root / name)]
+    names = [name for name in _list_names(root) if is_table(root / name, follow_link=True)]
+    return [(name, History(files, name).versions()) for name in names]
 
 
 def _list_names(folder: Path, *, missing: bool = False) -> Sequence[str]:

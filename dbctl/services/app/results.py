@@ -122,7 +122,8 @@ def measure_readable_tables(
             sizes += db.storage.measure_tables(exact=exact, table=name)
         except UNREADABLE as error:
             errors.append(error)
-            reasons.append(f"{name} ({error.context['reason']})")
+            reason = str(error.context["reason"]).removeprefix(f"{name}: ")
+            reasons.append(f"{name} ({reason})")
     if errors and not sizes:
         raise errors[0]
     if errors:

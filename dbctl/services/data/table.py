@@ -19,7 +19,7 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
 from dbctl.services.app.results import is_time, missing_table_error, time_columns
-from dbctl.services.app.secrets import MASK, find_secret_columns
+from dbctl.services.app.secrets import MASK, find_secret_columns, find_table_secrets
 from dbctl.services.app.user_roles.form import BOOLEAN_TYPE
 from dbctl.services.app.validation import day_after, parse_boolean, parse_time, truncate
 
@@ -89,12 +89,17 @@ class DataTable:
         self.live = LiveTable(app.profile, db, name, "data")
         self.columns = self.live.table.columns
         self.key = self.live.table.primary_key
-        secret_columns = [] if secrets else find_secret_columns(app, self.database, db, [name]).get(name, [])
-        self.hidden: Collection[str] = frozenset(secret_columns)
+        self.hidden: Collection[str] = frozenset(() if secrets else self._find_secrets())
         self._times = time_columns(app, self.database, self.live)
         users = app.profile.users
         active = users.fields.get("active") if users and not users.active and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
+
+    def _find_secrets(self) -> Collection[str]:
+        """Return the secret columns; only those of a view depend on other tables, one of which may be damaged."""
+        if self.live.table.is_view:
+            return find_secret_columns(self.app, self.database, self.db, [self.name]).get(self.name, [])
+        return find_table_secrets(self.app, self.database, self.db, self.name, sampled=True)
 
     def refuse_reserved(self) -> None:
         """Refuse a change of the ledger of migrations, and of a table in which the engine stores an index.

@@ -222,8 +222,9 @@ def _run_task(db: Readable, task: MaintenanceTask) -> tuple[TaskResult, DbctlErr
 
 def _measure(db: Readable, task: MaintenanceTask) -> VersionedSize | None:
     # Other engines have no versions, and measuring could wait for the lock that blocks the task.
-    sizes = db.storage.measure_tables(exact=False) if task.table and db.storage.has_versions else ()
-    for size in sizes:
-        if size.table == task.table and size.fragments is not None and size.versions is not None:
+    if not (task.table and db.storage.has_versions):
+        return None
+    for size in db.storage.measure_tables(exact=False, table=task.table):
+        if size.fragments is not None and size.versions is not None:
             return VersionedSize(fragments=size.fragments, versions=size.versions, bytes=size.bytes or 0)
     return None

@@ -10,7 +10,7 @@ from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, Sch
 from dbctl.errors.base import DbctlError
 from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app.app import App
-from dbctl.services.app.results import DatabaseResults, collect_results, measure_readable_tables
+from dbctl.services.app.results import UNREADABLE, DatabaseResults, collect_results, measure_readable_tables
 from dbctl.services.data.table import DataTable, selected_database
 
 #: The kind of a listed name.
@@ -125,8 +125,13 @@ def list_tables(app: App, page_request: PageRequest) -> DatabaseResults[TableOve
         db = app.reader(database, allow_empty=True)
         measured = {size.table: size for size in measure_readable_tables(db, unread)}
         overviews = list[TableOverview]()
-        for name, table in sorted(db.tables().items()):
+        tables = db.tables()
+        for name in sorted(tables):
             size = measured.get(name)
+            try:
+                table = tables[name]
+            except UNREADABLE:  # its columns are unknown; ``unread`` has the reason
+                continue
             overviews.append(
                 TableOverview(
                     target=app.target(database),

@@ -18,7 +18,6 @@ from dbctl.engines.contract.database import Condition, Order
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
 from dbctl.errors.backup import StorageKeysMissingError
-from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     ChangedWhileReadError,
     ConstraintError,
@@ -208,14 +207,16 @@ def test_names_of_tables_are_those_that_the_library_opens(tmp_path, damage, is_n
     versions = sorted((tmp_path / f"{TABLE}.lance/_versions").glob("*.manifest"))  # the newest first
     damage(versions[0] if is_newest else versions[-1])
     with_library = opening.open_reader(tmp_path)
-    try:
-        expected = [*with_library.catalog._describe_tables()]
-    except DbctlError as error:
+    expected = {*with_library.catalog._describe_tables(), *with_library.catalog._damaged}
+    reader = opening.open_reader(tmp_path)
+    assert {*reader.tables()} == expected
+    assert reader.count("notes") == 1
+    for error in with_library.catalog._damaged.values():
         with pytest.raises(type(error), match=re.escape(str(error))):
-            opening.open_reader(tmp_path).tables()
+            reader.tables()[TABLE]
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            reader.storage.measure_storage()
         assert is_newest
-    else:
-        assert [*opening.open_reader(tmp_path).tables()] == expected
 
 
 def test_table_that_is_removed_between_its_name_and_its_columns_is_reported(tmp_path):
@@ -244,7 +245,7 @@ def test_each_statement_creates_one_version(tmp_path):
         assert writer.update(TABLE, {"content": "it's new"}, [Condition("message_id", "=", "new")]) == 1
         assert writer.delete(TABLE, [Condition("role", "=", "user")]) == 10
         assert writer.delete(TABLE, [Condition("role", "=", "nobody")]) == 0
-    assert writer.catalog.versions() == {TABLE: 4}
+    assert writer.catalog.version(TABLE) == 4
     assert opening.open_reader(tmp_path).select(
         TABLE, ["content"], [Condition("message_id", "=", "new")]
     ) == [("it's new",)]
@@ -336,7 +337,7 @@ def test_invalid_row_is_refused_without_change(tmp_path, values):
     writer = opening.open_writer(tmp_path)
     with pytest.raises((ConstraintError, ValueInvalidError)), writer.transaction():
         writer.insert(TABLE, values)
-    assert writer.catalog.versions() == {TABLE: 1}
+    assert writer.catalog.version(TABLE) == 1
 
 
 def test_vector_with_nan_is_inserted_once_and_restored_by_a_rollback(tmp_path):

@@ -1,0 +1,62 @@
+"""A LanceDB with a table that cannot be opened, or whose folder is elsewhere: commands about the other tables work."""
+
+from __future__ import annotations
+
+import lancedb
+import pytest
+
+from tests.engines import lance
+from tests.engines.lance import TABLE
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "lancedb:vectors"\n[apps.shop.backup]\nrepository = "backups"\n'
+    )
+    lance.create_table(tmp_path / "vectors", range(5))
+    lancedb.connect(tmp_path / "vectors").create_table("notes", [{"id": 1, "text": "first"}])
+    return tmp_path
+
+
+def damage_manifest(table):
+    (path,) = (table / "_versions").glob("*.manifest")
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def move_away(table):
+    table.rename(table.with_name("moved"))
+    table.symlink_to(table.with_name("unmounted"))
+
+
+@pytest.mark.parametrize("damage", [damage_manifest, move_away])
+def test_other_tables_of_a_damaged_one_are_usable(shop, damage, answer):
+    damage(shop / f"vectors/{TABLE}.lance")
+    for command in (("schema", "show"), ("stats", "tables")):
+        result = answer(*command, status=12)
+        assert [item["table"] for item in result["data"]["items"]] == ["notes"]
+        assert TABLE in str(result["warnings"])
+    assert answer("data", "rows", "notes")["data"]["total"] == 1
+    answer("data", "add", "notes", "id=2", "text=second")
+    answer("maintain", "optimize", "--table", "notes", "--yes")
+    assert answer("data", "rows", "notes")["data"]["total"] == 2
+    for command in (
+        ("data", "rows", TABLE),
+        ("stats", "overview"),
+        ("integrity", "check"),
+        ("backup", "create"),
+    ):
+        answer(*command, status=4)
+
+
+def test_table_whose_folder_is_a_link_is_backed_up(shop, answer):
+    table = shop / f"vectors/{TABLE}.lance"
+    table.rename(shop / "other-disk")
+    table.symlink_to(shop / "other-disk")
+    (member,) = answer("backup", "create")["data"]["members"]
+    assert member["rows"] == {TABLE: 5, "notes": 1}
+    answer("backup", "verify", "--deep")
+    answer("restore", "apply", "latest", "--yes")
+    assert answer("data", "rows", TABLE)["data"]["total"] == 5
