@@ -55,9 +55,10 @@ ALLOW_CODE = f"Allow triggers and functions{GLOBALLY} {TRUSTING} = 1;"
 DEADLOCK, CHANGED = 1213, 1020
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
-#: Of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; of code without SUPER;
+#: Of a sort that needs more memory; of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; of code without SUPER;
 #: and of a lost connection, as a server also ends it after a statement that is too long.
 HINTS = {
+    1038: f"Raise the limit{GLOBALLY} sort_buffer_size = 16777216;",
     1114: "The disk of the server is full, or the table has the size limit of its engine: SHOW VARIABLES LIKE 'max_heap_table_size'; (MEMORY)",
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
     1419: ALLOW_CODE,
@@ -69,6 +70,8 @@ CASCADE_TOO_DEEP, CASCADE_TOO_DEEP_REASON = frozenset({3008, 6575}), "Got error 
 CASCADE_HINT = Remedy(
     "Foreign keys change at most 15 levels of rows. Delete rows of the lowest level first, with: `data delete TABLE KEY`"
 )
+#: With the numbers of storage engines for a damaged index, row, file or page, and for a missing file.
+_DAMAGED = re.compile(r"Got error (126|127|144|145|175|176|180|194) ")
 #: The server lacks a function or a feature, as compatible servers may.
 UNSUPPORTED = frozenset({1105, 1235, 1305})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
@@ -94,8 +97,6 @@ PRIVILEGES = {
     "delete": "SELECT, DELETE",
     "select": "SELECT",
 }
-
-
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 
@@ -146,7 +147,7 @@ def translate_error(
         return context.query_error(reason)
     if number in CASCADE_TOO_DEEP or reason.startswith(CASCADE_TOO_DEEP_REASON):
         return context.query_error(reason, hint=CASCADE_HINT)
-    if kind := ERRORS.get(number):
+    if kind := CorruptError if _DAMAGED.match(reason) else ERRORS.get(number):
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:
         return ValueInvalidError(name="a value", value="given", reason=reason)

@@ -6,7 +6,10 @@ from contextlib import closing
 
 import pytest
 
+from dbctl.engines.contract.database import Order
+from dbctl.errors.connection import QueryFailedError
 from tests import servers
+from tests.engines.conftest import MySQLFixture
 
 PACKET, TABLE = "max_allowed_packet", "max_heap_table_size"
 
@@ -50,3 +53,27 @@ def test_hint_names_the_limit_that_a_dump_exceeds(server, limit, table, code, tm
         assert error["code"] == code
         assert limit in error["hint"]
         answer("restore", "apply", "latest", "--yes")
+
+
+def test_hint_names_the_memory_that_a_sort_needs(server):
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("create table goods (id integer primary key, words longtext)")
+        cursor.execute("insert into goods values (1, 'a'), (2, 'b')")
+        cursor.execute("select @@global.sort_buffer_size, @@global.max_sort_length")
+        ((buffer, length),) = cursor.fetchall()
+        cursor.execute("set global sort_buffer_size = 1024, global max_sort_length = 8388608")
+        database = MySQLFixture(url)
+        try:
+            with (
+                closing(database.connection),
+                closing(database.reader()) as reader,
+                pytest.raises(QueryFailedError) as failure,
+            ):
+                reader.select("goods", ["id"], order_by=[Order(["words"])])
+        finally:
+            cursor.execute(f"set global sort_buffer_size = {buffer}, global max_sort_length = {length}")
+    assert "sort_buffer_size" in failure.value.hint

@@ -367,6 +367,8 @@ def test_corrupt_table_is_found():
             assert damage
             assert all(line.startswith("t: ") for line in damage)
             assert reader.checks.find_damage(table="fine") == []
+            with pytest.raises(CorruptError):
+                reader.select("t", ["a"])
             reader.close()
 
 
