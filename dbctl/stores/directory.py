@@ -36,6 +36,8 @@ from dbctl.stores.base import (
     translate_errors,
 )
 
+_DELETED_IN_PART = Remedy("{folder} is no longer a backup. Delete the rest with: `backup prune`")
+
 
 class DirectoryStore:
     """The backups of one app in a local directory."""
@@ -191,8 +193,7 @@ class DirectoryStore:
             with suppress(FileNotFoundError):
                 (path / MANIFEST).rename(path / INCOMPLETE_MARK)
             atomic.sync_directory(path)
-        hint = Remedy(f"{folder} is no longer a backup. Delete the rest with: `backup prune`")
-        with translate_errors(self.location, hint=hint):
+        with translate_errors(self.location, hint=_DELETED_IN_PART, folder=folder):
             _remove_tree(path)
             atomic.sync_directory(self._root)
 
