@@ -71,7 +71,7 @@ CASCADE_HINT = Remedy(
     "Foreign keys change at most 15 levels of rows. Delete rows of the lowest level first, with: `data delete TABLE KEY`"
 )
 #: With the numbers of storage engines for a damaged index, row, file or page, and for a missing file.
-_DAMAGED = re.compile(r"Got error (126|127|144|145|175|176|180|194) ")
+_DAMAGED = re.compile(r"Got error '?(126|127|144|145|175|176|180|194) ")
 #: The server lacks a function or a feature, as compatible servers may.
 UNSUPPORTED = frozenset({1105, 1235, 1305})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
