@@ -55,6 +55,19 @@ def test_tables_of_the_system_in_the_search_path_are_not_listed():
                 writer.count("pg_authid")
 
 
+def test_hint_names_the_search_path_whose_schemas_do_not_exist():
+    with servers.postgresql_database(encoding="UTF8") as url:
+        with closing(servers.connection(url)) as connection:
+            connection.execute(f"alter database {ident(url.path)} set search_path = missing, other")
+        with (
+            closing(PostgreSQLWriter(url, "app/main", timeout=5)) as writer,
+            pytest.raises(QueryFailedError) as failure,
+            writer.transaction(),
+        ):
+            writer.scripts.run_statement("create table t (id integer)")
+    assert "search_path" in failure.value.hint
+
+
 def test_partitions_belong_to_their_parent_table(postgresql):
     postgresql.execute("create table p (id integer primary key)")
     postgresql.execute("create table t (id integer, p integer references p, at date) partition by range (at)")

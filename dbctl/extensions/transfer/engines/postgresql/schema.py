@@ -18,6 +18,7 @@ from dbctl.engines.postgresql.catalog import (
     VISIBLE,
 )
 from dbctl.engines.postgresql.database import PostgreSQLPart
+from dbctl.engines.postgresql.errors import SELECT_SCHEMA
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
 from dbctl.errors.usage import SchemaMismatchError
@@ -181,7 +182,7 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
                 missing="a schema that search_path names",
                 purpose="a transfer",
             )
-            error.hint = "Nothing was changed. Add ?schema=NAME to the address, or set search_path of the role or the database."
+            error.hint = f"Nothing was changed. {SELECT_SCHEMA}"
             raise error
         with self._connection.read_transaction():
             schema = self._db.schema_reader.schema()
