@@ -39,6 +39,7 @@ from dbctl.engines.servers.dumps import (
     derived_name,
     new_scratch_name,
     scratch_name_pattern,
+    suggest_scratch,
 )
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident, quote_literal
@@ -65,7 +66,8 @@ class MySQLServer(RestoreServer[Session]):
     @contextmanager
     def central(self, timeout: float = SHORT_TIMEOUT, *, read_only: bool = False) -> Iterator[Session]:
         url = structs.replace(self.url, path=CENTRAL)
-        session = open_session(url, self.target, timeout=timeout, read_only=read_only)
+        with suggest_scratch():
+            session = open_session(url, self.target, timeout=timeout, read_only=read_only)
         try:
             session.remove_time_limit()
             yield session

@@ -36,6 +36,7 @@ from dbctl.engines.servers.dumps import (
     StagedSwap,
     new_scratch_name,
     scratch_name_pattern,
+    suggest_scratch,
 )
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident
@@ -90,7 +91,9 @@ class PostgreSQLServer(RestoreServer[Session]):
         self, url: Url, *, timeout: float = SHORT_TIMEOUT, read_only: bool = False
     ) -> Iterator[Session]:
         """Connect to ``url`` without a limit for statements."""
-        with closing(open_session(url, self.target, timeout=timeout, read_only=read_only)) as session:
+        with suggest_scratch():
+            session = open_session(url, self.target, timeout=timeout, read_only=read_only)
+        with closing(session):
             # Settings of the database or role are meant for the app.
             session.run("set statement_timeout = 0")
             yield session

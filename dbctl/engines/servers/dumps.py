@@ -27,6 +27,7 @@ from dbctl.engines.contract.dumps import (
 )
 from dbctl.engines.contract.route import wrap_program
 from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.restore import RestoreFailedError, RoleReplacementInvalidError, RolesMissingError
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import limited_program, subprocesses
@@ -292,6 +293,16 @@ class RestoreServer(ABC, Generic[S]):
 
 
 V = TypeVar("V", bound=RestoreServer[Any])
+
+
+@contextmanager
+def suggest_scratch() -> Iterator[None]:
+    """Add the setting of another server to the hint of a server that is read-only, such as a replica."""
+    try:
+        yield
+    except ReadOnlyError as error:
+        error.hint += " Drills, deep verifications and comparisons of backups can use another server: scratch in [apps.NAME.backup]."
+        raise
 
 
 class ServerRestore(ABC, Generic[V, S]):

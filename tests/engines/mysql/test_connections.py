@@ -27,6 +27,7 @@ from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.engine import ENGINE
 from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
 from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.swap import MySQLServer
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -724,6 +725,9 @@ def test_administrators_cannot_write_to_a_read_only_server(setting):
     assert "Nothing was changed" in caught.value.hint
     with closing(MySQLReader(url, "app/user", timeout=1)) as reader:
         assert reader.count("t") == 0
+    with pytest.raises(ReadOnlyError) as caught, MySQLServer(url, "app/user").central():
+        pass
+    assert "scratch in [apps.NAME.backup]" in caught.value.hint
 
 
 def test_read_only_server_and_full_server_are_reported():
