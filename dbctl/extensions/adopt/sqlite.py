@@ -55,6 +55,9 @@ _PRAGMA = re.compile(r"\s*pragma\s+(?:foreign_keys|writable_schema)\s*=\s*\w+\s*
 _SEQUENCES = re.compile(
     r"create\s+table\s+if\s+not\s+exists\s+sqlite_sequence\s*\(name,\s*seq\)\s*;\s*\Z", re.IGNORECASE
 )
+#: Written although no table has such keys any more, so that the new database lacks the table.
+_NO_SEQUENCES = re.compile(r"delete\s+from\s+sqlite_sequence\s*;\s*\Z", re.IGNORECASE)
+_HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 #: How ``sqlite3`` dumps a virtual table, because CREATE would conflict with its shadow tables.
 _VIRTUAL = re.compile(
     r"\s*insert\s+into\s+sqlite_(?:schema|master)\s*\(type,\s*name,\s*tbl_name,\s*rootpage,\s*sql\)\s*"
@@ -151,7 +154,9 @@ def _run_statement(db: sqlite3.Connection, sql: str, line: int) -> str:
         if not _PRAGMA.match(text):
             raise ValueError(f"line {line}: not allowed in a dump: {' '.join(sql.split())[:60]}")
         return first
-    if _SEQUENCES.match(text):
+    if _SEQUENCES.match(text) or (
+        _NO_SEQUENCES.match(text) and db.execute(_HAS_SEQUENCES).fetchone() is None
+    ):
         return first
     if virtual := _VIRTUAL.match(text):
         _create_virtual_table(db, virtual, line)

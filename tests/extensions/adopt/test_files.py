@@ -173,6 +173,27 @@ def test_preview_of_file_changes_nothing(path, foreign_dir):
     assert not path.with_name("backups").exists() or not list_all_backups(path).page.items
 
 
+def test_sqlite3_text_dump_of_a_dropped_table_with_automatic_keys_is_adopted(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    for sql in (
+        "create table numbers (id integer primary key autoincrement)",
+        "drop table numbers",
+        "create table notes (id integer primary key)",
+        "insert into notes values (7)",
+    ):
+        run_statements("main.db", sql)
+    with Path("dump.sql").open("wb") as text:
+        subprocess.run(["sqlite3", "main.db", ".dump"], stdout=text, check=True)
+    assert "sqlite_sequence" in Path("dump.sql").read_text()
+    Path("dbctl.toml").write_text(
+        '[apps.shop]\nprofile = "plain"\ndatabases = "main.db"\n[apps.shop.backup]\nrepository = "backups"\n'
+    )
+    answer("backup", "adopt", "dump.sql")
+    (member,) = answer("backup", "show", "latest")["data"]["members"]
+    assert member["rows"] == {"notes": 1}
+
+
 @pytest.mark.parametrize("is_newer", [False, True])
 def test_sqlite3_text_dump_restores_full_text_table(path, foreign_dir, is_newer):
     run_statements(path, "create table numbers (id integer primary key autoincrement)")
