@@ -1011,6 +1011,37 @@ def test_value_of_a_column_that_is_generated_now_is_not_restored(answer, tmp_pat
         assert result["data"]["differing"] == {"notes": ["note"]}
 
 
+@pytest.mark.parametrize("other", ["words", "at"])
+def test_value_of_another_column_than_the_one_that_is_generated_now_is_restored(
+    answer, tmp_path, monkeypatch, other
+):
+    """The time of a change alone is not restored."""
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    database = from_url(str(tmp_path / "app.db"))
+    database.run(
+        f"create table notes (id integer primary key, note text, {other} text)",
+        "insert into notes values (1, 'old', 'first')",
+    )
+    (tmp_path / "notes.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "notes"\ntitle = "Notes"\n[databases.main]\nengines = ["sqlite"]\nupdated_at = "at?"\n'
+    )
+    options = ["--profile", str(tmp_path / "notes.toml"), "--url", f"main={database.url}"]
+    answer("data", "set", "notes", "1", "note=new", f"{other}=2026-01-31T12:00:00Z", *options)
+    database.run(
+        f"create table later (id integer primary key, note text as ('other') stored, {other} text)",
+        f"insert into later (id, {other}) select id, {other} from notes",
+        "drop table notes",
+        "alter table later rename to notes",
+    )
+    number = str(find_newest(answer))
+    if other == "at":
+        error = answer("undo", number, "--yes", *options, status=6)["error"]
+        assert (error["code"], "another schema" in error["message"]) == ("undo-impossible", True)
+    else:
+        answer("undo", number, "--yes", *options)
+        assert database.rows("select words from notes") == [("first",)]
+
+
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 def test_added_cycle_of_tables_is_deleted(answer, tmp_path, monkeypatch, engine):
     """Neither order of deletions meets the foreign keys, which are checked at the end."""

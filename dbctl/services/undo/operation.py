@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from itertools import groupby
@@ -185,13 +185,13 @@ def _find_rounded(change: TableChange) -> str:
     return ", ".join(dict.fromkeys(name for row in rows for name, value in row.items() if is_rounded(value)))
 
 
-def _has_columns(table: Table, image: RowImage) -> bool:
-    """Return whether a table has the key and all columns of a recorded row, not all of them generated now."""
+def _has_columns(table: Table, image: RowImage, times: Collection[str]) -> bool:
+    """Return whether a table has the key and all columns of a recorded row, not all of them, except ``times``, generated now."""
     names = {**(image.before or {}), **(image.after or {})}.keys()
     return (
         set(image.key) == set(table.primary_key)
         and names <= table.columns.keys()
-        and not all(table.columns[name].is_generated for name in names)
+        and not all(table.columns[name].is_generated for name in names - set(times) or names)
     )
 
 
@@ -235,7 +235,8 @@ class RevertRows:
         db, table = self._readers[name], change.table
         live = db.tables().get(table)
         images = change.images or ()
-        if live is None or not all(_has_columns(live, image) for image in images):
+        times = self._find_times(name, live) if live else ()
+        if live is None or not all(_has_columns(live, image, times) for image in images):
             raise _refuse(self._operation, f"the table {table} has another schema now")
         recorder = self._app.recorder
         return TableUndo(
@@ -245,7 +246,7 @@ class RevertRows:
             read_key=cache(recorder.read_key) if recorder else bytes,
             sign_ins=SignInChanges.list_rows(self._app, name, live),
             sign_in_columns=SignInChanges.list_columns(self._app, name, live),
-            times=self._find_times(name, db, table),
+            times=times,
             exact=change.exact,
         )
 
@@ -255,9 +256,9 @@ class RevertRows:
         except UnorderableRowsError as error:
             raise _refuse(self._operation, str(error)) from error
 
-    def _find_times(self, name: str, db: Readable, table: str) -> set[str]:
+    def _find_times(self, name: str, live: Table) -> set[str]:
         """Return the columns of a table with the time of its last change."""
-        live, profile = db.tables()[table], self._app.profile
+        profile = self._app.profile
         names = [self._app.database(name).updated_at]
         names += [
             section.fields.get("updated_at")

@@ -128,7 +128,9 @@ class TableUndo:
                 return ""
             return f"{place} does not exist" if current is None else f"{place} exists"
         is_equal = all(
-            name in current and self._is_equal(current[name], value) for name, value in image.after.items()
+            # the database computes the others, also from another expression than at that time
+            self._columns[name].is_generated or self._is_equal(current[name], value)
+            for name, value in image.after.items()
         )
         return "" if is_equal else f"{place} has other values"
 
