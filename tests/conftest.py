@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -83,6 +84,17 @@ def signals_enabled():
     """Restore the signal handlers: a command that has printed its result leaves signals ignored in this process."""
     yield
     signals.reset_signals()
+
+
+@pytest.fixture
+def without_home(monkeypatch):
+    """Let the user have no home directory: neither a variable nor an entry of the system."""
+
+    def refuse(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", refuse)
 
 
 @pytest.fixture

@@ -54,6 +54,15 @@ def test_only_app_is_selected_by_default(folder):
     assert app.databases["main"].path == str(folder / "a/b.db")
 
 
+def test_user_without_home_directory_has_other_configurations(folder, monkeypatch, without_home):
+    with pytest.raises(ConfigMissingError, match="looked for dbctl"):
+        loader.find_app(Selection())
+    for variable in ("XDG_CONFIG_DIRS", "XDG_CONFIG_HOME"):
+        write_config(ONE_APP, f"{variable}/dbctl/dbctl.toml")
+        monkeypatch.setenv(variable, str(folder / variable))
+        assert loader.find_app(Selection()).folder == folder / variable / "dbctl"
+
+
 def test_selection_is_required_with_several_apps(folder):
     write_config(TWO)
     with pytest.raises(AppAmbiguousError, match="one, two"):

@@ -14,6 +14,7 @@ from dbctl.cli._support.parameters import install_file
 from dbctl.cli._support.session import Session
 from dbctl.config.environment import bundled_folder
 from dbctl.errors.usage import UsageError
+from dbctl.files.atomic import expand_home
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import streams
 from dbctl.render.streams import Format
@@ -95,8 +96,8 @@ def _detect_shell() -> Shell:
 
 
 def _install_path(shell: Shell) -> Path:
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    data = expand_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+    config = expand_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
     bash = Path(os.environ.get("BASH_COMPLETION_USER_DIR") or data / "bash-completion")
     return {
         Shell.BASH: bash / "completions/dbctl",

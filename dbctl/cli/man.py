@@ -12,6 +12,7 @@ from dbctl.cli._support.parameters import install_file
 from dbctl.cli._support.session import Session
 from dbctl.config.environment import bundled_folder
 from dbctl.errors.usage import HelpTopicMissingError
+from dbctl.files.atomic import expand_home
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import streams
 from dbctl.render.streams import Format
@@ -69,7 +70,7 @@ def show(
 @GROUP.command("install", answers=lambda: (PagesInstalled,), only_answers=False)
 def install(session: Session) -> int:
     """Install the man pages for the current user."""
-    folder = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "man"
+    folder = expand_home(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "man"
     pages = _list_pages()
     changes = [
         install_file(folder / f"man{path.suffix[1:]}" / path.name, path.read_text(encoding="utf-8"), MARK)

@@ -59,12 +59,18 @@ def machine_name() -> str:
     return "" if is_random else name
 
 
-def profile_folders() -> dict[str, Path]:
-    """Return the folders of installed profiles by their origin, ``user`` before ``system``."""
+def config_folders() -> dict[str, Path]:
+    """Return the folders of configurations by their origin, ``user`` before ``system``; without a home directory only the system's."""
     from platformdirs import site_config_path, user_config_path
 
-    folders = {"system": site_config_path("dbctl") / "profiles"}
-    return {"user": user_config_path("dbctl") / "profiles", **folders} if has_home() else folders
+    folders = {"system": site_config_path("dbctl")}
+    has_own = has_home() or Path(os.environ.get("XDG_CONFIG_HOME", "")).is_absolute()
+    return {"user": user_config_path("dbctl"), **folders} if has_own else folders
+
+
+def profile_folders() -> dict[str, Path]:
+    """Return the folders of installed profiles by their origin, ``user`` before ``system``."""
+    return {origin: folder / "profiles" for origin, folder in config_folders().items()}
 
 
 def has_home() -> bool:

@@ -145,9 +145,7 @@ def config_path(selection: Selection) -> Path:
     local = Path(FILE_NAME)
     if os.path.isfile(local):
         return local
-    from platformdirs import site_config_path, user_config_path
-
-    paths = [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
+    paths = [local, *(folder / FILE_NAME for folder in environment.config_folders().values())]
     for path in paths[1:]:
         if os.path.isfile(path):
             return path

@@ -10,6 +10,7 @@ from pathlib import Path
 from dbctl.config import environment
 from dbctl.config.storage import Address, check_endpoint, create_missing_error
 from dbctl.errors.backup import StorageSettingInvalidError
+from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import expand_home, read_settings, read_whole
 from dbctl.model import Secret, Struct
 
@@ -162,7 +163,7 @@ def _read_section(file: Path, name: str) -> dict[str, str]:
         values = dict(parser.items(name))
         services = values.get("services")
         service_values = dict(parser.items(f"services {services}")) if services else {}
-    except (FileNotFoundError, NotADirectoryError, RuntimeError, configparser.NoSectionError):
+    except (FileNotFoundError, NotADirectoryError, UsageError, configparser.NoSectionError):
         return {}
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         # The text is not shown, because it may contain keys.

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from dbctl.config import environment
 from dbctl.config.secrets import redact_text
 from dbctl.errors.backup import StorageKeysMissingError, StorageSettingInvalidError
+from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import expand_home
 from dbctl.files.ssh import list_options, split_address
 from dbctl.model import Secret, Struct
@@ -211,7 +212,7 @@ def check_endpoint(text: str, variable: str) -> str:
 def _exists(file: str) -> bool:
     try:
         return bool(file) and expand_home(file).is_file()
-    except (OSError, RuntimeError):  # there is no home, or it cannot be read
+    except (OSError, UsageError):  # there is no home, or it cannot be read
         return False
 
 

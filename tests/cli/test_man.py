@@ -93,6 +93,13 @@ def test_page_of_another_program_is_not_replaced(tmp_path, start):
     assert (process.returncode, page.read_text()) == (6, "mine")
 
 
+@pytest.mark.parametrize("words", [("man", "install"), ("completions", "install", "bash")])
+def test_installation_without_home_directory_is_refused(answer, monkeypatch, without_home, words):
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert answer(*words, status=2)["error"]["code"] == "usage"
+
+
 @pytest.mark.parametrize(
     ("name", "page"),
     [("dbctl", "dbctl.1"), ("backup", "dbctl-backup.1"), ("search index", "dbctl-search-index.1")],

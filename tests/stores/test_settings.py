@@ -67,6 +67,14 @@ def test_missing_keys_are_refused(monkeypatch, address, variables, name):
     assert name in caught.value.hint
 
 
+def test_user_without_home_directory_has_no_files_of_keys(monkeypatch, without_home):
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    for address in ("s3://bucket", "gs://bucket"):
+        with pytest.raises(StorageKeysMissingError):
+            open_address(address, monkeypatch, {})
+    assert open_address("s3://bucket", monkeypatch, keys).location == "s3://bucket/app"
+
+
 @pytest.mark.parametrize(
     ("address", "variables"),
     [

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
 from urllib.parse import parse_qsl
 
+from dbctl.config.environment import has_home
 from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import UrlInvalidError
-from dbctl.files.atomic import check_settings, read_settings
+from dbctl.files.atomic import check_settings, expand_home, read_settings
 from dbctl.model import Secret, Struct
 from dbctl.url import Url
 
@@ -40,7 +41,7 @@ def find_login(url: Url) -> tuple[str, Secret | None]:
     """
     if url.password is not None:
         return url.user, url.password
-    options = _read_client_section(Path.home() / OPTION_FILE)
+    options = _read_client_section(expand_home(f"~/{OPTION_FILE}")) if has_home() else {}
     matches = (
         url.user in ("", options.get("user", url.user))
         and options.get("host", url.host) == url.host

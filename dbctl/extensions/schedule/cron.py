@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from dbctl.config import loader as config
+from dbctl.config.environment import has_home
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.operations import TimersFailedError, UnitForeignError
@@ -16,7 +17,7 @@ from dbctl.errors.usage import PlanChangedError, UsageError
 from dbctl.extensions.schedule.jobs import PlannedJob, list_app_names
 from dbctl.extensions.schedule.units import APP_MARK, NO_CONFIG, PREFIX, Unit, read_mark
 from dbctl.files import limited_program
-from dbctl.files.atomic import translate_errors, write_atomically
+from dbctl.files.atomic import expand_home, translate_errors, write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Struct
 
 #: Characters of a command that every cron accepts.
@@ -155,11 +156,17 @@ class InstallUnits:
             selections: the apps, of which the units of other jobs are removed.
             folder: instead of the folder of systemd; the timers are not started.
             user_units: they are for the service manager of the user.
+
+        Raises:
+            UsageError: the user has no home directory.
         """
         self._units, self._selections, self._user_units = units, selections, user_units
         self._mark = read_mark(selections[0])
         self._is_active = folder is None and RUNNING.is_dir()
-        self.folder = folder or (find_user_folder() if user_units else SYSTEM_FOLDER)
+        selected = folder or (find_user_folder() if user_units else SYSTEM_FOLDER)
+        if selected is None:
+            raise UsageError(detail="the user has no home directory: pass --directory")
+        self.folder = selected
 
     def plan(self) -> Plan:
         """Return the files to write and to remove; reads only.
@@ -237,10 +244,10 @@ class InstallUnits:
             raise TimersFailedError(action=action, reason=error) from error
 
 
-def find_user_folder() -> Path:
-    """Return the folder of a user's units."""
-    configured = os.environ.get("XDG_CONFIG_HOME", "")
-    return Path(configured or Path.home() / ".config", "systemd/user")
+def find_user_folder() -> Path | None:
+    """Return the folder of a user's units; None: the user has no home directory."""
+    folder = os.environ.get("XDG_CONFIG_HOME") or (expand_home("~/.config") if has_home() else "")
+    return Path(folder, "systemd/user") if folder else None
 
 
 def find_obsolete(

@@ -82,7 +82,7 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
         UsageError: a schedule is invalid.
         FileFailedError: a unit cannot be read.
     """
-    folders = [folder] if folder else [SYSTEM_FOLDER, find_user_folder()]
+    folders = [folder] if folder else [SYSTEM_FOLDER, *filter(None, [find_user_folder()])]
     crontabs = _read_crontabs()
     items, planned = list[JobStatus](), list[PlannedJob]()
     for selection in selections:
@@ -207,7 +207,8 @@ RUNS_HINT = Remedy("List its runs with: `runs list`")
 def _find_problem(job: JobStatus, planned: PlannedJob) -> Iterator[Finding]:
     if message := _MESSAGES.get(job.state):
         name = f"{job.name} of {job.target}" if job.target else job.name
-        is_of_user = (find_user_folder() / f"{name_unit(planned)}.timer").exists()
+        user_folder = find_user_folder()
+        is_of_user = user_folder is not None and (user_folder / f"{name_unit(planned)}.timer").exists()
         hint = INSTALL_USER_HINT if is_of_user else INSTALL_HINT
         if job.state in ("failed", "late"):
             hint = RUNS_HINT

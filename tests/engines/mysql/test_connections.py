@@ -996,6 +996,10 @@ password = "p#w'\\s\\""   # quoted
 """
 
 
+def test_user_without_home_directory_has_no_option_file(table, without_home):
+    assert table.reader(user="root").count("t") == 5
+
+
 def test_password_is_read_from_the_option_file(table, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     name = f"u{table.url.path[-12:]}"

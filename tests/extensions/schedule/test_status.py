@@ -57,6 +57,12 @@ def test_missing_jobs_are_reported(states):
     assert states("--check", status=3)["backup"]["next_run"] is None
 
 
+def test_user_without_home_directory_has_no_timers(folder, answer, monkeypatch, without_home):  # noqa: F811
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert answer("schedule", "status")["data"]["total"] > 0
+    assert answer("schedule", "systemd", "--install", "--user", status=2)["error"]["code"] == "usage"
+
+
 def test_timers_are_recognized(states):
     install("units")
     jobs = states("--check")

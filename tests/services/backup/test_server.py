@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import itertools
 import os
-import pwd
 import re
 import signal
 import sqlite3
@@ -178,12 +177,7 @@ def assert_no_leftovers(pantry):
 # Creation --------------------------------------------------------------------------------------------------------
 
 
-def test_user_without_home_directory_creates_backups(pantry, monkeypatch):
-    def refuse(uid):
-        raise KeyError(uid)
-
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr(pwd, "getpwuid", refuse)
+def test_user_without_home_directory_creates_backups(pantry, without_home):
     create_app_backup(pantry.path)
     assert list_codes(verify_backups(pantry.path)) == []
 
