@@ -18,7 +18,9 @@ EXTENSIONS = $(shell cat dbctl/extensions/names.txt)
 ABSENT = $(if $(filter all,$(NAME)),$(EXTENSIONS),$(NAME))
 REMAINDER = build/without/$(subst $() ,-,$(NAME))
 
-.PHONY: audit package site demo test slow retest check lint format bench without torture mutants golden screens proofs docs completions smell clean
+LOWEST := build/lowest
+
+.PHONY: audit package site demo test slow retest check lint format bench without lowest torture mutants golden screens proofs docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -55,6 +57,12 @@ without: $(READY) ## run tests of the core in a copy without extensions: make wi
 		git -c user.name=without -c user.email=without@localhost commit --quiet --message "Without $(NAME)"
 	cd $(REMAINDER) && PYTHONPATH=$$PWD $(CURDIR)/$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" \
 		--ignore=tests/extensions $(ARGS)
+
+lowest: $(RELEASE_READY) ## run the tests with the lowest versions of the dependencies that pyproject.toml permits: make lowest ARGS=tests/render
+	$(RELEASE)/bin/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(RELEASE)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[all,lancedb]'
+	$(RELEASE)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --group dev
+	$(LOWEST)/bin/python -m pytest --numprocesses=auto --dist=worksteal -m "not slow" $(ARGS)
 
 torture: $(READY) ## run the crash tests many times
 	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/extensions/*/test_crash*.py \

@@ -10,6 +10,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 from tests import servers
@@ -24,7 +25,7 @@ ALLOWED = re.compile(
     r"\b(MIT(-0|-CMU)?|Apache|BSD|0BSD|ISC|PSF|Python Software Foundation|MPL|Mozilla|LGPL|Lesser|Zlib|CC0|CNRI|Unlicense|Public Domain)\b",
     re.IGNORECASE,
 )
-#: Packages whose metadata names no licence, with the one in their file LICENSE.
+#: Packages of which some versions name no licence in their metadata, with the one in their file LICENSE.
 UNNAMED = {"pyrage": "MIT"}
 
 
