@@ -133,7 +133,7 @@ class ExtensionInvalidError(DbctlError, status=Exit.USAGE):
 
 
 class DriverMissingError(DbctlError, status=Exit.USAGE):
-    sentence = "{target} requires {driver}, which is not installed ({reason})"
+    sentence = "{target} requires {driver}, which cannot be loaded ({reason})"
     remedy = "Install it with pip install 'dbctl[{extra}]', or pipx inject dbctl '{driver}'."
 
 

@@ -22,6 +22,10 @@ from dbctl.engines.sql.catalog import Row
 from dbctl.files import liveness
 from dbctl.url import Url
 
+# Session replaces methods of the driver whose attributes older versions lack. An extra of dbctl does not replace a driver that is installed.
+if pymysql.VERSION < (1, 2, 1):
+    raise ImportError("it is older than 1.2.1")
+
 #: Error numbers of the driver.
 TOO_LONG, NO_HOST, LOST_WRITING, NO_GREETING = 1153, 2003, 2006, 2012
 #: Maximum bytes of one read.

@@ -8,13 +8,13 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
-from math import ceil
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg import pq
+from psycopg.errors import _WaitTimeout  # noqa: PLC2701 - it has no other name; older versions do not have it
 
 from dbctl.config.environment import has_home, read_set_variables
 from dbctl.engines.contract.route import open_socket
@@ -66,11 +66,11 @@ def _probe(session: Session, sql: bytes, parameter: object) -> str:
             rows = psycopg.RawCursor(other).execute(sql, [parameter]).fetchall()
     except psycopg.Error as error:
         # A server that is out of connections also answers, and libpq gives no code for that answer.
-        is_timeout = isinstance(error, psycopg.errors.ConnectionTimeout | psycopg.errors._WaitTimeout)  # noqa: SLF001 - it has no other name
+        is_timeout = isinstance(error, psycopg.errors.ConnectionTimeout | _WaitTimeout)
         host, port = session.address
         return (
             liveness.UNREACHABLE
-            if is_timeout or not liveness.accepts_connections(host, port, ceil(seconds))
+            if is_timeout or not liveness.accepts_connections(host, port, math.ceil(seconds))
             else ""
         )
     return "" if rows == [(True,)] else IDLE
@@ -200,7 +200,7 @@ class Session(psycopg.Connection[Row]):
     def _wait_for_opening(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
         try:
             return super().wait(gen, timeout=max(0.0, (self._deadline or 0) - time.monotonic()))  # type: ignore[arg-type]
-        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+        except _WaitTimeout:
             self.pgconn.finish()
             reason = f"the server did not let a session begin within {self.opening_seconds:g} seconds"
             raise psycopg.errors.ConnectionTimeout(reason) from None
@@ -213,7 +213,7 @@ class Session(psycopg.Connection[Row]):
         """
         try:
             return super().wait(gen, timeout=liveness.silence_seconds(self.timeout))  # type: ignore[arg-type]
-        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
+        except _WaitTimeout:
             return self._wait_with_probes(gen)
 
     def _wait_with_probes(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
@@ -243,7 +243,7 @@ class Session(psycopg.Connection[Row]):
                 self.pgconn.finish()
                 raise psycopg.OperationalError(reason)
             has_arrived = False
-            with suppress(psycopg.errors._WaitTimeout):  # noqa: SLF001 - it has no other name
+            with suppress(_WaitTimeout):
                 return super().wait(observed, timeout=silence)  # type: ignore[arg-type]
 
     def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
