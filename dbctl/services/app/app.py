@@ -406,11 +406,15 @@ class App:
     @cached_property
     def addresses(self) -> Mapping[str, str]:
         """Where its databases are, for repositories that several machines use: ``MACHINE:ADDRESS`` for those on this one."""
+        from dbctl.services.events.store import storable_text
+
         machine = environment.machine_name()
         return {
-            name: f"{machine}:{self.find_address(name)}"
-            if machine and url.is_on_this_machine
-            else self.find_address(name)
+            name: storable_text(
+                f"{machine}:{self.find_address(name)}"
+                if machine and url.is_on_this_machine
+                else self.find_address(name)
+            )
             for name, url in self.configured.databases.items()
         }
 

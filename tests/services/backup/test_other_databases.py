@@ -183,6 +183,15 @@ def test_moved_concerns_the_backups_of_the_stated_address_only(first, second):
     assert first.list_ids() == [old[1], *others, *new, *newest]
 
 
+def test_path_that_is_not_utf8_is_an_address(tmp_path, answer):
+    deployment = Deployment(tmp_path / os.fsdecode(b"\xff"), answer)
+    (backup,) = deployment.back_up()
+    assert deployment.read_status()["backups"] == 1
+    deployment.insert(1)
+    assert deployment.run("restore", "apply", backup, "--yes")["data"]["backup"] == backup
+    assert deployment.count() == 0
+
+
 def test_same_path_on_another_machine_is_another_database(first, monkeypatch):
     first.back_up(2)
     monkeypatch.setattr(environment, "machine_name", lambda: "web2")
