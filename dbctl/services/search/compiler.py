@@ -24,7 +24,14 @@ from dbctl.model import now
 from dbctl.profiles.codecs import BOOLEANS
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.search import KeySource, Search, SearchKey, SearchPath, Sort
-from dbctl.services.search.query_parser import Key, Term, TimeRange, parse_query, parse_time_range
+from dbctl.services.search.query_parser import (
+    Key,
+    Term,
+    TimeRange,
+    parse_query,
+    parse_time_range,
+    require_whole_date,
+)
 
 _CountOperator: TypeAlias = Literal["=", "<", ">"]
 _COUNT_OPERATORS: dict[str, _CountOperator] = {"contains": "=", "exact": "=", "<": "<", ">": ">"}
@@ -256,7 +263,7 @@ class QueryCompiler:
         if key.values:
             return Condition(column, "=", _find_named_value(key, str(term.value)))
         if key.kind == "date":
-            return _compile_date(column, str(term.value), key.bound or term.op)
+            return _compile_date(column, str(term.value), key.bound or term.op, key.names[0])
         if key.kind == "time":
             return _compile_time(
                 column,
@@ -330,8 +337,10 @@ def _find_named_value(key: SearchKey, name: str) -> object:
     return None if value == ":null" else value
 
 
-def _compile_date(column: str, text: str, op: str) -> Where:
+def _compile_date(column: str, text: str, op: str, name: str) -> Where:
     """Compare text that starts with an ISO date, up to the precision of the value: every day of 2005 equals 2005."""
+    if op not in {"contains", "exact"}:
+        require_whole_date(name, text)
     if op in {"from", ">"}:
         return Condition(column, ">=", text)
     has_prefix = Condition(column, "starts", text)

@@ -22,6 +22,8 @@ _UNITS = {"y": 31_536_000, "M": 2_592_000, "w": 604_800, "d": 86_400, "h": 3_600
 _YES = frozenset({"true", "yes", "on", "1"})
 _NO = frozenset({"false", "no", "off", "0"})
 _DATE = r"(?a)[0-9]{1,4}|[0-9]{4}-([0-9]{1,2}(-[0-9]{0,2})?)?"
+_WHOLE_DATE = r"(?a)[0-9]{4}(-[0-9]{2}){0,2}"
+_DATE_FORMS = "a date is written 2005, 2005-03 or 2005-03-09"
 _TIMESTAMP = (
     r"(?a)(?P<year>[0-9]{4})(-(?P<month>[0-9]{2})(-(?P<day>[0-9]{2})"
     r"([T ](?P<clock>[0-9]{2}:[0-9]{2}(?P<seconds>:[0-9]{2}(?P<fraction>\.[0-9]{1,6})?)?)(Z|[+-][0-9]{2}:[0-9]{2})?)?)?)?"
@@ -57,7 +59,7 @@ def parse_value(key: Key, text: str) -> str | int | float | bool:
         return _parse_boolean(key.name, text)
     if key.kind == "date":
         if not re.fullmatch(_DATE, text):
-            raise _invalid_value(key.name, text, "a date is written 2005, 2005-03 or 2005-03-09")
+            raise _invalid_value(key.name, text, _DATE_FORMS)
         return text
     if key.kind == "time":
         parse_time_range(key.name, text, datetime.now(UTC))
@@ -66,6 +68,16 @@ def parse_value(key: Key, text: str) -> str | int | float | bool:
     if key.kind == "count" and not isinstance(number, int):
         raise _invalid_value(key.name, text, "an integer is required")
     return number
+
+
+def require_whole_date(name: str, text: str) -> None:
+    """Check that a date is not only the beginning of one, which has no order: ``2005-3`` would follow ``2005-11``.
+
+    Raises:
+        ValueInvalidError: it is.
+    """
+    if not re.fullmatch(_WHOLE_DATE, text):
+        raise _invalid_value(name, text, _DATE_FORMS)
 
 
 def check_text(text: str, label: str = "the word") -> str:
