@@ -28,7 +28,7 @@ from dbctl.services.events.changes import operations, records
 from dbctl.services.events.changes import verify as verification
 from dbctl.services.events.changes.records import Anchor, parse_anchor
 from dbctl.services.events.runs import locate_journal
-from dbctl.services.events.store import FILE_NAME
+from dbctl.services.events.store import FILE_NAME, storable_text
 from dbctl.spec import EVERYWHERE, Example
 
 
@@ -82,7 +82,7 @@ def _read_repository(selection: Selection, folder: Path, timeout: float) -> Iter
             # Another machine, or another directory for state, has another log.
             if manifest.audit and (manifest.host, manifest.audit.folder) == (
                 os.uname().nodename,
-                str(folder),
+                storable_text(str(folder)),
             ):
                 anchor = parse_anchor(manifest.audit.anchor)
                 if anchor:

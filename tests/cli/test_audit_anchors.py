@@ -107,6 +107,15 @@ def test_manifest_finds_a_store_that_was_deleted_and_replaced(answer, blog):
     assert read_codes(answer) == ["audit-replaced"]
 
 
+def test_manifest_has_the_directory_of_a_log_that_is_not_utf8(answer, blog, monkeypatch):
+    state = blog / os.fsdecode(b"\xff")
+    monkeypatch.setenv("DBCTL_STATE", str(state))
+    answer(*SET, "title=y")
+    answer("backup", "create")
+    delete_log(state)
+    assert read_codes(answer) == ["audit-missing"]
+
+
 @pytest.mark.parametrize("change", [{"host": "other"}, {"folder": "/var/lib/other"}])
 def test_manifest_of_another_log_is_not_compared(answer, blog, change):
     answer(*SET, "title=y")

@@ -16,7 +16,7 @@ from dbctl.errors.operations import AuditUnavailableError
 from dbctl.model import Struct, now
 from dbctl.services.events.changes.log import append_changes, note_gap, read_anchor_file, settle_gap
 from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange, read_key
-from dbctl.services.events.store import EventStore
+from dbctl.services.events.store import EventStore, storable_text
 
 #: Values of the author that are omitted.
 _EMPTY: tuple[object, ...] = ("", None, [])
@@ -143,7 +143,9 @@ class OperationRecorder:
     def find_end(self) -> tuple[str, str]:
         """Return the folder of the log, and its anchor after the last run; empty: nothing is recorded."""
         anchors = read_anchor_file(self._store.folder) if self._store else ()
-        return (str(self._store.folder), str(anchors[0])) if self._store and anchors else ("", "")
+        return (
+            (storable_text(str(self._store.folder)), str(anchors[0])) if self._store and anchors else ("", "")
+        )
 
     def read_key(self) -> bytes:
         """Return the key of the digests of secrets.
