@@ -107,7 +107,7 @@ class Source:
         return folder
 
     def list_logs(self) -> list[Path]:
-        return sorted(self.logs.glob("mysql-bin.0*"))
+        return sorted(self.logs.glob("mysql-bin.0*[0-9]"))  # without the ``.idx`` files of MariaDB 11.8
 
     def restart(self) -> None:
         """Start the server again after its end."""
