@@ -195,6 +195,12 @@ def collect_status(
     )
 
 
+#: With a clock that is behind, each valid backup is from the future.
+_FROM_FUTURE = Remedy(
+    "Compare the clock with the time; if it is right, delete the backup with: `backup delete {id}`"
+)
+
+
 class AppBackups(Struct, frozen=True, kw_only=True):
     """Status of the backups of one app."""
 
@@ -230,7 +236,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             message = f"{name} is an incomplete backup, and no process is writing it"
             yield Finding(app, "warning", "backup-incomplete", message, Remedy("`backup prune`").write(app))
         for name in repository.future:
-            hint = Remedy("`backup delete {id}`").write(app, {"id": name})
+            hint = _FROM_FUTURE.write(app, {"id": name})
             message = (
                 f"backup {name} is from the future, so backup prune refuses to run: a clock is or was wrong"
             )
