@@ -100,7 +100,18 @@ def _translate_busy(context: ErrorContext, _name: str, _reason: str) -> DbctlErr
     )
 
 
+def _has_no_inodes(folder: Path) -> bool:
+    """Whether no file can be created on the disk of a folder, although it may have free space."""
+    try:
+        file_system = os.statvfs(folder)
+    except OSError:
+        return False
+    return bool(file_system.f_files) and file_system.f_favail == 0
+
+
 def _translate_access(context: ErrorContext, name: str, reason: str) -> DbctlError:
+    if name == "SQLITE_CANTOPEN" and _has_no_inodes(context.path.parent):  # for the journal or the -wal
+        return DiskFullError(target=context.target)
     wal = Path(f"{context.path}-wal")
     if not os.access(context.path.parent, os.W_OK) and wal.exists():
         return UnreachableError(

@@ -469,6 +469,25 @@ def test_full_disk_fails_without_data_loss(small_disk, mode):
     assert query_value(path, "pragma integrity_check") == "ok"
 
 
+def remount(folder, *, nr_inodes):
+    subprocess.run(["mount", "-o", f"remount,nr_inodes={nr_inodes}", folder], check=True)
+
+
+@MODES
+def test_disk_without_inodes_is_full(small_disk, mode):
+    path = build(small_disk / "app.db", mode, rows=100)
+    status = os.statvfs(small_disk)
+    remount(small_disk, nr_inodes=status.f_files - status.f_ffree)
+    with (
+        pytest.raises(DiskFullError),
+        closing(SQLiteWriter(path, "app/user")) as writer,
+        writer.transaction(),
+    ):
+        writer.insert_many("t", ["a"], [("x",)])
+    remount(small_disk, nr_inodes=status.f_files)
+    assert query_value(path) == 100
+
+
 @MODES
 def test_write_after_a_full_disk_succeeds_with_free_space(small_disk, mode):
     path = build(small_disk / "app.db", mode, rows=100)
