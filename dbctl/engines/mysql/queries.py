@@ -272,9 +272,11 @@ class MySQLStaging(MySQLPart, SqlStagingTables):
         return self._connection.execute_write(sql)
 
     def declare_type(self, column: Column) -> str:
+        declared = column.type
         if isinstance(column, MySQLColumn) and column.charset:
-            return f"{column.type} character set {column.charset} collate {format_literal(column.collation)}"
-        return column.type
+            declared += f" character set {column.charset} collate {format_literal(column.collation)}"
+        # Without explicit_defaults_for_timestamp, a TIMESTAMP is NOT NULL unless NULL is stated.
+        return f"{declared} null" if column.nullable else declared
 
     @contextmanager
     def create_table(
