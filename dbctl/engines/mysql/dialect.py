@@ -25,6 +25,8 @@ from dbctl.model import Struct
 OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}
 #: Since this version, one right of MySQL allows any existing definer, and a second one missing definers.
 SET_ANY_DEFINER_VERSION = (8, 2, 0)
+#: Since this version, MariaDB has the type UUID.
+UUID_VERSION = (10, 7, 0)
 #: Since this version, MySQL stores libraries of JavaScript and other languages in a database.
 LIBRARIES_VERSION = (9, 2, 0)
 #: The sessions of a server. In the information schema of MySQL, the list fails while any session runs a statement with a character
@@ -77,6 +79,10 @@ class Server(Struct, frozen=True, kw_only=True):
     def has_libraries(self) -> bool:
         """Whether ``CREATE LIBRARY`` exists."""
         return not self.is_mariadb and self.version >= LIBRARIES_VERSION
+
+    @property
+    def has_uuid_type(self) -> bool:
+        return self.is_mariadb and self.version >= UUID_VERSION
 
     @property
     def definer_privilege(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from dbctl.engines.mysql.dialect import parse_server
+from dbctl.extensions.transfer.engines.mysql.derive import MySQLDerivation
 from dbctl.extensions.transfer.portable.contract import DerivedSchema, PortableSchema, PortableTable
 from tests.databases import ComparedDatabase
 from tests.extensions.transfer.portable.conftest import DIRECTIONS, ENGINES, derive, read_portable
@@ -379,3 +381,15 @@ def test_comments_of_indexes_and_views_are_reported(create_database: Create) -> 
     assert [(each.kind, each.name) for each in read_portable(source).omissions] == [("index", "note_title")]
     source = create_database("postgresql", "create view one as select 1 as id", "comment on view one is 'x'")
     assert [(each.kind, each.name) for each in read_portable(source).omissions] == [("comment", "one")]
+
+
+@pytest.mark.parametrize(
+    ("version", "declared"),
+    [("10.6.23-MariaDB", "char(36)"), ("10.7.1-MariaDB", "uuid"), ("8.4.7", "char(36)")],
+)
+def test_uuids_are_texts_where_the_server_lacks_their_type(
+    create_database: Create, version: str, declared: str
+) -> None:
+    source = create_database("sqlite", "create table note (id uuid primary key)")
+    statement = MySQLDerivation(read_portable(source), parse_server(version, "tests")).derive().before[0]
+    assert f"`id` {declared} " in statement

@@ -108,7 +108,7 @@ class MySQLDerivation(Derivation):
                 logical, kind="bytes" if logical.kind == "bytes" else "text", length=length
             )
         declared = write_type(logical)
-        if logical.kind == "uuid" and self._server.is_mariadb:
+        if logical.kind == "uuid" and self._server.has_uuid_type:
             declared = "uuid"
         is_text = logical.kind == "text" and column.name not in self._keys[table.name]
         if is_text and logical.length is not None and logical.length > self._longest_varchar[table.name]:
@@ -145,7 +145,7 @@ class MySQLDerivation(Derivation):
 
     def collation_clause(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
         del table
-        if logical.kind == "uuid" and not self._server.is_mariadb:
+        if logical.kind == "uuid" and not self._server.has_uuid_type:
             return "character set ascii collate ascii_bin"
         if column.ignores_case and logical.kind == "text":
             return f"collate {_find_folding_collation(self._server)}"
