@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 #: Rows per batch for the library.
 BATCH_ROWS = 1000
+#: The codes of ``struct`` of floats that are smaller than those of Python.
+_FLOAT_CODES = {"float": "f", "halffloat": "e"}
 
 
 class CheckedBatches:
@@ -233,9 +236,12 @@ def _is_pair(item: object) -> bool:
 
 def _to_numbers(field: pa.Field, value: Iterable[object]) -> list[float | None]:
     try:
-        return [None if item is None else float(item) for item in value]  # type: ignore[arg-type]
+        numbers = [None if item is None else float(item) for item in value]  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         raise _invalid_value(field, value) from None
+    if _overflows(numbers, field.type.value_type):
+        raise _invalid_value(field, value)
+    return numbers
 
 
 def _to_arrow(arrow_type: pa.DataType, value: object) -> object:
@@ -263,11 +269,22 @@ def _to_boolean(value: object, _arrow_type: pa.DataType) -> object:
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
-def _to_float(value: object, _arrow_type: pa.DataType) -> object:
+def _to_float(value: object, arrow_type: pa.DataType) -> object:
     try:
-        return float(value) if isinstance(value, int | float | Decimal | str) else None
+        number = float(value) if isinstance(value, int | float | Decimal | str) else None
     except ValueError:
         return None
+    return None if number is None or _overflows([number], arrow_type) else number
+
+
+def _overflows(numbers: Sequence[float | None], arrow_type: pa.DataType) -> bool:
+    """Whether a number would become infinite in a column of 16 or 32 bits."""
+    if code := _FLOAT_CODES.get(str(arrow_type)):
+        try:
+            struct.pack(f"<{len(numbers)}{code}", *(number or 0.0 for number in numbers))
+        except OverflowError:
+            return True
+    return False
 
 
 def _to_time(value: object, arrow_type: pa.DataType) -> object:

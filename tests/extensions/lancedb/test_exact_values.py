@@ -340,6 +340,28 @@ def test_vector_of_no_numbers_is_refused(answer, tmp_path, monkeypatch):
     assert lancedb.connect("lance").open_table("kinds").to_arrow() == kinds
 
 
+@pytest.mark.parametrize(
+    ("arrow_type", "large", "largest"),
+    [
+        (pa.float32(), "1e39", "3.4e38"),
+        (pa.float16(), "65520", "65504"),
+        (pa.list_(pa.float32(), 2), "[1e39, 1]", "[3.4e38, 1]"),
+        (pa.list_(pa.float16(), 2), "[65520, null]", "[65504, Infinity]"),
+        (pa.struct([("x", pa.float32())]), '{"x": 1e39}', '{"x": -Infinity}'),
+    ],
+)
+def test_number_that_would_become_infinite_is_refused(
+    arrow_type, large, largest, answer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    lancedb.connect("lance").create_table("kinds", schema=pa.schema([KEY, ("value", arrow_type)]))
+    error = answer("data", "add", "kinds", "id=1", f"value={large}", status=2)["error"]
+    assert error["code"] == "value-invalid"
+    answer("data", "add", "kinds", "id=1", f"value={largest}")
+    assert lancedb.connect("lance").open_table("kinds").count_rows() == 1
+
+
 def test_undo_restores_deleted_rows_in_one_version(answer, tmp_path, monkeypatch):
     """Each row was a version, and a failure between two of them left some rows."""
     monkeypatch.chdir(tmp_path)
