@@ -34,10 +34,10 @@ from dbctl.engines.sqlite.files import (
     may_reappear,
     new_partial_path,
 )
-from dbctl.errors.connection import BusyError, FileFailedError, WriteConflictError
+from dbctl.errors.connection import BusyError, WriteConflictError
 from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.files.atomic import create_empty, sync_directory, sync_file
+from dbctl.files.atomic import create_empty, sync_directory, sync_file, translate_errors
 from dbctl.files.lock import wait_for_lock
 
 T = TypeVar("T")
@@ -187,11 +187,10 @@ class ContentReplacer:
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
         try:
-            yield
+            with translate_errors(self._path, self._path.parent):
+                yield
         except sqlite3.Error as error:
             raise translate_create_error(error, self.context) from error
-        except OSError as error:
-            raise FileFailedError(path=self._path, reason=error.strerror or str(error)) from error
 
     def _move_source(self, partial: Path) -> bool:
         """Rename the source; return False if it is on another file system."""

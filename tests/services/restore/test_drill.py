@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from datetime import timedelta
 
 import pytest
@@ -10,6 +12,7 @@ from msgspec import structs
 
 from dbctl.errors.backup import BackupMissingError, BackupPartialError, RepositoryMissingError
 from dbctl.errors.base import Exit
+from dbctl.errors.connection import DiskFullError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
@@ -33,6 +36,7 @@ from tests.services.promptvault_app import (
     verify_backups,
 )
 from tests.services.restore.test_apply import pair  # noqa: F401
+from tests.small_disk import mount_disk
 
 
 @pytest.fixture(params=larder_app.ENGINES)
@@ -282,6 +286,23 @@ def test_unrecorded_result_is_reported_and_is_not_a_failure(deployed):
     assert result.exit_status == Exit.OK
     assert backup.id in result.remarks[0]
     assert "cannot be recorded" in result.remarks[0]
+
+
+def test_disk_without_inodes_is_no_fault_of_the_backup(tmp_path):
+    with mount_disk(tmp_path / "disk", "20m") as disk:
+        path = create_app(disk / "app", "deployed")
+        create_app_backup(path)
+        status = os.statvfs(disk)
+        for free in range(20):
+            options = f"remount,nr_inodes={status.f_files - status.f_ffree + free}"
+            subprocess.run(["mount", "-o", options, disk], check=True)
+            try:
+                result = drill(path)
+            except DiskFullError:
+                continue
+            assert result.exit_status == Exit.OK
+            break
+        assert free > 0
 
 
 def test_invalid_verification_record_is_ignored(deployed):
