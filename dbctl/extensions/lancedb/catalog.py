@@ -197,7 +197,8 @@ class Catalog(LiveTables):
     # Tables ------------------------------------------------------------------------------------------------
 
     def _read_tables(self) -> Mapping[str, Table]:
-        names = self._list_readable_tables()
+        with self.translate_errors():
+            names = self._list_readable_tables()
         if names is None:
             names = sorted([*self._open_all(), *self._damaged])
         return _Tables(names, self._describe_tables, self._damaged, self.target)

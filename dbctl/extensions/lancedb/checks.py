@@ -62,12 +62,13 @@ class LanceChecks(Checks):
         names = self._location.list_tables()
         if table and table not in names:
             self._catalog.require_table(table)
-        return [
-            line
-            for name in names
-            if table in ("", name)
-            for line in self._table_damage(name, self._catalog.history(name), quick=quick)
-        ]
+        with self._catalog.translate_errors():
+            return [
+                line
+                for name in names
+                if table in ("", name)
+                for line in self._table_damage(name, self._catalog.history(name), quick=quick)
+            ]
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         name = line.removeprefix(INDEX_PREFIX).partition(":")[0]

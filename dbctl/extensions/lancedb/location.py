@@ -307,7 +307,7 @@ def _require_driver(target: str) -> Iterator[None]:
 _SOURCE_LOCATION = re.compile(
     r",? ?/\S*?\.rs:\d+(?::\d+)?|This issue was likely caused by a bug.*", re.DOTALL
 )
-_PREFIX = re.compile(r"^(?:lance error: |Invalid input, |LanceError\(\w+\): )+")
+_PREFIX = re.compile(r"^(?:lance error: |Invalid input, |LanceError\(\w+\): |\[Errno \d+\] )+")
 #: The response of the storage, or the reason for none, inside a long message of the library.
 _STORAGE_REPLY = re.compile(
     r"RetryError.*?(?:status: (?P<status>\d+).*?(?:<Message>(?P<message>.*?)</Message>|$)|message: \"(?P<other>[^\"]+)\")",

@@ -15,7 +15,7 @@ import resource
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
@@ -270,6 +270,14 @@ class Snapshot:
             if file.descriptor is None:
                 os.close(descriptor)
 
+    @contextmanager
+    def report_unreadable(self) -> Iterator[None]:
+        """Raise UnreachableError for a folder or a file that this user may not read."""
+        try:
+            yield
+        except OSError as error:
+            raise self._read_error(Path(error.filename or self.root), error) from error
+
     def _read_error(self, path: Path, error: OSError) -> UnreachableError:
         return UnreachableError(
             target=self._target,
@@ -325,9 +333,11 @@ def create_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Sn
     while True:
         signals.raise_if_interrupted()
         snapshot = Snapshot(root, target)
-        state = _folder_state(root)
+        with snapshot.report_unreadable():
+            state = _folder_state(root)
         try:
-            snapshot.add_all(allow_older=allow_older)
+            with snapshot.report_unreadable():
+                snapshot.add_all(allow_older=allow_older)
         except (FileRemovedError, ManifestError) as error:
             snapshot.close()
             reason = str(error)

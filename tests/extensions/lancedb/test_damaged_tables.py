@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
+
 import lancedb
 import pytest
 
@@ -60,3 +64,33 @@ def test_table_whose_folder_is_a_link_is_backed_up(shop, answer):
     answer("backup", "verify", "--deep")
     answer("restore", "apply", "latest", "--yes")
     assert answer("data", "rows", TABLE)["data"]["total"] == 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is another user than the owner")
+def test_table_whose_folder_the_user_may_not_read_is_reported(answer, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    commands = (
+        ("schema", "show"),
+        ("integrity", "check"),
+        ("status",),
+        ("backup", "create", "--repository", "backups"),
+    )
+    with tempfile.TemporaryDirectory(
+        prefix="dbctl-user-", dir="/tmp"
+    ) as name:  # that of the tests is closed to others
+        folder = Path(name)
+        monkeypatch.chdir(folder)
+        lance.create_table(folder / "vectors", range(5))
+        options = ("--profile", "plain", "--url", "main=lancedb:vectors")
+        for command in commands:
+            answer(*command, *options)  # also loads what another user may be unable to read
+        (folder / f"vectors/{TABLE}.lance/_versions").chmod(0o700)
+        for path in (folder, *folder.rglob("*")):
+            if path.name != "_versions":
+                os.chown(path, 65534, 65534)
+        os.seteuid(65534)
+        try:
+            for command in commands:
+                answer(*command, *options, status=10)
+        finally:
+            os.seteuid(0)
