@@ -410,7 +410,7 @@ def require(db: Readable, kind: type[P]) -> P:
     Raises:
         NotSupportedError: the engine has none.
     """
-    return require_supported(db, db.extension_part(kind), "a transfer", _HINT)
+    return require_supported(db, db.extension_part(kind), "a transfer or a comparison of rows", _HINT)
 
 
 def require_scripts(db: Readable) -> ScriptRunner:
