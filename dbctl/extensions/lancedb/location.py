@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: The end of a table's folder name.
 SUFFIX = ".lance"
+#: Of the file system, in the root of a disk; only root may read it.
+SYSTEM_FOLDER = "lost+found"
 #: A manifest with a hundred thousand files has a tenth of it.
 MAX_MANIFEST_BYTES = 256 << 20
 #: Defaults for environment variables of the library: no warnings, and a read-ahead buffer in bytes (its default is 2 GB).
@@ -86,7 +88,7 @@ class LocalFiles:
             signals.raise_if_interrupted()
             try:
                 with os.scandir(pending.pop()) as entries:
-                    listed = list(entries)
+                    listed = [entry for entry in entries if entry.name != SYSTEM_FOLDER]
             except (FileNotFoundError, NotADirectoryError):
                 continue  # another process removed it
             for entry in listed:
@@ -95,9 +97,7 @@ class LocalFiles:
                     continue
                 try:
                     size = entry.stat().st_size if entry.is_file() else None
-                except (
-                    FileNotFoundError
-                ):  # the app removed this file, for example a pruned version; the others remain
+                except FileNotFoundError:  # removed, for example a pruned version; the others remain
                     continue
                 if size is not None:
                     yield File(os.path.relpath(entry.path, self._root), size)
@@ -256,7 +256,7 @@ class Location:
         if self.folder is None:
             return
         try:
-            names = os.listdir(self.folder)  # noqa: PTH208 - names are enough
+            names = {*os.listdir(self.folder)} - {SYSTEM_FOLDER}  # noqa: PTH208 - names are enough
         except FileNotFoundError:
             raise FolderMissingError(target=self.target, path=self.folder) from None
         except NotADirectoryError:

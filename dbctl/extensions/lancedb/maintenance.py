@@ -46,7 +46,8 @@ class LanceStorage(StorageManager):
 
     def measure_storage(self) -> Storage:
         self._catalog.require_undamaged()
-        stored_bytes = sum(file.bytes for file in self._files.walk())
+        with self._catalog.translate_errors():
+            stored_bytes = sum(file.bytes for file in self._files.walk())
         return Storage(bytes=stored_bytes, tables=len(self._catalog.tables()), page_size=0)
 
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:  # noqa: ARG002 - the exact values are cheap

@@ -22,7 +22,7 @@ from dbctl import signals
 from dbctl.errors.connection import BusyError, CorruptError, FolderMissingError, UnreachableError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb import manifest
-from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX, LocalFiles
+from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX, SYSTEM_FOLDER, LocalFiles
 from dbctl.extensions.lancedb.manifest import VERSIONS_FOLDER, DataFile, History, Manifest, ManifestError
 from dbctl.files import atomic
 from dbctl.model import Struct, now
@@ -83,6 +83,8 @@ class Snapshot:
     def add_all(self, folder: str = "", *, allow_older: bool) -> None:
         """Add all tables and files of a folder; ``allow_older``: use an older version of a table if the newest is incomplete."""
         for name in _list_names(self.root / folder):
+            if name == SYSTEM_FOLDER:
+                continue
             child = f"{folder}/{name}" if folder else name
             path = self.root / child
             # a copy by another program may contain links to any place

@@ -66,15 +66,27 @@ def test_table_whose_folder_is_a_link_is_backed_up(shop, answer):
     assert answer("data", "rows", TABLE)["data"]["total"] == 5
 
 
+def close_versions(folder):
+    (folder / f"{TABLE}.lance/_versions").chmod(0o700)
+
+
+def close_other_folder(folder):
+    (folder / "notes").mkdir(mode=0o700)
+
+
+def add_folder_of_the_file_system(folder):
+    (folder / "lost+found").mkdir(mode=0o700)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is another user than the owner")
-def test_table_whose_folder_the_user_may_not_read_is_reported(answer, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "status"), [(close_versions, 10), (close_other_folder, 10), (add_folder_of_the_file_system, 0)]
+)
+def test_folder_that_the_user_may_not_read_is_reported(answer, monkeypatch, change, status):
     monkeypatch.setenv("DBCTL_STATE", "off")
-    commands = (
-        ("schema", "show"),
-        ("integrity", "check"),
-        ("status",),
-        ("backup", "create", "--repository", "backups"),
-    )
+    commands = [("stats", "overview"), ("status",), ("backup", "create", "--repository", "backups")]
+    if change is close_versions:
+        commands += [("schema", "show"), ("integrity", "check")]
     with tempfile.TemporaryDirectory(
         prefix="dbctl-user-", dir="/tmp"
     ) as name:  # that of the tests is closed to others
@@ -84,13 +96,13 @@ def test_table_whose_folder_the_user_may_not_read_is_reported(answer, monkeypatc
         options = ("--profile", "plain", "--url", "main=lancedb:vectors")
         for command in commands:
             answer(*command, *options)  # also loads what another user may be unable to read
-        (folder / f"vectors/{TABLE}.lance/_versions").chmod(0o700)
         for path in (folder, *folder.rglob("*")):
-            if path.name != "_versions":
-                os.chown(path, 65534, 65534)
+            os.chown(path, 65534, 65534)
+        change(folder / "vectors")
+        os.chown(folder / f"vectors/{TABLE}.lance/_versions", 0, 0)
         os.seteuid(65534)
         try:
             for command in commands:
-                answer(*command, *options, status=10)
+                answer(*command, *options, status=status)
         finally:
             os.seteuid(0)
