@@ -217,10 +217,11 @@ _LIBRARY = rb"`(?:[^`\n]|``)+`\.`(?:[^`\n]|``)+`(?: AS `(?:[^`\n]|``)+`)?"
 #: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around code that was created while
 #: the database had another collation. A server writes the name before the columns of a view whose definer is missing, before
 #: functions in views, before the sequence of a default, and before the libraries of a routine. A locked table cannot use
-#: the sequence of its default. The mode of the session is that of the rows.
+#: the sequence of its default. The mode of the session is that of the rows. A table of ARCHIVE accepts only numbers above its counter.
 _DATABASE_LINES = re.compile(
     rb"^(?:ALTER DATABASE `(?:[^`\n]|``)+` (?P<sorting>CHARACTER SET \w+ COLLATE \w+ ;;?)$"
     rb"|(?P<mode>/\*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO)' \*/;$"
+    rb"|(?P<archive>\) ENGINE=ARCHIVE) AUTO_INCREMENT=\d+"
     rb"|(?P<lock>LOCK TABLES `(?:[^`\n]|``)+` WRITE;)$"
     rb"|(?P<libraries>    USING \(" + _LIBRARY + rb"(?:, " + _LIBRARY + rb")*\))$"
     rb"|(?:/\*!50001 VIEW `|  `[^\n]*nextval\()[^\n]*$)",
@@ -318,6 +319,8 @@ def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[byt
     def replace_line(line: re.Match[bytes]) -> bytes:
         if line["lock"]:
             return b""
+        if line["archive"]:
+            return line["archive"]
         if line["mode"]:  # otherwise the server stores zero in place of a date such as 2020-02-31
             return line["mode"] + b",ALLOW_INVALID_DATES' */;"
         if line["sorting"]:
