@@ -155,10 +155,17 @@ class TooManyFilesError(DbctlError, status=Exit.FAILED):
     remedy = "Raise it: ulimit -n 1024 in the shell, or LimitNOFILE=1024 in the unit of systemd."
 
 
+class TooManyProcessesError(DbctlError, status=Exit.FAILED):
+    sentence = "the limit of processes and threads is reached"
+    remedy = "End others, or raise it: ulimit -u in the shell, TasksMax in the unit of systemd, pids of a container."
+
+
 class FileDeniedError(DbctlError, status=Exit.FAILED):
     sentence, remedy = "{path}: {reason}", "Show who may use it, and each folder above it: namei -l PATH"
 
 
+#: The message of a ``RuntimeError`` of Python; a process that cannot be started is a ``BlockingIOError``.
+_NO_THREAD = "can't start new thread"
 LONGEST_NAME = 60  #: characters shown of a file name that is too long
 
 
@@ -169,6 +176,8 @@ def describe_internal_error(error: Exception) -> DbctlError:
         return UsageError(detail=f"{name[:LONGEST_NAME]}…: {error.strerror}")
     if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE):
         return TooManyFilesError()
+    if isinstance(error, BlockingIOError) or str(error) == _NO_THREAD:
+        return TooManyProcessesError()
     if isinstance(error, PermissionError) and isinstance(error.filename, str):
         return FileDeniedError(path=error.filename, reason=error.strerror)
     if isinstance(error, OSError) and error.filename is None and error.strerror:

@@ -17,6 +17,7 @@ from typing import IO, NamedTuple
 
 from dbctl import signals
 from dbctl.errors.connection import ClientFailedError, UnreachableError
+from dbctl.errors.operations import TooManyProcessesError
 from dbctl.files import liveness, temp
 from dbctl.files.atomic import open_new
 from dbctl.files.liveness import Probe
@@ -255,14 +256,17 @@ def run_program(
     with tempfile.TemporaryFile() as stderr, ExitStack() as stack:
         # A signal between the start and its record would leave it running: a load would continue after dbctl has ended.
         with signals.defer_signals():
-            process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
-                [_encode(word) for word in argv],
-                env={name: _encode(text) for name, text in {**list_variables(), **environment}.items()},
-                stdin=source or (subprocess.PIPE if reads else subprocess.DEVNULL),
-                stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C at the terminal is handled by dbctl alone
-            )
+            try:
+                process = subprocess.Popen(  # noqa: S603 - a program of the server with its full path, without a shell
+                    [_encode(word) for word in argv],
+                    env={name: _encode(text) for name, text in {**list_variables(), **environment}.items()},
+                    stdin=source or (subprocess.PIPE if reads else subprocess.DEVNULL),
+                    stdout=subprocess.PIPE if writes else subprocess.DEVNULL,
+                    stderr=stderr,
+                    start_new_session=True,  # Ctrl-C at the terminal is handled by dbctl alone
+                )
+            except BlockingIOError as error:  # callers would take it for an error of a file
+                raise TooManyProcessesError from error
             client = ClientProgram(argv, process, stderr, watch)
             stack.callback(client.end)
         for pipe in (process.stdin, process.stdout):

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -27,6 +28,8 @@ from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested
 from dbctl.cli._support.session import Session
 from dbctl.errors.connection import BusyError
 from dbctl.errors.usage import PlanChangedError
+from dbctl.files import atomic
+from dbctl.files.subprocesses import ProgramWatch, run_program
 from dbctl.model import Page, Plan, Secret, Struct
 
 GROUP = Group("sample", help="Commands for tests.")
@@ -119,6 +122,14 @@ def fault(session: Session, kind: str) -> int:
         with ExitStack() as stack:
             while True:
                 stack.enter_context(Path(os.devnull).open())
+    if kind in ("threads", "processes"):
+        os.setuid(65534)
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        if kind == "threads":
+            Thread().start()
+        watch = ProgramWatch(target="shop/main", hint="")
+        with atomic.translate_errors(Path("dump"), Path()), run_program(["true"], {}, watch=watch):
+            pass
     if kind == "denied":
         os.setuid(65534)
         list(os.scandir("/proc/1/fd"))

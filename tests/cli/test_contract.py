@@ -234,6 +234,8 @@ def test_json_is_one_object_on_success():
         (("sample", "fault", "memory"), "internal", 1, "dbctl.sample.fault/1"),
         (("sample", "fault", "denied"), "file-denied", 1, "dbctl.sample.fault/1"),
         (("sample", "fault", "files"), "too-many-files", 1, "dbctl.sample.fault/1"),
+        (("sample", "fault", "threads"), "too-many-processes", 1, "dbctl.sample.fault/1"),
+        (("sample", "fault", "processes"), "too-many-processes", 1, "dbctl.sample.fault/1"),
         (("sample", "wipe", "--step", "x"), "confirmation-missing", 6, "dbctl.sample.wipe/1"),
         (("sample",), "usage", 2, "dbctl.sample/1"),
     ],

@@ -25,6 +25,7 @@ from dbctl.errors.connection import (
     UnreachableError,
 )
 from dbctl.errors.databases import TempSpaceFailedError
+from dbctl.errors.operations import TooManyProcessesError
 from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
@@ -64,6 +65,7 @@ ENVIRONMENT_ERRORS = (
     InsufficientSpaceError,
     TempSpaceFailedError,
     StorageFailedError,
+    TooManyProcessesError,
     UnreachableError,
 )
 INVALID_HINT = "Do not restore it; keep it only if there is no other backup."
