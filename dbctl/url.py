@@ -283,10 +283,13 @@ def resolve_engine(url: Url, engines: Sequence[str]) -> Url:
     """Return an address with its engine: a path without scheme is a folder if no engine of ``engines`` has files."""
     if not url.has_no_scheme:
         return url
-    names = {entry.kind: name for name in reversed(engines) if (entry := find_engine(name))}
-    if "file" in names or "folder" not in names:
-        return url
-    return structs.replace(url, engine=names["folder"], has_no_scheme=False)
+    folder_engine = ""
+    for name in engines:
+        kind = entry.kind if (entry := find_engine(name)) else ""
+        if kind == "file":  # the others, which may be of extensions, are not looked up
+            return url
+        folder_engine = folder_engine or (name if kind == "folder" else "")
+    return structs.replace(url, engine=folder_engine, has_no_scheme=False) if folder_engine else url
 
 
 def locate_path(path: Path, engines: Sequence[str]) -> Url:

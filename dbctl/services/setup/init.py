@@ -35,7 +35,7 @@ from dbctl.services.setup.database_files import (
     find_mismatch,
     strip_pattern,
 )
-from dbctl.url import is_foreign_address, resolve_engine
+from dbctl.url import Url, is_foreign_address, locate_path, resolve_engine
 
 #: The schema of the configuration; a path of this installation would be wrong after an update, and on another machine.
 SCHEMA_ADDRESS = "https://raw.githubusercontent.com/dbctl/dbctl/main/dbctl/config/config.schema.json"
@@ -384,13 +384,14 @@ class InitConfig:
             has_more = address.env_file or address.secrets or address.via
             text = address.fill() if has_more else address.text
             (url,) = config.parse_urls([f"{name}={text}"], Path.cwd()).values()
-            url = resolve_engine(url, profile.databases[name].engines)
-            if url.engine not in profile.databases[name].engines:
-                engines = " or ".join(profile.databases[name].engines)
+            section = profile.databases[name]
+            url = resolve_engine(url, section.engines)
+            if url.engine not in section.engines:
+                engines = " or ".join(section.engines)
                 raise NotSupportedError(
                     feature=url.engine, subject=f"{profile.title}'s {name}", hint=f"Its engine is {engines}."
                 )
-            checked[name] = Address(text=self._relative(Path(url.path))) if url.is_local else address
+            checked[name] = Address(text=self._locate(url, section.engines)) if url.is_local else address
         return checked
 
     def _detect_prefix(self, profile: Profile, addresses: Mapping[str, Address]) -> str | None:
@@ -424,6 +425,11 @@ class InitConfig:
         except UnreachableError:
             return None
         return app.profile.prefix if app.profile.prefix != profile.prefix else None
+
+    def _locate(self, url: Url, engines: Sequence[str]) -> str:
+        """Return the relative path of a file or folder, with its engine if a path alone would mean another one."""
+        path = self._relative(Path(url.path))
+        return path if locate_path(Path(url.path), engines).engine == url.engine else f"{url.engine}:{path}"
 
     def _relative(self, path: Path) -> str:
         relative = os.path.relpath(os.path.realpath(path), Path(os.path.realpath(self._file)).parent)

@@ -309,6 +309,7 @@ def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -
     url = next(iter(config.parse_urls([address.fill()], Path.cwd()).values()))
     if url.has_no_scheme and (folder_engine := registry.find_folder_engine(Path(url.path))):
         url = structs.replace(url, engine=folder_engine.name, has_no_scheme=False)
+        address = structs.replace(address, text=f"{url.engine}:{address.text}")
     with closing(registry.load_engine(url.engine).open_for_reading(url, str(url), timeout=TIMEOUT)) as db:
         tables = db.tables()
         table_count = sum(not table.is_view for table in tables.values())

@@ -529,3 +529,13 @@ def test_bare_path_resolves_to_folder_engine():
 def test_registry_import_does_not_load_library():
     script = "import sys, dbctl.engines.registry, dbctl.engines.contract.vectors, dbctl.extensions.lancedb.reader; print('lancedb' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize("place", ["vectors", "lancedb:vectors", "."])
+def test_folder_without_a_profile_is_configured_with_its_engine(tmp_path, monkeypatch, answer, place):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    lance.create_table(tmp_path / "vectors", range(5))
+    answer("init", place)
+    assert answer("apps", "check")["data"]["findings"] == []
+    assert answer("data", "rows", TABLE)["data"]["total"] == 5
