@@ -238,6 +238,9 @@ def test_row_of_a_table_without_a_recorded_column_is_refused(answer, tmp_path, m
     error = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]
     assert (error["code"], "another schema" in error["message"]) == ("undo-impossible", True)
     assert database.rows("select * from notes") == rows
+    database.run("alter table notes rename to later")
+    error = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]
+    assert (error["code"], "does not exist" in error["message"]) == ("undo-impossible", True)
 
 
 def test_change_between_plan_and_apply_is_not_overwritten(pantry, answer, monkeypatch):

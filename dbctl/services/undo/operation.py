@@ -235,8 +235,10 @@ class RevertRows:
         db, table = self._readers[name], change.table
         live = db.tables().get(table)
         images = change.images or ()
-        times = self._find_times(name, live) if live else ()
-        if live is None or not all(_has_columns(live, image, times) for image in images):
+        if live is None:
+            raise _refuse(self._operation, f"the table {table} does not exist")
+        times = self._find_times(name, live)
+        if not all(_has_columns(live, image, times) for image in images):
             raise _refuse(self._operation, f"the table {table} has another schema now")
         recorder = self._app.recorder
         return TableUndo(
