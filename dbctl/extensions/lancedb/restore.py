@@ -198,7 +198,8 @@ class LanceRestoreTarget(RestoreTarget):
             else:
                 yield UnchangedSwap(self._root, self._root.with_name(request.dump.metadata["kept"]))
                 return
-            swap.raise_versions(folder, self._root, self._target)
+            is_retained = request.dump.form == "kept"
+            swap.raise_versions(folder, self._root, self._target, is_retained=is_retained)
             staged = FolderSwap(self._root, folder, self._describe_holders)
             request.progress(1.0)
             signals.raise_if_interrupted()

@@ -205,12 +205,13 @@ def _exchange_names(first: Path, second: Path) -> bool:
 # Versions ----------------------------------------------------------------------------------------------------------
 
 
-def raise_versions(folder: Path, root: Path, target: str) -> None:
+def raise_versions(folder: Path, root: Path, target: str, *, is_retained: bool) -> None:
     """Add one version with the same files to each table, with a number far above those of the replaced table.
 
     A process that has a table open creates its next version from the version that it read. If its number were the highest,
     this version would become the newest of the restored table and name files that do not exist. If its number is lower,
-    LanceDB detects a conflict and reads the newest version.
+    LanceDB detects a conflict and reads the newest version. A damaged table of a retained folder
+    remains as it was.
 
     Raises:
         CorruptError: a manifest cannot be read.
@@ -228,6 +229,8 @@ def raise_versions(folder: Path, root: Path, target: str) -> None:
         try:
             content = manifest.renumber(atomic.read_whole(path, MAX_MANIFEST_BYTES), number)
         except ManifestError as error:
+            if is_retained:
+                continue
             raise CorruptError(target=target, reason=f"{table.name}: {path.name}: {error}") from error
         with suppress(FileNotFoundError):  # it contains the old number
             (path.parent / HINT_FILE).unlink()

@@ -55,6 +55,17 @@ def test_other_tables_of_a_damaged_one_are_usable(shop, damage, answer):
         answer(*command, status=4)
 
 
+def test_restore_of_a_damaged_database_is_reverted(shop, answer):
+    answer("backup", "create")
+    answer("data", "add", "notes", "id=2", "text=second")
+    damage_manifest(shop / f"vectors/{TABLE}.lance")
+    answer("restore", "apply", "latest", "--yes")
+    assert answer("data", "rows", "notes")["data"]["total"] == 1
+    assert TABLE in str(answer("restore", "undo", "--yes")["data"])
+    assert answer("data", "rows", "notes")["data"]["total"] == 2
+    answer("data", "rows", TABLE, status=4)
+
+
 def test_table_whose_folder_is_a_link_is_backed_up(shop, answer):
     table = shop / f"vectors/{TABLE}.lance"
     table.rename(shop / "other-disk")
