@@ -226,8 +226,9 @@ def to_error(
         return create_lost_error(session.url, target, reason, instead)
     if sqlstate == "42501" or "permission denied for" in reason:
         user, schema = (session.role, session.schema) if session is not None else ("", "")
+        sql = "copy " if client.name == "psql" else "select "
         return PrivilegeMissingError(
-            target=target, reason=reason, hint=grant_hint(reason, ident(user), schema)
+            target=target, reason=reason, hint=grant_hint(reason, ident(user), schema, sql)
         )
     if sqlstate == "53100" or "No space left on device" in reason:
         return DiskFullError(target=target)

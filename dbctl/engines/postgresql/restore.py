@@ -260,6 +260,9 @@ class PostgreSQLRestoreTarget(RestoreTarget):
 
 #: Templates for new databases.
 TEMPLATES = ("template0", "template1")
+#: An extension that a server allows in one database only, so that no other one can be a trial or take its name, and that database.
+CRON = "pg_cron"
+CRON_DATABASE = "select coalesce(pg_catalog.current_setting('cron.database_name', true), 'postgres')"
 AVAILABLE_EXTENSIONS = "select name from pg_catalog.pg_available_extensions"
 RIGHTS = """select current_user::text, rolsuper or rolcreatedb,
   rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
@@ -281,14 +284,23 @@ def _require_trial(server: PostgreSQLServer, central: Session, dump: Dump) -> No
     except RestoreFailedError as error:
         reason = str(error.context["reason"])
         raise unsupported_dump_error(central, reason, str(error.context["hint"])) from None
-    _require_extensions(central, dump)
+    _require_extensions(central, dump, "")
     if dump.foreign:
         foreign.require_rights(central, server.target)
 
 
-def _require_extensions(central: Session, dump: Dump) -> None:
+def _list_extensions(dump: Dump) -> list[str]:
+    return [item.partition(" ")[0] for item in dump.metadata.get("extensions", "").split(", ") if item]
+
+
+def _require_extensions(central: Session, dump: Dump, name: str) -> None:
+    """Refuse a database ``name``, or, if it is empty, any other than that of the dump, that cannot have the extensions of the dump."""
+    required = _list_extensions(dump)
+    if CRON in required and name != (only := str(central.run(CRON_DATABASE)[0][0])):
+        raise unsupported_dump_error(
+            central, f"its setting cron.database_name allows {CRON} only in database {only}"
+        )
     available = {str(name) for (name,) in central.run(AVAILABLE_EXTENSIONS)}
-    required = [item.partition(" ")[0] for item in dump.metadata.get("extensions", "").split(", ") if item]
     if missing := [name for name in required if name not in available]:
         raise unsupported_dump_error(
             central, f"it lacks extensions of the dump: {', '.join(missing)}", "Install their packages there."
@@ -313,7 +325,7 @@ def _select(server: PostgreSQLServer, central: Session, dump: Dump) -> RestoreSt
     if live is None:
         if not creates:
             raise _create_denied_error(server.target, str(user))
-        _require_extensions(central, dump)
+        _require_extensions(central, dump, server.name)
         return RestoreStrategy(method="new", steps=[f"create {location}", *notes])
     schema = server.read_scope(central)
     if schema:
@@ -321,6 +333,8 @@ def _select(server: PostgreSQLServer, central: Session, dump: Dump) -> RestoreSt
     if not (creates and owns):
         missing = f"ALTER ROLE {ident(str(user))} CREATEDB" if owns else f"its owner is {live.owner}"
         return _in_place_strategy(server, dump, f"{user} may not rename it ({missing})")
+    if CRON in _list_extensions(dump):
+        return _in_place_strategy(server, dump, f"no other database of the server may have {CRON}")
     steps = [f"load into a new database next to {location}, verify it, and swap the names"]
     return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *end_steps, *notes])
 

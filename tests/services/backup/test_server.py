@@ -789,6 +789,47 @@ def test_restore_in_place_preserves_objects_and_privileges(pantry, plain_owner):
         pantry.run(f"drop owned by {grantee}", f"drop role {grantee}")
 
 
+#: An extension with two tables whose rows a dump contains, except those that the extension created.
+CONFIGURATION = (
+    "create extension citext",
+    "create table zones (id int primary key); create table places (id int primary key, zone int references zones)",
+    "insert into zones values (1), (11); insert into places values (1, 1), (11, 11)",
+    "alter extension citext add table zones; alter extension citext add table places",
+    """update pg_extension set extconfig = array['zones'::regclass::oid, 'places'::regclass::oid],
+  extcondition = array['where id > 10', 'where id > 10'] where extname = 'citext'""",
+)
+
+
+def test_restore_in_place_replaces_rows_of_extensions(pantry, plain_owner):
+    pantry.run(*CONFIGURATION, f"grant select on zones, places to {plain_owner}")
+    create_app_backup(pantry.path)
+    pantry.run(
+        "delete from places where id = 11; delete from zones where id = 11; insert into zones values (12)"
+    )
+    error = catch_error(PrivilegeMissingError, lambda: apply_restore(pantry.path))
+    assert 'GRANT INSERT ON "public"."' in error.hint
+    pantry.run(f"grant insert, delete on zones, places to {plain_owner}")
+    assert apply_restore(pantry.path).databases[0].strategy == "in place"
+    assert pantry.rows("select id from zones order by id") == [(1,), (11,)]
+    assert pantry.rows("select * from places order by id") == [(1, 1), (11, 11)]
+    undo_restore(pantry.path)
+    assert pantry.rows("select id from zones order by id") == [(1,), (12,)]
+    assert pantry.rows("select * from places") == [(1, 1)]
+
+
+def test_database_with_an_extension_that_only_it_may_have_is_restored_in_place(pantry):
+    pantry.run(*CONFIGURATION, "update pg_extension set extname = 'pg_cron' where extname = 'citext'")
+    create_app_backup(pantry.path)
+    before = pantry.content()
+    pantry.change_data()
+    pantry.run("delete from places where id = 11")
+    error = catch_error(NotSupportedError, lambda: verify_backups(pantry.path))
+    assert "the backup may be valid" in error.hint
+    assert apply_restore(pantry.path).databases[0].strategy == "in place"
+    assert pantry.content() == before
+    assert pantry.rows("select * from places order by id") == [(1, 1), (11, 11)]
+
+
 def test_commits_during_restore_in_place_are_not_lost(pantry, plain_owner):
     pantry.run(f"set role {plain_owner}; create table ticks (n int primary key)")
     create_app_backup(pantry.path)
