@@ -111,11 +111,12 @@ class LanceChecks(Checks):
         for fragment in manifest.fragments:
             for file in fragment.files:
                 path, rows = file.path, format_count(fragment.remaining, "row")
-                if path not in sizes:
+                size, has_magic = sizes.get(path), _has_magic(self._files, f"{history.folder}/{path}")
+                if size is None and not has_magic:  # otherwise a folder of the table is a link
                     yield f"{table}: {path} is missing, with {rows}"
-                elif file.bytes is not None and sizes[path] != file.bytes:
-                    yield f"{table}: {path}, with {rows}, has {sizes[path]} bytes instead of {file.bytes}"
-                elif not _has_magic(self._files, f"{history.folder}/{path}"):
+                elif None not in (size, file.bytes) and size != file.bytes:
+                    yield f"{table}: {path}, with {rows}, has {size} bytes instead of {file.bytes}"
+                elif not has_magic:
                     yield f"{table}: {path}, with {rows}, does not end with {MAGIC.decode()}"
             if fragment.deletions and fragment.deletions not in sizes:
                 yield f"{table}: {fragment.deletions} is missing, which restores {format_count(fragment.deleted, 'deleted row')}"

@@ -77,6 +77,17 @@ def test_table_whose_folder_is_a_link_is_backed_up(shop, answer):
     assert answer("data", "rows", TABLE)["data"]["total"] == 5
 
 
+def test_files_behind_a_link_are_not_missing(shop, answer):
+    data = shop / f"vectors/{TABLE}.lance/data"
+    data.rename(shop / "other-disk")
+    data.symlink_to(shop / "other-disk")
+    answer("integrity", "check")
+    (member,) = answer("backup", "create")["data"]["members"]
+    assert member["rows"] == {TABLE: 5, "notes": 1}
+    (shop / "other-disk").rename(shop / "unmounted")
+    answer("integrity", "check", status=4)
+
+
 def close_versions(folder):
     (folder / f"{TABLE}.lance/_versions").chmod(0o700)
 
