@@ -103,6 +103,12 @@ def check_storage(subject: Subject) -> Iterator[Finding]:
         )
         message = f"{database_files.file} is on {volume.mount} ({volume.kind}), which other machines may use too: {risk}"
         yield subject.finding(severity, "network-disk", message, MOVE_HINT)
+    if info.journal_mode == "wal" and volume.mount == os.path.realpath(database_files.file):
+        message = (
+            f"{database_files.file} is mounted without its folder: a process that opens the file elsewhere, such as outside of a"
+            " container, has another -wal; each lacks changes of the other, also in backups, and can damage the file"
+        )
+        yield subject.finding("error", "file-mounted", message, "Mount the folder of the file in its place.")
     if subject.is_writable and info.journal_mode not in (None, "wal") and not volume.is_network:
         expected = subject.section.create.get("journal_mode") == "wal"
         message = f"it is in {info.journal_mode} mode: readers and writers block each other;" + (

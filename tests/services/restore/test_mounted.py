@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -59,3 +61,23 @@ def test_damaged_mounted_file_is_restored_in_place(mounted_database, size):
         for name, rows in before.items()
         if name not in (promptvault_app.AUDIT_TABLE, "sqlite_sequence")
     } | {name: rows for name, rows in after.items() if name == "sqlite_sequence"}
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_mounted_file_with_a_write_ahead_log_is_reported(mounted_database, mode):
+    path, outside = mounted_database
+    with closing(sqlite3.connect(outside)) as db:
+        db.execute(f"pragma journal_mode = {mode}")
+    arguments = [
+        sys.executable,
+        "-m",
+        "dbctl",
+        "doctor",
+        "-o",
+        "json",
+        "--config",
+        str(path.with_name("dbctl.toml")),
+    ]
+    result = run_mounted(outside, path, *arguments)
+    codes = [finding["code"] for finding in json.loads(result.stdout)["data"]["findings"]]
+    assert ("file-mounted" in codes) == (mode == "wal")
