@@ -103,9 +103,10 @@ def check_storage(subject: Subject) -> Iterator[Finding]:
         )
         message = f"{database_files.file} is on {volume.mount} ({volume.kind}), which other machines may use too: {risk}"
         yield subject.finding(severity, "network-disk", message, MOVE_HINT)
-    if info.journal_mode == "wal" and volume.mount == os.path.realpath(database_files.file):
+    file = database_files.file
+    if info.journal_mode == "wal" and read_volume(file).mount == os.path.realpath(file):
         message = (
-            f"{database_files.file} is mounted without its folder: a process that opens the file elsewhere, such as outside of a"
+            f"{file} is mounted without its folder: a process that opens the file elsewhere, such as outside of a"
             " container, has another -wal; each lacks changes of the other, also in backups, and can damage the file"
         )
         yield subject.finding("error", "file-mounted", message, "Mount the folder of the file in its place.")
