@@ -198,16 +198,22 @@ _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 class MySQLPortableSchemas(MySQLPart, PortableSchemas):
     """The part ``PortableSchemas``."""
 
-    limits = StorageLimits(stores_nan=False, stores_infinity=False, zoned_years=(1970, 2037), max_hours=838)
+    limits = StorageLimits(
+        stores_nan=False,
+        stores_infinity=False,
+        stores_all_uuids=False,
+        zoned_years=(1970, 2037),
+        max_hours=838,
+        json_levels=31,
+    )
 
     def __init__(self, db: MySQLDatabase) -> None:
         super().__init__(db)
         server = self._connection.server
-        self.limits = msgspec.structs.replace(
-            self.limits,
-            json_levels=31 if server.is_mariadb else 100,
-            stores_all_uuids=not server.has_uuid_type,
-        )
+        if not server.has_uuid_type:
+            self.limits = msgspec.structs.replace(
+                self.limits, json_levels=31 if server.is_mariadb else 100, stores_all_uuids=True
+            )
 
     def read_portable(self) -> PortableSchema:
         fetch = self._connection.fetch_by_name
