@@ -289,8 +289,12 @@ class FolderSwap(StagedDump):
             with atomic.write_atomically(self._folder / MARKER, replace=True) as mark:
                 mark.write(f"{self._folder.name}\n{prepared.name}\n")
             self._folder.rename(prepared)
-            atomic.sync_directory(self._root.parent)
-        self._prepared = prepared
+            self._prepared = prepared
+            try:
+                atomic.sync_directory(self._root.parent)
+            except OSError:  # otherwise the folder would remain as the mark of an interrupted swap
+                self.remove_marker()
+                raise
 
     def remove_marker(self) -> None:
         """Restore the previous name of the new folder."""
