@@ -249,8 +249,11 @@ class Replacement:
         """Write the marker of a prepared swap, so that a kill between two databases can be detected."""
         self._prepared[member.database].write_marker(find_retained_facts(self.safety, member))
 
-    def _unmark_swap(self, member: Member, _error: BaseException) -> None:
-        self._prepared[member.database].remove_marker()
+    def _unmark_swap(self, member: Member, error: BaseException) -> None:
+        if not isinstance(
+            error, RestoreUnfinishedError
+        ):  # another database may be replaced: the marker shows that this one is not
+            self._prepared[member.database].remove_marker()
 
     def replace_database(self, member: Member) -> None:
         """Replace a database by a prepared swap, or its content by a member of the backup."""

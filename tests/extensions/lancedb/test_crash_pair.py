@@ -122,9 +122,13 @@ def test_failing_call_leaves_consistent_pair_or_is_reported(path):
         if run.is_killed:
             run.check(not is_mixed or is_interruption_reported(path), "mixed without a report")
         else:
-            run.check(now == (new if run.succeeded else old), "state does not match the result")
-            run.check(not is_interruption_reported(path), "reported without an interruption")
-            run.check(len(list_leftovers(path)) == run.succeeded, f"left: {list_leftovers(path)}")
+            # SQLite can fail after its commit: the other database remains marked as not replaced
+            is_unfinished = not run.succeeded and run.result["error"]["code"] == "restore-unfinished"
+            state = new if run.succeeded else old
+            run.check(now == state or (is_unfinished and is_mixed), "state does not match the result")
+            run.check(is_interruption_reported(path) == is_unfinished, "the report does not match the result")
+            expected_count = run.succeeded or is_unfinished
+            run.check(len(list_leftovers(path)) == expected_count, f"left: {list_leftovers(path)}")
         if is_mixed:
             status, result = forge.run(path.parent, "restore", "undo", "--yes")
             run.check(status == 0 and chat_app.read_keys(path) == old, f"undone: {result}")
