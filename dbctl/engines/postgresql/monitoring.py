@@ -25,7 +25,7 @@ from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sessions import LEFTOVERS
 from dbctl.engines.servers.database import LARGE_TABLE, find_problems
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql.catalog import Row, ident
+from dbctl.engines.sql.catalog import Row, ident, quote_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
@@ -48,7 +48,9 @@ TABLE_SIZES = """select q.name as table, sum(pg_total_relation_size(c.oid))::int
     where x.indrelid = cast(quote_ident(q.name) as regclass) order by i.relname) as indexes
 from unnest(cast(:tables as text[])) q (name)
   cross join lateral (select relid from pg_partition_tree(cast(quote_ident(q.name) as regclass))
-    union select cast(quote_ident(q.name) as regclass)) p
+    union select cast(quote_ident(q.name) as regclass)
+    union select h.inhrelid from pg_catalog.pg_inherits h
+      where h.inhparent = cast(quote_ident(q.name) as regclass) and not pg_table_is_visible(h.inhrelid)) p
   cross join lateral (select * from pg_catalog.pg_class where oid = p.relid offset 0) c
   left join lateral (select pg_stat_get_live_tuples(c.oid) as live, pg_stat_get_dead_tuples(c.oid) as dead,
     pg_stat_get_tuples_inserted(c.oid) as inserted, pg_stat_get_tuples_updated(c.oid) as updated,
@@ -139,10 +141,15 @@ class PostgreSQLStorage(PostgreSQLPart, StorageManager):
         return sizes
 
     def _count_stored(self, table: str) -> int:
-        """Return the number of rows that a table stores itself: tables that inherit from it have sizes of their own."""
+        """Return the number of rows that a table stores itself.
+
+        Visible tables that inherit from it have sizes of their own; others, such as the chunks of TimescaleDB, are parts of it.
+        """
         if not self._catalog.require_table(table).is_inherited:
             return self._db.count(table)
-        ((count,),) = self._connection.fetch(f"select count(*) from only {self._catalog.quote_table(table)}")
+        name = self._catalog.quote_table(table)
+        own = f"tableoid = {quote_literal(name)}::regclass or not pg_catalog.pg_table_is_visible(tableoid)"
+        ((count,),) = self._connection.fetch(f"select count(*) from {name} where {own}")
         return int(str(count))
 
     def measure_bloat(self) -> Sequence[Bloat]:

@@ -206,6 +206,19 @@ def test_each_stored_row_is_counted_once(postgresql):
     assert list(sizes["stored"].indexes) == ["stored_id"]
 
 
+def test_rows_in_tables_that_are_not_visible_are_those_of_their_parent(private_database):
+    """As of a hypertable of TimescaleDB."""
+    postgresql = private_database
+    postgresql.execute("create table parent (id integer)")
+    postgresql.execute("create schema chunks")
+    postgresql.execute("create table chunks.one () inherits (public.parent)")
+    postgresql.execute("insert into chunks.one select generate_series(1, 1000)")
+    for exact in (True, False):
+        (size,) = postgresql.reader().storage.measure_tables(exact=exact)
+        assert (size.table, size.rows) == ("parent", 1000)
+        assert size.table_bytes > 30_000
+
+
 def test_bloat_is_estimated_or_measured_by_pgstattuple(private_database):
     postgresql = private_database
     postgresql.execute("create table t (id integer, a text)")
