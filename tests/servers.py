@@ -633,3 +633,17 @@ def mysql_database(*, server: Url | None = None, more: str = "character set utf8
             for (leftover,) in cursor.fetchall():  # includes databases that restores created
                 if leftover == name or leftover.startswith(f"{name}_"):
                     cursor.execute(f"drop database {ident(leftover)}")
+
+
+@contextmanager
+def private_mysql_app(folder: Path, *options: str) -> Iterator[pymysql.cursors.Cursor]:
+    """Configure an app in ``folder`` with a database of a private server, and yield a cursor in it."""
+    with (
+        mysql_database(server=private_mysql(*options)) as url,
+        closing(mysql_connection(url)) as own,
+        own.cursor() as cursor,
+    ):
+        (folder / "dbctl.toml").write_text(
+            f'[apps.plain]\nprofile = "plain"\ndatabases = "{text(url)}"\nbackup.repository = "backups"\n'
+        )
+        yield cursor

@@ -992,46 +992,36 @@ def test_live_rows_are_counted_with_the_history_that_a_backup_has(pantry):
 
 
 def test_numbers_of_an_archive_are_restored(tmp_path, monkeypatch, answer):
-    server = servers.private_mysql("--loose-plugin-load-add=ha_archive")
     monkeypatch.chdir(tmp_path)
-    with servers.mysql_database(server=server) as url, closing(servers.mysql_connection(url)) as own:
-        (tmp_path / "dbctl.toml").write_text(
-            f'[apps.plain]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\nbackup.repository = "backups"\n'
-        )
-        with own.cursor() as cursor:
-            cursor.execute("create table t (id int auto_increment primary key, note text) engine = archive")
-            cursor.execute("insert into t (note) values ('a'), (') ENGINE=ARCHIVE AUTO_INCREMENT=9')")
-            cursor.execute("select * from t")
-            rows = cursor.fetchall()
-            answer("backup", "create")
-            answer("restore", "apply", "latest", "--yes")
-            cursor.execute("select * from t")
-            assert cursor.fetchall() == rows
-            cursor.execute("insert into t (note) values ('c')")
-            assert cursor.lastrowid == 3
+    with servers.private_mysql_app(tmp_path, "--loose-plugin-load-add=ha_archive") as cursor:
+        cursor.execute("create table t (id int auto_increment primary key, note text) engine = archive")
+        cursor.execute("insert into t (note) values ('a'), (') ENGINE=ARCHIVE AUTO_INCREMENT=9')")
+        cursor.execute("select * from t")
+        rows = cursor.fetchall()
+        answer("backup", "create")
+        answer("restore", "apply", "latest", "--yes")
+        cursor.execute("select * from t")
+        assert cursor.fetchall() == rows
+        cursor.execute("insert into t (note) values ('c')")
+        assert cursor.lastrowid == 3
 
 
 def test_tables_without_a_key_are_restored_where_the_server_generates_keys(tmp_path, monkeypatch, answer):
     if servers.mysql_server().is_mariadb:
         pytest.skip("MariaDB generates no keys")
-    server = servers.private_mysql("--sql-generate-invisible-primary-key=ON")
     monkeypatch.chdir(tmp_path)
-    with servers.mysql_database(server=server) as url, closing(servers.mysql_connection(url)) as own:
-        (tmp_path / "dbctl.toml").write_text(
-            f'[apps.plain]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\nbackup.repository = "backups"\n'
-        )
-        with own.cursor() as cursor:
-            cursor.execute("set session sql_generate_invisible_primary_key = 0")
-            cursor.execute("create table t (a int)")
-            cursor.execute("insert into t values (1), (1)")
-            answer("backup", "create")
-            assert answer("backup", "drill")["data"]["databases"][0]["passed"]
-            cursor.execute("delete from t")
-            answer("restore", "apply", "latest", "--yes")
-            cursor.execute("select * from t")
-            assert cursor.fetchall() == ((1,), (1,))
-            cursor.execute("show create table t")
-            assert "PRIMARY KEY" not in cursor.fetchone()[1]
-            cursor.execute("set global sql_require_primary_key = 1")
-            error = answer("restore", "apply", "latest", "--yes", status=1)["error"]
-            assert "sql_require_primary_key = 0" in error["hint"]
+    with servers.private_mysql_app(tmp_path, "--sql-generate-invisible-primary-key=ON") as cursor:
+        cursor.execute("set session sql_generate_invisible_primary_key = 0")
+        cursor.execute("create table t (a int)")
+        cursor.execute("insert into t values (1), (1)")
+        answer("backup", "create")
+        assert answer("backup", "drill")["data"]["databases"][0]["passed"]
+        cursor.execute("delete from t")
+        answer("restore", "apply", "latest", "--yes")
+        cursor.execute("select * from t")
+        assert cursor.fetchall() == ((1,), (1,))
+        cursor.execute("show create table t")
+        assert "PRIMARY KEY" not in cursor.fetchone()[1]
+        cursor.execute("set global sql_require_primary_key = 1")
+        error = answer("restore", "apply", "latest", "--yes", status=1)["error"]
+        assert "sql_require_primary_key = 0" in error["hint"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import partial
 
 import pytest
@@ -188,19 +187,14 @@ def test_values_of_every_type_are_restored_except_secrets(pantry):
 
 def test_missing_times_stay_missing_in_a_new_table(tmp_path, monkeypatch, answer):
     """Where a TIMESTAMP that does not state NULL is NOT NULL, with the present time instead of NULL."""
-    server = servers.private_mysql("--explicit-defaults-for-timestamp=OFF")
     monkeypatch.chdir(tmp_path)
-    with servers.mysql_database(server=server) as url, closing(servers.mysql_connection(url)) as own:
-        (tmp_path / "dbctl.toml").write_text(
-            f'[apps.plain]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\nbackup.repository = "backups"\n'
-        )
-        with own.cursor() as cursor:
-            cursor.execute("create table t (id int primary key, seen timestamp null)")
-            cursor.execute("insert into t values (1, null)")
-            answer("backup", "create")
-            answer("restore", "apply", "latest", "--table", "t", "--into", "t_then", "--yes")
-            cursor.execute("select * from t_then")
-            assert cursor.fetchall() == ((1, None),)
+    with servers.private_mysql_app(tmp_path, "--explicit-defaults-for-timestamp=OFF") as cursor:
+        cursor.execute("create table t (id int primary key, seen timestamp null)")
+        cursor.execute("insert into t values (1, null)")
+        answer("backup", "create")
+        answer("restore", "apply", "latest", "--table", "t", "--into", "t_then", "--yes")
+        cursor.execute("select * from t_then")
+        assert cursor.fetchall() == ((1, None),)
 
 
 def list_columns(pantry, table):
