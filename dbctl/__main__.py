@@ -13,7 +13,7 @@ _WIDTH = 80  # columns; on narrower terminals the help is wrapped again
 
 def run() -> None:
     """Run dbctl and end the process with its status."""
-    open_missing_streams()
+    prepare_streams()
     arguments = sys.argv[1:]
     if arguments[:1] == ["__complete"]:  # the completion files of shells run it after each Tab
         status = complete(arguments[1:])
@@ -95,14 +95,18 @@ def needs_layout() -> bool:
     )
 
 
-def open_missing_streams() -> None:
-    """Open /dev/null for each of the descriptors 0, 1 and 2 that the caller has closed.
+def prepare_streams() -> None:
+    """Open /dev/null for each of the descriptors 0, 1 and 2 that the caller has closed, and let the others wait for data and readers.
 
-    Otherwise the next opened file would become standard output, and results would be written into it.
+    Otherwise the next opened file would become standard output, and results would be written into it. A parent, or another
+    program on the terminal, can have made a stream non-blocking: Python then takes a pause of the input for its end, and drops output
+    for which a pipe has no space, both without an error.
     """
     while (lowest := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - the three standard streams
         os.set_inheritable(lowest, True)  # noqa: FBT003 - its one argument
     os.close(lowest)
+    for descriptor in range(3):
+        os.set_blocking(descriptor, True)
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - open as long as the process

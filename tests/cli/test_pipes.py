@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
 import sys
+import termios
+import time
 
 import pytest
 
@@ -60,3 +64,55 @@ def test_file_opened_by_shell_is_read(place, shell):
 
 def test_directory_instead_of_file_is_reported(place):
     assert "Is a directory" in dbctl(place, "settings", "diff", ".").stderr
+
+
+# Streams that do not block ----------------------------------------------------------------------------------------
+
+
+def open_pipe():
+    """Return the ends of a pipe that do not wait, as a parent or another program on the terminal can leave them."""
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends
+
+
+def wait_for(process, reader, *, empty):
+    """Wait until a pipe of a process is empty, or no longer empty."""
+    deadline = time.monotonic() + 30
+    while (struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"\0" * 4)) == (0,)) != empty:
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail("the process does not use the pipe")
+
+
+def test_slow_reader_of_a_pipe_that_does_not_block_gets_the_whole_result(place):
+    query = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 20000) select i, 'word' from n"
+    words = ["data", "export", "--query", query, "-", "--db", "user"]
+    expected = dbctl(place, *words).stdout
+    reader, writer = open_pipe()
+    size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    assert len(expected) > 10 * size
+    with subprocess.Popen(
+        [sys.executable, "-m", "dbctl", *words], cwd=place, stdout=writer, stdin=subprocess.DEVNULL
+    ) as process:
+        os.close(writer)
+        wait_for(process, reader, empty=False)
+        time.sleep(0.5)  # long enough for the whole result, if its writer does not wait
+        os.set_blocking(reader, True)
+        with os.fdopen(reader) as output:
+            assert output.read() == expected
+    assert process.returncode == 0
+
+
+def test_pause_of_an_input_that_does_not_block_is_not_its_end(place):
+    reader, writer = open_pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "dbctl", "settings", "diff", "-"], cwd=place, stdin=reader
+    ) as process:
+        os.write(writer, b"{")
+        wait_for(process, reader, empty=True)
+        os.write(writer, b"}")
+        os.close(writer)
+        os.close(reader)
+    assert process.returncode == 0
