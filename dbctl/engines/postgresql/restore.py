@@ -260,9 +260,9 @@ class PostgreSQLRestoreTarget(RestoreTarget):
 
 #: Templates for new databases.
 TEMPLATES = ("template0", "template1")
-#: An extension that a server allows in one database only, so that no other one can be a trial or take its name, and that database.
+#: An extension that a server allows in one database only, so that no other one can be a trial or take its name; and the setting with that database.
 CRON = "pg_cron"
-CRON_DATABASE = "select coalesce(pg_catalog.current_setting('cron.database_name', true), 'postgres')"
+CRON_DATABASE = "select pg_catalog.current_setting('cron.database_name', true)"
 AVAILABLE_EXTENSIONS = "select name from pg_catalog.pg_available_extensions"
 RIGHTS = """select current_user::text, rolsuper or rolcreatedb,
   rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
@@ -296,7 +296,8 @@ def _list_extensions(dump: Dump) -> list[str]:
 def _require_extensions(central: Session, dump: Dump, name: str) -> None:
     """Refuse a database ``name``, or, if it is empty, any other than that of the dump, that cannot have the extensions of the dump."""
     required = _list_extensions(dump)
-    if CRON in required and name != (only := str(central.run(CRON_DATABASE)[0][0])):
+    ((only,),) = central.run(CRON_DATABASE)  # NULL: its library is not loaded
+    if CRON in required and only not in (None, name):
         raise unsupported_dump_error(
             central, f"its setting cron.database_name allows {CRON} only in database {only}"
         )
