@@ -102,11 +102,12 @@ def _translate_busy(context: ErrorContext, _name: str, _reason: str) -> DbctlErr
 
 def _has_no_inodes(folder: Path) -> bool:
     """Whether no file can be created on the disk of a folder, although it may have free space."""
+    from dbctl.files.mounts import read_volume
+
     try:
-        file_system = os.statvfs(folder)
+        return read_volume(folder).free_files == 0
     except OSError:
         return False
-    return bool(file_system.f_files) and file_system.f_favail == 0
 
 
 def _translate_access(context: ErrorContext, name: str, reason: str) -> DbctlError:
