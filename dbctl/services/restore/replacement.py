@@ -250,9 +250,8 @@ class Replacement:
         self._prepared[member.database].write_marker(find_retained_facts(self.safety, member))
 
     def _unmark_swap(self, member: Member, error: BaseException) -> None:
-        if not isinstance(
-            error, RestoreUnfinishedError
-        ):  # another database may be replaced: the marker shows that this one is not
+        # After an unknown result of another database, the marker shows that this one is not replaced.
+        if not isinstance(error, RestoreUnfinishedError):
             self._prepared[member.database].remove_marker()
 
     def replace_database(self, member: Member) -> None:

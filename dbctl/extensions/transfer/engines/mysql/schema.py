@@ -198,6 +198,7 @@ _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 class MySQLPortableSchemas(MySQLPart, PortableSchemas):
     """The part ``PortableSchemas``."""
 
+    #: those of a current MariaDB
     limits = StorageLimits(
         stores_nan=False,
         stores_infinity=False,
