@@ -182,8 +182,12 @@ class StagedRows(ABC):
         """Return the number of rows of the table whose key is that of several staged rows, as its collation compares them."""
 
     @abstractmethod
-    def add(self) -> int:
-        """Insert the missing rows, in a transaction; return their number.
+    def remove_matched(self) -> None:
+        """Remove the staged rows whose key the table has."""
+
+    @abstractmethod
+    def add(self, postponed: Collection[str] = ()) -> int:
+        """Insert the missing rows, in a transaction, with NULL in the columns that are ``postponed``; return their number.
 
         Raises:
             ConstraintError: the database refuses a row, for example an orphaned one.

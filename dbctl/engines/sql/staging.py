@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl.engines.contract.database import Column
@@ -23,7 +23,7 @@ class SqlStagedRows(StagedRows):
         self._key = [ident(name) for name in key]
         #: columns of the key whose equal values can differ: ``a`` and ``A``
         self._texts = [name for name in key if db.has_spellings(table, name)]
-        self._link = " and ".join(db.same_key(f"t0.{ident(name)}", f"s.{ident(name)}") for name in key)
+        self._link = self._link_key("s")
         self._is_matched = "(" + " or ".join(f"t0.{ident(name)} is not null" for name in key) + ")"
         self._joined = f"{staging_table} s left join {ident(table)} t0 on {self._link}"
 
@@ -42,8 +42,13 @@ class SqlStagedRows(StagedRows):
         shared = f"select 1 from {self._joined} where {self._is_matched} group by {names} having count(*) > 1"
         return int(str(self._db.fetch(f"select count(*) from ({shared}) shared")[0][0]))
 
-    def add(self) -> int:
-        selected = ", ".join(f"s.{ident(name)}" for name in self._columns)
+    def remove_matched(self) -> None:
+        # no alias: not every server has one for the table of this statement
+        matched = f"select 1 from {ident(self._table)} t0 where {self._link_key(self._staging_table)}"
+        self._db.write(f"delete from {self._staging_table} where exists ({matched})")
+
+    def add(self, postponed: Collection[str] = ()) -> int:
+        selected = ", ".join("null" if name in postponed else f"s.{ident(name)}" for name in self._columns)
         return self._db.insert_select(
             self._table, self._columns, f"select {selected} from {self._joined} where not {self._is_matched}"
         )
@@ -52,6 +57,9 @@ class SqlStagedRows(StagedRows):
         columns = [*self._texts, *columns]
         condition = f"{self._link} and not {self._same_values(columns)}"
         return self._db.update_from(self._table, self._staging_table, condition, columns) if columns else 0
+
+    def _link_key(self, staged: str) -> str:
+        return " and ".join(self._db.same_key(f"t0.{name}", f"{staged}.{name}") for name in self._key)
 
     def _same_values(self, columns: Sequence[str]) -> str:
         tests = [self._db.same_value(self._table, name) for name in columns]

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
-from dbctl.engines.contract.database import AllOf, Column, Condition, Op, Readable, Where, after_key
+from dbctl.engines.contract.database import (
+    AllOf,
+    Column,
+    Condition,
+    Op,
+    Readable,
+    Reference,
+    Where,
+    after_key,
+)
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNotFoundError
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
@@ -391,14 +400,13 @@ def row_key(table: DataTable, row: Row) -> dict[str, object]:
     return {name: row[name] for name in table.key}
 
 
-def sort_by_references(db: Readable, names: Collection[str], *, ignored: Collection[str] = ()) -> list[str]:
-    """Return the tables in order of their references, referenced tables first, as far as references have no circle.
-
-    References with an action on deletion that is ``ignored`` do not count.
-    """
+def sort_by_references(
+    db: Readable, names: Collection[str], *, is_ignored: Callable[[Reference], bool] = lambda _: False
+) -> list[str]:
+    """Return the tables in order of their references, referenced tables first, as far as references have no circle."""
     referenced = defaultdict[str, list[str]](list)
     for name in names:
         for reference in db.references(name) if name in db.tables() else ():
-            if reference.on_delete not in ignored:
+            if not is_ignored(reference):
                 referenced[reference.table].append(name)
     return sort_by_use(names, referenced.__getitem__)

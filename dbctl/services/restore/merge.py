@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract.database import (
     Condition,
     InSubquery,
     Readable,
+    Reference,
     Table,
     Writable,
     require_supported,
@@ -59,6 +62,7 @@ class StagedTable(msgspec.Struct, frozen=True, kw_only=True):
     compared_columns: Sequence[str]  #: columns that are compared and replaced
     unchanged_columns: Sequence[str]
     ignored_columns: Sequence[str]
+    postponed: Sequence[str]  #: columns that are NULL until all tables have their rows
     staged: StagedRows
     key: Sequence[str]
     checked_rows: CheckedRows
@@ -105,11 +109,12 @@ class Merge:
         Raises:
             TableNotRestoredError: the rows do not fit a table.
         """
-        return [
-            self._stage_table(source, db, name) for name in sort_by_references(db, self._selection.tables)
-        ]
+        names, postponed = sort_tables(db, self._selection.tables)
+        return [self._stage_table(source, db, name, postponed.get(name, ())) for name in names]
 
-    def _stage_table(self, source: Readable, db: Writable, name: str) -> StagedTable:
+    def _stage_table(
+        self, source: Readable, db: Writable, name: str, postponed: Sequence[str]
+    ) -> StagedTable:
         backup_table, live_table = require_table(source, name), db.tables().get(name)
         if live_table is None or live_table.is_view:
             hint = f"--into {name} creates it without indexes, foreign keys and triggers."
@@ -160,6 +165,7 @@ class Merge:
                 if column not in columns or (column in secret and column not in key)
             ],
             ignored_columns=[column for column in backup_table.columns if column not in live_table.columns],
+            postponed=[column for column in postponed if column not in secret],
             staged=staged,
             key=key,
             checked_rows=checked_rows,
@@ -230,17 +236,17 @@ class Merge:
                 )
 
     def apply(self, db: Writable, table: StagedTable) -> RestoredTable:
-        """Write the rows of one table; the caller has opened the transaction."""
+        """Write the rows of one table; the caller has opened the transaction, and completes the tables afterwards."""
         counts = table.staged.compare(table.compared_columns)
-        replaced = 0
-        if self._replaces and counts.differing:
-            replaced = table.staged.replace(table.compared_columns)
-            require_row_count(replaced, counts.differing, db)
-        inserted = table.staged.add() if counts.missing else 0
+        replaced = counts.differing if self._replaces else 0
+        if replaced:
+            self._replace(db, table, [name for name in table.compared_columns if name not in table.postponed])
+        if table.postponed and not self._replaces:
+            table.staged.remove_matched()  # only the new rows are completed
+        inserted = table.staged.add(table.postponed) if counts.missing else 0
         require_row_count(inserted, counts.missing, db)
         if inserted:
             db.advance_sequences(table.name)
-        left = table.staged.compare(table.compared_columns) if inserted or replaced else None
         return RestoredTable(
             table=table.name,
             into=table.name,
@@ -248,10 +254,51 @@ class Merge:
             replaced=replaced,
             same=counts.same,
             skipped=counts.differing - replaced,
-            altered=max(left.missing + left.differing - counts.differing + replaced, 0) if left else 0,
             unchanged_columns=table.unchanged_columns,
             ignored_columns=table.ignored_columns,
         )
+
+    def complete(self, db: Writable, table: StagedTable, restored: RestoredTable) -> RestoredTable:
+        """Write the postponed columns of the rows of one table, and count those that its triggers changed."""
+        if not (restored.inserted or restored.replaced):
+            return restored
+        if table.postponed:
+            self._replace(db, table, table.compared_columns)
+        left = table.staged.compare(table.compared_columns)
+        altered = left.missing + left.differing - (0 if table.postponed else restored.skipped)
+        return structs.replace(restored, altered=max(altered, 0))
+
+    @staticmethod
+    def _replace(db: Writable, table: StagedTable, columns: Sequence[str]) -> None:
+        differing = table.staged.compare(columns).differing
+        require_row_count(table.staged.replace(columns), differing, db)
+
+
+def sort_tables(db: Readable, names: Sequence[str]) -> tuple[Sequence[str], Mapping[str, Sequence[str]]]:
+    """Return the tables, referenced ones first, and the columns that stay NULL until all tables have their rows, by table.
+
+    Tables whose foreign keys form a circle have such columns, if the database checks these keys at once.
+    """
+    ordered = sort_by_references(db, names)
+    if any(True for _ in _list_unmet(db, ordered)):
+        ordered = sort_by_references(db, names, is_ignored=lambda key: bool(_list_nullable(db, key)))
+    postponed = defaultdict[str, list[str]](list)
+    for key in _list_unmet(db, ordered):
+        postponed[key.table] += _list_nullable(db, key)
+    return ordered, postponed
+
+
+def _list_unmet(db: Readable, names: Sequence[str]) -> Iterator[Reference]:
+    """Yield the foreign keys that are checked at once, and whose rows refer to a later table."""
+    for index, name in enumerate(names):
+        for key in db.references(name) if name in db.tables() else ():
+            if key.table in names[:index] and not key.deferrable:
+                yield key
+
+
+def _list_nullable(db: Readable, key: Reference) -> list[str]:
+    columns = (db.tables()[key.table].columns[name] for name in key.columns)
+    return [column.name for column in columns if column.nullable and not column.is_primary_key]
 
 
 def find_users_section(app: App, database: str) -> Users | None:

@@ -173,10 +173,12 @@ class RestoreTables(RestoreOperation):
                 staged.name: [*staged.compared_columns, *staged.unchanged_columns] for staged in tables
             }
             with guard_constraints(app, self._member.database, db, written):
+                db.defer_references()  # of circles
                 for staged in tables:
                     signals.raise_if_interrupted()
                     self._merge.check(db, staged)
                     done.append(self._merge.apply(db, staged))
+                done = [self._merge.complete(db, *table) for table in zip(tables, done, strict=True)]
             for table in done:
                 if table.inserted or table.replaced:
                     facts = {"inserted": table.inserted, "replaced": table.replaced, "table": table.table}

@@ -389,7 +389,9 @@ class RevertRows:
     def _restore(self, writer: Writable, database: str) -> None:
         order, by_name = self._orders[database], {table.table: table for table in self._tables[database]}
         # with the ignored actions, a row can be deleted before those that refer to it
-        names = sort_by_references(writer, by_name, ignored=("CASCADE", "SET NULL"))
+        names = sort_by_references(
+            writer, by_name, is_ignored=lambda reference: reference.on_delete in ("CASCADE", "SET NULL")
+        )
         tables = [by_name[name] for name in names]
         writer.defer_references()  # of circles
         for table in reversed(tables):
