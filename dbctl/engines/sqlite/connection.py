@@ -35,12 +35,15 @@ from dbctl.errors.connection import (
     UncheckpointedWalError,
     UnreachableError,
 )
-from dbctl.errors.usage import ValueInvalidError
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.streaming import RowStream
 
 T = TypeVar("T")
+
+#: The first version with the pragma ``table_list``, which alone states of a table what it is: virtual, shadow, without rowid.
+OLDEST = (3, 37, 0)
 
 #: Longest wait inside SQLite for a lock; signals and the deadline are checked between two waits.
 WAIT_SECONDS = 0.1
@@ -140,6 +143,13 @@ class SQLiteConnection:
             callback()
 
     def _connect(self, parameters: str) -> None:
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise NotSupportedError(
+                feature=f"opening {self.target}",
+                subject=f"SQLite {sqlite3.sqlite_version}, which this Python uses",
+                hint="dbctl requires SQLite 3.37 or later. Install dbctl for a Python that brings its own:"
+                " uv tool install --managed-python DIR",
+            )
         try:
             self._connection = connect(self.path, parameters, timeout=min(WAIT_SECONDS, self.timeout))
         except sqlite3.Error as error:

@@ -28,7 +28,7 @@ from dbctl.errors.connection import (
     ReadOnlyError,
     UnreachableError,
 )
-from dbctl.errors.usage import ValueInvalidError
+from dbctl.errors.usage import NotSupportedError, ValueInvalidError
 
 ROOT = os.geteuid() == 0
 ENV = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -68,6 +68,14 @@ def read(path: Path, **options: float) -> int:
 
 
 # Unchanged files ----------------------------------------------------------------------------------------------------------
+
+
+def test_old_sqlite_is_refused(tmp_path, monkeypatch):
+    file = build(tmp_path / "app.db")
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    with pytest.raises(NotSupportedError, match=r"SQLite 3\.34\.1, which this Python uses"):
+        SQLiteReader(file, "app/user")
 
 
 @pytest.mark.parametrize("mode", ["wal", "delete", "truncate", "persist"])
