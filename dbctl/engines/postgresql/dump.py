@@ -26,6 +26,7 @@ from dbctl.engines.postgresql.dump_statements import read_tablespaces
 from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.postgresql.properties import read_passwords, read_roles
 from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.settings import MONEY, TEXT_SETTINGS, program_options
 from dbctl.engines.postgresql.values import UNDECLARED
 from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql.catalog import ident
@@ -251,9 +252,9 @@ class PostgreSQLDumper(DumpedTables, Dumps):
         )
 
     def run_program(
-        self, tool: dump_programs.Tool, arguments: Sequence[str], **settings: str
+        self, tool: dump_programs.Tool, arguments: Sequence[str]
     ) -> AbstractContextManager[subprocesses.ClientProgram]:
-        """Run a program whose output is read; ``settings`` are further variables of its environment."""
+        """Run a program whose output is read, with the text settings of dbctl, unless a pooler may refuse them."""
         session, target = self._connection.session, self._connection.target
         return dump_programs.run_client(
             tool,
@@ -262,7 +263,7 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             session.info.dbname,
             target,
             instead=NO_BACKUP,
-            settings=settings,
+            settings={} if session.pooled else {"PGOPTIONS": program_options()},
             writes=True,
         )
 
@@ -309,6 +310,7 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             "roles": read_roles(session, scope),
             "tablespaces": read_tablespaces(session),
             "path": _read_search_path(self._connection),
+            **({} if session.pooled else {MONEY: TEXT_SETTINGS[MONEY]}),
         }
 
 

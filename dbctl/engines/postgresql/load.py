@@ -28,9 +28,9 @@ from dbctl.engines.postgresql.connection import SESSION, describe_sessions, lock
 from dbctl.engines.postgresql.dump_limits import adapt_to_server
 from dbctl.engines.postgresql.dump_programs import DumpScanner, index_by_app_name, major_version
 from dbctl.engines.postgresql.session import Session
-from dbctl.engines.postgresql.settings import unlimit_idle
+from dbctl.engines.postgresql.settings import MONEY, unlimit_idle
 from dbctl.engines.servers.dumps import UNCHANGED, failed_verification, require_row_counts
-from dbctl.engines.sql.catalog import ident
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, CorruptError, UnreachableError
 from dbctl.errors.restore import RestoreUnfinishedError
@@ -298,6 +298,7 @@ def begin_psql(
             **unlimit_idle(session.info.server_version),
             "array_nulls": "on",
             "lock_timeout": str(max(1, round(place.timeout * 1000))),
+            **({MONEY: quote_literal(metadata[MONEY])} if MONEY in metadata else {}),
         }
         begin, command = "begin read write;\n", "set local"
         if not atomic:

@@ -9,6 +9,8 @@ import psycopg
 from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import LossySettingError
 
+#: The locale of values of type money. A program does not set it, so metadata of a dump have the one with which it was written.
+MONEY = "lc_monetary"
 #: Settings by which the server reads and writes values and definitions, whatever a database or a role prescribes.
 TEXT_SETTINGS = {
     "TimeZone": "UTC",
@@ -19,7 +21,7 @@ TEXT_SETTINGS = {
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
     "array_nulls": "on",
-    "lc_monetary": "C",
+    MONEY: "C",
     "xmlbinary": "base64",
     "xmloption": "content",
     "transform_null_equals": "off",
@@ -32,6 +34,8 @@ _IDLE_LIMITS = {
     "idle_session_timeout": 14,
     "transaction_timeout": 17,
 }
+#: Precedes a blank in a value of an option of the server.
+_BLANK = "\\ "
 _RESTART = " Then restart the server, whose memory may have damaged pages."
 #: Settings that lose rows without an error, with their effect, and the value of dbctl. Without one, dbctl refuses the database:
 #: the pages that sessions of the app read remain in the memory of the server, without their rows, for all sessions.
@@ -72,3 +76,8 @@ def override_lossy(
 def unlimit_idle(server_version: int) -> dict[str, str]:
     """Return the settings that remove the limits of sessions and transactions on a server of this version."""
     return {name: "0" for name, since in _IDLE_LIMITS.items() if server_version // 10000 >= since}
+
+
+def program_options() -> str:
+    """Return the text settings as options of the server, for a program that connects by itself (``PGOPTIONS``)."""
+    return " ".join(f"-c {name}={text.replace(' ', _BLANK)}" for name, text in TEXT_SETTINGS.items())

@@ -12,7 +12,6 @@ from dbctl.engines.postgresql.catalog import read_scope
 from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLReader, PostgreSQLWriter
 from dbctl.engines.postgresql.dump import PostgreSQLDumper
-from dbctl.engines.postgresql.settings import TEXT_SETTINGS
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.engines.postgresql import native_catalog
 from dbctl.extensions.transfer.engines.postgresql.derive import PostgreSQLValueScreen
@@ -43,7 +42,6 @@ from dbctl.extensions.transfer.portable.native import (
     order_columns,
 )
 
-BLANK = "\\ "  #: in a value of an option
 INTEGERS = ("smallint", "integer", "bigint")
 
 
@@ -109,10 +107,7 @@ class SchemaDumper(PostgreSQLDumper):
             "--no-subscriptions",
             *options,
         ]
-        # A pooler may refuse settings.
-        values = [f"-c {name}={text.replace(' ', BLANK)}" for name, text in TEXT_SETTINGS.items()]
-        settings = {} if session.pooled else {"PGOPTIONS": " ".join(values)}
-        with self.run_program(tool, arguments, **settings) as client:
+        with self.run_program(tool, arguments) as client:
             text = b"".join(client.blocks())
             if client.finish():
                 raise self.create_error(client)

@@ -1,0 +1,99 @@
+"""Backups of servers that are restored on a server with other settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import closing
+
+import pytest
+
+from dbctl.url import parse_url
+from tests import servers
+
+pytestmark = pytest.mark.slow
+
+#: A locale in which 1234.5 is ``1.234,50 EUR``.
+EURO = """LC_MONETARY
+int_curr_symbol "EUR "
+currency_symbol "EUR"
+mon_decimal_point ","
+mon_thousands_sep "."
+mon_grouping 3;3
+positive_sign ""
+negative_sign "-"
+int_frac_digits 2
+frac_digits 2
+p_cs_precedes 0
+p_sep_by_space 1
+n_cs_precedes 0
+n_sep_by_space 1
+p_sign_posn 1
+n_sign_posn 1
+END LC_MONETARY
+"""
+CHARMAP = "\n".join(
+    [
+        "<code_set_name> ASCII",
+        "<comment_char> %",
+        "<escape_char> /",
+        "CHARMAP",
+        *(f"<U{code:04X}> /x{code:02x} C{code}" for code in range(128)),
+        "END CHARMAP\n",
+    ]
+)
+
+
+@pytest.fixture
+def euro_locale(tmp_path_factory, monkeypatch):
+    """Create a locale that servers of this test have, if they start from now on, and return its name."""
+    if not (localedef := shutil.which("localedef")):
+        pytest.skip("no localedef")
+    folder = tmp_path_factory.mktemp("locales")
+    for parent in (folder, folder.parent, folder.parent.parent):  # the user of the server reads it
+        parent.chmod(0o755)
+    (folder / "source").write_text(EURO)
+    (folder / "charmap").write_text(CHARMAP)
+    command = [localedef, "-c", "-f", folder / "charmap", "-i", folder / "source", folder / "euro"]
+    subprocess.run(command, check=False, capture_output=True)  # it warns of the absent categories
+    monkeypatch.setenv("LOCPATH", os.fspath(folder))
+    return "euro"
+
+
+def execute(url, *statements):
+    with closing(servers.connection(url)) as own:
+        return [cursor.fetchall() for sql in statements if (cursor := own.execute(sql)).description][-1:]
+
+
+def test_money_is_restored_on_a_server_with_another_locale(tmp_path, monkeypatch, answer, euro_locale):
+    monkeypatch.chdir(tmp_path)
+    cents = "select id, (price::numeric * 100)::int8 from sales order by id"
+
+    def configure(url):
+        address = servers.text(url)
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\ndatabases = "{address}"\nbackup.repository = "backups"\n'
+        )
+
+    with servers.own_postgresql(f"lc_monetary={euro_locale}") as first:
+        url = parse_url(first.url)
+        execute(
+            url,
+            "create table sales (id int primary key, price money default 2.5::numeric::money)",
+            "insert into sales values (1, 1234.5::numeric::money), (2, (-0.99)::numeric::money), (3, null)",
+        )
+        assert execute(url, "select price::text from sales where id = 1") == [[("1.234,50 EUR",)]]
+        expected = execute(url, cents)
+        configure(url)
+        answer("backup", "create")
+        answer("restore", "apply", "latest", "--yes")
+        assert execute(url, cents) == expected
+    monkeypatch.delenv("LOCPATH")
+    with servers.own_postgresql() as second:
+        url = parse_url(second.url)
+        configure(url)
+        answer("restore", "apply", "latest", "--yes")
+        assert execute(url, cents) == expected
+        execute(url, "insert into sales (id) values (4)")
+        assert execute(url, "select price::numeric from sales where id = 4")[0][0][0] == 2.5
