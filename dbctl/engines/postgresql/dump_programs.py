@@ -37,6 +37,8 @@ from dbctl.url import Url
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)\S*")
 #: Messages of the programs; the kind is in the server's language, the SQLSTATE appears with VERBOSITY=verbose.
 _MESSAGE = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
+#: The query that pg_dump names after the message of the server; these words are its own, in English.
+_FAILED_QUERY = re.compile(r"^pg_dump: (?:detail: Query|error: query) was: (.+)", re.MULTILINE | re.DOTALL)
 SUCCESS_CLASSES = ("00", "01", "02")  #: classes of SQLSTATE codes: success, warning, no data
 #: libpq options that do not locate the server, or that are passed in another way.
 OMITTED_OPTIONS = ("dbname", "client_encoding", "application_name", "fallback_application_name", "options")
@@ -224,6 +226,8 @@ def to_error(
     sqlstate, reason = _find_error(lines)
     if session is not None and _is_disconnected(session):
         return create_lost_error(session.url, target, reason, instead)
+    if session is not None and not sqlstate:
+        sqlstate = _repeat_query(session, output)
     if sqlstate == "42501" or "permission denied for" in reason:
         user, schema = (session.role, session.schema) if session is not None else ("", "")
         sql = "copy " if client.name == "psql" else "select "
@@ -262,6 +266,19 @@ def _find_error(lines: Sequence[str]) -> tuple[str, str]:
             return "", message[3]
     first = next((line for line in lines if "error:" in line), lines[0])
     return "", first.rpartition("error: ")[2]
+
+
+def _repeat_query(session: Session, output: str) -> str:
+    """Return the SQLSTATE of the query that failed in pg_dump, which prints none; its message is in the server's language."""
+    if not (failed := _FAILED_QUERY.search(output)):
+        return ""
+    try:
+        with session.transaction():
+            session.execute(b"set transaction read only; set local lock_timeout = 1")
+            session.execute(failed[1].encode("utf-8", "surrogateescape"))
+    except psycopg.Error as error:
+        return error.sqlstate or ""
+    return ""
 
 
 def _is_disconnected(session: Session) -> bool:

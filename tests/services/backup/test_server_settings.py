@@ -7,7 +7,9 @@ import shutil
 import subprocess
 from contextlib import closing
 
+import psycopg
 import pytest
+from msgspec import structs
 
 from dbctl.url import parse_url
 from tests import servers
@@ -46,8 +48,8 @@ CHARMAP = "\n".join(
 
 
 @pytest.fixture
-def euro_locale(tmp_path_factory, monkeypatch):
-    """Create a locale that servers of this test have, if they start from now on, and return its name."""
+def locale(tmp_path_factory, monkeypatch):
+    """Create a locale with these amounts and German messages for servers of this test that start from now on; return its name."""
     if not (localedef := shutil.which("localedef")):
         pytest.skip("no localedef")
     folder = tmp_path_factory.mktemp("locales")
@@ -55,10 +57,22 @@ def euro_locale(tmp_path_factory, monkeypatch):
         parent.chmod(0o755)
     (folder / "source").write_text(EURO)
     (folder / "charmap").write_text(CHARMAP)
-    command = [localedef, "-c", "-f", folder / "charmap", "-i", folder / "source", folder / "euro"]
+    command = [localedef, "-c", "-f", folder / "charmap", "-i", folder / "source", folder / "de_DE"]
     subprocess.run(command, check=False, capture_output=True)  # it warns of the absent categories
+    monkeypatch.delenv("LANGUAGE", raising=False)
     monkeypatch.setenv("LOCPATH", os.fspath(folder))
-    return "euro"
+    return "de_DE"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def configure(folder, url):
+    (folder / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\nbackup.repository = "backups"\n'
+    )
 
 
 def execute(url, *statements):
@@ -66,17 +80,10 @@ def execute(url, *statements):
         return [cursor.fetchall() for sql in statements if (cursor := own.execute(sql)).description][-1:]
 
 
-def test_money_is_restored_on_a_server_with_another_locale(tmp_path, monkeypatch, answer, euro_locale):
-    monkeypatch.chdir(tmp_path)
+def test_money_is_restored_on_a_server_with_another_locale(tmp_path, monkeypatch, answer, locale):
     cents = "select id, (price::numeric * 100)::int8 from sales order by id"
 
-    def configure(url):
-        address = servers.text(url)
-        (tmp_path / "dbctl.toml").write_text(
-            f'[apps.shop]\nprofile = "plain"\ndatabases = "{address}"\nbackup.repository = "backups"\n'
-        )
-
-    with servers.own_postgresql(f"lc_monetary={euro_locale}") as first:
+    with servers.own_postgresql(f"lc_monetary={locale}") as first:
         url = parse_url(first.url)
         execute(
             url,
@@ -85,15 +92,36 @@ def test_money_is_restored_on_a_server_with_another_locale(tmp_path, monkeypatch
         )
         assert execute(url, "select price::text from sales where id = 1") == [[("1.234,50 EUR",)]]
         expected = execute(url, cents)
-        configure(url)
+        configure(tmp_path, url)
         answer("backup", "create")
         answer("restore", "apply", "latest", "--yes")
         assert execute(url, cents) == expected
     monkeypatch.delenv("LOCPATH")
     with servers.own_postgresql() as second:
         url = parse_url(second.url)
-        configure(url)
+        configure(tmp_path, url)
         answer("restore", "apply", "latest", "--yes")
         assert execute(url, cents) == expected
         execute(url, "insert into sales (id) values (4)")
         assert execute(url, "select price::numeric from sales where id = 4")[0][0][0] == 2.5
+
+
+def test_reason_of_a_failed_dump_is_known_in_each_language(tmp_path, answer, locale):
+    with servers.own_postgresql(f"lc_messages={locale}") as server:
+        url = parse_url(server.url)
+        execute(url, "create role app login", "create table sales (id int)", "grant select on sales to app")
+        try:
+            execute(url, "select 1 / 0")
+        except psycopg.errors.DivisionByZero as error:
+            if str(error).startswith("division by zero"):
+                pytest.skip("no translations of the server")
+        configure(tmp_path, structs.replace(url, user="app"))
+        with closing(servers.connection(url)) as other:
+            other.execute("begin; lock table sales in access exclusive mode")
+            error = answer("backup", "create", "--timeout", "0.3", status=11)["error"]
+            assert error["code"] == "busy"
+            assert str(other.info.backend_pid) in error["message"]
+        execute(url, "revoke select on sales from app")
+        assert answer("backup", "create", status=6)["error"]["code"] == "privilege-missing"
+        execute(url, "grant select on sales to app")
+        answer("backup", "create")
