@@ -140,6 +140,7 @@ def describe_losses(
         # A timeout of the database or the role is for the app.
         session.run("set local statement_timeout = 0")
         session.run("set local search_path = ''")  # as every dump sets it
+        session.run("set local check_function_bodies = on")  # otherwise a validator checks nothing
         functions = session.run(FUNCTIONS, scope)
         for problem, remedy in _find_obstacles(session, scope, functions):
             raise BackupUnloadableError(target=target, reason=problem, hint=remedy)

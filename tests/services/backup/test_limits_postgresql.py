@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines.postgresql.database import PostgreSQLReader
+from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupUnloadableError
 from dbctl.errors.connection import QueryFailedError
 from tests import caching, servers
@@ -93,6 +94,19 @@ def test_unloadable_dump_is_not_created(pantry, statements):
             check=False,
         )
         assert result.returncode
+
+
+def test_unloadable_dump_is_not_created_although_the_server_does_not_check_functions(pantry):
+    pantry.run(
+        *RATE_FUNCTION,
+        SET_SEARCH_PATH,
+        "create table odd (v int)",
+        "create index on odd (rate(v))",
+        RESET_SEARCH_PATH,
+        f"alter database {ident(pantry.own.path)} set check_function_bodies = off",
+    )
+    error = catch_error(BackupUnloadableError, lambda: promptvault_app.create_app_backup(pantry.path))
+    assert "odd" in str(error)
 
 
 def dump_database(pantry, program, url):
