@@ -71,10 +71,15 @@ LOG_SNAPSHOT = "show status like 'binlog_snapshot_file'"
 LOG_OPTION = "--master-data=2"
 
 
-#: A setting of sessions that create tables: the server adds no keys that the backup or the source lacks.
-OMIT_KEYS = "sql_generate_invisible_primary_key = 0"
-#: Error numbers: the server lacks a variable, or does not let this user set it in a session.
-NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238})
+#: Settings of sessions that create tables; only some servers and users may set each of them. Otherwise a TIMESTAMP could get a default,
+#: a wide table be rejected, a change of a versioned table be rejected, a table get another collation or a key that the source lacks.
+TABLE_SETTINGS = (
+    "explicit_defaults_for_timestamp = 1",
+    "innodb_strict_mode = 0",
+    "system_versioning_alter_history = 'KEEP'",
+    "character_set_collations = ''",
+    "sql_generate_invisible_primary_key = 0",
+)
 
 
 class DumpScanner:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -28,6 +28,8 @@ if pymysql.VERSION < (1, 2, 1):
 
 #: Error numbers of the driver.
 TOO_LONG, NO_HOST, LOST_WRITING, NO_GREETING = 1153, 2003, 2006, 2012
+#: Error numbers: the server lacks a variable, or does not let this user set it in a session.
+NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238})
 #: Maximum bytes of one read.
 READ_BYTES = 1 << 16
 #: What the driver raises if the peer is not a MySQL server.
@@ -224,6 +226,19 @@ class Session(pymysql.connections.Connection):
         self.run(f"set session {sets}, names utf8mb4 collate {self.server.exact_collation}")
         mode = "read only" if self.read_only else "read write"
         self.run(f"set session transaction isolation level {self.isolation}, {mode}")
+
+    def try_settings(self, settings: Sequence[str]) -> list[str]:
+        """Set the settings that the server has and this user may change, and return these settings."""
+        done = []
+        for setting in settings:
+            try:
+                self.run(f"set session {setting}")
+            except pymysql.Error as error:
+                if error.args[0] not in NOT_SETTABLE:
+                    raise
+            else:
+                done.append(setting)
+        return done
 
     def remove_time_limit(self) -> None:
         """Remove the time limit of statements, which is meant for the app, for a restore."""

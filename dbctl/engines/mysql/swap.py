@@ -18,7 +18,7 @@ from dbctl.engines.mysql.catalog import MySQLSchemaReader
 from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.events import LoadedEvents
-from dbctl.engines.mysql.load import NOT_SETTABLE, OMIT_KEYS, load_dump, run_script
+from dbctl.engines.mysql.load import TABLE_SETTINGS, load_dump, run_script
 from dbctl.engines.mysql.opening import (
     ALLOW_CODE,
     TRUSTING,
@@ -208,7 +208,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             else accounts.make_filter(target)
         )
         try:
-            settings = [] if dump.foreign else self._list_settings()
+            settings = self._list_settings(url)
             load_dump(request, url, central.server, target, self._events, rewrite=rewrite, settings=settings)
             with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:
                 reader.connection.session.remove_time_limit()
@@ -230,15 +230,11 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")
         return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
 
-    def _list_settings(self) -> Sequence[str]:
-        """Return the settings of a load that only some servers and accounts may set."""
-        try:
-            self._central.run(f"set session {OMIT_KEYS}")
-        except pymysql.Error as error:
-            if error_number(error) not in NOT_SETTABLE:
-                raise
-            return ()
-        return [OMIT_KEYS]
+    def _list_settings(self, url: Url) -> Sequence[str]:
+        """Return the settings of a load that the server and the user of ``url`` permit."""
+        target, timeout = self._server.target, self._request.timeout
+        with closing(open_session(url, target, timeout=timeout, read_only=False)) as session:
+            return session.try_settings(TABLE_SETTINGS)
 
     @contextmanager
     def stage(self) -> Iterator[StagedSwap]:

@@ -125,3 +125,26 @@ def test_reason_of_a_failed_dump_is_known_in_each_language(tmp_path, answer, loc
         assert answer("backup", "create", status=6)["error"]["code"] == "privilege-missing"
         execute(url, "grant select on sales to app")
         answer("backup", "create")
+
+
+def test_timestamp_is_restored_without_the_default_that_a_server_gives(tmp_path, answer):
+    """Without explicit_defaults_for_timestamp, each update of a row would replace the time in its first TIMESTAMP."""
+    other = servers.private_mysql("--explicit-defaults-for-timestamp=OFF")
+    with servers.mysql_database() as url, servers.mysql_database(server=other) as second:
+        with closing(servers.mysql_connection(url)) as own, own.cursor() as cursor:
+            cursor.execute("set session explicit_defaults_for_timestamp = 1")
+            cursor.execute("create table t (id int primary key, n int, at timestamp not null)")
+            cursor.execute("insert into t values (1, 0, '2021-01-02 03:04:05')")
+            cursor.execute("select unix_timestamp(at) from t")
+            expected = cursor.fetchall()
+        configure(tmp_path, url)
+        answer("backup", "create")
+        configure(tmp_path, second)
+        answer("restore", "apply", "latest", "--yes")
+        result = answer("backup", "drill")
+        assert result["data"]["databases"][0]["passed"]
+        assert not result["warnings"]
+        with closing(servers.mysql_connection(second)) as own, own.cursor() as cursor:
+            cursor.execute("update t set n = 1")
+            cursor.execute("select unix_timestamp(at) from t")
+            assert cursor.fetchall() == expected

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
-import pymysql
-
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.mysql import stored_code
 from dbctl.engines.mysql.catalog import SCHEMA_COLUMNS, VERSIONED, require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
-from dbctl.engines.mysql.load import NOT_SETTABLE, OMIT_KEYS
-from dbctl.engines.mysql.opening import error_number, quote
+from dbctl.engines.mysql.load import TABLE_SETTINGS
+from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.queries import OBJECTS
 from dbctl.engines.servers.database import group_rows
 from dbctl.engines.sql.catalog import ident
@@ -186,15 +184,8 @@ class MySQLNativeSink(MySQLRowSink):
         return list_guards(self._connection, events=True)
 
 
-#: Settings of statements that create tables, and those that only some servers and users may set.
+#: Settings of statements that create tables; `TABLE_SETTINGS` are further ones.
 SETTINGS = f"set session sql_mode = '{stored_code.PLAIN_MODE}', foreign_key_checks = 0, time_zone = '+00:00', names utf8mb4"
-FURTHER_SETTINGS = (
-    "explicit_defaults_for_timestamp = 1",
-    "innodb_strict_mode = 0",
-    "system_versioning_alter_history = 'KEEP'",
-    "character_set_collations = ''",
-    OMIT_KEYS,
-)
 #: Rights without which the catalog lacks objects of a kind.
 RIGHTS = ("SELECT", "SHOW VIEW", "TRIGGER", "EVENT", "EXECUTE")
 #: Engines whose rows are in another place.
@@ -333,13 +324,8 @@ class MySQLNativeSchemas(NativeSchemas):
         # MySQL rejects one of the settings in a transaction. Nothing was changed in this one, and each definition commits.
         self._connection.run("commit")
         self._connection.run(SETTINGS)
-        for setting in FURTHER_SETTINGS:
-            with self._connection.translate_errors("set"):
-                try:
-                    self._connection.session.run(f"set session {setting}")
-                except pymysql.Error as error:
-                    if error_number(error) not in NOT_SETTABLE:
-                        raise
+        with self._connection.translate_errors("set"):
+            self._connection.session.try_settings(TABLE_SETTINGS)
         self._connection.run("start transaction read write")
 
     def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
