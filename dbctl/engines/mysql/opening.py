@@ -211,8 +211,8 @@ MODES = (
     "PIPES_AS_CONCAT,ANSI_QUOTES,STRICT_ALL_TABLES,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,"
     "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 )
-#: Error numbers of the server and of the driver.
-UNKNOWN_VARIABLE, NO_SOCKET, LOST = 1193, 2002, 2013
+#: Error numbers of the driver.
+NO_SOCKET, LOST = 2002, 2013
 SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allowed_packet,
   concat_ws(':', @@hostname, @@port, @@datadir)"""
 #: The setting has either name; before dbctl applies its settings, it is the server's default.
@@ -295,6 +295,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "wait_timeout": LONGEST_IDLE,
             "net_write_timeout": LONGEST_WRITE,
             "completion_type": "NO_CHAIN",
+            "default_storage_engine": "InnoDB",  # tables of dbctl change in transactions
             "lc_messages": "en_US",  # in another language, the values of a row would not be found in a message
             **(MARIADB_SETTINGS if session.server.is_mariadb else {}),
         }
@@ -314,7 +315,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             session.settings = {**session.settings, **NODE_SETTINGS}
         if not read_only:
             _refuse_read_only(variables, target)
-        if not (read_only or _enable_snapshot_isolation(session)):
+        # The rejection of concurrent changes, which PostgreSQL has by default; not all servers support it.
+        if not (read_only or session.try_settings(["innodb_snapshot_isolation = 1"])):
             session.isolation = "serializable"
         session.apply_settings()
         ((user, name, connection_id, longest, instance),) = session.run(SESSION_INFO)
@@ -447,14 +449,3 @@ def _refuse_read_only(variables: Mapping[str, str], target: str) -> None:
             hint="Nothing was changed. It is set for the server, most likely because it is a replica:"
             " write to its primary, or check the reason and disable it with SET GLOBAL.",
         )
-
-
-def _enable_snapshot_isolation(session: Session) -> bool:
-    """Enable the rejection of concurrent changes, which PostgreSQL has by default; return whether the server supports it."""
-    try:
-        session.run("set session innodb_snapshot_isolation = 1")
-    except pymysql.Error as error:
-        if error_number(error) != UNKNOWN_VARIABLE:
-            raise
-        return False
-    return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def unusual_mysql():
     with servers.mysql_database(server=server) as own, servers.mysql_database() as other:
         test_native_mysql.create_source(own)
         yield own, other, lambda **_: None, lambda: test_native_mysql.describe(own)
+
+
+def test_default_engine_without_transactions_is_not_that_of_tables_of_a_transfer(
+    answer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "a.db"\n')
+    with closing(sqlite3.connect("a.db")) as connection, connection:
+        connection.execute("create table t (id integer primary key, a text)")
+        connection.execute("insert into t values (1, 'one')")
+    with servers.mysql_database(server=servers.private_mysql("--default-storage-engine=MyISAM")) as url:
+        answer("transfer", "run", "--to", servers.text(url), "--yes")
+        answer("transfer", "verify", "--to", servers.text(url))
+        answer("transfer", "switch", "--to", servers.text(url), "--yes")
 
 
 @pytest.mark.slow
