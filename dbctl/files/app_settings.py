@@ -18,8 +18,8 @@ _ENV_LINE = re.compile(
 
 #: A string without end extends to the end of the file, so that hostile text needs linear time.
 _PHP_STRING = r"""(?:'(?:[^'\\]|\\(?:.|\Z))*+(?:'|\Z)|"(?:[^"\\]|\\(?:.|\Z))*+(?:"|\Z))"""
-#: A string in double quotes without variables.
-_PHP_PLAIN = re.compile(r'(?:[^\\$]|\\[nrt$"\\]|\$(?![\w{]))*+')
+#: A string in double quotes without variables. Before 3.11.5, Python's ``*+`` accepts an alternative that matched in part, here ``$`` of ``$name``.
+_PHP_PLAIN = re.compile(r'(?:[^\\$]|\\[nrt$"\\]|\$(?![\w{]))*')
 #: ``define('NAME', value)``, ``'NAME' => value`` and ``$NAME = value``. Comments and other texts are matched to be skipped.
 _PHP_SETTING = re.compile(
     rf"""/\*.*?(?:\*/|\Z) | (?://|\#)[^\n]*
