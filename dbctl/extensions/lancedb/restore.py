@@ -105,10 +105,21 @@ class LanceRestoreTarget(RestoreTarget):
         else:
             last_step = "swap the two" if exists else "rename it"
             steps = [f"extract it next to {self._root}, read it completely, and {last_step}"]
+        if exists and dump.form != "kept" and (links := self._find_links()):
+            steps.append(f"warning: replace the linked {links} with folders on the disk of {self._root}")
         if exists and (names := self._describe_holders()):
             steps.append(f"warning: {names} has open files: stop the app, or restart it after the restore")
         return RestoreStrategy(
             method="swapped" if exists else "new", retains_previous=exists, steps=steps, location="next to it"
+        )
+
+    def _find_links(self) -> str:
+        """Return the linked folders, joined: an archive has what they refer to, and the restored database no link."""
+        return " and ".join(
+            str(path.relative_to(self._root))
+            for parent, folders, _ in os.walk(self._root)
+            for path in (Path(parent, folder) for folder in sorted(folders))
+            if path.is_symlink()
         )
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:

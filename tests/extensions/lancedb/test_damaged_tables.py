@@ -73,8 +73,12 @@ def test_table_whose_folder_is_a_link_is_backed_up(shop, answer):
     (member,) = answer("backup", "create")["data"]["members"]
     assert member["rows"] == {TABLE: 5, "notes": 1}
     answer("backup", "verify", "--deep")
+    warning = f"warning: replace the linked {TABLE}.lance with folders on the disk of "
+    assert warning in str(answer("restore", "apply", "latest", "--dry-run")["data"]["plan"]["steps"])
     answer("restore", "apply", "latest", "--yes")
     assert answer("data", "rows", TABLE)["data"]["total"] == 5
+    assert not table.is_symlink()
+    assert warning not in str(answer("restore", "apply", "latest", "--dry-run")["data"]["plan"]["steps"])
 
 
 def test_files_behind_a_link_are_not_missing(shop, answer):
