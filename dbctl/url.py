@@ -154,6 +154,11 @@ class Url(Struct, frozen=True, kw_only=True):
         """Whether the name of an instance is part of the address."""
         return PLACEHOLDER in self.path + self.options + self.via
 
+    @property
+    def option_names(self) -> Sequence[str]:
+        """The names of the options, such as that of a socket, which its text lacks: some are secret."""
+        return [option.partition("=")[0] for option in self.options.split("&") if option]
+
     def __str__(self) -> str:
         if self.routed:
             return self.routed

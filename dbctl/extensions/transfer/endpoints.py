@@ -156,3 +156,8 @@ class Endpoints:
                 if not self.destination_url.is_file:
                     raise
             yield db
+
+
+def name_options(url: Url) -> str:
+    """Return what the text of the address of a destination lacks, as the rest of a sentence."""
+    return f", with the options of --to: {', '.join(url.option_names)}" if url.option_names else ""

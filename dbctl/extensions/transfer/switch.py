@@ -17,7 +17,7 @@ from dbctl.extensions.transfer.copy import (
     load_state,
     synchronize,
 )
-from dbctl.extensions.transfer.endpoints import Endpoints
+from dbctl.extensions.transfer.endpoints import Endpoints, name_options
 from dbctl.extensions.transfer.errors import (
     SourceChangingError,
     TransferLedgerError,
@@ -228,7 +228,9 @@ class SwitchTransfer(Operation):
     def _describe_next_steps(self) -> list[str]:
         endpoints = self._endpoints
         name, url = endpoints.database, endpoints.destination_url
-        steps = [f'set {name} = "{url}" in [apps.{self.app}.databases] of the configuration']
+        steps = [
+            f'set {name} = "{url}"{name_options(url)} in [apps.{self.app}.databases] of the configuration'
+        ]
         environment = endpoints.app.database(name).environment
         if environment and environment.url:
             steps.append(f"set {environment.url} of the app to the new address")

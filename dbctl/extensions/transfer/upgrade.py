@@ -10,7 +10,7 @@ from dbctl import progress
 from dbctl.engines import registry
 from dbctl.errors.base import Exit, Remedy
 from dbctl.errors.usage import NotSupportedError, UsageError
-from dbctl.extensions.transfer.endpoints import Endpoints
+from dbctl.extensions.transfer.endpoints import Endpoints, name_options
 from dbctl.extensions.transfer.run import TransferVerification, verify_transfer
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, join_first
 from dbctl.services.app.app import App
@@ -128,7 +128,7 @@ class UpgradeServer(Operation):
             if not each.equal
         ]
         remarks += [
-            f"to use it, set databases.{each.database} of {self._live.name}, and the address in the app, to {each.destination}{self._name_options(each.database)}"
+            f"to use it, set databases.{each.database} of {self._live.name}, and the address in the app, to {each.destination}{name_options(self._urls[each.database])}"
             for each in databases
             if each.equal
         ]
@@ -140,12 +140,6 @@ class UpgradeServer(Operation):
         return UpgradeResult(
             source_version=old_version, destination_version=new_version, databases=databases, remarks=remarks
         )
-
-    def _name_options(self, database: str) -> str:
-        """Return what an address lacks as text: its options, such as a socket, of which some are secret."""
-        options = self._urls[database].options
-        names = ", ".join(option.partition("=")[0] for option in options.split("&"))
-        return f", with the options of --to: {names}" if options else ""
 
     def _read_versions(self) -> tuple[str, str]:
         """Return the versions of the old and of the new server."""

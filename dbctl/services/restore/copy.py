@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -194,7 +194,10 @@ class CopyRestore(RestoreOperation):
             databases=[_describe(copy, loaded) for copy, loaded in results],
             duration=round(time.monotonic() - start, 3),
             command=_build_command_line(self._app, self._copies),
-            remarks=[f"{copy.url}: {text}" for copy, loaded in results for text in loaded.remarks],
+            remarks=[
+                *(f"{copy.url}: {text}" for copy, loaded in results for text in loaded.remarks),
+                *_name_options(self._copies),
+            ],
         )
 
     def _create_copies(self, reader: MemberReader) -> Sequence[LoadResult]:
@@ -349,3 +352,10 @@ def _build_command_line(app: App, copies: Sequence[_CopyTarget]) -> str:
         address = copy.restore_target.address(copy.member.dump)
         words += ["--url", f"{copy.member.database}={address}"]
     return shlex.join(words)
+
+
+def _name_options(copies: Sequence[_CopyTarget]) -> Iterator[str]:
+    """Yield what the commands on a copy lack: the options of its address, except for the schema."""
+    for copy in copies:
+        if names := [name for name in copy.url.option_names if name != "schema"]:
+            yield f"{copy.url}: commands on the copy need the options of --to: {', '.join(names)}"

@@ -72,6 +72,9 @@ def test_changes_are_counted_by_table(start, change, databases, tmp_path, source
     change(*CHANGES)
     with open_endpoints(source, destination) as endpoints:
         result = SwitchTransfer(endpoints).apply()
+        names = endpoints.destination_url.option_names
+    assert ("schema" in names) == (engine == "postgresql")
+    assert all(name in result.next_steps[0].partition("options of --to")[2] for name in names)
     changes = {part.table: (part.added, part.changed, part.deleted) for part in result.changes}
     assert changes == {"person": (3, 2, 1), "member": (0, 0, 1)}
     assert result.effect is not None

@@ -95,6 +95,13 @@ def test_copy_creates_a_missing_database(pantry, empty_database):
     assert read_copy(result) == before
 
 
+@pytest.mark.parametrize("pantry", ["postgresql"], indirect=True)
+def test_copy_names_the_options_that_its_commands_lack(pantry, empty_database):
+    create_app_backup(pantry.path)
+    result = create_copy(pantry, f"{empty_database.url}?application_name=x")
+    assert [remark.rpartition(": ")[2] for remark in result.remarks] == ["application_name"]
+
+
 def test_non_empty_target_requires_replace(pantry, empty_database):
     before = pantry.content()
     create_app_backup(pantry.path)
