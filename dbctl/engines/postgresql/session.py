@@ -18,7 +18,7 @@ from psycopg.errors import _WaitTimeout  # noqa: PLC2701 - it has no other name;
 
 from dbctl.config.environment import has_home, read_set_variables
 from dbctl.engines.contract.route import open_socket
-from dbctl.engines.postgresql.settings import LOSSY_SETTINGS, TEXT_SETTINGS, override_lossy, unlimit_idle
+from dbctl.engines.postgresql.settings import LOSSY_SETTINGS, SESSION_SETTINGS, override_lossy, unlimit_idle
 from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.sql.catalog import Row, ident, is_storable
@@ -293,12 +293,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         ((pid, read_only_default, *prescribed),) = session.run(query)
         _refuse_pooler(session, target, pid, is_pinned=pooled == SESSION)
         session.settings = {
-            "application_name": "dbctl",
-            **TEXT_SETTINGS,
+            **SESSION_SETTINGS,
             **unlimit_idle(session.info.server_version),
-            "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
-            # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
-            "jit": "off",
             # 0 would mean no limit
             "lock_timeout": f"{min(max(1, round(timeout * 1000)), (1 << 31) - 1)}ms",
             "default_transaction_read_only": "on" if read_only else "off",

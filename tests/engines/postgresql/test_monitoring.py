@@ -474,6 +474,15 @@ def test_reindex_blocked_by_older_transaction_leaves_nothing(private_database):
     writer.storage.maintain(writer.storage.maintenance_tasks("reindex", [])[0])
 
 
+def test_skipped_maintenance_fails_although_the_server_sends_no_warnings(postgresql):
+    postgresql.execute("create table t (id integer)")
+    with create_role(postgresql, f"grant select on {postgresql.schema}.t") as name:
+        postgresql.execute(f"alter role {name} set client_min_messages = error")
+        (task,) = postgresql.reader().storage.maintenance_tasks("vacuum", [])
+        with pytest.raises(QueryFailedError):
+            postgresql.writer(user=name, password=None).storage.maintain(task)
+
+
 def test_maintenance_requires_table_ownership(postgresql):
     postgresql.execute("create table t (id integer)")
     with create_role(postgresql, f"grant select, insert, update, delete on {postgresql.schema}.t") as name:
