@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from dbctl.profiles import loader
 from dbctl.profiles.model.core import Action, CoreProfile, Proof
 
 if TYPE_CHECKING:
+    from dbctl.profiles.model.users import Users
     from dbctl.services.app.app import App
 
 #: The action of the commands about settings, whose proof is only of the writes that its recordings show.
@@ -46,6 +47,30 @@ COMMANDS: Mapping[str, Sequence[Action]] = {
 #: The keys of a profile on which every command about users and sessions, or settings, depends; a change of one outdates the proofs.
 _KEYS = ("time", "boolean", "prefix", "variants", "users", "roles", "sessions")
 _SETTING_KEYS = ("time", "boolean", "prefix", "variants", "settings")
+
+
+def _creates_users(users: Users) -> bool:
+    return not users.only_app_creates
+
+
+def _activates_users(users: Users) -> bool:
+    is_fixed = users.active is not None and users.active.inactive is None
+    return "active" in (*users.fields, *users.joined) and not (users.only_app_deactivates or is_fixed)
+
+
+#: By command, whether the profile of an app describes what it changes; without it, the command is refused.
+_DESCRIBED: Mapping[str, Callable[[Users], object]] = {
+    "users create": _creates_users,
+    "users ensure": _creates_users,
+    "users import": _creates_users,
+    "users set-password": lambda users: users.password and not users.only_app_sets_passwords,
+    "users set-role": lambda users: users.role,
+    "users deactivate": _activates_users,
+    "users activate": _activates_users,
+    "users reset-2fa": lambda users: users.second_factor,
+    "users delete": lambda users: not users.only_app_deletes,
+    "sessions revoke": lambda users: users.on_sign_out or users.sign_in_tables,
+}
 
 
 class CommandProof(Struct, frozen=True, kw_only=True):
@@ -140,8 +165,14 @@ def list_proofs(app: App) -> Iterator[CommandProof]:
     """Yield the proof of each command that a demonstration can show, and whose rows the profile describes."""
     values = _read_profile(app)
     for command, actions in COMMANDS.items():
-        if actions and (app.core.settings if SETTING in actions else app.core.users):
+        if actions and _describes(app.core, command):
             yield _find_proof(app, command, values, ())
+
+
+def _describes(profile: CoreProfile, command: str) -> bool:
+    if command not in _DESCRIBED:
+        return bool(profile.settings)
+    return bool(profile.users and _DESCRIBED[command](profile.users))
 
 
 def require_proof(app: App, writes: Sequence[str] = ()) -> None:
