@@ -137,6 +137,17 @@ def test_columns_that_store_every_value_have_no_problem(
     assert find(source, destination, ["t"]) == []
 
 
+def test_dates_are_no_durations(create_database: Callable[..., ComparedDatabase]) -> None:
+    source, destination = create_database("sqlite"), create_database("postgresql")
+    source.run(
+        "create table run (id integer primary key, took datetime)",
+        "insert into run values (1, '1970-01-01 00:00:01.5'), (2, '00:00:01.5'), (3, '1 day'), (4, null)",
+    )
+    destination.run("create table run (id int primary key, took interval)")
+    (problem,) = find(source, destination, ["run"])
+    assert (problem.table, problem.column, problem.keys) == ("run", "took", [{"id": "1"}])
+
+
 PARENT = "create table parent (id integer primary key, a integer, b integer, unique (a, b))"
 ROWS = "insert into parent values (1, 10, 20), (2, 10, 21), (3, null, 20)"
 

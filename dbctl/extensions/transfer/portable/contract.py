@@ -77,6 +77,11 @@ class LogicalType(Struct, frozen=True, kw_only=True):
     charset: str = ""  #: text: a character set that lacks some characters
     name: str = ""  #: array, other: the type in the words of its engine
 
+    @property
+    def is_interval(self) -> bool:
+        """Whether it is the type of durations, which has no canonical form."""
+        return self.kind == "other" and self.name.startswith("INTERVAL")
+
     def describe(self) -> str:
         """Return the type in words, with what limits its values."""
         details = {

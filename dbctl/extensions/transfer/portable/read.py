@@ -216,7 +216,7 @@ class ValueScreen(SqlPart, ABC):
         """
         conditions, suspects = dict[str, str](), set[str]()
         for pair in pairs:
-            if pair.destination_type.converts_numbers:
+            if pair.destination_type.converts_numbers or pair.destination_type.is_interval:
                 suspects.add(pair.column)
                 continue
             name = self._catalog.quote_column(table, pair.column, "")

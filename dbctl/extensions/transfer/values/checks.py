@@ -29,6 +29,7 @@ _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{1
 _STANDARD_UUID = re.compile(rb"(?=.{14}[0-7]|.{19}[89a-f])" + _UUID.pattern)
 #: Without 24:00:00, which Python parses since 3.14, and MySQL refuses.
 _TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} (?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.([0-9]+))?")
+_DATE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}(?: |$)")
 _TIME = re.compile(rb"(-?[0-9]+):[0-5][0-9]:[0-5][0-9](?:\.([0-9]+))?")
 _JSON_NUMBER = re.compile(rb"\s*-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?\s*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -296,6 +297,14 @@ def _time_checks(
     return find_reason
 
 
+def _check_other(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
+    check = _check_text(logical, limits)
+    if not logical.is_interval:
+        return check
+    # SQLAlchemy stores a duration in SQLite as a date after the one of 1970-01-01
+    return lambda value: "a date, not a duration" if _DATE.match(value) else check(value)
+
+
 def _check_time(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
     is_time_of_day = limits.max_hours < _HOURS_OF_A_DAY
 
@@ -326,5 +335,6 @@ _CHECKS: dict[str, Callable[[LogicalType, StorageLimits], ValueCheck | None]] = 
     "date": _check_date,
     "timestamp": _check_timestamp,
     "time": _check_time,
+    "other": _check_other,
     "any": lambda _logical, _limits: None,
 }
