@@ -238,6 +238,7 @@ MARIADB_SETTINGS = {
     "idle_transaction_timeout": 0,
     "idle_readonly_transaction_timeout": 0,
     "idle_write_transaction_timeout": 0,
+    "sql_if_exists": 0,  # otherwise CREATE TABLE IF NOT EXISTS fails if the table exists
 }
 NODE_STATUS = (
     "show status where variable_name in ('wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state_comment')"

@@ -77,3 +77,20 @@ def test_hint_names_the_memory_that_a_sort_needs(server):
         finally:
             cursor.execute(f"set global sort_buffer_size = {buffer}, global max_sort_length = {length}")
     assert "sort_buffer_size" in failure.value.hint
+
+
+@pytest.mark.mariadb
+def test_existing_table_is_accepted_although_the_server_adds_if_exists_itself(server):
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("create table goods (id integer primary key)")
+        cursor.execute("set global sql_if_exists = 1")
+        database = MySQLFixture(url)
+        try:
+            with closing(database.connection), closing(database.writer()) as writer, writer.transaction():
+                writer.scripts.run_statement("create table if not exists goods (id integer primary key)")
+        finally:
+            cursor.execute("set global sql_if_exists = 0")
