@@ -27,6 +27,8 @@ TEXT_SETTINGS = {
     "transform_null_equals": "off",
     "exit_on_error": "off",  # otherwise the server ends the session of a rejected change
     "gin_fuzzy_search_limit": "0",  # otherwise a search by an index returns any rows, about as many as the limit
+    # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
+    "jit": "off",
 }
 #: Settings of each session of dbctl.
 SESSION_SETTINGS = {
@@ -34,8 +36,6 @@ SESSION_SETTINGS = {
     **TEXT_SETTINGS,
     "client_min_messages": "warning",  # a VACUUM of a table that it skips only warns
     "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
-    # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
-    "jit": "off",
 }
 #: Limits of sessions and transactions, by the version that introduced them, which are meant for the app: dbctl waits during dumps and loads.
 _IDLE_LIMITS = {

@@ -23,7 +23,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.dumps import DumpRequest
 from dbctl.engines.contract.streaming import UserQuery
-from dbctl.engines.postgresql import errors
+from dbctl.engines.postgresql import errors, settings
 from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
 from dbctl.engines.postgresql.engine import ENGINE
 from dbctl.engines.sql.catalog import ident
@@ -119,6 +119,29 @@ def test_settings_of_a_query_are_reset(table):
         with pytest.raises((ReadOnlyError, QueryFailedError)):
             session.query("with made as (insert into t values (9) returning id) select * from made")
         assert session.count("t") == 5
+
+
+def test_programs_have_the_settings_of_sessions(postgresql):
+    """A query of pg_dump for a catalog that is rarely vacuumed took seconds to compile."""
+    options = settings.program_options()
+    url, show = postgresql.url, "select current_setting('jit'), current_setting('lc_monetary')"
+    command = [
+        "psql",
+        "-qAtX",
+        "-h",
+        url.host,
+        "-p",
+        str(url.port),
+        "-U",
+        url.user,
+        "-d",
+        url.path,
+        "-c",
+        show,
+    ]
+    environment = {**os.environ, "PGOPTIONS": f"-c jit=on {options}"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "off|C\n"
 
 
 def test_rejected_change_does_not_end_the_session(table):
