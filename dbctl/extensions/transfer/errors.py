@@ -55,8 +55,11 @@ class TransferSourcePendingError(DbctlError, status=Exit.CHECK_FAILED):
 
 
 class ValuesUnstorableError(DbctlError, status=Exit.REFUSED):
-    sentence = "{target} has values that the destination cannot store"
-    remedy = "No row was copied. Run the command again after you correct them with: `data set TABLE KEY COLUMN=VALUE`"
+    sentence = "the destination does not accept {target} as it is"
+    remedy = (
+        "No row was copied. Delete rows that only the destination has there. Run the command again after you correct"
+        " others with: `data set TABLE KEY COLUMN=VALUE`"
+    )
 
 
 class TransferDifferentError(DbctlError, status=Exit.CHECK_FAILED):
