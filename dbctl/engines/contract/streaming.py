@@ -54,6 +54,10 @@ class RowStreams(ABC):
         database.
         """
 
+    def stream_loaded(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
+        """Provide rows as ``stream`` does, with the values that a load of their dump stores."""
+        return self.stream(table, columns)
+
     @abstractmethod
     def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
         """Run a statement read-only.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import cast
 
 import pymysql
@@ -17,6 +19,7 @@ from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
 from dbctl.engines.mysql.opening import error_number, format_reason, open_dump_session, quote, translate_error
+from dbctl.engines.mysql.queries import parse_again
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import MySQLColumn, charset_of, escape_pattern
 from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
@@ -201,7 +204,9 @@ class MySQLDumper(MySQLPart, Dumps):
         tables = request.tables
         taken_at, schema = now(), self._db.schema_reader.fingerprint()
         creation_times = self._connection.fetch(CREATION_TIMES)
-        before = digest_tables(self._db, self._count_small_tables(tables, request.schema_only))
+        before = digest_tables(
+            self._db, self._count_small_tables(tables, request.schema_only), as_loaded=True
+        )
         try:
             scanner, version, sha256 = self._write(request)
         except ClientFailedError:
@@ -222,7 +227,7 @@ class MySQLDumper(MySQLPart, Dumps):
             request.discard()
             return None
         # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
-        after = digest_tables(self._db, {name: rows[name] for name in before if name in rows})
+        after = digest_tables(self._db, {name: rows[name] for name in before if name in rows}, as_loaded=True)
         request.progress(1.0)
         verification = DumpVerification(
             tables=rows,
@@ -236,7 +241,7 @@ class MySQLDumper(MySQLPart, Dumps):
                 metadata |= scanner.log_position | describe_log(self._connection.session)
             ((time,),) = self._connection.fetch(NEXT_SECOND)
             log_since = cast("datetime", time).replace(tzinfo=UTC)
-        remarks = self._describe_losses(tables, scanner)
+        remarks = [*self._describe_losses(tables, scanner), *self._describe_lost_digits(after)]
         if request.records_log and not scanner.log_position:
             remarks.append(NOT_WHOLE if request.schema_only else NO_LOG)
         if remarks:
@@ -265,6 +270,26 @@ class MySQLDumper(MySQLPart, Dumps):
                 for kind, right in find_hidden_objects(self._connection).items()
             )
         return [*remarks, *_describe_tablespaces(scanner.tablespaces)]
+
+    def _describe_lost_digits(self, tables: Collection[str]) -> list[str]:
+        """Return a remark on numbers in JSON that a load of their text stores as other floats.
+
+        ``tables``: the small ones, of which all rows have been read for digests.
+        """
+        names = []
+        for table in tables:
+            for column in self._catalog.require_table(table).columns.values():
+                if column.type == "JSON" and not column.is_generated:
+                    name = quote(column.name)
+                    loaded = parse_again(name)
+                    rows = self._connection.fetch(
+                        f"select cast({name} as char), cast({loaded} as char) from {quote(table)} where {name} <> {loaded}"
+                    )
+                    if any(_read_digits(text) != _read_digits(other) for text, other in rows):
+                        names.append(f"{table}.{column.name}")
+        return (
+            [f"a restore changes the last digits of numbers in JSON of {', '.join(names)}"] if names else []
+        )
 
     def _refuse_unwritable(self, tables: Sequence[str]) -> None:
         """Refuse tables whose rows the program of MySQL writes as a statement that no server accepts.
@@ -399,6 +424,10 @@ def exact_expression(column: MySQLColumn, *, is_mariadb: bool) -> str:
     if column.kind == "enum" and "" in column.labels:
         return f"({name} + 0)"  # the text of an invalid value is empty, like this label
     return name
+
+
+def _read_digits(text: object) -> object:
+    return json.loads(str(text), parse_float=Decimal, parse_int=Decimal)
 
 
 def _describe_tablespaces(tablespaces: Mapping[str, str]) -> list[str]:

@@ -166,11 +166,16 @@ MAX_ROWS, MAX_BYTES = 2_000, 1 << 20
 FORM = "exact:"
 
 
-def digest_tables(db: Readable, rows: Mapping[str, int]) -> dict[str, str]:
-    """Return the digest of each table that is small; ``rows`` are the numbers of rows by table, also of tables that ``db`` lacks."""
+def digest_tables(db: Readable, rows: Mapping[str, int], *, as_loaded: bool = False) -> dict[str, str]:
+    """Return the digest of each table that is small; ``rows`` are the numbers of rows by table, also of tables that ``db`` lacks.
+
+    ``as_loaded``: of the values that a load of a dump stores.
+    """
     tables = db.tables()
     small = (tables[name] for name, count in rows.items() if count <= MAX_ROWS and name in tables)
-    results = ((table.name, _try_digest(db, table)) for table in small if not table.is_view)
+    results = (
+        (table.name, _try_digest(db, table, as_loaded=as_loaded)) for table in small if not table.is_view
+    )
     return {name: digest for name, digest in results if digest}
 
 
@@ -209,25 +214,30 @@ def require_loaded_rows(
         raise RestoreFailedError(target=target, reason=reason, hint=hint)
 
 
-def read_row_texts(db: Readable, table: str, columns: Sequence[str]) -> Iterator[bytes]:
-    """Yield the exact values of each row of a table as JSON, in any order, for digests."""
+def read_row_texts(
+    db: Readable, table: str, columns: Sequence[str], *, as_loaded: bool = False
+) -> Iterator[bytes]:
+    """Yield the exact values of each row of a table as JSON, in any order, for digests.
+
+    ``as_loaded``: the values that a load of a dump stores.
+    """
     streams = require_supported(db, db.streams, "a digest", "Its engine cannot stream rows.")
-    with streams.stream(table, columns) as stream:
+    with (streams.stream_loaded if as_loaded else streams.stream)(table, columns) as stream:
         for batch in stream.batches:
             signals.raise_if_interrupted()
             for row in batch:
                 yield codec.encode_json([codec.to_json(value) for value in row]).encode()
 
 
-def _try_digest(db: Readable, table: Table) -> str:
+def _try_digest(db: Readable, table: Table, *, as_loaded: bool) -> str:
     """Return the digest of a table; empty if it cannot be read."""
     try:
-        return _digest(db, table)
+        return _digest(db, table, as_loaded=as_loaded)
     except (QueryFailedError, ValueInvalidError):  # a backup does not fail for a missing digest
         return ""
 
 
-def _digest(db: Readable, table: Table) -> str:
+def _digest(db: Readable, table: Table, *, as_loaded: bool) -> str:
     """Return the digest of a table; empty if it is too large."""
     from hashlib import sha256
 
@@ -235,7 +245,7 @@ def _digest(db: Readable, table: Table) -> str:
     # Generated columns may depend on the date or the role, and are computed again when rows are loaded.
     columns = [column.name for column in table.columns.values() if not column.is_generated]
     # read all, because stopping would end the session on a server
-    for text in read_row_texts(db, table.name, columns or list(table.columns)):
+    for text in read_row_texts(db, table.name, columns or list(table.columns), as_loaded=as_loaded):
         if size <= MAX_BYTES:
             size += len(text)
             row_digests.append(sha256(text).digest())
