@@ -280,6 +280,24 @@ def test_default_collation_of_the_destination_is_listed(answer):
         require_same(first, second)
 
 
+def test_decimals_in_json_are_copied_as_numbers(answer, pair):
+    """Only functions store decimals in JSON."""
+    first, second = pair
+    if servers.server_at(first).is_mariadb:
+        pytest.skip("MariaDB stores JSON as text")
+    execute(
+        first,
+        "create table paid (id int primary key, doc json)",
+        """insert into paid values (1, json_array(1.10, '1.10', 'it''s "\\\\')), (2, null), (3, '[1.0, -0.0]')""",
+    )
+    run(answer, first, second, "run")
+    assert run(answer, first, second, "verify")["data"]["equal"] is True
+    same = f"select doc = (select doc from `{first.path}`.paid p where p.id = paid.id) from paid"
+    assert fetch(second, same) == ((1,), (None,), (1,))
+    execute(first, "update paid set doc = json_array(1234567890123456789012.5) where id = 3")
+    run(answer, first, second, "verify", status=4)
+
+
 def test_history_that_the_destination_cannot_store_is_listed(answer, pair):
     first, second = pair
     if not servers.server_at(first).is_mariadb:

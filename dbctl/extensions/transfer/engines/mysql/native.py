@@ -16,7 +16,7 @@ from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.load import TABLE_SETTINGS
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.queries import OBJECTS
+from dbctl.engines.mysql.queries import OBJECTS, parse_again
 from dbctl.engines.servers.database import group_rows
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
@@ -92,6 +92,8 @@ def literal_expression(name: str, declared: str, *, escapes: bool) -> str:
         return _HEX.format(name, "")
     if charset and charset not in _UTF8:
         return _HEX.format(name, f"_{charset} ")
+    if word == "json":  # a literal has no decimals; one whose digits a float lacks remains a difference
+        name = f"if({name} = {parse_again(name)}, {parse_again(name)}, {name})"
     # bytes that are no text in the character set remain, too
     text = f"cast({name} as binary)" if charset else f"cast(cast({name} as char) as binary)"
     text = f"replace({text}, x'27', x'2727')"
