@@ -88,7 +88,10 @@ def normalize_json_floats(text: bytes) -> bytes:
     """Return JSON without blanks, the keys of objects sorted, numbers as floats, and whole ones without a fraction."""
     try:
         value = json.loads(text, parse_float=_parse_float, parse_int=_parse_integer)
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        # a number beyond floats has no other form, and remains as it is
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
+        ).encode()
     except (ValueError, RecursionError):
         return text
 

@@ -50,11 +50,7 @@ def _keeps_less(pair: ColumnPair) -> bool:
     own, other = pair.source_type, pair.destination_type
     if other.kind != "json" or other.json_form == "text":
         return False
-    return (
-        own.kind != "json"
-        or own.json_form == "text"
-        or (own.json_form, other.json_form) == ("exact", "float")
-    )
+    return (own.kind, own.json_form) != ("json", other.json_form)
 
 
 def _list_changes(text: bytes, form: JsonForm) -> set[str]:
