@@ -111,7 +111,8 @@ def test_a_copy_reports_code_that_names_the_original(shop, answer):
     copy = f"{url.path}_copy"
     try:
         result = answer("restore", "apply", "latest", "--to", f"mysql://root@/{copy}?{url.options}", "--yes")
-        (remark,) = result["warnings"]
+        remark, options = result["warnings"]
+        assert options.endswith(": commands on the copy need the options of --to: unix_socket")
         names, _, reason = remark.partition(": the statements name the database ")
         assert names.endswith(": event a `b, procedure add_goods")
         assert reason.startswith(f"{url.path},")

@@ -560,6 +560,7 @@ def test_foreign_table_whose_server_does_not_answer(postgresql, answer):
         postgresql.execute(f"drop foreign data wrapper {wrapper} cascade")
 
 
+@pytest.mark.needs_extension("copies")
 def test_server_of_foreign_table_that_does_not_answer_is_no_lost_connection(answer):
     with servers.postgresql_database(encoding="UTF8") as url:
         with closing(servers.connection(url)) as connection:

@@ -14,6 +14,7 @@ from tests import servers
 COMMANDS = pytest.mark.parametrize("words", [("schema", "show"), ("stats", "tables", "--exact")])
 
 
+@pytest.mark.needs_extension("salvage")
 @COMMANDS
 def test_damaged_table_of_sqlite_does_not_hide_others(words, tmp_path, capsys):
     path = tmp_path / "app.db"
