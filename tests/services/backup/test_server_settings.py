@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -48,20 +49,22 @@ CHARMAP = "\n".join(
 
 
 @pytest.fixture
-def locale(tmp_path_factory, monkeypatch):
-    """Create a locale with these amounts and German messages for servers of this test that start from now on; return its name."""
+def locale(monkeypatch):
+    """Create a locale with these amounts and German messages for servers of this test that start from now on; yield its name."""
     if not (localedef := shutil.which("localedef")):
         pytest.skip("no localedef")
-    folder = tmp_path_factory.mktemp("locales")
-    for parent in (folder, folder.parent, folder.parent.parent):  # the user of the server reads it
-        parent.chmod(0o755)
-    (folder / "source").write_text(EURO)
-    (folder / "charmap").write_text(CHARMAP)
-    command = [localedef, "-c", "-f", folder / "charmap", "-i", folder / "source", folder / "de_DE"]
-    subprocess.run(command, check=False, capture_output=True)  # it warns of the absent categories
-    monkeypatch.delenv("LANGUAGE", raising=False)
-    monkeypatch.setenv("LOCPATH", os.fspath(folder))
-    return "de_DE"
+    with tempfile.TemporaryDirectory(
+        prefix="dbctl-locale-"
+    ) as name:  # in tmp_path the user of the server reads nothing
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "source").write_text(EURO)
+        (folder / "charmap").write_text(CHARMAP)
+        command = [localedef, "-c", "-f", folder / "charmap", "-i", folder / "source", folder / "de_DE"]
+        subprocess.run(command, check=False, capture_output=True)  # it warns of the absent categories
+        monkeypatch.delenv("LANGUAGE", raising=False)
+        monkeypatch.setenv("LOCPATH", name)
+        yield "de_DE"
 
 
 @pytest.fixture(autouse=True)
