@@ -226,7 +226,7 @@ class Profile(CoreProfile, frozen=True, kw_only=True):
         """Return the features that only single commands require."""
         sections: dict[str, object] = {
             "second factors": self.users and self.users.second_factor,
-            "inactive users": self.users and "active" in (*self.users.fields, *self.users.joined),
+            "inactive users": self.users and self.users.has_active,
             "transfer of rows": self.users and self.users.transfer,
             "duplicated columns": any(link.repeats or link.renamed_from for link in self.link),
         }

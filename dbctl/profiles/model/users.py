@@ -303,6 +303,16 @@ class Users(Section, frozen=True, kw_only=True):
                     raise ValueError(f"{key}[{index}]: without {ends}, it would delete users")
 
     @property
+    def has_active(self) -> bool:
+        """Whether the app stores whether users are active."""
+        return "active" in (*self.fields, *self.joined)
+
+    @property
+    def can_deactivate(self) -> bool:
+        """Whether dbctl activates and deactivates users, if the app stores whether they are active."""
+        return not (self.only_app_deactivates or (self.active and self.active.inactive is None))
+
+    @property
     def sign_in_tables(self) -> Collection[str]:
         """The names of the tables of ``signed_in``, in their order."""
         return dict.fromkeys(rows.table.removesuffix("?") for rows in self.signed_in)

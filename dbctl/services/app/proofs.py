@@ -54,8 +54,7 @@ def _creates_users(users: Users) -> bool:
 
 
 def _activates_users(users: Users) -> bool:
-    is_fixed = users.active is not None and users.active.inactive is None
-    return "active" in (*users.fields, *users.joined) and not (users.only_app_deactivates or is_fixed)
+    return users.has_active and users.can_deactivate
 
 
 #: By command, whether the profile of an app describes what it changes; without it, the command is refused.

@@ -413,19 +413,13 @@ class UserTable:
         lookup = self.section.lookup.get(field)
         return lookup if lookup and lookup.table in self.db.tables() else None
 
-    @property
-    def can_deactivate(self) -> bool:
-        """Whether dbctl activates and deactivates users, if the app stores whether they are active."""
-        active = self.section.active
-        return not (self.section.only_app_deactivates or (active and active.inactive is None))
-
     def require_deactivation(self) -> None:
         """Refuse a change of the field ``active`` that only the app can make.
 
         Raises:
             NotSupportedError: the profile has a reason, or no value for inactive users.
         """
-        if not self.can_deactivate:
+        if not self.section.can_deactivate:
             reason = self.section.only_app_deactivates or "the profile has no users.active.inactive"
             hint = f"Activate or deactivate the user in the app: {reason}."
             subject = self.app.core.title

@@ -113,7 +113,7 @@ def delete_users(
     def draft(db: Readable) -> DeleteUsers:
         users = UserTable(app, db)
         if reason := users.section.only_app_deletes:
-            has_state = "active" in users.field_names and users.can_deactivate
+            has_state = "active" in users.field_names and users.section.can_deactivate
             hint = DEACTIVATE_HINT if has_state else f"Only the app deletes users: {reason}."
             raise NotSupportedError(feature="users delete", subject=app.core.title, hint=hint, cause=reason)
         app.require_decision("rights", "users delete")

@@ -105,7 +105,7 @@ def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[User
     """
     users = app.require_section(app.core.users, "users")
     verb = "activate" if active else "deactivate"
-    if not ("active" in (*users.fields, *users.joined) or users.only_app_deactivates):
+    if not (users.has_active or users.only_app_deactivates):
         app.require_decision("active", f"users {verb}")
         app.require_section(None, "inactive users")
     update = UserUpdate(fields={"active": "true" if active else "false"})
