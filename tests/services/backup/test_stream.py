@@ -280,7 +280,7 @@ def test_dump_program_that_is_killed_leaves_nothing(answer, larder, proxy, bucke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_killed_backup_never_counts(answer, larder, bucket, number):  # noqa: F811
+def test_killed_backup_counts_only_if_it_is_whole(answer, larder, bucket, number):  # noqa: F811
     first = create(answer)["id"]
     generator = random.Random(number)  # noqa: S311 - no secrets
     for _ in range(8):
@@ -297,10 +297,11 @@ def test_killed_backup_never_counts(answer, larder, bucket, number):  # noqa: F8
         result = answer("backup", "list")
         names = {item["id"] for item in result["data"]["items"]}
         assert first in names
-        assert len(names) == 1 + is_complete
+        # a signal between the last write and the exit ends a process whose backup is whole
+        assert len(names) in (1 + is_complete, 2)
         assert answer("backup", "verify", "--deep", *names)["data"]["findings"] == []
-        if is_complete:
-            answer("backup", "delete", *(names - {first}), "--yes")
+        if created := names - {first}:
+            answer("backup", "delete", *created, "--yes")
         answer("backup", "prune", "--keep-last", "9", "--yes")
         keys = bucket.keys()
         assert {key.split("/")[1] for key in keys if key.count("/") > 1} == {first}
