@@ -154,7 +154,10 @@ def _create_ambiguity(place: str, databases: Sequence[FoundDatabase]) -> Databas
         remedy, facts = INIT, {"place": entry.place, "label": entry.label}
         if entry.profile:
             remedy, facts = INIT_PROFILE, {"profile": entry.profile, "url": f"{entry.name}={entry.place}"}
-        elif not entry.url.is_local:
+        elif entry.url.is_local:
+            if labels[entry.label] > 1:  # the folder distinguishes files of one name
+                facts["label"] = _clean_name(f"{Path(entry.url.path).parent.name}-{entry.label}")
+        else:
             remedy, facts["place"] = (INIT, place) if labels[entry.label] == 1 else (INIT_PLACE, entry.place)
         commands.append(remedy.write(facts=facts))
     places = ", ".join(entry.place for entry in databases[:MAX_NAMED])
@@ -305,6 +308,11 @@ def _create_path_address(path: Path) -> Address:
     return Address(text=os.path.abspath(path))  # noqa: PTH100 - links remain
 
 
+def _clean_name(text: str) -> str:
+    """Return a text as the name of an app."""
+    return re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.-]", "", text) or "app"
+
+
 def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -> FoundDatabase:
     url = next(iter(config.parse_urls([address.fill()], Path.cwd()).values()))
     if url.has_no_scheme and (folder_engine := registry.find_folder_engine(Path(url.path))):
@@ -316,7 +324,7 @@ def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -
         runner = "" if url.is_folder else _find_runner(db, url)
     database = FoundDatabase(
         url=url,
-        label=re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.-]", "", label or Path(url.path).stem) or "app",
+        label=_clean_name(label or Path(url.path).stem),
         address=address,
         table_count=table_count,
         runner=runner,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -75,6 +76,18 @@ def test_several_files_of_no_known_app_are_refused_with_commands(answer):
     assert answer("init", ".", "--app", "a")["data"]["databases"] == {"main": "a.db"}
     assert answer("init", "sub/b c.db", "--app", "second")["data"]["databases"] == {"main": "sub/b c.db"}
     answer("stats", "tables", "--app", "second")
+
+
+def test_files_of_one_name_are_configured_by_the_commands_of_the_hint(answer):
+    for name in ("a/cache.db", "b c/cache.db"):
+        create_file(name)
+    hint = answer("init", ".", status=2)["error"]["hint"]
+    commands = re.findall(r"dbctl (init [^;]+)", hint)
+    assert commands == ["init a/cache.db --app a-cache", "init 'b c/cache.db' --app bc-cache"]
+    for command in commands:
+        answer(*shlex.split(command))
+    paths = [configured_url(app).path for app in ("a-cache", "bc-cache")]
+    assert paths == [str(Path(name).resolve()) for name in ("a/cache.db", "b c/cache.db")]
 
 
 @pytest.mark.needs_extension("drafts")
