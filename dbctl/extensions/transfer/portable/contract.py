@@ -246,6 +246,10 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     stores_all_uuids: bool = True
     json_levels: int | None = None  #: of arrays and objects in each other
 
+    def years_of(self, logical: LogicalType) -> tuple[int, int]:
+        """Return the first and the last year of a date or a time."""
+        return (self.zoned_years if logical.has_zone else None) or self.years
+
 
 class ValueChange(Struct, frozen=True, kw_only=True):
     """Values that the destination stores in another form than the types of both columns imply."""

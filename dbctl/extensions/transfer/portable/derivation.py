@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from dbctl.engines.contract.schema import SchemaReference
-from dbctl.engines.sql.catalog import quote_literal
+from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.extensions.transfer.portable.canonical import normalize_timestamp
 from dbctl.extensions.transfer.portable.contract import (
     ColumnPair,
@@ -66,8 +66,8 @@ class Derivation(ABC):
 
     # Parts of an engine ------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def quote(self, name: str) -> str: ...
+    def quote(self, name: str) -> str:
+        return ident(name)
 
     @abstractmethod
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
@@ -77,9 +77,9 @@ class Derivation(ABC):
     def automatic_clause(self, table: PortableTable, column: PortableColumn) -> str:
         """Return what follows the type of a column for which the engine numbers new rows."""
 
-    @abstractmethod
     def bytes_literal(self, digits: str) -> str:
         """Return SQL for bytes in hexadecimal."""
+        return f"x'{digits}'"
 
     @abstractmethod
     def create_index(self, table: PortableTable, index: PortableIndex) -> Iterator[str]:

@@ -32,6 +32,15 @@ class UntranslatableError(Exception):
     """An expression has no equivalent on the other engine; the text is the reason."""
 
 
+def _parse_sql(sql: str, dialect: str) -> exp.Expr:
+    import sqlglot
+
+    try:
+        return sqlglot.parse_one(sql, dialect=dialect)
+    except (sqlglot.errors.SqlglotError, RecursionError):
+        raise UntranslatableError("it cannot be parsed") from None
+
+
 class Expressions:
     """Translates expressions over the columns of a table."""
 
@@ -86,13 +95,9 @@ class Expressions:
         return self._write(_compare_numbers(tree, self._is_boolean))
 
     def _parse(self, sql: str) -> exp.Select:
-        import sqlglot
         from sqlglot import exp
 
-        try:
-            tree = sqlglot.parse_one(sql, dialect=self._source)
-        except (sqlglot.errors.SqlglotError, RecursionError):
-            raise UntranslatableError("it cannot be parsed") from None
+        tree = _parse_sql(sql, self._source)
         if not isinstance(tree, exp.Select):
             raise UntranslatableError("it cannot be parsed")
         return tree
@@ -357,13 +362,9 @@ class ViewQueries:
         Raises:
             UntranslatableError: it has no equivalent.
         """
-        import sqlglot
         from sqlglot import exp
 
-        try:
-            tree = sqlglot.parse_one(sql, dialect=self._source)
-        except (sqlglot.errors.SqlglotError, RecursionError):
-            raise UntranslatableError("it cannot be parsed") from None
+        tree = _parse_sql(sql, self._source)
         query = tree.expression if isinstance(tree, exp.Create) else tree
         if not isinstance(query, exp.Query) or (
             isinstance(tree, exp.Create) and isinstance(tree.this, exp.Schema)

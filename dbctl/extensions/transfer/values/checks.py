@@ -281,7 +281,7 @@ def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
 def _time_checks(
     logical: LogicalType, limits: StorageLimits, read_year: Callable[[bytes], int]
 ) -> ValueCheck:
-    first, last = (limits.zoned_years if logical.has_zone else None) or limits.years
+    first, last = limits.years_of(logical)
 
     def find_reason(value: bytes) -> str:
         try:

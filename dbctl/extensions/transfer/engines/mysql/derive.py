@@ -151,9 +151,6 @@ class MySQLDerivation(Derivation):
             return f"collate {_find_folding_collation(self._server)}"
         return ""
 
-    def bytes_literal(self, digits: str) -> str:
-        return f"x'{digits}'"
-
     def text_literal(self, value: str) -> str:
         if "\\" not in value:
             return super().text_literal(value)
@@ -368,7 +365,7 @@ def _check_time(source: LogicalType, destination: LogicalType, limits: StorageLi
         return None
     if source.kind == "time":
         return "" if limits.max_hours >= _LARGEST_HOUR else "{0} >= '00:00:00' and {0} < '24:00:00'"
-    first, last = (limits.zoned_years if destination.has_zone else None) or limits.years
+    first, last = limits.years_of(destination)
     years = "" if first <= _FIRST_YEAR else f" and year({{0}}) between {first} and {last}"
     return _IS_DAY + years
 

@@ -102,15 +102,17 @@ def literal_expression(name: str, declared: str, *, escapes: bool) -> str:
     return f"concat('''', {ESCAPED.format(text)}, '''')"
 
 
+def _write_literal(column: LineColumn, value: bytes) -> str:
+    del column
+    return value.decode()
+
+
 class MySQLNativeRows(MySQLRowSource):
     """The part ``RowSource`` for rows as literals."""
 
     _names: NativeNames
 
-    @staticmethod
-    def quote_value(column: LineColumn, value: bytes) -> str:
-        del column
-        return value.decode()
+    quote_value = staticmethod(_write_literal)
 
     def has_integer_order(self, table: str, column: str) -> bool:
         native = self._names.require_native(table)
@@ -140,10 +142,7 @@ class MySQLNativeSink(MySQLRowSink):
 
     _names: NativeNames
 
-    @staticmethod
-    def quote_value(column: LineColumn, value: bytes) -> str:
-        del column
-        return value.decode()
+    quote_value = staticmethod(_write_literal)
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 
 from dbctl import signals
-from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import WRITE_LOCK
 from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.opening import error_number
 from dbctl.engines.mysql.queries import stream_rows
-from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary
+from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary, is_single
 from dbctl.engines.servers.values import kind_of
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.errors.connection import QueryFailedError
@@ -95,7 +94,7 @@ class MySQLRowSource(ServerRowSource):
     ) -> Callable[[Sequence[tuple[object, ...]]], Sequence[Line]]:
         normalizers = {
             index: _SINGLES[column.kind]
-            if _is_single(self._catalog.require_column(table, column.name)) and column.kind in _SINGLES
+            if is_single(self._catalog.require_column(table, column.name)) and column.kind in _SINGLES
             else canonical.NORMALIZERS[column.kind]
             for index, column in enumerate(columns)
             if column.kind in canonical.NORMALIZERS
@@ -109,10 +108,6 @@ class MySQLRowSource(ServerRowSource):
             return canonical.normalize_lines([_to_bytes(line) for line in batch], normalizers)
 
         return convert
-
-
-def _is_single(column: Column) -> bool:
-    return column.type.startswith("FLOAT")
 
 
 def _to_bytes(line: object) -> bytes:

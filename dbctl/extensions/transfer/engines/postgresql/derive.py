@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.engines.sql.catalog import quote_literal
 from dbctl.extensions.transfer.engines.postgresql.types import read_type, write_type
 from dbctl.extensions.transfer.portable.contract import (
     IndexTerm,
@@ -50,9 +50,6 @@ class PostgreSQLDerivation(Derivation):
         },
         "uuid": {"uuid": "gen_random_uuid()", "text": "gen_random_uuid()::text"},
     }
-
-    def quote(self, name: str) -> str:
-        return ident(name)
 
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
         del table
@@ -132,7 +129,7 @@ def _check_time(source: LogicalType, destination: LogicalType, limits: StorageLi
         return None
     if source.kind == "time":
         return "{0} < '24:00'"
-    first, last = (limits.zoned_years if destination.has_zone else None) or limits.years
+    first, last = limits.years_of(destination)
     return f"{{0}} >= '{first:04}-01-01' and {{0}} < '{last}-12-31'"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dbctl.engines.contract.database import TimeForm
-from dbctl.engines.sql.catalog import ident
 from dbctl.extensions.transfer.engines.sqlite.schema import read_type, write_type
 from dbctl.extensions.transfer.portable.contract import (
     IndexTerm,
@@ -57,9 +56,6 @@ class SQLiteDerivation(Derivation):
                 "now": {**self.functions["now"], "timestamp": _NOW[time_form]},
             }
 
-    def quote(self, name: str) -> str:
-        return ident(name)
-
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
         del table
         declared = write_type(column.type)
@@ -79,9 +75,6 @@ class SQLiteDerivation(Derivation):
             "automatic number", column.name, "SQLite numbers only a primary key of one column", table.name
         )
         return ""
-
-    def bytes_literal(self, digits: str) -> str:
-        return f"x'{digits}'"
 
     def collation_clause(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
         del table, logical
