@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import cast
 
 from msgspec import structs
@@ -33,6 +33,7 @@ from dbctl.errors.connection import (
     StoredFunctionError,
 )
 from dbctl.errors.usage import ValueInvalidError
+from dbctl.model import split_batches
 
 
 class PostgreSQLExplainer(PostgreSQLPart, SqlExplainer):
@@ -186,11 +187,6 @@ def _describe_columns(session: Session, sql: str) -> list[str]:
     ]
 
 
-def _read_batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while batch := list(islice(rows, BATCH_ROWS)):
-        yield batch
-
-
 #: Rows of COPY in one write.
 COPIED_ROWS = 2000
 
@@ -239,7 +235,7 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
                         yield RowStream(_describe_columns(session, text), iter(()))
                     else:
                         columns = [column.name for column in cursor.description or ()]
-                        yield RowStream(columns, _read_batches(chain((first_row,), rows)))
+                        yield RowStream(columns, split_batches(chain((first_row,), rows), BATCH_ROWS))
 
     @contextmanager
     def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
@@ -346,7 +342,7 @@ def _batches(
     rows: Iterator[tuple[object, ...]], readers: Sequence[Callable[[str], object] | None]
 ) -> Iterator[Sequence[Row]]:
     is_plain = not any(readers)
-    while batch := list(islice(rows, BATCH_ROWS)):
+    for batch in split_batches(rows, BATCH_ROWS):
         yield (
             batch
             if is_plain

@@ -20,6 +20,7 @@ from dbctl.engines.contract.database import (
     Where,
 )
 from dbctl.engines.sql.catalog import NO_LIMIT, Catalog, Statement, ident
+from dbctl.model import split_batches
 
 #: Terms that are joined without parentheses: SQLite limits the depth of a condition, which is the number of its terms.
 MAX_TERMS = 100
@@ -195,8 +196,7 @@ class QueryBuilder:
                 word, empty_result = (" or ", "1 = 0") if isinstance(where, AnyOf) else (" and ", "1 = 1")
                 parts = [self.condition(statement, table, condition, alias) for condition in where.conditions]
                 while len(parts) > MAX_TERMS:
-                    starts = range(0, len(parts), MAX_TERMS)
-                    parts = [f"({word.join(parts[start : start + MAX_TERMS])})" for start in starts]
+                    parts = [f"({word.join(batch)})" for batch in split_batches(parts, MAX_TERMS)]
                 return f"({word.join(parts)})" if parts else empty_result
             case Not():
                 return f"({self.condition(statement, table, where.condition, alias)}) is not true"

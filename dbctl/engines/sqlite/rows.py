@@ -79,7 +79,7 @@ class KnownTable(Table):
         batch (``on conflict fail``).
         """
         driver, inserted, before = self.db.connection.driver, 0, 0
-        for batch in split_batches(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
+        for batch in split_rows(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
             signals.raise_if_interrupted()
             changes = driver.total_changes
             try:
@@ -141,7 +141,7 @@ class KnownTable(Table):
         return QueryFailedError(target=self.db.connection.target, reason=reason)
 
 
-def split_batches(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequence[object]]]:
+def split_rows(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequence[object]]]:
     """Yield batches of rows; a row with text that is not UTF-8 is a batch of its own."""
     batch, size = list[Sequence[object]](), 0
     for row in rows:

@@ -180,7 +180,7 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
-        from dbctl.engines.sqlite.rows import BATCH_ROWS, split_batches
+        from dbctl.engines.sqlite.rows import BATCH_ROWS, split_rows
         from dbctl.engines.sqlite.values import RawText
 
         staging_table, names = f"temp.{ident(name)}", ", ".join(ident(column) for column in columns)
@@ -189,7 +189,7 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
         self._connection.run("begin")
         try:
             # sqlite-utils reads only the main database, and would create a table there instead
-            for batch in split_batches(rows, BATCH_ROWS):
+            for batch in split_rows(rows, BATCH_ROWS):
                 values = ", ".join("cast(? as text)" if type(value) is RawText else "?" for value in batch[0])
                 sql = f"insert into {staging_table} values ({values})"
                 insert = partial(self._connection.driver.executemany, sql, batch)

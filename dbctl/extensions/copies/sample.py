@@ -26,7 +26,7 @@ from dbctl.engines.contract.database import (
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.copies.contract import read_rows
-from dbctl.model import Struct, format_count, time_before
+from dbctl.model import Struct, format_count, split_batches, time_before
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
@@ -175,8 +175,8 @@ class Sampling:
                 followed.update(values)
                 name = self._app.resolve_database(link)
                 column = find_column(self._app.reader(name).tables().get(link.table), link.column)
-                for start in range(0, len(values) if column else 0, BATCH):
-                    where = Condition(str(column), "in", values[start : start + BATCH])
+                for batch in split_batches(values if column else (), BATCH):
+                    where = Condition(str(column), "in", batch)
                     if self._app.reader(name).count(link.table, [where]):
                         self._leave_out(name, link.table, where)
                         has_changed = True
@@ -345,8 +345,8 @@ def _list_statements(db: Readable, table: str, where: Where, *, by_key: bool = F
         yield where
         return
     rows, size = db.select(table, key, [where]), BATCH if len(key) == 1 else KEYS_PER_QUERY
-    for start in range(0, len(rows), size):
-        yield match_rows(key, rows[start : start + size])
+    for batch in split_batches(rows, size):
+        yield match_rows(key, batch)
 
 
 def _reads(where: Where, table: str) -> bool:

@@ -39,6 +39,7 @@ from dbctl.extensions.lancedb.values import (
     to_rows,
     type_family,
 )
+from dbctl.model import split_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -276,9 +277,8 @@ class RowReader:
         result: list[Row] = []
         selected = list(dict.fromkeys(columns))
         with self.catalog.translate_errors():
-            for start in range(0, len(row_ids), ROWS_PER_READ):
+            for batch_ids in split_batches(row_ids, ROWS_PER_READ):
                 signals.raise_if_interrupted()
-                batch_ids = list(row_ids[start : start + ROWS_PER_READ])
                 query = self.catalog.open_table(table).take_row_ids(batch_ids)
                 batch = query.select(selected).with_row_id().to_arrow()
                 rows_by_id = dict(zip(batch.column(ROW_ID).to_pylist(), to_rows(batch, columns), strict=True))

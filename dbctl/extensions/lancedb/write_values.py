@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from datetime import date, time
 from decimal import Decimal, InvalidOperation
-from itertools import chain, compress, islice
+from itertools import chain, compress
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import ShiftedTime
@@ -40,6 +40,7 @@ from dbctl.extensions.lancedb.values import (
     type_family,
     write_stored,
 )
+from dbctl.model import split_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,8 +104,8 @@ def to_batches(
     for field in schema:
         if not field.nullable and field.name not in columns:
             raise ConstraintError(target=target, reason=f"{field.name} is required")
-    pending, row_offset = iter(rows), 0
-    while chunk := list(islice(pending, BATCH_ROWS)):
+    row_offset = 0
+    for chunk in split_batches(rows, BATCH_ROWS):
         try:
             yield _to_batch(schema, columns, chunk, target)
         except DbctlError:

@@ -23,6 +23,7 @@ from dbctl.extensions.lancedb import write_values
 from dbctl.extensions.lancedb.location import acquire_lock
 from dbctl.extensions.lancedb.reader import LanceReader, sql_error
 from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
+from dbctl.model import split_batches
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class LanceWriter(LanceReader, Writable):
         if not key or step.kind == "keys":
             self._restore_version(step)
         elif step.kind == "insert":
-            for key_batch in _key_batches(list(step.inserted_keys)):
+            for key_batch in split_batches(step.inserted_keys, KEYS_PER_QUERY):
                 self._delete_rows(step.table, self._key_predicate(step.table, key_batch))
         else:
             self._restore_rows(step, key)
@@ -235,7 +236,7 @@ class LanceWriter(LanceReader, Writable):
         )
         remaining = set(self._read_keys(after, key, step.predicate)) if step.kind == "delete" else set()
         keys = dict.fromkeys(self._read_keys(before, key, step.predicate))
-        for key_batch in _key_batches([row for row in keys if row not in remaining]):
+        for key_batch in split_batches((row for row in keys if row not in remaining), KEYS_PER_QUERY):
             where = self._key_predicate(step.table, key_batch)
             self._require_unchanged(step.table, after, where)
             if step.kind == "update":
@@ -314,11 +315,6 @@ def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:
     if (None,) not in keys:
         return match_rows(key, keys)
     return AnyOf([Condition(key[0], "=", None), match_rows(key, [row for row in keys if row != (None,)])])
-
-
-def _key_batches(keys: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    for start in range(0, len(keys), KEYS_PER_QUERY):
-        yield keys[start : start + KEYS_PER_QUERY]
 
 
 def _sorted_rows(table: LanceTable, where: str) -> list[str]:

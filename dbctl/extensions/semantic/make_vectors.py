@@ -13,7 +13,7 @@ from dbctl.extensions.semantic.embedders import Embedder, create_embedder
 from dbctl.extensions.semantic.errors import EmbedderFailedError
 from dbctl.extensions.semantic.search import SemanticSearch, require_semantic, warn_about_model
 from dbctl.extensions.semantic.store_vector import VectorSource
-from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count, split_batches
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 
@@ -99,9 +99,9 @@ class MakeVectors(Operation):
         self.total = len(missing.keys)
         created, failed = 0, list[str]()
         failures = 0
-        for start in range(0, len(missing.keys), WRITE_BATCH):
+        for keys in split_batches(missing.keys, WRITE_BATCH):
             source = self._open_source()  # writing closed the readers
-            rows = source.read_rows(missing.keys[start : start + WRITE_BATCH])
+            rows = source.read_rows(keys)
             vectors = dict[str, Sequence[float]]()
             try:
                 for key, row in rows.items():

@@ -13,10 +13,9 @@ from dbctl.errors.usage import ValueInvalidError
 from dbctl.extensions.transfer.compare import MAX_DIFFERENCES, TableComparison, TableDigest
 from dbctl.extensions.transfer.errors import TransferOtherError
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, RowSink, RowSource, require_scripts
-from dbctl.extensions.transfer.portable.lines import split_batches
 from dbctl.extensions.transfer.portable.native import NativeSchemas
 from dbctl.extensions.transfer.tables import TransferTable
-from dbctl.model import Struct
+from dbctl.model import Struct, split_batches
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.change import require_row_count
 from dbctl.services.migrations.schema_diff import compare_objects
@@ -119,7 +118,7 @@ class TransferState:
     def _save_objects(self, prefix: str, fingerprints: Mapping[str, str]) -> None:
         # a larger schema had more rows
         self._db.delete(TRANSFER_TABLE, [Condition("name", "starts", prefix)])
-        for number, part in enumerate(split_batches(list(fingerprints.items()), _OBJECTS)):
+        for number, part in enumerate(split_batches(fingerprints.items(), _OBJECTS)):
             name = f"{prefix}{number * _OBJECTS:06d}"
             self._db.insert(TRANSFER_TABLE, {"name": name, "content": json.dumps(dict(part))})
 

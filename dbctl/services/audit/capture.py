@@ -15,7 +15,7 @@ from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import IN_DOUBT, ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.model import format_count
+from dbctl.model import format_count, split_batches
 from dbctl.services.events.changes.records import (
     COMMITTED,
     FAILED,
@@ -106,7 +106,9 @@ class RowImages:
                     values for values in self._read_before(name, conditions) if values not in deleted[name]
                 ]
                 # Rows below rows of the same table, and of a cycle, are found by their keys: conditions would nest too deeply.
-                parents = [conditions] if not deleted[name] else list(_match_chunks(key, keys))
+                parents: list[Sequence[Where]] = [conditions]
+                if deleted[name]:
+                    parents = [[match_rows(key, batch)] for batch in split_batches(keys, KEYS_PER_QUERY)]
                 deleted[name].update(keys)
                 for reference in self._writer.references(name) if keys else ():
                     for parent in parents:
@@ -183,8 +185,8 @@ class RowImages:
     def _select_keys(
         self, table: str, columns: Sequence[str], key: Sequence[str], keys: Sequence[tuple[object, ...]]
     ) -> Iterator[Values]:
-        for where in _match_chunks(key, keys):
-            for row in self._read(Query(table, columns, where)):
+        for batch in split_batches(keys, KEYS_PER_QUERY):
+            for row in self._read(Query(table, columns, [match_rows(key, batch)])):
                 yield dict(zip(columns, row, strict=True))
 
     def list_changes(self) -> Iterator[TableChange]:
@@ -275,11 +277,6 @@ def describe_unrecorded(table: Table, rows: int, settings: AuditConfig, *, delet
 def describe_limit(limit: int) -> str:
     """Return why the rows of a large change are only counted."""
     return f"more than {limit:,} rows"
-
-
-def _match_chunks(key: Sequence[str], keys: Sequence[tuple[object, ...]]) -> Iterator[list[Where]]:
-    for start in range(0, len(keys), KEYS_PER_QUERY):
-        yield [match_rows(key, keys[start : start + KEYS_PER_QUERY])]
 
 
 def _key_of(row: Mapping[str, object], key: Sequence[str]) -> tuple[object, ...]:

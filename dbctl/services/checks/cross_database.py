@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.catalog import ident, is_storable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
-from dbctl.model import Finding, format_count
+from dbctl.model import Finding, format_count, split_batches
 from dbctl.profiles.model.base import is_optional
 from dbctl.profiles.model.integrity import CrossLink, Recount
 from dbctl.services.app.app import App
@@ -178,9 +177,8 @@ def _read_batches(db: Readable, table: str, column: str) -> Iterator[dict[object
     try:
         yield from _query_batches(db, ident(table), ident(column))
     except NotSupportedError:  # without SQL, all values are read into memory
-        counts = iter(db.count_by(table, column).items())
-        while batch := {value: count for value, count in islice(counts, BATCH) if value is not None}:
-            yield batch
+        counts = db.count_by(table, column).items()
+        yield from map(dict, split_batches((entry for entry in counts if entry[0] is not None), BATCH))
 
 
 def _query_batches(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from typing import TypeAlias
 
 from dbctl import signals
 from dbctl.engines.contract.database import AllOf, Condition, Not, Reference, Where
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
-from dbctl.model import Row
+from dbctl.model import Row, split_batches
 from dbctl.services.app.validation import normalise_value, truncate
 from dbctl.services.data.table import DataTable
 
@@ -179,10 +178,12 @@ def normalise_key(values: Sequence[object]) -> Key:
 
 def find_refused(checks: Sequence[KeyCheck], rows: Iterable[NumberedRow], limit: int) -> dict[int, str]:
     """Return the reasons by number of line, at most ``limit``."""
-    refused, iterator = dict[int, str](), iter(rows)
-    while len(refused) < limit and (batch := list(islice(iterator, BATCH_LINES))):
+    refused = dict[int, str]()
+    for batch in split_batches(rows, BATCH_LINES):
         signals.raise_if_interrupted()
         for check in checks:
             for number, reason in check.find(batch):
                 refused.setdefault(number, reason)
+        if len(refused) >= limit:
+            break
     return dict(sorted(refused.items())[:limit])

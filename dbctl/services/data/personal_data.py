@@ -7,7 +7,7 @@ from datetime import datetime
 
 from dbctl.engines.contract.database import AnyOf, Condition, InSubquery, Query, Readable, Table, Where
 from dbctl.engines.sql import codec
-from dbctl.model import ChangeResult, Effect, Row, Struct, now
+from dbctl.model import ChangeResult, Effect, Row, Struct, now, split_batches
 from dbctl.profiles.model.base import ColumnNames
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.payloads import parse_row_path
@@ -175,8 +175,8 @@ def _linked_conditions(app: App, home: str, db: Readable, user_rows: Conditions)
         if column is None:
             continue
         keys = read_link_values(link, db, user_rows)
-        for start in range(0, len(keys), BATCH):
-            condition = Condition(column, "in", keys[start : start + BATCH])
+        for batch in split_batches(keys, BATCH):
+            condition = Condition(column, "in", batch)
             conditions.setdefault(database, {}).setdefault(link.table, []).append(condition)
     return conditions
 

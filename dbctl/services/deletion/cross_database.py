@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where
 from dbctl.errors.connection import CascadeUnreachableError
-from dbctl.model import format_count
+from dbctl.model import format_count, split_batches
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.services.app import unconfigured
 from dbctl.services.app.app import App
@@ -90,8 +90,8 @@ class CrossDatabaseDeletion:
         before: list[Where] = (
             [AnyOf([condition for where, _ in known for condition in where[:1]])] if known else []
         )
-        for start in range(0, len(values), BATCH):
-            names_row = Condition(column, "in", values[start : start + BATCH])
+        for batch in split_batches(values, BATCH):
+            names_row = Condition(column, "in", batch)
             where: list[Where] = [names_row, *(Not(condition) for condition in before)]
             row_count = reader.count(link.table, where)
             if row_count:

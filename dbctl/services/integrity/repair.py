@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dbctl.engines.contract.database import Condition, Not, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
-from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, split_batches
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange
@@ -144,7 +144,7 @@ class ColumnFix(Struct, frozen=True, kw_only=True):
                 [Condition(self.key, "in", batch), Not(Condition(self.column, "=", value))],
             )
             for value, keys in self.keys_by_value.items()
-            for batch in _split(keys)
+            for batch in split_batches(keys, BATCH)
         )
 
 
@@ -165,7 +165,7 @@ class RowDelete(Struct, frozen=True, kw_only=True):
     def conditions(self) -> list[Where]:
         """The conditions of the rows, each of which meets one."""
         conditions: list[Where] = [Condition(self.key, "=", None)] if None in self.keys else []
-        batches = _split([key for key in self.keys if key is not None])
+        batches = split_batches((key for key in self.keys if key is not None), BATCH)
         return conditions + [Condition(self.key, "in", batch) for batch in batches]
 
     def apply(self, db: Writable) -> int:
@@ -262,7 +262,7 @@ def _find_column_fixes(
     }
     keys_by_value = {column: defaultdict[object, list[object]](list) for column in columns}
     row_counts = dict.fromkeys(columns, 0)
-    for batch in _split(keys):
+    for batch in split_batches(keys, BATCH):
         originals = duplicated.other_db.select(
             duplicated.other_table,
             [duplicated.other_key, *columns.values()],
@@ -299,8 +299,3 @@ def _find_orphans(duplicated: DuplicatedColumns, comparison: Comparison) -> RowD
         keys=keys,
         row_count=comparison.unmatched_rows + comparison.placeholders.count,
     )
-
-
-def _split(values: Sequence[object]) -> Iterator[list[object]]:
-    for start in range(0, len(values), BATCH):
-        yield list(values[start : start + BATCH])

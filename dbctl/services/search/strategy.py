@@ -31,7 +31,7 @@ from dbctl.engines.contract.fulltext import (
     conjuncts,
 )
 from dbctl.errors.connection import ExternalIndexInvalidError
-from dbctl.model import PageRequest, Struct
+from dbctl.model import PageRequest, Struct, split_batches
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, select_existing
@@ -119,8 +119,7 @@ def filter_keys(
     db: Readable, texts: TextColumns, matcher: TextMatcher, keys: Sequence[object]
 ) -> Iterator[object]:
     """Yield the keys whose rows match a query, in their order."""
-    for start in range(0, len(keys), CHUNK):
-        batch = keys[start : start + CHUNK]
+    for batch in split_batches(keys, CHUNK):
         rows = read_rows_by_key(db, texts, texts.columns, batch)
         yield from (key for key in batch if key in rows and matcher.matches(texts.select_texts(rows[key])))
 
@@ -130,8 +129,8 @@ def read_rows_by_key(
 ) -> Mapping[object, Sequence[object]]:
     """Return columns of the rows with these keys, by key."""
     rows: dict[object, Sequence[object]] = {}
-    for start in range(0, len(keys), CHUNK):
-        where = [Condition(texts.id, "in", list(keys[start : start + CHUNK]))]
+    for batch in split_batches(keys, CHUNK):
+        where = [Condition(texts.id, "in", batch)]
         for key, *values in db.select(texts.table, [texts.id, *columns], where):
             rows[key] = values
     return rows

@@ -19,7 +19,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
-from dbctl.model import format_count
+from dbctl.model import format_count, split_batches
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.secrets import has_values
 from dbctl.services.audit.capture import KEYS_PER_QUERY
@@ -99,8 +99,7 @@ class TableUndo:
         return rows
 
     def _where(self, keys: Sequence[tuple[object, ...]]) -> Iterator[Sequence[Where]]:
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            yield self._match(keys[start : start + KEYS_PER_QUERY])
+        return map(self._match, split_batches(keys, KEYS_PER_QUERY))
 
     def _match(self, keys: Sequence[tuple[object, ...]]) -> Sequence[Where]:
         stored = (self._to_stored(dict(zip(self.key, key, strict=True))) for key in keys)

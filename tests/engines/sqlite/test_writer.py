@@ -23,7 +23,7 @@ from dbctl.engines.contract.database import Condition, InSubquery, ReferenceCoun
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.registry import load_engine
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
-from dbctl.engines.sqlite.rows import BATCH_BYTES, split_batches
+from dbctl.engines.sqlite.rows import BATCH_BYTES, split_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -663,8 +663,8 @@ def test_error_of_a_batch_names_the_refused_row_or_none(tmp_path, table, rows, n
 
 def test_batch_of_large_rows_is_limited_in_bytes():
     rows = [("x" * (BATCH_BYTES // 2),)] * 10
-    assert [len(batch) for batch in split_batches(rows, 100)] == [3, 3, 3, 1]
-    assert [len(batch) for batch in split_batches([("a",)] * 250, 100)] == [100, 100, 50]
+    assert [len(batch) for batch in split_rows(rows, 100)] == [3, 3, 3, 1]
+    assert [len(batch) for batch in split_rows([("a",)] * 250, 100)] == [100, 100, 50]
 
 
 def test_table_with_a_function_of_the_app_is_not_written(tmp_path):

@@ -11,7 +11,6 @@ from typing import NamedTuple
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.codec import to_json
 from dbctl.extensions.transfer.compare import Differences, RowChange, TableComparison
-from dbctl.extensions.transfer.portable import lines as line_batches
 from dbctl.extensions.transfer.portable.contract import (
     ChangedRows,
     ColumnPair,
@@ -26,7 +25,7 @@ from dbctl.extensions.transfer.portable.contract import (
 )
 from dbctl.extensions.transfer.portable.lines import key_of, split_line
 from dbctl.extensions.transfer.tables import TransferTable, create_table, pair_columns
-from dbctl.model import Row, Struct
+from dbctl.model import Row, Struct, split_batches
 from dbctl.services.app.secrets import MASK
 from dbctl.services.events.changes.records import RowImage, TableChange
 
@@ -183,7 +182,7 @@ class RowComparison:
     def read_rows(self, rows: DifferingRows) -> Iterator[tuple[RowChange, Line, Line | None, Line | None]]:
         """Yield the kind, the key, and the lines of both sides of the first rows of each kind."""
         for change in ("changed", "only a", "only b"):
-            for batch in line_batches.split_batches(rows.differences.keys[change], _BATCH_ROWS):
+            for batch in split_batches(rows.differences.keys[change], _BATCH_ROWS):
                 left = {} if change == "only b" else self._fetch_rows(self.sources[0], rows.table, batch)
                 right = {} if change == "only a" else self._fetch_rows(self.sources[1], rows.table, batch)
                 for key in batch:

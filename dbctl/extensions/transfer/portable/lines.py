@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
 from dbctl.extensions.transfer.portable.contract import Line, LineColumn
 
@@ -58,15 +57,8 @@ def _unescape(field: bytes) -> bytes:
     return b"".join(parts)
 
 
-T = TypeVar("T")
 #: Keys in one statement.
 KEYS_PER_STATEMENT = 300
-
-
-def split_batches(items: Sequence[T], size: int = KEYS_PER_STATEMENT) -> Iterator[Sequence[T]]:
-    """Yield consecutive parts with at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def position_clauses(

@@ -26,7 +26,7 @@ from dbctl.extensions.transfer.portable.contract import (
     ValueChange,
     exchange_kind,
 )
-from dbctl.extensions.transfer.portable.lines import split_batches
+from dbctl.model import split_batches
 
 #: ``TIMESTAMP(3) WITH TIME ZONE``: name, arguments, further words.
 _DECLARED = re.compile(r"\s*([^()]*?)\s*(?:\(([^()]*)\)\s*([^()]*?))?\s*")
@@ -254,9 +254,7 @@ class ValueScreen(SqlPart, ABC):
         return changes
 
     def _are_true(self, table: str, conditions: Collection[str]) -> bool:
-        return all(
-            self._is_true(table, " and ".join(part)) for part in split_batches(list(conditions), MAX_TERMS)
-        )
+        return all(self._is_true(table, " and ".join(part)) for part in split_batches(conditions, MAX_TERMS))
 
     def _is_true(self, table: str, condition: str) -> bool:
         # a condition may be NULL, and then its negation, too

@@ -14,6 +14,7 @@ from dbctl.extensions.transfer.portable import lines
 from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineColumn, RowSink, RowSource
 from dbctl.extensions.transfer.portable.lines import key_of
 from dbctl.extensions.transfer.portable.native import TableNames
+from dbctl.model import split_batches
 
 
 class ServerRowSource(RowSource):
@@ -61,7 +62,7 @@ class ServerRowSource(RowSource):
     ) -> Sequence[Line]:
         names = [self._names.quote_column(table, column.name, "") for column in key]
         result: list[Line] = []
-        for part in lines.split_batches(keys):
+        for part in split_batches(keys, lines.KEYS_PER_STATEMENT):
             condition = lines.match_keys(names, key, part, self.quote_value)
             with self._read_lines(table, columns, f" where {condition}") as batches:
                 for batch in batches:
@@ -96,7 +97,7 @@ class ServerRowSink(RowSink):
         self._require_writable(table)
         return sum(
             self._execute(sql + lines.match_keys(names, key, part, self.quote_value))
-            for part in lines.split_batches(keys)
+            for part in split_batches(keys, lines.KEYS_PER_STATEMENT)
         )
 
     def clear_table(self, table: str) -> int:

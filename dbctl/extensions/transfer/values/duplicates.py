@@ -7,7 +7,7 @@ import unicodedata
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import islice, pairwise
+from itertools import pairwise
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.parsing.statements import unquote_name
@@ -23,7 +23,7 @@ from dbctl.extensions.transfer.portable.contract import (
 from dbctl.extensions.transfer.portable.lines import split_line
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.unstorable import MAX_KEYS, CopyProblem, format_key
-from dbctl.model import Row, Struct
+from dbctl.model import Row, Struct, split_batches
 
 _TEXT = r"'(?:[^']|'')*'"
 _CAST = r"(?:\s*::\s*[a-z]+(?: varying)?(?:\(\d+\))?)?"
@@ -244,7 +244,7 @@ def _compare_rows(
         if _digest(terms, values) in repeated
     )
     first_keys, keys, count = dict[tuple[str | bytes, ...], Row](), list[Row](), 0
-    while batch := list(islice(candidates, _BATCH)):
+    for batch in split_batches(candidates, _BATCH):
         folded = [
             column if term.is_exact else schemas.fold_texts(table.name, term.column, column)
             for term, column in zip(terms, zip(*(values for _, values in batch), strict=True), strict=True)

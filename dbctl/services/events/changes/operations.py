@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbctl.errors.operations import AuditInvalidError, OperationNotFoundError
-from dbctl.model import Page, Struct
+from dbctl.model import Page, Struct, split_batches
 from dbctl.services.events.changes.log import open_changes
 from dbctl.services.events.changes.records import (
     COMMITTED,
@@ -147,8 +147,7 @@ def _read_entries(db: Database, numbers: Sequence[int], *, with_images: bool = F
 def _read_column(db: Database, key: str, numbers: Sequence[int], column: str) -> list[Any]:
     """Return a column of the records whose ``key`` is one of the numbers, in the order of the log."""
     rows = list[tuple[int, Any]]()
-    for start in range(0, len(numbers), _KEYS):
-        part = numbers[start : start + _KEYS]
+    for part in split_batches(numbers, _KEYS):
         marks = ", ".join("?" * len(part))
         rows += db.execute(f"select seq, {column} from changes where {key} in ({marks})", part)
     return [value for _, value in sorted(dict(rows).items())]

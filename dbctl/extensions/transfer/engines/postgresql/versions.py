@@ -17,7 +17,7 @@ from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.extensions.transfer.engines.postgresql.rows import PostgreSQLRowSource
 from dbctl.extensions.transfer.portable.contract import ChangedRows
-from dbctl.extensions.transfer.portable.lines import split_batches
+from dbctl.model import split_batches
 
 #: The table or partition, and the place in it, of a version of a row.
 _Version: TypeAlias = tuple[int, str]
@@ -81,7 +81,7 @@ class PostgreSQLVersions(PostgreSQLPart, ChangedRows):
     ) -> set[_Version]:
         """Return those of the versions that a state has; partitions have different ones at the same place."""
         visible = set[_Version]()
-        for batch in split_batches(list(versions), _PLACES_PER_STATEMENT):
+        for batch in split_batches(versions, _PLACES_PER_STATEMENT):
             sql = f"select tableoid::int8, ctid::text from {self._catalog.quote_table(table)} where ctid = any({_list_places(batch)})"
             visible.update(cast("list[_Version]", connection.fetch(sql)))
         return visible.intersection(versions)

@@ -31,6 +31,7 @@ from dbctl.extensions.transfer.portable.contract import Line, LineBatch, LineCol
 from dbctl.extensions.transfer.portable.lines import TAB, split_line
 from dbctl.extensions.transfer.portable.native import TableNames
 from dbctl.extensions.transfer.portable.write_lock import WRITE_LOCK_MESSAGE, WriteLock
+from dbctl.model import split_batches
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.database import SQLiteDatabase, SQLiteWriter
@@ -149,7 +150,7 @@ class SQLiteRowSource(SQLitePart, RowSource):
         sql = f"select {self._line(table, columns)} from {self._names.quote_table(table)} where "
         result = list[Line]()
         with self._bytes() as driver:
-            for batch in lines.split_batches(keys):
+            for batch in split_batches(keys, lines.KEYS_PER_STATEMENT):
                 signals.raise_if_interrupted()
                 statement = sql + match_keys(key, batch)
                 rows = self._connection.retry_while_locked(lambda: driver.execute(statement).fetchall())  # noqa: B023 - it runs immediately
@@ -269,7 +270,7 @@ class SQLiteRowSink(RowSink):
         driver = self._connection.driver
         return sum(
             self._connection.write(lambda: driver.execute(sql + match_keys(key, batch)).rowcount)  # noqa: B023 - it runs immediately
-            for batch in lines.split_batches(keys)
+            for batch in split_batches(keys, lines.KEYS_PER_STATEMENT)
         )
 
     def clear_table(self, table: str) -> int:

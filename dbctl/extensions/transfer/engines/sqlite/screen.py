@@ -17,7 +17,6 @@ from dbctl.extensions.transfer.portable.contract import (
     ValueChange,
     exchange_kind,
 )
-from dbctl.extensions.transfer.portable.lines import split_batches
 from dbctl.extensions.transfer.portable.read import (
     EXPONENT_DIGITS,
     FLOAT_DIGITS,
@@ -26,6 +25,7 @@ from dbctl.extensions.transfer.portable.read import (
     limit_integer,
     match_labels,
 )
+from dbctl.model import split_batches
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection
