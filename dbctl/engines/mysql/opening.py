@@ -56,12 +56,14 @@ DEADLOCK, CHANGED = 1213, 1020
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
 #: Of a sort that needs more memory; of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; of code without SUPER;
-#: and of a lost connection, as a server also ends it after a statement that is too long.
+#: and of a lost connection, as a server also ends it after a statement that is too long;
+#: of an index on a table with the old format of rows.
 HINTS = {
     1038: f"Raise the limit{GLOBALLY} sort_buffer_size = 16777216;",
     1114: "The disk of the server is full, or the table has the size limit of its engine: SHOW VARIABLES LIKE 'max_heap_table_size'; (MEMORY)",
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
     1419: ALLOW_CODE,
+    1709: f"Give new tables the format of rows with longer keys{GLOBALLY} innodb_default_row_format = 'dynamic';",
     3750: f"Allow tables without a key{GLOBALLY} sql_require_primary_key = 0;",
     2006: f"If the server runs, a row is longer than it accepts. Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
 }

@@ -284,7 +284,9 @@ class MySQLStaging(MySQLPart, SqlStagingTables):
     ) -> Iterator[None]:
         definitions = declare_columns([(column, self.declare_type(column)) for column in columns], key)
         # this commits
-        self._connection.execute_text(f"create table {ident(name)} ({definitions}) engine = InnoDB")
+        self._connection.execute_text(
+            f"create table {ident(name)} ({definitions}) engine = InnoDB row_format = dynamic"
+        )
         self._catalog.forget()
         try:
             with begin():

@@ -24,8 +24,8 @@ from dbctl.services.migrations.schema_diff import compare_objects
 Phase: TypeAlias = Literal["schema", "copy"]
 
 TRANSFER_TABLE = ledger_detection.TRANSFER_TABLE
-#: The same statement for every engine.
-_CREATE = f"create table {TRANSFER_TABLE} (name varchar(250) not null primary key, content text not null)"
+#: The same statement for every engine. A server whose rows have the format COMPACT indexes at most 767 bytes of a column.
+_CREATE = f"create table {TRANSFER_TABLE} (name varchar(190) not null primary key, content text not null)"
 _HEADER = "transfer"
 _TABLE = "table/"
 _ATTACHMENT = "attachment/"

@@ -94,3 +94,31 @@ def test_existing_table_is_accepted_although_the_server_adds_if_exists_itself(se
                 writer.scripts.run_statement("create table if not exists goods (id integer primary key)")
         finally:
             cursor.execute("set global sql_if_exists = 0")
+
+
+def test_tables_of_dbctl_fit_the_old_format_of_rows(server, tmp_path, monkeypatch, answer):
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\nmigrations = {{ main = "sql" }}\nbackup.repository = "backups"\n'
+        )
+        (tmp_path / "sql").mkdir()
+        (tmp_path / "sql/001-first.sql").write_text(
+            "create table goods (id int); create table more (id int);"
+        )
+        (tmp_path / "words.csv").write_text("word\none\n")
+        cursor.execute("create table keyed (word varchar(255) character set utf8mb4 primary key)")
+        answer("backup", "create")
+        cursor.execute("drop table keyed")
+        cursor.execute("set global innodb_default_row_format = 'compact'")
+        try:
+            answer("migrate", "up", "--yes")
+            answer("data", "import", "words", "words.csv", "--create", "--key", "word", "--yes")
+            error = answer("restore", "apply", "latest", "--yes", status=1)["error"]
+        finally:
+            cursor.execute("set global innodb_default_row_format = 'dynamic'")
+        assert "innodb_default_row_format" in error["hint"]

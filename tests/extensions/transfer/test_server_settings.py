@@ -39,15 +39,18 @@ def unusual_mysql():
         yield own, other, lambda **_: None, lambda: test_native_mysql.describe(own)
 
 
-def test_default_engine_without_transactions_is_not_that_of_tables_of_a_transfer(
-    answer, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    "setting", ["--default-storage-engine=MyISAM", "--innodb-default-row-format=compact"]
+)
+def test_tables_of_a_transfer_have_transactions_and_long_keys_whatever_the_defaults(
+    answer, tmp_path, monkeypatch, setting
 ):
     monkeypatch.chdir(tmp_path)
     Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "a.db"\n')
     with closing(sqlite3.connect("a.db")) as connection, connection:
-        connection.execute("create table t (id integer primary key, a text)")
+        connection.execute("create table t (id integer primary key, a varchar(255) unique)")
         connection.execute("insert into t values (1, 'one')")
-    with servers.mysql_database(server=servers.private_mysql("--default-storage-engine=MyISAM")) as url:
+    with servers.mysql_database(server=servers.private_mysql(setting)) as url:
         answer("transfer", "run", "--to", servers.text(url), "--yes")
         answer("transfer", "verify", "--to", servers.text(url))
         answer("transfer", "switch", "--to", servers.text(url), "--yes")

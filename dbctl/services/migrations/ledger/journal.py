@@ -21,9 +21,9 @@ from dbctl.services.app import ledger_detection
 Direction: TypeAlias = Literal["up", "down"]
 
 TABLE = ledger_detection.JOURNAL
-#: The same statement for every engine. Times are text, in UTC.
+#: The same statement for every engine. Times are text, in UTC. A server whose rows have the format COMPACT indexes at most 767 bytes of a column.
 CREATE = f"""create table if not exists {TABLE} (
-  migration varchar(255) not null,
+  migration varchar(190) not null,
   way varchar(4) not null,
   number integer not null,
   sha256 char(64) not null,

@@ -131,7 +131,7 @@ class MySQLDerivation(Derivation):
                 yield f"key ({self.quote(column.name)})"  # the server requires an index
 
     def table_options(self, table: PortableTable) -> str:
-        options = f" engine=InnoDB default charset=utf8mb4 collate={self._server.exact_collation}"
+        options = f" engine=InnoDB row_format=dynamic default charset=utf8mb4 collate={self._server.exact_collation}"
         is_carried = table.comment and self.can_comment(table.comment, is_column=False)
         return f"{options} comment={quote_literal(table.comment)}" if is_carried else options
 
