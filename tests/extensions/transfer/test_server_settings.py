@@ -53,6 +53,8 @@ def test_tables_of_a_transfer_have_transactions_and_long_keys_whatever_the_defau
     with servers.mysql_database(server=servers.private_mysql(setting)) as url:
         answer("transfer", "run", "--to", servers.text(url), "--yes")
         answer("transfer", "verify", "--to", servers.text(url))
+        for compare in ("data", "schema"):  # before the switch, the state of the transfer is no difference
+            answer(compare, "diff", "a", servers.text(url), "--check")
         answer("transfer", "switch", "--to", servers.text(url), "--yes")
 
 

@@ -26,6 +26,7 @@ from dbctl.extensions.transfer.portable.contract import (
 from dbctl.extensions.transfer.portable.lines import key_of, split_line
 from dbctl.extensions.transfer.tables import TransferTable, create_table, pair_columns
 from dbctl.model import Row, Struct, split_batches
+from dbctl.services.app.ledger_detection import TRANSFER_TABLE
 from dbctl.services.app.secrets import MASK
 from dbctl.services.events.changes.records import RowImage, TableChange
 
@@ -160,7 +161,10 @@ class RowComparison:
         self.databases = first, second
         self.sources: tuple[RowSource, RowSource] = require(first, RowSource), require(second, RowSource)
         schemas = [require(db, PortableSchemas).read_portable() for db in self.databases]
-        self.tables = [{table.name: table for table in schema.tables} for schema in schemas]
+        self.tables = [
+            {table.name: table for table in schema.tables if table.name != TRANSFER_TABLE}
+            for schema in schemas
+        ]
         self.pairs: dict[str, dict[str, ColumnPair]] = {}
         for pair in pair_columns(*schemas):
             self.pairs.setdefault(pair.table, {})[pair.column] = pair

@@ -26,6 +26,7 @@ from dbctl.extensions.transfer.portable.contract import (
 from dbctl.extensions.transfer.portable.read import simplify_actions
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.app.app import App
+from dbctl.services.app.ledger_detection import TRANSFER_TABLE
 from dbctl.services.app.session import open_app
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import Repository
@@ -250,7 +251,7 @@ def compare_schemas(first: Side, second: Side) -> SchemaDiff:
         remarks.append(
             f"the ledger of migrations is not compared: {', '.join(sorted(filter(None, ledgers)))}"
         )
-    parts = [split_schema(schema, ledgers) for schema in schemas]
+    parts = [split_schema(schema, {*ledgers, TRANSFER_TABLE}) for schema in schemas]
     differences = [_describe(difference) for difference in compare(*parts)]
     return SchemaDiff(
         a=first.name,

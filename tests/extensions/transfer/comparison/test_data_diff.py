@@ -97,11 +97,10 @@ def test_changed_rows_are_reported_with_both_values(answer, source, copy, engine
 @pytest.mark.slow
 def test_two_servers_are_compared(answer, source, copy):
     first, second = copy("postgresql"), copy("mysql")
-    # the lines of JSON differ, so the state of a copy has other digests
-    assert counts(compare_files(answer, first, second)) == {"dbctl_transfer": (0, 0, 2)}
+    assert counts(compare_files(answer, first, second)) == {}
     with closing(servers.connection(parse_url(first))) as connection:
         connection.execute("update person set height = height + 1 where id = 'p0002'")
-    assert counts(compare_files(answer, first, second)) == {"dbctl_transfer": (0, 0, 2), "person": (0, 0, 1)}
+    assert counts(compare_files(answer, first, second)) == {"person": (0, 0, 1)}
 
 
 # Keys ------------------------------------------------------------------------------------------------------------
