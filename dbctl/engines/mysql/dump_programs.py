@@ -12,7 +12,7 @@ from pathlib import Path
 from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET, can_listen
-from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, GLOBALLY, HINTS, REFUSED, probe_program
+from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, HINTS, REFUSED, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
 from dbctl.engines.mysql.session import server_address
 from dbctl.engines.servers.dumps import read_container_version, run_in_container
@@ -270,12 +270,6 @@ def to_error(
     if kind is DiskFullError or number == WRITE_FAILED or "No space left" in message:
         return DiskFullError(target=target)
     failed = ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
-    return _too_long_error(target, instead) if number == TOO_LONG else failed
-
-
-def _too_long_error(target: str, instead: str) -> NotSupportedError:
-    return NotSupportedError(
-        feature="a row that is longer than max_allowed_packet",
-        subject=target,
-        hint=f"{instead} Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
-    )
+    feature = "a row that is longer than max_allowed_packet"
+    too_long = NotSupportedError(feature=feature, subject=target, hint=instead)
+    return too_long if number == TOO_LONG else failed

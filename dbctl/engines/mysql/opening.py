@@ -55,17 +55,19 @@ ALLOW_CODE = f"Allow triggers and functions{GLOBALLY} {TRUSTING} = 1;"
 DEADLOCK, CHANGED = 1213, 1020
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
+LONG_ROW = f"Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;"
 #: Of a sort that needs more memory; of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; of code without SUPER;
-#: and of a lost connection, as a server also ends it after a statement that is too long;
-#: of an index on a table with the old format of rows.
+#: of a long row, and of a lost connection, as a server also ends it after a statement that is too long; of an index on a table with
+#: the old format of rows.
 HINTS = {
     1038: f"Raise the limit{GLOBALLY} sort_buffer_size = 16777216;",
     1114: "The disk of the server is full, or the table has the size limit of its engine: SHOW VARIABLES LIKE 'max_heap_table_size'; (MEMORY)",
+    1153: LONG_ROW,
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
     1419: ALLOW_CODE,
     1709: f"Give new tables the format of rows with longer keys{GLOBALLY} innodb_default_row_format = 'dynamic';",
     3750: f"Allow tables without a key{GLOBALLY} sql_require_primary_key = 0;",
-    2006: f"If the server runs, a row is longer than it accepts. Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;",
+    2006: f"If the server runs, a row is longer than it accepts. {LONG_ROW}",
 }
 #: MySQL has a number for it, and since MySQL 9.6 one for too many tables; MariaDB has a message with the number that InnoDB uses.
 CASCADE_TOO_DEEP, CASCADE_TOO_DEEP_REASON = frozenset({3008, 6575}), "Got error 193 "
@@ -152,7 +154,9 @@ def translate_error(
     if kind := CorruptError if _DAMAGED.match(reason) else ERRORS.get(number):
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:
-        return ValueInvalidError(name="a value", value="given", reason=reason)
+        invalid = ValueInvalidError(name="a value", value="given", reason=reason)
+        invalid.hint = " ".join(filter(None, [invalid.hint, HINTS.get(number)]))
+        return invalid
     limit = f"Remove the limit{GLOBALLY} {TIMEOUT_ERRORS[number]} = 0;" if number in TIMEOUT_ERRORS else ""
     hint = HINTS.get(number, "")
     return context.query_error(reason, limit=limit, hint=hint, is_table_missing=number == NO_SUCH_TABLE)

@@ -585,8 +585,9 @@ def test_oversized_value_is_rejected(mysql):
         lambda value: writer.insert("t", {"id": 1, "a": value}),
         lambda value: writer.insert_many("t", ["id", "a"], [(2, b"short"), (1, value)]),
     ):
-        with pytest.raises(ValueInvalidError, match="max_allowed_packet"), writer.transaction():
+        with pytest.raises(ValueInvalidError, match="max_allowed_packet") as failure, writer.transaction():
             write(b"x" * (max_packet // 2))
+        assert "SET GLOBAL max_allowed_packet" in failure.value.hint
         with writer.transaction():
             write(b"x" * (max_packet // 2 - 100))
             assert writer.query("select max(length(a)) from t") == [(max_packet // 2 - 100,)]
