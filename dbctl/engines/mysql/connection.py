@@ -150,6 +150,10 @@ class MySQLConnection(ServerConnection[Session]):
                 self.abandon(session)
             raise
 
+    def list_folded_names(self, names: Iterable[str]) -> list[str]:
+        with self.translate_errors("select"):
+            return self.session.list_folded_names(names)
+
     def abandon(self, session: Session) -> None:
         """Make the server stop a statement, which would otherwise continue and keep its locks."""
         session.drop()  # the server notices that only when it sends rows

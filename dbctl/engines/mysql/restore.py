@@ -31,7 +31,7 @@ from dbctl.engines.mysql.catalog import IS_OUTSIDE
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.dump import describe_server
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.session import Session
+from dbctl.engines.mysql.session import FOLDS, Session
 from dbctl.engines.mysql.swap import (
     CENTRAL,
     CODE_MARKER,
@@ -45,6 +45,7 @@ from dbctl.engines.mysql.swap import (
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name, is_derived_name
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.base import Remedy
 from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
@@ -59,6 +60,20 @@ join information_schema.tables t on t.table_schema = r.unique_constraint_schema 
 where {IS_OUTSIDE} order by 1, 2, 3"""
 #: The databases with the accounts and the state of the server.
 SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
+
+
+def _refuse_unloadable(server: MySQLServer, dump: Dump, central: Session) -> None:
+    """Refuse a dump that the server cannot load; raises RestoreFailedError."""
+    server.refuse_newer(dump, central)
+    if names := central.list_folded_names(dump.tables):
+        raise RestoreFailedError(
+            target=server.target,
+            reason=f"the server {FOLDS}, such as {names[0]}",
+            hint=Remedy(
+                "Use another server: it gets this setting before its data folder is created. Or give the tables of the app names"
+                " in lower case, and back it up with: `backup create`"
+            ),
+        )
 
 
 class MySQLRestoreTarget(RestoreTarget):
@@ -105,7 +120,7 @@ class MySQLRestoreTarget(RestoreTarget):
                 self._server.require_retained(central, dump)
                 steps = [f"swap the tables of {dump.metadata['kept']} and {location}"]
                 return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
-            self._server.refuse_newer(dump, central)
+            _refuse_unloadable(self._server, dump, central)
             notes = []
             if source_system not in ("", describe_server(central)["system"]):
                 notes = [
@@ -187,7 +202,7 @@ class MySQLRestoreTarget(RestoreTarget):
             if request.dump.form == "kept":
                 yield RetainedSwap(restore, exists=server.exists(central, server.name))
                 return
-            server.refuse_newer(request.dump, central)
+            _refuse_unloadable(server, request.dump, central)
             with restore.stage() as staged:
                 yield staged
 
@@ -206,7 +221,7 @@ class MySQLRestoreTarget(RestoreTarget):
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
         server = self._server
         with server.translate_errors(), server.central(request.timeout) as central:
-            server.refuse_newer(request.dump, central)
+            _refuse_unloadable(server, request.dump, central)
             restore = ScratchRestore(server, request, central)
             with restore.prepare_accounts(temporary=True) as accounts, restore.create_database() as url:
                 verification = restore.load(url, accounts)

@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -30,6 +30,8 @@ if pymysql.VERSION < (1, 2, 1):
 TOO_LONG, NO_HOST, LOST_WRITING, NO_GREETING = 1153, 2003, 2006, 2012
 #: Error numbers: the server lacks a variable, or does not let this user set it in a session.
 NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238})
+#: What a server does with the name of a table that has capital letters.
+FOLDS = "stores names of tables in lower case (lower_case_table_names = 1)"
 #: Maximum bytes of one read.
 READ_BYTES = 1 << 16
 #: What the driver raises if the peer is not a MySQL server.
@@ -249,6 +251,11 @@ class Session(pymysql.connections.Connection):
         with self.cursor() as cursor:
             cursor.execute(sql)
             return cast("list[Row]", list(cursor.fetchall())) if cursor.description else []
+
+    def list_folded_names(self, names: Iterable[str]) -> list[str]:
+        """Return the names of tables that the server would store in another form, in lower case."""
+        folded = sorted(name for name in names if name != name.lower())
+        return folded if folded and self.run("select @@lower_case_table_names") == [(1,)] else []
 
     def read_properties(self, database: str) -> dict[str, str]:
         """Return the character set, the collation and on MariaDB the comment of a database as metadata of a dump; empty if it does not exist."""

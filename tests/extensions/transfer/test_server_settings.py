@@ -58,6 +58,21 @@ def test_tables_of_a_transfer_have_transactions_and_long_keys_whatever_the_defau
         answer("transfer", "switch", "--to", servers.text(url), "--yes")
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_destination_that_folds_names_of_tables_is_refused_by_the_plan(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.chdir(tmp_path)
+    server = servers.private_mysql("--lower-case-table-names=1")
+    with servers.mysql_database() as own, servers.mysql_database(server=server) as url:
+        database = from_url(servers.text(own)) if engine == "mysql" else from_url("a.db")
+        Path("dbctl.toml").write_text(f'[apps.a]\nprofile = "plain"\ndatabases = "{database.url}"\n')
+        database.run('create table "Orders" (id integer primary key)')
+        for command in ("plan", "run"):
+            words = ["--yes"] if command == "run" else []
+            document = answer("transfer", command, "--to", servers.text(url), *words, status=4)
+            assert "lower_case_table_names" in str(document)
+        assert from_url(servers.text(url)).tables() == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("create", [unusual_postgresql, unusual_mysql])
 def test_settings_of_a_database_change_nothing(answer, create, tmp_path, monkeypatch):

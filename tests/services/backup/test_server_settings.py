@@ -151,3 +151,15 @@ def test_timestamp_is_restored_without_the_default_that_a_server_gives(tmp_path,
             cursor.execute("update t set n = 1")
             cursor.execute("select unix_timestamp(at) from t")
             assert cursor.fetchall() == expected
+
+
+def test_restore_names_the_setting_of_a_server_that_folds_names_of_tables(tmp_path, answer):
+    other = servers.private_mysql("--lower-case-table-names=1")
+    with servers.mysql_database() as url, servers.mysql_database(server=other) as second:
+        with closing(servers.mysql_connection(url)) as own, own.cursor() as cursor:
+            cursor.execute('create table "Orders" (id int primary key)')
+        configure(tmp_path, url)
+        answer("backup", "create")
+        configure(tmp_path, second)
+        for words in (["restore", "apply", "latest", "--yes"], ["restore", "apply", "latest", "--dry-run"]):
+            assert "lower_case_table_names" in answer(*words, status=1)["error"]["message"]

@@ -17,6 +17,7 @@ from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.load import TABLE_SETTINGS
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.queries import OBJECTS, parse_again
+from dbctl.engines.mysql.session import FOLDS
 from dbctl.engines.servers.database import group_rows
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
@@ -222,6 +223,7 @@ class MySQLNativeSchemas(NativeSchemas):
             "history": "1" if takes_history(other.server) else "",
             "version": other.server.version_text,
             "state": state_table,
+            "folded": json.dumps(other.list_folded_names(self._db.tables())),
         }
 
     def read_native(self, rules: NativeRules) -> NativeSchema:
@@ -298,6 +300,8 @@ class MySQLNativeSchemas(NativeSchemas):
         for definer in json.loads(rules["replaced"]):
             reason = f"the destination has no such account that its user may use: objects belong to {rules['user']}"
             yield Omission(kind="definer", name=definer, reason=reason)
+        for name in json.loads(rules["folded"]):
+            yield Omission(kind="table", name=name, reason=f"the destination {FOLDS}", is_blocking=True)
         for event in self._list_enabled_events():
             reason = "the destination does not run it until transfer switch, because the source does"
             yield Omission(kind="event", name=event, reason=reason)

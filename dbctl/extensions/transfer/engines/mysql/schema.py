@@ -14,6 +14,7 @@ from dbctl.engines.contract.schema import SchemaTable
 from dbctl.engines.mysql.catalog import INDEX_SQL, INDEXES, NOT_ENFORCED, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
+from dbctl.engines.mysql.session import FOLDS
 from dbctl.engines.mysql.values import SHAPE, UNICODE_CHARSETS, normalize_type, parse_labels, unescape
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
@@ -265,7 +266,10 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
         del time_form  # columns have types for times
         from dbctl.extensions.transfer.engines.mysql.derive import MySQLDerivation
 
-        return MySQLDerivation(schema, self._connection.server).derive()
+        derivation = MySQLDerivation(schema, self._connection.server)
+        for name in self._connection.list_folded_names(table.name for table in schema.tables):
+            derivation.omit("table", name, f"the destination {FOLDS}", is_blocking=True)
+        return derivation.derive()
 
     def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
         ((charset, collation),) = self._connection.fetch(COLLATION, {"table": table, "column": column})
