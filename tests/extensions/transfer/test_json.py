@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import sqlite3
 from contextlib import closing
 
@@ -110,6 +112,20 @@ def test_text_of_json_passes_unchanged(answer, create_source, databases, tmp_pat
     assert expected == texts or declared == "jsonb" or stores_values(engine)
     assert copy(answer, source, destination) == {}
     assert read_texts(destination) == expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "declared"), [("sqlite", "text"), ("postgresql", "jsonb"), ("mysql", "json")]
+)
+def test_floats_of_json_arrive_with_each_bit(answer, create_source, databases, tmp_path, engine, declared):
+    generator = random.Random(7)  # noqa: S311 - no secrets
+    floats = [generator.uniform(-180, 180) for _ in range(200)] + [1e-300, -5e-324, 2.2250738585072014e-308]
+    texts = [json.dumps({"it's \\ \u00e9": [number, True, None, {'\t"': 2**62}]}) for number in floats]
+    texts += [json.dumps(floats), "0.30000000000000004", '"0.30000000000000004"', "[]"]
+    source, destination = create_source(engine, declared, texts), databases("mysql", tmp_path)
+    expected = [*map(json.loads, read_texts(source))]
+    assert copy(answer, source, destination) == {}
+    assert [*map(json.loads, read_texts(destination))] == expected
 
 
 @pytest.mark.parametrize(

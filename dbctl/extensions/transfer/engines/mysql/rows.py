@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
@@ -52,6 +54,25 @@ def quote_value(column: LineColumn, value: bytes) -> str:
     if b"\\" in value or b"\0" in value or not value.isascii():
         return f"_utf8mb4 x'{value.hex()}'"
     return quote_literal(value.decode())
+
+
+#: JSON with a number that MySQL may read from text with another last digit: one with more than 15 digits, or an exponent.
+_LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][-+]?\d")
+
+
+def _write_document(value: object) -> str:
+    """Return SQL for a value of JSON, whose numbers are literals, which the server reads exactly."""
+    if isinstance(value, dict):
+        items = (f"{_write_document(key)}, {_write_document(item)}" for key, item in value.items())
+        return f"json_object({', '.join(items)})"
+    if isinstance(value, list):
+        return f"json_array({', '.join(map(_write_document, value))})"
+    if isinstance(value, str):
+        return f"_utf8mb4 x'{value.encode().hex()}'"
+    if isinstance(value, float):
+        digits = repr(value)
+        return digits if "e" in digits else f"{digits}e0"  # without an exponent, it is a decimal
+    return json.dumps(value)
 
 
 class MySQLRowSource(ServerRowSource):
@@ -120,6 +141,8 @@ MAX_STATEMENT_BYTES = 1 << 20
 DUPLICATES = frozenset({121, 1005, 1022, 1050, 1061, 1359, 1537, 1826})
 #: Kinds that a column of bits may store, which reads a quoted number as characters.
 BARE_KINDS = frozenset[LogicalKind]({"boolean", "bits"})
+#: Kinds whose values are not always literals of text.
+_OTHER_LITERALS = BARE_KINDS | {"json-float"}
 
 
 class MySQLRowSink(ServerRowSink):
@@ -167,7 +190,7 @@ class MySQLRowSink(ServerRowSink):
                 b"NULL"
                 if field == NULL
                 else b"'%s'" % field
-                if b"\\" not in field and b"'" not in field and column.kind not in BARE_KINDS
+                if b"\\" not in field and b"'" not in field and column.kind not in _OTHER_LITERALS
                 else self._quote(field, column)
                 for field, column in zip(fields, columns, strict=True)
             ]
@@ -178,6 +201,10 @@ class MySQLRowSink(ServerRowSink):
         if column.kind in BARE_KINDS and field.isdigit():
             return field
         (value,) = split_line(field)
+        if column.kind == "json-float" and value and _LONG_NUMBER.search(value):
+            document = json.loads(value)
+            if not isinstance(document, str):  # a text would be read as a document
+                return f"cast({_write_document(document)} as json)".encode()
         return quote_value(column, value or b"").encode()
 
     def _execute(self, sql: str) -> int:
