@@ -27,9 +27,9 @@ CHANGE = ("data", "set", "posts", "1")
 def write_until_killed(folder):
     log = EventStore(folder)
     while True:
-        first = append_changes(log, [{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
+        first = append_changes(log, [{"kind": "intent", "operation": 0, "databases": ["main"]}])
         outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"]}
-        append_changes(log, [{**outcome, "result": "committed"}], sync=False)
+        append_changes(log, [{**outcome, "result": "committed"}])
 
 
 def start_writer(folder):

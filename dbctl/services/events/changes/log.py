@@ -105,20 +105,19 @@ _SELECT_ID = "select value from meta where name = 'store'"
 COLUMNS = ("seq", "hash", "kind", "time", "operation", "undoes", "app", "command")
 
 
-def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]], *, sync: bool = True) -> Anchor:
-    """Append records in one transaction, and return the end of the log.
+def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]]) -> Anchor:
+    """Append records in one transaction, wait until the disk has them, and return the end of the log.
 
     Args:
         store: has the log; it may be open.
         records: the fields of each; ``operation`` 0 becomes the number of the record.
-        sync: whether to wait until the disk has them.
 
     Raises:
         AuditUnavailableError: nothing was appended.
     """
     with _translate_errors(store.path, (JournalUnavailableError, JournalCorruptError)):
         gaps = [*store.folder.glob(f"{GAP_NAME}*")]
-        with store.writing(sync=sync or bool(gaps), seconds=BUSY_SECONDS) as connection:
+        with store.writing(sync=True, seconds=BUSY_SECONDS) as connection:
             if gaps:
                 records = [*records[:-1], {**records[-1], "gap": True}]
             anchor, is_replaced = append_records(connection, store.folder, records)

@@ -50,9 +50,9 @@ def append(folder, count=RECORDS):
     """Append operations with their results; return the last anchor."""
     log, anchor = EventStore(folder), None
     for _ in range(count // 2):
-        first = append_changes(log, [{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
+        first = append_changes(log, [{"kind": "intent", "operation": 0, "databases": ["main"]}])
         outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"]}
-        anchor = append_changes(log, [{**outcome, "result": "committed"}], sync=False)
+        anchor = append_changes(log, [{**outcome, "result": "committed"}])
     return anchor
 
 
@@ -138,7 +138,7 @@ def test_log_that_was_written_again_differs_from_the_anchor(log):
     last = append(log)
     with tamper(log) as connection:
         connection.execute("delete from changes")
-    append_changes(EventStore(log), [{"kind": "intent", "operation": 0, "user": "mallory"}], sync=False)
+    append_changes(EventStore(log), [{"kind": "intent", "operation": 0, "user": "mallory"}])
     append(log, RECORDS * 2)
     assert "audit-replaced" in {code for _, code in list_codes(log, anchors=[last])}
 
@@ -487,7 +487,7 @@ def test_error_is_listed_although_many_warnings_precede_it(log):
     store = EventStore(log)
     for _ in range(MAX_FINDINGS + 1):
         note_gap(log)
-        last = append_changes(store, [{"kind": "intent", "operation": 0, "databases": ["main"]}], sync=False)
+        last = append_changes(store, [{"kind": "intent", "operation": 0, "databases": ["main"]}])
     assert not [*anchors.publish_anchor(log, AuditConfig(), str(last), str(last))]
     with tamper(log) as connection:
         connection.execute("delete from changes where seq = ?", [last.sequence])
