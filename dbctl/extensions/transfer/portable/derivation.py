@@ -399,6 +399,22 @@ class Derivation(ABC):
         """Return the condition of a partial index; raises as ``write_terms``."""
         return f" where {self.expressions(table).translate_condition(index.where)}" if index.where else ""
 
+    def build_index(
+        self,
+        table: PortableTable,
+        index: PortableIndex,
+        write: Callable[[IndexTerm, str], str],
+        suffix: str = "",
+    ) -> Iterator[str]:
+        """Yield the statement of an index, with terms as ``write`` returns them; an index without an equivalent is an omission."""
+        try:
+            terms, where = self.write_terms(table, index, write), self.where_clause(table, index)
+        except UntranslatableError as error:
+            self.omit("index", index.name, str(error), table.name)
+            return
+        unique, name = "unique " if index.is_unique else "", self.index_name(table, index, suffix)
+        yield f"create {unique}index {name} on {self.quote(table.name)} ({terms}){where}"
+
     def index_name(self, table: PortableTable, index: PortableIndex, suffix: str = "") -> str:
         """Return a quoted name that no other index has."""
         base = index.name or "_".join(

@@ -16,7 +16,6 @@ from dbctl.extensions.transfer.portable.contract import (
     StorageLimits,
 )
 from dbctl.extensions.transfer.portable.derivation import Derivation
-from dbctl.extensions.transfer.portable.expressions import UntranslatableError
 from dbctl.extensions.transfer.portable.read import (
     FindCondition,
     ServerValueScreen,
@@ -94,14 +93,7 @@ class PostgreSQLDerivation(Derivation):
                 is_long = term.prefix and table.column(term.column).type.length is None
                 return f"left({expression}, {term.prefix})" if is_long else expression
 
-            try:
-                terms, where = self.write_terms(table, index, write), self.where_clause(table, index)
-            except UntranslatableError as error:
-                self.omit("index", index.name, str(error), table.name)
-                return
-            name = self.index_name(table, index, "_lower" if is_folded else "")
-            unique = "unique " if index.is_unique else ""
-            yield f"create {unique}index {name} on {self.quote(table.name)} ({terms}){where}"
+            yield from self.build_index(table, index, write, "_lower" if is_folded else "")
 
 
 _SINGLE_BITS = 32

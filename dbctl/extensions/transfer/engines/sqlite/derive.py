@@ -16,7 +16,6 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableTable,
 )
 from dbctl.extensions.transfer.portable.derivation import Derivation
-from dbctl.extensions.transfer.portable.expressions import UntranslatableError
 
 _RANDOM_UUID = (
     "lower(printf('%s-%s-4%s-%s%s-%s', hex(randomblob(4)), hex(randomblob(2)), substr(hex(randomblob(2)), 2),"
@@ -94,11 +93,4 @@ class SQLiteDerivation(Derivation):
         def write(term: IndexTerm, expression: str) -> str:
             return f"{expression} collate nocase" if term.ignores_case else expression
 
-        try:
-            terms, where = self.write_terms(table, index, write), self.where_clause(table, index)
-        except UntranslatableError as error:
-            self.omit("index", index.name, str(error), table.name)
-            return
-        unique = "unique " if index.is_unique else ""
-        name = self.index_name(table, index)
-        yield f"create {unique}index {name} on {self.quote(table.name)} ({terms}){where}"
+        return self.build_index(table, index, write)
