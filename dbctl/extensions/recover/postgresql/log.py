@@ -135,14 +135,7 @@ class Log:
         if len(head) < _HEADER.size:
             return None
         _, _, _, address, system, size, _ = _HEADER.unpack(head)
-        return (
-            Header(system=system, size=size)
-            if size and address == self._number(_name_of(path), size) * size
-            else None
-        )
-
-    def _number(self, name: str, size: int) -> int:
-        return int(name[8:16], 16) * ((1 << 32) // size) + int(name[16:], 16)
+        return Header(system=system, size=size) if size and address == locate(_name_of(path), size) else None
 
     def _name(self, timeline: int, number: int) -> str:
         per_file = (1 << 32) // self.header.size
@@ -202,7 +195,7 @@ class Log:
             (number, path)
             for name, path in self._paths.items()
             if (timeline := known.get(int(name[:8], 16)))
-            and self._contains(timeline, number := self._number(name, self.header.size))
+            and self._contains(timeline, number := self.segment_number(locate(name, self.header.size)))
         ]
         return next(
             (number for number, path in sorted(numbered, reverse=True) if self._read_header(path)), -1
