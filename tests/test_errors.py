@@ -14,10 +14,11 @@ PACKAGE = Path(dbctl.__file__).parent
 
 
 def list_called_names() -> set[str]:
+    """Return the names that are called, and those whose patterns a table has, as that of what ssh reports."""
     return {
         name
         for path in PACKAGE.rglob("*.py")
-        for name in re.findall(r"(?<!class )\b(\w+)\(", path.read_text(encoding="utf-8"))
+        for name in re.findall(r"(?<!class )\b(\w+)(?:\(|: \{)", path.read_text(encoding="utf-8"))
     }
 
 

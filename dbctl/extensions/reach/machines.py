@@ -26,20 +26,22 @@ from dbctl.files.ssh import choose_reason, clean, list_options, split_address
 
 #: Seconds for a part of a route to be opened, and bytes of its description.
 OPEN_SECONDS, MAX_BYTES = 60.0, 16 << 20
-#: What ssh reports, each with the reason of its error; the first that matches counts.
-_KEY_CHANGED = {
-    r"REVOKED HOST KEY": "known_hosts revokes the host key",
-    r"Host key for (\S+) has changed": "the host key of {} has changed",
-    r"REMOTE HOST IDENTIFICATION HAS CHANGED": "the host key has changed",
+#: What ssh reports, by the error that it means, with the reason for its message; the first that matches counts.
+_FAILURES: Mapping[type[RouteError], Mapping[str, str]] = {
+    HostKeyChangedError: {
+        r"REVOKED HOST KEY": "known_hosts revokes the host key",
+        r"Host key for (\S+) has changed": "the host key of {} has changed",
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED": "the host key has changed",
+    },
+    HostKeyUnknownError: {
+        r"No \S+ host key is known for (\S+)": "the host key of {} is not in known_hosts",
+        r"Host key verification failed": "the host key is not in known_hosts",
+    },
+    SshDeniedError: {r"(\S+: Permission denied \(.*\))": "{}", r"(Too many authentication failures)": "{}"},
+    SshHostUnknownError: {r"(Could not resolve hostname .*)": "{}"},
+    ForwardingDeniedError: {r"open failed: (administratively prohibited)": "forwarding of connections is {}"},
+    SshUnreachableError: {r"(connect to (?:host|address) .*)": "{}", r"(banner exchange: .*)": "{}"},
 }
-_KEY_UNKNOWN = {
-    r"No \S+ host key is known for (\S+)": "the host key of {} is not in known_hosts",
-    r"Host key verification failed": "the host key is not in known_hosts",
-}
-_DENIED = {r"(\S+: Permission denied \(.*\))": "{}", r"(Too many authentication failures)": "{}"}
-_HOST_UNKNOWN = {r"(Could not resolve hostname .*)": "{}"}
-_FORWARDING_DENIED = {r"open failed: (administratively prohibited)": "forwarding of connections is {}"}
-_UNREACHABLE = {r"(connect to (?:host|address) .*)": "{}", r"(banner exchange: .*)": "{}"}
 #: What the host reports about an address behind it.
 _OPEN_FAILED = r"open failed: connect failed: (.*)"
 #: How ssh reports the end of an open connection.
@@ -58,22 +60,6 @@ server.settimeout(None)
 threading.Thread(target=copy, args=(client, server)).start()
 copy(server, client)
 """
-
-
-def _find_reason(text: str, reasons: Mapping[str, str]) -> str:
-    """Return the reason of the first pattern that a text matches; empty if it matches none."""
-    for pattern, reason in reasons.items():
-        if match := re.search(pattern, text):
-            return reason.format(*map(clean, match.groups()))
-    return ""
-
-
-def _explain_host_key(text: str, facts: Mapping[str, str]) -> RouteError | None:
-    if reason := _find_reason(text, _KEY_CHANGED):
-        return HostKeyChangedError(reason=reason, **facts)
-    if reason := _find_reason(text, _KEY_UNKNOWN):
-        return HostKeyUnknownError(reason=reason, **facts)
-    return None
 
 
 def join_address(host: str, port: int) -> str:
@@ -193,16 +179,10 @@ class SshMachine(Machine):
     def explain(self, target: str, lines: Sequence[str]) -> RouteError | None:
         text = "\n".join(lines)
         facts = {"target": target, "part": self._part, "command": self.describe([]), "place": self.place}
-        if failure := _explain_host_key(text, facts):
-            return failure
-        if reason := _find_reason(text, _DENIED):
-            return SshDeniedError(reason=reason, **facts)
-        if reason := _find_reason(text, _HOST_UNKNOWN):
-            return SshHostUnknownError(reason=reason, **facts)
-        if reason := _find_reason(text, _FORWARDING_DENIED):
-            return ForwardingDeniedError(reason=reason, **facts)
-        if reason := _find_reason(text, _UNREACHABLE):
-            return SshUnreachableError(reason=reason, **facts)
+        for kind, reasons in _FAILURES.items():
+            for pattern, reason in reasons.items():
+                if match := re.search(pattern, text):
+                    return kind(reason=reason.format(*map(clean, match.groups())), **facts)
         return None
 
     def explain_relay(
