@@ -27,6 +27,8 @@ POLL_SECONDS = 0.1
 
 #: The reason of a probe whose own connection did not begin.
 UNREACHABLE = "the server does not respond, and accepts no new connection"
+#: The reason of a probe whose server runs nothing for the connection.
+IDLE = "the connection does not respond, and the server runs nothing for it"
 #: Returns why a connection is dead; empty: its server is working for it.
 Probe = Callable[[], str]
 

@@ -285,13 +285,13 @@ class MySQLChecks(MySQLPart, ServerChecks):
         return findings
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
-        from dbctl.engines.mysql import connection, database, foreign, swap
+        from dbctl.engines.mysql import connection, database, foreign
 
         own = scratch_name_pattern(self._connection.url.path)
         pattern = re.compile(f"{own}|^{database.PREFIX}[0-9a-f]+$")
         databases = [
             leftover_finding(str(name), f"DROP DATABASE {quote(str(name))};")
-            for (name,) in self._connection.fetch(swap.DATABASES)
+            for (name,) in self._connection.fetch(foreign.DATABASES)
             if pattern.search(str(name))
             and all(
                 self._connection.fetch(f"select is_free_lock({format_literal(lock)})", {}) == [(1,)]

@@ -176,7 +176,7 @@ _NAME = re.compile(rf"'({PREFIX}[0-9a-f]{{8}})'@'(.*)'")
 #: Users without a right on the whole server. A user without rights on others sees only itself in this view.
 USERS = """select grantee from information_schema.user_privileges
 group by grantee having max(privilege_type <> 'USAGE') = 0"""
-VISIBLE_SCHEMAS = "select schema_name from information_schema.schemata"
+DATABASES = "select schema_name from information_schema.schemata"
 #: Schemas that every user may read and no user may write.
 PUBLIC_SCHEMAS = frozenset({"information_schema", "performance_schema"})
 SESSIONS = f"select id from {PROCESSES} p where user = {{}}"
@@ -234,7 +234,7 @@ def require_confined(url: Url, target: str, *, timeout: float) -> None:
     """
     try:
         with closing(open_session(url, target, timeout=timeout, read_only=True)) as session:
-            visible = {str(name) for (name,) in session.run(VISIBLE_SCHEMAS)}
+            visible = {str(name) for (name,) in session.run(DATABASES)}
             grants = [str(line) for (line,) in session.run("show grants")]
     except pymysql.Error as error:
         raise ForeignDumpRefusedError(

@@ -264,7 +264,6 @@ PROGRAM_STATE = (
     SESSIONS
     + " and db = {0} and id <> connection_id() and time >= {1} and user = substring_index(user(), '@', 1)"
 )
-IDLE = "the connection does not respond, and the server runs nothing for it"
 
 #: The instance and the connection id of each session of this process: they do not block this process.
 own_sessions = set[tuple[str, int]]()
@@ -410,7 +409,7 @@ def _probe(url: Url, sql: str, *, timeout: float) -> str:
     except pymysql.Error as error:
         # A server that is out of connections also answers.
         return liveness.UNREACHABLE if error_number(error) in CLIENT_ERRORS else ""
-    return "" if rows else IDLE
+    return "" if rows else liveness.IDLE
 
 
 def check_socket(path: str) -> None:

@@ -35,7 +35,6 @@ from dbctl.engines.mysql.session import FOLDS, Session
 from dbctl.engines.mysql.swap import (
     CENTRAL,
     CODE_MARKER,
-    DATABASES,
     TABLES,
     MySQLServer,
     RetainedSwap,
@@ -210,7 +209,7 @@ class MySQLRestoreTarget(RestoreTarget):
         pattern = re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}")
         remarks = list[str]()
         with self._server.translate_errors(), self._server.central() as central:
-            for (database,) in central.run(DATABASES):
+            for (database,) in central.run(foreign.DATABASES):
                 if pattern.fullmatch(str(database)) and is_dropped(str(database)):
                     statement = f"drop database {ident(str(database))}"
                     remarks += foreign.try_drop(central, f"retained database {database}", statement)

@@ -57,7 +57,6 @@ from dbctl.url import Url
 
 #: The database that every server has, and every user may connect to.
 CENTRAL = "information_schema"
-DATABASES = "select schema_name from information_schema.schemata"
 TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
 
@@ -160,7 +159,7 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
         """
         server, central, request = self._server, self._central, self._request
         pattern = re.compile(scratch_name_pattern(server.name))
-        for (leftover,) in central.run(DATABASES):
+        for (leftover,) in central.run(foreign.DATABASES):
             names = connection.scratch_lock_name(str(leftover)), connection.lock_name(str(leftover))
             if pattern.search(str(leftover)) and all(
                 central.run(connection.acquire_sql(name)) == [(1,)] for name in names

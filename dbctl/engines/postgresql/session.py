@@ -37,7 +37,6 @@ SESSION_STATE = f"select {_IS_WORKING} from pg_catalog.pg_stat_activity where pi
 #: The same for client programs, which are identified by their application name.
 PROGRAM_STATE = f"""select coalesce(bool_or({_IS_WORKING}), false)
 from pg_catalog.pg_stat_activity where application_name = $1 and usename = current_user""".encode()
-IDLE = "the connection does not respond, and the server runs nothing for it"
 
 
 def probe_session(session: Session) -> str:
@@ -73,7 +72,7 @@ def _probe(session: Session, sql: bytes, parameter: object) -> str:
             if is_timeout or not liveness.accepts_connections(host, port, math.ceil(seconds))
             else ""
         )
-    return "" if rows == [(True,)] else IDLE
+    return "" if rows == [(True,)] else liveness.IDLE
 
 
 T = TypeVar("T")

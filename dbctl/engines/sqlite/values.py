@@ -210,15 +210,15 @@ def _parse_text(column: Column, kind: str, text: str) -> object:
         raise ValueInvalidError(name=column.name, value=ascii(text[:40]), reason=reason) from None
 
 
-_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 #: The form of a value, NULL if it is not a time or is zero, as ``find_time_form`` returns it for one value;
 #: the same forms as in ``SQLiteDialect.to_milliseconds``, without plain dates.
 _FORM = f"""case
 when typeof({{0}}) in ('integer', 'real') then
     case when {{0}} = 0 then null when {{0}} between -99999999999 and 99999999999 then 'epoch-s' else 'epoch-ms' end
-when {{0}} glob '{_DAY}T*Z' then 'iso-ms'
-when {{0}} glob '{_DAY}T*' then 'iso-without-z'
-when {{0}} glob '{_DAY} *' then 'sqlite-time'
+when {{0}} glob '{DAY}T*Z' then 'iso-ms'
+when {{0}} glob '{DAY}T*' then 'iso-without-z'
+when {{0}} glob '{DAY} *' then 'sqlite-time'
 when length({{0}}) between 9 and 14 and {{0}} not glob '*[^0-9]*' then
     case when length({{0}}) < 12 then 'epoch-s' else 'epoch-ms' end
 end"""

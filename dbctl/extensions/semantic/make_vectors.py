@@ -13,7 +13,7 @@ from dbctl.extensions.semantic.embedders import Embedder, create_embedder
 from dbctl.extensions.semantic.errors import EmbedderFailedError
 from dbctl.extensions.semantic.search import SemanticSearch, require_semantic, warn_about_model
 from dbctl.extensions.semantic.store_vector import VectorSource
-from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count, split_batches
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, split_batches
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 
@@ -23,8 +23,6 @@ READ_BATCH, WRITE_BATCH = 2_000, 50
 MAX_FAILURES = 3
 #: Keys of failures in a result.
 MAX_LISTED = 1_000
-
-Row = Mapping[str, object]
 
 
 class MakeVectorsResult(ChangeResult, frozen=True, kw_only=True):

@@ -16,17 +16,17 @@ class LintRule(NamedTuple):
     guideline: str = ""  #: of the profile, which makes it a warning
 
 
-_DATA_LOSS_HINT = "If that is intended, add to the file: -- dbctl: allow-data-loss"
+DATA_LOSS_HINT = "If that is intended, add to the file: -- dbctl: allow-data-loss"
 _LOCK_HINT = "Run it while the app is stopped, or allow it if the table is small."
 _OLD_APP_HINT = "A running app still uses the old name: rename in two steps, or stop the app first."
 
 #: A rule with a guideline is a warning if the profile requires it: see ``Migrations.guidelines``.
 LINT_RULES: Mapping[str, LintRule] = {
     # All engines
-    "drops-table": LintRule("warning", _DATA_LOSS_HINT),
-    "drops-column": LintRule("warning", _DATA_LOSS_HINT),
-    "deletes-all": LintRule("warning", _DATA_LOSS_HINT),
-    "deletes-rows": LintRule("info", _DATA_LOSS_HINT),
+    "drops-table": LintRule("warning", DATA_LOSS_HINT),
+    "drops-column": LintRule("warning", DATA_LOSS_HINT),
+    "deletes-all": LintRule("warning", DATA_LOSS_HINT),
+    "deletes-rows": LintRule("info", DATA_LOSS_HINT),
     "updates-all": LintRule("warning", "Add a WHERE clause, or allow it above the statement."),
     "renames": LintRule("warning", _OLD_APP_HINT),
     "external-side-effect": LintRule(

@@ -45,14 +45,13 @@ from dbctl.services.migrations.execution.plan import (
 )
 from dbctl.services.migrations.execution.row_loss import RowLoss, count_rows, describe_losses, find_losses
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
+from dbctl.services.migrations.lint_rules import DATA_LOSS_HINT
 from dbctl.services.migrations.schema_diff import compare
 from dbctl.services.migrations.status import open_existing
 from dbctl.url import is_foreign_address
 
 #: Orphaned rows by table and columns.
 OrphanCounts: TypeAlias = Mapping[tuple[str, ...], OrphanedRows]
-#: Hint if rows would be deleted.
-DATA_LOSS_HINT = "If that is intended, add to the file: -- dbctl: allow-data-loss"
 #: Prefix of the temporary folder for a copy.
 FOLDER_PREFIX = ".dbctl-rehearsal-"
 #: Size of a file copy, relative to the original: a table exists twice while it is rebuilt.

@@ -8,7 +8,7 @@ from functools import cached_property
 from dbctl.engines.sql.codec import is_encodable
 from dbctl.errors.databases import TransitionRefusedError
 from dbctl.errors.usage import ValueInvalidError
-from dbctl.model import now
+from dbctl.model import Row, now
 from dbctl.profiles.codecs import read_boolean, read_known_time, read_text
 from dbctl.profiles.model.base import Rule
 from dbctl.profiles.model.integrity import States
@@ -23,8 +23,6 @@ from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import find_text_violation
 from dbctl.services.settings.values import load_json
 from dbctl.services.users.passwords import Passwords
-
-Row = Mapping[str, object]
 
 
 class RowRule:

@@ -8,12 +8,13 @@ from functools import cached_property
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.users import BuiltInRoleError
+from dbctl.model import Row
 from dbctl.profiles.model.roles import Link
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.validation import check_rule
 from dbctl.services.roles.role_table import BuiltInPermissions, PermissionNames, Role, RoleTable
-from dbctl.services.rules.columns import Row, RowRule
+from dbctl.services.rules.columns import RowRule
 
 
 class _RoleRule(RowRule):

@@ -11,7 +11,7 @@ from functools import partial
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import SchemaMismatchError
-from dbctl.model import format_count
+from dbctl.model import Row, format_count
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model.base import Rule
 from dbctl.profiles.model.integrity import Exclusive, Values
@@ -26,7 +26,6 @@ from dbctl.services.rules.columns import (
     ColumnRule,
     OpenSession,
     PasswordHash,
-    Row,
     RowRule,
     SettingColumns,
     StateTransition,

@@ -9,7 +9,7 @@ from dbctl.engines.contract.database import AllOf, Condition, Where, Writable
 from dbctl.errors.usage import SchemaMismatchError, UsageError
 from dbctl.model import Struct
 from dbctl.profiles.model.users import CompanionRow
-from dbctl.profiles.templates import create_value, fill, list_fields
+from dbctl.profiles.templates import NAMED, create_value, fill, list_fields
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.counters import count_up
 from dbctl.services.app.live_table import LiveTable, list_uncovered
@@ -17,8 +17,6 @@ from dbctl.services.app.user_table import UserTable
 
 #: The name of the key of the user in values of a profile.
 ID = "id"
-#: Constants of ``LiveTable.encode_constants``; a field of a user may have the same text.
-NAMED = (":now", ":null")
 
 
 class OwnedCompanion(Struct, frozen=True):
@@ -197,7 +195,7 @@ def fill_row(
         column = live.optional_column(name)
         if column is None:
             continue
-        if value in NAMED:
+        if value in NAMED:  # a field of a user may have the same text
             row |= live.encode_constants({column: value})
         elif (filled := fill(create_value(value), fields)) is not None:
             row[column] = live.encode(column, filled)

@@ -18,13 +18,12 @@ from dbctl.extensions.transfer.portable.contract import (
     require,
 )
 from dbctl.extensions.transfer.portable.lines import split_line
-from dbctl.extensions.transfer.portable.read import ValueScreen
+from dbctl.extensions.transfer.portable.read import ZERO_SIGN, ValueScreen
 from dbctl.extensions.transfer.tables import TransferTable
 from dbctl.extensions.transfer.values.checks import ColumnCheck, create_check
 from dbctl.model import Row, Struct, format_count
 
 _KEYS = "repeated keys are removed, except for the last"
-_ZERO = "the sign of zero is removed"
 _DIGITS = "digits of numbers are removed"
 
 
@@ -63,7 +62,7 @@ def _list_changes(text: bytes, form: JsonForm) -> set[str]:
     def read_number(digits: str) -> None:
         number = Decimal(digits)
         if number.is_zero() and number.is_signed():
-            changes.add(_ZERO)
+            changes.add(ZERO_SIGN)
         elif form == "float" and number != Decimal(repr(float(number))) and not _is_whole(number):
             changes.add(_DIGITS)
 

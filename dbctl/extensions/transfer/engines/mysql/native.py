@@ -10,7 +10,7 @@ from typing import cast
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.mysql import stored_code
-from dbctl.engines.mysql.catalog import SCHEMA_COLUMNS, VERSIONED, require_rights
+from dbctl.engines.mysql.catalog import HISTORY_VERSION, SCHEMA_COLUMNS, VERSIONED, require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
@@ -65,8 +65,6 @@ _BYTES = re.compile(
     "binary|varbinary|.*blob|geometry.*|geomcollection|(?:multi)?(?:point|linestring|polygon)|vector"
 )
 _UTF8 = frozenset({"utf8", "utf8mb3", "utf8mb4"})
-#: Since this version, MariaDB accepts the history of rows.
-HISTORY_VERSION = (10, 11)
 #: The condition of a table whose history is copied.
 HISTORY = "for system_time all"
 _STRICT = frozenset({"STRICT_ALL_TABLES", "STRICT_TRANS_TABLES", "ERROR_FOR_DIVISION_BY_ZERO"})

@@ -15,7 +15,7 @@ from dbctl.engines.mysql.catalog import INDEX_SQL, INDEXES, NOT_ENFORCED, SCHEMA
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.session import FOLDS
-from dbctl.engines.mysql.values import SHAPE, UNICODE_CHARSETS, normalize_type, parse_labels, unescape
+from dbctl.engines.mysql.values import BITS, SHAPE, UNICODE_CHARSETS, normalize_type, parse_labels, unescape
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import NamedRow, Rows, group_rows
 from dbctl.engines.sql.catalog import quote_literal
@@ -41,16 +41,15 @@ from dbctl.extensions.transfer.portable.read import (
     strip_parentheses,
 )
 
-_INTEGERS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
 #: Sizes of text and bytes; the names of both types have the same beginnings.
 _SIZES = {"TINY": (1 << 8) - 1, "": (1 << 16) - 1, "MEDIUM": (1 << 24) - 1, "LONG": None}
 _REALS = {"FLOAT": 32, "DOUBLE": 64}
 TYPES: Mapping[str, LogicalType] = {
     "TINYINT(1)": LogicalType(kind="boolean"),
-    **{name: LogicalType(kind="integer", bits=bits) for name, bits in _INTEGERS.items()},
+    **{name: LogicalType(kind="integer", bits=bits) for name, bits in BITS.items()},
     **{
         f"{name} {words}": LogicalType(kind="integer", bits=bits, is_unsigned=True)
-        for name, bits in _INTEGERS.items()
+        for name, bits in BITS.items()
         for words in ("UNSIGNED", "UNSIGNED ZEROFILL")
     },
     "YEAR": LogicalType(kind="integer", bits=16),
@@ -121,7 +120,7 @@ def write_type(logical: LogicalType) -> str:
 
 
 def _write_integer(logical: LogicalType) -> str:
-    name = next(name for name, bits in _INTEGERS.items() if bits >= logical.bits).lower()
+    name = next(name for name, bits in BITS.items() if bits >= logical.bits).lower()
     return f"{name} unsigned" if logical.is_unsigned else name
 
 

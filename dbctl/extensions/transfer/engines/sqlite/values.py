@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from dbctl.engines.contract.database import TimeForm
-from dbctl.engines.sqlite.values import RawText, find_affinity
+from dbctl.engines.sqlite.values import DAY, RawText, find_affinity
 from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.lines import escape
@@ -25,7 +25,6 @@ _EPOCH = (
     f"strftime('%Y-%m-%d %H:%M:%S', ({_MILLISECONDS}) / 1000, 'unixepoch')"
     f" || case when ({_MILLISECONDS}) % 1000 then rtrim(printf('.%03d', ({_MILLISECONDS}) % 1000), '0') else '' end"
 )
-_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _CLOCK = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 #: A value as the argument of a function: the driver decodes texts, which may not be UTF-8.
 _VALUE = "case typeof({0}) when 'text' then cast({0} as blob) else {0} end"
@@ -39,8 +38,8 @@ TEXTS: Mapping[LogicalKind, str] = {
     "real-unsigned": _REAL,
     "decimal": f"case typeof({{0}}) when 'integer' then {{0}} else dbctl_decimal({_VALUE}) end",
     "timestamp": f"case when typeof({{0}}) = 'integer' and {{0}} > 0 and {{0}} < 100000000000000 then {_EPOCH}"
-    f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({_VALUE}) end",
-    "date": f"case when {{0}} glob '{_DAY}' then {{0}} else dbctl_date({_VALUE}) end",
+    f" when {{0}} glob '{DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({_VALUE}) end",
+    "date": f"case when {{0}} glob '{DAY}' then {{0}} else dbctl_date({_VALUE}) end",
     "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({_VALUE}) end",
     "bytes": r"'\\x' || case when {0} is not null then lower(hex({0})) end",  # hex(null) is empty,
     "uuid": "dbctl_uuid(case typeof({0}) when 'blob' then hex({0}) else cast({0} as blob) end)",
@@ -59,7 +58,6 @@ _EXACT_TEXT = f"case when {{0}} collate binary < x'' then '{{2}}t' || {{1}} else
 DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum", "native"})
 #: Numbers below are seconds, others are milliseconds.
 LARGEST_SECONDS = 100_000_000_000
-_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_FRACTION = re.compile(rb"[.,]\d{6}\d*[1-9]")
 _UUID_DIGITS = 32
 
@@ -186,7 +184,7 @@ def _format_timestamp(value: object) -> object:
     if isinstance(value, int | float):
         seconds = value if abs(value) < LARGEST_SECONDS else value / 1000
         try:
-            return canonical.format_timestamp(_EPOCH_START + timedelta(seconds=seconds)).decode()
+            return canonical.format_timestamp(codecs.EPOCH + timedelta(seconds=seconds)).decode()
         except OverflowError:
             return str(value)
     text = _to_bytes(value)
