@@ -122,9 +122,12 @@ def _try_swap(
             if signals.received_signal() is not None:
                 rename_session.cancel_safe()
                 break
-            with suppress(psycopg.errors.InsufficientPrivilege):
-                # A superuser's session, which may end without dbctl.
-                terminate_session.run(TERMINATE, list(names))
+            # With the setting `role` of a login, its sessions are not those of the role that owns the database.
+            for role in ("none", ident(terminate_session.role)):
+                with suppress(psycopg.errors.InsufficientPrivilege):
+                    # A superuser's session, which may end without dbctl.
+                    terminate_session.run(f"set role {role}")
+                    terminate_session.run(TERMINATE, list(names))
             time.sleep(POLL_SECONDS)
         try:
             future.result()

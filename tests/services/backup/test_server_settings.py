@@ -163,3 +163,24 @@ def test_restore_names_the_setting_of_a_server_that_folds_names_of_tables(tmp_pa
         configure(tmp_path, second)
         for words in (["restore", "apply", "latest", "--yes"], ["restore", "apply", "latest", "--dry-run"]):
             assert "lower_case_table_names" in answer(*words, status=1)["error"]["message"]
+
+
+def test_login_with_the_role_of_the_owner_restores_in_place(tmp_path, answer):
+    """The sessions that the restore ends, also its own one, belong to the login, and the database to its role."""
+    with servers.own_postgresql() as server:
+        url = parse_url(server.url)
+        execute(
+            url,
+            "create role seller createdb",
+            "create role clerk login noinherit in role seller",
+            "alter role clerk set role = seller",
+            "create database shop owner seller",
+        )
+        shop = structs.replace(url, path="shop", user="clerk")
+        execute(shop, "create table sales (id int)")
+        configure(tmp_path, shop)
+        answer("backup", "create")
+        execute(shop, "insert into sales values (1)")
+        with closing(servers.connection(shop)):
+            answer("restore", "apply", "latest", "--yes")
+        assert execute(shop, "select count(*) from sales") == [[(0,)]]
