@@ -123,6 +123,16 @@ def test_the_lock_of_the_source_is_no_difference(answer, postgresql_pair, before
     assert run(answer, first, second, "verify")["data"]["equal"] is True
 
 
+def test_destination_may_have_the_empty_schema_that_its_search_path_names(answer, postgresql_pair):
+    first, second = postgresql_pair
+    for url in postgresql_pair:
+        execute(url, "create schema extra", f"alter database {url.path} set search_path = extra, public")
+    execute(first, "create table extra.note (id serial primary key)", "insert into extra.note default values")
+    run(answer, first, second, "run")
+    assert run(answer, first, second, "verify")["data"]["equal"] is True
+    assert dump(second) == dump(first)
+
+
 @pytest.mark.slow
 def test_settings_of_storage_belong_to_the_tables_and_indexes_that_they_concern(answer, postgresql_pair):
     """pg_dump writes them before the first such object, which in the destination is the table with the state of the transfer."""

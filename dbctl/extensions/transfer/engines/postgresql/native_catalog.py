@@ -18,6 +18,7 @@ from dbctl.engines.postgresql.catalog import (
     OWN_TYPE,
     RELATIONS,
 )
+from dbctl.engines.postgresql.dump_programs import create_schema_if_missing
 from dbctl.engines.postgresql.statements import LEXER
 from dbctl.engines.sql.catalog import ident
 from dbctl.extensions.transfer.portable.native import NativeObject
@@ -152,6 +153,9 @@ def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignor
     encoded = dump_limits.adapt_to_server([text.encode("utf-8", "surrogateescape")], version)
     text = _COMMANDS.sub("", b"".join(encoded).decode("utf-8", "surrogateescape"))
     entries = _list_entries(text, ignored)
+    for entry in entries:
+        if entry.kind == "SCHEMA":  # a destination may have it already, if its search path names it
+            entry.statements = [*map(_create_missing, entry.statements)]
     if new:
         entries = [entry for entry in entries if not _is_schema(entry, old)]
     if old != new:
@@ -212,6 +216,15 @@ def _is_lock(entry: Entry) -> bool:
     """Whether an object makes the source of a transfer refuse writes."""
     kind, last_word = entry.kind, entry.name.split(" ")[-1]
     return (kind, last_word) in (("TRIGGER", WRITE_LOCK), ("FUNCTION", f"{WRITE_LOCK}()"))
+
+
+_SCHEMA = re.compile(rb"CREATE SCHEMA (.+)", re.DOTALL)
+
+
+def _create_missing(sql: str) -> str:
+    """Return a statement about a schema that creates it only if it is missing."""
+    text = _SCHEMA.sub(create_schema_if_missing, sql.encode("utf-8", "surrogateescape"))
+    return text.removesuffix(b";\n").decode("utf-8", "surrogateescape")
 
 
 def _is_schema(entry: Entry, name: str) -> bool:
