@@ -83,7 +83,7 @@ _ROUTE_PATTERNS: Mapping[str, str] = {
 #: The longest name in a route, which is an argument of a program, and the characters of a wrong part in a message.
 _LONGEST_NAME, _LONGEST_SHOWN = 512, 60
 #: The host of a database, as the end of a route sees it.
-_LOOPBACK = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _ENDPOINT = (
     r"(?a)(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~!$&'()*+,;=:@%-]*)*)"
 )
@@ -146,7 +146,7 @@ class Url(Struct, frozen=True, kw_only=True):
         entry = find_engine(self.engine)
         is_server = entry is not None and entry.kind == "server"
         return self.is_local or (
-            is_server and (self.host.startswith("/") or is_loopback(self.host or _LOOPBACK))
+            is_server and (self.host.startswith("/") or is_loopback(self.host or LOOPBACK))
         )
 
     @property
@@ -227,7 +227,7 @@ def parse_url(text: str) -> Url:
     entry = find_engine(engine)
     if entry is not None and entry.kind == "server" and driver in ROUTE_PARTS:
         url = _parse_server(engine, remainder)
-        return structs.replace(url, host=_LOOPBACK, via=check_route(f"{driver}:{url.host} {url.via}".strip()))
+        return structs.replace(url, host=LOOPBACK, via=check_route(f"{driver}:{url.host} {url.via}".strip()))
     if entry is None or (has_driver and driver not in entry.drivers):
         raise UrlInvalidError(reason=_list_schemes())
     if S3 in (base, driver):

@@ -8,12 +8,12 @@ from contextlib import suppress
 from dbctl.errors.base import DbctlError
 from dbctl.extensions.reach.containers import Container
 from dbctl.extensions.reach.machines import Machine
-from dbctl.extensions.reach.routes import LOOPBACK, ROUTES
+from dbctl.extensions.reach.routes import ROUTES
 from dbctl.extensions.reach.volumes import locate
 from dbctl.files.limited_program import ProgramFailedError
 from dbctl.model import Finding
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
-from dbctl.url import Url, find_engine, parse_url
+from dbctl.url import LOOPBACK, Url, find_engine, parse_url
 
 #: Prints the paths of the programs that copy a file of SQLite, and of dbctl.
 _FIND_PROGRAMS = "for name in sqlite3 python3 dbctl; do command -v $name; done; true"

@@ -24,10 +24,9 @@ from dbctl.extensions.reach.snapshots import PREFIX as SNAPSHOT_PREFIX
 from dbctl.extensions.reach.snapshots import copy_file
 from dbctl.extensions.reach.volumes import locate
 from dbctl.files import temp
-from dbctl.url import DEFAULT_PORTS, Url
+from dbctl.url import DEFAULT_PORTS, LOOPBACK, Url
 
 PREFIX = "dbctl-route-"
-LOOPBACK = "127.0.0.1"
 #: Bytes of the path of a folder in which the sockets of a route, and the temporary one of ssh, have paths that the system accepts.
 LONGEST_FOLDER = 52
 #: Waits for the end of dbctl, also by SIGKILL, and then ends the connection of ssh, and deletes the folder of the sockets. It renames the

@@ -15,9 +15,9 @@ from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import explain_failure, read_settings
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretPlace
-from dbctl.services.setup.containers import LOOPBACK, ContainerFacts, find_service
+from dbctl.services.setup.containers import ContainerFacts, find_service
 from dbctl.services.setup.images import FILE_SUFFIX, find_engine, read_login, write_address
-from dbctl.url import DEFAULT_PORTS
+from dbctl.url import DEFAULT_PORTS, LOOPBACK
 
 #: The names of Compose files, and of those that Compose merges into them, in the order of Compose.
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")

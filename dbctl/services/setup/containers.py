@@ -17,10 +17,8 @@ from dbctl.profiles.model.profile import Profile
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretPlace, list_urls
 from dbctl.services.setup.images import FILE_SUFFIX, Login, find_engine, read_login, write_address
-from dbctl.url import DEFAULT_PORTS, ROUTE_PARTS, Url, encode_route, parse_url
+from dbctl.url import DEFAULT_PORTS, LOOPBACK, ROUTE_PARTS, Url, encode_route, parse_url
 
-#: The host of a server, as its own container sees it.
-LOOPBACK = "127.0.0.1"
 #: What may be a host in the value of a variable: ``HOST``, ``HOST:PORT``, ``SCHEME://HOST/…``.
 _HOSTS = re.compile(r"(?:^|//|@)([\w.-]+)")
 #: The host of an address, before its path.
