@@ -68,9 +68,9 @@ def _write_document(value: object) -> str:
     if isinstance(value, list):
         return f"json_array({', '.join(map(_write_document, value))})"
     if isinstance(value, str):
-        return f"_utf8mb4 x'{value.encode().hex()}'"
+        return f"_utf8mb4 x'{value.encode(errors='surrogatepass').hex()}'"
     if isinstance(value, float):
-        digits = repr(value)
+        digits = repr(value).replace("inf", "1e999")  # which the server refuses, as it refuses half of a pair
         return digits if "e" in digits else f"{digits}e0"  # without an exponent, it is a decimal
     return json.dumps(value)
 
