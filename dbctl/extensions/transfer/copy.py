@@ -195,7 +195,7 @@ def create_state(
 def empty_destination(db: Writable, statements: Sequence[str]) -> None:
     """Drop what a transfer created, and its state.
 
-    The destination was empty when its state was created, so everything in it comes from this transfer.
+    The destination had at most empty schemas when its state was created, so every object in them comes from this transfer.
     """
     scripts = require_scripts(db)
     with scripts.schema_transaction():

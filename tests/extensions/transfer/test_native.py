@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -131,6 +132,41 @@ def test_destination_may_have_the_empty_schema_that_its_search_path_names(answer
     run(answer, first, second, "run")
     assert run(answer, first, second, "verify")["data"]["equal"] is True
     assert dump(second) == dump(first)
+
+
+def test_refused_copy_leaves_the_schema_that_was_there(answer, postgresql_pair):
+    """Its owner may have no right to create it again."""
+    first, second = postgresql_pair
+    role = f"owner_of_{second.path}"[:63]
+    execute(
+        first,
+        "create schema extra create table note (id int)",
+        "create schema other create table note (id int)",
+    )
+    execute(
+        second,
+        f"create role {role} login",
+        f"create schema extra authorization {role}",
+        f"alter database {second.path} set search_path = extra",
+    )
+    try:
+        destination = structs.replace(second, user=role)
+        error = answer(
+            "--url",
+            f"main={servers.text(first)}",
+            "transfer",
+            "run",
+            "--to",
+            servers.text(destination),
+            status=None,
+        )["error"]
+        assert "permission denied for database" in json.dumps(error)
+        assert [line for line in dump(second) if line.startswith(("CREATE", "ALTER SCHEMA"))] == [
+            "CREATE SCHEMA extra;",
+            f"ALTER SCHEMA extra OWNER TO {role};",
+        ]
+    finally:
+        execute(second, f"drop owned by {role}", f"drop role {role}")
 
 
 @pytest.mark.slow

@@ -255,12 +255,8 @@ class PostgreSQLNativeSchemas(NativeSchemas):
         return [str(name) for (name,) in self._connection.fetch(native_catalog.CONTENTS, {"scope": scope})]
 
     def drop_statements(self, rules: NativeRules) -> Sequence[str]:
-        scope = rules["destination_scope"]
-        statements = [dump_limits.empty_statement(scope).removesuffix(";")]
-        if not scope:
-            rows = self._connection.fetch(native_catalog.EMPTY_SCHEMAS)
-            statements += [f"drop schema {ident(str(name))} cascade" for (name,) in rows]
-        return statements
+        # Schemas remain: an empty one may have been there before, and its user may not create it again.
+        return [dump_limits.empty_statement(rules["destination_scope"]).removesuffix(";")]
 
 
 def _rename(schema: str, rules: NativeRules) -> str:

@@ -14,7 +14,6 @@ from dbctl.engines.postgresql.catalog import (
     IN_USER_SCHEMA,
     OWN_FUNCTION,
     OWN_RELATION,
-    OWN_SCHEMA,
     OWN_TYPE,
     RELATIONS,
 )
@@ -81,8 +80,6 @@ OTHER_SCHEMAS = f"""select distinct n.nspname::text from pg_catalog.pg_namespace
 join pg_catalog.pg_class c on c.relnamespace = n.oid where n.nspname not in ('information_schema', :scope) and n.nspname !~ '^pg_'
 and {OWN_RELATION} order by 1"""
 ENCODING = "select pg_catalog.pg_encoding_to_char(encoding)::text from pg_catalog.pg_database where datname = current_database()"
-EMPTY_SCHEMAS = f"""select n.nspname::text from pg_catalog.pg_namespace n where n.nspname not in ('information_schema', 'public')
-and n.nspname !~ '^pg_' and {OWN_SCHEMA}"""
 
 
 #: The comment before an object. The parts of a name may contain anything but line breaks.
