@@ -127,6 +127,10 @@ class NotSupportedError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "{feature} is not supported by {subject}", "{hint}"
 
 
+class KeyNotReturnedError(NotSupportedError):
+    """The row was inserted; only the value that the database generated for it is not known."""
+
+
 class ExtensionInvalidError(DbctlError, status=Exit.USAGE):
     sentence = "the extension {extension} of {distribution} cannot be used: {reason}"
     remedy = "Update or remove it with pip; without it, the commands of dbctl work as before."

@@ -56,7 +56,7 @@ from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
-from dbctl.errors.usage import NotSupportedError, ValueInvalidError
+from dbctl.errors.usage import KeyNotReturnedError, NotSupportedError, ValueInvalidError
 from dbctl.url import Url
 
 #: Characters of a statement that inserts several rows; a server accepts at least 16 MiB, in any encoding.
@@ -280,7 +280,7 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
             if key[name] is None and self._is_automatic(table, name):
                 key[name] = new_key
         if not key or None in key.values():
-            raise NotSupportedError(
+            raise KeyNotReturnedError(
                 feature=f"returning {table}.{returning} of a new row",
                 subject=self.target,
                 hint="The primary key is neither AUTO_INCREMENT nor part of the values.",

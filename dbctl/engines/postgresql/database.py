@@ -26,7 +26,8 @@ from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type, encode_
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
-from dbctl.engines.sql.database import SqlPart
+from dbctl.engines.sql.database import SKIPPED, SqlPart
+from dbctl.errors.connection import ConstraintError
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -179,8 +180,11 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
             sql = self._insert_statement(statement, table, values)
         if returning:
             sql += f" returning {self.catalog.quote_column(table, returning, '')}"
-        rows = self.connection.fetch(sql, statement.parameters, writing=True)
-        return rows[0][0] if rows else None
+            if rows := self.connection.fetch(sql, statement.parameters, writing=True):
+                return rows[0][0]
+        elif self.connection.execute_write(sql, statement.parameters):
+            return None
+        raise ConstraintError(target=self.target, reason=SKIPPED.format(table))
 
     def _draw_numbers(self, table: str, provided: Collection[str]) -> dict[str, object]:
         """Return the next numbers of the columns of a new row that the app itself numbers by a sequence."""

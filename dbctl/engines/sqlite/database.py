@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract.database import Merge, ShiftedTime, Where, Writable
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
-from dbctl.engines.sql.database import SqlDatabase, SqlPart
+from dbctl.engines.sql.database import SKIPPED, SqlDatabase, SqlPart
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, SQLiteQueryBuilder, bind_value, expand_sets
-from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.connection import ConstraintError, QueryFailedError
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
@@ -220,12 +220,13 @@ class SQLiteWriter(SQLiteDatabase, Writable):
                 f"({names}) values ({', '.join(bind_value(statement, value) for value in values.values())})"
             )
         sql = f"insert into {self.catalog.quote_table(table)} {source}"
-        if returning is not None:
-            sql += f" returning {self.catalog.quote_column(table, returning, '')}"
+        sql += f" returning {self.catalog.quote_column(table, returning, '') if returning else 1}"
         # Fetch all rows, because an unfinished statement would stay open.
         driver = self.connection.driver
         rows = self.connection.write(lambda: driver.execute(sql, statement.parameters).fetchall())
-        return rows[0][0] if rows else None
+        if not rows:
+            raise ConstraintError(target=self.target, reason=SKIPPED.format(table))
+        return rows[0][0] if returning else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         filled = self.fill_values(table, columns)

@@ -11,6 +11,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from dbctl import signals
+from dbctl.engines.sql.database import SKIPPED
 from dbctl.engines.sqlite.values import RawText
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError, QueryFailedError
@@ -68,9 +69,15 @@ class KnownTable(Table):
         return True
 
     def insert_row(self, values: Mapping[str, object]) -> int | None:
-        """Insert one row, without values a row of defaults; return its rowid, None if a trigger ignored it."""
+        """Insert one row, without values a row of defaults; return its rowid.
+
+        Raises:
+            ConstraintError: a trigger skips it.
+        """
         self.insert(dict(values), conversions=self._list_conversions(values, values.values()))
-        return self.last_rowid if self.db.row_count else None
+        if not self.db.row_count:
+            raise ConstraintError(target=self.db.connection.target, reason=SKIPPED.format(self.name))
+        return self.last_rowid
 
     def insert_rows(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         """Insert rows from an iterator, in bounded memory; return their number.

@@ -14,7 +14,7 @@ from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import IN_DOUBT, ConstraintError, PrivilegeMissingError
-from dbctl.errors.usage import NotSupportedError
+from dbctl.errors.usage import KeyNotReturnedError
 from dbctl.model import format_count, split_batches
 from dbctl.services.events.changes.records import (
     COMMITTED,
@@ -356,7 +356,7 @@ class RecordedWriter:
             return self._writer.insert(table, values, returning=returning)
         try:
             result = self._writer.insert(table, values, returning=returning or next(iter(missing), None))
-        except NotSupportedError:  # the row was inserted, but a trigger or an expression generated its key
+        except KeyNotReturnedError:  # a trigger or an expression generated it
             if returning:
                 raise
             images.reasons[table] = GENERATED_KEY
@@ -386,7 +386,7 @@ class RecordedWriter:
     def _insert_each(
         self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]], generated: Sequence[str]
     ) -> int:
-        """Insert rows whose keys the database generates; return their number, without those that a trigger ignored."""
+        """Insert rows whose keys the database generates; return their number."""
         images, insert_many = self.images, self._writer.insert_many
         # Rows of one statement may refer to later rows of the same table.
         refers_to_itself = any(item.table == table for item in self._writer.references(table))
@@ -397,8 +397,9 @@ class RecordedWriter:
         for number, row in enumerate(rows, 1):
             try:
                 values = dict(zip(columns, row, strict=True))
-                count += self.insert(table, values, returning=generated[0]) is not None
-            except NotSupportedError:  # as in ``insert``
+                self.insert(table, values, returning=generated[0])
+                count += 1
+            except KeyNotReturnedError:  # as in ``insert``
                 images.reasons[table] = GENERATED_KEY
                 return count + 1 + images.add(table, insert_many(table, columns, rows[number:]))
             except DbctlError as error:

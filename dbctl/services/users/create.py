@@ -177,7 +177,7 @@ class CreateUser:
 
             add_for_user(users.app, db, key, self._settings)
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
-        if user is None:  # a trigger can skip a row silently
+        if user is None:  # a trigger can remove it
             raise ConstraintError(target=db.target, reason="the new user does not exist after the insert")
         details = {"username": user.login, "role": ", ".join(user.role_names) or None}
         audit.record(users.app, db, "users.create", "users", key, details)

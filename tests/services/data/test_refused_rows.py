@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.url import parse_url
 from tests import servers
 
 CREATE = [
@@ -115,3 +116,48 @@ def test_row_that_a_trigger_refuses_is_named_if_it_is_known(
     assert main([*options, "data", "import", "books", "rows.csv", "--yes"]) == 6
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["message"].splitlines()[1:] == lines
+
+
+SKIPS = {
+    "sqlite": ["create trigger skips before insert on books begin select raise(ignore); end"],
+    "postgresql": [
+        "create function skip() returns trigger language plpgsql as 'begin return null; end'",
+        "create trigger skips before insert on books for each row execute function skip()",
+    ],
+    "mysql": ["alter table books drop foreign key books_ibfk_1", "alter table books engine = MyISAM"],
+}
+
+
+def run_sql(url: str, *statements: str) -> list[tuple[object, ...]]:
+    """Run statements with the client of a database; return the rows of the last one."""
+    address = parse_url(url)
+    with closing(
+        sqlite3.connect(url)
+        if address.is_local
+        else servers.connection(address)
+        if address.engine == "postgresql"
+        else servers.mysql_connection(address)
+    ) as connection:
+        cursor = connection.cursor()
+        for sql in statements:
+            cursor.execute(sql)
+        connection.commit()
+        return list(cursor.fetchall() if cursor.description else [])
+
+
+@pytest.mark.parametrize("state", ["off", "state"])
+def test_row_that_the_database_does_not_add_is_refused(
+    url: str, state: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger skips it, or its table cannot roll back; with an audit log, and without one."""
+    monkeypatch.setenv("DBCTL_STATE", state if state == "off" else str(tmp_path / state))
+    engine = parse_url(url).engine
+    run_sql(url, *SKIPS[engine])
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"id": 7, "code": "z"}\n')
+    for words in (["add", "books", "id=7", "code=z"], ["import", "books", str(file)]):
+        status = main(["--profile", "plain", "--url", f"main={url}", "-o", "json", "data", *words, "--yes"])
+        error = json.loads(capsys.readouterr().out)["error"]
+        expected = (2, "not-supported") if engine == "mysql" else (6, "constraint")
+        assert (status, error["code"]) == expected
+    assert run_sql(url, "select id, code from books") == [(1, "a")]
