@@ -155,6 +155,10 @@ class ConstraintError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{target} does not accept the change: {reason}", "Nothing was changed."
 
 
+class RowSkippedError(ConstraintError):
+    sentence = "{target} does not accept the change: a trigger skips the new row of {table}"
+
+
 class FileFailedError(DbctlError, status=Exit.FAILED):
     sentence, remedy = "{path}: {reason}", "Nothing was changed."
 

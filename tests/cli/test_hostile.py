@@ -57,7 +57,19 @@ def test_write_ignored_by_trigger_is_reported_as_failure(app_folder, capsys, eve
     run_statements(app_folder, token, IGNORE_WRITES.format(name="swallow", event=event))
     result = run_command(capsys, *[word.format(key=KEY) for word in words])
     assert (result["exit_code"], result["ok"]) == (6, False), result
-    assert result["error"]["code"] == "constraint"  # type: ignore[index]
+    code = "row-skipped" if event.startswith("insert") else "constraint"
+    assert result["error"]["code"] == code  # type: ignore[index]
+
+
+def test_trigger_may_store_the_record_of_the_app_in_a_partition(app_folder, capsys):  # noqa: F811
+    trigger = (
+        "before insert on activity_logs begin insert into part values (new.action); select raise(ignore); end"
+    )
+    run_statements(app_folder, "create table part (action)", f"create trigger divides {trigger}")
+    result = run_command(capsys, "users", "deactivate", "eve")
+    assert (result["exit_code"], result["ok"]) == (0, True), result
+    with closing(sqlite3.connect(app_folder / "backend" / "user.db")) as connection:
+        assert connection.execute("select count(*) from part").fetchall() == [(1,)]
 
 
 @pytest.mark.parametrize("form", ["json", "table", "csv"])

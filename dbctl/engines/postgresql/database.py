@@ -26,8 +26,8 @@ from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type, encode_
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
-from dbctl.engines.sql.database import SKIPPED, SqlPart
-from dbctl.errors.connection import ConstraintError
+from dbctl.engines.sql.database import SqlPart
+from dbctl.errors.connection import RowSkippedError
 from dbctl.url import Url
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
                 return rows[0][0]
         elif self.connection.execute_write(sql, statement.parameters):
             return None
-        raise ConstraintError(target=self.target, reason=SKIPPED.format(table))
+        raise RowSkippedError(target=self.target, table=table)
 
     def _draw_numbers(self, table: str, provided: Collection[str]) -> dict[str, object]:
         """Return the next numbers of the columns of a new row that the app itself numbers by a sequence."""

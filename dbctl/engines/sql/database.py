@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.fulltext import TextScanner
     from dbctl.engines.sql.checks import SqlExplainer
 
-#: Why a new row does not exist, for an error about a table.
-SKIPPED = "a trigger skipped the new row of {}"
-
 
 class SqlDatabase(Readable):
     """The rows of the database; everything else is a part."""

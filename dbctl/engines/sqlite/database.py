@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from dbctl.engines.contract.database import Merge, ShiftedTime, Where, Writable
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
-from dbctl.engines.sql.database import SKIPPED, SqlDatabase, SqlPart
+from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, SQLiteQueryBuilder, bind_value, expand_sets
-from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.connection import QueryFailedError, RowSkippedError
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
@@ -225,7 +225,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         driver = self.connection.driver
         rows = self.connection.write(lambda: driver.execute(sql, statement.parameters).fetchall())
         if not rows:
-            raise ConstraintError(target=self.target, reason=SKIPPED.format(table))
+            raise RowSkippedError(target=self.target, table=table)
         return rows[0][0] if returning else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

@@ -11,10 +11,9 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from dbctl import signals
-from dbctl.engines.sql.database import SKIPPED
 from dbctl.engines.sqlite.values import RawText
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.connection import ConstraintError, QueryFailedError, RowSkippedError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.sqlite_library import SQLITE_MAX_VARS, Database, Table
 
@@ -72,11 +71,11 @@ class KnownTable(Table):
         """Insert one row, without values a row of defaults; return its rowid.
 
         Raises:
-            ConstraintError: a trigger skips it.
+            RowSkippedError: a trigger skips it.
         """
         self.insert(dict(values), conversions=self._list_conversions(values, values.values()))
         if not self.db.row_count:
-            raise ConstraintError(target=self.db.connection.target, reason=SKIPPED.format(self.name))
+            raise RowSkippedError(target=self.db.connection.target, table=self.name)
         return self.last_rowid
 
     def insert_rows(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from typing import cast
 
 from dbctl.config import environment
 from dbctl.engines.contract.database import Readable, Writable
+from dbctl.errors.connection import RowSkippedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import now
 from dbctl.services.app.app import App
@@ -77,7 +78,8 @@ def record(
         column = find_column(live.table, section.fields.get(field))
         if column and value is not None:
             values[column] = live.encode(column, value)
-    db.insert(section.table, values)
+    with suppress(RowSkippedError):  # a trigger may store it in a partition
+        db.insert(section.table, values)
 
 
 @contextmanager
