@@ -156,7 +156,9 @@ class ConstraintError(DbctlError, status=Exit.REFUSED):
 
 
 class RowSkippedError(ConstraintError):
-    sentence = "{target} does not accept the change: a trigger skips the new row of {table}"
+    sentence = (
+        "{target} does not accept the change: a trigger or ON CONFLICT IGNORE skips the new row of {table}"
+    )
 
 
 class FileFailedError(DbctlError, status=Exit.FAILED):

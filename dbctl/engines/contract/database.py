@@ -424,9 +424,7 @@ class Writable(Readable):
         """Insert one row; return its value of the column ``returning``, or None.
 
         Raises:
-            ConstraintError: the database rejects the row, as RowSkippedError, if a trigger skips it.
-            KeyNotReturnedError: the row was inserted, but its value of ``returning`` is not known.
-            NotSupportedError: as ``require_transactional``.
+            ConstraintError, RowSkippedError, KeyNotReturnedError: the row is rejected, skipped, or inserted without a known key.
         """
 
     @abstractmethod

@@ -13,7 +13,7 @@ import dbctl
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.engines.sqlite.rows import KnownTable
-from dbctl.errors.connection import ConstraintError, QueryFailedError
+from dbctl.errors.connection import ConstraintError, QueryFailedError, RowSkippedError
 from dbctl.sqlite_library import Database, Table
 
 PAGE = Path(dbctl.__file__).parents[1] / "docs/design/sqlite.md"
@@ -127,13 +127,14 @@ def test_returned_key_is_that_of_the_new_row(tmp_path, table):
     "create trigger odd before insert on t when new.a = 'odd' begin select raise(ignore); end",
     "create unique index once on t (a); drop table t; create table t (id integer primary key, a text unique on conflict ignore); insert into t values (5, 'odd')",
 ])  # fmt: skip
-def test_ignored_row_has_no_key(path, trigger):
+def test_ignored_row_is_refused(path, trigger):
     run_sql(path, trigger)
     with closing(SQLiteWriter(path, "app/user")) as writer, writer.transaction():
         before = writer.count("t")
         assert writer.insert("t", {"a": "even"}, returning="id") is not None
-        assert writer.insert("t", {"a": "odd"}, returning="id") is None
-        assert writer.insert("t", {"a": "odd"}, returning="a") is None
+        for returning in (None, "id", "a"):
+            with pytest.raises(RowSkippedError):
+                writer.insert("t", {"a": "odd"}, returning=returning)
         assert writer.insert_many("t", ["a"], [("odd",), ("third",), ("odd",)]) == 1
         assert writer.count("t") == before + 2
 
