@@ -71,7 +71,7 @@ class KnownTable(Table):
         """Insert one row, without values a row of defaults; return its rowid.
 
         Raises:
-            RowSkippedError: a trigger skips it.
+            RowSkippedError: a trigger or a conflict clause skips it.
         """
         self.insert(dict(values), conversions=self._list_conversions(values, values.values()))
         if not self.db.row_count:

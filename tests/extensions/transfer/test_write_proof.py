@@ -71,3 +71,30 @@ def test_refused_rows_are_reported(answer, databases, tmp_path):
     result = answer(*words, "verify", "--to", destination, status=4)
     assert {"note"} == {p["table"] for p in result["data"]["writes"] if p["outcome"] == "refused"}
     assert any("note refuses new rows" in line for line in result["warnings"])
+
+
+@pytest.mark.parametrize(
+    "triggers",
+    [
+        ["create trigger skips before insert on note begin select raise(ignore); end"],
+        [
+            "create function skip() returns trigger language plpgsql as 'begin return null; end'",
+            "create trigger skips before insert on note for each row execute function skip()",
+        ],
+    ],
+    ids=["sqlite", "postgresql"],
+)
+def test_table_that_skips_new_rows_is_no_refusal(answer, databases, tmp_path, request, triggers):
+    engine = request.node.callspec.id
+    source, destination = str(tmp_path / "source.db"), databases(engine, tmp_path)
+    create_tables(source, "sqlite")
+    words = ("--url", f"main={source}", "transfer")
+    answer(*words, "run", "--to", destination)
+    answer(*words, "switch", "--to", destination, "--yes")
+    run_sql(destination, *triggers)
+    proofs = {
+        proof["table"]: proof
+        for proof in answer(*words, "verify", "--to", destination, status=None)["data"]["writes"]
+    }
+    assert (proofs["note"]["outcome"], proofs["note"]["reason"]) == ("unknown", "it ignores new rows")
+    assert run_sql(destination, "select count(*) from note") == [(1,)]

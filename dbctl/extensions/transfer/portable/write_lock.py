@@ -14,7 +14,7 @@ from dbctl.engines.contract.schema import WRITE_LOCK, SchemaReference
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError
+from dbctl.errors.connection import ConstraintError, PrivilegeMissingError, ReadOnlyError, RowSkippedError
 from dbctl.extensions.transfer.portable.contract import (
     PortableColumn,
     PortableIndex,
@@ -162,11 +162,13 @@ class WriteProofs:
             for column, value in zip(columns, rows[0], strict=True)
         }
         with self.rolled_back_transaction([name]):
-            number = self._db.insert(name, {**values, **changed}, returning=key)
-            if number is not None:
-                self._check_constraints()  # those of a deleted row are not checked later
-                self._db.delete(name, [Condition(key, "=", number)])
-        return "it ignores new rows" if number is None else ""
+            try:
+                number = self._db.insert(name, {**values, **changed}, returning=key)
+            except RowSkippedError:
+                return "it ignores new rows"
+            self._check_constraints()  # those of a deleted row are not checked later
+            self._db.delete(name, [Condition(key, "=", number)])
+        return ""
 
     @contextmanager
     def rolled_back_transaction(self, tables: Iterable[str]) -> Iterator[None]:
