@@ -107,7 +107,7 @@ def test_only_restored_users_without_password_are_counted(club):
     assert club.rows("select boss from people") == [(None,)]
     undone = club.undo(number)
     assert (undone["without_password"], undone["rows"]) == (1, {"people": 2})
-    assert [warning.partition(" restored")[0] for warning in club.warnings] == ["1 user"]
+    assert [warning.partition(" restored")[0] for warning in club.warnings] == ["1 user", "not"]
     assert club.rows(before) == rows
     assert club.rows("select passwd from people where id = 2") == [(HASH,)]
 
@@ -280,7 +280,9 @@ def test_rows_that_need_a_secret_stay_deleted_and_others_are_restored(club):
     plan = club.plan(number)
     assert plan["rows"] == {"people": 2, "reports": 1}
     assert any("do not restore 1 row of machines" in step for step in plan["steps"])
-    assert club.undo(number)["rows"] == {"people": 2, "reports": 1}
+    undone = club.undo(number)
+    assert undone["rows"] == {"people": 2, "reports": 1}
+    assert sorted(undone["omitted"]) == ["1 row of machines", "1 row of reports", "1 row of tokens"]
     assert club.rows("select * from machines") == []
     assert club.rows("select * from reports") == [(2, None, 1)]
 
@@ -292,8 +294,23 @@ def test_secret_that_may_be_null_is_not_restored(club):
     )
     number = club.change("users", "delete", "ida")
     assert "insert the deleted row machines id=1; api_key not restored" in club.plan(number)["steps"]
-    club.undo(number)
+    omitted = club.undo(number)["omitted"]
+    assert sorted(omitted) == ["1 row of tokens", "api_key of machines"]
+    assert club.warnings[-1] == f"not restored: {'; '.join(omitted)}"
     assert club.rows("select * from machines") == [(1, "desk", None, 1)]
+
+
+def test_closing_lines_of_an_undo_name_the_secrets_of_changed_rows(lite):
+    lite.run(
+        "create table machines (id integer primary key, name varchar(9), api_key varchar(99))",
+        "create trigger lock after update of name on machines begin"
+        " update machines set api_key = 'new' where id = new.id; end",
+        "insert into machines values (1, 'desk', 'sesame')",
+    )
+    number = lite.change("data", "set", "machines", "1", "name=disk")
+    assert lite.undo(number)["omitted"] == ["api_key of machines"]
+    assert lite.warnings == ["not restored: api_key of machines"]
+    assert lite.rows("select name, api_key from machines") == [("desk", "new")]
 
 
 def test_plan_names_fifty_rows_of_a_table_and_counts_the_others(lite, tmp_path):

@@ -68,6 +68,9 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
     ended_sessions: int
     differing: Mapping[str, Sequence[str]]  #: columns that the database itself changed again, by table
     without_password: int  #: restored users without the password that they had
+    omitted: Sequence[
+        str
+    ]  #: what else was not restored, such as secrets, as ``columns of table`` and ``N rows of table``
 
     @property
     def effect(self) -> Effect | None:
@@ -88,6 +91,8 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
         if self.without_password:
             users = format_count(self.without_password, "user")
             remarks.append(PASSWORD_REMARK.write(facts={"users": users}))
+        if self.omitted:
+            remarks.append(f"not restored: {'; '.join(self.omitted)}")
         return remarks
 
 
@@ -168,7 +173,12 @@ def _drop_table(app: App, operation: OperationDetails, db: Writable, name: str) 
     details = {"operation": operation.operation, "command": operation.command}
     audit.record(app, db, "undo", "operation", operation.operation, details)
     return Undone(
-        operation=operation.operation, rows={name: rows}, ended_sessions=0, differing={}, without_password=0
+        operation=operation.operation,
+        rows={name: rows},
+        ended_sessions=0,
+        differing={},
+        without_password=0,
+        omitted=(),
     )
 
 
@@ -226,7 +236,7 @@ class RevertRows:
         }
         self.plan = self._create_plan(db)
         if not self._restored:
-            reason = "it changed only secrets and sessions, which are not in the log"
+            reason = "it changed only secrets, sessions or times of changes, which are not restored"
             if incomplete:
                 reason = f"the log lacks secrets of the deleted rows: {', '.join(incomplete)}"
             raise _refuse(operation, reason)
@@ -371,19 +381,22 @@ class RevertRows:
         ended = sign_ins.end_sessions(app)
         details = {"operation": self._operation.operation, "command": self._operation.command}
         audit.record(app, db, "undo", "operation", self._operation.operation, details)
-        lost = self._list_password_columns()
-        without_password = [
-            row
-            for table in self._list_users()
-            for row in table.rows
-            if row.inserts and not lost.isdisjoint(row.omitted)
+        passwords, users = self._list_password_columns(), list(self._list_users())
+        without_password = sum(
+            row.inserts and not passwords.isdisjoint(row.omitted) for table in users for row in table.rows
+        )
+        omitted = [
+            text
+            for table in self._list_tables()
+            for text in table.list_omissions(passwords if table in users else ())
         ]
         return Undone(
             operation=self._operation.operation,
             rows=self._restored,
             ended_sessions=ended,
             differing=differing,
-            without_password=len(without_password),
+            without_password=without_password,
+            omitted=omitted,
         )
 
     def _restore(self, writer: Writable, database: str) -> None:

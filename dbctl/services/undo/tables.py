@@ -174,6 +174,20 @@ class TableUndo:
         """The number of rows of the operation of which nothing is restored."""
         return len(self._images) - len(self.rows)
 
+    def list_omissions(self, others: Collection[str]) -> Iterator[str]:
+        """Yield what is not restored, except ``others``, and ended sessions in columns of rows that remained."""
+        ended = {*others, *self._sign_in_columns}
+        names = {
+            name
+            for row in self.rows
+            for name in row.omitted
+            if name not in (others if row.inserts else ended)
+        }
+        if names:
+            yield f"{', '.join(name for name in self._columns if name in names)} of {self.table}"
+        if self.not_restored:
+            yield f"{format_count(self.not_restored, 'row')} of {self.table}"
+
     def list_omitted_columns(self) -> list[str]:
         """Return the columns of new rows that the log lacks, and that may not be NULL."""
         names = {name for row in self.rows if row.inserts for name in row.omitted}
