@@ -107,7 +107,13 @@ class SqlStagingTables(SqlPart, StagingTables):
         """Update ``columns`` of the rows ``t0`` from the staged rows ``s`` that match ``where``; return their number."""
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
         name = self._catalog.quote_table(table)
-        return self.write(f"update {name} as t0 set {sets} from {staging_table} s where {where}")
+        update = f"update{self.resolution_clause(table)}"
+        return self.write(f"{update} {name} as t0 set {sets} from {staging_table} s where {where}")
+
+    def resolution_clause(self, table: str) -> str:
+        """Return what follows UPDATE so that a key which exists is refused; empty: it is."""
+        del table
+        return ""
 
     @abstractmethod
     def write(self, sql: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, cast
 
@@ -64,6 +64,7 @@ class SQLiteCatalog(Catalog):
     _schema_version: int | None = None  #: the oldest version that the cached tables may have
     #: of columns to which foreign keys refer, by table and column, once the foreign keys were read
     key_collations: Mapping[tuple[str, str], str] = {}
+    _resolution_clauses: dict[str, str] | None = None  #: by table
 
     if TYPE_CHECKING:  # the tables of the base class are these
 
@@ -72,7 +73,7 @@ class SQLiteCatalog(Catalog):
 
     def forget(self) -> None:
         super().forget()
-        self._schema_version, self.key_collations = None, {}
+        self._schema_version, self.key_collations, self._resolution_clauses = None, {}, None
 
     def forget_changed(self) -> None:
         """Read the tables again if the schema version has changed, which counts the changes of all connections."""
@@ -101,6 +102,19 @@ class SQLiteCatalog(Catalog):
         groups = groupby(rows, key=itemgetter(slice(4)))
         tables = [_build_table(row, [column[5:] for column in columns]) for row, columns in groups]
         return {table.name: table for table in tables if table.columns}
+
+    def resolution_clause(self, table: str) -> str:
+        """Return what follows INSERT and UPDATE so that a key which exists is refused; empty: it is.
+
+        Otherwise ON CONFLICT REPLACE of a constraint would delete the other row, with those that foreign keys delete. The clause also
+        applies to the statements of triggers, whose own clauses it overrides.
+        """
+        clauses = self._resolution_clauses = self._resolution_clauses or {}
+        if table not in clauses:
+            sql = "select sql from sqlite_master where name = :name"
+            rows = self.connection.fetch(sql, {"name": table})
+            clauses[table] = " or abort" if rows and _replaces_rows(str(rows[0][0])) else ""
+        return clauses[table]
 
     def _read_columns(self, table: str) -> Sequence[Row]:
         """Return the rows of ``table_xinfo``; empty if the table cannot be read."""
@@ -138,6 +152,16 @@ class SQLiteCatalog(Catalog):
             for table, column, collation in self.connection.fetch(_COLLATIONS, {"tables": json.dumps(named)})
         }
         return references
+
+
+def _replaces_rows(sql: str) -> bool:
+    """Return whether a constraint of a CREATE TABLE statement deletes rows whose key a new row has."""
+    if not re.search(r"(?is)\bconflict\b.+\breplace\b", sql):
+        return False
+    from dbctl.engines.sqlite.lint import LEXER
+
+    words = [token.text.lower() for token in LEXER.read_significant(sql)]
+    return ("conflict", "replace") in pairwise(words)
 
 
 def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:

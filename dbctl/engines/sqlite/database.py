@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.streaming import RowStreams, StagingTables, TimeForms, ValueCodec
     from dbctl.engines.sql.checks import SqlExplainer
     from dbctl.engines.sql.query_builder import QueryBuilder
+    from dbctl.engines.sqlite.rows import KnownTable
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
 #: How a writer is opened without options.
@@ -204,8 +205,11 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         values = {**values, **self.fill_values(table, values)}
         for name in values:
             self.catalog.require_column(table, name)
-        rowid = self.connection.database.known_table(table).insert_row(values)
+        rowid = self._find_destination(table).insert_row(values)
         return rowid if returning else None
+
+    def _find_destination(self, table: str) -> KnownTable:
+        return self.connection.database.known_table(table, self.catalog.resolution_clause(table))
 
     def insert_directly(
         self, table: str, values: Mapping[str, object], returning: str | None = None
@@ -219,7 +223,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             source = (
                 f"({names}) values ({', '.join(bind_value(statement, value) for value in values.values())})"
             )
-        sql = f"insert into {self.catalog.quote_table(table)} {source}"
+        sql = f"insert{self.catalog.resolution_clause(table)} into {self.catalog.quote_table(table)} {source}"
         sql += f" returning {self.catalog.quote_column(table, returning, '') if returning else 1}"
         # Fetch all rows, because an unfinished statement would stay open.
         driver = self.connection.driver
@@ -237,7 +241,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         # a row may refer to a later one
         if any(reference.table == table for reference in self.catalog.references(table)):
             self.defer_references()
-        return self.connection.database.known_table(table).insert_rows(names, rows)
+        return self._find_destination(table).insert_rows(names, rows)
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
@@ -248,7 +252,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         condition = self.builder.where_clause(statement, table, where, "t0")
         # sqlite-utils updates one row by its key, and fails if a trigger ignores the change; this updates the rows that
         # meet conditions.
-        sql = f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
+        sql = f"update{self.catalog.resolution_clause(table)} {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
         return self.connection.execute_write(sql, statement.parameters)
 
     def _value_sql(self, table: str, column: str, value: object, statement: Statement) -> str:
@@ -278,7 +282,10 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         parameters = {f"filled_{index}": value for index, value in enumerate(filled.values())}
         selected = ", ".join(["*", *(f":{name}" for name in parameters)])
         into = f"{self.catalog.quote_table(table)} as t0 ({', '.join(names)})"
-        return f"insert into {into} select {selected} from ({select})", parameters
+        return (
+            f"insert{self.catalog.resolution_clause(table)} into {into} select {selected} from ({select})",
+            parameters,
+        )
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         self.catalog.require_table(table)

@@ -51,9 +51,11 @@ class GuardedDatabase(Database):
         self.connection.require_transaction()
         yield self
 
-    def known_table(self, name: str) -> KnownTable:
-        """Return a table of the catalog."""
-        return KnownTable(self, name)
+    def known_table(self, name: str, resolution_clause: str = "") -> KnownTable:
+        """Return a table of the catalog; ``resolution_clause`` follows INSERT."""
+        table = KnownTable(self, name)
+        table.resolution_clause = resolution_clause
+        return table
 
 
 class KnownTable(Table):
@@ -63,6 +65,14 @@ class KnownTable(Table):
     """
 
     db: GuardedDatabase
+    resolution_clause = ""
+
+    def build_insert_queries_and_params(self, *arguments: Any, **options: Any) -> list[tuple[str, list[Any]]]:
+        statements = super().build_insert_queries_and_params(*arguments, **options)  # type: ignore[no-untyped-call]
+        return [
+            (sql.replace("INSERT", f"INSERT{self.resolution_clause}", 1), values)
+            for sql, values in statements
+        ]
 
     def exists(self) -> bool:
         return True

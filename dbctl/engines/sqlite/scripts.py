@@ -210,6 +210,9 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
     def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
         return self._connection.execute_write(*self._db.build_insert(table, columns, select))
 
+    def resolution_clause(self, table: str) -> str:
+        return self._db.catalog.resolution_clause(table)
+
     def write(self, sql: str) -> int:
         # sqlite-utils has six types for columns, and new tables keep the types of another database
         return self._connection.execute_write(sql)
