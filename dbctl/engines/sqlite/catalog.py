@@ -21,14 +21,16 @@ from pragma_schema_version v cross join pragma_table_list l cross join sqlite_ma
 where l.schema = 'main' and substr(m.name, 1, 7) <> 'sqlite_' order by m.rowid{order}"""
 #: Whether the primary key of ``m`` has an index, and is not the rowid; only so does ``integer primary key desc`` differ from a rowid.
 _HAS_KEY_INDEX = "exists (select 1 from pragma_index_list(m.name) where origin = 'pk')"
+#: The statement of a table that may have ON CONFLICT REPLACE.
+_REPLACING = "m.sql like '%conflict%replace%' then m.sql end"
 _COLUMNS_OF_ALL = _TABLES.format(
     # only a column that may be the rowid: the pragma takes as long as those of all columns
     columns=', x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden,'
-    f" case when x.pk = 1 and upper(x.type) = 'INTEGER' then {_HAS_KEY_INDEX} end",
+    f" case when x.pk = 1 and upper(x.type) = 'INTEGER' then {_HAS_KEY_INDEX} end, case when x.cid = 0 and {_REPLACING}",
     join=" left join pragma_table_xinfo(m.name) x",
     order=", x.cid",
 )
-_ONLY_TABLES = _TABLES.format(columns=f", {_HAS_KEY_INDEX}", join="", order="")
+_ONLY_TABLES = _TABLES.format(columns=f", {_HAS_KEY_INDEX}, case when {_REPLACING}", join="", order="")
 #: Defaults that write the current UTC time with seconds, in lower case and without blanks.
 _CLOCK_DEFAULT = (
     r"current_timestamp|datetime\('now'(,'subsec(ond)?')?\)|strftime\('%y-%m-%dt?%h:%m:%[sf]z?','now'\)"
@@ -50,6 +52,9 @@ class SQLiteTable(Table, frozen=True, kw_only=True):
     key: Sequence[str]  #: the columns of the primary key in the order of its declaration
     rowid: str  #: the column that is the rowid; empty if none is
     has_rowid: bool  #: whether each row has one, in a column or not
+    #: what follows INSERT and UPDATE so that a key which exists is refused; otherwise ON CONFLICT REPLACE of a constraint would delete
+    #: the other row, with those that foreign keys delete. It also applies to the statements of triggers, whose own clauses it overrides
+    resolution_clause: str
 
 
 class SQLiteCatalog(Catalog):
@@ -64,7 +69,6 @@ class SQLiteCatalog(Catalog):
     _schema_version: int | None = None  #: the oldest version that the cached tables may have
     #: of columns to which foreign keys refer, by table and column, once the foreign keys were read
     key_collations: Mapping[tuple[str, str], str] = {}
-    _resolution_clauses: dict[str, str] | None = None  #: by table
 
     if TYPE_CHECKING:  # the tables of the base class are these
 
@@ -73,7 +77,7 @@ class SQLiteCatalog(Catalog):
 
     def forget(self) -> None:
         super().forget()
-        self._schema_version, self.key_collations, self._resolution_clauses = None, {}, None
+        self._schema_version, self.key_collations = None, {}
 
     def forget_changed(self) -> None:
         """Read the tables again if the schema version has changed, which counts the changes of all connections."""
@@ -94,27 +98,14 @@ class SQLiteCatalog(Catalog):
             # One of them cannot be read: a view over missing tables, or a virtual table of an extension that only the
             # app loads. It is treated as missing.
             rows = [
-                (*row, *column, has_key_index)
-                for *row, has_key_index in self.connection.fetch(_ONLY_TABLES)
+                (*row, *column, has_key_index, sql)
+                for *row, has_key_index, sql in self.connection.fetch(_ONLY_TABLES)
                 for column in self._read_columns(str(row[0]))
             ]
         self._schema_version = int(str(rows[0][4])) if rows else None
         groups = groupby(rows, key=itemgetter(slice(4)))
         tables = [_build_table(row, [column[5:] for column in columns]) for row, columns in groups]
         return {table.name: table for table in tables if table.columns}
-
-    def resolution_clause(self, table: str) -> str:
-        """Return what follows INSERT and UPDATE so that a key which exists is refused; empty: it is.
-
-        Otherwise ON CONFLICT REPLACE of a constraint would delete the other row, with those that foreign keys delete. The clause also
-        applies to the statements of triggers, whose own clauses it overrides.
-        """
-        clauses = self._resolution_clauses = self._resolution_clauses or {}
-        if table not in clauses:
-            sql = "select sql from sqlite_master where name = :name"
-            rows = self.connection.fetch(sql, {"name": table})
-            clauses[table] = " or abort" if rows and _replaces_rows(str(rows[0][0])) else ""
-        return clauses[table]
 
     def _read_columns(self, table: str) -> Sequence[Row]:
         """Return the rows of ``table_xinfo``; empty if the table cannot be read."""
@@ -154,21 +145,16 @@ class SQLiteCatalog(Catalog):
         return references
 
 
-def _replaces_rows(sql: str) -> bool:
-    """Return whether a constraint of a CREATE TABLE statement deletes rows whose key a new row has."""
-    if not re.search(r"(?is)\bconflict\b.+\breplace\b", sql):
-        return False
-    from dbctl.engines.sqlite.lint import LEXER
-
-    words = [token.text.lower() for token in LEXER.read_significant(sql)]
-    return ("conflict", "replace") in pairwise(words)
-
-
 def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
     name, entry, kind, is_without_rowid = row
-    key = sorted((int(str(place)), str(column)) for _, column, *_, place, _, _ in rows if place)
-    rowid, columns = "", {}
-    for _position, column, declared, not_null, default, place, hidden, has_key_index in rows:
+    key = sorted((int(str(place)), str(column)) for _, column, *_, place, _, _, _ in rows if place)
+    rowid, resolution_clause, columns = "", "", {}
+    for _position, column, declared, not_null, default, place, hidden, has_key_index, sql in rows:
+        if sql is not None:
+            from dbctl.engines.sqlite.lint import LEXER
+
+            words = [token.text.lower() for token in LEXER.read_significant(str(sql))]
+            resolution_clause = " or abort" if ("conflict", "replace") in pairwise(words) else ""
         declared_type = str(declared or "").upper()
         is_rowid = bool(place) and len(key) == 1 and declared_type == "INTEGER" and not is_without_rowid
         if is_rowid and kind == "table" and not has_key_index:
@@ -194,6 +180,7 @@ def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
         key=[column for _, column in key],
         rowid=rowid,
         has_rowid=kind == "table" and not is_without_rowid,
+        resolution_clause=resolution_clause,
     )
 
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from dbctl.engines.contract.streaming import RowStreams, StagingTables, TimeForms, ValueCodec
     from dbctl.engines.sql.checks import SqlExplainer
     from dbctl.engines.sql.query_builder import QueryBuilder
-    from dbctl.engines.sqlite.rows import KnownTable
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
 #: How a writer is opened without options.
@@ -205,11 +204,8 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         values = {**values, **self.fill_values(table, values)}
         for name in values:
             self.catalog.require_column(table, name)
-        rowid = self._find_destination(table).insert_row(values)
+        rowid = self.connection.database.known_table(table, live.resolution_clause).insert_row(values)
         return rowid if returning else None
-
-    def _find_destination(self, table: str) -> KnownTable:
-        return self.connection.database.known_table(table, self.catalog.resolution_clause(table))
 
     def insert_directly(
         self, table: str, values: Mapping[str, object], returning: str | None = None
@@ -223,7 +219,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
             source = (
                 f"({names}) values ({', '.join(bind_value(statement, value) for value in values.values())})"
             )
-        sql = f"insert{self.catalog.resolution_clause(table)} into {self.catalog.quote_table(table)} {source}"
+        sql = f"insert{self.catalog.tables()[table].resolution_clause} into {self.catalog.quote_table(table)} {source}"
         sql += f" returning {self.catalog.quote_column(table, returning, '') if returning else 1}"
         # Fetch all rows, because an unfinished statement would stay open.
         driver = self.connection.driver
@@ -241,7 +237,8 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         # a row may refer to a later one
         if any(reference.table == table for reference in self.catalog.references(table)):
             self.defer_references()
-        return self._find_destination(table).insert_rows(names, rows)
+        clause = self.catalog.tables()[table].resolution_clause
+        return self.connection.database.known_table(table, clause).insert_rows(names, rows)
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
@@ -252,7 +249,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         condition = self.builder.where_clause(statement, table, where, "t0")
         # sqlite-utils updates one row by its key, and fails if a trigger ignores the change; this updates the rows that
         # meet conditions.
-        sql = f"update{self.catalog.resolution_clause(table)} {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
+        sql = f"update{self.catalog.tables()[table].resolution_clause} {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
         return self.connection.execute_write(sql, statement.parameters)
 
     def _value_sql(self, table: str, column: str, value: object, statement: Statement) -> str:
@@ -283,7 +280,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         selected = ", ".join(["*", *(f":{name}" for name in parameters)])
         into = f"{self.catalog.quote_table(table)} as t0 ({', '.join(names)})"
         return (
-            f"insert{self.catalog.resolution_clause(table)} into {into} select {selected} from ({select})",
+            f"insert{self.catalog.tables()[table].resolution_clause} into {into} select {selected} from ({select})",
             parameters,
         )
 

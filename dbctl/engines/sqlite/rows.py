@@ -53,7 +53,9 @@ class GuardedDatabase(Database):
 
     def known_table(self, name: str, resolution_clause: str = "") -> KnownTable:
         """Return a table of the catalog; ``resolution_clause`` follows INSERT."""
-        table = KnownTable(self, name)
+        if not resolution_clause:
+            return KnownTable(self, name)
+        table = ReplacingTable(self, name)
         table.resolution_clause = resolution_clause
         return table
 
@@ -65,14 +67,6 @@ class KnownTable(Table):
     """
 
     db: GuardedDatabase
-    resolution_clause = ""
-
-    def build_insert_queries_and_params(self, *arguments: Any, **options: Any) -> list[tuple[str, list[Any]]]:
-        statements = super().build_insert_queries_and_params(*arguments, **options)  # type: ignore[no-untyped-call]
-        return [
-            (sql.replace("INSERT", f"INSERT{self.resolution_clause}", 1), values)
-            for sql, values in statements
-        ]
 
     def exists(self) -> bool:
         return True
@@ -155,6 +149,19 @@ class KnownTable(Table):
 
     def _refuse(self, reason: str) -> QueryFailedError:
         return QueryFailedError(target=self.db.connection.target, reason=reason)
+
+
+class ReplacingTable(KnownTable):
+    """A table with a constraint that would delete rows whose key a new row has."""
+
+    resolution_clause: str
+
+    def build_insert_queries_and_params(self, *arguments: Any, **options: Any) -> list[tuple[str, list[Any]]]:
+        statements = super().build_insert_queries_and_params(*arguments, **options)  # type: ignore[no-untyped-call]
+        return [
+            (sql.replace("INSERT", f"INSERT{self.resolution_clause}", 1), values)
+            for sql, values in statements
+        ]
 
 
 def split_rows(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list[Sequence[object]]]:

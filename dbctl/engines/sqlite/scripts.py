@@ -211,7 +211,7 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
         return self._connection.execute_write(*self._db.build_insert(table, columns, select))
 
     def resolution_clause(self, table: str) -> str:
-        return self._db.catalog.resolution_clause(table)
+        return self._db.catalog.tables()[table].resolution_clause
 
     def write(self, sql: str) -> int:
         # sqlite-utils has six types for columns, and new tables keep the types of another database

@@ -87,7 +87,7 @@ def test_write_is_one_statement_of_a_transaction(path, write):
     with closing(SQLiteWriter(path, "app/user")) as writer:
         with pytest.raises(RuntimeError):
             write(writer)
-        writer.tables(), writer.references("t"), writer.catalog.resolution_clause("t")
+        writer.tables(), writer.references("t")
         with writer.transaction():
             statements = trace(writer.connection.driver)
             write(writer)
