@@ -236,7 +236,7 @@ class RevertRows:
         }
         self.plan = self._create_plan(db)
         if not self._restored:
-            reason = "it changed only secrets, sessions or times of changes, which are not restored"
+            reason = "it changed only secrets, sign-ins or times of changes, which are not restored"
             if incomplete:
                 reason = f"the log lacks secrets of the deleted rows: {', '.join(incomplete)}"
             raise _refuse(operation, reason)
