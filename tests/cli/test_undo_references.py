@@ -256,6 +256,17 @@ def test_time_of_a_change_is_not_restored_without_another_column(lite):
     assert lite.rows("select * from notes") == [(1, None, "new")]
 
 
+def test_time_of_a_change_is_restored_if_nothing_else_was_changed(lite):
+    lite.run(
+        "create table notes (id integer primary key, changed_at varchar(30))",
+        "insert into notes values (1, '2026-01-31T12:00:00Z')",
+    )
+    number = lite.change("data", "set", "notes", "1", "changed_at=2026-02-01T12:00:00Z")
+    assert lite.rows("select changed_at from notes") == [("2026-02-01T12:00:00.000Z",)]
+    lite.undo(number)
+    assert lite.rows("select changed_at from notes") == [("2026-01-31T12:00:00Z",)]
+
+
 def test_inserted_row_is_not_changed_afterwards(lite):
     """An app may refuse every change of such rows by a trigger."""
     lite.run("create table notes (id integer primary key)", "insert into notes values (1)")

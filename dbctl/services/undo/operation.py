@@ -65,12 +65,11 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
 
     operation: int
     rows: Mapping[str, int]  #: restored rows by table
-    ended_sessions: int
-    differing: Mapping[str, Sequence[str]]  #: columns that the database itself changed again, by table
-    without_password: int  #: restored users without the password that they had
-    omitted: Sequence[
-        str
-    ]  #: what else was not restored, such as secrets, as ``columns of table`` and ``N rows of table``
+    ended_sessions: int = 0
+    differing: Mapping[str, Sequence[str]] = {}  #: columns that the database itself changed again, by table
+    without_password: int = 0  #: restored users without the password that they had
+    #: what else was not restored, such as secrets, as ``columns of table`` and ``N rows of table``
+    omitted: Sequence[str] = ()
 
     @property
     def effect(self) -> Effect | None:
@@ -172,14 +171,7 @@ def _drop_table(app: App, operation: OperationDetails, db: Writable, name: str) 
     require_supported(db, db.staging, "dropping a table", REMEDY).drop_table(name)
     details = {"operation": operation.operation, "command": operation.command}
     audit.record(app, db, "undo", "operation", operation.operation, details)
-    return Undone(
-        operation=operation.operation,
-        rows={name: rows},
-        ended_sessions=0,
-        differing={},
-        without_password=0,
-        omitted=(),
-    )
+    return Undone(operation=operation.operation, rows={name: rows})
 
 
 def _describe_undo(operation: OperationDetails) -> str:
@@ -250,6 +242,9 @@ class RevertRows:
         times = self._find_times(name, live)
         if not all(_has_columns(live, image, times) for image in images):
             raise _refuse(self._operation, f"the table {table} has another schema now")
+        befores = [image.before for image in images]
+        if len(self._operation.changes) == 1 and all(row and row.keys() <= times for row in befores):
+            times = set()  # it changed nothing else, as `data set` of such a column
         recorder = self._app.recorder
         return TableUndo(
             db,
