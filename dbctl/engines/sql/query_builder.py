@@ -290,6 +290,10 @@ class QueryBuilder:
         yield f"{value}{' desc' if order.descending else ''}"
 
 
+#: Keys of ``match_rows`` in a query: SQLite limits the depth of conditions.
+KEYS_PER_QUERY = 200
+
+
 def match_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Where:
     """Return the condition that the columns have the values of one of the rows, with as few terms as possible.
 

@@ -9,14 +9,16 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from dbctl.engines.contract.database import AnyOf, Condition, Query, Readable, Where, Writable, after_key
+from dbctl.engines.sql.query_builder import KEYS_PER_QUERY, match_rows
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.extensions.copies.embedded import UnreadableTextError, refuse_unreadable, rewrite_texts
-from dbctl.model import Struct
+from dbctl.model import Struct, split_batches
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.row_writes import KeyedRows
 from dbctl.services.app.secrets import find_table_secrets, list_key_columns, list_row_secrets
 from dbctl.services.data.table import list_ledger_tables
 from dbctl.services.rules.rows import RowRules, guard_constraints
@@ -214,18 +216,23 @@ class ReplaceInTable:
     def apply(self, db: Writable, counts: ReplacedRows) -> None:
         """Change the rows."""
         with add_repair_hint(self._app.profile.search, self.name, db):
-            for row in self.find_rows(db, counts):
-                where = [
-                    Condition(name, "=", value)
-                    for name, value in zip(self._primary_key, row.key, strict=True)
-                ]
-                try:
-                    require_row_count(db.update(self.name, row.values, where), 1, db)
-                except ConstraintError as error:
-                    error.details = [self._describe_place(", ".join(row.values), row.key)]
-                    raise
-        if rows := counts.rows[self.name]:
-            audit.record(self._app, db, "data.replace", self.name, "", {"rows": rows})
+            for rows in split_batches(self.find_rows(db, counts), KEYS_PER_QUERY):
+                columns = list(dict.fromkeys(name for row in rows for name in row.values))
+                keys = [match_rows(self._primary_key, [row.key for row in rows])]
+                before = KeyedRows(db, self.name, columns, keys)
+                for row in rows:
+                    self._write(db, row)
+                before.require_changed({tuple(row.key): row.values for row in rows})
+        if count := counts.rows[self.name]:
+            audit.record(self._app, db, "data.replace", self.name, "", {"rows": count})
+
+    def _write(self, db: Writable, row: ChangedRow) -> None:
+        where = [match_rows(self._primary_key, [row.key])]
+        try:
+            require_row_count(db.update(self.name, row.values, where), 1, db)
+        except ConstraintError as error:
+            error.details = [self._describe_place(", ".join(row.values), row.key)]
+            raise
 
     def find_rows(self, db: Readable, counts: ReplacedRows) -> Iterator[ChangedRow]:
         """Yield the rows that the replacement changes, and count them and what remains.

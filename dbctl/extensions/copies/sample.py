@@ -23,7 +23,7 @@ from dbctl.engines.contract.database import (
     Where,
     Writable,
 )
-from dbctl.engines.sql.query_builder import match_rows
+from dbctl.engines.sql.query_builder import KEYS_PER_QUERY, match_rows
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.copies.contract import read_rows
 from dbctl.model import Struct, format_count, split_batches, time_before
@@ -32,7 +32,6 @@ from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
 from dbctl.services.app.results import missing_table_error
 from dbctl.services.app.user_table import UserTable, open_users, users_database
-from dbctl.services.audit.capture import KEYS_PER_QUERY
 from dbctl.services.data.personal_data import list_user_columns
 from dbctl.services.data.table import DataTable
 from dbctl.services.deletion.cascade import plan_rows

@@ -99,35 +99,6 @@ def require_row_count(actual: int, expected: int, db: Writable) -> None:
         raise ConstraintError(target=db.target, reason=reason)
 
 
-def write_rows(
-    db: Writable, table: str, where: Sequence[Where], values: Mapping[str, object] | None = None
-) -> int:
-    """Change the rows that meet conditions, or delete them without ``values``; return their number.
-
-    Raises:
-        ConstraintError: as ``require_row_count``.
-    """
-    if count := db.count(table, where):
-        if values:
-            require_row_count(db.update(table, values, where), count, db)
-        else:
-            delete_exactly(db, table, where, count)
-    return count
-
-
-def delete_exactly(db: Writable, table: str, where: Sequence[Where], expected: int) -> None:
-    """Delete the rows that meet conditions, which are ``expected`` rows.
-
-    Raises:
-        ConstraintError: as ``require_row_count``.
-    """
-    deleted = db.delete(table, where)
-    # Of a tree, a foreign key may delete some rows with others, and not every database counts these.
-    if deleted < expected and any(key.on_delete == "CASCADE" for key in db.references(table)):
-        deleted = expected - db.count(table, where)
-    require_row_count(deleted, expected, db)
-
-
 @contextmanager
 def required_for_cascade(app: App, database: str, changed: str) -> Iterator[None]:
     """Translate a failure to open ``database``, which a change of ``changed`` also writes.

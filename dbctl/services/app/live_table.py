@@ -414,6 +414,8 @@ class JoinedFields:
             values: the new values by field, also of fields in the table of users.
             constants: constants of the profile by field, which are written instead of the value.
         """
+        from dbctl.services.app.row_writes import write_rows
+
         for field, (section, live) in self._fields.items():
             if field not in values:
                 continue
@@ -428,7 +430,7 @@ class JoinedFields:
                 else live.encode(column, values[field])
             )
             owners = {str(owner) for (owner,) in db.select(live.name, [user], where)}
-            db.update(live.name, {column: value}, where)
+            write_rows(db, live.name, where, {column: value})
             for link in links:
                 if str(link) not in owners:
                     db.insert(live.name, {**live.encode_constants(section.only), user: link, column: value})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbctl.engines.contract.database import InSubquery, Merge, Query, Reference, Table, Where, Writable
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.query_builder import match_rows
+from dbctl.engines.sql.query_builder import KEYS_PER_QUERY, match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import IN_DOUBT, ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import KeyNotReturnedError
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 Values: TypeAlias = dict[str, object]
 #: The columns of a row that are secret, by table and row.
 FindSecrets: TypeAlias = Callable[[str, Mapping[str, object]], Collection[str]]
-#: Keys per query: SQLite limits the depth of conditions.
-KEYS_PER_QUERY = 200
 #: Those of foreign keys that delete or change the referring rows.
 FOLLOWING_ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 VALUES_OFF = "values are off"

@@ -14,6 +14,7 @@ from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import find_column, list_uncovered
+from dbctl.services.app.row_writes import require_added
 from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import TIMES, UserTable
 from dbctl.services.app.validation import truncate
@@ -210,6 +211,7 @@ class AddRow:
         values = self._values | {column: create() for column, create in self._generated.items()}
         with guard_constraints(app, self._table.database, db, {name: values}):
             key = self._insert(db, values)
+            require_added(db, name, key)
         audit.record(app, db, "data.add", name, " ".join(map(str, key.values())), {"columns": [*values]})
         where = [Condition(column, "=", value) for column, value in key.items()]
         rows = DataTable(app, db, name).read_stored(where) if key else [values]

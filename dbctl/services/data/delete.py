@@ -13,7 +13,8 @@ from dbctl.errors.usage import UsageError, UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, Prepared, PreparedChange, delete_exactly
+from dbctl.services.app.change import Change, Prepared, PreparedChange
+from dbctl.services.app.row_writes import delete_exactly
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.data.add import is_users_table, refuse_role_table

@@ -13,7 +13,8 @@ from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvali
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import Change
+from dbctl.services.app.row_writes import update_exactly
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.data.add import (
@@ -225,7 +226,7 @@ class UpdateRow:
         where = table.key_conditions(self._key)
         guard = guard_constraints(app, table.database, db, {table.name: ()})
         with guard, add_repair_hint(app.profile.search, table.name, db):
-            require_row_count(db.update(table.name, _stamped(table, self._values, self._stamp), where), 1, db)
+            update_exactly(db, table.name, self._values, where, 1, stamps=_create_stamp(table, self._stamp))
         changes = {
             name: [table.mask_value(name, self._before[name]), table.mask_value(name, value)]
             for name, value in self._values.items()
@@ -269,9 +270,9 @@ class UpdateRows:
         table, values, changed = self._table, self._values, self._changed
         masked_values = {column: table.mask_value(column, value) for column, value in values.items()}
         if changed:
-            stored = _stamped(table, values, table.find_stamp(values))
+            stamps = _create_stamp(table, table.find_stamp(values))
             with guard_constraints(table.app, table.database, db, {table.name: values}):
-                require_row_count(db.update(table.name, stored, self._where), changed, db)
+                update_exactly(db, table.name, values, self._where, changed, stamps=stamps)
             details = {"rows": changed, "values": masked_values}
             audit.record(table.app, db, "data.set", table.name, "", details)
         return RowsChangeResult(
@@ -301,8 +302,8 @@ def _count_different(table: DataTable, where: Sequence[Where], values: Mapping[s
         raise ValueInvalidError(name=", ".join(values), value="given", reason=reason) from error
 
 
-def _stamped(table: DataTable, values: Mapping[str, object], stamp: str | None) -> dict[str, object]:
-    return {**values, **({stamp: table.live.encode(stamp, now())} if stamp else {})}
+def _create_stamp(table: DataTable, stamp: str | None) -> dict[str, object]:
+    return {stamp: table.live.encode(stamp, now())} if stamp else {}
 
 
 def _check_changes(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import PurePath
 from typing import IO
 
@@ -21,8 +22,9 @@ from dbctl.errors.users import BuiltInRoleError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import list_uncovered
+from dbctl.services.app.row_writes import insert_exactly
 from dbctl.services.app.secrets import MASK
 from dbctl.services.data.csv_jsonl import (
     Cell,
@@ -196,10 +198,9 @@ class ImportRows:
     def apply(self, db: Writable) -> ImportResult:
         """Insert the rows and record the import."""
         for name, count in self._counts.items():
-            added = self._insert(db, name)
-            require_row_count(added, count, db)
+            insert_exactly(db, name, count, partial(self._insert, db, name))
             db.advance_sequences(name)
-            details = {"rows": added, "file": PurePath(self._file.name).name}
+            details = {"rows": count, "file": PurePath(self._file.name).name}
             audit.record(self._app, db, "data.import", name, "", details)
         return ImportResult(
             table=self._file.table or None, added=sum(self._counts.values()), tables=self._counts

@@ -13,6 +13,7 @@ from dbctl.profiles.model.integrity import CrossLink
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.validation import truncate
 from dbctl.services.checks.duplicated_columns import Comparison, DuplicatedColumns
 from dbctl.services.deletion.cascade import add_dependent_rows
@@ -118,7 +119,7 @@ class KeyRename(Struct, frozen=True, kw_only=True):
 
     def apply(self, db: Writable) -> int:
         """Rename the key; return the number of changed rows."""
-        return db.update(self.table, {self.column: self.new}, [Condition(self.column, "=", self.old)])
+        return write_rows(db, self.table, [Condition(self.column, "=", self.old)], {self.column: self.new})
 
 
 class ColumnFix(Struct, frozen=True, kw_only=True):
@@ -138,10 +139,11 @@ class ColumnFix(Struct, frozen=True, kw_only=True):
     def apply(self, db: Writable) -> int:
         """Write the original values; return the number of changed rows."""
         return sum(
-            db.update(
+            write_rows(
+                db,
                 self.table,
-                {self.column: value},
                 [Condition(self.key, "in", batch), Not(Condition(self.column, "=", value))],
+                {self.column: value},
             )
             for value, keys in self.keys_by_value.items()
             for batch in split_batches(keys, BATCH)
@@ -170,7 +172,7 @@ class RowDelete(Struct, frozen=True, kw_only=True):
 
     def apply(self, db: Writable) -> int:
         """Delete the rows; return their number."""
-        return sum(db.delete(self.table, [condition]) for condition in self.conditions)
+        return sum(write_rows(db, self.table, [condition]) for condition in self.conditions)
 
 
 class _Fixes(Struct, frozen=True, kw_only=True):

@@ -16,8 +16,9 @@ from dbctl.model import ChangeResult, Effect, KeyText, Plan, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count, write_rows
+from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import list_uncovered
+from dbctl.services.app.row_writes import delete_exactly, update_exactly, write_rows
 from dbctl.services.app.user_table import UserTable, users_database
 from dbctl.services.app.validation import check_rule, require_encodable
 from dbctl.services.deletion.cascade import (
@@ -165,7 +166,9 @@ class UpdateRole:
         """Update the row, if a field differs."""
         table, role = self._table, self._role
         if self._changed:
-            require_row_count(db.update(table.live.name, self._values, self._where), 1, db)
+            stamp = _stored_values(table, {})
+            values = {name: value for name, value in self._values.items() if name not in stamp}
+            update_exactly(db, table.live.name, values, self._where, 1, stamps=stamp)
             details = {"name": role.name, "changed": self._changed}
             audit.record(table.app, db, "roles.update", "roles", role.id, details)
         return RoleChangeResult(role=table.find(KeyText(str(role.id))), changed=self._changed)
@@ -208,7 +211,7 @@ class DeleteRole:
         table, role = self._table, self._role
         for name, where in self._links.items():
             write_rows(db, name, where)
-        require_row_count(db.delete(table.live.name, self._where), 1, db)
+        delete_exactly(db, table.live.name, self._where, 1)
         audit.record(table.app, db, "roles.delete", "roles", role.id, {"name": role.name})
         return RoleDeleteResult(role=role)
 

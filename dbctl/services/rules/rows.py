@@ -18,8 +18,8 @@ from dbctl.profiles.model.integrity import Exclusive, Values
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
-from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.row_writes import update_exactly
 from dbctl.services.app.user_table import TIMES
 from dbctl.services.app.validation import text_problem, value_problem
 from dbctl.services.rules.columns import (
@@ -87,7 +87,7 @@ class SingleTrueUpdate:
         """Set the columns to false."""
         for column, (where, number) in self._updates.items():
             unset = {column: self._live.encode(column, False)}  # noqa: FBT003 - the value itself
-            require_row_count(db.update(self._live.name, unset, where), number, db)
+            update_exactly(db, self._live.name, unset, where, number)
 
 
 @contextmanager

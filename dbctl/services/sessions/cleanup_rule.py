@@ -32,8 +32,9 @@ from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import delete_exactly, require_row_count, retry_conflicts
+from dbctl.services.app.change import require_row_count, retry_conflicts
 from dbctl.services.app.live_table import LiveTable, where_before
+from dbctl.services.app.row_writes import delete_exactly
 from dbctl.units import parse_duration
 
 #: Seconds that a transaction aims to hold the write lock.

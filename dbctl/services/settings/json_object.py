@@ -10,7 +10,7 @@ from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.profiles.model.settings import Settings, SettingsVariant
 from dbctl.services.app.app import App
-from dbctl.services.app.change import require_row_count
+from dbctl.services.app.row_writes import update_exactly
 from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import User
 from dbctl.services.app.validation import check_rule, truncate
@@ -109,4 +109,4 @@ class JsonSettings(SettingStore):
     def _store(self, db: Writable, settings: dict[str, object]) -> None:
         # the format of the app; half of a surrogate pair, such as of a truncated emoji, exists only as an escape
         text = json.dumps(settings, ensure_ascii=not is_encodable(settings), separators=(",", ":"))
-        require_row_count(db.update(self.live.name, {self._value: text}, self._owner_conditions()), 1, db)
+        update_exactly(db, self.live.name, {self._value: text}, self._owner_conditions(), 1)

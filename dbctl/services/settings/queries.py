@@ -14,10 +14,10 @@ from dbctl.model import Findings, Page, PageRequest
 from dbctl.profiles.codecs import read_boolean, read_time
 from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant
 from dbctl.services.app.app import App
-from dbctl.services.app.change import write_rows
 from dbctl.services.app.evidence.facts import refuse_contradictions
 from dbctl.services.app.live_table import find_named_key
 from dbctl.services.app.results import paginate
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.secrets import is_secret_setting
 from dbctl.services.app.user_table import User, UserTable, open_users, users_database
 from dbctl.services.app.validation import truncate
@@ -228,9 +228,9 @@ class SingleRowSettings(SettingStore):
         return {column: self.live.encode(column, stored)}
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
-        values = {**self._encode_columns(setting, value), **self._change_stamp(db)}
-        if not write_rows(db, self.live.name, [AllOf([])], values):
-            db.insert(self.live.name, {self._key: self._row.value, **values})
+        values, stamps = self._encode_columns(setting, value), self._change_stamp(db)
+        if not write_rows(db, self.live.name, [AllOf([])], values, stamps=stamps):
+            db.insert(self.live.name, {self._key: self._row.value, **values, **stamps})
 
     def add(self, db: Writable, key: str, value: object) -> None:
         self.write(db, self._create_from_row(key, None, {}), value)

@@ -12,8 +12,8 @@ from dbctl.profiles.codecs import read_boolean, read_time, text_or_none
 from dbctl.profiles.model.base import list_names
 from dbctl.profiles.model.settings import SettingFormat, Settings, StandardSetting
 from dbctl.services.app.app import App
-from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import list_uncovered
+from dbctl.services.app.row_writes import delete_exactly, require_added, update_exactly
 from dbctl.services.app.user_table import User, open_users
 from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.encodings import decode, encode
@@ -227,8 +227,8 @@ class SettingRows(SettingStore):
         return f"values as {kind if is_text else form}"
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
-        values = self._changed_columns(db, setting, value)
-        require_row_count(db.update(self.live.name, values, self._row_conditions(setting.key)), 1, db)
+        values, stamps = self._encode_columns(setting, value), self._change_stamp(db)
+        update_exactly(db, self.live.name, values, self._row_conditions(setting.key), 1, stamps=stamps)
 
     def add(self, db: Writable, key: str, value: object) -> None:
         """Add a setting; a standard setting gets all columns of its standard row."""
@@ -252,11 +252,13 @@ class SettingRows(SettingStore):
             values[self._type] = setting.type
         if category := self._fields.get("category"):
             values.setdefault(category, key.partition(".")[0])
-        values |= self._changed_columns(db, setting, value)
+        values |= {**self._encode_columns(setting, value), **self._change_stamp(db)}
         if missing := list_uncovered(self.live.table, set(values)):
             missing_value = f"a value for {', '.join(missing)}"
             raise SchemaMismatchError(target=db.target, missing=missing_value, purpose="a new setting")
         db.insert(self.live.name, values)
+        names = [*self._keys, *([self.live.column(self.section.user)] if self.user else [])]
+        require_added(db, self.live.name, {name: values[name] for name in names})
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -268,17 +270,14 @@ class SettingRows(SettingStore):
         """Store fields of ``metadata`` of an existing setting; the values are checked."""
         columns = self.metadata
         stored = {columns[name]: self.live.encode(columns[name], value) for name, value in values.items()}
-        stored |= self._change_stamp(db)
-        require_row_count(db.update(self.live.name, stored, self._row_conditions(key)), 1, db)
+        where, stamps = self._row_conditions(key), self._change_stamp(db)
+        update_exactly(db, self.live.name, stored, where, 1, stamps=stamps)
 
     def _encode_columns(self, setting: Setting, value: object) -> dict[str, object]:
         return {self._value: self._encode(setting, value)}
-
-    def _changed_columns(self, db: Writable, setting: Setting, value: object) -> dict[str, object]:
-        return {**self._encode_columns(setting, value), **self._change_stamp(db)}
 
     def where_removed(self, key: str) -> Sequence[Where]:
         return [AllOf(self._row_conditions(key))]
 
     def remove(self, db: Writable, key: str) -> None:
-        require_row_count(db.delete(self.live.name, self._row_conditions(key)), 1, db)
+        delete_exactly(db, self.live.name, self._row_conditions(key), 1)

@@ -18,11 +18,10 @@ from dbctl.engines.contract.database import (
     Writable,
 )
 from dbctl.engines.sql import codec
-from dbctl.engines.sql.query_builder import match_rows
+from dbctl.engines.sql.query_builder import KEYS_PER_QUERY, match_rows
 from dbctl.model import format_count, split_batches
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.secrets import has_values
-from dbctl.services.audit.capture import KEYS_PER_QUERY
 from dbctl.services.deletion.cascade import AffectedRows, find_changed_rows, refuse_outside_rows
 from dbctl.services.events.changes.records import (
     RowImage,

@@ -14,7 +14,8 @@ from dbctl.model import ChangeResult, Effect, KeyText, Plan, RetainedRows, Row, 
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, delete_exactly
+from dbctl.services.app.change import Change
+from dbctl.services.app.row_writes import delete_exactly
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.deletion.cascade import (

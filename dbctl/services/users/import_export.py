@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from dbctl.profiles.codecs import KEYS
 from dbctl.profiles.passwords import new_password
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, require_row_count
+from dbctl.services.app.change import Change
+from dbctl.services.app.row_writes import insert_exactly
 from dbctl.services.app.user_table import UserTable, open_users, users_database
 from dbctl.services.users.create import ROLE_FIELDS, NewUserRows, UserRow, check_password, hash_password
 from dbctl.services.users.files import Existing, Line
@@ -280,18 +282,9 @@ class ImportUsers:
     def apply(self, db: Writable) -> UsersImported:
         """Insert the rows in the order of the file, so that ids have the same order."""
         users, entries = self._rows.users, self._entries.values()
-        new_rows = [self._rows.add_password(entry.row, entry.password_hash) for entry in entries]
-        if self._rows.companions or users.joined.names or (users.roles and users.roles.has_rows):
-            for entry, values in zip(entries, new_rows, strict=True):
-                self._rows.insert(db, values, entry.row)
-            added = len(new_rows)
-        else:
-            added = sum(
-                db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
-                for columns, rows in groupby(new_rows, key=tuple)
-            )
-        require_row_count(added, len(entries), db)
+        added = len(entries)
         if added:
+            insert_exactly(db, users.live.name, added, partial(self._insert, db))
             details = {"added": added, "file": Path(self._file).name}
             audit.record(users.app, db, "users.import", "users", "", details)
         generated = [
@@ -300,6 +293,19 @@ class ImportUsers:
             if entry.is_generated and entry.password
         ]
         return UsersImported(added=added, skipped=self._skipped, generated=generated)
+
+    def _insert(self, db: Writable) -> int:
+        """Insert the rows, and return their number."""
+        users, entries = self._rows.users, self._entries.values()
+        new_rows = [self._rows.add_password(entry.row, entry.password_hash) for entry in entries]
+        if self._rows.companions or users.joined.names or (users.roles and users.roles.has_rows):
+            for entry, values in zip(entries, new_rows, strict=True):
+                self._rows.insert(db, values, entry.row)
+            return len(new_rows)
+        return sum(
+            db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
+            for columns, rows in groupby(new_rows, key=tuple)
+        )
 
 
 def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:

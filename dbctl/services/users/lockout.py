@@ -14,8 +14,9 @@ from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.users import Lockout, SettingOrDefault
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change, write_rows
+from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.settings.queries import open_settings

@@ -19,8 +19,8 @@ from dbctl.engines.sql.query_builder import match_rows
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import KEY_IN_TEXT, RowStep, parse_row_path
-from dbctl.services.app.change import write_rows
 from dbctl.services.app.live_table import find_column
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.user_roles.form import BOOLEAN_LABELS, is_boolean
 from dbctl.services.app.user_table import User, UserTable
 from dbctl.services.deletion.cascade import AffectedRows, describe_cleared, describe_deleted

@@ -12,8 +12,9 @@ from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Effect, Plan, Stru
 from dbctl.profiles.model.users import SecondFactor
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change, write_rows
+from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.users import sign_in_state

@@ -24,8 +24,9 @@ from dbctl.profiles.model.base import ExpectedValue, NewValue
 from dbctl.profiles.model.users import Payload, SignInTable
 from dbctl.profiles.payloads import read_payload
 from dbctl.services.app.app import App
-from dbctl.services.app.change import require_row_count, write_rows
+from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable, find_column, where_before
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.user_table import User, UserTable, users_database
 from dbctl.services.users.companions import fill_row
 
@@ -117,11 +118,10 @@ class SignOut:
         ended, app = 0, self._users.app
         names = app.core.databases[users_database(app)].updated_at
         for table, where in self._open_rows:
-            live, values = table.live, dict(table.values)
+            live, values = table.live, table.values
             changed = find_column(live.table, names) if values else None
-            if changed:
-                values.setdefault(changed, live.encode(changed, now()))
-            ended += write_rows(db, live.name, where, values)
+            stamps = {changed: live.encode(changed, now())} if changed and changed not in values else {}
+            ended += write_rows(db, live.name, where, values, stamps=stamps)
         if self._users.section.on_sign_out:
             renew_columns(self._users, db, self._leaving, self._users.section.on_sign_out)
         return ended

@@ -9,6 +9,7 @@ from functools import partial
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Writable
+from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import UsageError
 from dbctl.errors.users import LastAdminError
@@ -27,7 +28,8 @@ from dbctl.model import (
 from dbctl.profiles.model.base import NewValue
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change, require_row_count
+from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change
+from dbctl.services.app.row_writes import update_exactly
 from dbctl.services.app.user_roles.form import Assignment, RoleAction
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_changed_rows, add_dependent_rows, find_changed_rows
@@ -297,9 +299,10 @@ class UpdateUsers:
         if not touched:
             return UsersChanged(users=self._selected, changed=0)
         if stored := self._stored():
+            stamps = {name: value for name, value in stored.items() if name not in self._values}
+            where = [users.where_ids(touched)]
             with last_admin.guard_unknown_admin(users, [users.live.name]):
-                changed = db.update(users.live.name, stored, [users.where_ids(touched)])
-                require_row_count(changed, len(touched), db)
+                update_exactly(db, users.live.name, self._values, where, len(touched), stamps=stamps)
         if self._also:
             sign_in_state.renew_columns(users, db, touched, self._also)
         users.write_joined(db, [user.id for user in touched], self._new_values)
@@ -310,6 +313,10 @@ class UpdateUsers:
             details = {"username": user.login, "changed": self._names}
             audit.record(users.app, db, self._action, "users", user.id, details)
         reloaded = {user.id: user for user in users.read([users.where_ids(self._selected)])}
+        for key, assignment in self._assignments.items():
+            if key not in reloaded or set(reloaded[key].role_names) != set(assignment.after):
+                reason = "a user would not have the new roles afterwards; a trigger may cause it"
+                raise ConstraintError(target=db.target, reason=reason)
         return UsersChanged(
             users=[reloaded[user.id] for user in self._selected],
             changed=len(touched),

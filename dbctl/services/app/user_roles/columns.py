@@ -8,7 +8,7 @@ from operator import or_
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Where, Writable
 from dbctl.model import Row
-from dbctl.services.app.change import require_row_count
+from dbctl.services.app.row_writes import update_exactly
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleForm, can_store
 
 UNKNOWN = "(unknown)"
@@ -53,7 +53,7 @@ class RoleBits(RoleForm):
             ((stored,),) = db.select(self.live.name, [self.columns[0]], where)
             bits = reduce(or_, (self.section.bits[name] for name in item.after), 0)
             values = {self.columns[0]: int(str(stored or 0)) & ~every | bits}
-            require_row_count(db.update(self.live.name, values, where), 1, db)
+            update_exactly(db, self.live.name, values, where, 1)
 
 
 class Ranks(RoleForm):

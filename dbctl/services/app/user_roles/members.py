@@ -12,8 +12,8 @@ from dbctl.errors.users import RoleInheritedError
 from dbctl.model import Row, group
 from dbctl.profiles.codecs import KEYS, read_text
 from dbctl.profiles.model.roles import GroupMembership, Membership
-from dbctl.services.app.change import write_rows
 from dbctl.services.app.live_table import LiveTable, list_uncovered
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.user_roles.columns import Ranks
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleAction, RoleForm
 

@@ -11,8 +11,8 @@ from dbctl.model import Row
 from dbctl.profiles.codecs import read_text
 from dbctl.profiles.model.roles import RoleMetadata
 from dbctl.profiles.php import dump_php, load_flags
-from dbctl.services.app.change import write_rows
 from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, RoleForm
 
 UNREADABLE = "(unknown)"  #: the role of a user whose row is no simple map

@@ -1,0 +1,107 @@
+"""Triggers that revert a write, or remove its row: the command is refused, and the database is unchanged."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.cli.main import main
+from tests import servers
+from tests.databases import ComparedDatabase, from_url
+
+TABLE = "create table notes (id integer primary key, code varchar(20), title varchar(20))"
+ROWS = "insert into notes values (1, 'a', 'first'), (2, 'b', 'second')"
+RETAINS, REMOVES, MOVES, RETURNS = "retains", "removes", "moves", "returns"
+CHANGES = [
+    ("set", "notes", "1", "title=x"),
+    ("set", "notes", "1", "title=x", "code=y"),
+    ("set", "notes", "--filter", "id>0", "title=x"),
+    ("replace", "first", "x"),
+]
+ADDITIONS = [("add", "notes", "id=7", "code=c"), ("import", "notes", "rows.csv")]
+DELETIONS = [("delete", "notes", "1"), ("delete", "notes", "--filter", "id>0")]
+
+TRIGGERS = {
+    "sqlite": {
+        RETAINS: "create trigger odd after update of title on notes when new.title <> old.title begin update notes set title = old.title where id = old.id; end",
+        REMOVES: "create trigger odd after update on notes begin delete from notes where id = new.id; end",
+        MOVES: "create trigger odd after insert on notes begin delete from notes where id = new.id; end",
+        RETURNS: "create trigger odd after delete on notes begin insert into notes values (old.id, old.code, old.title); end",
+    },
+    "postgresql": {
+        RETAINS: "create trigger odd before update on notes for each row execute function odd('retain')",
+        REMOVES: "create trigger odd after update on notes for each row execute function odd('remove')",
+        MOVES: "create trigger odd after insert on notes for each row execute function odd('remove')",
+        RETURNS: "create trigger odd after delete on notes for each row execute function odd('return')",
+    },
+    "mysql": {RETAINS: "create trigger odd before update on notes for each row set new.title = old.title"},
+}
+FUNCTION = """create function odd() returns trigger language plpgsql as $$ begin
+    if tg_argv[0] = 'retain' then new.title = old.title; return new; end if;
+    if tg_argv[0] = 'remove' then delete from notes where id = new.id; else insert into notes values (old.*); end if;
+    return null;
+end $$"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ComparedDatabase]:
+    if request.param == "sqlite":
+        with closing(sqlite3.connect(tmp_path / "notes.db")) as file, file:
+            file.execute(TABLE)
+            file.execute(ROWS)
+        yield from_url(str(tmp_path / "notes.db"))
+    elif request.param == "postgresql":
+        with servers.postgresql_schema() as address:
+            database = from_url(servers.text(address))
+            database.run(TABLE, ROWS, FUNCTION)
+            yield database
+    else:
+        with servers.mysql_database() as address:
+            database = from_url(str(address))
+            database.run(TABLE, ROWS)
+            yield database
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        *((kind, words) for kind in (RETAINS, REMOVES) for words in CHANGES),
+        *((MOVES, words) for words in ADDITIONS),
+        *((RETURNS, words) for words in DELETIONS),
+    ],
+)
+@pytest.mark.parametrize("state", ["off", "state"])
+def test_reverted_write_is_refused(
+    database: ComparedDatabase,
+    kind: str,
+    words: Sequence[str],
+    state: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if kind not in TRIGGERS[database.engine]:
+        pytest.skip("no trigger of the engine does that")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", state if state == "off" else str(tmp_path / state))
+    Path("rows.csv").write_text("id,code,title\n8,c,third\n9,d,fourth\n")
+    database.run(TRIGGERS[database.engine][kind])
+    before = database.content()
+    assert main(["--profile", "plain", "--url", f"main={database.url}", "data", *words, "--yes"]) == 6
+    assert database.content() == before
+    database.run(f"drop trigger odd{' on notes' if database.engine == 'postgresql' else ''}")
+    assert main(["--profile", "plain", "--url", f"main={database.url}", "data", *words, "--yes"]) == 0
+    assert database.content() != before
+
+
+def test_value_in_another_form_is_accepted(database: ComparedDatabase) -> None:
+    """A trigger or a type that changes the new value does not revert it."""
+    database.run("alter table notes add column price numeric(10, 2)", "update notes set price = 1")
+    options = ["--profile", "plain", "--url", f"main={database.url}", "data", "set", "notes"]
+    assert main([*options, "1", "price=2.50", "title=x"]) == 0
+    assert main([*options, "1", "price=2.5", "title=y"]) == 0
+    assert main([*options, "--filter", "id>0", "price=2.5", "--yes"]) == 0
+    assert [float(str(price)) for (price,) in database.rows("select price from notes")] == [2.5, 2.5]
