@@ -179,7 +179,7 @@ complete -c dbctl -n '__dbctl_at \'backup\' 0' -f -a 'log' -d 'Store the log tha
 complete -c dbctl -n '__dbctl_at \'backup\' 0' -f -a 'recover' -d 'Create a backup of one database as it was at a moment'
 complete -c dbctl -n '__dbctl_at \'restore\' 0' -f -a 'preview' -d 'Show what a restore would change: rows per table, schema, migrations,…'
 complete -c dbctl -n '__dbctl_at \'restore\' 0' -f -a 'apply' -d 'Restore a backup into the live databases, one transaction per database'
-complete -c dbctl -n '__dbctl_at \'restore\' 0' -f -a 'undo' -d 'Restore the data from before the last restore; a second undo reverts…'
+complete -c dbctl -n '__dbctl_at \'restore\' 0' -f -a 'undo' -d 'Restore the data from before the last restore that replaced data; a…'
 complete -c dbctl -n '__dbctl_at \'restore\' 0' -f -a 'files' -d 'Extract the app\'s own files from a backup, such as keys and uploads,…'
 complete -c dbctl -n '__dbctl_at \'restore\' 0' -f -a 'recover' -d 'Salvage the readable rows of a damaged SQLite database into a new file'
 complete -c dbctl -n '__dbctl_at \'schema\' 0' -f -a 'show' -d 'List tables and views with rows and size, or describe some of them'

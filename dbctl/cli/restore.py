@@ -197,7 +197,7 @@ def undo(
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Restore the data from before the last restore; a second undo reverts the first one."""
+    """Restore the data from before the last restore that replaced data; a second undo reverts the first one."""
     from dbctl.services.restore.apply import ApplyRestore
     from dbctl.services.restore.undo import find_undo_backup
 

@@ -56,8 +56,10 @@ class BackupSource:
 
     @property
     def label(self) -> str:
-        """Its id and time, for the titles of plans."""
-        return f"{self.manifest.id} ({self.manifest.created_at:%Y-%m-%d %H:%M} UTC)"
+        """Its id and time, and for a safety backup the restore that it reverts, for the titles of plans."""
+        manifest = self.manifest
+        reverted = f", from before the restore of {manifest.restored}" if manifest.restored else ""
+        return f"{manifest.id} ({manifest.created_at:%Y-%m-%d %H:%M} UTC{reverted})"
 
     def identify(self) -> tuple[str, str]:
         """Return the id and the path of the backup."""

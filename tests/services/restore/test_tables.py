@@ -16,6 +16,7 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.tables import RestoreTables
 from tests import servers
+from tests.databases import empty_database
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import create_app_backup, undo_restore
@@ -273,6 +274,21 @@ def test_merge_replace_is_exact_and_can_be_undone(pantry):
     assert read_shelf(pantry) == [*before, (9, None, "new", None)]
     assert undo_restore(pantry.path).backup == result.safety_backup
     assert read_shelf(pantry) == now
+
+
+def test_plan_of_an_undo_names_the_restore_that_it_reverts(tmp_path, monkeypatch, answer):
+    """A merge that replaces no row has no safety backup: the undo is that of the restore before it."""
+    monkeypatch.chdir(tmp_path)
+    with empty_database("sqlite", tmp_path / "shelf.db") as database:
+        database.run(*TABLE_STATEMENTS)
+        answer("init", "plain", ".", "--app", "shelf", "--url", f"main={database.url}")
+        answer("backup", "create")
+        restored = answer("backup", "list")["data"]["items"][0]["id"]
+        answer("restore", "apply", restored, "--yes")
+        database.run("delete from shelf where id = 1")
+        answer("restore", "apply", restored, "--table", "shelf", "--merge", "missing")
+        title = answer("restore", "undo", "--dry-run")["data"]["plan"]["title"]
+    assert title.endswith(f" UTC, from before the restore of {restored})")
 
 
 def test_several_tables_are_restored_in_any_order(pantry):
