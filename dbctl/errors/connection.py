@@ -192,6 +192,11 @@ class CommitUnsyncedError(DbctlError, status=Exit.FAILED):
     remedy = "It may appear once every process has closed {path}. Check the disk and the data before you run it again."
 
 
+class CommitUnconfirmedError(CommitUnsyncedError, status=Exit.FAILED):
+    sentence = "{target}: the change is committed, but no synchronous standby confirmed it: {reason}"
+    remedy = "A failover may lose it. Check the standbys before the next change: SELECT * FROM pg_stat_replication; and SHOW synchronous_standby_names;"
+
+
 class OutputFailedError(DbctlError, status=Exit.FAILED):
     sentence = "cannot write to standard output: {reason}"
     remedy = "The output is incomplete; changes that the command made remain."

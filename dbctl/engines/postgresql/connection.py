@@ -27,7 +27,7 @@ from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import Row, ident, quote_literal
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.connection import CommitUnconfirmedError, QueryFailedError
 from dbctl.errors.operations import RowLocksMissingError
 from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
@@ -189,7 +189,8 @@ class PostgreSQLConnection(ServerConnection[Session]):
         try:
             yield
         except psycopg.Error as error:
-            signals.raise_if_interrupted()  # a driver error is expected after a signal
+            if not (sql == "commit" and self.is_broken):  # its outcome is unknown
+                signals.raise_if_interrupted()  # a driver error is expected after a signal
             if isinstance(error, psycopg.errors.FeatureNotSupported) and ROW_LOCK in sql:
                 self.can_lock_rows = False
                 raise RowLocksMissingError(target=self.target) from error
@@ -247,6 +248,16 @@ class PostgreSQLTransactions(ServerTransactions):
             and session.pgconn.transaction_status != pq.TransactionStatus.INTRANS
         ):
             raise QueryFailedError(target=self._connection.target, reason=TRANSACTION_ENDED)
+
+    def _commit(self, sql: str) -> None:
+        session = self._connection.session
+        session.is_committing, session.unconfirmed = sql == "commit", ""
+        try:
+            super()._commit(sql)
+        finally:
+            session.is_committing = False
+        if session.unconfirmed:
+            raise CommitUnconfirmedError(target=self._connection.target, reason=session.unconfirmed)
 
     def _roll_back(self, sql: str) -> None:
         if not self._connection.is_open:

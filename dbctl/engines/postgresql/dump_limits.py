@@ -9,7 +9,8 @@ import psycopg
 
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_SCHEMA, of_no_extension
 from dbctl.engines.postgresql.dump_programs import END, LONGEST_LINE, LOOK_BACK
-from dbctl.engines.postgresql.session import Session, quote_literal
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.settings import quote_literal
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.errors.backup import BackupUnloadableError
 

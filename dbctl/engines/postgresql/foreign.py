@@ -18,7 +18,8 @@ from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_R
 from dbctl.engines.postgresql.dump_limits import UNRESOLVED
 from dbctl.engines.postgresql.dump_programs import create_schema_if_missing
 from dbctl.engines.postgresql.dump_statements import NAME, PsqlCommandError, StatementFilter
-from dbctl.engines.postgresql.session import Session, open_session, quote_literal
+from dbctl.engines.postgresql.session import Session, open_session
+from dbctl.engines.postgresql.settings import quote_literal
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import DbctlError
 from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError

@@ -19,7 +19,8 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
 from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
 from dbctl.engines.postgresql.dump_statements import RoleFilter
-from dbctl.engines.postgresql.session import Session, quote_literal
+from dbctl.engines.postgresql.session import Session
+from dbctl.engines.postgresql.settings import quote_literal
 from dbctl.engines.servers.dumps import OMIT_SECRETS, ServerRoles
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError

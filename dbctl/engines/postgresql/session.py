@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -16,13 +16,21 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import _WaitTimeout  # noqa: PLC2701 - it has no other name; older versions do not have it
 
+from dbctl import signals
 from dbctl.config.environment import has_home, read_set_variables
 from dbctl.engines.contract.route import open_socket
-from dbctl.engines.postgresql.settings import LOSSY_SETTINGS, SESSION_SETTINGS, override_lossy, unlimit_idle
+from dbctl.engines.postgresql.settings import (
+    LOSSY_SETTINGS,
+    SESSION_SETTINGS,
+    override_lossy,
+    quote_literal,
+    refuse_read_only,
+    unlimit_idle,
+)
 from dbctl.engines.postgresql.values import UNDECLARED, register_plain_types
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.sql.catalog import Row, ident, is_storable
-from dbctl.errors.connection import PoolerError, ReadOnlyError, report_file_errors
+from dbctl.errors.connection import PoolerError, report_file_errors
 from dbctl.errors.usage import UrlInvalidError
 from dbctl.files import liveness
 from dbctl.files.atomic import check_settings, expand_home
@@ -90,11 +98,12 @@ FILES = {
     "PGSSLKEY": "sslkey",
     "PGSSLROOTCERT": "sslrootcert",
 }
+#: The function of the server that warns if a commit did not wait for a synchronous standby to the end.
+STANDBY_WAIT = "SyncRepWaitForLSN"
 #: Seconds for a server to stop a statement, and seconds between two checks for a signal.
 CANCEL_SECONDS, POLL_SECONDS = 5.0, 0.1
 #: The maximum length of a name, in bytes.
 MAX_NAME_BYTES = 63
-STANDBY_HINT = "Nothing was changed. Use the address of the primary, or name both hosts and add ?target_session_attrs=read-write."
 #: Options of ORMs that libpq does not support; they are ignored.
 IGNORED_OPTIONS = frozenset(
     {"connection_limit", "pgbouncer", "pool_timeout", "socket_timeout", "statement_cache_size"}
@@ -117,6 +126,8 @@ class Session(psycopg.Connection[Row]):
     url_schema = ""  #: from the URL
     database = role = ""  #: the server's names, which may differ from those of a pooler, and of the login
     schema = ""  #: the current schema, in which unqualified names are created
+    is_committing = False  #: whether the running statement is a commit
+    unconfirmed = ""  #: why no synchronous standby has confirmed the last commit
     settings: dict[str, str]
 
     def apply_settings(self) -> None:
@@ -150,7 +161,9 @@ class Session(psycopg.Connection[Row]):
             return self._wait_while_alive(gen)
         except Interrupted:
             if self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-                self._abandon(gen)
+                completed = self._abandon(gen)
+                if completed and self.is_committing:  # the next transaction does not begin
+                    return completed[0]
             raise
 
     @property
@@ -236,6 +249,7 @@ class Session(psycopg.Connection[Row]):
 
         observed = observe()
         while True:
+            signals.raise_if_interrupted()  # where signals are deferred
             if has_arrived:
                 alive.note_progress()
             elif reason := alive.find_fault():
@@ -245,14 +259,23 @@ class Session(psycopg.Connection[Row]):
             with suppress(_WaitTimeout):
                 return super().wait(observed, timeout=silence)  # type: ignore[arg-type]
 
-    def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
-        """Stop the statement on the server and read the remaining messages; close the connection if that fails."""
+    def note_message(self, message: psycopg.errors.Diagnostic) -> None:
+        """Note a warning about a commit, whose text is in the server's language."""
+        if message.source_function == STANDBY_WAIT:
+            self.unconfirmed = message.message_primary or STANDBY_WAIT
+
+    def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> Sequence[T]:
+        """Stop the statement on the server and read the remaining messages; close the connection if that fails.
+
+        Return its result if it was completed nevertheless, as a commit that waits for a standby.
+        """
         try:
             self.cancel_safe(timeout=CANCEL_SECONDS)
             with suppress(psycopg.errors.QueryCanceled):
-                super().wait(gen, timeout=CANCEL_SECONDS)  # type: ignore[arg-type]
+                return [super().wait(gen, timeout=CANCEL_SECONDS)]  # type: ignore[arg-type]
         except (psycopg.Error, RuntimeError, StopIteration):
             self.pgconn.finish()
+        return []
 
 
 def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_new: bool = False) -> Session:
@@ -287,6 +310,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         session.limit_opening(seconds)
         session.pooled, session.url_schema = bool(pooled), schema
         register_plain_types(session)
+        session.add_notice_handler(session.note_message)
         lossy = ", ".join(f"current_setting('{name}', true)" for name in LOSSY_SETTINGS)
         query = f"select pg_backend_pid(), current_setting('default_transaction_read_only'), {lossy}"
         ((pid, read_only_default, *prescribed),) = session.run(query)
@@ -303,7 +327,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         if session.info.parameter_status("server_encoding") == UNDECLARED:
             session.settings["client_encoding"] = UNDECLARED  # otherwise it rejects text that is not UTF-8
         if not (read_only or is_new):
-            _refuse_read_only(session, target, str(read_only_default))
+            refuse_read_only(target, str(read_only_default), in_standby=session.in_standby)
         session.settings |= override_lossy(session, target, prescribed, read_only=read_only)
         session.apply_settings()
         session.end_opening()
@@ -349,19 +373,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _refuse_read_only(session: Session, target: str, default: str) -> None:
-    """Refuse to write to a standby, or if a setting makes sessions read-only, although any session could override it."""
-    if session.in_standby:
-        raise ReadOnlyError(target=target, reason="the server is a standby", hint=STANDBY_HINT)
-    if default == "on":
-        raise ReadOnlyError(
-            target=target,
-            reason="default_transaction_read_only is on",
-            hint="Nothing was changed. It is set for the role, the database, the server or the URL: check the reason,"
-            " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
-        )
 
 
 def _refuse_pooler(session: Session, target: str, pid: object, *, is_pinned: bool) -> None:
@@ -447,9 +458,3 @@ def _open_route(url: Url, target: str, parameters: Mapping[str, str]) -> dict[st
     socket = open_socket(url, target, f".s.PGSQL.{port}")
     # An empty address keeps libpq from the one of the environment.
     return {"host": str(socket.parent), "hostaddr": "", "port": str(port)}
-
-
-def quote_literal(text: str) -> str:
-    """Return a literal that means the same whatever ``standard_conforming_strings`` is."""
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import psycopg
 
 from dbctl.engines.sql.catalog import Row
-from dbctl.errors.connection import LossySettingError
+from dbctl.errors.connection import LossySettingError, ReadOnlyError
 
 #: The locale of values of type money. A program does not set it, so metadata of a dump have the one with which it was written.
 MONEY = "lc_monetary"
@@ -43,6 +43,7 @@ _IDLE_LIMITS = {
     "idle_session_timeout": 14,
     "transaction_timeout": 17,
 }
+STANDBY_HINT = "Nothing was changed. Use the address of the primary, or name both hosts and add ?target_session_attrs=read-write."
 #: Precedes a blank in a value of an option of the server.
 _BLANK = "\\ "
 _RESTART = " Then restart the server, whose memory may have damaged pages."
@@ -82,6 +83,23 @@ def override_lossy(
     return values
 
 
+def refuse_read_only(target: str, default: str, *, in_standby: bool) -> None:
+    """Refuse to write to a standby, or if ``default_transaction_read_only`` is set, although any session could override it.
+
+    Raises:
+        ReadOnlyError: one of them is the case.
+    """
+    if in_standby:
+        raise ReadOnlyError(target=target, reason="the server is a standby", hint=STANDBY_HINT)
+    if default == "on":
+        raise ReadOnlyError(
+            target=target,
+            reason="default_transaction_read_only is on",
+            hint="Nothing was changed. It is set for the role, the database, the server or the URL: check the reason,"
+            " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
+        )
+
+
 def unlimit_idle(server_version: int) -> dict[str, str]:
     """Return the settings that remove the limits of sessions and transactions on a server of this version."""
     return {name: "0" for name, since in _IDLE_LIMITS.items() if server_version // 10000 >= since}
@@ -90,3 +108,9 @@ def unlimit_idle(server_version: int) -> dict[str, str]:
 def program_options() -> str:
     """Return the text settings as options of the server, for a program that connects by itself (``PGOPTIONS``)."""
     return " ".join(f"-c {name}={text.replace(' ', _BLANK)}" for name, text in TEXT_SETTINGS.items())
+
+
+def quote_literal(text: str) -> str:
+    """Return a literal that means the same whatever ``standard_conforming_strings`` is."""
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"

@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from dbctl import signals
 from dbctl.engines.servers.values import convert_row
 from dbctl.engines.sql.catalog import Row
 from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, UnreachableError
@@ -288,6 +289,10 @@ class ServerTransactions(ABC):
     def _roll_back(self, sql: str) -> None:
         """Roll back with ``sql``, or close the session; never raise."""
 
+    def _commit(self, sql: str) -> None:
+        """Commit, or release a savepoint."""
+        self._connection.run(sql)
+
     @contextmanager
     def begin(self, statement: str) -> Iterator[None]:
         """Run a transaction that starts with ``statement``, or a savepoint inside another transaction."""
@@ -297,12 +302,14 @@ class ServerTransactions(ABC):
             if nested
             else (statement, "commit", "rollback")
         )
+        if not nested:  # a signal may have arrived during the commit of the one before
+            signals.raise_if_interrupted()
         try:
             self._connection.run(begin)
             self.depth += 1
             yield
             self.require()  # a server would commit a part, or nothing, without an error
-            self._connection.run(commit)
+            self._commit(commit)
         except BaseException:  # also on a signal: an incomplete change must be rolled back
             self._roll_back(rollback)
             raise

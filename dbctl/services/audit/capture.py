@@ -13,7 +13,7 @@ from dbctl.engines.contract.database import InSubquery, Merge, Query, Reference,
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import KEYS_PER_QUERY, match_rows
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import IN_DOUBT, ConstraintError, PrivilegeMissingError
+from dbctl.errors.connection import IN_DOUBT, CommitUnconfirmedError, ConstraintError, PrivilegeMissingError
 from dbctl.errors.usage import KeyNotReturnedError
 from dbctl.model import format_count, split_batches
 from dbctl.services.events.changes.records import (
@@ -334,7 +334,11 @@ class RecordedWriter:
         except BaseException as error:
             if is_outermost:
                 is_unchanged = isinstance(error, DbctlError) and not isinstance(error, IN_DOUBT)
-                self._end(FAILED, is_unchanged=is_unchanged)
+                is_committed = (
+                    isinstance(error, CommitUnconfirmedError)
+                    and error.context["target"] == self._writer.target
+                )
+                self._end(COMMITTED if is_committed else FAILED, is_unchanged=is_unchanged)
             raise
         else:
             if is_outermost:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from dbctl.engines.contract.database import Writable
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.errors.connection import IN_DOUBT, UnreachableError
+from dbctl.errors.connection import IN_DOUBT, CommitUnconfirmedError, UnreachableError
 from dbctl.errors.migrations import (
     MigrationFailedError,
     MigrationInDoubtError,
@@ -131,6 +131,8 @@ def _run_plan(
     executor = MigrationExecutor(session, plan)
     try:
         return executor.run()
+    except CommitUnconfirmedError:  # the migration is applied
+        raise
     except DbctlError as error:
         pending_names = [later.file.name for later in pending]
         others = {"applied": join_names(done) or "none", "pending": join_names(pending_names) or "none"}

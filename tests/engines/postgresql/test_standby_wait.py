@@ -1,0 +1,78 @@
+"""Commits that wait for a synchronous standby which does not answer."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import closing
+
+import pytest
+
+from tests import servers
+from tests.crash import forge
+from tests.databases import PostgreSQL
+
+pytestmark = pytest.mark.slow
+WAITING = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'"
+
+
+@pytest.fixture
+def app(tmp_path):
+    """Configure an app whose server waits for a standby that does not exist, and yield its database."""
+    with servers.own_postgresql("synchronous_standby_names=absent") as server:
+        database = PostgreSQL(servers.parse_url(server.url))
+        database.run(
+            "alter system set synchronous_commit = 'local'",
+            "select pg_reload_conf()",
+            "set synchronous_commit = 'local'",
+            "create table notes (id integer primary key, text text)",
+            "insert into notes values (1, 'old')",
+            "create role app login",
+            "grant all on all tables in schema public to app",
+            "grant create on schema public to app",
+            "alter role app set synchronous_commit = 'on'",
+        )
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.plain]\nprofile = "plain"\ndatabases = "{server.url.replace("postgres@", "app@")}"\n'
+            'migrations = { main = "sql" }\n'
+        )
+        (tmp_path / "sql").mkdir()
+        (tmp_path / "sql/001_more.sql").write_text("create table more (id integer primary key);")
+        yield database
+
+
+def interrupt(folder, database, *words):
+    """Run a command, and send a signal when it waits for the standby; return its error code."""
+    state = {"DBCTL_STATE": str(folder / "state")}
+    job = forge.start(folder, *words, "-o", "json", environment=state)
+    deadline = time.monotonic() + 30
+    with closing(servers.connection(database.own)) as connection:
+        while connection.execute(WAITING).fetchone() == (0,):
+            assert job.poll() is None, job.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    job.send_signal(signal.SIGINT)
+    status, result = forge.wait_for_result(job)
+    assert status == 1, result
+    return result["error"]["code"]
+
+
+def test_interrupted_wait_for_standby_is_no_rollback(app, tmp_path):
+    state = {"DBCTL_STATE": str(tmp_path / "state")}
+    code = interrupt(tmp_path, app, "data", "set", "notes", "1", "text=new")
+    assert code == "commit-unconfirmed"
+    assert app.rows("select text from notes") == [("new",)]
+    _, listed = forge.run(tmp_path, "audit", "list", environment=state)
+    (operation,) = listed["data"]["items"]
+    assert operation["result"] == "committed"
+
+
+def test_migration_without_confirmation_of_standby_is_applied(app, tmp_path):
+    app.run(
+        "set synchronous_commit = 'local'",
+        "create table schema_migrations (version varchar(128) primary key)",
+        "grant all on schema_migrations to app",
+        "drop table notes",
+    )
+    assert interrupt(tmp_path, app, "migrate", "up", "--yes") == "commit-unconfirmed"
+    assert app.rows("select version from schema_migrations") == [("001",)]
