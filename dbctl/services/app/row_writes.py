@@ -98,7 +98,11 @@ def insert_exactly(db: Writable, table: str, expected: int, insert: Callable[[],
 
     Raises:
         ConstraintError: as ``require_row_count``, or triggers delete the rows.
+        NotSupportedError: as ``Readable.require_transactional``.
     """
+    db.require_transactional(
+        table
+    )  # a savepoint, in which the schema is read, would fail without this reason
     schema = db.schema_reader.schema() if db.schema_reader else None
     has_triggers = schema is not None and any(code.table == table for code in schema.codes)
     before = db.count(table) if has_triggers else 0
@@ -113,7 +117,12 @@ class KeyedRows:
     """The rows that a statement is about to change, by their keys: triggers can revert it, or change other rows with it."""
 
     def __init__(self, db: Writable, table: str, columns: Sequence[str], where: Sequence[Where]) -> None:
-        """Read the rows; none without a key that finds each again, or without the right to read them."""
+        """Read the rows; none without a key that finds each again, or without the right to read them.
+
+        Raises:
+            NotSupportedError: as ``Readable.require_transactional``.
+        """
+        db.require_transactional(table)  # the savepoint would fail without this reason
         self._db, self._table, self._columns = db, table, columns
         self._key = db.tables()[table].primary_key
         self.rows = dict[Key, Sequence[object]]()

@@ -382,7 +382,14 @@ class TableUndo:
                 self.update_columns(db, row, row.values.keys())
 
     def settle(self, db: Writable) -> list[str]:
-        """Write the values again that triggers changed; return the columns that still differ."""
+        """Write the values again that triggers changed; return the columns that still differ.
+
+        Raises:
+            ConstraintError: a trigger deletes a restored row, or changes its key.
+        """
+        rows = [row.key for row in self.rows if row.values is not None]
+        remaining = sum(db.count(self.table, where) for where in self._where(rows))
+        require_row_count(remaining, len(rows), db)
         for _ in range(2):
             differing = list(self._find_differences())
             for row, names in differing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -105,3 +106,45 @@ def test_value_in_another_form_is_accepted(database: ComparedDatabase) -> None:
     assert main([*options, "1", "price=2.5", "title=y"]) == 0
     assert main([*options, "--filter", "id>0", "price=2.5", "--yes"]) == 0
     assert [float(str(price)) for (price,) in database.rows("select price from notes")] == [2.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(MOVES, ("delete", "notes", "1")), (REMOVES, ("set", "notes", "1", "title=x"))]
+)
+def test_undo_whose_row_a_trigger_removes_is_refused(
+    database: ComparedDatabase,
+    kind: str,
+    words: Sequence[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if kind not in TRIGGERS[database.engine]:
+        pytest.skip("no trigger of the engine does that")
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    options = ["--profile", "plain", "--url", f"main={database.url}"]
+    assert main([*options, "data", *words, "--yes"]) == 0
+    capsys.readouterr()
+    assert main([*options, "audit", "list", "-o", "json"]) == 0
+    number = json.loads(capsys.readouterr().out)["data"]["items"][0]["operation"]
+    database.run(TRIGGERS[database.engine][kind])
+    before = database.content()
+    assert main([*options, "undo", str(number), "--yes"]) == 6
+    assert database.content() == before
+
+
+@pytest.mark.parametrize("words", [*CHANGES, *ADDITIONS, *DELETIONS])
+@pytest.mark.parametrize("engine", ["aria", "memory"])
+@pytest.mark.parametrize("state", ["off", "state"])
+def test_table_without_transactions_is_refused_with_the_reason(
+    words: Sequence[str], engine: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", state if state == "off" else str(tmp_path / state))
+    Path("rows.csv").write_text("id,code,title\n8,c,third\n")
+    with servers.mysql_database() as address:
+        database = from_url(str(address))
+        database.run(f"{TABLE} engine={engine}", ROWS)
+        before = database.content()
+        assert main(["--profile", "plain", "--url", f"main={address}", "data", *words, "--yes"]) == 2
+        assert database.content() == before
