@@ -176,7 +176,8 @@ def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> s
         name = (last["plain"] or last["quoted"].replace("``", "`")) if last else match["name"]
         grant = f"{right} ON {quote(context.schema)}.{quote(name)}"
     elif match := _NEEDED.search(reason):
-        grant = f"{match['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
+        rights = re.split(r", | or ", match["right"], flags=re.IGNORECASE)
+        grant = f"{next((right for right in rights if right != 'SUPER'), 'SUPER')} ON *.*"
     else:
         grant = f"{ALL} ON {quote(escape_pattern(context.schema))}.*"
     return f"Nothing was changed. As an administrator: GRANT {grant} TO {context.account};"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
 
 from dbctl.engines.contract.database import Condition, InSubquery, Order, Where
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import CorruptError, DatabaseMissingError, NotADatabaseError, UnreachableError
+from dbctl.errors.connection import (
+    CorruptError,
+    DatabaseMissingError,
+    NotADatabaseError,
+    PrivilegeMissingError,
+    UnreachableError,
+)
 from dbctl.errors.usage import DriverMissingError, SchemaMismatchError
 from dbctl.model import Page, PageRequest, Row, Struct, now
 from dbctl.profiles.codecs import read_time
@@ -136,8 +143,9 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
         sources: list[Struct] = [app.reader(name).storage.measure_storage()]
         if server := app.reader(name).server:
             sources.append(server.read_traffic())
-            if state := server.read_replica_state():
-                sources.append(state)
+            with suppress(PrivilegeMissingError):  # the account of an app seldom may read it
+                if state := server.read_replica_state():
+                    sources.append(state)
         return [create_result(DatabaseStats, app.target(name), *sources)]
 
     return collect_results(app, DatabaseStats, page_request, read_database)

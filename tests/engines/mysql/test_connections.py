@@ -786,6 +786,7 @@ def test_server_errors_are_converted_by_number(table, number, message, code):
     assert caught.value.code == code
     limit = "for all users until the server restarts, with: SET GLOBAL max_statement_time = 0;"
     assert (limit in str(caught.value.hint)) == (number == 1969)
+    assert ("GRANT X ON *.*" in str(caught.value.hint)) == (number == 1227)
     assert writer.count("t") == 5
 
 

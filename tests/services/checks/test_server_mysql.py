@@ -151,3 +151,15 @@ def test_outdated_sequence_of_a_default_is_found(answer, step, reached):
             cursor.execute("insert into item (n) values (3)")
             cursor.execute("select id from item where n = 3")
             assert cursor.fetchall()[0][0] * step > reached * step
+
+
+def test_overview_needs_no_right_to_read_the_state_of_replicas(larder, run_json, tmp_path):
+    config, name = tmp_path / "dbctl.toml", larder.address.path
+    with closing(servers.mysql_connection(larder.address)) as connection, connection.cursor() as cursor:
+        cursor.execute("create user app@localhost")
+        cursor.execute(f"grant all on `{name}`.* to app@localhost")
+        config.write_text(config.read_text().replace("root@", "app@"))
+        (overview,) = run_json("stats overview")["items"]
+        cursor.execute("drop user app@localhost")
+    assert overview["lag_seconds"] is None
+    assert overview["tables"] > 0
