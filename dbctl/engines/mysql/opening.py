@@ -201,7 +201,7 @@ ERRORS: Mapping[int, type[DbctlError]] = {
     **dict.fromkeys([DEADLOCK, CHANGED, 9007], ConcurrentChangeError),  # 9007: TiDB's conflict of two writes
     1047: NodeNotReadyError,  # it rejects every statement
     **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], PrivilegeMissingError),
-    **dict.fromkeys([1290, 1792, 1836, 3989], ReadOnlyError),
+    **dict.fromkeys([1036, 1290, 1792, 1836, 1874, 3989], ReadOnlyError),
     1021: DiskFullError,
     **dict.fromkeys(_CONSTRAINTS, ConstraintError),
     **dict.fromkeys(
@@ -223,7 +223,7 @@ NO_SOCKET, LOST = 2002, 2013
 SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allowed_packet,
   concat_ws(':', @@hostname, @@port, @@datadir)"""
 #: The setting has either name; before dbctl applies its settings, it is the server's default.
-READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only")
+READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only", "innodb_read_only")
 #: Values of settings with which a program of the server writes everything, and quotes all names.
 COMPLETE = {
     "max_join_size": str((1 << 64) - 1),
@@ -454,5 +454,5 @@ def _refuse_read_only(variables: Mapping[str, str], target: str) -> None:
             target=target,
             reason=f"{enabled[0]} is on",
             hint="Nothing was changed. It is set for the server, most likely because it is a replica:"
-            " write to its primary, or check the reason and disable it with SET GLOBAL.",
+            " write to its primary, or check the reason and disable it with SET GLOBAL (innodb_read_only: by a restart).",
         )

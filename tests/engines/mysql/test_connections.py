@@ -730,6 +730,12 @@ def test_administrators_cannot_write_to_a_read_only_server(setting):
     assert "scratch in [apps.NAME.backup]" in caught.value.hint
 
 
+def test_setting_of_innodb_makes_a_server_read_only():
+    server = servers.private_mysql("--innodb-read-only")
+    with pytest.raises(ReadOnlyError, match="innodb_read_only is on"):
+        MySQLWriter(structs.replace(server, path="mysql"), "app/user", timeout=1)
+
+
 def test_read_only_server_and_full_server_are_reported():
     server = servers.private_mysql("--max-user-connections=0")
     with (
@@ -763,6 +769,7 @@ def test_read_only_server_and_full_server_are_reported():
         (1290, "running with the --read-only option", "read-only"),
         (1290, "running with the --secure-file-priv option", "query-failed"),
         (1836, "Running in read-only mode", "read-only"),
+        (1036, "Table 't' is read only", "read-only"),
         (1451, "Cannot delete or update a parent row", "constraint"),
         (1969, "max_statement_time exceeded", "query-failed"),
         (3819, "Check constraint is violated", "constraint"),
