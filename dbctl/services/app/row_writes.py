@@ -17,6 +17,8 @@ from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
 from dbctl.model import format_count, split_batches
 from dbctl.services.app.change import require_row_count
 
+#: Rows of one statement that are compared: triggers act on all rows alike, and their values must fit in memory.
+MAX_COMPARED = 10_000
 #: The values of the primary key of a row.
 Key: TypeAlias = tuple[object, ...]
 
@@ -135,7 +137,7 @@ class KeyedRows:
 
     def _read(self, where: Sequence[Where]) -> dict[Key, Sequence[object]]:
         size = len(self._key)
-        rows = self._db.select(self._table, [*self._key, *self._columns], where)
+        rows = self._db.select(self._table, [*self._key, *self._columns], where, limit=MAX_COMPARED)
         return {row[:size]: row[size:] for row in rows}
 
     def _read_again(self) -> dict[Key, Sequence[object]]:
