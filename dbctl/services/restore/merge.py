@@ -211,7 +211,8 @@ class Merge:
             action = "replace" if self._replaces else "keep"
             yield f"{action} {format_count(counts.differing, 'row')} of {table.name} that differ from the backup"
         if counts.same:
-            yield f"keep {format_count(counts.same, 'row')} of {table.name} that equal the backup"
+            others = f", apart from {', '.join(table.unchanged_columns)}" if table.unchanged_columns else ""
+            yield f"keep {format_count(counts.same, 'row')} of {table.name} that equal the backup{others}"
         if counts.differing and self._replaces:
             yield from self._describe_following(db, table)
         if table.unchanged_columns and counts.differing and self._replaces:
