@@ -272,13 +272,25 @@ def _repeat_query(session: Session, output: str) -> str:
     """Return the SQLSTATE of the query that failed in pg_dump, which prints none; its message is in the server's language."""
     if not (failed := _FAILED_QUERY.search(output)):
         return ""
+    query = failed[1].encode("utf-8", "surrogateescape")
     try:
         with session.transaction():
-            session.execute(b"set transaction read only; set local lock_timeout = 1")
-            session.execute(failed[1].encode("utf-8", "surrogateescape"))
+            # Rows that policies hide are an error of pg_dump.
+            settings = b"set local lock_timeout = 1; set local row_security = off"
+            session.execute(b"set transaction read only; " + settings)
+            _begin_query(session, query)
     except psycopg.Error as error:
         return error.sqlstate or ""
     return ""
+
+
+def _begin_query(session: Session, query: bytes) -> None:
+    """Run a query, or the beginning of COPY."""
+    if not query.startswith(b"COPY "):
+        session.execute(query)
+        return
+    with session.cursor() as cursor, cursor.copy(query):
+        raise psycopg.Error  # the driver stops COPY only on an exception
 
 
 def _is_disconnected(session: Session) -> bool:

@@ -559,6 +559,19 @@ def test_row_that_a_policy_refuses_has_a_hint(table):
         assert "as the owner of the table" in caught.value.hint
 
 
+def test_dump_of_a_table_with_policies_names_them(table, tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    table.execute("alter table t enable row level security")
+    with create_role(table, "select on t") as name:
+        url = servers.text(structs.replace(table.url, user=name))
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.plain]\nprofile = "plain"\ndatabases = "{url}"\nbackup.repository = "backups"\n'
+        )
+        error = answer("backup", "create", status=6)["error"]
+    assert error["code"] == "privilege-missing"
+    assert "BYPASSRLS" in error["hint"]
+
+
 def test_copy_into_a_table_with_policies_has_a_hint(table):
     table.execute("alter table t enable row level security")
     with create_role(table, "select, insert on t") as name:
