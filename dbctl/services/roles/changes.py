@@ -16,7 +16,7 @@ from dbctl.model import ChangeResult, Effect, KeyText, Plan, now
 from dbctl.profiles.codecs import KEYS
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
-from dbctl.services.app.change import Change
+from dbctl.services.app.change import Change, require_row_count
 from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.row_writes import delete_exactly, update_exactly, write_rows
 from dbctl.services.app.user_table import UserTable, users_database
@@ -336,12 +336,14 @@ def _stored_values(table: RoleTable, fields: Mapping[str, object]) -> dict[str, 
 def _insert_links(table: RoleTable, db: Writable, role: object, permissions: Sequence[str]) -> None:
     section = table.section.permissions
     if section is not None and permissions:
-        keys = table.permission_keys()
-        db.insert_many(
-            section.link.table,
-            [section.link.role, section.link.permission],
-            [(role, keys[permission]) for permission in permissions],
+        link, keys = section.link, table.permission_keys()
+        granted = [keys[permission] for permission in permissions]
+        inserted = db.insert_many(link.table, [link.role, link.permission], [(role, key) for key in granted])
+        require_row_count(inserted, len(granted), db)
+        stored = db.count(
+            link.table, [Condition(link.role, "=", role), Condition(link.permission, "in", granted)]
         )
+        require_row_count(min(stored, len(granted)), len(granted), db)
 
 
 def _linked_rows(table: RoleTable, permissions: Sequence[str]) -> dict[str, int]:

@@ -179,6 +179,9 @@ class CreateUser:
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
         if user is None:  # a trigger can remove it
             raise ConstraintError(target=db.target, reason="the new user does not exist after the insert")
+        if lacking := [name for name in self._row.roles if name not in user.role_names]:
+            reason = f"the new user would not have the role {lacking[0]}; a trigger may cause it"
+            raise ConstraintError(target=db.target, reason=reason)
         details = {"username": user.login, "role": ", ".join(user.role_names) or None}
         audit.record(users.app, db, "users.create", "users", key, details)
         return UserCreated(

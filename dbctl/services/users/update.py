@@ -314,7 +314,8 @@ class UpdateUsers:
             audit.record(users.app, db, self._action, "users", user.id, details)
         reloaded = {user.id: user for user in users.read([users.where_ids(self._selected)])}
         for key, assignment in self._assignments.items():
-            if key not in reloaded or set(reloaded[key].role_names) != set(assignment.after):
+            names = set(reloaded[key].role_names) if key in reloaded else set()
+            if not names.issuperset(assignment.added) or not names.isdisjoint(assignment.removed):
                 reason = "a user would not have the new roles afterwards; a trigger may cause it"
                 raise ConstraintError(target=db.target, reason=reason)
         return UsersChanged(
