@@ -72,13 +72,14 @@ LOG_OPTION = "--master-data=2"
 
 
 #: Settings of sessions that create tables; only some servers and users may set each of them. Otherwise a TIMESTAMP could get a default,
-#: a wide table be rejected, a change of a versioned table be rejected, a table get another collation or a key that the source lacks.
+#: a wide table be rejected, a change of a versioned table be rejected, a table get another collation, engine, or a key that the source lacks.
 TABLE_SETTINGS = (
     "explicit_defaults_for_timestamp = 1",
     "innodb_strict_mode = 0",
     "system_versioning_alter_history = 'KEEP'",
     "character_set_collations = ''",
     "sql_generate_invisible_primary_key = 0",
+    "enforce_storage_engine = null",
 )
 
 

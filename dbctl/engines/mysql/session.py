@@ -257,6 +257,12 @@ class Session(pymysql.connections.Connection):
         folded = sorted(name for name in names if name != name.lower())
         return folded if folded and self.run("select @@lower_case_table_names") == [(1,)] else []
 
+    def find_enforced_engine(self) -> str:
+        """Return the engine that the server uses instead of each other one; empty: none, or InnoDB."""
+        rows = self.run("show variables like 'enforce_storage_engine'")
+        engine = str(rows[0][1]) if rows else ""
+        return "" if engine.lower() == "innodb" else engine
+
     def read_properties(self, database: str) -> dict[str, str]:
         """Return the character set, the collation and on MariaDB the comment of a database as metadata of a dump; empty if it does not exist."""
         names = ["charset", "collation", *(["comment"] if self.server.is_mariadb else [])]

@@ -224,6 +224,9 @@ class ScratchRestore(ServerRestore[MySQLServer, Session]):
             reason = error.context["reason"]
             hint = ALLOW_CODE if TRUSTING in str(reason) else ""
             raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
+        if dump.schema not in ("", fingerprint) and (engine := central.find_enforced_engine()):
+            reason = f"enforce_storage_engine is {engine}: tables of InnoDB would lose foreign keys and transactions"
+            raise RestoreFailedError(target=target, reason=reason, hint=UNCHANGED)
         require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
         if row_counts:
             central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")

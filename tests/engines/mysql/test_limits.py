@@ -122,3 +122,35 @@ def test_tables_of_dbctl_fit_the_old_format_of_rows(server, tmp_path, monkeypatc
         finally:
             cursor.execute("set global innodb_default_row_format = 'dynamic'")
         assert "innodb_default_row_format" in error["hint"]
+
+
+@pytest.mark.mariadb
+def test_restore_does_not_move_tables_to_the_engine_that_the_server_enforces(
+    server, tmp_path, monkeypatch, answer
+):
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        monkeypatch.chdir(tmp_path)
+        settings = f'[apps.shop]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\nbackup.repository = "backups"\n'
+        (tmp_path / "dbctl.toml").write_text(settings)
+        cursor.execute("create table goods (id integer primary key)")
+        cursor.execute("create table sales (goods integer references goods (id))")
+        cursor.execute("create user clerk@localhost")
+        cursor.execute(f"grant all on `{url.path[:2]}%`.* to clerk@localhost")
+        answer("backup", "create")
+        cursor.execute("set global enforce_storage_engine = Aria")
+        try:
+            answer("restore", "apply", "latest", "--yes")
+            (tmp_path / "dbctl.toml").write_text(settings.replace("root@", "clerk@"))
+            error = answer("restore", "apply", "latest", "--yes", status=1)["error"]
+        finally:
+            cursor.execute("set global enforce_storage_engine = null")
+            cursor.execute("drop user clerk@localhost")
+        assert error["code"] == "restore-failed"
+        cursor.execute(
+            "select count(*) from information_schema.referential_constraints where constraint_schema = database()"
+        )
+        assert cursor.fetchall() == ((1,),)
