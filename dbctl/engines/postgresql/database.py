@@ -205,12 +205,18 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
 
     def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
         names, count = [column.name for column in columns], 0
-        if not self.catalog.require_table(table).is_view and not self._list_sequences(table, names):
-            return self.connection.copy_rows(self.catalog.quote_table(table), columns, rows)
+        is_view, name = self.catalog.require_table(table).is_view, self.catalog.quote_table(table)
+        if not (is_view or self._list_sequences(table, names) or self._has_policies(name)):
+            return self.connection.copy_rows(name, columns, rows)
         for row in rows:
             self.insert(table, dict(zip(names, row, strict=True)))
             count += 1
         return count
+
+    def _has_policies(self, name: str) -> bool:
+        """Return whether policies apply to the rows of a table for this role; COPY does not support them."""
+        sql = "select row_security_active(cast(:table as regclass))"
+        return bool(self.connection.fetch(sql, {"table": name})[0][0])
 
     def merge(self, merge: Merge) -> int:
         table = merge.table
