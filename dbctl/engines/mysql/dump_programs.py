@@ -12,10 +12,11 @@ from pathlib import Path
 from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET, can_listen
-from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, HINTS, REFUSED, probe_program
+from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, FULL, HINTS, REFUSED, probe_program
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
 from dbctl.engines.mysql.session import server_address
 from dbctl.engines.servers.dumps import read_container_version, run_in_container
+from dbctl.engines.servers.engine import FREE_CONNECTION
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -261,6 +262,8 @@ def to_error(
         )
     instead = " ".join(filter(None, [instead, HINTS.get(number, "")]))
     if number in CONNECTION_ERRORS:
+        if number in FULL:
+            instead = f"{instead} {FREE_CONNECTION}{FULL[number]}"
         return create_lost_error(url, target, reason, instead, is_refused=number in REFUSED)
     if kind is PrivilegeMissingError:
         hint = instead if number in HINTS else f"{instead} An administrator can grant it."

@@ -146,7 +146,9 @@ def translate_error(
     is_in_doubt = sql == "commit" and (broken or number not in ERRORS)
     if broken or is_in_doubt or number in CONNECTION_ERRORS:
         is_refused = not broken and number in REFUSED
-        return context.disconnected_error(reason, committing=is_in_doubt, is_refused=is_refused)
+        lost = context.disconnected_error(reason, committing=is_in_doubt, is_refused=is_refused)
+        lost.hint = FREE_CONNECTION + FULL[number] if number in FULL else lost.hint
+        return lost
     if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
         return context.query_error(reason)
     if number in CASCADE_TOO_DEEP or reason.startswith(CASCADE_TOO_DEEP_REASON):

@@ -154,3 +154,28 @@ def test_restore_does_not_move_tables_to_the_engine_that_the_server_enforces(
             "select count(*) from information_schema.referential_constraints where constraint_schema = database()"
         )
         assert cursor.fetchall() == ((1,),)
+
+
+@pytest.mark.parametrize("limit", [2, 3])
+def test_hint_names_the_limit_of_connections_that_a_restore_exceeds(
+    server, tmp_path, monkeypatch, answer, limit
+):
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\ndatabases = "{servers.text(url).replace("root@", "clerk@")}"\nbackup.repository = "backups"\n'
+        )
+        cursor.execute("create table goods (id integer primary key)")
+        cursor.execute(f"create user clerk@localhost with max_user_connections {limit}")
+        cursor.execute(f"grant all on `{url.path[:2]}%`.* to clerk@localhost")
+        try:
+            answer("backup", "create")
+            error = answer("restore", "apply", "latest", "--yes", status=10)["error"]
+        finally:
+            cursor.execute("drop user clerk@localhost")
+        assert error["code"] == "unreachable"
+        assert "MAX_USER_CONNECTIONS" in error["hint"]
