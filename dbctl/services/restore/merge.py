@@ -20,6 +20,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
 from dbctl.errors.base import Remedy
+from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError
 from dbctl.errors.restore import RowsLeftOutError, TableNotRestoredError
 from dbctl.errors.usage import UsageError, ValueInvalidError
@@ -260,13 +261,23 @@ class Merge:
         )
 
     def complete(self, db: Writable, table: StagedTable, restored: RestoredTable) -> RestoredTable:
-        """Write the postponed columns of the rows of one table, and count those that its triggers changed."""
+        """Write the postponed columns of the rows of one table, and count those that its triggers changed.
+
+        Raises:
+            ConstraintError: its triggers delete rows, or change their keys.
+        """
         if not (restored.inserted or restored.replaced):
             return restored
         if table.postponed:
             self._replace(db, table, table.compared_columns)
         left = table.staged.compare(table.compared_columns)
-        altered = left.missing + left.differing - (0 if table.postponed else restored.skipped)
+        if left.missing:
+            rows = format_count(left.missing, "row")
+            reason = (
+                f"{rows} of {table.name} would not exist; a trigger may delete them, or change their keys"
+            )
+            raise ConstraintError(target=db.target, reason=reason)
+        altered = left.differing - (0 if table.postponed else restored.skipped)
         return structs.replace(restored, altered=max(altered, 0))
 
     @staticmethod

@@ -241,6 +241,25 @@ def test_rows_that_a_trigger_changed_are_stated(pantry):
     assert len(result.remarks) == 1
 
 
+def test_merge_whose_rows_a_trigger_removes_is_refused(pantry):
+    create_app_backup(pantry.path)
+    pantry.run("delete from shelf where id in (1, 2)")
+    if pantry.engine == "postgresql":
+        pantry.run(
+            "create function remove() returns trigger language plpgsql as"
+            " $$ begin delete from shelf where id = new.id; return null; end $$",
+            "create trigger odd after insert on shelf for each row execute function remove()",
+        )
+    elif pantry.engine == "mysql":
+        pantry.run("create trigger odd before insert on shelf for each row set new.id = new.id + 100")
+    else:
+        pantry.run("create trigger odd after insert on shelf begin delete from shelf where id = new.id; end")
+    before = read_shelf(pantry)
+    with pytest.raises(ConstraintError):
+        restore_tables(pantry, "shelf", merge="missing")
+    assert read_shelf(pantry) == before
+
+
 def test_merge_missing_does_not_change_existing_rows(pantry):
     create_app_backup(pantry.path)
     pantry.run(
