@@ -39,6 +39,7 @@ from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import Row, is_storable
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.operations import CommitInDoubtError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
@@ -280,6 +281,16 @@ class MySQLTransactions(ServerTransactions):
         has_failed = self._connection.has_failed or self._connection.ending_error
         if session.open and (has_failed or not session.in_transaction):
             raise QueryFailedError(target=self._connection.target, reason=TRANSACTION_ENDED)
+
+    def _commit(self, sql: str) -> None:
+        session = self._connection.session
+        try:
+            super()._commit(sql)
+        except signals.Interrupted as error:
+            if sql == "commit" and not session.open:  # the server completes one that waits for a replica
+                reason = f"interrupted ({error})"
+                raise CommitInDoubtError(target=self._connection.target, reason=reason) from error
+            raise
 
     def forget_errors(self) -> None:
         self._connection.has_failed, self._connection.ending_error = False, ""
