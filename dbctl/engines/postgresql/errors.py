@@ -67,7 +67,6 @@ _FULL = re.compile(
 )
 RAISE_LIMIT = "ALTER SYSTEM SET max_connections = 500; and restart the server."
 NO_LIMIT = "Connect without a limit by adding ?options=-cstatement_timeout%3D0 to the URL of this database."
-BYPASS_POLICIES = "The policies of the table apply to this role. Connect as another one, or as a superuser: ALTER ROLE {} BYPASSRLS;"
 SELECT_SCHEMA = "Add ?schema=NAME to the address, or set search_path of the role or the database."
 RAISE_RESOURCES = "Raise the limit that the message names, or give the server more memory: SHOW temp_file_limit; and SHOW work_mem;"
 #: The words of the next two patterns are in the server's language, and also quotes in the last one.
@@ -150,11 +149,7 @@ def translate_error(
         return ValueInvalidError(name="a value", value="given", reason=reason, row=row)
     limit = NO_LIMIT if state == STOPPED else ""
     is_table_missing = isinstance(error, psycopg.errors.UndefinedTable)
-    # Of COPY … FROM, the server supports all parts that dbctl uses, except in a table whose policies apply to the role.
-    has_policies = isinstance(error, psycopg.errors.FeatureNotSupported) and sql.startswith("copy ")
-    hint = BYPASS_POLICIES.format(context.account) if has_policies else ""
-    if state == "3F000" and not context.schema:  # none of search_path exists
-        hint = SELECT_SCHEMA
+    hint = SELECT_SCHEMA if state == "3F000" and not context.schema else ""  # none of search_path exists
     return context.query_error(reason, limit=limit, hint=hint, is_table_missing=is_table_missing)
 
 
