@@ -102,9 +102,8 @@ def insert_exactly(db: Writable, table: str, expected: int, insert: Callable[[],
         ConstraintError: as ``require_row_count``, or triggers delete the rows.
         NotSupportedError: as ``Readable.require_transactional``.
     """
-    db.require_transactional(
-        table
-    )  # a savepoint, in which the schema is read, would fail without this reason
+    # A savepoint, in which the schema is read, would fail without this reason.
+    db.require_transactional(table)
     schema = db.schema_reader.schema() if db.schema_reader else None
     has_triggers = schema is not None and any(code.table == table for code in schema.codes)
     before = db.count(table) if has_triggers else 0
@@ -124,7 +123,8 @@ class KeyedRows:
         Raises:
             NotSupportedError: as ``Readable.require_transactional``.
         """
-        db.require_transactional(table)  # the savepoint would fail without this reason
+        # The savepoint would fail without this reason.
+        db.require_transactional(table)
         self._db, self._table, self._columns = db, table, columns
         self._key = db.tables()[table].primary_key
         self.rows = dict[Key, Sequence[object]]()
