@@ -806,7 +806,7 @@ _dbctl() {
         'data import') children=''; flags='--format --create --key --dry-run -n' ;;
         'data replace') children=''; flags='--table --skip --secrets --dry-run -n' ;;
         'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
-        'undo') children=''; flags='--moved --dry-run -n' ;;
+        'undo') children=''; flags='--moved --without-secrets --dry-run -n' ;;
         'backup') children='create list show verify copy rekey status drill prune delete pin unpin adopt log recover'; flags='' ;;
         'backup create') children=''; flags='--table --format --compress --limit-rate --secrets --full --stream --no-stream --physical --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;

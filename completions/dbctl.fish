@@ -625,6 +625,7 @@ complete -c dbctl -n '__dbctl_at \'data diff\'' -l identity -r -F -d 'Decrypt ba
 complete -c dbctl -n '__dbctl_at \'data diff\'' -l passphrase-file -r -F -d 'Read the passphrase of backups or identities from the first line of a file (repeatable); default: prompt'
 complete -c dbctl -n '__dbctl_at \'data diff\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, sftp://HOST/PATH, rclone:REMOTE:PATH, or s3://, az:// or gs://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'undo\'' -l moved -d 'The databases have other addresses than when they were changed'
+complete -c dbctl -n '__dbctl_at \'undo\'' -l without-secrets -d 'Restore deleted rows that had secrets without them'
 complete -c dbctl -n '__dbctl_at \'undo\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l table -x -a '(__dbctl_live option:tables)' -d 'Back up only this table of a database on a server; repeatable'
 complete -c dbctl -n '__dbctl_at \'backup create\'' -l format -x -d 'Format of dumps of a server: custom or plain (.sql.gz)'

@@ -37,6 +37,9 @@ def undo(
     moved: Annotated[
         bool, flag("--moved", "The databases have other addresses than when they were changed.")
     ] = False,
+    without_secrets: Annotated[
+        bool, flag("--without-secrets", "Restore deleted rows that had secrets without them.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Revert a change of users, roles, settings or rows, if nothing has changed the rows since.
@@ -48,4 +51,5 @@ def undo(
     if not selection.app:
         selection = structs.replace(selection, app=details.app)
     with session.open_app(selection) as opened:
-        return run_change(session, undo_operation(opened, details, is_moved=moved), dry_run=dry_run)
+        change = undo_operation(opened, details, is_moved=moved, without_secrets=without_secrets)
+        return run_change(session, change, dry_run=dry_run)

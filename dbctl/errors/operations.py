@@ -98,6 +98,14 @@ class UndoConflictError(DbctlError, status=Exit.REFUSED):
     remedy = "Nothing was changed. Undo the later changes first; list them with: `audit list`"
 
 
+class UndoSecretsError(DbctlError, status=Exit.REFUSED):
+    sentence = "operation {number} deleted rows with secrets, which are not in the log: {columns}"
+    remedy = (
+        "Nothing was changed. A row without its secret may be open to others, such as a shared link without its password."
+        " To restore the rows without them, run: `undo {number} --without-secrets`"
+    )
+
+
 class UndoAppError(DbctlError, status=Exit.USAGE, code="undo-other-app"):
     sentence = "operation {number} changed the app {expected}, not {app}"
     remedy = "Select that app with --app, and its configuration with --config."

@@ -76,13 +76,13 @@ class Club:
         """Return the steps of the plan of a command."""
         return self._answer(*words, "--dry-run", *self._options)["data"]["plan"]["steps"]
 
-    def undo(self, number, status=0):
-        answer = self._answer("undo", number, *self._options, status=status)
+    def undo(self, number, *options, status=0):
+        answer = self._answer("undo", number, *options, *self._options, status=status)
         self.warnings = answer.get("warnings", [])
         return answer["error"] if status else answer["data"]
 
-    def plan(self, number):
-        return self._answer("undo", number, "--dry-run", *self._options)["data"]["plan"]
+    def plan(self, number, *options):
+        return self._answer("undo", number, "--dry-run", *options, *self._options)["data"]["plan"]
 
 
 @pytest.fixture(params=KINDS)
@@ -298,17 +298,36 @@ def test_rows_that_need_a_secret_stay_deleted_and_others_are_restored(club):
     assert club.rows("select * from reports") == [(2, None, 1)]
 
 
-def test_secret_that_may_be_null_is_not_restored(club):
+def test_deleted_row_is_restored_without_its_secret_only_if_the_user_decides_it(club):
+    """A shared link without its password is open to each visitor."""
     club.run(
         f"create table machines (id integer primary key, name varchar(9) not null, api_key varchar(99), {PERSON})",
-        "insert into machines values (1, 'desk', 'sesame', 1)",
+        "insert into machines values (1, 'desk', 'sesame', 1), (2, 'open', null, 1)",
     )
     number = club.change("users", "delete", "ida")
-    assert "insert the deleted row machines id=1; api_key not restored" in club.plan(number)["steps"]
-    omitted = club.undo(number)["omitted"]
+    for options in ([], ["--dry-run"]):
+        error = club.undo(number, *options, status=6)
+        assert error["code"] == "undo-secrets"
+        assert error["message"].endswith("machines.api_key")
+        assert f"undo {number} --without-secrets" in error["hint"]
+        assert club.rows("select * from machines") == club.rows("select * from people where id = 1") == []
+    plan = club.plan(number, "--without-secrets")
+    assert "insert the deleted row machines id=1; api_key not restored" in plan["steps"]
+    omitted = club.undo(number, "--without-secrets")["omitted"]
     assert sorted(omitted) == ["1 row of tokens", "api_key of machines"]
     assert club.warnings[-1] == f"not restored: {'; '.join(omitted)}"
-    assert club.rows("select * from machines") == [(1, "desk", None, 1)]
+    rows = club.rows("select * from machines order by id")
+    assert rows == [(1, "desk", None, 1), (2, "open", None, 1)]
+
+
+def test_deleted_row_that_had_no_secret_is_restored_without_a_decision(club):
+    club.run(
+        "create table machines (id integer primary key, api_key varchar(99))",
+        "insert into machines values (1, null)",
+    )
+    number = club.change("data", "delete", "machines", "1")
+    assert club.undo(number)["omitted"] == []
+    assert club.rows("select * from machines") == [(1, None)]
 
 
 def test_closing_lines_of_an_undo_name_the_secrets_of_changed_rows(lite):

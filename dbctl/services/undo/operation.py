@@ -12,7 +12,7 @@ from operator import itemgetter
 
 from dbctl.engines.contract.database import Readable, Table, Writable, require_supported
 from dbctl.errors.base import Remedy
-from dbctl.errors.operations import UndoAppError, UndoConflictError, UndoDatabaseError, UndoImpossibleError
+from dbctl.errors.operations import UndoAppError, UndoConflictError, UndoDatabaseError, UndoSecretsError
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
 from dbctl.profiles.model.base import list_names
 from dbctl.services.app import audit
@@ -30,32 +30,12 @@ from dbctl.services.events.changes.records import (
 )
 from dbctl.services.rules.rows import guard_constraints
 from dbctl.services.undo.order import InsertOrder, UnorderableRowsError, sort_inserts
+from dbctl.services.undo.refusal import REMEDY, refuse
 from dbctl.services.undo.tables import TableUndo, Values
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.services.users.sign_in_state import SignInChanges
 
-_LEDGER = Remedy(
-    "It changed only the ledger. Correct it with: `migrate mark NAME --applied`; or: `migrate mark NAME --pending`"
-)
-#: Commands whose changes are reverted otherwise, by their name or its first word, and how.
-REMEDIES: Mapping[str, Remedy | str] = {
-    **dict.fromkeys(("migrate baseline", "migrate mark", "migrate repair"), _LEDGER),
-    "migrate down": Remedy(
-        "Apply migrations with: `migrate up`; or restore a backup from before it; list backups with: `backup list`"
-    ),
-    "migrate": Remedy(
-        "Revert migrations with: `migrate down`; or restore a backup from before it; list backups with: `backup list`"
-    ),
-    # Not `restore undo`: it reverts the last restore that replaced data, which may be an earlier one.
-    "restore": Remedy(
-        "If it replaced rows, a backup from before it exists; list these with: `backup list --kind safety`; then run: `restore apply ID`"
-    ),
-    "transfer": "Transfer it again, or switch back to the previous database.",
-}
-REMEDY = Remedy(
-    "Restore a backup from before it; list backups with: `backup list`; then run: `restore apply ID --table TABLE`"
-)
 PASSWORD_REMARK = Remedy("{users} restored without the password; set one with: `users set-password LOGIN`")
 MAX_CONFLICTS = 20
 
@@ -95,14 +75,23 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
         return remarks
 
 
-def undo_operation(app: App, operation: OperationDetails, *, is_moved: bool = False) -> Change[Undone]:
-    """Revert an operation in one transaction per database; ``is_moved``: also if they have other addresses now.
+def undo_operation(
+    app: App, operation: OperationDetails, *, is_moved: bool = False, without_secrets: bool = False
+) -> Change[Undone]:
+    """Revert an operation in one transaction per database.
+
+    Args:
+        app: the app.
+        operation: the operation.
+        is_moved: also if the databases have other addresses now.
+        without_secrets: also if deleted rows had secrets, which the log lacks; users are always restored without them.
 
     Raises (when planned and when applied):
         UndoAppError: it changed another app.
         UndoDatabaseError: it changed another database. Apps of two configurations often have the same name.
         UndoImpossibleError: the log has no rows of it, or only secrets.
         UndoConflictError: rows have changed since, or other rows refer to rows that it inserted.
+        UndoSecretsError: it deleted rows with secrets.
     """
     if operation.app != app.name:
         raise UndoAppError(number=operation.operation, expected=operation.app, app=app.name)
@@ -116,22 +105,22 @@ def undo_operation(app: App, operation: OperationDetails, *, is_moved: bool = Fa
                 number=operation.operation, expected=expected, actual=actual, target=app.target(name)
             )
     if not operation.changes:
-        raise _refuse(operation, "the log has no rows of it")
+        raise refuse(operation, "the log has no rows of it")
     if any(change.created for change in operation.changes):
         return _undo_creation(app, operation)
     for change in operation.changes:
         if change.images is None:
-            raise _refuse(operation, f"rows of {change.table} are not in the log: {change.reason}")
+            raise refuse(operation, f"rows of {change.table} are not in the log: {change.reason}")
         if rounded := _find_rounded(change):
             reason = (
                 f"an older version of dbctl recorded it, and rounded numbers of {change.table}: {rounded}"
             )
-            raise _refuse(operation, reason)
+            raise refuse(operation, reason)
     databases = list(dict.fromkeys(change.database for change in operation.changes))
     return Change(
         app,
         databases[0],
-        lambda db: RevertRows(app, operation, databases, db),
+        lambda db: RevertRows(app, operation, databases, db, without_secrets=without_secrets),
         cascade_databases=lambda: databases[1:],
     )
 
@@ -143,13 +132,13 @@ def _undo_creation(app: App, operation: OperationDetails) -> Change[Undone]:
     def draft(db: Readable) -> PreparedChange[Undone]:
         name, recorder = change.table, app.recorder
         if name not in db.tables():
-            raise _refuse(operation, f"the table {name} does not exist")
+            raise refuse(operation, f"the table {name} does not exist")
         if recorder is None or digest_table(db, name, recorder.read_key()) != change.created:
             error = UndoConflictError(number=operation.operation, rows=f"the table {name}")
             error.details = [f"{name} has other rows or columns than the operation left"]
             raise error
         if references := [reference.table for reference in db.references(name)]:
-            raise _refuse(operation, f"{', '.join(references)} refer to the table {name}")
+            raise refuse(operation, f"{', '.join(references)} refer to the table {name}")
         rows = db.count(name)
         plan = Plan(
             title=_describe_undo(operation),
@@ -197,16 +186,18 @@ def _has_columns(table: Table, image: RowImage, times: Collection[str]) -> bool:
     )
 
 
-def _refuse(operation: OperationDetails, reason: str) -> UndoImpossibleError:
-    command = operation.command
-    hint = REMEDIES.get(command) or REMEDIES.get(command.partition(" ")[0], REMEDY)
-    return UndoImpossibleError(number=operation.operation, command=command, reason=reason, hint=hint)
-
-
 class RevertRows:
     """The rows to restore in all databases of an operation."""
 
-    def __init__(self, app: App, operation: OperationDetails, databases: Sequence[str], db: Readable) -> None:
+    def __init__(
+        self,
+        app: App,
+        operation: OperationDetails,
+        databases: Sequence[str],
+        db: Readable,
+        *,
+        without_secrets: bool,
+    ) -> None:
         """Compare the rows with the log; raises as ``undo_operation``."""
         self._app, self._operation = app, operation
         self._readers = {name: db if name == databases[0] else _open(app, name) for name in databases}
@@ -231,17 +222,19 @@ class RevertRows:
             reason = "it changed only secrets, sign-ins or times of changes, which are not restored"
             if incomplete:
                 reason = f"the log lacks secrets of the deleted rows: {', '.join(incomplete)}"
-            raise _refuse(operation, reason)
+            raise refuse(operation, reason)
+        if not without_secrets:
+            self._refuse_exposure()
 
     def _create(self, name: str, change: TableChange) -> TableUndo:
         db, table = self._readers[name], change.table
         live = db.tables().get(table)
         images = change.images or ()
         if live is None:
-            raise _refuse(self._operation, f"the table {table} does not exist")
+            raise refuse(self._operation, f"the table {table} does not exist")
         times = self._find_times(name, live)
         if not all(_has_columns(live, image, times) for image in images):
-            raise _refuse(self._operation, f"the table {table} has another schema now")
+            raise refuse(self._operation, f"the table {table} has another schema now")
         befores = [image.before for image in images]
         if len(self._operation.changes) == 1 and all(row and row.keys() <= times for row in befores):
             times = set()  # it changed nothing else, as `data set` of such a column
@@ -261,7 +254,7 @@ class RevertRows:
         try:
             return sort_inserts(self._readers[name], self._tables[name])
         except UnorderableRowsError as error:
-            raise _refuse(self._operation, str(error)) from error
+            raise refuse(self._operation, str(error)) from error
 
     def _find_times(self, name: str, live: Table) -> set[str]:
         """Return the columns of a table with the time of its last change."""
@@ -334,6 +327,21 @@ class RevertRows:
             error = UndoConflictError(number=self._operation.operation, rows=format_count(len(lines), "row"))
             error.details = lines[:MAX_CONFLICTS]
             raise error
+
+    def _refuse_exposure(self) -> None:
+        """Refuse to insert rows without a secret that they had: in some apps, such rows are open to others.
+
+        A user cannot sign in without a password.
+        """
+        users = {table.table for table in self._list_users()}
+        secrets = [
+            f"{table.table}.{name}"
+            for table in self._list_tables()
+            if table.table not in users
+            for name in table.list_lost_secrets()
+        ]
+        if secrets:
+            raise UndoSecretsError(number=self._operation.operation, columns=", ".join(secrets))
 
     def _create_plan(self, db: Readable) -> Plan:
         operation = self._operation

@@ -50,6 +50,10 @@ class Restoration(NamedTuple):
     image: RowImage
     omitted: Sequence[str]  #: columns whose values are not in the log
 
+    def has_secret(self, name: str) -> bool:
+        """Return whether the row had a secret in a column before the operation."""
+        return is_secret((self.image.before or {}).get(name))
+
 
 class TableUndo:
     """The rows of one table."""
@@ -195,6 +199,11 @@ class TableUndo:
     def list_missing_columns(self) -> list[str]:
         """Return those of them without a default."""
         return [name for name in self.list_omitted_columns() if self._columns[name].required]
+
+    def list_lost_secrets(self) -> list[str]:
+        """Return the columns of new rows that had a secret, which the log lacks."""
+        names = {name for row in self.rows if row.inserts for name in row.omitted if row.has_secret(name)}
+        return [name for name in self._columns if name in names]
 
     def drop_incomplete(self, names: Collection[str]) -> Sequence[str]:
         """Do not restore deleted rows of which the log lacks one of these columns; return the columns that they lack."""
