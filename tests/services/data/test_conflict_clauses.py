@@ -47,7 +47,7 @@ def read(path: Path) -> list[object]:
         ("set", "notes", "1", "code=b"),
         ("set", "notes", "--filter", "id=1", "code=b"),
         ("import", "notes", "rows.csv"),
-        ("replace", "a", "b", "--table", "notes"),
+        pytest.param(("replace", "a", "b", "--table", "notes"), marks=pytest.mark.needs_extension("copies")),
     ],
 )
 def test_row_with_a_stored_key_is_refused(

@@ -50,7 +50,9 @@ end $$"""
 
 #: The commands that the triggers of an engine revert, by engine and trigger.
 REVERTED = [
-    (engine, kind, words)
+    pytest.param(
+        engine, kind, words, marks=[pytest.mark.needs_extension("copies")] if words[0] == "replace" else []
+    )
     for engine, triggers in TRIGGERS.items()
     for kind in triggers
     for words in {RETAINS: CHANGES, REMOVES: CHANGES, MOVES: ADDITIONS, RETURNS: DELETIONS}[kind]
