@@ -52,12 +52,12 @@ LOGIN_REFUSED = frozenset({1045, 1130, 1698})
 #: Without this setting, triggers and functions need SUPER on a server that writes a binary log. Its message names the setting.
 TRUSTING = "log_bin_trust_function_creators"
 ALLOW_CODE = f"Allow triggers and functions{GLOBALLY} {TRUSTING} = 1;"
-DEADLOCK, CHANGED = 1213, 1020
+DEADLOCK, CHANGED, NO_SUCH_TABLE = 1213, 1020, 1146
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
 LONG_ROW = f"Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;"
 #: Of a sort that needs more memory; of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; of code without SUPER;
-#: of a long row, and of a lost connection, as a server also ends it after a statement that is too long; of an index on a table with
+#: of a sequence whose changes are logged as statements; of a long row, and of a lost connection, as a server also ends it after a statement that is too long; of an index on a table with
 #: the old format of rows.
 HINTS = {
     1038: f"Raise the limit{GLOBALLY} sort_buffer_size = 16777216;",
@@ -65,6 +65,7 @@ HINTS = {
     1153: LONG_ROW,
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
     1419: ALLOW_CODE,
+    1665: f"Log rows instead of statements{GLOBALLY} binlog_format = 'ROW';",
     1709: f"Give new tables the format of rows with longer keys{GLOBALLY} innodb_default_row_format = 'dynamic';",
     3750: f"Allow tables without a key{GLOBALLY} sql_require_primary_key = 0;",
     2006: f"If the server runs, a row is longer than it accepts. {LONG_ROW}",
@@ -134,9 +135,6 @@ def unreachable_error(error: pymysql.Error, target: str, url: Url) -> Unreachabl
     return create_unreachable_error(url, target, reason, instead, can_pass=can_pass)
 
 
-NO_SUCH_TABLE = 1146
-
-
 def translate_error(
     error: pymysql.Error, context: ErrorContext, sql: str, *, writing: bool, broken: bool
 ) -> DbctlError:
@@ -202,7 +200,7 @@ ERRORS: Mapping[int, type[DbctlError]] = {
     **dict.fromkeys([1205, 3572], BusyError),
     **dict.fromkeys([DEADLOCK, CHANGED, 9007], ConcurrentChangeError),  # 9007: TiDB's conflict of two writes
     1047: NodeNotReadyError,  # it rejects every statement
-    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], PrivilegeMissingError),
+    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419, 1665], PrivilegeMissingError),
     **dict.fromkeys([1036, 1290, 1792, 1836, 1874, 3989], ReadOnlyError),
     1021: DiskFullError,
     **dict.fromkeys(_CONSTRAINTS, ConstraintError),

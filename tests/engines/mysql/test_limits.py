@@ -55,6 +55,31 @@ def test_hint_names_the_limit_that_a_dump_exceeds(server, limit, table, code, tm
         answer("restore", "apply", "latest", "--yes")
 
 
+def test_backup_is_not_damaged_if_the_server_cannot_log_its_sequence(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    settings = ("--log-bin=mysql-bin", "--server-id=7", "--binlog-format=STATEMENT")
+    with servers.private_mysql_app(tmp_path, *settings) as cursor:
+        cursor.execute("select version()")
+        ((version,),) = cursor.fetchall()
+        if "MariaDB" not in version:
+            pytest.skip("MySQL has no sequences")
+        cursor.execute("create table goods (id integer primary key)")
+        cursor.execute("create sequence numbers")
+        cursor.execute("create user app@localhost")  # without the right to log rows in its own session
+        cursor.execute("grant all on `%`.* to app@localhost")
+        file = tmp_path / "dbctl.toml"
+        file.write_text(file.read_text().replace("//root@", "//app@"))
+        answer("backup", "create")
+        for words in (["backup", "verify", "--deep"], ["backup", "drill"]):
+            error = answer(*words, status=6)["error"]
+            assert error["code"] == "privilege-missing"
+            assert "SET GLOBAL binlog_format = 'ROW'" in error["hint"]
+        cursor.execute("set global binlog_format = 'ROW'")
+        answer("backup", "verify", "--deep")
+        answer("backup", "drill")
+
+
 def test_hint_names_the_memory_that_a_sort_needs(server):
     with (
         servers.mysql_database(server=server) as url,
