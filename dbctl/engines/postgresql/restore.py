@@ -37,6 +37,7 @@ from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.load import LoadTarget, list_sessions, lock_tables, swap_lock_key
 from dbctl.engines.postgresql.properties import Roles
 from dbctl.engines.postgresql.restore_methods import (
+    WITHOUT_STANDBYS,
     PostgreSQLServer,
     ScratchRestore,
     find_retained,
@@ -228,11 +229,16 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
         server, dump = self._server, request.dump
         with server.translate_errors(), server.central(request.timeout) as central:
+            central.run(f"set {WITHOUT_STANDBYS}")
             restore = ScratchRestore(server, request, central)
             with restore.prepare_roles(temporary=True) as roles:
                 _require_trial(server, central, dump)
                 # Neither affects the rows, and another server may lack them.
-                properties = structs.replace(new_properties(dump, server.name), owner="", tablespace="")
+                properties = new_properties(dump, server.name)
+                # The setting of a role overrides that of a database.
+                waits = [(role, WITHOUT_STANDBYS) for role in ("", central.info.user)]
+                settings = [*properties.settings, *waits]
+                properties = structs.replace(properties, owner="", tablespace="", settings=settings)
                 with restore.create_database(properties) as url:
                     head = ""
                     if dump.is_partial:

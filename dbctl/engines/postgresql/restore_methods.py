@@ -172,6 +172,8 @@ def refuse_newer(dump: Dump, session: Session, target: str) -> None:
 #: Leftovers of killed restores and test restores: databases, and the roles that loaded them.
 SCRATCH_NAMES = """select datname::text from pg_catalog.pg_database where datname ~ $1
 union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
+#: A scratch database belongs to one server: the wait for a synchronous standby would protect nothing.
+WITHOUT_STANDBYS = "synchronous_commit=local"
 UNTRUSTED = "Install untrusted extensions in the live database first."
 
 
@@ -199,30 +201,43 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
         self._reserve(name)
         url, owner = structs.replace(server.url, path=name), properties.owner
         try:
-            if is_foreign:
-                url, owner = foreign.role_url(url, name, foreign.create_role(central, name)), name
-            template = structs.replace(properties, owner=owner)
-            try:
-                central.run(database_properties.create_statement(name, template))
-            except (
-                psycopg.errors.WrongObjectType
-            ) as error:  # the operating system of the server lacks the locale
-                raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
-            if is_foreign:
-                foreign.require_sign_in(url, server.target, timeout=self._request.timeout)
-                with suppress(psycopg.Error, DbctlError), ExitStack() as stack:
-                    # The live database may be missing.
-                    live = stack.enter_context(server.open_catalog_first(server.name))
-                    scratch = stack.enter_context(server.open_catalog_first(name))
-                    foreign.install_extensions(live, scratch)
-            self._copy_settings(name, properties)
+            with self._without_standbys():
+                if is_foreign:
+                    url, owner = foreign.role_url(url, name, foreign.create_role(central, name)), name
+                template = structs.replace(properties, owner=owner)
+                try:
+                    central.run(database_properties.create_statement(name, template))
+                except (
+                    psycopg.errors.WrongObjectType
+                ) as error:  # the operating system of the server lacks the locale
+                    raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
+                if is_foreign:
+                    foreign.require_sign_in(url, server.target, timeout=self._request.timeout)
+                    with suppress(psycopg.Error, DbctlError), ExitStack() as stack:
+                        # The live database may be missing.
+                        live = stack.enter_context(server.open_catalog_first(server.name))
+                        scratch = stack.enter_context(server.open_catalog_first(name))
+                        foreign.install_extensions(live, scratch)
+                self._copy_settings(name, properties)
             yield url
         finally:
             with signals.block_signals(), suppress(psycopg.Error):
                 self._drop(name)
 
+    @contextmanager
+    def _without_standbys(self) -> Iterator[None]:
+        """Wait for no synchronous standby: without one, neither a signal nor an error would remove the database."""
+        ((previous,),) = self._central.run("select current_setting('synchronous_commit')")
+        self._central.run(f"set {WITHOUT_STANDBYS}")
+        try:
+            yield
+        finally:
+            with suppress(psycopg.Error):
+                self._central.run(f"set synchronous_commit = {previous}")
+
     def _drop(self, name: str) -> None:
-        self.remarks += foreign.remove(self._central, self._server.open_catalog_first, name)
+        with self._without_standbys():
+            self.remarks += foreign.remove(self._central, self._server.open_catalog_first, name)
         self._central.run("select pg_advisory_unlock($1)", lock_key(name))
 
     def _copy_settings(self, name: str, properties: Properties) -> None:

@@ -34,14 +34,14 @@ def app(tmp_path):
         )
         (tmp_path / "dbctl.toml").write_text(
             f'[apps.plain]\nprofile = "plain"\ndatabases = "{server.url.replace("postgres@", "app@")}"\n'
-            'migrations = { main = "sql" }\n'
+            'migrations = { main = "sql" }\nbackup = { repository = "backups" }\n'
         )
         (tmp_path / "sql").mkdir()
         (tmp_path / "sql/001_more.sql").write_text("create table more (id integer primary key);")
         yield database
 
 
-def interrupt(folder, database, *words):
+def interrupt(folder, database, *words, status=1):
     """Run a command, and send a signal when it waits for the standby; return its error code."""
     state = {"DBCTL_STATE": str(folder / "state")}
     job = forge.start(folder, *words, "-o", "json", environment=state)
@@ -52,8 +52,8 @@ def interrupt(folder, database, *words):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     job.send_signal(signal.SIGINT)
-    status, result = forge.wait_for_result(job)
-    assert status == 1, result
+    ended, result = forge.wait_for_result(job)
+    assert ended == status, result
     return result["error"]["code"]
 
 
@@ -76,3 +76,16 @@ def test_migration_without_confirmation_of_standby_is_applied(app, tmp_path):
     )
     assert interrupt(tmp_path, app, "migrate", "up", "--yes") == "commit-unconfirmed"
     assert app.rows("select version from schema_migrations") == [("001",)]
+
+
+def test_drill_waits_for_no_standby_and_an_interrupted_restore_leaves_no_database(app, tmp_path):
+    databases = "select datname from pg_database order by 1"
+    app.run("alter role app superuser")
+    before = app.rows(databases)
+    for words in (("create",), ("drill",), ("verify", "latest", "--deep")):
+        status, answer = forge.run(tmp_path, "backup", *words)
+        assert status == 0, answer
+    assert app.rows(databases) == before
+    assert interrupt(tmp_path, app, "restore", "apply", "latest", "--yes", status=130) == "interrupted"
+    assert app.rows(databases) == before
+    assert app.rows("select text from notes") == [("old",)]
