@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.write_connection import WriteConnection
 
 
+#: Settings of the session that change what the statements of the next script do, or whether its commits are durable.
+SESSION_PRAGMAS = """ignore_check_constraints legacy_alter_table query_only recursive_triggers reverse_unordered_selects
+    synchronous""".split()
+
+
 class SQLiteScriptRunner(SQLitePart, ScriptRunner):
     script_dialect: ScriptDialect = lint.SCRIPTS
     transactional_ddl = True
@@ -64,6 +69,7 @@ class SQLiteScriptRunner(SQLitePart, ScriptRunner):
         if self._connection.depth:
             raise RuntimeError("step mode inside a transaction")
         self._connection.accept_invalid_text()  # a script may read text that is not UTF-8
+        before = {name: str(self._connection.run(f"pragma {name}")[0][0]) for name in SESSION_PRAGMAS}
         self._in_step_mode = True
         try:
             yield
@@ -71,7 +77,8 @@ class SQLiteScriptRunner(SQLitePart, ScriptRunner):
             self._in_step_mode = False
             self._catalog.forget()
             if self._connection.is_open:
-                self._connection.set_pragma("foreign_keys", "1")
+                for name, value in {**before, "foreign_keys": "1"}.items():
+                    self._connection.set_pragma(name, value)
 
     def _run_step(self, sql: str) -> None:
         if reason := lint.SCRIPTS.unsupported_reason(sql, outside=True):

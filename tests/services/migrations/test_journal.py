@@ -225,6 +225,22 @@ def test_no_transaction_directive_allows_vacuum(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("pragma", "sql", "expected"),
+    [
+        ("ignore_check_constraints", "insert or ignore into t values (-1);", 0),
+        ("recursive_triggers", "insert into t values (1);", 2),
+    ],
+)
+def test_pragma_of_one_migration_does_not_apply_to_the_next(tmp_path, pragma, sql, expected):
+    first = """create table t (x check (x > 0));
+create trigger again after insert on t when new.x < 5 begin insert into t values (new.x + 1); end;"""
+    with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
+        desk.write({"001_first": f"{OUTSIDE}{first}\npragma {pragma} = 1;\n", "002_second": f"{sql}\n"})
+        assert len(desk.up()) == 2
+        assert desk.base.rows("select count(*) from t") == [(expected,)]
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "begin;",
