@@ -236,6 +236,19 @@ def test_tables_of_an_index_are_not_changed(path, answer, tmp_path):
     assert query_rows(path, "select rowid from words where words match 'two'") == [(2,)]
 
 
+@pytest.mark.parametrize("content", ["notes", ""])
+def test_full_text_index_without_rows_of_its_own_is_not_changed(path, answer, tmp_path, content):
+    change(
+        path, "create table notes (id integer primary key, body text)", "insert into notes values (1, 'one')"
+    )
+    change(path, f"create virtual table words using fts5 (body, content = '{content}', content_rowid = 'id')")
+    (tmp_path / "rows.csv").write_text("body\ntwo\n")
+    for words in (["add", "words", "body=two"], ["import", "words", str(tmp_path / "rows.csv")]):
+        error = answer("data", *words, "--yes", status=2)
+        assert (error["code"], "belongs to an index" in error["message"]) == ("usage", True)
+    assert query_rows(path, "select rowid from words where words match 'two'") == []
+
+
 def test_referenced_row_is_not_deleted(path, answer):
     change(path, "create table shelves (id integer primary key)", "insert into shelves values (1)")
     change(

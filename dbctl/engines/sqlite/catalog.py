@@ -15,10 +15,12 @@ from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
 
+#: Whether a full-text index has no rows of its own: it reads those of another table, or stores only words.
+INDEX_WITHOUT_ROWS = "(l.type = 'virtual' and replace(m.sql, ' ', '') like '%content=%')"
 #: The columns of each table and view, with their place in the primary key, and the version of the schema.
-_TABLES = """select m.name, m.type, l.type, l.wr, v.schema_version{columns}
-from pragma_schema_version v cross join pragma_table_list l cross join sqlite_master m on m.name = l.name and m.type in ('table', 'view'){join}
-where l.schema = 'main' and substr(m.name, 1, 7) <> 'sqlite_' order by m.rowid{order}"""
+_TABLES = f"""select m.name, case when {INDEX_WITHOUT_ROWS} then 'index' else m.type end, l.type, l.wr, v.schema_version{{columns}}
+from pragma_schema_version v cross join pragma_table_list l cross join sqlite_master m on m.name = l.name and m.type in ('table', 'view'){{join}}
+where l.schema = 'main' and substr(m.name, 1, 7) <> 'sqlite_' order by m.rowid{{order}}"""
 #: Whether the primary key of ``m`` has an index, and is not the rowid; only so does ``integer primary key desc`` differ from a rowid.
 _HAS_KEY_INDEX = "exists (select 1 from pragma_index_list(m.name) where origin = 'pk')"
 #: The statement of a table that may have ON CONFLICT REPLACE.
@@ -175,7 +177,7 @@ def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
         name=str(name),
         columns=columns,
         is_view=entry == "view",
-        is_internal=kind == "shadow",
+        is_internal=kind == "shadow" or entry == "index",
         kind=str(kind),
         key=[column for _, column in key],
         rowid=rowid,

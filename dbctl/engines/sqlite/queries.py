@@ -14,7 +14,7 @@ from dbctl.engines.contract.streaming import RowStream, RowStreams, UserQuery
 from dbctl.engines.sql.catalog import Statement, ident
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.fulltext import SqlTextScanner
-from dbctl.engines.sqlite.catalog import VIRTUAL
+from dbctl.engines.sqlite.catalog import INDEX_WITHOUT_ROWS, VIRTUAL
 from dbctl.engines.sqlite.connection import is_interruption
 from dbctl.engines.sqlite.database import SQLitePart
 from dbctl.engines.sqlite.dialect import SQLiteQueryBuilder, expand_sets
@@ -22,10 +22,10 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import QueryFailedError, QueryTimeoutError, SecretColumnError
 
 #: Whether a table is a shadow table, or a full-text index over the text of another table, which triggers may copy.
-_INDEX_TABLE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name
+_INDEX_TABLE = f"""select 1 from pragma_table_list l join sqlite_master m on m.name = l.name
 where l.schema = 'main' and l.name = :table
-and (l.type = 'shadow' or (l.type = 'virtual' and (replace(m.sql, ' ', '') like '%content=%' or exists (
-    select 1 from sqlite_master t where t.type = 'trigger' and instr(lower(t.sql), lower(l.name))))))"""
+and (l.type = 'shadow' or {INDEX_WITHOUT_ROWS} or (l.type = 'virtual' and exists (
+    select 1 from sqlite_master t where t.type = 'trigger' and instr(lower(t.sql), lower(l.name)))))"""
 
 
 class SQLiteExplainer(SqlExplainer):
