@@ -234,17 +234,14 @@ class PostgreSQLRestoreTarget(RestoreTarget):
             with restore.prepare_roles(temporary=True) as roles:
                 _require_trial(server, central, dump)
                 # Neither affects the rows, and another server may lack them.
-                properties = new_properties(dump, server.name)
-                # The setting of a role overrides that of a database.
-                waits = [(role, WITHOUT_STANDBYS) for role in ("", central.info.user)]
-                settings = [*properties.settings, *waits]
-                properties = structs.replace(properties, owner="", tablespace="", settings=settings)
+                properties = structs.replace(new_properties(dump, server.name), owner="", tablespace="")
                 with restore.create_database(properties) as url:
                     head = ""
                     if dump.is_partial:
                         with server.open_session(server.url) as live:
                             head = "\n".join(str(sql) for (sql,) in live.run(database_properties.TYPES))
-                    verification = restore.load(url, roles, head)
+                    with restore.loading_without_standbys(url.path, properties):
+                        verification = restore.load(url, roles, head)
                     yield TrialRestore(url=url, verification=verification, remarks=restore.remarks)
 
     def drop_retained(self, is_dropped: Callable[[str], bool]) -> Sequence[str]:

@@ -235,6 +235,21 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
             with suppress(psycopg.Error):
                 self._central.run(f"set synchronous_commit = {previous}")
 
+    @contextmanager
+    def loading_without_standbys(self, name: str, properties: Properties) -> Iterator[None]:
+        """Let all sessions in a scratch database wait for no standby; afterwards it has the settings of ``properties`` again.
+
+        A copy of an app is dumped from such a database, with its settings.
+        """
+        user, database = self._central.info.user, ident(name)
+        waits = [(role, WITHOUT_STANDBYS) for role in ("", user)]  # the setting of a role overrides the other
+        self._copy_settings(name, structs.replace(properties, settings=waits))
+        yield
+        for subject in (f"database {database}", f"role {ident(user)} in database {database}"):
+            with suppress(psycopg.Error):
+                self._central.run(f"alter {subject} reset synchronous_commit")
+        self._copy_settings(name, properties)
+
     def _drop(self, name: str) -> None:
         with self._without_standbys():
             self.remarks += foreign.remove(self._central, self._server.open_catalog_first, name)
