@@ -146,15 +146,19 @@ def structure(
 
 def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
     """Yield the path and reason of each problem in an error of the validator; unknown keys with suggestions."""
-    from dbctl.errors.base import suggest_question
-
     path = list(error.absolute_path)
-    if error.validator == "additionalProperties":
+    if _is_about_key(error):
+        # The path of such an error ends at the table.
+        is_unknown = error.validator == "enum"
+        reason = (
+            _describe_unknown_key(error.instance, error.validator_value) if is_unknown else _describe(error)
+        )
+        yield [*path, error.instance], reason
+    elif error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         for key in error.instance:
             if key not in known:
-                hint = suggest_question(key, known) or f"; known: {', '.join(known)}"
-                yield [*path, key], f"unknown key{hint}"
+                yield [*path, key], _describe_unknown_key(key, known)
     elif error.validator == "required":
         for key in error.validator_value:
             if key not in error.instance:
@@ -166,13 +170,27 @@ def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
         yield path, _describe(error)
 
 
+def _is_about_key(error: Any) -> bool:
+    """Return whether a key of a table, not its value, is invalid."""
+    return "propertyNames" in error.schema_path
+
+
+def _describe_unknown_key(key: str, known: list[str]) -> str:
+    from dbctl.errors.base import suggest_question
+
+    return "unknown key" + (suggest_question(key, known) or f"; known: {', '.join(known)}")
+
+
 def _matching_alternative(error: Any) -> list[Any]:
     """Return the errors of the alternative whose type the value has."""
     alternatives = group((item.schema_path[0], item) for item in error.context)
     candidates = [
         errors
         for errors in alternatives.values()
-        if not any(item.validator in ("type", "enum") and not item.path for item in errors)
+        if not any(
+            item.validator in ("type", "enum") and not item.path and not _is_about_key(item)
+            for item in errors
+        )
     ]
     return min(candidates, key=len) if candidates else []
 

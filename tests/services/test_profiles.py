@@ -157,6 +157,17 @@ def test_all_structural_mistakes_are_reported_together(tmp_path):
     ]
 
 
+def test_invalid_keys_of_tables_are_reported_with_line(tmp_path):
+    section = "[databases.user.migrations.ledger]"
+    keys = '[undecided]\nlogn = ["x"]\n[databases."a b"]\nengines = ["sqlite"]'
+    mistakes = check_profile(tmp_path, (section, f"{keys}\n{section}"))
+    start = line_number(section)
+    assert mistakes == [
+        f"line {start + 1}, undecided.logn: unknown key (did you mean 'login'?)",
+        f"line {start + 2}, databases.a b: 'a b' does not match '^\\\\w[\\\\w.-]*$'",
+    ]
+
+
 def test_missing_tables_and_columns_are_reported_with_line(tmp_path):
     from dbctl.services.checks.run import check_live
 

@@ -43,6 +43,12 @@ def test_section_is_read_and_has_defaults(tmp_path):
         (f"{SECTION}bakup = 'off'", 5, "apps.shop.schedule.bakup", "unknown key (did you mean 'backup'?)"),
         (f"{SECTION}backup = 3", 5, "apps.shop.schedule.backup", "must be text, not 3"),
         ("schedul = {}", 4, "apps.shop.schedul", "unknown key (did you mean 'schedule'?)"),
+        (
+            "[apps.shop.schedule.databases.main]\nbackups = 'off'",
+            5,
+            "apps.shop.schedule.databases.main.backups",
+            "unknown key (did you mean 'backup'?)",
+        ),
         (f"protectd = true\n{SECTION}", 4, "apps.shop.protectd", "unknown key (did you mean 'protected'?)"),
     ],
 )
