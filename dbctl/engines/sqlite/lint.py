@@ -144,8 +144,11 @@ ALLOWED_PRAGMAS = frozenset(
 _TRIGGER = re.compile(r"create (?:temp |temporary )?trigger$")
 _ENDING = {"begin", "commit", "end", "rollback"}
 _OTHER_FILE = {"attach", "detach"}
-#: Pragmas that are refused, because they allow writing any bytes as the schema.
-_NEVER_PRAGMAS = {"writable_schema"}
+#: Pragmas that are refused, by the reason.
+_NEVER_PRAGMAS = {
+    "writable_schema": "allow writing an invalid schema",
+    "query_only": "prevent the record of the migration",
+}
 _SAVEPOINTS = {"savepoint", "release"}
 
 
@@ -172,7 +175,7 @@ class SQLiteScripts(SqlScripts):
         if first == "pragma":
             name = (rest[2] if rest[1:2] == ["."] and rest[2:] else (rest or [""])[0]).strip("\"'`[]")
             if name in _NEVER_PRAGMAS:
-                return f"PRAGMA {name} would allow writing an invalid schema"
+                return f"PRAGMA {name} would {_NEVER_PRAGMAS[name]}"
         if not outside and (first == "vacuum" or (name and name not in ALLOWED_PRAGMAS)):
             return (
                 f"{first.upper()} {name}".rstrip() + " is not possible inside the transaction of the script"

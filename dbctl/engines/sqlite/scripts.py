@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 
 
 #: Settings of the session that change what the statements of the next script do, or whether its commits are durable.
-SESSION_PRAGMAS = """ignore_check_constraints legacy_alter_table query_only recursive_triggers reverse_unordered_selects
+SESSION_PRAGMAS = """ignore_check_constraints legacy_alter_table recursive_triggers reverse_unordered_selects
     synchronous""".split()
+#: Values after a script: ``case_sensitive_like`` cannot be read, and ``schema_transaction`` sets ``foreign_keys`` itself.
+FIXED_PRAGMAS = {"foreign_keys": "1", "case_sensitive_like": "0"}
+#: Without a journal in a file, a rollback or a killed process damages the database.
+UNSAFE_JOURNALS = ("off", "memory")
+#: Virtual tables first, because they drop their shadow tables.
+TEMPORARY_OBJECTS = """select type, name from temp.sqlite_master where type <> 'index' and name not like 'sqlite@_%' escape '@'
+    order by rootpage"""
 
 
 class SQLiteScriptRunner(SQLitePart, ScriptRunner):
@@ -37,6 +44,7 @@ class SQLiteScriptRunner(SQLitePart, ScriptRunner):
     _db: SQLiteWriter
     _connection: WriteConnection
     _in_step_mode = False  #: whether statements may run outside a transaction
+    _pragmas: Mapping[str, str] = {}  #: before the statements outside a transaction
     #: the version of the file after the last transaction, and its orphaned rows
     _last_orphans: tuple[object, Counter[tuple[object, object]]] | None = None
 
@@ -69,16 +77,28 @@ class SQLiteScriptRunner(SQLitePart, ScriptRunner):
         if self._connection.depth:
             raise RuntimeError("step mode inside a transaction")
         self._connection.accept_invalid_text()  # a script may read text that is not UTF-8
-        before = {name: str(self._connection.run(f"pragma {name}")[0][0]) for name in SESSION_PRAGMAS}
+        self._pragmas = {name: self._read_pragma(name) for name in SESSION_PRAGMAS}
         self._in_step_mode = True
         try:
             yield
         finally:
-            self._in_step_mode = False
-            self._catalog.forget()
             if self._connection.is_open:
-                for name, value in {**before, "foreign_keys": "1"}.items():
-                    self._connection.set_pragma(name, value)
+                self.restore_session()
+            self._in_step_mode = False
+
+    def _read_pragma(self, name: str) -> str:
+        return str(self._connection.run(f"pragma {name}")[0][0])
+
+    def restore_session(self) -> None:
+        for kind, name in self._connection.run(TEMPORARY_OBJECTS):
+            self._connection.run(f"drop {kind} if exists temp.{ident(str(name))}")
+        self._catalog.forget()
+        if not self._in_step_mode:  # inside a transaction, no such pragma was possible
+            return
+        for name, value in {**self._pragmas, **FIXED_PRAGMAS}.items():
+            self._connection.set_pragma(name, value)
+        if self._read_pragma("journal_mode") in UNSAFE_JOURNALS:
+            self._connection.set_pragma("journal_mode", "delete")
 
     def _run_step(self, sql: str) -> None:
         if reason := lint.SCRIPTS.unsupported_reason(sql, outside=True):

@@ -229,6 +229,7 @@ def test_no_transaction_directive_allows_vacuum(tmp_path):
     [
         ("ignore_check_constraints", "insert or ignore into t values (-1);", 0),
         ("recursive_triggers", "insert into t values (1);", 2),
+        ("case_sensitive_like", "insert into t select 5 where 'a' like 'A';", 1),
     ],
 )
 def test_pragma_of_one_migration_does_not_apply_to_the_next(tmp_path, pragma, sql, expected):
@@ -240,6 +241,32 @@ create trigger again after insert on t when new.x < 5 begin insert into t values
         assert desk.base.rows("select count(*) from t") == [(expected,)]
 
 
+def test_migration_after_one_without_a_journal_file_is_rolled_back(tmp_path):
+    with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
+        desk.write({"001_first": f"{OUTSIDE}create table t (x);\npragma journal_mode = off;\n"})
+        desk.write({"002_second": "insert into t values (1);\ncreate table t (x);\n"})
+        with pytest.raises(MigrationFailedError):
+            desk.up()
+        assert desk.count("t") == 0
+
+
+@pytest.mark.parametrize("directive", ["", OUTSIDE])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create temporary table t (x);",
+        "create temporary view t as select 1 as x;",
+        "create temporary trigger t after insert on main.t begin delete from t; end;",
+    ],
+)
+def test_temporary_object_of_one_migration_is_absent_in_the_next(tmp_path, directive, sql):
+    with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
+        desk.write({"001_first": "create table t (x);", "002_second": directive + sql})
+        desk.write({"003_third": "insert into t values (1);"})
+        assert len(desk.up()) == 3
+        assert desk.count("t") == 1
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -249,6 +276,7 @@ create trigger again after insert on t when new.x < 5 begin insert into t values
         "savepoint s;",
         "vacuum into 'x.db';",
         "pragma writable_schema = 1;",
+        "pragma query_only = 1;",
     ],
 )
 def test_transaction_control_is_refused_outside_a_transaction_too(tmp_path, sql):
