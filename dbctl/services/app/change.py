@@ -39,17 +39,21 @@ UNDO_IMPOSSIBLE = "undo will be impossible: the log has no secrets"
 MAX_ATTEMPTS = 5
 
 
-def retry_conflicts(run_transaction: Callable[[], T]) -> T:
+def retry_conflicts(run_transaction: Callable[[], T], hint: str = "") -> T:
     """Run a whole transaction, again if the server rolled it back because of a concurrent one.
 
     Raises:
-        ConcurrentChangeError: every attempt conflicted; nothing was changed.
+        ConcurrentChangeError: every attempt conflicted; nothing was changed. ``hint`` replaces its hint.
     """
     for _ in range(MAX_ATTEMPTS - 1):
         with suppress(ConcurrentChangeError):
             return run_transaction()
         signals.raise_if_interrupted()
-    return run_transaction()
+    try:
+        return run_transaction()
+    except ConcurrentChangeError as error:
+        error.hint = hint or error.hint
+        raise
 
 
 class Prepared(Protocol[R_co]):
@@ -162,6 +166,7 @@ class Change(Operation, Generic[R]):
         cascade_databases: Callable[[], Sequence[str]] = tuple,
         expendable_tables: Callable[[], Collection[str]] | None = None,
         changed_table: str = "",
+        conflict_hint: str = "",
     ) -> None:
         """Describe a change of one database.
 
@@ -176,12 +181,13 @@ class Change(Operation, Generic[R]):
             expendable_tables: returns the tables from which it may delete rows without a question, such as sessions: it
                 destroys data only if rows of other tables refer to them. None: the command declares whether it may destroy data.
             changed_table: with ``expendable_tables``, the table of which it may change columns to which foreign keys refer.
+            conflict_hint: the hint if every attempt conflicts with concurrent changes.
         """
         super().__init__(app, app.target(database))
         self.draft = draft
         self._database, self._prepare = database, prepare
         self._cascade_databases, self._expendable_tables = cascade_databases, expendable_tables
-        self._changed_table = changed_table
+        self._changed_table, self._conflict_hint = changed_table, conflict_hint
         #: the writes of settings of the last draft, as a proof names them
         self._writes: Sequence[str] = ()
 
@@ -303,7 +309,7 @@ class Change(Operation, Generic[R]):
                     others.enter_context(other.transaction())
             if cascade_databases:  # the changes of the other databases would remain in their transactions
                 return self._apply_once(database, confirmed)
-            return retry_conflicts(partial(self._apply_once, database, confirmed))
+            return retry_conflicts(partial(self._apply_once, database, confirmed), self._conflict_hint)
 
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
         with database.transaction():

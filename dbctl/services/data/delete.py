@@ -18,7 +18,7 @@ from dbctl.services.app.row_writes import delete_exactly
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.data.add import is_users_table, refuse_role_table
-from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
+from dbctl.services.data.table import CONFLICT_HINT, DataTable, Filters, row_key, selected_database
 from dbctl.services.deletion.cascade import (
     AffectedRows,
     count_affected_rows,
@@ -166,12 +166,18 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
             ),
         )
 
-    return _change(app, name, draft)
+    return _change(app, name, draft, CONFLICT_HINT)
 
 
-def _change(app: App, name: str, draft: Callable[[Readable], Prepared[R]]) -> Change[R]:
+def _change(
+    app: App, name: str, draft: Callable[[Readable], Prepared[R]], conflict_hint: str = ""
+) -> Change[R]:
     return Change(
-        app, selected_database(app), draft, cascade_databases=lambda: _find_cascade_databases(app, name)
+        app,
+        selected_database(app),
+        draft,
+        cascade_databases=lambda: _find_cascade_databases(app, name),
+        conflict_hint=conflict_hint,
     )
 
 

@@ -25,7 +25,7 @@ from dbctl.services.data.add import (
     user_fields,
 )
 from dbctl.services.data.key_checks import check_references, check_unique
-from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
+from dbctl.services.data.table import CONFLICT_HINT, DataTable, Filters, row_key, selected_database
 from dbctl.services.deletion.cascade import add_changed_rows, count_affected_rows, find_changed_rows
 from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints
 from dbctl.services.search.fulltext import add_repair_hint
@@ -132,7 +132,7 @@ def set_rows(
         where = table.conditions(filters)
         return UpdateRows(table, where, values, table.count_matches(where, limit))
 
-    return Change(app, selected_database(app), draft)
+    return Change(app, selected_database(app), draft, conflict_hint=CONFLICT_HINT)
 
 
 def _open_table(app: App, db: Readable, name: str, columns: set[str]) -> DataTable:

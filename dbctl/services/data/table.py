@@ -36,6 +36,8 @@ _BINARY_KEY = Remedy(
     "Write bytes as '\\x…' with hexadecimal digits, in quotation marks. List rows with: `data rows {table}`"
 )
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
+#: A server that scans a table also reads rows that other sessions have added since the snapshot, and refuses them.
+CONFLICT_HINT = "Nothing was changed. Run it again. If other sessions add rows all the time, exclude new rows by their primary key, such as with: --filter 'id<=1000'"
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _NANOSECONDS = re.compile(r"\.[0-9]{7}")
 #: Operators of filters, the longer ones first.
