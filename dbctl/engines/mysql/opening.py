@@ -240,6 +240,7 @@ UNLIMITED = {
 }
 #: MariaDB's own settings.
 MARIADB_SETTINGS = {
+    "alter_algorithm": "DEFAULT",  # otherwise a rebuild fails
     "check_constraint_checks": 1,
     "default_regex_flags": "",
     "idle_transaction_timeout": 0,

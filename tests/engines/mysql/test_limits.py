@@ -102,20 +102,27 @@ def test_hint_names_the_memory_that_a_sort_needs(server):
 
 
 @pytest.mark.mariadb
-def test_existing_table_is_accepted_although_the_server_adds_if_exists_itself(server):
+@pytest.mark.parametrize(
+    ("setting", "statement"),
+    [
+        ("sql_if_exists = 1", "create table if not exists goods (id integer primary key)"),
+        ("alter_algorithm = 'INSTANT'", "alter table goods force"),
+    ],
+)
+def test_statement_does_not_depend_on_a_setting_of_the_server(server, setting, statement):
     with (
         servers.mysql_database(server=server) as url,
         closing(servers.mysql_connection(url)) as connection,
         connection.cursor() as cursor,
     ):
         cursor.execute("create table goods (id integer primary key)")
-        cursor.execute("set global sql_if_exists = 1")
+        cursor.execute(f"set global {setting}")
         database = MySQLFixture(url)
         try:
             with closing(database.connection), closing(database.writer()) as writer, writer.transaction():
-                writer.scripts.run_statement("create table if not exists goods (id integer primary key)")
+                writer.scripts.run_statement(statement)
         finally:
-            cursor.execute("set global sql_if_exists = 0")
+            cursor.execute(f"set global {setting.split()[0]} = default")
 
 
 def test_tables_of_dbctl_fit_the_old_format_of_rows(server, tmp_path, monkeypatch, answer):
