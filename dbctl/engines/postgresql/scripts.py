@@ -60,9 +60,20 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
                 )
             yield
 
+    @contextmanager
+    def _restore_settings(self) -> Iterator[None]:
+        try:
+            with super()._restore_settings():
+                yield
+        finally:
+            if self._connection.is_usable:
+                self._connection.run("close all; deallocate all; unlisten *; discard temp")
+
     def use_own_settings(self) -> None:
         path = self._connection.session.settings.get("search_path", "default")  # in SQL
-        self._connection.run(f"set local role to default; set local search_path to {path}")
+        self._connection.run(
+            f"set local session authorization default; set local role to default; set local search_path to {path}"
+        )
         self._catalog.forget()
 
     def may_have_deleted(self, table: str) -> bool:

@@ -252,16 +252,18 @@ def test_migration_after_one_without_a_journal_file_is_rolled_back(tmp_path):
 
 @pytest.mark.parametrize("directive", ["", OUTSIDE])
 @pytest.mark.parametrize(
-    "sql",
+    ("engine", "sql"),
     [
-        "create temporary table t (x);",
-        "create temporary view t as select 1 as x;",
-        "create temporary trigger t after insert on main.t begin delete from t; end;",
+        ("sqlite", "create temporary table t (x integer);"),
+        ("sqlite", "create temporary view t as select 1 as x;"),
+        ("sqlite", "create temporary trigger t after insert on main.t begin delete from t; end;"),
+        ("postgresql", "create temporary table t (x integer);"),
+        ("postgresql", "create temporary view t as select 1 as x;"),
     ],
 )
-def test_temporary_object_of_one_migration_is_absent_in_the_next(tmp_path, directive, sql):
-    with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
-        desk.write({"001_first": "create table t (x);", "002_second": directive + sql})
+def test_temporary_object_of_one_migration_is_absent_in_the_next(tmp_path, engine, directive, sql):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        desk.write({"001_first": "create table t (x integer);", "002_second": directive + sql})
         desk.write({"003_third": "insert into t values (1);"})
         assert len(desk.up()) == 3
         assert desk.count("t") == 1

@@ -151,13 +151,14 @@ def test_ledger_is_that_of_the_app_after_a_migration_that_selects_another_schema
             desk.base.run("drop schema beside_it cascade")
 
 
-def test_role_of_a_migration_ends_with_it(tmp_path):
+@pytest.mark.parametrize("start", ["set role", "-- dbctl: no-transaction\nset session authorization"])
+def test_role_of_a_migration_ends_with_it(tmp_path, start):
     with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         role = f"{desk.base.rows('select current_database()')[0][0]}_owner"
         desk.base.run(f"create role {role}", f"grant all on schema public to {role}")
         try:
             desk.write(
-                {"001_t": "create table t (x integer);", "002_u": f"set role {role};\ncreate table u ();"}
+                {"001_t": "create table t (x integer);", "002_u": f"{start} {role};\ncreate table u ();"}
             )
             desk.write({"003_v": "create table v ();"})
             desk.up()
