@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -219,11 +219,16 @@ MODES = (
     "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 )
 #: Error numbers of the driver.
-NO_SOCKET, LOST = 2002, 2013
+NO_SOCKET, LOST, CLIENT_ERRORS = 2002, 2013, range(2000, 3000)
 SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allowed_packet,
   concat_ws(':', @@hostname, @@port, @@datadir)"""
-#: The setting has either name; before dbctl applies its settings, it is the server's default.
-READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only", "innodb_read_only")
+#: Settings that make a server read-only, and the values that do not. That of transactions has either name; before dbctl applies its settings, it is the server's default.
+READ_ONLY: dict[str, Sequence[str]] = dict.fromkeys(
+    ["read_only", "tx_read_only", "transaction_read_only", "innodb_read_only"], ("off", "0")
+)
+READ_ONLY["innodb_force_recovery"] = tuple("01234")
+REPLICA = "a replica: write to its primary, or check the reason and disable it with SET GLOBAL (innodb_read_only: by a restart)."
+DAMAGED = "damaged: create a backup, restore it on a new server, and write to that one."
 #: Values of settings with which a program of the server writes everything, and quotes all names.
 COMPLETE = {
     "max_join_size": str((1 << 64) - 1),
@@ -255,8 +260,6 @@ NODE_STATUS = (
 NODE_SETTINGS = {"wsrep_sync_wait": 1, "wsrep_osu_method": "TOI"}
 #: The longest times that every server accepts for a session that waits, and a day for its reader, in seconds.
 LONGEST_IDLE, LONGEST_WRITE = 2_147_483, 86_400
-#: Error numbers of the driver.
-CLIENT_ERRORS = range(2000, 3000)
 #: Excludes states in which a session waits for its client, while the client may wait for it.
 IS_WORKING = """command not in ('Sleep', 'Daemon', 'Binlog Dump') and coalesce(state, '') not in
   ('Writing to net', 'Sending to client', 'Reading from net', 'Receiving from client')"""
@@ -449,11 +452,9 @@ def _refuse_read_only(variables: Mapping[str, str], target: str) -> None:
 
     Otherwise administrators could still write, and every session could override the mode of its transactions.
     """
-    enabled = [name for name in READ_ONLY if variables.get(name, "OFF").upper() not in ("OFF", "0")]
-    if enabled:
-        raise ReadOnlyError(
-            target=target,
-            reason=f"{enabled[0]} is on",
-            hint="Nothing was changed. It is set for the server, most likely because it is a replica:"
-            " write to its primary, or check the reason and disable it with SET GLOBAL (innodb_read_only: by a restart).",
-        )
+    for name, writable in READ_ONLY.items():
+        value = variables.get(name, writable[0]).lower()
+        if value not in writable:
+            why = DAMAGED if name == "innodb_force_recovery" else REPLICA
+            hint = f"Nothing was changed. It is set for the server, most likely because it is {why}"
+            raise ReadOnlyError(target=target, reason=f"{name} is {value}", hint=hint)

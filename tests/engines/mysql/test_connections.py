@@ -730,9 +730,10 @@ def test_administrators_cannot_write_to_a_read_only_server(setting):
     assert "scratch in [apps.NAME.backup]" in caught.value.hint
 
 
-def test_setting_of_innodb_makes_a_server_read_only():
-    server = servers.private_mysql("--innodb-read-only")
-    with pytest.raises(ReadOnlyError, match="innodb_read_only is on"):
+@pytest.mark.parametrize("setting", ["innodb-read-only", "innodb-force-recovery=5"])
+def test_setting_of_innodb_makes_a_server_read_only(setting):
+    server = servers.private_mysql(f"--{setting}")
+    with pytest.raises(ReadOnlyError, match="innodb_"):
         MySQLWriter(structs.replace(server, path="mysql"), "app/user", timeout=1)
 
 
