@@ -29,6 +29,7 @@ from dbctl.engines.mysql.statements import (
     find_secret,
     find_stored_function,
     split_variants,
+    temporary_drop_statements,
 )
 from dbctl.engines.mysql.stored_code import encode_statements
 from dbctl.engines.mysql.values import (
@@ -157,6 +158,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
     script_dialect: ScriptDialect = statements.SCRIPTS
     transactional_ddl = False  # schema changes commit
     _db: MySQLWriter
+    _drops: Sequence[str] = ()  #: of the temporary objects of a script
 
     @contextmanager
     def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
@@ -165,6 +167,17 @@ class MySQLScripts(MySQLPart, ServerScripts):
             raise RuntimeError("a schema change inside another transaction")
         with self._restore_settings(), self._db.transactions.transaction():
             yield
+
+    @contextmanager
+    def _restore_settings(self) -> Iterator[None]:
+        try:
+            with super()._restore_settings():
+                yield
+        finally:
+            if self._connection.is_usable:
+                for sql in self._drops:
+                    self._connection.run(sql)
+            self._drops = ()
 
     def find_unreverted_tables(self, sql: str) -> Sequence[str]:
         variants = (read_words(tokens) for tokens in split_variants(sql))
@@ -202,6 +215,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
     def run_statement(self, sql: str) -> None:
         if reason := statements.SCRIPTS.unsupported_reason(sql):
             raise QueryFailedError(target=self._connection.target, reason=reason)
+        self._drops = [*self._drops, *temporary_drop_statements(sql)]
         if self._in_step_mode and not self._db.transactions.depth:
             try:
                 self._connection.fetch(sql, writing=True)

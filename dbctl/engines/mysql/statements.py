@@ -12,7 +12,8 @@ from itertools import pairwise
 from dbctl.engines.contract.schema import StatementEffect
 from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
 from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, analyze_effect, parse_rules
-from dbctl.engines.parsing.statements import Statement, Word, unquote_name
+from dbctl.engines.parsing.statements import Statement, Word, read_words, unquote_name
+from dbctl.engines.sql.catalog import ident
 
 #: ``--`` begins a comment only before a space or a control character of ASCII. The content of comments that servers run (``/*!``)
 #: is part of the statement.
@@ -346,6 +347,17 @@ class MySQLScripts(SqlScripts):
             emptied_tables=[name for variant in effects for name in variant.emptied_tables],
             session_only=all(variant.session_only for variant in effects),
         )
+
+
+def temporary_drop_statements(sql: str) -> list[str]:
+    """Return statements that drop the temporary tables and sequences which a statement creates; servers do not list them."""
+    created = [Statement(0, read_words(tokens)).created for tokens in split_variants(sql)]
+    return [
+        f"drop temporary {item.kind} if exists {ident(name)}"
+        for item in created
+        if item and "temporary" in item.modifiers
+        for name in item.names
+    ]
 
 
 SCRIPTS = MySQLScripts()

@@ -259,6 +259,7 @@ def test_migration_after_one_without_a_journal_file_is_rolled_back(tmp_path):
         ("sqlite", "create temporary trigger t after insert on main.t begin delete from t; end;"),
         ("postgresql", "create temporary table t (x integer);"),
         ("postgresql", "create temporary view t as select 1 as x;"),
+        ("mysql", "create temporary table t (x integer);"),
     ],
 )
 def test_temporary_object_of_one_migration_is_absent_in_the_next(tmp_path, engine, directive, sql):
