@@ -41,6 +41,13 @@ def test_undeclared_row_loss_is_refused(desk, kind):
     assert "dbctl_migration_steps" not in desk.tables()
 
 
+def test_undeclared_deletion_of_the_ledger_is_refused(desk):
+    desk.write({"003_less": "delete from schema_migrations;"})
+    with pytest.raises(RowsLostError, match=r"schema_migrations \(2 rows"):
+        desk.up()
+    assert desk.states() == ["applied", "applied", "pending"]
+
+
 @pytest.mark.parametrize("kind", HIDDEN)
 def test_row_loss_in_executable_comments_is_refused(tmp_path, kind):
     with deployments.create_desk("mysql", tmp_path / "desk") as desk:
