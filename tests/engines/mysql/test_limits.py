@@ -101,6 +101,25 @@ def test_hint_names_the_memory_that_a_sort_needs(server):
     assert "sort_buffer_size" in failure.value.hint
 
 
+def test_order_of_texts_does_not_depend_on_the_length_that_the_server_compares(server):
+    with (
+        servers.mysql_database(server=server) as url,
+        closing(servers.mysql_connection(url)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("create table goods (id integer primary key, path varchar(200))")
+        for number in range(1, 6):
+            cursor.execute(f"insert into goods values ({number}, '{'/folder' * 10}/{number * 3 % 5}')")
+        cursor.execute("set global max_sort_length = 64")
+        database = MySQLFixture(url)
+        try:
+            with closing(database.connection), closing(database.reader()) as reader:
+                paths = reader.select("goods", ["path"], order_by=[Order(["path"])])
+        finally:
+            cursor.execute("set global max_sort_length = default")
+    assert [path[-1] for (path,) in paths] == ["0", "1", "2", "3", "4"]
+
+
 @pytest.mark.mariadb
 @pytest.mark.parametrize(
     ("setting", "statement"),
