@@ -304,6 +304,8 @@ def test_deleted_row_is_restored_without_its_secret_only_if_the_user_decides_it(
         f"create table machines (id integer primary key, name varchar(9) not null, api_key varchar(99), {PERSON})",
         "insert into machines values (1, 'desk', 'sesame', 1), (2, 'open', null, 1)",
     )
+    announced = [step for step in club.list_steps("users", "delete", "ida") if "--without-secrets" in step]
+    assert announced == ["undo will require --without-secrets if deleted rows of machines had such secrets"]
     number = club.change("users", "delete", "ida")
     for options in ([], ["--dry-run"]):
         error = club.undo(number, *options, status=6)

@@ -337,12 +337,17 @@ def _describe_lost_rows(
     if users is not None and app.resolve_database(users) != name:
         users = None
     lost = {table.table.removesuffix("?") for table in users.signed_in} & secrets.keys() if users else set()
+    settings = {
+        section.table.removesuffix("?") for section in app.core.settings
+    }  # a setting without its value is none
     for table, columns in secrets.items():
         if table in lost or (users and table == users.table):
             continue
         if required := [column for column in columns if not tables[table].columns[column].nullable]:
             yield f"undo will not restore the rows of {table}, which require {', '.join(required)}"
             lost.add(table)
+        elif columns and table not in settings:
+            yield f"undo will require --without-secrets if deleted rows of {table} had such secrets"
     pending = sorted(lost)
     for parent in pending:  # the list grows during the loop
         for reference in database.references(parent):
