@@ -772,6 +772,7 @@ def test_read_only_server_and_full_server_are_reported():
         (1836, "Running in read-only mode", "read-only"),
         (1036, "Table 't' is read only", "read-only"),
         (1451, "Cannot delete or update a parent row", "constraint"),
+        (1317, "Query execution was interrupted", "query-failed"),
         (1969, "max_statement_time exceeded", "query-failed"),
         (3819, "Check constraint is violated", "constraint"),
         (1877, "Table is corrupted", "corrupt"),
@@ -794,6 +795,7 @@ def test_server_errors_are_converted_by_number(table, number, message, code):
     assert caught.value.code == code
     limit = "for all users until the server restarts, with: SET GLOBAL max_statement_time = 0;"
     assert (limit in str(caught.value.hint)) == (number == 1969)
+    assert ("max_statement_time" in str(caught.value.hint)) == (number in (1317, 1969))
     assert ("GRANT X ON *.*" in str(caught.value.hint)) == (number == 1227)
     assert writer.count("t") == 5
 
