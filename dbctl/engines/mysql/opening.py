@@ -56,20 +56,18 @@ DEADLOCK, CHANGED, NO_SUCH_TABLE = 1213, 1020, 1146
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
 LONG_ROW = f"Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;"
-#: Of a sort that needs more memory; of a full table, whose engine does not state why; of a savepoint after a statement about a table of Aria; of a stopped statement; of code without SUPER;
-#: of a sequence whose changes are logged as statements; of a long row, and of a lost connection, as a server also ends it after a statement that is too long; of an index on a table with
-#: the old format of rows.
+#: Hints about errors whose message does not say what to do.
 HINTS = {
-    1038: f"Raise the limit{GLOBALLY} sort_buffer_size = 16777216;",
+    1038: f"Raise the limit{GLOBALLY} sort_buffer_size = 16777216;",  # a sort needs more memory
     1114: "The disk of the server is full, or the table has the size limit of its engine: SHOW VARIABLES LIKE 'max_heap_table_size'; (MEMORY)",
     1153: LONG_ROW,
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
     1317: "Another session stopped it, or a limit of time: SHOW VARIABLES LIKE 'max_statement_time'; (MariaDB)",
     1419: ALLOW_CODE,
-    1665: f"Log rows instead of statements{GLOBALLY} binlog_format = 'ROW';",
-    1709: f"Give new tables the format of rows with longer keys{GLOBALLY} innodb_default_row_format = 'dynamic';",
+    1665: f"Log rows instead of statements{GLOBALLY} binlog_format = 'ROW';",  # a change of a sequence
+    1709: f"Give new tables the format of rows with longer keys{GLOBALLY} innodb_default_row_format = 'dynamic';",  # an index on a table with the old format of rows
     3750: f"Allow tables without a key{GLOBALLY} sql_require_primary_key = 0;",
-    2006: f"If the server runs, a row is longer than it accepts. {LONG_ROW}",
+    2006: f"If the server runs, a row is longer than it accepts. {LONG_ROW}",  # a server also ends a connection after a statement that is too long
 }
 #: MySQL has a number for it, and since MySQL 9.6 one for too many tables; MariaDB has a message with the number that InnoDB uses.
 CASCADE_TOO_DEEP, CASCADE_TOO_DEEP_REASON = frozenset({3008, 6575}), "Got error 193 "
@@ -295,7 +293,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "time_zone": "+00:00",
             "innodb_lock_wait_timeout": lock_wait_seconds(timeout, session.server),
             "lock_wait_timeout": lock_wait_seconds(timeout, session.server),
-            **dict.fromkeys(["foreign_key_checks", "unique_checks"], 1),
+            "foreign_key_checks": 1,
+            "unique_checks": 1,
             "sql_safe_updates": 0,
             "sql_auto_is_null": 0,
             "sql_big_selects": 1,
