@@ -209,7 +209,13 @@ class MigrationExecutor:
 
     def _count_rows(self) -> Mapping[str, int]:
         """Return the number of rows by table; empty if the plan does not count them."""
-        return row_loss.count_rows(self._db, {journal.TABLE}) if self._plan.counts_rows else {}
+        if not self._plan.counts_rows:
+            return {}
+        row_counts = row_loss.count_rows(self._db, {journal.TABLE, *self._session.target.ledger_tables})
+        # Without a savepoint, which some servers lack after a change of the schema: dbctl has read this table before.
+        if (ledger := self._ledger.table.name) in self._db.tables():
+            row_counts[ledger] = self._db.count(ledger)
+        return row_counts
 
     def _find_losses(self, before: Mapping[str, int]) -> Sequence[RowLoss]:
         """Return the tables that have fewer rows than before; none if they were not counted."""
