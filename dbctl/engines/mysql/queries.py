@@ -168,16 +168,10 @@ class MySQLScripts(MySQLPart, ServerScripts):
         with self._restore_settings(), self._db.transactions.transaction():
             yield
 
-    @contextmanager
-    def _restore_settings(self) -> Iterator[None]:
-        try:
-            with super()._restore_settings():
-                yield
-        finally:
-            if self._connection.is_usable:
-                for sql in self._drops:
-                    self._connection.run(sql)
-            self._drops = ()
+    def _drop_temporary_objects(self) -> None:
+        drops, self._drops = self._drops, ()
+        for sql in drops:
+            self._connection.run(sql)
 
     def find_unreverted_tables(self, sql: str) -> Sequence[str]:
         variants = (read_words(tokens) for tokens in split_variants(sql))

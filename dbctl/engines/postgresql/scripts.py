@@ -60,14 +60,8 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
                 )
             yield
 
-    @contextmanager
-    def _restore_settings(self) -> Iterator[None]:
-        try:
-            with super()._restore_settings():
-                yield
-        finally:
-            if self._connection.is_usable:
-                self._connection.run("close all; deallocate all; unlisten *; discard temp")
+    def _drop_temporary_objects(self) -> None:
+        self._connection.run("close all; deallocate all; unlisten *; discard temp")
 
     def use_own_settings(self) -> None:
         path = self._connection.session.settings.get("search_path", "default")  # in SQL

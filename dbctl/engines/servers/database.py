@@ -187,6 +187,11 @@ class ServerScripts(SqlPart, ScriptRunner):
             self._catalog.forget()
             if self._db.connection.is_usable:
                 self._db.connection.apply_settings()
+                self._drop_temporary_objects()
+
+    @abstractmethod
+    def _drop_temporary_objects(self) -> None:
+        """Drop what a script has created for its session."""
 
     def restore_session(self) -> None:
         self._catalog.forget()
