@@ -222,10 +222,10 @@ NO_SOCKET, LOST, CLIENT_ERRORS = 2002, 2013, range(2000, 3000)
 SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allowed_packet,
   concat_ws(':', @@hostname, @@port, @@datadir)"""
 #: Settings that make a server read-only, and the values that do not. That of transactions has either name; before dbctl applies its settings, it is the server's default.
-READ_ONLY: dict[str, Sequence[str]] = dict.fromkeys(
-    ["read_only", "tx_read_only", "transaction_read_only", "innodb_read_only"], ("off", "0")
-)
-READ_ONLY["innodb_force_recovery"] = tuple("01234")
+READ_ONLY: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(["read_only", "tx_read_only", "transaction_read_only", "innodb_read_only"], ("off", "0")),
+    "innodb_force_recovery": tuple("01234"),
+}
 REPLICA = "a replica: write to its primary, or check the reason and disable it with SET GLOBAL (innodb_read_only: by a restart)."
 DAMAGED = "damaged: create a backup, restore it on a new server, and write to that one."
 #: Values of settings with which a program of the server writes everything, and quotes all names.

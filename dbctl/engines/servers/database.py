@@ -187,15 +187,15 @@ class ServerScripts(SqlPart, ScriptRunner):
             self._catalog.forget()
             if self._db.connection.is_usable:
                 self._db.connection.apply_settings()
-                self._drop_temporary_objects()
-
-    @abstractmethod
-    def _drop_temporary_objects(self) -> None:
-        """Drop what a script has created for its session."""
 
     def restore_session(self) -> None:
         self._catalog.forget()
         self._db.connection.apply_settings()
+        self._drop_temporary_objects()  # one could hide the ledger, and a table of the next script
+
+    @abstractmethod
+    def _drop_temporary_objects(self) -> None:
+        """Drop what a script has created for its session."""
 
 
 #: A row of the catalog by column name; the names are fields of the value that is built from it.
