@@ -229,3 +229,18 @@ def test_migrations_without_savepoints_after_schema_changes(tmp_path, monkeypatc
         assert PostgreSQL(url).tables() == before
         answer("migrate", "down", "--yes")
         assert "kinds" not in PostgreSQL(url).tables()
+
+
+def test_migration_that_needs_savepoint_fails_with_reason_of_server(tmp_path, monkeypatch, answer):
+    (tmp_path / "0001_kinds.sql").write_text("create table kinds (id int primary key);\n")
+    changes = "alter table kinds add column name text;\ndelete from kinds where id = 99;\n"
+    with (
+        servers.postgresql_database(encoding="UTF8") as url,
+        open_proxy(url, SchemaChangesWithoutSavepoints().rewrite) as (_, own),
+    ):
+        words = ("--url", f"main={own}", "migrate", "up", "--migrations", str(tmp_path), "--no-backup")
+        answer(*words)
+        (tmp_path / "0002_names.sql").write_text(f"-- dbctl: allow-data-loss\n{changes}")
+        error = answer(*words, status=1)["error"]
+        assert error["code"] == "migration-failed"
+        assert "no savepoints here" in error["message"]

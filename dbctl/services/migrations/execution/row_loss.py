@@ -31,10 +31,14 @@ def count_rows(db: Writable, excluded: Collection[str]) -> dict[str, int]:
     for name, table in db.tables().items():
         if table.is_view or name in excluded:
             continue
+        has_begun = False
         try:
             with db.transaction():  # a failure would abort the transaction of the caller
+                has_begun = True
                 row_counts[name] = db.count(name)
         except (QueryFailedError, PrivilegeMissingError):
+            if not has_begun:  # the server lacks savepoints here, so the transaction of the caller has failed
+                raise
             continue  # a virtual table without its module, or no privilege: then the migration cannot change its rows either
     return row_counts
 

@@ -70,7 +70,8 @@ def run_plans(
         raise
     finally:
         if not is_lost:
-            with suppress(DbctlError):  # it is locked: the next run drops it, and this result stays true
+            # It is locked, or a failed rollback has closed the session: the next run drops it, and this result stays true.
+            with suppress(DbctlError, RuntimeError):
                 journal.drop_if_empty(session.db)
     return completed
 
