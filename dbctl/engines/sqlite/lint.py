@@ -148,6 +148,7 @@ _OTHER_FILE = {"attach", "detach"}
 _NEVER_PRAGMAS = {
     "writable_schema": "allow writing an invalid schema",
     "query_only": "prevent the record of the migration",
+    "count_changes": "prevent the record of the migration",
 }
 _SAVEPOINTS = {"savepoint", "release"}
 

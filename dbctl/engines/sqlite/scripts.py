@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Settings of the session that change what the statements of the next script do, or whether its commits are durable.
 SESSION_PRAGMAS = """ignore_check_constraints legacy_alter_table recursive_triggers reverse_unordered_selects
-    synchronous""".split()
+    synchronous trusted_schema""".split()
 #: Values after a script: ``case_sensitive_like`` cannot be read, and ``schema_transaction`` sets ``foreign_keys`` itself.
 FIXED_PRAGMAS = {"foreign_keys": "1", "case_sensitive_like": "0"}
 #: Without a journal in a file, a rollback or a killed process damages the database.

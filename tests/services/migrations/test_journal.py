@@ -227,16 +227,21 @@ def test_no_transaction_directive_allows_vacuum(tmp_path):
 @pytest.mark.parametrize(
     ("pragma", "sql", "expected"),
     [
-        ("ignore_check_constraints", "insert or ignore into t values (-1);", 0),
-        ("recursive_triggers", "insert into t values (1);", 2),
-        ("case_sensitive_like", "insert into t select 5 where 'a' like 'A';", 1),
+        ("ignore_check_constraints = 1", "insert or ignore into t values (-1);", 0),
+        ("recursive_triggers = 1", "insert into t values (1);", 2),
+        ("case_sensitive_like = 1", "insert into t select 5 where 'a' like 'A';", 1),
+        (
+            "trusted_schema = 0",
+            "create table j (x check (json_valid(x))); insert into j values (1); insert into t values (5);",
+            1,
+        ),
     ],
 )
 def test_pragma_of_one_migration_does_not_apply_to_the_next(tmp_path, pragma, sql, expected):
     first = """create table t (x check (x > 0));
 create trigger again after insert on t when new.x < 5 begin insert into t values (new.x + 1); end;"""
     with deployments.create_desk("sqlite", tmp_path / "desk") as desk:
-        desk.write({"001_first": f"{OUTSIDE}{first}\npragma {pragma} = 1;\n", "002_second": f"{sql}\n"})
+        desk.write({"001_first": f"{OUTSIDE}{first}\npragma {pragma};\n", "002_second": f"{sql}\n"})
         assert len(desk.up()) == 2
         assert desk.base.rows("select count(*) from t") == [(expected,)]
 
@@ -287,6 +292,7 @@ def test_temporary_object_of_one_migration_is_absent_in_the_next(tmp_path, engin
         "vacuum into 'x.db';",
         "pragma writable_schema = 1;",
         "pragma query_only = 1;",
+        "pragma count_changes = 1;",
     ],
 )
 def test_transaction_control_is_refused_outside_a_transaction_too(tmp_path, sql):
