@@ -11,7 +11,14 @@ from itertools import pairwise
 
 from dbctl.engines.contract.schema import StatementEffect
 from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
-from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, analyze_effect, parse_rules
+from dbctl.engines.parsing.scripts import (
+    CodedMessage,
+    Linter,
+    SqlScripts,
+    analyze_effect,
+    find_lock_release,
+    parse_rules,
+)
 from dbctl.engines.parsing.statements import Statement, Word, read_words, unquote_name
 from dbctl.engines.sql.catalog import ident
 
@@ -292,6 +299,7 @@ def _is_name(word: Word) -> bool:
 
 _TRANSACTION_STATEMENTS = re.compile(
     r"(?:begin|commit|rollback|savepoint|release|start transaction|xa|lock tables?|unlock tables?|set autocommit|set sql_mode|set names|use)\b"
+    r"|flush tables? .*with read lock"
 )
 #: Statements about another database, or about the database itself.
 _SERVER_STATEMENTS = re.compile(r"(?:create|drop) (?:database|schema)\b")
@@ -335,7 +343,7 @@ class MySQLScripts(SqlScripts):
             return f"{match.group().upper()} affects more than this database"
         if any(token.kind == "text" and "\\" in token.text for token in tokens):
             return "the meaning of a backslash in a text depends on sql_mode; use x'5c', or char(10)"
-        return ""
+        return find_lock_release(tokens, "release_all_locks")
 
     def effect(self, sql: str) -> StatementEffect:
         """Return the effect of one statement, with and without the parts that only some servers run."""

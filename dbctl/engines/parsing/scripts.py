@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 from dbctl.engines.contract.schema import LintFinding, Script, StatementEffect
@@ -287,6 +288,18 @@ class SqlScripts(ABC):
     def head(self, tokens: Sequence[Token]) -> str:
         """Return the tokens that identify a statement, in lower case."""
         return " ".join(token.text.lower() for token in tokens[: self.head_length] if token.kind != "end")
+
+
+def find_lock_release(tokens: Sequence[Token], function: str) -> str:
+    """Return why a script must not contain a statement that calls ``function``, which releases all locks, or that does the same.
+
+    The result is empty if it does not; the definition of a function may contain such a call.
+    """
+    words = [token.text.lower() for token in tokens]
+    if words[:2] == ["discard", "all"]:
+        return "DISCARD ALL would release the lock of dbctl"
+    is_called = words[:1] != ["create"] and (function, "(") in pairwise(words)
+    return f"{function} would release the lock of dbctl" if is_called else ""
 
 
 def _is_line_comment(text: str, comment: Token) -> bool:

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.schema import LintFinding, Script, StatementEffect
 from dbctl.engines.parsing.lexer import Lexer, Token, TokenPattern
-from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, parse_rules
+from dbctl.engines.parsing.scripts import CodedMessage, Linter, SqlScripts, find_lock_release, parse_rules
 from dbctl.engines.parsing.statements import Statement, WordReader, find_default, read_words, unquote_name
 
 _LETTERS = r"[^\x00-/:-@\[-^`{-\x7f]"  # and digits
@@ -212,7 +212,7 @@ class PostgreSQLScripts(SqlScripts):
             return f"{match.group().upper()} is not possible inside the transaction of the script"
         if head.startswith("copy ") and any(token.text.lower() in ("stdin", "stdout") for token in tokens):
             return "COPY from standard input requires psql; use INSERT"
-        return ""
+        return find_lock_release(tokens, "pg_advisory_unlock_all")
 
 
 SCRIPTS = PostgreSQLScripts()

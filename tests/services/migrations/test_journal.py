@@ -304,6 +304,23 @@ def test_transaction_control_is_refused_outside_a_transaction_too(tmp_path, sql)
         assert not (desk.folder / "x.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("engine", "sql"),
+    [
+        ("postgresql", "discard all;"),
+        ("postgresql", "select pg_catalog.pg_advisory_unlock_all();"),
+        ("mysql", "do release_all_locks();"),
+        ("mysql", "flush tables with read lock;"),
+    ],
+)
+def test_statement_that_releases_the_lock_or_prevents_the_record_is_refused(tmp_path, engine, sql):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        desk.write({"001_first": f"{OUTSIDE}create table t (x integer);\n{sql}\n"})
+        with pytest.raises(MigrationInvalidError, match="line 3"):
+            desk.up()
+        assert desk.tables() == set()
+
+
 def test_concurrent_index_is_created_and_an_invalid_one_dropped_first(tmp_path):
     with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write({"001_first": "create table t (x integer);\n"})
