@@ -159,6 +159,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
     transactional_ddl = False  # schema changes commit
     _db: MySQLWriter
     _drops: Sequence[str] = ()  #: of the temporary objects of a script
+    _state: Mapping[str, object] = {}  #: of the session before the statements outside a transaction
 
     @contextmanager
     def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
@@ -167,6 +168,18 @@ class MySQLScripts(MySQLPart, ServerScripts):
             raise RuntimeError("a schema change inside another transaction")
         with self._restore_settings(), self._db.transactions.transaction():
             yield
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        with self._connection.translate_errors("show"):
+            self._state = self._connection.session.read_script_state()
+        with super().outside_transaction():
+            yield
+
+    def restore_session(self) -> None:
+        super().restore_session()
+        with self._connection.translate_errors("set"):
+            self._connection.session.restore_script_state(self._state)
 
     def _drop_temporary_objects(self) -> None:
         drops, self._drops = self._drops, ()

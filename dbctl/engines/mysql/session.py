@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 import ssl
 import struct
@@ -29,9 +30,10 @@ if pymysql.VERSION < (1, 2, 1):
 #: Error numbers of the driver.
 TOO_LONG, NO_HOST, LOST_WRITING, NO_GREETING = 1153, 2003, 2006, 2012
 #: Error numbers: the server lacks a variable, or does not let this user set it in a session.
-NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238})
+NOT_SETTABLE = frozenset({1193, 1227, 1229, 1238, 1621})
 #: What a server does with the name of a table that has capital letters.
 FOLDS = "stores names of tables in lower case (lower_case_table_names = 1)"
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 #: Maximum bytes of one read.
 READ_BYTES = 1 << 16
 #: What the driver raises if the peer is not a MySQL server.
@@ -231,6 +233,27 @@ class Session(pymysql.connections.Connection):
         mode = "read only" if self.read_only else "read write"
         self.run(f"set session transaction isolation level {self.isolation}, {mode}")
 
+    def read_script_state(self) -> dict[str, object]:
+        """Return the variables and roles of the session, which a script may change; see ``restore_script_state``."""
+        ((roles,),) = self.run("select current_role()")  # in SQL, except for MariaDB
+        role = (format_literal(roles) if roles else "none") if self.server.is_mariadb else roles
+        return {"role": role, **dict(cast("list[tuple[str, object]]", self.run("show session variables")))}
+
+    def restore_script_state(self, before: Mapping[str, object]) -> None:
+        """Set what a script has changed and ``apply_settings`` does not set, so that the next script has a new session's."""
+        after = self.read_script_state()
+        changed = {name: before[name] for name in before if before[name] != after.get(name)}
+        if "role" in changed:
+            self.run(f"set role {changed.pop('role')}")
+        # A fixed time would also be that of the ledger; read, it is the current time.
+        settings = ["timestamp = default"]
+        settings += [
+            f"{name} = {_format_setting(str(value))}"
+            for name, value in changed.items()
+            if name != "timestamp"
+        ]
+        self.try_settings(settings)
+
     def try_settings(self, settings: Sequence[str]) -> list[str]:
         """Set the settings that the server has and this user may change, and return these settings."""
         done = []
@@ -305,6 +328,11 @@ class Session(pymysql.connections.Connection):
         """Close the connection and ignore errors."""
         with suppress(pymysql.Error, OSError):
             self.close()
+
+
+def _format_setting(value: str) -> str:
+    """Return the value of a variable, as the server shows it, in SQL: a number has no quotes, and NULL is shown as no text."""
+    return value if _NUMBER.fullmatch(value) else format_literal(value) if value else "default"
 
 
 def server_address(url: Url) -> str:

@@ -258,6 +258,42 @@ def test_migration_after_one_without_a_journal_file_is_rolled_back(tmp_path):
         assert desk.base.rows("select count(*) from t where x = zeroblob(4000)") == [(999,)]
 
 
+@pytest.mark.parametrize(
+    ("setting", "expression"),
+    [
+        ("timestamp = 1000000000", "now() > '2020-01-01'"),
+        ("sql_log_bin = 0", "@@sql_log_bin"),
+        ("default_tmp_storage_engine = MyISAM", "@@default_tmp_storage_engine is null"),
+        ("max_statement_time = 70", "@@max_statement_time = 0"),
+        ("lc_time_names = 'de_DE'", "@@lc_time_names = 'en_US'"),
+        ("insert_id = 7", "@@insert_id = 0"),
+        ("@@session.autocommit = 0", "@@autocommit"),
+    ],
+)
+@pytest.mark.mariadb
+def test_variable_of_one_migration_does_not_apply_to_the_next(tmp_path, setting, expression):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
+        desk.write({"001_first": f"create table t (x integer);\nset {setting};\n"})
+        desk.write({"002_second": f"insert into t select {expression};\n"})
+        assert len(desk.up()) == 2
+        assert desk.base.rows("select x from t") == [(1,)]
+
+
+@pytest.mark.mariadb
+def test_role_of_one_migration_does_not_apply_to_the_next(tmp_path):
+    with deployments.create_desk("mysql", tmp_path / "desk") as desk:
+        role = desk.base.own.path
+        desk.base.run(f"create role {role}")
+        try:
+            desk.base.run(f"grant all on {role}.* to {role}")
+            desk.write({"001_first": f"create table t (x varchar(80));\nset role {role};\n"})
+            desk.write({"002_second": "insert into t values (coalesce(current_role(), 'none'));\n"})
+            assert len(desk.up()) == 2
+            assert desk.base.rows("select x from t") == [("none",)]
+        finally:
+            desk.base.run(f"drop role {role}")
+
+
 HIDDEN_LEDGER = "create temporary table schema_migrations as select * from schema_migrations;"
 
 
