@@ -81,6 +81,34 @@ def test_values_that_change_their_type_are_reported(start, tmp_path, databases, 
     assert run("verify", "--to", destination)["data"]["tables"][0]["equal"]
 
 
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_all_digits_of_real_numbers_become_text(answer, start, tmp_path, databases, engine):
+    run = start(
+        "create table item (id integer primary key, note, amount numeric, data blob)",
+        "insert into item values (1, 0.1 + 0.2, 1234567890.1234567, 0.1 + 0.2), (2, 0.3, 'a\tb', 0.3), (3, 'x', 7, null)",
+        "create table place (spot not null unique, name text)",
+        "insert into place values (0.1 + 0.2, 'a'), (0.3, 'b'), ('a\\\tb', 'c'), (2, 'd')",
+    )
+    destination = databases(engine, tmp_path)
+    run("run", "--to", destination)
+    assert [table["equal"] for table in run("verify", "--to", destination)["data"]["tables"]] == [True, True]
+    with closing(sqlite3.connect(tmp_path / "changed.db")) as db, db:
+        db.execute("update place set name = upper(name)")
+    run("run", "--to", destination)  # it finds rows by their keys
+    assert [table["equal"] for table in run("verify", "--to", destination)["data"]["tables"]] == [True, True]
+    back = tmp_path / "back.db"
+    answer("--url", f"main={destination}", "transfer", "run", "--to", str(back))
+    with closing(sqlite3.connect(back)) as db:
+        items = db.execute("select note, amount, data from item order by id").fetchall()
+        places = db.execute("select spot, name from place order by name").fetchall()
+    assert items == [
+        ("0.30000000000000004", "1234567890.1234567", b"0.30000000000000004"),
+        ("0.3", "a\tb", b"0.3"),
+        ("x", "7", None),
+    ]
+    assert places == [("0.30000000000000004", "A"), ("0.3", "B"), ("a\\\tb", "C"), ("2", "D")]
+
+
 def test_unchanged_values_are_not_reported(answer, source, tmp_path, databases):
     plan = answer("--url", f"main={source}", "transfer", "plan", "--to", databases("postgresql", tmp_path))
     assert plan["data"]["changes"] == []

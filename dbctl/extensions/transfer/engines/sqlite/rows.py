@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -148,11 +148,12 @@ class SQLiteRowSource(SQLitePart, RowSource):
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
         sql = f"select {self._line(table, columns)} from {self._names.quote_table(table)} where "
+        types = {column.name: self._describe_column(table, column.name)[0] for column in key}
         result = list[Line]()
         with self._bytes() as driver:
             for batch in split_batches(keys, lines.KEYS_PER_STATEMENT):
                 signals.raise_if_interrupted()
-                statement = sql + match_keys(key, batch)
+                statement = sql + match_keys(key, batch, types)
                 rows = self._connection.retry_while_locked(lambda: driver.execute(statement).fetchall())  # noqa: B023 - it runs immediately
                 result += [line for (line,) in rows]
         return result
@@ -206,9 +207,14 @@ class SQLiteRowSource(SQLitePart, RowSource):
             driver.text_factory = text_factory
 
 
-def match_keys(key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
-    """Return SQL that is true for the rows with these keys."""
-    names = [key_expression(ident(column.name), column.kind) for column in key]
+def match_keys(
+    key: Sequence[LineColumn], keys: Sequence[Line], types: Mapping[str, str] | None = None
+) -> str:
+    """Return SQL that is true for the rows with these keys; ``types``: declared types, by column."""
+    names = [
+        key_expression(ident(column.name), column.kind, (types or {}).get(column.name, "text"))
+        for column in key
+    ]
     return lines.match_keys(names, key, keys, key_literal, list_word="values ")
 
 

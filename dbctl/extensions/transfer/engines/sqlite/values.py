@@ -31,6 +31,10 @@ _VALUE = "case typeof({0}) when 'text' then cast({0} as blob) else {0} end"
 #: SQL that is true for a time with more digits than lines carry; the pattern avoids most calls of the function.
 LOSES_DIGITS = f"({{0}} glob '*[.,]{'[0-9]' * 7}*' and dbctl_loses_digits({_VALUE}))"
 _REAL = "case typeof({0}) when 'text' then {0} else dbctl_real({0}) end"
+#: SQL for a value of a column that may contain real numbers: SQLite itself writes only 15 of their digits.
+_ALL_DIGITS = "case typeof({0}) when 'real' then dbctl_real({0}) else {0} end"
+#: Kinds that have no form of their own: a text of the database.
+_WORDS = frozenset[LogicalKind]({"text", "enum", "any"})
 #: SQL for the text of a value that is not NULL, by kind; other kinds are text.
 TEXTS: Mapping[LogicalKind, str] = {
     "boolean": "case {0} when 0 then 0 when 1 then 1 else case lower({0}) when 'true' then 1 when 'false' then 0 else {0} end end",
@@ -41,7 +45,7 @@ TEXTS: Mapping[LogicalKind, str] = {
     f" when {{0}} glob '{DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({_VALUE}) end",
     "date": f"case when {{0}} glob '{DAY}' then {{0}} else dbctl_date({_VALUE}) end",
     "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({_VALUE}) end",
-    "bytes": r"'\\x' || case when {0} is not null then lower(hex({0})) end",  # hex(null) is empty,
+    "bytes": rf"'\\x' || case when {{0}} is not null then lower(hex({_ALL_DIGITS})) end",  # hex(null) is empty,
     "uuid": "dbctl_uuid(case typeof({0}) when 'blob' then hex({0}) else cast({0} as blob) end)",
     "json": f"dbctl_json({_VALUE})",
     "json-float": f"dbctl_json_floats({_VALUE})",
@@ -82,7 +86,9 @@ def join_plain_texts(columns: Sequence[tuple[str, LogicalKind, str, bool]]) -> s
         if kind == "native" and find_affinity(declared) == "TEXT":
             parts.append(_EXACT_TEXT.format(name, name, separator))
         else:
-            parts += [f"'{separator}'", plain_expression(name, kind, nullable=nullable)]
+            has_numbers = kind in _WORDS and find_affinity(declared) != "TEXT"
+            value = _ALL_DIGITS.format(name) if has_numbers else name
+            parts += [f"'{separator}'", plain_expression(value, kind, nullable=nullable)]
     return " || ".join(parts)
 
 
@@ -96,7 +102,7 @@ def line_expression(name: str, kind: LogicalKind) -> str:
         escaped = f"replace({escaped}, {character}, {escape_sequence})"
     if kind not in TEXTS:  # four searches take less time than four replacements
         is_special = " or ".join(f"instr({name}, {character})" for character in _ESCAPES)
-        text = f"case when {is_special} then {escaped} else {name} end"
+        text = f"case when {is_special} then {escaped} else {_ALL_DIGITS.format(name) if kind in _WORDS else name} end"
     else:
         text = escaped
     return _EXACT.format(name, text) if kind == "native" else rf"coalesce({text}, '\N')"
@@ -125,8 +131,11 @@ def count_exact_backslashes(lines: bytes) -> int:
     )
 
 
-def key_expression(name: str, kind: LogicalKind) -> str:
+def key_expression(name: str, kind: LogicalKind, declared: str = "text") -> str:
     """Return SQL for the value of a key column that ``key_literal`` compares; a plain name can use an index."""
+    # SQLite compares 15 digits of a real number with a text, but converts the text for a column of numbers
+    if kind in _WORDS and find_affinity(declared) == "BLOB":
+        return _ALL_DIGITS.format(name)
     return name if kind in DIRECT_KINDS else line_expression(name, kind)
 
 
