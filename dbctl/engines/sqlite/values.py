@@ -246,8 +246,9 @@ class SQLiteTimes(SQLitePart, TimeForms):
         # ``convert`` of sqlite-utils would use the function of the first column for all columns
         writer.database.register_function(convert, deterministic=True, replace=True, name="dbctl_time")
         name = self._catalog.quote_column(table, column, "")
+        clause = self._catalog.tables()[table].resolution_clause
         sql = (
-            f"update {self._catalog.quote_table(table)} set {name} = dbctl_time({name})"
+            f"update{clause} {self._catalog.quote_table(table)} set {name} = dbctl_time({name})"
             f" where {_FORM.format(name)} <> :form"
         )
         return writer.execute_write(sql, {"form": form})

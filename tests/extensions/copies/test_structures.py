@@ -75,3 +75,19 @@ def test_functions_of_the_app_are_refused_and_nothing_is_copied(club, destinatio
     result = copy(run, destination, status=1)
     assert "fold" in result["error"]["message"]
     assert not destination.path.exists()
+
+
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("action", ["replace", "ignore"])
+def test_new_value_that_another_row_has_deletes_no_row_and_leaves_no_original(
+    club, destination, run, tmp_path, action
+):
+    club.run(
+        f"create table notes (id integer primary key, code integer unique on conflict {action})",
+        "with recursive n(i) as (values (1) union all select i + 1 from n where i < 50) insert into notes select i, i from n",
+    )
+    with (tmp_path / "app" / "club.toml").open("a") as file:
+        file.write('"notes.code" = "number"\n')
+    result = copy(run, destination, status=6)
+    assert "notes.code" in result["error"]["message"]
+    assert not destination.path.exists()

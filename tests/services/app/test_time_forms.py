@@ -265,3 +265,12 @@ def test_repair_is_rolled_back_with_conflicting_trigger(web, answer):
     output = answer("integrity", "repair", "--times", "--table", "notes", "--yes", status=None)
     assert not output["ok"]
     assert run_sql(web, "select * from notes") == before
+
+
+def test_repair_deletes_no_row_of_a_table_with_conflict_replace(web, answer):
+    run_sql(web, "create table ticks (at datetime not null unique on conflict replace, n integer)")
+    run_sql(web, "insert into ticks values ('2026-01-02 03:04:05', 1), ('2026-01-02T03:04:05.000Z', 2)")
+    before = run_sql(web, "select * from ticks")
+    output = answer("integrity", "repair", "--times", "--table", "ticks", "--yes", status=None)
+    assert output["error"]["code"] == "constraint"
+    assert run_sql(web, "select * from ticks") == before
