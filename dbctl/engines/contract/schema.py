@@ -144,6 +144,7 @@ class StatementEffect(Struct, frozen=True, kw_only=True):
     dropped_tables: Sequence[str] = ()  #: the tables that it drops, without schema
     emptied_tables: Sequence[str] = ()  #: the tables from which it deletes rows
     session_only: bool = False  #: it only changes a setting of the session
+    temporary_names: Sequence[str] = ()  #: the objects that it creates for its session
 
 
 class ScriptDialect(Hashable, Protocol):

@@ -354,6 +354,7 @@ class MySQLScripts(SqlScripts):
             dropped_tables=[name for variant in effects for name in variant.dropped_tables],
             emptied_tables=[name for variant in effects for name in variant.emptied_tables],
             session_only=all(variant.session_only for variant in effects),
+            temporary_names=[name for variant in effects for name in variant.temporary_names],
         )
 
 

@@ -359,7 +359,10 @@ def _analyze_create(statement: Statement, *, selects: bool) -> StatementEffect:
     if created and is_table and "replace" in created.modifiers:
         return StatementEffect(may_delete_rows=True, is_destructive=True, dropped_tables=created.names[:1])
     is_harmless = created is not None and created.kind in _HARMLESS_KINDS and not (is_table and selects)
-    return StatementEffect(may_delete_rows=not is_harmless)
+    is_temporary = created is not None and not created.modifiers.isdisjoint(("temp", "temporary"))
+    return StatementEffect(
+        may_delete_rows=not is_harmless, temporary_names=created.names if created and is_temporary else ()
+    )
 
 
 def _analyze_drop(statement: Statement) -> StatementEffect:

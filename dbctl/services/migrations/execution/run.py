@@ -39,6 +39,7 @@ _PROGRESS = Remedy(
     "The first {position} remain applied; the migration is not recorded. Show its progress with: `migrate status`"
 )
 CORRECT_FILE = "Correct the statements in its file that have not run, then"
+CREATE_AGAIN = "Its temporary objects ended with the session: if a later statement uses {names}, create them again in its file before that. "
 END_CAUSE = "Its file is not the cause; when that has ended,"  # such as a lock
 _RESUME = {"up": Remedy("`migrate up`"), "down": Remedy("`migrate down`")}
 
@@ -175,11 +176,14 @@ def _create_failure(
     count, total = executor.committed_count, len(plan.steps.statements)
     if not (count or executor.leftovers):
         return MigrationFailedError(**context)
+    effects = plan.steps.effects[:count]
+    names = dict.fromkeys(name for effect in effects for name in effect.temporary_names)
+    again = CREATE_AGAIN.format(names=join_names(list(names))) if names else ""
     done = f"statement{'s 1–' if count > 1 else ' '}{count} of {total} ran"
     return MigrationPartialError(
         done=done if count else f"none of its {total} statements completed",
         resume=_RESUME[plan.direction],
         leftovers=executor.leftovers,
-        correction=correction,
+        correction=f"{again}{correction}",
         **context,
     )
