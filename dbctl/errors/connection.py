@@ -117,6 +117,12 @@ class PrivilegeMissingError(DbctlError, status=Exit.REFUSED):
     sentence, remedy = "{target} denied access: {reason}", "{hint}"
 
 
+class BinaryLogRefusedError(PrivilegeMissingError, status=Exit.REFUSED):
+    """The server cannot write the change to its binary log; a user with further rights could log it in another format."""
+
+    sentence = "{target} cannot log the change: {reason}"
+
+
 class DiskFullError(DbctlError, status=Exit.FAILED):
     sentence, remedy = "{target}: the disk is full", "Nothing was changed. Free some space and run it again."
 

@@ -12,13 +12,22 @@ from pathlib import Path
 from dbctl.engines.contract.route import create_lost_error, open_socket
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.exact_values import WAIT_FOR_SOCKET, can_listen
-from dbctl.engines.mysql.opening import CONNECTION_ERRORS, ERRORS, FULL, HINTS, REFUSED, probe_program
+from dbctl.engines.mysql.opening import (
+    CONNECTION_ERRORS,
+    ERRORS,
+    FULL,
+    HINTS,
+    LOG_REFUSED,
+    REFUSED,
+    probe_program,
+)
 from dbctl.engines.mysql.options import SOCKET, Encryption, connection_arguments, find_login, read_encryption
 from dbctl.engines.mysql.session import server_address
 from dbctl.engines.servers.dumps import read_container_version, run_in_container
 from dbctl.engines.servers.engine import FREE_CONNECTION
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
+    BinaryLogRefusedError,
     BusyError,
     ClientFailedError,
     ClientMissingError,
@@ -275,4 +284,5 @@ def to_error(
     failed = ClientFailedError(target=target, program=client.name, reason=reason, hint=instead)
     feature = "a row that is longer than max_allowed_packet"
     too_long = NotSupportedError(feature=feature, subject=target, hint=instead)
-    return too_long if number == TOO_LONG else failed
+    unlogged = BinaryLogRefusedError(target=target, reason=reason, hint=instead)
+    return {TOO_LONG: too_long, LOG_REFUSED: unlogged}.get(number, failed)

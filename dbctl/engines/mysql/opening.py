@@ -23,6 +23,7 @@ from dbctl.engines.servers.engine import CHECK_URL, FREE_CONNECTION, ErrorContex
 from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
+    BinaryLogRefusedError,
     BusyError,
     ConcurrentChangeError,
     ConstraintError,
@@ -52,7 +53,7 @@ LOGIN_REFUSED = frozenset({1045, 1130, 1698})
 #: Without this setting, triggers and functions need SUPER on a server that writes a binary log. Its message names the setting.
 TRUSTING = "log_bin_trust_function_creators"
 ALLOW_CODE = f"Allow triggers and functions{GLOBALLY} {TRUSTING} = 1;"
-DEADLOCK, CHANGED, NO_SUCH_TABLE = 1213, 1020, 1146
+DEADLOCK, CHANGED, NO_SUCH_TABLE, LOG_REFUSED = 1213, 1020, 1146, 1665
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
 LONG_ROW = f"Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;"
@@ -64,7 +65,7 @@ HINTS = {
     1178: "A transaction with tables of Aria has no savepoints: SELECT table_name FROM information_schema.tables WHERE engine = 'Aria' AND table_schema = database(); With the app stopped: ALTER TABLE … ENGINE=InnoDB;",
     1317: "Another session stopped it, or a limit of time: SHOW VARIABLES LIKE 'max_statement_time'; (MariaDB)",
     1419: ALLOW_CODE,
-    1665: f"Log rows instead of statements{GLOBALLY} binlog_format = 'ROW';",  # a change of a sequence
+    LOG_REFUSED: f"Log rows instead of statements{GLOBALLY} binlog_format = 'ROW';",  # a change of a sequence
     1709: f"Give new tables the format of rows with longer keys{GLOBALLY} innodb_default_row_format = 'dynamic';",  # an index on a table with the old format of rows
     3750: f"Allow tables without a key{GLOBALLY} sql_require_primary_key = 0;",
     2006: f"If the server runs, a row is longer than it accepts. {LONG_ROW}",  # a server also ends a connection after a statement that is too long
@@ -85,9 +86,7 @@ _PERMISSION_DENIED = re.compile(
     r"^(?P<right>[\w, ]+?) command denied to user .* for (?:table|view|column .* in table) (?P<name>.+)$",
     re.DOTALL,
 )
-_NO_DATABASE = re.compile(
-    r"^Access denied for user (?P<who>'.*'@'.*') to database '(?P<name>.*)'$", re.DOTALL
-)
+_NO_DATABASE = re.compile(r"(?s)^Access denied for user (?P<who>'.*'@'.*') to database '(?P<name>.*)'$")
 _LAST_NAME = re.compile(r"`(?P<quoted>(?:[^`]|``)*)`$|'(?P<plain>.*)'$", re.DOTALL)
 _NEEDED = re.compile(r"at least one of\) the (?P<right>.+?) privilege")
 _VALUES = re.compile(
@@ -199,7 +198,8 @@ ERRORS: Mapping[int, type[DbctlError]] = {
     **dict.fromkeys([1205, 3572], BusyError),
     **dict.fromkeys([DEADLOCK, CHANGED, 9007], ConcurrentChangeError),  # 9007: TiDB's conflict of two writes
     1047: NodeNotReadyError,  # it rejects every statement
-    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419, 1665], PrivilegeMissingError),
+    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], PrivilegeMissingError),
+    LOG_REFUSED: BinaryLogRefusedError,
     **dict.fromkeys([1036, 1290, 1792, 1836, 1874, 3989], ReadOnlyError),
     1021: DiskFullError,
     **dict.fromkeys(_CONSTRAINTS, ConstraintError),

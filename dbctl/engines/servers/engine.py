@@ -122,7 +122,7 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
             kind = ReplicaConflictError
         elif kind not in (ConcurrentChangeError, DiskFullError):
             facts["reason"] = reason
-        if kind is PrivilegeMissingError:
+        if issubclass(kind, PrivilegeMissingError):
             facts["hint"] = grant_hint()
         elif kind is ReadOnlyError:
             facts["hint"] = "Nothing was changed."
