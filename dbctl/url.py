@@ -159,6 +159,16 @@ class Url(Struct, frozen=True, kw_only=True):
         """The names of the options, such as that of a socket, which its text lacks: some are secret."""
         return [option.partition("=")[0] for option in self.options.split("&") if option]
 
+    @property
+    def command_text(self) -> str:
+        """The text with the options that select a socket or a schema, for a command line that reaches the same database."""
+        names = (SOCKET_OPTIONS.get(self.engine), "schema")
+        options = [option for option in self.options.split("&") if option.partition("=")[0] in names]
+        text = str(self)
+        return (
+            text + ("&" if "?" in text else "?") + "&".join(options) if options and not self.routed else text
+        )
+
     def __str__(self) -> str:
         if self.routed:
             return self.routed

@@ -83,7 +83,10 @@ def _describe_app(selection: Selection) -> Sequence[str]:
     with suppress(DbctlError):  # an invalid URL is the reason of the hint
         urls = loader.parse_urls(selection.urls, Path.cwd())
     options = ["--profile", profile] if profile else []
-    return [*options, *(option for name, url in urls.items() for option in ("--url", f"{name}={url}"))]
+    return [
+        *options,
+        *(option for name, url in urls.items() for option in ("--url", f"{name}={url.command_text}")),
+    ]
 
 
 def command_for_owner(owner: int, arguments: Sequence[str]) -> str:

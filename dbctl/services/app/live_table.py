@@ -152,7 +152,8 @@ class LiveTable:
         self.profile, self.db, self.name, self._purpose = profile, db, table, purpose
         live_table = db.tables().get(table)
         if live_table is None:
-            raise SchemaMismatchError(target=db.target, missing=f"table {table}", purpose=purpose)
+            other = f" (it has {table.lower()})" if table.lower() in db.tables() else ""
+            raise SchemaMismatchError(target=db.target, missing=f"table {table}{other}", purpose=purpose)
         self.table = live_table
         self._time_forms: dict[str, TimeCodec] = {}
         #: whether the engine has no type for times, so that each row of a column may have another form

@@ -106,3 +106,14 @@ def test_url_of_database_that_the_sample_lacks_is_refused_before_any_change(
     for more in ([], ["--dry-run"]):
         assert answer("demo", *words.split(), *more, status=2)["error"]["code"] == "not-supported"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_server_that_stores_names_in_lower_case_is_named_with_its_socket(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with servers.mysql_database(server=servers.private_mysql("--lower-case-table-names=1")) as url:
+        address = servers.text(url)
+        error = answer("demo", "promptvault", "new", "--url", f"main={address}", status=2)["error"]
+    assert error["code"] == "schema-mismatch"
+    assert "it has settings" in error["message"]
+    assert "?unix_socket=/" in address
+    assert f"main={address}" in error["hint"]
