@@ -52,15 +52,19 @@ def find_lagging_sequences(connection: MySQLConnection, table: str) -> Iterator[
         )
 
 
+#: How a table gets transactions; one of MERGE would then have the rows of its tables twice.
+CONVERSION = """case engine when 'MRG_MyISAM' then concat(
+  'It shows rows of other tables. Before you convert those, replace it by a view: DROP TABLE `', replace(table_name, '`', '``'),
+  '`; CREATE VIEW …;') else concat('ALTER TABLE `', replace(table_name, '`', '``'), '` ENGINE=InnoDB;') end"""
 SERVER_CHECKS = (
     FindingQuery(
         severity="warning",
         code="table-not-transactional",
-        sql="""select t.table_name, t.engine, concat('`', replace(t.table_name, '`', '``'), '`')
-from information_schema.tables t join information_schema.engines e on e.engine = t.engine
+        sql=f"""select t.table_name, engine, {CONVERSION}
+from information_schema.tables t join information_schema.engines e using (engine)
 where t.table_schema = database() and t.table_type <> 'VIEW' and e.transactions <> 'YES' order by 1""",
         message="table {0} uses engine {1}: changes cannot be rolled back, online backups may be inconsistent, and a crash may corrupt it",
-        hint="ALTER TABLE {2} ENGINE=InnoDB;",
+        hint="{2}",
     ),
     FindingQuery(
         severity="warning",
@@ -136,10 +140,10 @@ where table_schema = database() and constraint_type = 'CHECK' and enforced = 'NO
 UNREPLICATED = FindingQuery(
     severity="error",
     code="table-not-replicated",
-    sql="""select table_name, engine, concat('`', replace(table_name, '`', '``'), '`') from information_schema.tables
+    sql=f"""select table_name, engine, {CONVERSION} from information_schema.tables
 where table_schema = database() and table_type = 'BASE TABLE' and engine <> 'InnoDB' order by 1""",
     message="table {0} uses engine {1}, which the cluster does not replicate: each node has other rows",
-    hint="ALTER TABLE {2} ENGINE=InnoDB;",
+    hint="{2}",
 )
 WITHOUT_KEY = FindingQuery(
     severity="warning",

@@ -209,7 +209,9 @@ class MySQLDatabase(ServerDatabase):
             raise NotSupportedError(
                 feature=f"writing to {table} of {self.target}",
                 subject=f"{live_table.storage_engine}, which stores that table and cannot roll back changes",
-                hint=f"Nothing was changed. With the app stopped: ALTER TABLE {quote(table)} ENGINE=InnoDB;",
+                hint="Nothing was changed. Write to one of the tables whose rows it shows."
+                if live_table.storage_engine == "MRG_MyISAM"
+                else f"Nothing was changed. With the app stopped: ALTER TABLE {quote(table)} ENGINE=InnoDB;",
             )
 
 

@@ -63,7 +63,9 @@ class TableLocks:
             raise NotSupportedError(
                 feature=f"a consistent dump of {', '.join(name for name, _ in others)}",
                 subject=f"{self._connection.target}: tables of engine {others[0][1]} cannot be locked, or the dump program omits their rows",
-                hint=f"Nothing was created. With the app stopped: ALTER TABLE {quote(others[0][0])} ENGINE=InnoDB;"
+                hint="Nothing was created. It shows rows of other tables: drop it, and create it again after the backup."
+                if others[0][1].upper() == "MRG_MYISAM"
+                else f"Nothing was created. With the app stopped: ALTER TABLE {quote(others[0][0])} ENGINE=InnoDB;"
                 " a table that only shows rows of other tables can be dropped, and created again after the backup.",
             )
         return [name for name, _ in engines]

@@ -209,6 +209,18 @@ def test_hints_about_unsafe_tables_resolve_them(mysql):
     assert not codes & {"table-not-transactional", "charset-limited"}
 
 
+def test_table_of_merge_is_not_converted_to_rows_of_its_own(mysql):
+    mysql.execute("create table part (a integer) engine=MyISAM")
+    mysql.execute("create table whole (a integer) engine=MERGE union=(part)")
+    findings = mysql.reader().checks.server_findings(writing=True)
+    messages = {finding.hint: finding.message for finding in findings}
+    assert messages["ALTER TABLE `part` ENGINE=InnoDB;"].startswith("table part")
+    assert not any("`whole` ENGINE" in hint for hint in messages)
+    with pytest.raises(NotSupportedError) as caught:
+        mysql.reader().require_transactional("whole")
+    assert "InnoDB" not in caught.value.hint
+
+
 def test_non_strict_mode_is_reported():
     server = servers.private_mysql("--performance-schema=ON")
     with servers.mysql_database(server=server) as url, closing(servers.mysql_connection(url)) as connection:

@@ -410,6 +410,7 @@ def test_merge_table_is_refused_by_name(pantry):
     error = catch_error(NotSupportedError, lambda: create_app_backup(pantry.path))
     assert "merged" in error.context["feature"]
     assert "heap" not in error.context["feature"]
+    assert "InnoDB" not in error.hint
     assert not backup_folders(pantry)
 
 
