@@ -19,7 +19,9 @@ from dbctl.engines.postgresql.values import (
     FALSE,
     HOST_MASK,
     TRUE,
+    UNDECLARED,
     PostgreSQLColumn,
+    RawText,
     base_type,
     comparable_value,
     encode_value,
@@ -217,6 +219,17 @@ BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
 UNPARSED_TIMES = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
 
 
+def _parse_raw_text(column: Column, text: str) -> RawText:
+    """Return a text with bytes that are not UTF-8; the server checks its length."""
+    try:
+        if "\0" in text:
+            codec.refuse(column, text, "it contains a NUL")
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        codec.refuse(column, text, "it is not valid UTF-8")
+    return RawText(text)
+
+
 class PostgreSQLCodec(ServerCodec):
     """The part ``ValueCodec``: the text of the server, whose settings are those of the session."""
 
@@ -243,7 +256,10 @@ class PostgreSQLCodec(ServerCodec):
             return make(column)
         if column.type.endswith("[]"):
             return self._create_array_parser(column)
-        return codec.json_parser(column) if _is_json(column) else codec.text_parser(column)
+        parse = codec.json_parser(column) if _is_json(column) else codec.text_parser(column)
+        if self._db.connection.session.settings.get("client_encoding") != UNDECLARED:
+            return parse
+        return lambda text: parse(text) if codec.is_encodable(text) else _parse_raw_text(column, text)
 
     def _create_array_parser(self, column: Column) -> codec.Parser:
         """Return a parser for arrays in the form of the server, and as a list of JSON, the form that results have."""

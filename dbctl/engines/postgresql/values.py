@@ -15,7 +15,7 @@ from uuid import UUID
 from psycopg import adapters
 from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import Int8Dumper
-from psycopg.types.string import TextLoader
+from psycopg.types.string import StrDumperUnknown, TextLoader
 
 from dbctl.engines.contract.database import Column, is_document_type
 from dbctl.engines.parsing.lexer import Fragment, split_parameters
@@ -74,6 +74,12 @@ def bind_parameters(sql: str, parameters: Mapping[str, object]) -> tuple[str, li
     return "".join(sent), values
 
 
+class RawText(str):
+    """A text with bytes that are not UTF-8 (``surrogateescape``), for a database that declares no encoding."""
+
+    __slots__ = ()
+
+
 def encode_statement(sql: str) -> bytes:
     """Encode a statement for the driver.
 
@@ -111,7 +117,7 @@ def encode_value(value: object) -> str | None:
 
 
 def _encode_text(value: str) -> str:
-    if not is_storable(value):
+    if not (isinstance(value, RawText) or is_storable(value)):
         reason = "no database can store a NUL" if "\0" in value else "it is not valid UTF-8"
         raise ValueInvalidError(name="text", value=ascii(value[:40]), reason=reason)
     return value
@@ -188,6 +194,13 @@ class _LenientTextLoader(Loader):
         return bytes(data).decode("utf-8", "surrogateescape")
 
 
+class _RawTextDumper(StrDumperUnknown):
+    """Dumper of text for a database that declares no encoding."""
+
+    def dump(self, obj: str) -> Buffer:
+        return obj.encode("utf-8", "surrogateescape")
+
+
 def register_plain_types(connection: Connection[tuple[object, ...]]) -> None:
     """Register loaders and dumpers for plain values."""
     local_adapters = connection.adapters
@@ -199,6 +212,7 @@ def register_plain_types(connection: Connection[tuple[object, ...]]) -> None:
             local_adapters.register_loader(known.oid, TextLoader)
     if undeclared:
         local_adapters.register_loader(0, _LenientTextLoader)  # of the values of COPY, otherwise bytes
+        local_adapters.register_dumper(RawText, _RawTextDumper)
     local_adapters.register_loader("numeric", _NumberLoader)
     local_adapters.register_loader("timestamptz", _TimeLoader)
     local_adapters.register_loader("timestamp", _TimeLoader)

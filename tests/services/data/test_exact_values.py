@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.services.events.changes.log import append_changes
 from dbctl.services.events.store import EventStore
+from tests import servers
 from tests.conformance import values
 from tests.conformance.value_table import ValueTable, draw, list_differences
 from tests.databases import empty_database, from_url
@@ -526,3 +528,42 @@ def test_new_rows_whose_keys_are_stored_in_another_form_are_recorded(postgresql,
     error = answer("undo", find_newest(), "--yes", status=6)["error"]
     assert error["code"] == "undo-impossible"
     assert postgresql.content() == before
+
+
+def test_text_of_a_database_without_encoding_is_imported_and_restored(
+    tmp_path, monkeypatch, answer, find_newest
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with (
+        servers.postgresql_database(encoding="SQL_ASCII") as url,
+        closing(servers.connection(url)) as connection,
+    ):
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.shop]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\n'
+        )
+        connection.execute("create table goods (id integer primary key, name text, short varchar(4))")
+        connection.execute(rb"insert into goods values (1, E'caf\xe9', E'\xe9'), (2, 'tea', null)")
+        expected = connection.execute(
+            "select id, name::bytea, short::bytea from goods order by id"
+        ).fetchall()
+
+        def read():
+            return connection.execute(
+                "select id, name::bytea, short::bytea from goods order by id"
+            ).fetchall()
+
+        expected = read()
+        for file in ("goods.jsonl", "goods.csv"):
+            answer("data", "export", "goods", file)
+            connection.execute("delete from goods")
+            answer("data", "import", "goods", file, "--yes")
+            assert read() == expected
+        for words in (("set", "goods", "1", "name=new"), ("delete", "goods", "1")):
+            answer("data", *words, "--yes")
+            answer("undo", find_newest(), "--yes")
+            assert read() == expected
+        (tmp_path / "nul.jsonl").write_text('{"id": 3, "name": {"$b64text": "AOk="}}\n')
+        error = answer("data", "import", "goods", "nul.jsonl", "--yes", status=2)["error"]
+        assert "NUL" in error["message"]
+        assert read() == expected
