@@ -338,6 +338,27 @@ def test_plan_announces_that_undo_will_be_impossible(answer, tmp_path, monkeypat
         assert "rows of links are not in the log: the table has no primary key" in error["message"]
 
 
+@pytest.mark.parametrize("key", ["name text primary key", "name text, side int, primary key (name, side)"])
+def test_rows_with_null_in_their_key_are_only_counted(answer, tmp_path, monkeypatch, key):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    database = File(tmp_path / "app.db")
+    database.run(
+        f"create table tags (word text, {key})",
+        "insert into tags (name, word) values (null, 'a'), (null, 'a'), (null, 'b')",
+    )
+    options = ["--profile", "plain", "--url", f"main={database.url}"]
+    for words in (["set", "tags", "--filter", "word=a", "word=c"], ["delete", "tags", "--filter", "word=c"]):
+        steps = answer("data", *words, *options, "--dry-run")["data"]["plan"]["steps"]
+        assert "undo will be impossible if one of the rows of tags has NULL in the primary key" in steps
+        answer("data", *words, *options, "--yes")
+        number = find_newest(answer)
+        (change,) = answer("audit", "show", str(number))["data"]["changes"]
+        assert (change["rows"], change["images"]) == (2, None)
+        error = answer("undo", str(number), "--yes", *options, status=6)["error"]
+        assert "rows have NULL in the primary key" in error["message"]
+    assert database.rows("select word from tags") == [("b",)]
+
+
 SECRETS = """
 schema = "dbctl.profile/1"
 name = "mailer"

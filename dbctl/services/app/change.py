@@ -11,7 +11,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.database import AnyOf, Readable, Where, Writable
+from dbctl.engines.contract.database import AnyOf, Condition, Readable, Table, Where, Writable
 from dbctl.errors.connection import (
     CascadeUnreachableError,
     ConcurrentChangeError,
@@ -254,6 +254,11 @@ class Change(Operation, Generic[R]):
             for name, reason in reasons.items()
             if reason
         ]
+        steps += [
+            f"undo will be impossible if one of the rows of {name} has NULL in the primary key"
+            for name, reason in reasons.items()
+            if not reason and _has_null_keys(database, tables[name])
+        ]
         secrets = {
             name: self._list_secrets(database, name)
             for name, rows in plan.deleted.items()
@@ -320,6 +325,15 @@ class Change(Operation, Generic[R]):
                 return prepared.apply(database)
             self._require_confirmed(confirmed, lambda: self._announce(prepared, database))
             return prepared.apply(database)
+
+
+def _has_null_keys(database: Readable, table: Table) -> bool:
+    """Whether rows have NULL in their primary key, as SQLite permits."""
+    columns = [column for column in table.primary_key if table.columns[column].nullable]
+    return (
+        bool(columns)
+        and database.count(table.name, [AnyOf([Condition(column, "=", None) for column in columns])]) > 0
+    )
 
 
 def _describe_lost_rows(

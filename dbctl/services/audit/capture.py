@@ -39,6 +39,7 @@ VALUES_OFF = "values are off"
 DROPPED = "the table was dropped"
 INHERITED = "they may be rows of tables that inherit from it, and have further columns"
 KEYS_CHANGED, GENERATED_KEY = "keys of rows were changed", "the database generated the keys"
+NULL_KEY = "rows have NULL in the primary key, which does not identify them"
 NO_KEY, UNREADABLE = "the table has no primary key", "the database role may not read or lock the rows"
 
 
@@ -155,6 +156,8 @@ class RowImages:
             known.setdefault(_key_of(row, key), None)
         selected = self._read(Query(table, columns, where, limit=self.limit + 1, for_update=True))
         rows = [dict(zip(columns, row, strict=True)) for row in selected]
+        if any(None in _key_of(row, key) for row in rows):
+            self.reasons[table] = NULL_KEY
         if not self._has_room(table, len(rows)):
             return ()
         for row in rows:
