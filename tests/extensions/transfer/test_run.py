@@ -134,16 +134,29 @@ def test_app_with_migrations_gets_the_schema_of_its_migrations(answer, tmp_path,
 
 
 @pytest.mark.slow
-def test_zero_dates_of_mysql_are_copied_to_sqlite_only(answer, tmp_path, databases):
+def test_zero_dates_of_mysql_are_copied_to_sqlite_and_back_only(answer, tmp_path, databases):
     source, between = databases("mysql", tmp_path), str(tmp_path / "between.db")
     with closing(servers.mysql_connection(parse_url(source))) as own, own.cursor() as cursor:
         cursor.execute("set session sql_mode = ''")
-        cursor.execute("create table post (id bigint primary key, at datetime not null)")
-        cursor.execute("insert into post values (1, '0000-00-00 00:00:00'), (2, '2026-01-02 03:04:05')")
+        cursor.execute(
+            "create table post (id bigint primary key, at datetime not null, day date, seen timestamp null)"
+        )
+        cursor.execute(
+            "insert into post values (1, '0000-00-00 00:00:00', '2026-00-00', '0000-00-00 00:00:00'),"
+            " (2, '2026-01-02 03:04:05', '0000-00-00', null)"
+        )
         own.commit()
     transfer(answer, source, between)
     switch(answer, source, between)
     assert answer("--url", f"main={source}", "transfer", "verify", "--to", between)["data"]["equal"] is True
+    back = databases("mysql", tmp_path)
+    transfer(answer, between, back)
+    with closing(servers.mysql_connection(parse_url(back))) as own, own.cursor() as cursor:
+        cursor.execute("select id, left(at, 19), left(day, 10), left(seen, 19) from post order by id")
+        assert cursor.fetchall() == (
+            (1, "0000-00-00 00:00:00", "2026-00-00", "0000-00-00 00:00:00"),
+            (2, "2026-01-02 03:04:05", "0000-00-00", None),
+        )
     words = ("--url", f"main={source}", "transfer", "run", "--to", databases("postgresql", tmp_path))
     assert answer(*words, status=6)["error"]["code"] == "values-unstorable"
 

@@ -234,6 +234,7 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     enforces_types: bool = True  #: a column refuses values that its type does not describe
     stores_nul: bool = True  #: text with NUL characters
     stores_invalid_text: bool = False  #: text that is not valid UTF-8
+    stores_zero_dates: bool = False  #: dates with a month or a day of zero
     stores_nan: bool = True
     stores_infinity: bool = True
     exact_digits: int | None = None  #: of decimals; None: as many as the type has

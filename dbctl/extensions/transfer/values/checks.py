@@ -35,6 +35,9 @@ _JSON_NUMBER = re.compile(rb"\s*-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?\s*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 #: An escaped NUL character; an even number of backslashes escapes backslashes.
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+#: What MySQL stores, in columns of its types with and without a zone.
+_ZERO_TIMESTAMP = re.compile(rb"0000-00-00 00:00:00")
+_STORED_ZERO_DATE = re.compile(rb"(?:0000-00-00|\d{4}-(?:00-[0-3]\d|(?:0\d|1[0-2])-00))(?: 00:00:00)?")
 _ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
 _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _LEVELS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
@@ -287,7 +290,10 @@ def _time_checks(
         try:
             year = read_year(value)
         except ValueError:
-            return "a zero date" if _ZERO_DATE.fullmatch(value) else f"not a valid {logical.kind}"
+            if not _ZERO_DATE.fullmatch(value):
+                return f"not a valid {logical.kind}"
+            form = _ZERO_TIMESTAMP if logical.has_zone else _STORED_ZERO_DATE
+            return "" if limits.stores_zero_dates and form.fullmatch(value) else "a zero date"
         if not first <= year <= last:
             return f"not in the years {first} to {last}"
         if logical.kind == "timestamp" and len(value.partition(b".")[2]) > logical.fraction:

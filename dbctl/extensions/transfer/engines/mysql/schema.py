@@ -200,6 +200,7 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
 
     #: those of a current MariaDB
     limits = StorageLimits(
+        stores_zero_dates=True,
         stores_nan=False,
         stores_infinity=False,
         stores_all_uuids=False,
