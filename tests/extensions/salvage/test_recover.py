@@ -319,6 +319,25 @@ def test_different_values_in_index_are_reported(tmp_path, intact_file, raw):
     assert row_id
 
 
+def test_zeroed_page_of_an_index_loses_no_row(tmp_path):
+    """The rowid is at the end of an entry, so it is in the last overflow page of a long one."""
+    path = create_database(
+        tmp_path / "app.db",
+        "pragma page_size = 512",
+        "create table notes (id integer primary key, body text)",
+        "insert into notes values (1, 'short'), (2, 'long' || printf('%.600c', 'x'))",
+        "create index notes_body on notes (body)",
+    )
+    raw = bytearray(path.read_bytes())
+    entry = raw.rindex(b"xxxx")  # the last overflow page is that of the index
+    page = entry - entry % 512
+    raw[page : page + 512] = bytes(512)
+    result = run_recover(write_bytes(path, bytes(raw)))
+    assert find_table(result, "notes").is_complete
+    assert finding_codes(result) == set()
+    assert [len(body) for _, body in query(tmp_path / "new.db", "select * from notes order by 1")] == [5, 604]
+
+
 def test_refused_rows_are_rejected_with_reason(tmp_path):
     path = create_database(
         tmp_path / "app.db",

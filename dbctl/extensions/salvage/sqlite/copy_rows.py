@@ -273,8 +273,9 @@ class RowCopier:
                 index.root, lambda fields: len(fields) == width and isinstance(fields[-1], int)
             ):
                 self._count_page()
-                complete = complete and not (batch.gap or batch.unnamed or batch.rejected)
-                list(inserter.insert([[fields[-1], *fields[:-1]] for _, fields in batch.rows]))
+                complete = complete and not (batch.gap or batch.unnamed or batch.rejected or batch.zeroed)
+                if not batch.zeroed:  # the rowid, the last field of an entry, may be among the zeros
+                    list(inserter.insert([[fields[-1], *fields[:-1]] for _, fields in batch.rows]))
             self._db.execute("insert or ignore into temp.keys select recovered_key from temp.entry")
             differs = " or ".join(
                 f"e.{name} is not t.{ident(column)} collate binary"
