@@ -189,7 +189,7 @@ def repair(
         outcome: whether the statement at which a run was killed has run.
 
     Raises:
-        UsageError: the database is ambiguous, or nothing to correct was selected.
+        UsageError: the database is ambiguous, nothing to correct was selected, or a missing file was only renamed.
         MigrationMissingError: neither folder nor ledger has a migration of a name.
     """
     target = require_single_target(targets)
@@ -204,6 +204,8 @@ def repair(
         selected = [
             migration for migration in state.migrations if not names or migration.name in selected_names
         ]
+        if "missing" in options and not names:
+            _refuse_renamed(state)
         steps = [
             step for option in options for step in _create_repair_steps(state, selected, REPAIRS[option])
         ]
@@ -212,6 +214,21 @@ def repair(
         return steps
 
     return LedgerChange(app, target, "migrate.repair", list_steps)
+
+
+def _refuse_renamed(state: DatabaseState) -> None:
+    """Refuse to remove migrations whose text a file has that has not run: ``up`` would run it again.
+
+    Raises:
+        UsageError: a file has the text of a missing migration.
+    """
+    for missing in state.migrations:
+        if missing.state not in REPAIRS["missing"].states or not missing.checksum:
+            continue
+        for name in state.names_in(*MARKED_STATES["pending"]):
+            if state.target.folder.files[name].matches_checksum(missing.checksum):
+                detail = f"{name} has the text of {missing.name}, which would run again: rename its file back, or pass the names of the migrations to remove"
+                raise UsageError(detail=detail)
 
 
 def _resolve_names(state: DatabaseState, selectors: Sequence[str]) -> list[str]:

@@ -179,3 +179,18 @@ def test_foreign_ledger_is_not_written(database: ComparedDatabase, folder: Path)
 def test_repair_requires_an_option(database: ComparedDatabase, folder: Path) -> None:
     with pytest.raises(UsageError, match="--checksums, --failed, --missing"):
         repair(database, folder)
+
+
+@pytest.mark.parametrize("new_name", ["002_other", "004_b"])
+def test_missing_migration_whose_text_a_pending_file_has_is_not_removed(
+    database: ComparedDatabase, folder: Path, new_name: str
+) -> None:
+    up(database, folder)
+    (folder / "002_b.sql").rename(folder / f"{new_name}.sql")
+    with pytest.raises(UsageError, match=f"{new_name} has the text of 002_b"):
+        repair(database, folder, "missing")
+    assert read_states(database, folder)["002_b"] == "missing-file"
+    with open_app(database) as app:
+        change = migration_repair.repair(app, find_targets(app, folder=folder), ["missing"], names=["002_b"])
+        change.apply(change.plan().digest)
+    assert read_states(database, folder)[new_name] != "applied"
