@@ -239,8 +239,11 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
         self.transactions.require()
         own = self._list_sequences(table, ())
         for column, sequence in [*self.connection.fetch(SEQUENCES, {"table": name}), *own]:
+            quoted = self.catalog.quote_column(table, str(column), "")
+            # A row with the largest number of the type, such as one for "unknown", leaves no number for the next row.
             largest = (
-                f"select max({self.catalog.quote_column(table, str(column), '')}) as largest from {name}"
+                f"select max({quoted}) as largest from {name} where {quoted} <= (select seqmax - seqincrement"
+                " from pg_catalog.pg_sequence where seqrelid = cast(:sequence as regclass))"
             )
             self.connection.fetch(
                 # never decrease it: a value that was returned once is not returned again, nor is a start that was set

@@ -302,11 +302,14 @@ class SchemaAdvice(PostgreSQLPart):
                 continue
             step, following, furthest = int(str(increment)), None, None
             selection = f"{'max' if step > 0 else 'min'}({ident(str(column))})"
+            # A row with the largest number of the type leaves no number for the next row.
+            limit = f"select seqmax - seqincrement from pg_catalog.pg_sequence where seqrelid = {quote_literal(sequence)}::regclass"
+            rows = f"{place} where {ident(str(column))} <= ({limit})" if step > 0 else place
             with suppress(CorruptError, PrivilegeMissingError):  # other checks report it
-                ((following, furthest),) = self._connection.fetch(
-                    f"select s.last_value + case when s.is_called then {step} else 0 end, m.furthest"
-                    f" from {sequence} s, (select {selection} as furthest from {place}) m"
+                ((last, is_called, furthest),) = self._connection.fetch(
+                    f"select s.last_value, s.is_called, m.furthest from {sequence} s, (select {selection} as furthest from {rows}) m"
                 )
+                following = int(str(last)) + (step if is_called else 0)  # which may exceed a bigint
             if (
                 isinstance(furthest, int)
                 and isinstance(following, int)
@@ -316,6 +319,6 @@ class SchemaAdvice(PostgreSQLPart):
                     severity="error",
                     code="sequence-behind",
                     message=f"sequence {name} returns {following} next, but {table}.{column} has reached {furthest}: new rows fail or get duplicate keys",
-                    hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {selection} FROM {place}));",
+                    hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {selection} FROM {rows}));",
                     column=f"{table}.{column}",
                 )
