@@ -64,7 +64,9 @@ CHUNK_BYTES = 1 << 20  #: size of one read from standard input
 DEFAULT_LIMIT = 1000  #: rows of a result that is built in memory
 
 Table: TypeAlias = Annotated[str, argument("TABLE", "Table, or a view for reading.")]
-Key: TypeAlias = Annotated[list[str], argument("KEY...", "Primary key, one argument per key column.")]
+Key: TypeAlias = Annotated[
+    list[str], argument("KEY...", "Primary key, one argument per key column in the order of the table.")
+]
 Secrets: TypeAlias = Annotated[bool, flag("--secrets", "Show hashes, tokens and keys instead of ***.")]
 Parameters: TypeAlias = Annotated[
     list[str] | None,
@@ -191,7 +193,7 @@ def set_(
         list[str] | None,
         argument(
             "[KEY]... COLUMN=VALUE...",
-            "Primary key, one argument per key column, unless --filter is passed; then the new values.",
+            "Primary key, one argument per key column in the order of the table, unless --filter is passed; then the new values.",
         ),
     ] = None,
     null: Null = None,
@@ -274,7 +276,10 @@ def delete(
     table: Table,
     key: Annotated[
         list[str] | None,
-        argument("[KEY]...", "Primary key, one argument per key column, unless --filter is passed."),
+        argument(
+            "[KEY]...",
+            "Primary key, one argument per key column in the order of the table, unless --filter is passed.",
+        ),
     ] = None,
     filters: Filter = None,
     filter_null: FilterNull = None,
