@@ -225,8 +225,8 @@ class Session(pymysql.connections.Connection):
     def apply_settings(self) -> None:
         """Set all settings that dbctl relies on."""
         sets = ", ".join(f"{name} = {format_literal(value)}" for name, value in self.settings.items())
-        # By the beginnings of texts alone, the pages of a table would lack rows.
-        sets += ", max_sort_length = greatest(@@global.max_sort_length, 1024)"
+        # By the beginnings of texts alone, the pages of a table would lack rows. MySQL does not convert the type of the number.
+        sets += ", max_sort_length = cast(greatest(@@global.max_sort_length, 1024) as unsigned)"
         # There is no value by which queries return the current rows of system-versioned tables.
         sets += ", system_versioning_asof = default" if self.server.is_mariadb else ""
         self.run(f"set session {sets}, names utf8mb4 collate {self.server.exact_collation}")
