@@ -47,7 +47,7 @@ FURTHER_LINES = [
     "migrate mark 2 --pending",
     "SQL delete from migrations && migrate baseline",
     "migrate reset --yes",
-    "SQL update migrations set name = '099_gone' where id = 4 && migrate repair --missing",
+    "SQL update migrations set name = '099_gone' where id = 4 && migrate repair 099_gone --missing",
 ]
 #: Purposes whose rows are those of the user, of a backup or of a migration: facts about other tables have no part in them.
 FACTS_OF_ANY_ROWS = {
