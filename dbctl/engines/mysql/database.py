@@ -210,7 +210,7 @@ class MySQLDatabase(ServerDatabase):
                 feature=f"writing to {table} of {self.target}",
                 subject=f"{live_table.storage_engine}, which stores that table and cannot roll back changes",
                 hint="Nothing was changed. Write to one of the tables whose rows it shows."
-                if live_table.storage_engine == "MRG_MyISAM"
+                if live_table.storage_engine.upper() == "MRG_MYISAM"  # the letters differ between the servers
                 else f"Nothing was changed. With the app stopped: ALTER TABLE {quote(table)} ENGINE=InnoDB;",
             )
 
