@@ -98,7 +98,7 @@ def test_commands_work_without_feature(tmp_path, monkeypatch, answer, engine, fe
 )
 def test_missing_lock_is_reported(tmp_path, monkeypatch, answer, engine, feature):
     with open_without(engine, feature, tmp_path / "app", monkeypatch) as (_, proxy):
-        codes = [finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]]
+        codes = [finding["code"] for finding in answer("doctor")["data"]["findings"]]
         assert "lock-missing" in codes
         assert proxy.rewritten
 
@@ -112,7 +112,7 @@ def test_lock_without_effect_is_reported(tmp_path, monkeypatch, answer):
     ):
         larder_app.configure(tmp_path / "app", url)
         monkeypatch.chdir(tmp_path / "app")
-        codes = [finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]]
+        codes = [finding["code"] for finding in answer("doctor")["data"]["findings"]]
         assert "lock-missing" in codes
         answer("users", "deactivate", "ana")
         assert proxy.rewritten
@@ -122,7 +122,7 @@ def test_lock_without_effect_is_reported(tmp_path, monkeypatch, answer):
 def test_effective_lock_is_not_reported(tmp_path, monkeypatch, answer, engine):
     with larder_app.open_pantry(engine, tmp_path / "app"):
         monkeypatch.chdir(tmp_path / "app")
-        codes = [finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]]
+        codes = [finding["code"] for finding in answer("doctor")["data"]["findings"]]
         assert "lock-missing" not in codes
 
 
