@@ -289,12 +289,9 @@ MAX_OUTPUT_BYTES = 1 << 20
 
 
 def read_command(key: str, source: SecretSource, folder: Path) -> str:
-    """Return the first line that the command of a secret prints.
+    """Return the first line that the command of a secret prints; ``key`` is its key in the configuration, for messages.
 
-    Args:
-        key: of the secret in the configuration, for messages.
-        source: the secret.
-        folder: the base of a relative path of the program; a program without a slash is searched on the PATH.
+    A relative path of the program begins in ``folder``; a program without a slash is searched on the PATH.
 
     Raises:
         VariableUnreadableError: the command fails or prints no secret. The text contains no output, also not of its errors.

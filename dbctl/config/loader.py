@@ -32,9 +32,7 @@ FILE_NAME = "dbctl.toml"
 def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
     """Return the selected app, or the only one; the instance of a fleet is selected as ``APP/INSTANCE``.
 
-    Args:
-        selection: the options of the command line.
-        allow_fleet: return a fleet itself, with ``*`` in its addresses.
+    With ``allow_fleet`` it may be a fleet itself, with ``*`` in its addresses.
 
     Raises:
         ConfigMissingError: no configuration exists, or it has no app.
@@ -164,11 +162,7 @@ def parse(file: Path) -> Configuration:
 
 
 def resolve(sections: Sections, *, only: str = "") -> Configuration:
-    """Resolve the apps of a configuration.
-
-    Args:
-        sections: the configuration.
-        only: the selected app or instance: other apps are not resolved, so that their variables may be unset.
+    """Resolve the apps of a configuration; with ``only``, no others, so that their variables may be unset.
 
     Raises:
         TomlError: the sections have errors; contains all of them.

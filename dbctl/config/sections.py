@@ -71,11 +71,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sections:
-    """Read the files of a configuration: the main file, and those in its folder, sorted by name.
-
-    Args:
-        file: the path of the main file.
-        copies: files that are read instead of files of the configuration.
+    """Read the files of a configuration: the main file, and those in its folder, sorted by name; ``copies`` are read instead of them.
 
     Raises:
         TomlError, FileMissingError, FileFailedError, ConfigUntrustedError: as ``parse``.

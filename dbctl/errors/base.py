@@ -114,11 +114,9 @@ class Remedy:
         return self._join(str, Invocation().complete, absent)
 
     def write(self, app: str = "", facts: Mapping[str, object] = {}) -> str:
-        """Return the hint for the present invocation.
+        """Return the hint for the present invocation; its commands have ``app``, by default the selected one.
 
-        Args:
-            app: the app of the commands; default: the selected one.
-            facts: the values of the placeholders; in commands they are quoted, and a list becomes several words.
+        ``facts`` are the values of the placeholders; in commands they are quoted, and a list becomes several words.
         """
         return self.fill(_describe(), app, facts)
 

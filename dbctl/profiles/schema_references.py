@@ -57,9 +57,7 @@ class _MarkedName(Struct, frozen=True):
 def list_schema_references(profile: Profile, main: str) -> Iterator[SchemaReference]:
     """Yield every table and column that a profile names and that the live database must have, with its key.
 
-    Args:
-        profile: the profile.
-        main: the default database of sections.
+    Sections are about ``main``, unless they name a database.
     """
     for name in _walk_profile(profile, main):
         yield from _resolve(name)

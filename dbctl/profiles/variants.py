@@ -64,10 +64,7 @@ def validate_variants(profile: Profile, text: str) -> None:
 def locate_key(index: int, variant: ProfileVariant, key: Sequence[toml.Key]) -> Path:
     """Return where the file has a key of the profile of a variant: below the change of the variant, or as written.
 
-    Args:
-        index: the position of the variant in the profile.
-        variant: the variant.
-        key: a path in the changed profile; the empty path is the variant.
+    ``index`` is the position of the variant in the profile; an empty ``key`` is the variant.
     """
     if not key:
         return "variants", index

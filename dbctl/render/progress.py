@@ -24,13 +24,9 @@ _BAR_WIDTH, _WIDE = 20, 100  # columns; a narrower terminal has no bar
 
 
 def create_display(work: Work, mode: ProgressMode, *, color: bool, threaded: bool) -> Display:
-    """Return the display of the work in the requested form.
+    """Return the display of the work in the requested form, which is not ``none``.
 
-    Args:
-        work: the current work.
-        mode: the form; not ``none``.
-        color: whether colors are allowed.
-        threaded: whether a thread draws; if not, ``dbctl.progress.poll`` does, because the command forks processes.
+    Unless ``threaded``, ``dbctl.progress.poll`` draws instead of a thread, because the command forks processes.
     """
     if mode is ProgressMode.JSON:
         return _JsonLines(work, threaded=threaded)

@@ -102,13 +102,9 @@ def _table(output: CommandOutput, options: OutputOptions) -> None:
 
 
 def closing_line(result: object, *, seconds: float | None = None) -> str:
-    """Return the closing line of a result without a period; empty if it has none.
+    """Return the closing line of a result without a period, with the ``seconds`` of the work if they are known; empty if it has none.
 
     That of a list is how many rows were shown, and the option that shows further ones; empty for a complete list.
-
-    Args:
-        result: the result of a command.
-        seconds: the duration of the work, if known.
     """
     closing = result.closing if isinstance(result, Struct) else None
     if closing is None and isinstance(result, Page):

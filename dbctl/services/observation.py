@@ -110,13 +110,7 @@ class AppObservation(Struct, frozen=True, kw_only=True):
 def observe(
     selection: Selection, *, timeout: float, only: str = "", want: Want = Want.STATE
 ) -> AppObservation:
-    """Return the state of an app and its databases; what cannot be read is a problem.
-
-    Args:
-        selection: the app.
-        timeout: for locks, in seconds.
-        only: the only database that is read.
-        want: what is read besides.
+    """Return the state of an app and its databases; what cannot be read is a problem. ``want`` is what is read besides.
 
     Raises:
         DbctlError: the app cannot be opened.
@@ -135,12 +129,7 @@ def observe_apps(
 ) -> Sequence[AppObservation]:
     """Return the state of several apps as ``observe``; an app that cannot be opened has an error and no databases.
 
-    Args:
-        selections: the apps.
-        timeout: for locks, in seconds.
-        only: the only database that is read.
-        want: what is read besides.
-        has_others: whether the caller reports further apps.
+    ``has_others``: the caller reports further apps.
 
     Raises:
         DbctlError: the only app cannot be opened.

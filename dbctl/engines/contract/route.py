@@ -35,10 +35,7 @@ class Routes(ABC):
     def open_socket(self, url: Url, target: str, name: str) -> Path:
         """Return a private socket that is relayed to host and port of ``url``; the route is opened once per process.
 
-        Args:
-            url: an address with a route.
-            target: ``app/database``, for messages.
-            name: of the socket, as the driver expects it.
+        The driver expects ``name`` as the name of the socket.
 
         Raises:
             UnreachableError: a part of the route cannot be opened.

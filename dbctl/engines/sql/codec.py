@@ -241,13 +241,7 @@ def time_parser(column: Column, extra_pattern: re.Pattern[str]) -> Parser:
 
 
 def precise_parser(column: Column, parse: Parser, digits: int) -> Parser:
-    """Return a parser that refuses what a column of times would round or cut.
-
-    Args:
-        column: any column.
-        parse: its parser.
-        digits: of the fraction of a second in a type without a precision.
-    """
+    """Return a parser that refuses what a column of times would round or cut: its type, or ``digits`` of the fraction of a second."""
     match = _CLOCK.match(column.type)
     limit = int(match[1] or digits) if match else None
 

@@ -306,12 +306,9 @@ def read_varint(data: bytes, offset: int) -> tuple[int, int]:
 
 
 def count_local_bytes(length: int, usable: int, *, index: bool) -> int:
-    """Return how many bytes of a value are on the page of the tree; the others are on overflow pages.
+    """Return how many of ``length`` bytes of a value are on the page of the tree; the others are on overflow pages.
 
-    Args:
-        length: of the value, in bytes.
-        usable: the usable bytes of a page.
-        index: whether the page belongs to an index, or to a table without rowids.
+    A page has ``usable`` bytes; ``index``: it belongs to an index, or to a table without rowids.
     """
     most = (usable - 12) * 64 // 255 - 23 if index else usable - 35
     if length <= most:

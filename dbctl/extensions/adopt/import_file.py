@@ -78,14 +78,9 @@ class ForeignImport:
     def __init__(
         self, app: App, path: Path, temp_dir: Path, created_at: datetime | None, *, source_name: str
     ) -> None:
-        """Set the options.
+        """Set the options; ``temp_dir`` is a private folder with space for the content of ``path``.
 
-        Args:
-            app: the app.
-            path: the file or folder.
-            temp_dir: a private folder with space for its content.
-            created_at: time of the backup; None: from ``source_name`` or the modification time.
-            source_name: name of the path of the user, which may contain a time.
+        The time of the backup is ``created_at``, otherwise that in ``source_name``, the name of the user's path, or the modification time.
         """
         self._app, self._path, self._temp_dir = app, path, temp_dir
         self._created_at, self._source_name = created_at, source_name

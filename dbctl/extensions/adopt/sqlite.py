@@ -70,14 +70,9 @@ _MODULE = re.compile(r"create virtual table .*?\susing\s+\"?(\w+)", re.IGNORECAS
 def import_dump(
     plain: Path, destination: Path, content: Content, target: str, *, max_bytes: int
 ) -> ImportedDump:
-    """Create ``destination`` from a private copy of a foreign file, which may be consumed.
+    """Create ``destination`` with mode 0600 from a private copy of a foreign file, which may be consumed.
 
-    Args:
-        plain: the decompressed copy; copies of its ``-wal`` and ``-journal``, if any, are next to it.
-        destination: the new file, with mode 0600.
-        content: the kind of the copy.
-        target: for messages.
-        max_bytes: maximum size of the new file.
+    ``plain`` is the decompressed copy; copies of its ``-wal`` and ``-journal``, if any, are next to it.
 
     Raises:
         CorruptError: the file cannot be opened, or is incomplete.

@@ -29,12 +29,9 @@ class DetectedTime(NamedTuple):
 
 
 def detect_time(name: str, modified: float, *, is_utc: bool = False) -> DetectedTime:
-    """Return the time of a file.
+    """Return the time in the name of a file, otherwise ``modified``, in seconds since the epoch.
 
-    Args:
-        name: of the file, without its folder.
-        modified: modification time, in seconds since the epoch.
-        is_utc: whether the time in the name is UTC, as in names by dbctl; otherwise it is local time.
+    The time in a name is local time, unless ``is_utc``, as in names by dbctl.
     """
     for pattern in _ANY_PATTERN:
         if (match := pattern.search(name)) and (timestamp := _parse_time(match, utc=is_utc)):

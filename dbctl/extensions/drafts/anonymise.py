@@ -19,12 +19,9 @@ MOST_STATES, SHARE = 8, 3
 
 
 def draft_rules(evidence: Evidence, *, emptied: Collection[str], described: Collection[str]) -> list[Part]:
-    """Return the section about anonymised copies.
+    """Return the section about anonymised copies; the rows of ``emptied``, tables of sign-ins, are not copied.
 
-    Args:
-        evidence: the tables.
-        emptied: tables of sign-ins, whose rows are not copied.
-        described: columns (``table.column``) whose rules follow from other sections.
+    The rules of the columns ``described`` (``table.column``) follow from other sections.
     """
     tables, lines, unknown = list[Line | str](), list[Line | str](), list[str]()
     for table in evidence.base_tables():

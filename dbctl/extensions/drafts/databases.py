@@ -227,17 +227,10 @@ def draft_owned_rows(
     cascade: Collection[str] = (),
     retained: Collection[str] = (),
 ) -> Draft:
-    """Return the sections.
+    """Return the sections; ``logins`` are the columns of users with logins.
 
-    Args:
-        evidence: the evidence.
-        db: the database.
-        users: the table of users.
-        logins: its columns with logins.
-        signed_in: the tables whose rows end with a sign-in.
-        described: other tables whose rows belong to users in other sections.
-        cascade: paths of rows that a profile deletes.
-        retained: paths of rows that it clears or keeps.
+    A sign-in ends the rows of ``signed_in``; other sections have the rows of ``described``. A profile deletes the paths ``cascade``, and clears or
+    keeps those of ``retained``.
     """
     covered = {*cascade, *retained}
     owned = [

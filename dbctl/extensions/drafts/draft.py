@@ -73,14 +73,10 @@ class ProfileDraft(ChangeResult, frozen=True, kw_only=True):
 def draft_profile(
     url: Url, *, name: str = "", users: str = "", timeout: float, origin: str = ""
 ) -> ProfileDraft:
-    """Read the database at ``url``, and return a profile of its app.
+    """Read the database at ``url``, and return a profile of its app, which has the name of the database unless ``name`` is given.
 
-    Args:
-        url: the database.
-        name: of the profile; empty: the name of the database.
-        users: the table of users; empty: the one that looks most like it.
-        timeout: seconds to wait for a lock.
-        origin: the file of which the database is a temporary copy; empty: it is none.
+    The table of ``users`` is by default the one that looks most like it. ``origin`` is the file of which the database is a temporary
+    copy, if it is one.
 
     Raises:
         UsageError: the name is no name of a profile, or ``users`` cannot be the table of users.

@@ -45,15 +45,9 @@ def draft_new_users(
     covered: Collection[str],
     described: Collection[str],
 ) -> Draft:
-    """Return the values of a new user's columns, and the rows of other tables.
+    """Return the values of a new user's columns, and the rows of other tables, unless other sections describe these (``described``).
 
-    Args:
-        evidence: the evidence.
-        db: the database.
-        users: the table of users.
-        fields: by field, its column.
-        covered: columns that the profile covers without fields: key, password, roles.
-        described: tables that other sections describe.
+    The profile covers the columns ``covered`` without fields: key, password, roles.
     """
     known_before = {field: column for field, column in fields.items() if field in _SOURCES and field != "id"}
     same = {
@@ -303,12 +297,7 @@ def find_value_references(
 ) -> Iterator[ValueReference]:
     """Yield the columns without a foreign key whose values all are logins, or keys, of users.
 
-    Args:
-        evidence: the evidence.
-        db: the database.
-        users: the table of users.
-        logins: the columns of users with logins.
-        described: the columns (``table.column``), or tables, that the draft describes.
+    ``logins`` are the columns of users with logins; the draft has the columns (``table.column``) or tables ``described`` already.
     """
     sources = [*(column for column in logins if column != users.key), users.key]
     for table in evidence.base_tables():

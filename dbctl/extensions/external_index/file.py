@@ -60,9 +60,7 @@ def _is_safe(letter: str) -> bool:
 def inspect_file(path: Path, owner: int) -> FileState | None:
     """Return the state of a file, read without SQLite; None if the file is missing.
 
-    Args:
-        path: the file.
-        owner: user id of the owner of the database; a file is trusted if it belongs to this owner, root or this user.
+    It is trusted if it belongs to ``owner``, the owner of the database, to root or to this user.
     """
     try:
         status = path.lstat()

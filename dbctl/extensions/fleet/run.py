@@ -34,12 +34,9 @@ class WorkerPool(Generic[T]):
     """
 
     def __init__(self, perform: Callable[[T], Outcome], *, jobs: int, name: Callable[[T], str]) -> None:
-        """Start no process yet.
+        """Start no process yet; ``perform`` runs in a worker, and raises nothing but ``Interrupted``.
 
-        Args:
-            perform: runs in a worker; raises nothing but ``Interrupted``.
-            jobs: the number of processes.
-            name: returns the app of a task, for the outcome of a process that died.
+        ``name`` returns the app of a task, for the outcome of a process that died.
         """
         self._perform, self._jobs, self._name = perform, jobs, name
         self._workers: list[_Worker[T]] = []
@@ -250,13 +247,9 @@ class FleetRun:
         *,
         completed: Collection[str] = (),
     ) -> None:
-        """Prepare the run.
+        """Prepare the run; instances with a problem fail without a task, and an earlier run completed the apps ``completed``.
 
-        Args:
-            instances: those with a problem fail without a task.
-            limits: how it runs.
-            receive: called for each instance in the order of completion.
-            completed: apps that an earlier run completed.
+        ``receive`` is called for each instance in the order of completion.
         """
         self._instances, self._limits, self._receive_outcome = instances, limits, receive
         self._completed = completed
@@ -264,10 +257,7 @@ class FleetRun:
         self._stop_reason = ""
 
     def run(self, perform: Callable[[Kind, Instance], Outcome]) -> Tally:
-        """Process all instances, and return the counts.
-
-        Args:
-            perform: processes one instance in a worker; raises nothing but ``Interrupted``.
+        """Process all instances, and return the counts; ``perform`` runs in a worker, and raises nothing but ``Interrupted``.
 
         Raises:
             Interrupted: a signal ended the run; running tasks were rolled back.

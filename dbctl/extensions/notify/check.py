@@ -31,14 +31,7 @@ RUNS = "run-"
 def send_problems(
     sections: Sections, location: JournalLocation, selections: Sequence[Selection], *, timeout: float
 ) -> ProblemsSent:
-    """Notify users of overdue work, findings and jobs that failed.
-
-    Args:
-        sections: the configuration.
-        location: the journal, and the path of the configuration.
-        selections: the apps and fleets.
-        timeout: for locks, in seconds.
-    """
+    """Notify users of overdue work, findings and jobs that failed."""
     dispatcher = Dispatcher(sections, location.config, location.folder)
     for selection in selections:
         for problem in list_run_problems(location, sections, selection.app):
@@ -88,15 +81,9 @@ def send_summary(
     timeout: float,
     attachment: Attachment | None = None,
 ) -> ProblemsSent:
-    """Send the summary to the channels whose rules include it.
+    """Send the summary, with the runs that began within ``period``, to the channels whose rules include it.
 
-    Args:
-        sections: the configuration.
-        location: the journal, and the path of the configuration.
-        selections: the apps.
-        period: the runs that began within this time are counted.
-        timeout: for locks, in seconds.
-        attachment: a file for channels that send files, such as a report.
+    Channels that send files also send ``attachment``, such as a report.
 
     Raises:
         NotifyNotConfiguredError: no channel receives summaries.

@@ -200,13 +200,7 @@ class Dispatcher:
     """Collects notices by channel, delivers them at the end, and records what was delivered."""
 
     def __init__(self, sections: Sections, config: str, folder: Path | None) -> None:
-        """Read the record of sent notices.
-
-        Args:
-            sections: the configuration.
-            config: its path.
-            folder: the directory of the journal; None: nothing is suppressed.
-        """
+        """Read the record of sent notices; without a ``folder``, the directory of the journal, nothing is suppressed."""
         self._sections = sections
         self._sent = SentNotices(folder, config)
         self._queues: dict[tuple[bytes, str], _Queue] = {}
@@ -343,12 +337,7 @@ def summarize_deliveries(delivered: Sequence[bool]) -> Exit:
 
 
 def send_tests(sections: Sections, apps: Sequence[str], channel: str) -> ChannelTests:
-    """Send a test message through each channel of apps; those with equal settings are tested once.
-
-    Args:
-        sections: the configuration.
-        apps: the names of the apps.
-        channel: only this one; empty: all.
+    """Send a test message through each channel of apps, or only through ``channel``; those with equal settings are tested once.
 
     Raises:
         NotifyNotConfiguredError: no app has the channel, or any.

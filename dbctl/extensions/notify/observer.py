@@ -37,10 +37,7 @@ INTERRUPTED = "interrupted"
 def observe_run(location: JournalLocation, run: Run, interrupted: Sequence[Run]) -> RunNotifier | None:
     """Return the notifier of a run; None if no user is to be notified.
 
-    Args:
-        location: the journal, and the apps and the configuration of the command.
-        run: what is known before the run.
-        interrupted: runs that the journal found without a process when this one began.
+    The journal found the runs ``interrupted`` without a process when this one began.
     """
     interrupted = [other for other in interrupted if other.command in UNATTENDED and other.config]
     is_job = run.command in UNATTENDED and location.observes_runs
@@ -74,13 +71,7 @@ class RunNotifier:
     def finish(
         self, run: Run, outcomes: Sequence[RunOutcome] = (), findings: Sequence[Finding] = ()
     ) -> Sequence[str]:
-        """Ping and notify at the end of the run, and return warnings.
-
-        Args:
-            run: the complete record.
-            outcomes: of the instances of a fleet.
-            findings: of the command.
-        """
+        """Ping and notify at the end of the run, and return warnings; ``outcomes`` are those of the instances of a fleet."""
         warnings = list[str]()
         for config in {other.config for other in self._interrupted} - {self._location.config}:
             with suppress(DbctlError):  # that configuration is missing or invalid

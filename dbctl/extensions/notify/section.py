@@ -207,9 +207,7 @@ def check_address(text: str, key: Sequence[str]) -> Iterator[Problem]:
 def merge_sections(sections: Sections, app: str) -> tuple[NotifyConfig, Mapping[str, ChannelSection]]:
     """Return the section of an app or of an instance of a fleet, and its channels: its own, and those of ``[notify]`` that it does not set.
 
-    Args:
-        sections: the configuration.
-        app: the name of the app; empty: all.
+    Without ``app``, those of all apps.
     """
     name = app if app in sections.apps else app.partition("/")[0]
     shared = sections.extension_section(NAME, NotifyConfig) or NotifyConfig()

@@ -51,11 +51,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*|\"")
 
 
 def find_unsafe(values: Mapping[str, object]) -> Iterator[Unsafe]:
-    """Yield the keys of a profile that could run something, or change rows without a command about them.
-
-    Args:
-        values: the profile as TOML values.
-    """
+    """Yield the keys of a profile, as TOML values, that could run something, or change rows without a command about them."""
     yield from _find_queries(values, ())
     databases = values.get("databases")
     for name, section in databases.items() if isinstance(databases, dict) else ():

@@ -43,11 +43,9 @@ class LogChecks(ABC):
 
     @abstractmethod
     def find_problems(self, name: str, last: Mapping[str, str]) -> Iterator[EngineFinding]:
-        """Yield what endangers the log that was not stored yet, or the server by it.
+        """Yield what endangers the log that was not stored yet, or the server by it; ``last`` has the facts of the newest stored log.
 
-        Args:
-            name: by which the server remembers up to where the log was fetched.
-            last: the facts of the newest stored log.
+        By ``name`` the server remembers up to where the log was fetched.
         """
 
 

@@ -80,14 +80,7 @@ def read_reported_samples(
     fleets: Mapping[str, Sequence[str]],
     period: tuple[datetime, datetime],
 ) -> ReportedSamples:
-    """Return the samples of a period.
-
-    Args:
-        folder: of the journal.
-        config: the path of the configuration.
-        apps: those that are no fleets.
-        fleets: with their instances.
-        period: its begin and its end.
+    """Return the samples of a period, of apps and of fleets with their instances.
 
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
@@ -141,14 +134,9 @@ def collect_report(
     since: timedelta,
     jobs: int | None = None,
 ) -> OperationsReport:
-    """Return the report about apps and fleets.
+    """Return the report about apps and fleets; ``since`` is the period of runs and samples.
 
-    Args:
-        selections: the apps.
-        location: the journal with runs and samples; without one, the report has neither.
-        timeout: for locks, in seconds.
-        since: the period of runs and samples.
-        jobs: instances of a fleet that are read at the same time; default: of the configuration.
+    Without the journal of ``location``, it has neither.
 
     Raises:
         DbctlError: the only app cannot be opened, or the instances of the only fleet cannot be listed.

@@ -18,13 +18,7 @@ INTERVALS |= {60 * hours: f"{{}} */{hours} * * *" for hours in range(1, 24) if 2
 
 
 def convert_interval(app: model.App, profile: Profile, section: Schedule, minute: int) -> str:
-    """Return the schedule of backups with a short interval.
-
-    Args:
-        app: with the interval.
-        profile: of the app.
-        section: its section, with ``every``.
-        minute: the minute of an interval of hours.
+    """Return the schedule of backups with a short interval, which is ``every`` of ``section``; one of hours begins at ``minute``.
 
     Raises:
         UsageError: cron has no such interval, or so many backups would take too much space.

@@ -72,11 +72,7 @@ class ScheduleReport(Struct, frozen=True, kw_only=True):
 
 
 def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None) -> ScheduleReport:
-    """Return the status of the jobs of apps.
-
-    Args:
-        selections: the apps.
-        folder: of the units, instead of those of systemd.
+    """Return the status of the jobs of apps; their units are in ``folder``, by default that of systemd.
 
     Raises:
         UsageError: a schedule is invalid.

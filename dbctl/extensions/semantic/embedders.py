@@ -82,11 +82,7 @@ def require_vector(components: object, place: str, hint: str) -> list[float]:
 
 
 def create_embedder(app: App, *, vector_model: str = "") -> Embedder:
-    """Return the embedder of an app; no request is sent and no key is read.
-
-    Args:
-        app: the app as configured.
-        vector_model: the model of the searched vectors, for the error message.
+    """Return the embedder of an app; no request is sent and no key is read. The error names ``vector_model``, that of the searched vectors.
 
     Raises:
         EmbedderNotConfiguredError: no embedder is configured.

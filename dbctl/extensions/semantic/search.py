@@ -292,11 +292,7 @@ def find(
 ) -> SemanticResult:
     """Return the nearest rows, the most similar first.
 
-    Args:
-        app: the app.
-        request: reference, filters and limit.
-        columns: of the result; default: all, or those of the profile for a narrow table.
-        summary: whether the result is a narrow table; texts are shortened to one line.
+    By default, they have all columns; with ``summary``, those of the profile for a narrow table, and texts are shortened to one line.
 
     Raises:
         UsageError: not exactly one reference, or a limit out of range.

@@ -94,12 +94,7 @@ class VectorSource:
 
 
 def store_vector(app: App, key: str, raw: bytes) -> Change[VectorStored]:
-    """Store a vector for a row of the app: replaces its vector, or adds a vector row.
-
-    Args:
-        app: the app.
-        key: the key of the row.
-        raw: the content of the file with the vector.
+    """Store a vector, of which ``raw`` is the file, for a row of the app: replaces its vector, or adds a vector row.
 
     Raises (when planned and when applied):
         FeatureMissingError: the profile defines no vectors, or no rows that should have them.

@@ -102,12 +102,6 @@ def select_schema(
 ) -> TransferSchema:
     """Decide how the destination gets its schema; the statements of a derived one are those of its engine.
 
-    Args:
-        endpoints: both databases.
-        source: the source, in a snapshot.
-        current: the destination.
-        options: those of the user.
-
     Raises:
         TransferSourcePendingError: the source lacks migrations that the destination would have.
         TransferOtherError: the destination is that of another source.

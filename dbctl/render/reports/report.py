@@ -78,15 +78,7 @@ class _TargetLocator:
 def create_report(
     command: Sequence[str], findings: Findings, *, status: int, target: str | None, config: Path | None
 ) -> Report:
-    """Return the report of a check.
-
-    Args:
-        command: the path of the command.
-        findings: the result of the check.
-        status: the exit code.
-        target: the app and database.
-        config: the configuration, whose sections are the locations of findings without a file.
-    """
+    """Return the report of a check; the sections of ``config`` are the locations of findings without a file."""
     counts, locator = Counter[tuple[object, ...]](), _TargetLocator(config)
     return Report(
         command=" ".join(command),

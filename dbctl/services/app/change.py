@@ -341,11 +341,7 @@ def _describe_lost_rows(
 ) -> Iterator[str]:
     """Yield steps about deleted rows that ``undo`` will not restore, except for rows of sessions.
 
-    Args:
-        app: the app.
-        name: of the database.
-        database: the database.
-        secrets: the secret columns of each table with deleted rows whose images are recorded.
+    ``secrets`` has the secret columns of each table with deleted rows whose images are recorded.
     """
     users, tables = app.core.users, database.tables()
     if users is not None and app.resolve_database(users) != name:

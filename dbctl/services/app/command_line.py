@@ -48,10 +48,7 @@ def describe_invocation(selection: Selection, app: str = "", database: str = "")
 
     They contain ``--config`` only if the user passed it.
 
-    Args:
-        selection: the options of the command line.
-        app: the opened app; default: the one of the options.
-        database: the only database that the user selected.
+    ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected.
     """
     others = [*_describe_app(selection), *(["--db", database] if database else [])]
     return Invocation(

@@ -409,11 +409,7 @@ class JoinedFields:
     ) -> None:
         """Write fields of users; a user without a row of the table gets one.
 
-        Args:
-            db: the open database.
-            ids: the keys of the users.
-            values: the new values by field, also of fields in the table of users.
-            constants: constants of the profile by field, which are written instead of the value.
+        ``values`` may have fields of the table of users; ``constants`` of the profile are written instead of the value.
         """
         from dbctl.services.app.row_writes import write_rows
 

@@ -123,13 +123,10 @@ def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:
 
 
 def build_content(base: Path, delta_path: Path, member: Member, target: str) -> Iterator[bytes]:
-    """Yield the content of a member; an error at the end means that all of it is invalid.
+    """Yield the content of a member with a ``delta``; an error at the end means that all of it is invalid.
 
-    Args:
-        base: the content of its base, as ``MemberReader.decode_base`` returns it.
-        delta_path: its own file, decrypted and decompressed.
-        member: whose ``delta`` is not None.
-        target: for messages.
+    ``base`` is the content of its base, as ``MemberReader.decode_base`` returns it, and ``delta_path`` its own file, decrypted and
+    decompressed.
 
     Raises:
         CorruptError: the content does not match the manifest.

@@ -86,13 +86,7 @@ class Increments:
     """The bases of new members of one repository."""
 
     def __init__(self, repository: Repository, settings: BackupConfig, *, full: bool) -> None:
-        """Set the options.
-
-        Args:
-            repository: of the new backup.
-            settings: when a member is stored in full.
-            full: whether all members are.
-        """
+        """Set the options; with ``full``, all members are stored in full."""
         self._repository, self._settings, self._full = repository, settings, full
         state = environment.app_state_folder(repository.app.configured)
         self._folder = state and state / "signatures"

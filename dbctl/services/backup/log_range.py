@@ -87,13 +87,9 @@ def summarize(moments: LogRange | None) -> dict[str, object]:
 
 
 def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
-    """Return the moments of a database; None: there is no copy.
+    """Return the moments of a database in backups without known damage, newest first; None: there is no copy.
 
     A copy that was made after a loss, but before ``backup log`` detected it, counts as one before the loss.
-
-    Args:
-        manifests: the backups without known damage, newest first.
-        database: its name.
     """
     latest: LogRange | None = None
     unusable, newest, has_gap = list[str](), 0, True
@@ -117,9 +113,7 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
 def find_required_log(manifests: Sequence[Manifest], retained: Collection[str]) -> Mapping[str, str]:
     """Return the reasons for retaining parts of the log of servers, by id: the log since the earliest retained copy.
 
-    Args:
-        manifests: newest first.
-        retained: the ids of retained backups.
+    ``manifests`` are newest first; ``retained`` are ids.
     """
     reasons = dict[str, str]()
     copies = [

@@ -144,13 +144,9 @@ class StatusReport(Struct, frozen=True, kw_only=True):
 def collect_status(
     selections: Sequence[Selection], *, timeout: float, only: str = "", repository: str = ""
 ) -> StatusReport:
-    """Collect the status of the backups of several apps.
+    """Collect the status of the backups of several apps; of several, those without a repository are skipped.
 
-    Args:
-        selections: the selected apps; of several, those without a repository are skipped.
-        timeout: seconds to wait for a lock.
-        only: restrict the report to the database of this name.
-        repository: address that replaces the configured one.
+    ``repository`` is an address that replaces the configured one.
 
     Raises:
         RepositoryNotConfiguredError: the only selected app has no repository.
@@ -276,11 +272,7 @@ def describe_versions(repository: RepositoryStatus) -> str:
 
 
 def read_status(app: App, address: str = "") -> AppBackups | None:
-    """Return the status of the backups of an app; None without a repository.
-
-    Args:
-        app: the app.
-        address: of the repository, replaces the configured one.
+    """Return the status of the backups of an app, whose repository ``address`` replaces; None without a repository.
 
     Raises:
         RepositoryFailedError: the repository cannot be read.

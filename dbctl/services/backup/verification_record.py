@@ -105,15 +105,9 @@ def record(
     deep: bool,
     drills: Mapping[str, Drill] = {},
 ) -> None:
-    """Record the result of a verification; raises as ``update`` does.
+    """Record the result of a verification, with its successful drills by database; raises as ``update`` does.
 
-    Args:
-        store: of the backup.
-        folder: of the backup.
-        errors: the problems of the backup.
-        all_files: whether all of its files were read.
-        deep: whether they were also loaded.
-        drills: the successful drills by database.
+    ``all_files``: all of its files were read; ``deep``: they were also loaded.
     """
 
     def change(previous: Verification) -> Verification:

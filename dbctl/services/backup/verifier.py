@@ -117,14 +117,9 @@ class BackupVerifier:
         quick: bool = False,
         reader: MemberReader | None = None,
     ) -> None:
-        """Set the options.
+        """Set the options: ``deep`` loads dumps and checks their content, ``quick`` skips the comparison of indexes with tables.
 
-        Args:
-            repository: the backups.
-            keys: for decryption.
-            deep: whether to load dumps and check their content.
-            quick: whether to skip the comparison of indexes with tables.
-            reader: decodes the files; None: each decoded file is deleted before the next.
+        Without a ``reader``, each decoded file is deleted before the next.
         """
         self._app, self._store, self._keys = repository.app, repository.store, keys
         self._deep, self._quick, self._reader = deep, quick, reader

@@ -33,14 +33,9 @@ MOVE_HINT = "Stop the app, move the database to its own directory on a local dis
 
 
 def find_access(path: Path, file_stat: os.stat_result, audience: Audience) -> int:
-    """Return the flags ``READ`` and ``WRITE`` that all users, or the group, have for a file or directory.
+    """Return the flags ``READ`` and ``WRITE`` that all users, or the group, have for a file or directory with a resolved path.
 
     They have none if they may not enter a parent directory. The private group of the owner is ignored.
-
-    Args:
-        path: resolved path.
-        file_stat: of the path.
-        audience: all users, or the group of the file.
 
     Raises:
         OSError: a parent directory cannot be read.
@@ -235,14 +230,9 @@ def _check_files(subject: Subject, file_stats: FileStats) -> Iterator[Finding]:
 def check_access(
     target: str, file_stats: FileStats, write_risk: str, read_risk: str, *, severity: Severity = "warning"
 ) -> Iterator[Finding]:
-    """Yield files that other users may write or read.
+    """Yield files that other users may write or read; messages name the group of the first.
 
-    Args:
-        target: of the findings.
-        file_stats: the files; messages name the group of the first.
-        write_risk: consequence of write access.
-        read_risk: consequence of read access; empty: none.
-        severity: of read access for all users.
+    The risks are the consequences of access; an empty ``read_risk``: none. ``severity`` is that of read access for all users.
     """
     for audience in AUDIENCES:
         is_public = audience == "all"

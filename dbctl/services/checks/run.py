@@ -48,11 +48,6 @@ class DatabasesChecked(CheckResult, frozen=True, kw_only=True):
 def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") -> Diagnosis:
     """Examine the deployments of apps; writes nothing, not even the shared memory of SQLite readers.
 
-    Args:
-        selections: the apps.
-        timeout: for locks, in seconds.
-        only: restricts the checks to one database.
-
     Raises:
         DbctlError: the only app cannot be opened. With several apps, the error is a finding.
     """
@@ -104,12 +99,7 @@ class _DeploymentRun(CheckRun):
 
 
 def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
-    """Check every configured database; an error in one does not prevent the checks of the others.
-
-    Args:
-        app: the app.
-        quick: whether to skip slow checks.
-        table: restricts the check to one table.
+    """Check every configured database, or only ``table``; an error in one does not prevent the checks of the others.
 
     Raises:
         SchemaMismatchError: no database has that table.

@@ -114,11 +114,7 @@ def add_dependent_rows(
 ) -> Plan:
     """Return the plan of a change that deletes rows, with the rows that foreign keys delete or change: then it destroys data.
 
-    Args:
-        plan: the plan, with the rows that the change itself deletes or changes.
-        db: the database.
-        starts: the deleted rows, as for ``find_affected_rows``.
-        named: by table, other changed rows that ``plan`` contains.
+    ``plan`` has the rows that the change itself deletes or changes: ``starts``, as for ``find_affected_rows``, and those ``named``, by table.
 
     Raises:
         ConstraintError: rows without ON DELETE action reference the deleted rows.

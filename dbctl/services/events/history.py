@@ -220,10 +220,7 @@ def find_problems(
 ) -> Sequence[RunProblem]:
     """Return the problems of the runs for an app; without a configuration none, because nothing identifies the app.
 
-    Args:
-        location: the journal.
-        app: the name of the app or instance.
-        backup_config: the configured ages of backups, of which the shortest applies; None: no limit.
+    Of the ages of backups in ``backup_config``, the shortest applies; None: no limit.
     """
     if location.folder is None or not location.config:
         return ()

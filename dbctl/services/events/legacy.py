@@ -136,9 +136,7 @@ def rename_files(folder: Path, *, is_new: bool) -> None:
 
     Others remain: ``list_unimported`` has them.
 
-    Args:
-        folder: of the store.
-        is_new: whether this process created the store, with all notices and fleets that exist.
+    ``is_new``: this process created the store, with all notices and fleets that exist.
     """
     paths = [path for path in (*_list_logs(folder), folder / LEGACY_NAME) if os.path.lexists(path)]
     if paths:

@@ -203,14 +203,7 @@ class RunRecorder:
     """
 
     def __init__(self, folder: Path, settings: JournalConfig, run: Run, apps: Sequence[str]) -> None:
-        """Write nothing yet.
-
-        Args:
-            folder: of the journal.
-            settings: how long records are retained.
-            run: what is known before the run.
-            apps: the apps on which the command runs.
-        """
+        """Write nothing yet; ``run`` is what is known before the run."""
         self._folder, self._settings, self.run, self._apps = folder, settings, run, apps
         self.store = EventStore(folder)  #: open from the beginning of the run to its end
         self._descriptor: int | None = None
@@ -247,12 +240,9 @@ class RunRecorder:
     def finish(
         self, run: Run, outcomes: Sequence[RunOutcome] = (), changes: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        """Record the result of the run, also if ``begin`` failed, and with it the records of changes that wait for it.
+        """Record the result of the run, also if ``begin`` failed, and with it the ``changes`` that wait for it.
 
-        Args:
-            run: the complete record.
-            outcomes: of the instances of a fleet; default: the result of the run for each of its apps.
-            changes: records of changes that follow those of the run.
+        ``outcomes`` are those of the instances of a fleet; by default, each app has the result of the run.
 
         Raises:
             JournalUnavailableError, JournalCorruptError: it was not recorded.

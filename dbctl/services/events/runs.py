@@ -145,14 +145,10 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 def is_failed_job(run: Run, outcome: RunOutcome | None = None) -> bool:
-    """Whether a run failed unattended, which notifications, status, doctor, metrics and reports report.
+    """Whether a run, or its ``outcome`` for one app, failed unattended: notifications, status, doctor, metrics and reports report it.
 
     A person at a terminal has seen the failure. A wrong word, such as the name of a database, is no failure of a job either, unless
     no user reads the output. A process that was killed is always a failure.
-
-    Args:
-        run: the record of the run.
-        outcome: of one of its apps; None: the run itself.
     """
     result = name_result(outcome.exit_code) if outcome else run.result
     if result == INTERRUPTED or not is_failure(result):

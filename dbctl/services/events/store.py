@@ -244,11 +244,8 @@ def exists(path: Path) -> bool:
 def connect_for_reading(path: Path, newest: int | None = None) -> Iterator[sqlite3.Connection]:
     """Yield a connection to a store, or to a journal of an earlier version of dbctl.
 
-    On a read-only file system without the memory of the log, connect only to the file itself.
-
-    Args:
-        path: the file.
-        newest: the newest supported version; default: that of the store.
+    On a read-only file system without the memory of the log, connect only to the file itself. ``newest`` is the newest supported
+    version, by default that of the store.
 
     Raises:
         JournalUnavailableError: a newer version of dbctl wrote it.

@@ -108,13 +108,9 @@ class FleetStatus(Struct, frozen=True, kw_only=True):
 def collect_status(
     selection: Selection, selected: FleetSelectedError, *, timeout: float, jobs: int | None = None
 ) -> FleetStatus:
-    """Return the status of the selected instances of a fleet.
+    """Return the status of the selected instances of one fleet, of which ``jobs`` are read at the same time.
 
-    Args:
-        selection: the options of the command.
-        selected: with the selected instances of one fleet.
-        timeout: for locks, in seconds.
-        jobs: instances that are read at the same time; default: of the configuration, otherwise the number of processors.
+    By default, these are as many as configured, otherwise as there are processors.
 
     Raises:
         FleetEmptyError, InstanceListingError: the fleet has no instances, or they cannot be listed.

@@ -56,12 +56,7 @@ class MaintenanceMode:
     """The programs of the maintenance mode of an app, and its record."""
 
     def __init__(self, app: App, context: HookContext, *, timeout: float) -> None:
-        """Run nothing.
-
-        Args:
-            app: the configured app.
-            context: of the command.
-            timeout: seconds to wait for another run that has the app in maintenance mode.
+        """Run nothing; ``timeout`` is for another run that has the app in maintenance mode, in seconds.
 
         Raises:
             MaintenanceNotConfiguredError: it has no programs.

@@ -55,13 +55,7 @@ class Program(NamedTuple):
 def run_program(
     context: HookContext, name: str, program: Program, variables: Mapping[str, str] = {}
 ) -> HookRun:
-    """Run a program, report its record, and return it.
-
-    Args:
-        context: of the command.
-        name: of the hook.
-        program: what to run.
-        variables: further variables, without their prefix.
+    """Run a program, report its record as that of the hook ``name``, and return it; ``variables`` have no prefix.
 
     Raises:
         Interrupted: a signal was received, outside ``block_signals``.

@@ -64,9 +64,7 @@ class RepairResult(ChangeResult, frozen=True, kw_only=True):
 def repair(app: App, *, delete_orphans: bool = False) -> Change[RepairResult]:
     """Update rows that duplicate rows of another database.
 
-    Args:
-        app: the app.
-        delete_orphans: whether to delete rows without an original; they are valid if originals exist in other places.
+    ``delete_orphans`` deletes rows without an original; they are valid if originals exist in other places.
 
     Raises:
         FeatureMissingError: the app has no such rows.

@@ -24,11 +24,7 @@ WHOLE_SECONDS: Sequence[TimeCodec] = ("sqlite-time", "epoch-s")
 
 
 def repair_times(app: App, *, table: str = "") -> Change[RepairResult]:
-    """Convert the times of columns with several forms to the form of the profile, in one transaction.
-
-    Args:
-        app: the app.
-        table: restricts the repair to one table.
+    """Convert the times of columns with several forms, or only those of ``table``, to the form of the profile, in one transaction.
 
     Raises:
         UsageError: the app has several databases, and none is selected.

@@ -95,10 +95,7 @@ class CancelSessions(Operation):
         return self._create_plan(f"Cancel {format_count(len(sessions), noun)}", steps, destructive=True)
 
     def apply(self, confirmed: str | None = None) -> CancelResult:
-        """Cancel the statements, and wait until they end.
-
-        Args:
-            confirmed: digest of the confirmed plan; if set, statements that began later are not cancelled.
+        """Cancel the statements, and wait until they end; after a ``confirmed`` plan, not those that began later.
 
         Raises:
             PrivilegeMissingError: a session belongs to another user.

@@ -92,13 +92,7 @@ class RunMaintenance(Operation):
     def __init__(
         self, app: App, kind: TaskKind, tables: Sequence[str] = (), *, older_than: timedelta | None = None
     ) -> None:
-        """Select the databases.
-
-        Args:
-            app: the app.
-            kind: the kind of maintenance.
-            tables: the tables; empty: all.
-            older_than: for ``vacuum`` of engines with versions: the age of the versions to delete.
+        """Select the databases; ``older_than`` is the age of the versions that ``vacuum`` deletes, of engines with versions.
 
         Raises:
             ReadOnlyError: dbctl may not write the only selected database.

@@ -117,13 +117,9 @@ def plan_database(
     *,
     counts_rows: bool = False,
 ) -> DatabasePlan:
-    """Plan one database, before the lock or under it.
+    """Plan one database, before the lock or under it; ``db`` is None if it does not exist.
 
-    Args:
-        target: the database and its migrations.
-        db: the open database; None if it does not exist.
-        selection: the migrations to run or revert.
-        counts_rows: whether to count the rows that they would delete.
+    ``counts_rows``: the plan has how many rows the migrations would delete.
 
     Raises:
         DbctlError: as ``plan_up`` and ``plan_down``; nothing was run.

@@ -167,13 +167,7 @@ class _MigrationOperation(Operation):
         *,
         safety_backup: SafetyBackup | None = None,
     ) -> None:
-        """Select the migrations.
-
-        Args:
-            app: the app.
-            targets: the databases with their migrations.
-            selection: the migrations to run or revert.
-            safety_backup: options of the safety backup; the default is the configuration.
+        """Select the migrations; by default, the configuration has the options of the safety backup.
 
         Raises:
             UsageError: the number of migrations or the database is ambiguous.

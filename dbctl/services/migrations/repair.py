@@ -179,14 +179,9 @@ def repair(
     names: Sequence[str] = (),
     outcome: StatementOutcome | None = None,
 ) -> LedgerChange:
-    """Return the change that corrects the records of migrations.
+    """Return the change that corrects the records of migrations of one database: all, or those with ``names``.
 
-    Args:
-        app: the app.
-        targets: the database with its migrations; only one.
-        options: what to correct: keys of ``REPAIRS``.
-        names: the migrations to correct; empty for all.
-        outcome: whether the statement at which a run was killed has run.
+    The ``options`` are keys of ``REPAIRS``; ``outcome`` is whether the statement at which a run was killed has run.
 
     Raises:
         UsageError: the database is ambiguous, nothing to correct was selected, or a missing file was only renamed.

@@ -142,9 +142,7 @@ class CopyRestore(RestoreOperation):
     def plan(self, left_out: Mapping[str, int] = {}, *, limit: str = "") -> Plan:
         """Return the copies to create; writes nothing.
 
-        Args:
-            left_out: rows of the backup that the copies lack, by ``database.table``.
-            limit: before their numbers of rows, ``up to`` if further rows may be left out.
+        They lack the rows ``left_out``, by ``database.table``; ``limit`` is ``up to`` if further rows may be left out.
         """
         steps, is_destructive = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"], False
         rows = Counter[str]()

@@ -74,11 +74,7 @@ def create_result(
 ) -> RestoreResult:
     """Record the restore in the app, check the restored databases, and return the result.
 
-    Args:
-        replacement: the replacement of the databases, after its end.
-        source: the backup.
-        members: the restored members.
-        can_undo: whether the identity is available that decrypts the safety backup.
+    ``can_undo``: the identity is available that decrypts the safety backup.
     """
     safety = replacement.safety
     return RestoreResult(

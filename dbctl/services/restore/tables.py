@@ -79,11 +79,7 @@ class RestoreTables(RestoreOperation):
     """Restore tables of one database in one transaction."""
 
     def __init__(self, source: BackupSource, selection: TableSelection) -> None:
-        """Select the tables.
-
-        Args:
-            source: the backup; it may contain only some tables.
-            selection: the tables, and how to restore their rows.
+        """Select the tables; the backup may contain only some.
 
         Raises:
             UsageError: the way to restore the rows is missing or ambiguous.

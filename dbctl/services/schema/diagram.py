@@ -47,12 +47,9 @@ class SchemaDiagram(Struct, frozen=True, kw_only=True):
 
 
 def draw_diagram(app: App, names: Sequence[str] = (), *, only_keys: bool = False) -> SchemaDiagram:
-    """Return the diagram of all tables of one database, or of some with the tables next to them.
+    """Return the diagram of all tables of one database, or of ``names`` with the tables next to them.
 
-    Args:
-        app: the app.
-        names: tables; those to which they refer, and those that refer to them, are drawn without columns.
-        only_keys: show only the columns of keys.
+    The tables to which they refer, and those that refer to them, have no columns; with ``only_keys``, all have those of keys only.
 
     Raises:
         TableMissingError: a table does not exist.

@@ -39,11 +39,9 @@ DEFAULT_DISTANCE = 10
 
 
 def parse_text(text: str, *, inside_words: bool = False) -> TextQuery | None:
-    """Return the query of a text; None for an empty query.
+    """Return the query of a text in the language of this module; None for an empty query.
 
-    Args:
-        text: in the language of this module.
-        inside_words: whether a bare word also matches inside words.
+    ``inside_words``: a bare word also matches inside words.
 
     Raises:
         ValueInvalidError: a term is too long, or there are too many of them.

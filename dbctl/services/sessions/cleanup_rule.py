@@ -341,14 +341,7 @@ class RuleOverlap:
     def count_and_apply(
         self, db: Readable, table: str, due: Sequence[Condition], values: Mapping[str, object] | None
     ) -> int:
-        """Count the rows that a rule selects, and apply the rule to them.
-
-        Args:
-            db: the database of the table.
-            table: the table of the rule.
-            due: the conditions of a row that is due.
-            values: the new values of columns; None: the rule deletes the rows.
-        """
+        """Count the rows that are ``due`` by a rule, and apply the rule to them: without ``values``, it deletes them."""
         count, remaining = 0, list[_Rows]()
         for rows in self._rows[db.target + "/" + table]:
             conditions = _before(due, rows.changed)

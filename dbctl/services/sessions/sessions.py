@@ -69,14 +69,7 @@ class Session(Struct, frozen=True, kw_only=True):
 def list_sessions(
     app: App, page_request: PageRequest, *, kind: str = "", state: State | None = None, login: str = ""
 ) -> Page[Session]:
-    """Return sessions, newest first.
-
-    Args:
-        app: the app.
-        page_request: the page and its order.
-        kind: a kind of sessions of the profile; the first by default.
-        state: restricts the list to this state.
-        login: restricts the list to this user.
+    """Return sessions of a kind of the profile, by default the first one, newest first.
 
     Raises:
         UsageError: the profile has no such kind.

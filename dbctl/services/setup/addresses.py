@@ -82,12 +82,7 @@ def hide_password(
 ) -> Address:
     """Return an address without a password in clear: a new file of ``folder`` contains it, which ``[secrets]`` names.
 
-    Args:
-        address: the address.
-        folder: of the configuration.
-        app: the name of the app, with which the name of the file begins.
-        database: the name of the database.
-        used_names: the names of other secrets of the configuration.
+    The name of the file begins with ``app``; ``used_names`` are those of other secrets of the configuration.
     """
     if MASK not in redact_text(address.text):
         return address

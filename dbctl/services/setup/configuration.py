@@ -55,9 +55,7 @@ class KeyDescription(Struct, frozen=True, kw_only=True):
 def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Path, Page[ConfiguredKey]]:
     """Return the path of the configuration, and its keys in the order of the files; variables are not resolved.
 
-    Args:
-        selection: the options of the command line; only keys of a selected app are returned.
-        with_defaults: whether keys that an app does not set follow, with their default.
+    Of a selected app, only its own keys are returned; ``with_defaults`` adds the keys that an app does not set, with their default.
 
     Raises:
         ConfigMissingError, ConfigInvalidError, FileMissingError, FileFailedError: as ``config.loader.load``.

@@ -69,11 +69,7 @@ def list_database_paths(section: Database, directory: Path, file: Path) -> list[
 def build_address(section: Database, values: Mapping[str, str], place: object, name: str) -> str:
     """Return the URL of a database for a configuration, with secrets as ``${NAME}``, or an empty string.
 
-    Args:
-        section: the database in the profile.
-        values: the variables of the app.
-        place: where they are, for messages.
-        name: that of the database.
+    ``values`` are the variables of the app, which are at ``place``, for messages.
 
     Raises:
         UsageError: the variables do not form a valid URL.

@@ -61,13 +61,7 @@ class Login(NamedTuple):
 
 
 def find_engine(image: str, variables: Collection[str] = (), ports: Collection[int] = ()) -> str | None:
-    """Return the engine of the server in a container: by its image, otherwise by a variable and the port of an engine.
-
-    Args:
-        image: the name of the image, with its registry and its tag.
-        variables: the names of those in the container.
-        ports: those that the container exposes to its networks.
-    """
+    """Return the engine of the server in a container: by its image, with registry and tag, otherwise by a variable and an exposed port."""
     name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
     if engine := _IMAGES.get(name):
         return engine
@@ -83,11 +77,8 @@ def read_login(
 ) -> Login:
     """Return the user and the database of a server, with the defaults of the official images.
 
-    Args:
-        engine: that of the server.
-        variables: those of its container.
-        read: returns the value of a variable, which may be in a file that ``KEY_FILE`` names; empty without a value.
-        is_superuser: whether the user is to be the superuser, if the variables have its password.
+    ``read`` returns the value of a variable, which may be in a file that ``KEY_FILE`` names; empty without a value.
+    With ``is_superuser``, the user is the superuser, if the variables have its password.
     """
     names = _NAMES[engine]
 

@@ -63,13 +63,7 @@ class TableBloat(Struct, frozen=True, kw_only=True):
 def list_indexes(
     app: App, page_request: PageRequest, *, only: IndexProblem | None = None
 ) -> DatabaseResults[IndexStats]:
-    """Return the indexes of each configured database, with their problems.
-
-    Args:
-        app: the app.
-        page_request: the page.
-        only: restricts the list to one problem.
-    """
+    """Return the indexes of each configured database, with their problems; with ``only``, those with this problem."""
     notes: list[str] = []
 
     def read_database(name: str) -> list[IndexStats]:

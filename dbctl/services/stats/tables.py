@@ -152,13 +152,7 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
 
 
 def list_tables(app: App, page_request: PageRequest, *, exact: bool = False) -> DatabaseResults[TableStats]:
-    """Return the size of each table of each configured database.
-
-    Args:
-        app: the app.
-        page_request: the page.
-        exact: whether to count rows even if that takes long.
-    """
+    """Return the size of each table of each configured database; ``exact`` counts rows even if that takes long."""
     unread = list[DbctlError]()
 
     def read_database(name: str) -> list[TableStats]:
@@ -231,15 +225,9 @@ def list_activity(
     resource: str = "",
     since: timedelta | None = None,
 ) -> Page[AuditEntry]:
-    """Return the audit log of the app, newest entry first.
+    """Return the audit log of the app, newest entry first; ``since`` is the maximum age of the entries.
 
-    Args:
-        app: the app.
-        page_request: the page.
-        login: of one user, also a deleted one; a final ``*`` matches any suffix.
-        action: the action; a final ``*`` matches any suffix.
-        resource: the kind of resource.
-        since: maximum age of the entries.
+    A final ``*`` of ``login``, which may be that of a deleted user, and of ``action`` matches any suffix.
 
     Raises:
         SchemaMismatchError: the log has no column for a condition.

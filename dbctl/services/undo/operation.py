@@ -78,13 +78,9 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
 def undo_operation(
     app: App, operation: OperationDetails, *, is_moved: bool = False, without_secrets: bool = False
 ) -> Change[Undone]:
-    """Revert an operation in one transaction per database.
+    """Revert an operation in one transaction per database, with ``is_moved`` also if the databases have other addresses now.
 
-    Args:
-        app: the app.
-        operation: the operation.
-        is_moved: also if the databases have other addresses now.
-        without_secrets: also if deleted rows had secrets, which the log lacks; users are always restored without them.
+    ``without_secrets``: also if deleted rows had secrets, which the log lacks; users are always restored without them.
 
     Raises (when planned and when applied):
         UndoAppError: it changed another app.

@@ -358,13 +358,9 @@ class TableUndo:
     def insert_rows(
         self, db: Writable, rows: Sequence[Restoration], add: Callable[[], Values], postponed: Collection[str]
     ) -> None:
-        """Insert rows that the operation deleted, in their order.
+        """Insert rows that the operation deleted, in their order; ``add`` returns the values of a row that the log lacks.
 
-        Args:
-            db: the database.
-            rows: the rows.
-            add: returns the values of a row that the log lacks.
-            postponed: columns that are NULL until ``update_columns``.
+        The columns ``postponed`` are NULL until ``update_columns``.
         """
         complete = (
             {

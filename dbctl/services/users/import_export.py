@@ -229,16 +229,9 @@ class UsersImported(ChangeResult, frozen=True, kw_only=True):
 def import_users(
     app: App, lines: Sequence[Line], *, file: str, existing: Existing = Existing.FAIL, generate: bool = False
 ) -> Change[UsersImported]:
-    """Add all users of a file in one transaction, or none.
+    """Add all users of a file in one transaction, or none; with ``generate``, those without a password get one.
 
     Passwords are hashed before the transaction begins, on all cores, so the app waits only for the inserts.
-
-    Args:
-        app: the app.
-        lines: the users.
-        file: the name of the file, for messages.
-        existing: what to do with existing users.
-        generate: whether to generate missing passwords.
 
     Raises (when planned and when applied):
         ImportInvalidError: lines are invalid.

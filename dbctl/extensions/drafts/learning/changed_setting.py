@@ -36,12 +36,7 @@ def name_setting(
 ) -> tuple[Subject, str]:
     """Return the subject with the only setting that changed, and a note about it; nothing is added to one that was named.
 
-    Args:
-        scene: the demonstration.
-        profile: the text of the profile after the lesson.
-        before: the state before the action.
-        after: the state after it.
-        timeout: seconds to wait for a server.
+    ``profile`` is the text of the profile after the lesson.
 
     Raises:
         DemonstrationWrongError: another setting than the named one changed.

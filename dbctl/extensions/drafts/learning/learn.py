@@ -158,12 +158,7 @@ def learn_difference(
 ) -> Learned:
     """Explain what differs between two states, and extend the profile; raises as ``learn``.
 
-    Args:
-        request: the demonstration.
-        before: the state before the action.
-        after: the state after it.
-        text: of a profile that does not exist yet, from ``read_profile``.
-        control: what the app changed without an action.
+    ``text`` is that of a profile that does not exist yet, from ``read_profile``; ``control`` is what the app changed without an action.
     """
     original = toml.read_text(request.profile) if request.profile.exists() else None
     text = text if original is None else original  # the admin may have edited it during the action

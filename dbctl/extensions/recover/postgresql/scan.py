@@ -36,14 +36,9 @@ class Record(Struct, frozen=True, kw_only=True):
 def scan_segments(
     waldump: Path, segments: Sequence[Path], folder: PrivateFolder, target: str, *, is_last: bool
 ) -> Iterator[Record]:
-    """Yield the records that begin in segments which follow each other on one timeline.
+    """Yield the records that begin in the first to the last of ``segments``, which follow each other on one timeline.
 
-    Args:
-        waldump: the program.
-        segments: the first and the last one.
-        folder: whose user runs it.
-        target: for messages.
-        is_last: whether the log ends with them: then its last record may be incomplete.
+    The user of ``folder`` runs ``waldump``. With ``is_last``, the log ends with them: then its last record may be incomplete.
 
     Raises:
         RecoveryDamagedError: a segment is damaged.

@@ -131,11 +131,7 @@ class Image:
     """The pages of a copy, which no connection may have open."""
 
     def __init__(self, path: Path, *, page_size: int = 0) -> None:
-        """Open a copy; the caller closes it.
-
-        Args:
-            path: the copy.
-            page_size: in bytes, for a file without a valid header; 0: guess it.
+        """Open a copy; the caller closes it. ``page_size`` is for a file without a valid header, in bytes; 0: guess it.
 
         Raises:
             FileFailedError: the copy cannot be read.

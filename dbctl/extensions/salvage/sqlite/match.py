@@ -26,13 +26,9 @@ Row = tuple[int, tuple[object, ...]]
 def match_roots(
     image: Image, reference: Path, entries: Sequence[Entry], known_roots: Collection[int]
 ) -> list[Entry]:
-    """Return ``entries`` with their root pages in the damaged file; 0 for unknown ones.
+    """Return ``entries``, which the damaged file lacks, with their root pages there; 0 for unknown ones.
 
-    Args:
-        image: the damaged file.
-        reference: the reference file.
-        entries: entries of the reference file that the damaged file lacks.
-        known_roots: root pages in the remaining catalog of the damaged file.
+    ``known_roots`` are root pages in the remaining catalog of the damaged file.
 
     Raises:
         FileFailedError: the reference file cannot be read.

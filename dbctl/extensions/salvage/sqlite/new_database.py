@@ -138,9 +138,7 @@ class Table:
 def _key_function(key: Sequence[tuple[bool, str]], encoding: str) -> KeyFunction | None:
     """Return the sort key function for records; None if a collation is not one of SQLite's.
 
-    Args:
-        key: for each key field, whether it is descending, and its collation.
-        encoding: of the texts, whose bytes are compared.
+    ``key`` has for each key field whether it is descending, and its collation; the bytes of texts, in ``encoding``, are compared.
     """
     if any(collation.upper() not in COLLATIONS for _, collation in key):
         return None

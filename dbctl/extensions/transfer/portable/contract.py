@@ -274,9 +274,7 @@ class PortableSchemas(ABC):
     def derive(self, schema: PortableSchema, *, time_form: TimeForm = "sqlite-time") -> DerivedSchema:
         """Return the statements that create ``schema``, which may be of any engine, in this database.
 
-        Args:
-            schema: the schema.
-            time_form: how rows have times where columns have no type for them.
+        Rows have times in ``time_form`` where columns have no type for them.
         """
 
     @abstractmethod
@@ -335,11 +333,7 @@ class RowSource(ABC):
     ) -> AbstractContextManager[Iterator[LineBatch]]:
         """Provide the rows of a table, in an order of their own.
 
-        Args:
-            table: the table.
-            columns: the columns of the lines.
-            position: where to begin, after this row; empty: at the first row.
-            end: the position of the last row; empty: all rows.
+        They begin after the row at ``position``, and include that at ``end``; empty: the first, and the last one.
         """
 
     @abstractmethod

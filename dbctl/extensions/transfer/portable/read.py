@@ -125,10 +125,7 @@ def find_distinguished(
 ) -> Mapping[str, Sequence[str]]:
     """Return what comparisons distinguish in the derived table, but not in the source: ``case`` and ``accents``, with the columns.
 
-    Args:
-        table: the table of the source.
-        folded: columns that ignore case in the derived table.
-        ignores_accents: these columns also ignore accents.
+    The columns ``folded`` ignore case in the derived table, and, with ``ignores_accents``, accents.
     """
     names = {
         "case": [
@@ -207,13 +204,7 @@ class ValueScreen(SqlPart, ABC):
     def find_suspects(
         self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
     ) -> Collection[str]:
-        """Return the columns of a table that may have values that the destination cannot store unchanged.
-
-        Args:
-            table: the table.
-            pairs: its columns, and those of the destination.
-            limits: what the destination cannot store at all.
-        """
+        """Return the columns of a table that may have values that the destination cannot store unchanged."""
         conditions, suspects = dict[str, str](), set[str]()
         for pair in pairs:
             if pair.destination_type.converts_numbers or pair.destination_type.is_interval:

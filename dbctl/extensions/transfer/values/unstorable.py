@@ -100,14 +100,9 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
 def find_unstorable_values(
     source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
 ) -> Iterator[CopyProblem]:
-    """Yield the values that the destination cannot store, table by table.
+    """Yield the values that the destination cannot store, as ``limits`` describes, table by table.
 
     Only columns that conditions in SQL do not clear are read value by value.
-
-    Args:
-        source: the source, in a snapshot.
-        tables: the tables to copy.
-        limits: what the destination cannot store at all.
     """
     screen, rows = require(source, ValueScreen), require(source, RowSource)
     for table in tables:

@@ -360,12 +360,7 @@ class RoleColumn(RoleForm):
 
 
 def create_role_form(users: Users, live: LiveTable, only: Sequence[Where]) -> RoleForm | None:
-    """Return the roles of users; None if the app has none.
-
-    Args:
-        users: the section of the profile.
-        live: the table of users.
-        only: the conditions of its rows that are users.
+    """Return the roles of users; None if the app has none. ``only`` has the conditions of the rows of ``live`` that are users.
 
     Raises:
         SchemaMismatchError: the database lacks a column or table of the section.

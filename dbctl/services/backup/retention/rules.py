@@ -72,16 +72,11 @@ def retention_reasons(
     retention: Retention,
     by_series: Mapping[str, Retention] = MappingProxyType({}),
 ) -> dict[str, list[str]]:
-    """Return the reasons for each retained candidate, by id.
+    """Return the reasons for each retained candidate, by id; ``candidates`` are newest first.
 
     Each series is counted separately, and a backup is retained if any of its series requires it; so a backup of one
     database never replaces the last one of another. The newest of each series is always retained. A backup from the
-    future is retained and not counted.
-
-    Args:
-        candidates: newest first.
-        retention: the rules.
-        by_series: the rules of series with other rules.
+    future is retained and not counted. The series in ``by_series`` have other rules.
     """
     future = clock.find_future((candidate.id, candidate.created_at) for candidate in candidates)
     reasons_by_id: dict[str, list[str]] = {name: [FUTURE] for name in future}

@@ -108,9 +108,7 @@ COLUMNS = ("seq", "hash", "kind", "time", "operation", "undoes", "app", "command
 def append_changes(store: EventStore, records: Sequence[Mapping[str, Any]]) -> Anchor:
     """Append records in one transaction, wait until the disk has them, and return the end of the log.
 
-    Args:
-        store: has the log; it may be open.
-        records: the fields of each; ``operation`` 0 becomes the number of the record.
+    The store may be open. ``operation`` 0 of a record becomes its number.
 
     Raises:
         AuditUnavailableError: nothing was appended.
@@ -211,12 +209,9 @@ def read_end(connection: sqlite3.Connection, earlier: Anchor | None = None) -> t
 def begin_log(
     connection: sqlite3.Connection, *, continued: Anchor | None = None, problems: int = 0
 ) -> Anchor:
-    """Append the first record of the store; return it.
+    """Append the first record of the store, in a transaction; return it.
 
-    Args:
-        connection: in a transaction.
-        continued: the end of a log that is missing; imported records are continued in any case.
-        problems: of imported files.
+    It continues ``continued``, the end of a log that is missing, and in any case imported records, with the ``problems`` of their files.
     """
     row = connection.execute(_SELECT_ID).fetchone()
     log = str(row[0]) if row else ""  # verification reports its absence

@@ -49,10 +49,7 @@ def run_plans(
 ) -> list[CompletedMigration]:
     """Run migrations in order; one that another process has run since the plan is omitted.
 
-    Args:
-        session: the open database.
-        plans: the migrations.
-        done_names: the migrations that this run has completed in other databases, for messages.
+    Messages name ``done_names``, the migrations that this run has completed in other databases.
 
     Raises:
         RowsLostError: a migration deletes rows, and its file does not allow that.

@@ -97,14 +97,9 @@ class _Marker(Struct, frozen=True):
 
 
 def parse_sections(text: str, format: Format, language: ScriptDialect) -> Sections:  # noqa: A002 - the name in the profile
-    """Split a file into sections.
+    """Split a file of the SQL dialect ``language`` into sections; with the ``format`` ``auto``, it may use any of the markers.
 
     Markers are comments on separate lines; text inside strings, other comments, brackets or trigger bodies is not a marker.
-
-    Args:
-        text: content of the file.
-        format: layout of its folder; with ``auto``, a file may use any of the markers.
-        language: SQL dialect of the engine.
 
     Raises:
         ValueError: a marker or directive is invalid; the message contains the line.

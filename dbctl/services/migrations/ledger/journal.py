@@ -190,12 +190,9 @@ def delete_steps(db: Writable, name: str) -> None:
 
 
 def resolve_statement(db: Writable, name: str, *, done: bool) -> Step:
-    """Record whether the statement at which a run was killed has run.
+    """Record whether the statement at which a run was killed has run, and return it; otherwise the next run begins with it.
 
-    Args:
-        db: the database; the caller holds the write lock of dbctl.
-        name: the migration.
-        done: whether the statement has run; otherwise the next run begins with it.
+    The caller holds the write lock of dbctl.
 
     Returns:
         The statement.

@@ -168,9 +168,7 @@ class Ledger:
     def row_conditions(self, version: str, name: str) -> list[Where]:
         """Return the conditions for all rows of a migration, with or without a file.
 
-        Args:
-            version: the digits.
-            name: the whole name, for a ledger without versions.
+        ``version`` has its digits; ``name`` is its whole name, for a ledger without versions.
         """
         where: list[Where] = [Condition(self.rolled_back_at, "=", None)] if self.rolled_back_at else []
         if self.version is None:

@@ -89,12 +89,7 @@ class IndexKind(ABC):
     ) -> tuple[Lookup | None, str]:
         """Return the part of a search for which the index is queried, or a note why it is not used.
 
-        Args:
-            app: the app.
-            compiler: the compiler of the search.
-            words: texts that a row must contain.
-            where: further conditions, which the engine checks.
-            order: the order of the rows.
+        A row must contain ``words``; the engine checks ``where``.
         """
 
 

@@ -32,13 +32,9 @@ def check(app: App, name: str = "", *, full: bool = False) -> Findings:
 
 
 def create_change(app: App, name: str, action: IndexAction, *, cache: bool = False) -> IndexChange:
-    """Return the operation that builds, replaces or drops an index.
+    """Return the operation that builds, replaces or drops the index of a search, or of an extension, such as ``semantic``.
 
-    Args:
-        app: the app.
-        name: the search, or the index of an extension, such as ``semantic``; may be empty if only one search has an index.
-        action: what to do.
-        cache: whether an external index is created in the cache directory of the user.
+    ``name`` may be empty if only one search has an index. ``cache`` creates an external index in the cache directory of the user.
 
     Raises:
         UsageError: several indexes match, or the index cannot be in the cache directory.

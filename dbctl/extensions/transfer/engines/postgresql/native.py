@@ -89,11 +89,7 @@ class SchemaDumper(PostgreSQLDumper):
     """Dumps the schema of a database, without rows."""
 
     def dump_schema(self, scope: str, *options: str) -> str:
-        """Return the statements that create the schema, from the snapshot of the open transaction.
-
-        Args:
-            scope: the only schema; empty: the whole database.
-            options: further options of pg_dump.
+        """Return the statements that create the schema, from the snapshot of the open transaction; without ``scope``, of the whole database.
 
         Raises:
             As ``dump``.

@@ -77,8 +77,7 @@ def plain_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
 def join_plain_texts(columns: Sequence[tuple[str, LogicalKind, str, bool]]) -> str:
     """Return SQL for a line in which no character needs an escape.
 
-    Args:
-        columns: the name in SQL of each column, its kind, its declared type, and whether it may be NULL.
+    ``columns`` has the name in SQL of each column, its kind, its declared type, and whether it may be NULL.
     """
     parts: list[str] = []
     for name, kind, declared, nullable in columns:
