@@ -66,10 +66,6 @@ class PrivateFolder(NamedTuple):
 def create_folder(parent: Path, required_bytes: int) -> Iterator[PrivateFolder]:
     """Create the folders of a private server, and delete them at the end; those of killed dbctl processes are also deleted.
 
-    Args:
-        parent: an existing folder.
-        required_bytes: the space that its files take.
-
     Raises:
         InsufficientSpaceError: the disk has less space.
         FileFailedError: the folders cannot be created, or another user than root cannot enter ``parent``.

@@ -65,14 +65,10 @@ class CancelSessions(Operation):
         older_than: timedelta | None = None,
         terminate: bool = False,
     ) -> None:
-        """Validate the selection.
+        """Validate the selection; with ``terminate``, the sessions are ended, too.
 
-        Args:
-            app: the app.
-            pids: the sessions.
-            older_than: instead of ``pids``, sessions whose statement has been running for longer; with ``terminate``, also
-                idle sessions whose transaction has been open for longer.
-            terminate: whether to end the sessions too.
+        ``older_than`` selects sessions whose statement has been running for longer; with ``terminate``, also idle sessions whose transaction
+        has been open for longer.
 
         Raises:
             UsageError: no selection, or both.
