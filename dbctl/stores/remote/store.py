@@ -177,17 +177,17 @@ class RemoteStore:
     def create_folder(self, folder: str) -> Iterator[FolderWriter]:
         while self._marked:  # left by a dbctl process that was killed just before deleting it
             self.client.delete([self.key(self._marked.pop(), INCOMPLETE_MARK)])
-        with (
-            self._staging.folder(0) as temp_folder,
-            fill_folder(RemoteWriter(self, folder, temp_folder), self._staging.path) as writer,
-        ):
+        with self._fill_folder(folder, RemoteWriter) as writer:
             yield writer
 
+    def rewrite_folder(self, folder: str) -> AbstractContextManager[FolderWriter]:
+        return self._fill_folder(folder, RemoteRewriter)
+
     @contextmanager
-    def rewrite_folder(self, folder: str) -> Iterator[FolderWriter]:
+    def _fill_folder(self, folder: str, create_writer: type[RemoteWriter]) -> Iterator[FolderWriter]:
         with (
             self._staging.folder(0) as temp_folder,
-            fill_folder(RemoteRewriter(self, folder, temp_folder), self._staging.path) as writer,
+            fill_folder(create_writer(self, folder, temp_folder), self._staging.path) as writer,
         ):
             yield writer
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import accumulate
 from math import isinf
 from typing import TypeAlias
@@ -146,7 +147,7 @@ def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[C
     """Yield what a column of text refuses, with the reason; each rule may rely on the ones before it."""
     if not limits.stores_nul:
         yield lambda value: b"\0" in value, "NUL characters"
-    yield lambda value: not _can_decode(value, "utf-8"), "not valid UTF-8"
+    yield lambda value: not _can_convert(value.decode), "not valid UTF-8"
     length, size, codec = logical.length, logical.max_bytes, _CODECS.get(logical.charset, "")
     if length is not None:
         yield lambda value: len(value.decode()) > length, f"more than {length} characters"
@@ -158,21 +159,13 @@ def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[C
     if logical.charset in ("utf8mb3", "utf8"):
         yield lambda value: any(byte >= _FIRST_LONG_BYTE for byte in value), reason
     elif codec:
-        yield lambda value: not _can_encode(value.decode(), codec), reason
+        yield lambda value: not _can_convert(partial(codecs.encode, value.decode(), codec)), reason
 
 
-def _can_decode(value: bytes, codec: str) -> bool:
+def _can_convert(convert: Callable[[], object]) -> bool:
     try:
-        value.decode(codec)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _can_encode(text: str, codec: str) -> bool:
-    try:
-        codecs.encode(text, codec)
-    except UnicodeEncodeError:
+        convert()
+    except UnicodeError:
         return False
     return True
 
