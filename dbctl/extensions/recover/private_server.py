@@ -156,11 +156,8 @@ def run_server(
 ) -> Iterator[PrivateServer]:
     """Run a server; it ends with the block, and with this process.
 
-    Args:
-        argv: the program, with its full path, and its arguments.
-        folder: whose log gets what it prints.
-        end: the signal that ends it without delay.
-        environment: further variables besides those of ``subprocesses.list_variables``.
+    The log of ``folder`` gets what it prints. The signal ``end`` ends it without delay. The ``environment`` is added to that of
+    ``subprocesses.list_variables``.
 
     Raises:
         FileFailedError: it cannot be started.
