@@ -194,6 +194,8 @@ def quote_account(account: str) -> str:
 
 _VALUE_ERRORS = (1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078)
 _CONSTRAINTS = (1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025)
+#: Those below 1000 are numbers of the storage engine, which MySQL passes on.
+_DAMAGES = (126, 127, 144, 145, 1016, 1017, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1877, 1932)
 ERRORS: Mapping[int, type[DbctlError]] = {
     **dict.fromkeys([1205, 3572], BusyError),
     **dict.fromkeys([DEADLOCK, CHANGED, 9007], ConcurrentChangeError),  # 9007: TiDB's conflict of two writes
@@ -203,9 +205,7 @@ ERRORS: Mapping[int, type[DbctlError]] = {
     **dict.fromkeys([1036, 1290, 1792, 1836, 1874, 3989], ReadOnlyError),
     1021: DiskFullError,
     **dict.fromkeys(_CONSTRAINTS, ConstraintError),
-    **dict.fromkeys(
-        [126, 127, 1016, 1017, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1877, 1932], CorruptError
-    ),
+    **dict.fromkeys(_DAMAGES, CorruptError),
 }
 
 
