@@ -29,8 +29,9 @@ def run_command(
     """Run ``dbctl`` with a working directory, an environment and an input, like a new process."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
     saved_environment, saved_stdin = dict(os.environ), sys.stdin
+    new_environment = {"DBCTL_STATE": "off"} | dict(environment)
     os.environ.clear()
-    os.environ.update({"DBCTL_STATE": "off"} | dict(environment))
+    os.environ.update(new_environment)
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
     try:
         with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
