@@ -18,6 +18,7 @@ import psycopg
 import pymysql
 from msgspec import structs
 
+from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.engines.sql.catalog import ident
 from dbctl.url import Url
 from tests import servers
@@ -80,7 +81,7 @@ class _FilledDatabase:
     def _wait_for_sessions_to_end(self, cursor: pymysql.cursors.Cursor) -> bool:
         """Wait for the sessions of the test to end; return whether they have."""
         for _ in range(round(NOTICE_SECONDS / POLL_SECONDS)):
-            if not cursor.execute("select id from information_schema.processlist where db = %s", [self.name]):
+            if not cursor.execute(f"select id from {PROCESSES} own where db = %s", [self.name]):
                 return True
             sleep(POLL_SECONDS)
         return False

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from dbctl.cli.main import main
+from tests import servers
 from tests.databases import empty_database, from_url
 
 FIRST, SECOND = "a1b7c0de-0000-4000-8000-000000000001", "a1b7c0df-0000-4000-8000-000000000002"
@@ -46,6 +47,8 @@ def create_table(url, table, id_type, ids):
 
 @pytest.mark.parametrize("id_type", ["varchar(40)", "uuid"])
 def test_beginning_of_a_uuid_selects_its_row(run, url, id_type):
+    if id_type == "uuid" and url.startswith("mysql") and not servers.mysql_server().is_mariadb:
+        pytest.skip("MySQL has no type uuid")
     is_text = id_type != "uuid" or "://" not in url
     create_table(url, "notes", id_type, [FIRST, SECOND, *(OTHERS if is_text else ())])
     assert select(run, url, "notes", FIRST) == FIRST

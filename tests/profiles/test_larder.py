@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
@@ -98,7 +99,7 @@ class MySQLShelf:
 
     engine = "mysql"
     made_by = MADE_BY["mysql"]
-    waiting = """select count(*) from information_schema.innodb_trx t join information_schema.processlist p
+    waiting = f"""select count(*) from information_schema.innodb_trx t join {PROCESSES} p
       on p.id = t.trx_mysql_thread_id where t.trx_state = 'LOCK WAIT' and p.db = database()"""
 
     def empty(self) -> None:

@@ -23,7 +23,7 @@ from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.streaming import UserQuery
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
-from dbctl.engines.mysql.dialect import parse_server
+from dbctl.engines.mysql.dialect import PROCESSES, parse_server
 from dbctl.engines.mysql.engine import ENGINE
 from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
 from dbctl.engines.mysql.session import Session
@@ -44,7 +44,7 @@ from dbctl.model import Secret
 from dbctl.signals import Interrupted
 from dbctl.url import parse_url
 from tests import servers
-from tests.in_process import run_command
+from tests.in_process import CLEAN_ENVIRONMENT, run_command
 from tests.services.larder_app import fill_mysql
 
 
@@ -437,7 +437,9 @@ def test_only_readers_reconnect_after_a_killed_session(table):
 @pytest.mark.parametrize(
     ("command", "statement", "status"),
     [
-        ("integrity check", "set session sql_mode = 'ANSI_QUOTES'", 0),  # in a new session
+        pytest.param(  # in a new session
+            "integrity check", "set session sql_mode = 'ANSI_QUOTES'", 0, marks=pytest.mark.mariadb
+        ),
         ("backup create", "select @@version, coalesce(@@hostname", 10),
     ],
 )
@@ -478,7 +480,7 @@ def test_interrupted_commit_is_reported_as_in_doubt(table):
         writer.delete("t", [])
         connection_id = writer.connection.session.connection_id
         table.execute(f"kill {connection_id}")
-        while table.rows(f"select id from information_schema.processlist where id = {connection_id}"):
+        while table.rows(f"select id from {PROCESSES} own where id = {connection_id}"):
             time.sleep(0.01)
     assert caught.value.code == "commit-in-doubt"
     assert table.rows("select count(*) from t") == [(5,)]
@@ -506,7 +508,7 @@ def test_signal_cancels_the_statement_and_rolls_back(table, number):
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPER, servers.text(table.url)], stdout=subprocess.PIPE, text=True
     )
-    sleeping = "select count(*) from information_schema.processlist where db = database() and info = 'select sleep(600)'"
+    sleeping = f"select count(*) from {PROCESSES} own where db = database() and info = 'select sleep(600)'"
     with process:
         assert process.stdout.readline() == "deleted\n"
         while table.rows(sleeping) == [(0,)]:
@@ -543,9 +545,7 @@ def test_signal_during_a_statement_drops_the_scratch_database(table):
     )
     with process:
         name = process.stdout.readline().strip()
-        sleeping = (
-            f"select count(*) from information_schema.processlist where db = '{name}' and info like '%sleep%'"
-        )
+        sleeping = f"select count(*) from {PROCESSES} own where db = '{name}' and info like '%sleep%'"
         while table.rows(sleeping) == [(0,)]:
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
@@ -565,7 +565,7 @@ def test_temporary_database_of_a_killed_process_is_reported(table):
         name = process.stdout.readline().strip()
         assert not [hint for hint in list_reported() if name in hint]  # it is in use
         process.kill()
-    session = f"select id from information_schema.processlist where db = '{name}'"
+    session = f"select id from {PROCESSES} own where db = '{name}'"
     for (session_id,) in table.rows(session):  # the server notices the end only after the statement
         table.execute(f"kill {session_id}")
     deadline = time.monotonic() + 60
@@ -590,9 +590,7 @@ def test_signal_before_a_result_ends_the_session(table):
     with pytest.raises(RuntimeError, match="closed"):
         writer.count("t")
     deadline = time.monotonic() + 60
-    while table.rows(
-        f"select count(*) from information_schema.processlist where id = {session.connection_id}"
-    ) != [(0,)]:
+    while table.rows(f"select count(*) from {PROCESSES} own where id = {session.connection_id}") != [(0,)]:
         assert time.monotonic() < deadline
     table.execute("set innodb_lock_wait_timeout = 50")
     table.execute("update t set n = n + 10")
@@ -1059,7 +1057,9 @@ def open_limited(folder):
         database = ["--url", servers.text(url)]
 
         def run(*words, status=(0,)):
-            result = run_command([*database, *words], environment={"HOME": str(folder)}, cwd=folder)
+            result = run_command(
+                [*database, *words], environment=CLEAN_ENVIRONMENT | {"HOME": str(folder)}, cwd=folder
+            )
             assert result.returncode in status, result.stderr.decode()
             return result
 
@@ -1159,7 +1159,11 @@ def test_restore_waits_for_the_locks_of_the_server_itself(tmp_path):
             fill_mysql(cursor)
         run("backup", "create", *repository)
         try:
-            execute("set global lock_wait_timeout = 0")
+            execute(
+                "set global lock_wait_timeout = 0"
+                if servers.server_at(url).is_mariadb
+                else "set global lock_wait_timeout = 1"
+            )
             for _ in range(8):
                 run("backup", "verify", "latest", "--deep", *repository)
         finally:
@@ -1200,7 +1204,9 @@ def test_statements_of_init_connect_prevent_neither_backup_nor_restore(tmp_path)
             )
             for words in (["backup", "create"], ["restore", "apply", "latest", "--yes"]):
                 result = run_command(
-                    [*database, *words, *repository], environment={"HOME": str(tmp_path)}, cwd=tmp_path
+                    [*database, *words, *repository],
+                    environment=CLEAN_ENVIRONMENT | {"HOME": str(tmp_path)},
+                    cwd=tmp_path,
                 )
                 assert result.returncode == 0, result.stderr.decode()
         finally:
@@ -1215,7 +1221,7 @@ def test_statements_of_init_connect_prevent_neither_backup_nor_restore(tmp_path)
 def test_restore_names_the_setting_that_forbids_triggers_while_the_server_writes_a_log(tmp_path):
     repository = ["--repository", "backups"]
     with (
-        servers.logging_mysql() as server,
+        servers.logging_mysql("--log-bin-trust-function-creators=0") as server,
         servers.mysql_database(server=parse_url(server.url)) as url,
         servers.mysql_connection(url) as connection,
         connection.cursor() as cursor,
@@ -1231,7 +1237,9 @@ def test_restore_names_the_setting_that_forbids_triggers_while_the_server_writes
 
         def run(*words):
             return run_command(
-                [*database, *words, *repository], environment={"HOME": str(tmp_path)}, cwd=tmp_path
+                [*database, *words, *repository],
+                environment=CLEAN_ENVIRONMENT | {"HOME": str(tmp_path)},
+                cwd=tmp_path,
             )
 
         run("backup", "create")
@@ -1255,7 +1263,7 @@ def test_backup_states_objects_that_the_server_may_hide_from_its_user(tmp_path):
 
         def back_up():
             words = ["--url", database, "backup", "create", "--repository", "backups"]
-            result = run_command(words, environment={"HOME": str(tmp_path)}, cwd=tmp_path)
+            result = run_command(words, environment=CLEAN_ENVIRONMENT | {"HOME": str(tmp_path)}, cwd=tmp_path)
             assert result.returncode == 0, result.stderr.decode()
             return result.stderr.decode()
 

@@ -20,17 +20,25 @@ def server():
 
 
 @pytest.mark.parametrize(
-    ("limit", "table", "code"),
+    ("limit", "table", "rows", "codes"),
     [
-        (PACKET, "engine=InnoDB select 1 as id, repeat('x', 2000000) as words", "connection-lost"),
+        (
+            PACKET,
+            "(words longtext) engine=InnoDB",
+            "select repeat('x', 2000000)",
+            {"connection-lost", "not-supported"},
+        ),
         (
             TABLE,
-            "(words char(100)) engine=MEMORY select repeat('x', 100) as words from information_schema.columns",
-            "client-failed",
+            "(words char(100)) engine=MEMORY",
+            "select repeat('x', 100) from information_schema.columns",
+            {"client-failed"},
         ),
     ],
 )
-def test_hint_names_the_limit_that_a_dump_exceeds(server, limit, table, code, tmp_path, monkeypatch, answer):
+def test_hint_names_the_limit_that_a_dump_exceeds(
+    server, limit, table, rows, codes, tmp_path, monkeypatch, answer
+):
     with (
         servers.mysql_database(server=server) as url,
         closing(servers.mysql_connection(url)) as connection,
@@ -42,6 +50,7 @@ def test_hint_names_the_limit_that_a_dump_exceeds(server, limit, table, code, tm
             f'[apps.shop]\nprofile = "plain"\ndatabases = "mysql://root@/{url.path}?{url.options}"\n[apps.shop.backup]\nrepository = "backups"\n'
         )
         cursor.execute(f"create table goods {table}")
+        cursor.execute(f"insert into goods {rows}")
         cursor.execute(f"select @@global.{limit}")
         ((original,),) = cursor.fetchall()
         answer("backup", "create")
@@ -50,7 +59,8 @@ def test_hint_names_the_limit_that_a_dump_exceeds(server, limit, table, code, tm
             error = answer("restore", "apply", "latest", "--yes", status=None)["error"]
         finally:
             cursor.execute(f"set global {limit} = {original}")
-        assert error["code"] == code
+        # MySQL names the limit; MariaDB closes the connection.
+        assert error["code"] in codes
         assert limit in error["hint"]
         answer("restore", "apply", "latest", "--yes")
 
@@ -78,6 +88,7 @@ def test_backup_is_not_damaged_if_the_server_cannot_log_its_sequence(tmp_path, m
         answer("backup", "drill")
 
 
+@pytest.mark.mariadb  # the smallest buffer of MySQL suffices
 def test_hint_names_the_memory_that_a_sort_needs(server):
     with (
         servers.mysql_database(server=server) as url,

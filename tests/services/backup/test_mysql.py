@@ -24,6 +24,7 @@ from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.engines.mysql import dump_programs, stored_code
 from dbctl.engines.mysql.connection import acquire_sql, lock_name, swap_lock_name
 from dbctl.engines.mysql.database import MySQLReader
+from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.engines.mysql.load import DumpScanner, remove_database_name
 from dbctl.engines.mysql.opening import open_session
 from dbctl.engines.sql.catalog import ident
@@ -389,9 +390,7 @@ def test_unlockable_table_leaves_no_backup(pantry):
     def end_lock(_share):
         if not killed_ids:  # the session with the table locks is the one after the session of the reader
             condition = f"db = '{pantry.own.path}' and id > {reader}"
-            ((connection_id,),) = pantry.rows(
-                f"select min(id) from information_schema.processlist where {condition}"
-            )
+            ((connection_id,),) = pantry.rows(f"select min(id) from {PROCESSES} own where {condition}")
             pantry.run(f"kill {connection_id}")
             killed_ids.append(connection_id)
 
@@ -519,7 +518,7 @@ def test_swap_session_has_lock_for_next_restore(pantry):
     create_app_backup(pantry.path)
     lock, sessions, stop_event = swap_lock_name(lock_name(pantry.own.path)), [], threading.Event()
     query = (
-        f"select id, is_used_lock('{lock}') from information_schema.processlist"
+        f"select id, is_used_lock('{lock}') from {PROCESSES} own"
         f" where info like 'rename table%%{pantry.own.path}%%'"
     )
 

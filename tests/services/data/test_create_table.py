@@ -152,7 +152,9 @@ def test_values_of_json_are_stored_with_their_types(place, tmp_path, capsys):
     stored = [
         row["tags"] if row["tags"] is None else json.loads(row["tags"], parse_float=str) for row in rows
     ]
-    assert stored == [{"b": [1, "2.50"], "a": None}, [], None]
+    # A server of MySQL stores the number, not its text.
+    decimal = "2.5" if place.kind == "mysql" and not servers.mysql_server().is_mariadb else "2.50"
+    assert stored == [{"b": [1, decimal], "a": None}, [], None]
 
 
 #: Content of files, and the exit code by which it is refused.
