@@ -20,7 +20,7 @@ REMAINDER = build/without/$(subst $() ,-,$(NAME))
 
 LOWEST := build/lowest
 
-.PHONY: audit package site demo test slow retest check lint format bench without lowest torture mutants golden screens proofs docs completions smell clean
+.PHONY: audit package site demo test slow mysql retest check lint format bench without lowest torture mutants golden screens proofs docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -30,6 +30,13 @@ test: $(READY) ## run the tests in parallel, except the slow ones
 
 slow: $(READY) ## run the slow tests in parallel: crashes, every application, the commands of the pages, properties with more examples
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "slow or hypothesis" --hypothesis-profile=slow $(ARGS)
+
+mysql: $(READY) build/mysql ## run the tests of the core on MySQL instead of MariaDB, except the slow ones
+	PATH="$(CURDIR)/build/mysql/bin:$$PATH" DBCTL_TEST_MYSQL=mysqld $(BIN)/pytest --numprocesses=auto --dist=worksteal \
+		-m "not slow" -k mysql --ignore=tests/extensions $(ARGS)
+
+build/mysql: tools/install_mysql.sh
+	tools/install_mysql.sh $@
 
 retest: $(READY) ## run the tests that failed in the last run again, one after the other, if they are in at most five files
 	@test "$$(grep true .pytest_cache/v/cache/lastfailed | cut -d: -f1 | sort -u | wc -l)" -le 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -155,13 +154,6 @@ class MySQLVictim(Victim):
     def __init__(self) -> None:
         super().__init__()
         settings = ["--event-scheduler=ON", "--local-infile=1", "--secure-file-priv="]
-        if os.environ.get("DBCTL_TEST_MYSQL") and not servers.mysql_server().is_mariadb:
-            settings += [
-                "--gtid-mode=ON",
-                "--enforce-gtid-consistency=ON",
-            ]  # its dump program then writes GTID statements
-            # With the binary log, users would require SUPER to create functions and triggers.
-            settings += ["--log-bin-trust-function-creators=1"]
         self.server = servers.private_mysql(*settings)
         self.is_mariadb = servers.server_at(self.server).is_mariadb
         with closing(servers.mysql_connection(self.server)) as central, central.cursor() as cursor:

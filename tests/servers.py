@@ -43,14 +43,24 @@ from dbctl.url import Url, parse_url
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 BINARIES = "/usr/lib/postgresql/*/bin"
 LOCAL_MYSQL = "mysql://root@127.0.0.1:3306/mysql"
+#: The value of ``DBCTL_TEST_MYSQL`` for private servers of the ``mysqld`` on the ``PATH``.
+PRIVATE = "mysqld"
 #: The default settings of distributions.
 SHARED_MYSQL = (
     "--character-set-server=utf8mb4",
     "--collation-server=utf8mb4_general_ci",
     "--innodb-flush-log-at-trx-commit=1",
 )
-#: Options that disable the second port, synced writes, and a folder that only the distribution package creates.
-MYSQL_SETTINGS = ("--mysqlx=OFF", "--sync-binlog=0", "--secure-file-priv=NULL")
+#: Options that disable the second port, synced writes, and a folder that only the distribution package creates; MySQL has a
+#: binary log by default, with which users would require SUPER to create functions and triggers.
+MYSQL_SETTINGS = (
+    "--mysqlx=OFF",
+    "--sync-binlog=0",
+    "--secure-file-priv=NULL",
+    "--gtid-mode=ON",  # its dump program then writes GTID statements
+    "--enforce-gtid-consistency=ON",
+    "--log-bin-trust-function-creators=1",
+)
 #: A file system in memory, and the bytes that must be free in it.
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - of tests
 #: Default settings, except for background work at unpredictable times; ``doctor`` warns of ``fsync = off``.
@@ -454,14 +464,19 @@ def postgresql_database(*, encoding: str, template: str = "template0") -> Iterat
 @cache
 def mysql() -> Url:
     """Return a server whose user may create databases and users; without one, skip the test, or fail in CI."""
-    if url_text := os.environ.get("DBCTL_TEST_MYSQL"):
-        return parse_url(url_text)  # never replaced by another server
-    if SHARED in os.environ and all(_mariadb_binaries()):
+    if _named_mysql() not in ("", PRIVATE):
+        return parse_url(_named_mysql())  # never replaced by another server
+    if SHARED in os.environ and (_named_mysql() or all(_mariadb_binaries())):
         return parse_url(share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
-    reason = _check_mysql(parse_url(LOCAL_MYSQL))
-    if not reason:
+    reason = "" if _named_mysql() else _check_mysql(parse_url(LOCAL_MYSQL))
+    if not (reason or _named_mysql()):
         return parse_url(LOCAL_MYSQL)
     return private_mysql(why=reason)
+
+
+def _named_mysql() -> str:
+    """Return the URL that the environment names, ``PRIVATE``, or an empty text."""
+    return os.environ.get("DBCTL_TEST_MYSQL", "")
 
 
 @cache
@@ -480,7 +495,7 @@ def server_at(url: Url) -> Server:
 def private_mysql(*settings: str, certificate: Path | None = None, why: str = "") -> Url:
     """Return a server that stops at the end of this process; ``root`` has all privileges and no password.
 
-    It is MySQL if ``DBCTL_TEST_MYSQL`` names a MySQL server, otherwise MariaDB. With a ``certificate`` (a file that also
+    It is MySQL if ``DBCTL_TEST_MYSQL`` names a MySQL server or ``PRIVATE``, otherwise MariaDB. With a ``certificate`` (a file that also
     contains its key), the server requires TLS.
     """
     server = _start_mysql(settings, certificate, why=why)
@@ -539,7 +554,7 @@ def _start_mysql(
     port: int = 0,
     why: str = "",
 ) -> Running:
-    is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
+    is_mariadb = not _named_mysql() or (_named_mysql() != PRIVATE and mysql_server().is_mariadb)
     server, install = _mariadb_programs(why) if is_mariadb else _mysql_programs(why)
     place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=data_folder()))
     as_user = []
@@ -569,7 +584,9 @@ def _start_mysql(
     where, url = ["--skip-networking"], f"mysql://root@/mysql?unix_socket={socket_file}"
     if listening:
         port = port or free_port()
-        where = ["--bind-address=127.0.0.1", f"--port={port}", "--skip-name-resolve"]
+        where = ["--bind-address=127.0.0.1", f"--port={port}"]
+        if is_mariadb:  # the user of MySQL is root@localhost, not root@127.0.0.1
+            where.append("--skip-name-resolve")
         url = f"mysql://root@127.0.0.1:{port}/mysql"
     running = subprocess.Popen(
         [
