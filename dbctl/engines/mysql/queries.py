@@ -187,7 +187,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
             self._connection.run(sql)
 
     def find_unreverted_tables(self, sql: str) -> Sequence[str]:
-        variants = (read_words(tokens) for tokens in split_variants(sql))
+        variants = (read_words(tokens) for tokens in split_variants(LEXER.tokenize(sql)))
         names = {
             word.text.lower()
             for words in variants

@@ -6,7 +6,7 @@ The mode is that of dbctl's sessions: ``"`` quotes names, ``\`` is a character; 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from dbctl.engines.contract.schema import StatementEffect
@@ -41,7 +41,7 @@ LEXER = Lexer(
 )
 
 
-def split_variants(sql: str) -> list[list[Token]]:
+def split_variants(tokens: Iterable[Token]) -> list[list[Token]]:
     """Return a statement as read by servers that run the content of comments (``/*!40000 … */``), and by others.
 
     The result has one item if there is no such comment, or nothing else.
@@ -49,7 +49,7 @@ def split_variants(sql: str) -> list[list[Token]]:
     with_comments: list[Token] = []
     without_comments: list[Token] = []
     in_comment = after_opening = False
-    for token in LEXER.tokenize(sql):
+    for token in tokens:
         if token.kind == "sign" and len(token.text) > 1:
             in_comment = after_opening = token.text != "*/"
             continue
@@ -295,8 +295,12 @@ def _is_name(word: Word) -> bool:
 
 
 _TRANSACTION_STATEMENTS = re.compile(
-    r"(?:begin|commit|rollback|savepoint|release|start transaction|xa|lock tables?|unlock tables?|set autocommit|set sql_mode|set names|use)\b"
+    r"(?:begin|commit|rollback|savepoint|release|start transaction|xa|lock tables?|unlock tables?|set names|use)\b"
     r"|flush tables? .*with read lock"
+)
+#: An assignment to a variable of the session in a SET statement, which may have several.
+_SESSION_ASSIGNMENT = re.compile(
+    r"(?:^set|,) (?:(?:session|local|@@session \.|@@local \.) )?(?:@@)?`?(autocommit|sql_mode)`? (?:: )?="
 )
 #: Statements about another database, or about the database itself.
 _SERVER_STATEMENTS = re.compile(r"(?:create|drop) (?:database|schema)\b")
@@ -329,13 +333,16 @@ class MySQLScripts(SqlScripts):
 
     def find_refusal(self, tokens: Sequence[Token], *, outside: bool) -> str:
         del outside
+        return next(filter(None, map(self._find_refusal, split_variants(tokens))), "")
+
+    def _find_refusal(self, tokens: Sequence[Token]) -> str:
         head = self.head(tokens)
         if head.startswith("delimiter"):
             return "DELIMITER requires the mysql client; omit it, and end a body with END;"
         if head.startswith(("source ", "\\")):
             return "such commands require the mysql client"
-        if match := _TRANSACTION_STATEMENTS.match(head):
-            return f"{match.group().upper()} would change the transaction or the session of the script"
+        if change := _find_session_change(head, tokens):
+            return f"{change} would change the transaction or the session of the script"
         if match := _SERVER_STATEMENTS.match(head):
             return f"{match.group().upper()} affects more than this database"
         if any(token.kind == "text" and "\\" in token.text for token in tokens):
@@ -344,7 +351,7 @@ class MySQLScripts(SqlScripts):
 
     def effect(self, sql: str) -> StatementEffect:
         """Return the effect of one statement, with and without the parts that only some servers run."""
-        effects = [analyze_effect(read) for read in split_variants(sql)]
+        effects = [analyze_effect(read) for read in split_variants(LEXER.tokenize(sql))]
         return StatementEffect(
             may_delete_rows=any(variant.may_delete_rows for variant in effects),
             is_destructive=any(variant.is_destructive for variant in effects),
@@ -355,9 +362,19 @@ class MySQLScripts(SqlScripts):
         )
 
 
+def _find_session_change(head: str, tokens: Sequence[Token]) -> str:
+    """Return what in a statement changes the transaction or the mode of the session; empty if nothing does."""
+    if match := _TRANSACTION_STATEMENTS.match(head):
+        return match.group().upper()
+    if not head.startswith("set "):
+        return ""
+    match = _SESSION_ASSIGNMENT.search(" ".join(token.text.lower() for token in tokens))
+    return f"SET {match[1].upper()}" if match else ""
+
+
 def temporary_drop_statements(sql: str) -> list[str]:
     """Return statements that drop the temporary tables and sequences which a statement creates; servers do not list them."""
-    created = [Statement(0, read_words(tokens)).created for tokens in split_variants(sql)]
+    created = [Statement(0, read_words(tokens)).created for tokens in split_variants(LEXER.tokenize(sql))]
     return [
         f"drop temporary {item.kind} if exists {ident(name)}"
         for item in created

@@ -347,6 +347,9 @@ def test_transaction_control_is_refused_outside_a_transaction_too(tmp_path, sql)
         ("postgresql", "select pg_catalog.pg_advisory_unlock_all();"),
         ("mysql", "do release_all_locks();"),
         ("mysql", "flush tables with read lock;"),
+        ("mysql", "set @@session.sql_mode = '';"),  # the record quotes names with ANSI_QUOTES
+        ("mysql", "/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;"),
+        ("mysql", "create table u (x int) /*!40000 engine=InnoDB */; /*!40000 commit */;"),
     ],
 )
 def test_statement_that_releases_the_lock_or_prevents_the_record_is_refused(tmp_path, engine, sql):
