@@ -87,6 +87,13 @@ def signals_enabled():
 
 
 @pytest.fixture
+def private_temp_dir(tmp_path, monkeypatch):
+    """Let this process create temporary files in a folder of the test."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.fixture
 def without_home(monkeypatch):
     """Let the user have no home directory: neither a variable nor an entry of the system."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 import tracemalloc
 from contextlib import closing, suppress
 
@@ -182,10 +181,7 @@ SQLITE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def private_temp_dir(tmp_path, monkeypatch):
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+pytestmark = pytest.mark.usefixtures("private_temp_dir")
 
 
 def try_dump(engine, tmp_path, statements):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -34,10 +33,7 @@ USER = "dbctl_new_0badcafe"
 SLEEP = {"postgresql": "select pg_catalog.pg_sleep(600);", "mysql": "do sleep(600);"}
 
 
-@pytest.fixture(autouse=True)
-def private_temp_dir(tmp_path, monkeypatch):
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+pytestmark = pytest.mark.usefixtures("private_temp_dir")
 
 
 @pytest.fixture(params=["postgresql", "mysql"])

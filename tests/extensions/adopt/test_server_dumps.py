@@ -6,7 +6,6 @@ import gzip
 import os
 import re
 import subprocess
-import tempfile
 from contextlib import closing
 
 import pytest
@@ -28,13 +27,7 @@ from tests.extensions.adopt.test_files import adopt, apply, find_backups, stage_
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def private_temp_dir(tmp_path, monkeypatch):
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("private_temp_dir")]
 
 
 @pytest.fixture

@@ -70,10 +70,7 @@ OBJECTS = (
 ROUTINES = "select routine_name, definer from information_schema.routines where routine_schema = database()"
 
 
-@pytest.fixture(autouse=True)
-def private_temp_dir(tmp_path, monkeypatch):
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+pytestmark = pytest.mark.usefixtures("private_temp_dir")
 
 
 @pytest.fixture

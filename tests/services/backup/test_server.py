@@ -67,7 +67,7 @@ from tests.services.promptvault_app import (
     verify_backups,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("private_temp_dir")]
 
 ROOT = Path(__file__).parents[3]
 #: The programs that print the content of a compressed file.
@@ -76,12 +76,6 @@ DECOMPRESS = {"none": ["cat"], "gzip": ["gunzip", "-c"], "zstd": ["zstd", "-q", 
 #: The schemas with tables that were analyzed; all databases of a server share some tables of the system.
 ANALYZED_SCHEMAS = """select distinct schemaname::text from pg_stat_all_tables s join pg_class c on c.oid = s.relid
 where last_analyze is not null and not relisshared"""
-
-
-@pytest.fixture(autouse=True)
-def private_temp_dir(tmp_path, monkeypatch):
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
 
 
 @pytest.fixture

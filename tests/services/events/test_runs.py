@@ -20,6 +20,7 @@ from dbctl.services.events import recorder, store
 from dbctl.services.events.history import list_runs, read_history, show_run
 from dbctl.services.events.recorder import PruneRuns, RunRecorder, RunsPruned
 from dbctl.services.events.runs import Run, RunError, RunFilter, RunOutcome, name_result
+from tests.services.events.kills import fork, wait
 
 START = datetime(2026, 11, 19, 3, tzinfo=UTC)
 CONFIG = "/etc/dbctl/dbctl.toml"
@@ -51,23 +52,6 @@ def record(
 def list_ids(folder, **selected):
     page = list_runs(folder, RunFilter(**{"limit": 100, **selected}))
     return [run.id for run in page.items]
-
-
-def fork(work):
-    """Run ``work`` in a child process; return its id."""
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:
-            os._exit(status)
-    return pid
-
-
-def wait(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_eight_concurrent_writers_lose_no_record(tmp_path, monkeypatch):

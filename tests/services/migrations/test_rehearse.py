@@ -32,22 +32,6 @@ ENDLESS = {
 }
 
 
-@pytest.fixture(params=deployments.ENGINES)
-def desk(request, tmp_path):
-    with deployments.create_desk(request.param, tmp_path / "desk") as created:
-        created.write(deployments.INITIAL_FILES)
-        created.up()
-        yield created
-
-
-@pytest.fixture
-def file(tmp_path):
-    with deployments.create_desk("sqlite", tmp_path / "desk") as created:
-        created.write(deployments.INITIAL_FILES)
-        created.up()
-        yield created
-
-
 def rehearse(desk, **options):
     with desk.open_app() as app:
         return migration_rehearsal.rehearse(app, find_targets(app), UpSelection(**options))

@@ -10,15 +10,6 @@ from dbctl.engines import registry
 from dbctl.errors.migrations import MigrationMissingError, RowsLostError
 from tests.services.migrations import deployments
 
-
-@pytest.fixture(params=deployments.ENGINES)
-def desk(request, tmp_path):
-    with deployments.create_desk(request.param, tmp_path / "desk") as created:
-        created.write(deployments.INITIAL_FILES)
-        created.up()
-        yield created
-
-
 LOSING = {
     "delete": "delete from books where author = 1;",
     "drop": "drop table books;",
