@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -255,6 +257,30 @@ def run_statements(path, *statements):
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
+
+
+def run_script(path, sql):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(sql)
+
+
+@contextmanager
+def open_in_process(path, *statements):
+    """Run statements in another process, which keeps the database open."""
+    code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s).fetchall()\nprint('ready', flush=True)\nsys.stdin.read()"
+    command = [sys.executable, "-c", code, str(path), *statements]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.stdin.close()
+
+
+def snapshot(folder):
+    """Return the content and the times of every file."""
+    return {
+        path.name: (path.stat().st_mtime_ns, path.stat().st_ino, path.is_file() and path.read_bytes())
+        for path in [folder, *folder.iterdir()]
+    }
 
 
 def read_all_rows(path):

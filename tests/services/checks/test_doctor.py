@@ -23,7 +23,7 @@ from dbctl.files import mounts
 from dbctl.render.streams import Format
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
-from tests.services.flashpoint_app import run_statements
+from tests.services.flashpoint_app import run_script, run_statements, snapshot
 from tests.shapes.flashpoint_web import larder_db, launcher_extras_db
 
 ROOT = os.geteuid() == 0
@@ -75,14 +75,6 @@ def list_codes(findings):
     return [(finding["severity"], finding["code"]) for finding in findings]
 
 
-def snapshot(folder):
-    """Return the content and the times of every file."""
-    return {
-        path.name: (path.stat().st_mtime_ns, path.stat().st_ino, path.is_file() and path.read_bytes())
-        for path in [folder, *folder.iterdir()]
-    }
-
-
 def run_python(code, path):
     return subprocess.run(
         [sys.executable, "-c", code, str(path)], check=False, capture_output=True, text=True
@@ -111,11 +103,6 @@ def run_shell(line):
     return result.stdout
 
 
-def execute(path, sql):
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executescript(sql)
-
-
 def test_deployment_without_problems_is_not_changed(path, run_doctor):
     before = snapshot(path.parent)
     assert run_doctor() == []
@@ -132,7 +119,7 @@ def set_known_password(path):
 
 
 def add_free_pages(path):
-    execute(path, "create table big (a); insert into big values (zeroblob(20000000)); drop table big")
+    run_script(path, "create table big (a); insert into big values (zeroblob(20000000)); drop table big")
 
 
 def add_hard_link(path):
@@ -165,7 +152,7 @@ PROBLEMS = {
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_hint_command_solves_the_problem(path, run_doctor, problem):
     if problem == "warning wal-leftover":
-        execute(path, "pragma journal_mode = wal")
+        run_script(path, "pragma journal_mode = wal")
     PROBLEMS[problem](path)
     before = snapshot(path.parent)
     findings = run_doctor()
@@ -250,7 +237,7 @@ def test_files_owned_by_root_are_reported_with_chown(path, run_doctor):
 
 @requires_root
 def test_unwritable_side_file_is_an_error(path, run_doctor):
-    execute(path, "pragma journal_mode = wal")
+    run_script(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     for owned_path in (path.parent, path, Path(f"{path}-wal")):
         os.chown(owned_path, 4711, 4711)
@@ -284,9 +271,9 @@ def test_only_shared_groups_are_reported(open_path, run_doctor):
 
 
 def test_large_wal_is_reported_with_checkpoint_command(path, run_doctor):
-    execute(path, "pragma journal_mode = wal; pragma wal_autocheckpoint = 0")
+    run_script(path, "pragma journal_mode = wal; pragma wal_autocheckpoint = 0")
     with open_reader(path):
-        execute(path, "create table big (a); insert into big values (zeroblob(20000000))")
+        run_script(path, "create table big (a); insert into big values (zeroblob(20000000))")
         (finding,) = run_doctor()
     assert (finding["severity"], finding["code"]) == ("warning", "wal-large")
     assert re.search(r"MiB of changes are in the -wal next to a file of [\d.]+ KiB", finding["message"])
@@ -295,7 +282,7 @@ def test_large_wal_is_reported_with_checkpoint_command(path, run_doctor):
 
 
 def test_interrupted_write_is_reported_but_not_rolled_back(path, run_doctor):
-    execute(path, "pragma journal_mode = delete")
+    run_script(path, "pragma journal_mode = delete")
     run_python(INTERRUPTED_WRITE_CODE, path)
     before = snapshot(path.parent)
     (result,) = run_doctor()
@@ -306,7 +293,7 @@ def test_interrupted_write_is_reported_but_not_rolled_back(path, run_doctor):
 
 
 def test_interrupted_write_that_cannot_be_rolled_back_is_reported_with_the_reason(path, answer):
-    execute(path, "pragma journal_mode = delete")
+    run_script(path, "pragma journal_mode = delete")
     run_python(INTERRUPTED_WRITE_CODE, path)
     os.link(path, path.with_name("other.db"))  # dbctl writes to no file with two names
     error = answer("users", "list", status=10)["error"]
@@ -449,7 +436,7 @@ def test_directory_instead_of_database_is_reported(path, run_doctor):
 
 
 def test_locked_database_is_reported_with_command(path, run_doctor):
-    execute(path, "pragma journal_mode = delete")
+    run_script(path, "pragma journal_mode = delete")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin exclusive")
         db.execute("create table locked (a)")
@@ -484,7 +471,7 @@ def test_missing_migration_files_are_reported(path, run_doctor):
 
 
 def test_wal_of_killed_app_is_read_unchanged(path, run_doctor):
-    execute(path, "pragma journal_mode = wal")
+    run_script(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     set_known_password(path)
     run_python(KILLED_WRITER_CODE, path)
@@ -494,7 +481,7 @@ def test_wal_of_killed_app_is_read_unchanged(path, run_doctor):
 
 
 def test_database_is_not_read_if_that_creates_files(path, run_doctor):
-    execute(path, "pragma journal_mode = wal")
+    run_script(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     Path(f"{path}-shm").unlink()
     before = snapshot(path.parent)
@@ -503,7 +490,7 @@ def test_database_is_not_read_if_that_creates_files(path, run_doctor):
 
 
 def test_doctor_does_not_change_shared_memory_of_readers(path, run_doctor):
-    execute(path, "pragma journal_mode = wal")
+    run_script(path, "pragma journal_mode = wal")
     with open_reader(path):
         before = snapshot(path.parent)
         assert run_doctor() == []
@@ -575,7 +562,7 @@ def test_full_disk_is_an_error_and_hint_lists_files(small_disk, monkeypatch, run
 
 def test_read_only_disk_is_an_error_but_database_is_checked(small_disk, monkeypatch, run_doctor):
     path = flashpoint_app.create_app(small_disk, "deployed")
-    execute(path, "pragma journal_mode = wal")
+    run_script(path, "pragma journal_mode = wal")
     monkeypatch.chdir(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     findings_by_code = {finding["code"]: finding for finding in run_doctor()}
@@ -588,7 +575,7 @@ def test_read_only_disk_is_an_error_but_database_is_checked(small_disk, monkeypa
 @pytest.mark.parametrize(("mode", "severity"), [("wal", "error"), ("delete", "warning")])
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
 def test_file_on_network_disk_is_a_finding(path, run_doctor, monkeypatch, mode, severity, kind):
-    execute(path, f"pragma journal_mode = {mode}")
+    run_script(path, f"pragma journal_mode = {mode}")
     table = path.with_name("mounts")
     table.write_text(f"/dev/sda1 / ext4 rw 0 0\nnas:/apps {path.parent} {kind} rw 0 0\n")
     monkeypatch.setattr(mounts, "MOUNTS", table)
@@ -605,7 +592,7 @@ def test_app_with_custom_profile_is_examined(tmp_path, run_doctor):
     assert [(finding["severity"], finding["code"]) for finding in run_doctor(*arguments)] == [
         ("info", "journal-not-wal")
     ]
-    execute(path, "pragma journal_mode = wal")
+    run_script(path, "pragma journal_mode = wal")
     assert run_doctor(*arguments) == []
     run_statements(
         path, f"update members set handle = 'chef', secret_hash = '{KNOWN_HASH}' where handle = 'pip'"
@@ -620,7 +607,7 @@ def test_app_with_custom_profile_is_examined(tmp_path, run_doctor):
 
 def test_space_of_read_only_database_is_not_checked(tmp_path, run_doctor, monkeypatch):
     launcher_extras_db(tmp_path / "flashpoint.sqlite")
-    execute(
+    run_script(
         tmp_path / "flashpoint.sqlite",
         "create table big (a); insert into big values (zeroblob(20000000)); drop table big",
     )

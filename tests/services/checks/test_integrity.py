@@ -10,6 +10,7 @@ import pytest
 
 from dbctl.cli.main import main
 from tests.profiles.test_larder import PROFILE
+from tests.services.flashpoint_app import run_script, snapshot
 from tests.shapes.flashpoint_web import (
     add_user,
     deployed_user_db,
@@ -43,17 +44,6 @@ def run_json(answer):
         return response["data"] if response["data"] is not None else response["error"]
 
     return run
-
-
-def execute(path, sql):
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executescript(sql)
-
-
-def snapshot(folder):
-    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} | {
-        ".": folder.stat().st_mtime_ns
-    }
 
 
 def list_codes(result):
@@ -90,7 +80,7 @@ def test_every_checked_database_has_a_line_with_its_state(folder, run_json, caps
         {"target": "fp/user", "state": "ok"},
         {"target": "fp/flashpoint", "state": "ok"},
     ]
-    execute(folder / "flashpoint.sqlite", ORPHANS)
+    run_script(folder / "flashpoint.sqlite", ORPHANS)
     states = [header, ["fp/user", "ok"], ["fp/flashpoint", "warning"]]
     assert lines()[:3] == states
     (folder / "user.db").write_bytes(b"no database at all" * 100)
@@ -111,17 +101,17 @@ def test_table_option_searches_all_databases(folder, run_json):
 
 
 def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, run_json):
-    execute(folder / "flashpoint.sqlite", ORPHANS)
+    run_script(folder / "flashpoint.sqlite", ORPHANS)
     result = run_json("integrity", "check")
     assert set(list_codes(result)) == {("fp/flashpoint", "warning", "foreign-key-orphans")}
-    execute(folder / "user.db", "insert into user_stats (user_id) values (99)")
+    run_script(folder / "user.db", "insert into user_stats (user_id) values (99)")
     result = run_json("integrity", "check", status=4)
     assert ("fp/user", "error", "foreign-key-orphans") in list_codes(result)
     assert "1 row of user_stats refers to missing rows of users (user_id)" in result["findings"][0]["message"]
 
 
 def test_invalid_foreign_key_hides_no_orphaned_rows(tmp_path, run_json):
-    execute(
+    run_script(
         path := tmp_path / "app.db",
         """create table makers (id integer primary key, name text);
         create table shops (maker text references makers (name));
@@ -148,7 +138,7 @@ def test_unreadable_database_does_not_prevent_other_checks(folder, run_json, con
     (folder / "user.db").unlink()
     if content is not None:
         (folder / "user.db").write_bytes(content)
-    execute(folder / "flashpoint.sqlite", ORPHANS)
+    run_script(folder / "flashpoint.sqlite", ORPHANS)
     result = run_json("integrity", "check", status=status)
     assert list_codes(result)[0] == ("fp/user", "error", code)
     assert "fp/flashpoint" in {finding["target"] for finding in result["findings"]}
@@ -169,20 +159,20 @@ def test_unreadable_database_does_not_prevent_other_checks(folder, run_json, con
     ],
 )
 def test_missing_role_is_reported(folder, run_json, statement, message):
-    execute(folder / "user.db", "pragma foreign_keys = off; delete from users; " + statement)
+    run_script(folder / "user.db", "pragma foreign_keys = off; delete from users; " + statement)
     result = run_json("integrity", "check", "--db", "user", status=4)
     assert message in [item["message"] for item in result["findings"] if item["code"] == "roles-incomplete"]
 
 
 def test_truncated_file_is_corrupt(folder, run_json):
-    execute(folder / "user.db", "pragma journal_mode = delete")
+    run_script(folder / "user.db", "pragma journal_mode = delete")
     os.truncate(folder / "user.db", (folder / "user.db").stat().st_size // 8192 * 4096)
     result = run_json("integrity", "check", status=4)
     assert {code for _, severity, code in list_codes(result) if severity == "error"} == {"corrupt"}
 
 
 def test_damaged_index_is_one_finding(folder, run_json):
-    execute(
+    run_script(
         folder / "user.db",
         """with recursive n(i) as (select 1 union all select i + 1 from n where i < 500)
         insert into activity_logs (action, resource) select 'action ' || i, 'resource ' || i from n;
@@ -201,9 +191,9 @@ def test_damaged_index_is_one_finding(folder, run_json):
 @pytest.mark.needs_extension("salvage")
 def test_damaged_value_is_reported_with_index_value(folder, run_json):
     path = folder / "user.db"
-    execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
-    execute(path, "create index by_word on notes (word)")
-    execute(path, "insert into notes (word) values ('first'), ('second'), ('third')")
+    run_script(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
+    run_script(path, "create index by_word on notes (word)")
+    run_script(path, "insert into notes (word) values ('first'), ('second'), ('third')")
     with closing(sqlite3.connect(path)) as db:
         (page,) = db.execute("select rootpage from sqlite_master where name = 'notes'").fetchone()
         (size,) = db.execute("pragma page_size").fetchone()
@@ -221,8 +211,8 @@ def test_damaged_value_is_reported_with_index_value(folder, run_json):
 @pytest.mark.parametrize("damage", ["a rowid out of order", "a pointer beyond the page"])
 def test_damage_is_reported_once(folder, run_json, damage):
     path = folder / "user.db"
-    execute(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
-    execute(
+    run_script(path, "pragma journal_mode = delete; create table notes (id integer primary key, word)")
+    run_script(
         path,
         """with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)
         insert into notes (word) select 'word ' || i from n""",
@@ -248,12 +238,12 @@ def test_damage_is_reported_once(folder, run_json, damage):
 def test_secret_values_in_index_differences_are_masked(folder, run_json):
     path = folder / "user.db"
     add_user(path, "eve")
-    execute(path, "create index by_hash on users (password_hash)")
+    run_script(path, "create index by_hash on users (password_hash)")
     before, after = ("$2b$12$" + letter * 53 for letter in "ab")
-    execute(path, f"update users set password_hash = '{before}' where username = 'eve'")
+    run_script(path, f"update users set password_hash = '{before}' where username = 'eve'")
 
     def change():
-        execute(path, f"update users set password_hash = '{after}' where username = 'eve'")
+        run_script(path, f"update users set password_hash = '{after}' where username = 'eve'")
 
     restore_old_page(path, "by_hash", change)
     (finding,) = run_json("integrity", "check", status=4)["findings"]
@@ -263,7 +253,7 @@ def test_secret_values_in_index_differences_are_masked(folder, run_json):
 
 
 def test_locked_database_is_reported(folder, run_json):
-    execute(folder / "user.db", "pragma journal_mode = delete")
+    run_script(folder / "user.db", "pragma journal_mode = delete")
     with lock_exclusively(folder / "user.db"):
         result = run_json("integrity", "check", "--timeout", "0", status=11)
     assert list_codes(result) == [("fp/user", "error", "busy")]
@@ -271,7 +261,7 @@ def test_locked_database_is_reported(folder, run_json):
 
 def restore_old_page(path, index, change):
     """Run ``change``, then restore the old page of ``index``, as if the disk had lost a write."""
-    execute(path, "pragma journal_mode = delete")
+    run_script(path, "pragma journal_mode = delete")
     with closing(sqlite3.connect(path)) as db:
         (page,) = db.execute("select rootpage from sqlite_master where name = ?", [index]).fetchone()
         (size,) = db.execute("pragma page_size").fetchone()
@@ -312,11 +302,11 @@ def test_lost_write_of_index_page_is_reported(folder, run_json):
 def test_every_damaged_index_is_reported(folder, run_json):
     path = folder / "user.db"
     tables = "".join(f"create table many{n} (a, b); create index by_{n} on many{n} (a);" for n in range(2))
-    execute(path, tables)
+    run_script(path, tables)
 
     def insert_rows():
         rows = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 180) insert into {} select i, i from n;"
-        execute(path, rows.format("many0") + rows.format("many1"))
+        run_script(path, rows.format("many0") + rows.format("many1"))
 
     restore_old_page(path, "by_1", lambda: restore_old_page(path, "by_0", insert_rows))
     findings = run_json("integrity", "check", status=4)["findings"]
@@ -324,17 +314,17 @@ def test_every_damaged_index_is_reported(folder, run_json):
         "index by_0",
         "index by_1",
     ]
-    execute(path, "reindex")
+    run_script(path, "reindex")
     assert run_json("integrity", "check")["findings"] == []
 
 
 def test_duplicate_unique_values_have_a_separate_hint(folder, run_json):
     path = folder / "user.db"
-    execute(
+    run_script(
         path,
         "create table cards (a, b); create index by_card on cards (a); insert into cards values ('x', 1), ('x', 2)",
     )
-    execute(
+    run_script(
         path,
         "pragma writable_schema = on; update sqlite_master set sql = 'create unique index by_card on cards (a)' where name = 'by_card'",
     )
@@ -345,7 +335,7 @@ def test_duplicate_unique_values_have_a_separate_hint(folder, run_json):
     )
     assert finding["hint"].startswith("Two rows have the same unique value")
     with pytest.raises(sqlite3.IntegrityError):
-        execute(path, "reindex by_card")
+        run_script(path, "reindex by_card")
 
 
 def test_violated_check_constraint_is_reported(folder, run_json):
@@ -368,7 +358,7 @@ def test_violated_check_constraint_is_reported(folder, run_json):
 
 def test_full_text_index_is_checked_only_in_writable_database(folder, run_json):
     for name in ("user.db", "flashpoint.sqlite"):
-        execute(
+        run_script(
             folder / name,
             """create table notes (id integer primary key, a text); insert into notes values (1, 'one');
             create virtual table words using fts5(a, content='notes', content_rowid='id');
@@ -393,7 +383,7 @@ def test_app_with_custom_profile_is_checked(tmp_path, run_json):
         "unit": "database",
         "databases": [{"target": "app/pantry", "state": "ok"}],
     }
-    execute(path, "insert into recipe_labels values ('nothing', 'vegan')")
+    run_script(path, "insert into recipe_labels values ('nothing', 'vegan')")
     assert list_codes(run_json("integrity", "check", *arguments, status=4)) == [
         ("app/pantry", "error", "foreign-key-orphans")
     ]
@@ -453,7 +443,7 @@ def test_missing_references_are_counted_with_examples(folder, run_json, game, mo
 def test_invalid_utf8_is_reported_escaped(folder, run_json, game, monkeypatch):
     monkeypatch.setattr("dbctl.services.checks.cross_database.BATCH", 1)
     add_plays(folder, (game, 60))
-    execute(
+    run_script(
         folder / "user.db",
         """insert into user_game_plays (user_id, game_id, game_title, session_id)
         select min(id), cast(x'ff41' as text), 'A game', 'x' from users
@@ -465,11 +455,11 @@ def test_invalid_utf8_is_reported_escaped(folder, run_json, game, monkeypatch):
 
 
 def test_merged_game_is_not_a_missing_reference(folder, run_json, game):
-    execute(
+    run_script(
         folder / "flashpoint.sqlite",
         "create table if not exists game_redirect (id varchar not null, sourceId varchar not null, dateAdded datetime)",
     )
-    execute(
+    run_script(
         folder / "flashpoint.sqlite", f"insert into game_redirect (id, sourceId) values ('{game}', 'before')"
     )
     add_plays(folder, ("before", 60))
@@ -504,7 +494,7 @@ def test_merged_game_is_not_a_missing_reference(folder, run_json, game):
 )
 def test_statistics_are_recounted_without_times(folder, run_json, game, change, messages):
     user = add_plays(folder, (game, 60), (game, 30), (game, None, None))
-    execute(folder / "user.db", change)
+    run_script(folder / "user.db", change)
     result = run_json("integrity", "cross-check")
     assert [finding["message"] for finding in result["findings"]] == [
         text.format(user=user, game=game) for text in messages
@@ -516,7 +506,7 @@ def test_wrong_playlist_count_is_reported(folder, run_json):
     if not has_playlists(folder):
         assert run_json("integrity", "cross-check")["findings"] == []
         return
-    execute(
+    run_script(
         folder / "user.db",
         f"insert into user_playlists (user_id, title, game_count) values ({user}, 'Favourites', 4)",
     )
@@ -549,7 +539,7 @@ def test_custom_profile_defines_cross_checks(tmp_path, run_json):
     assert [entry["code"] for entry in run_json("integrity", "cross-check", *arguments)["findings"]] == [
         "recount"
     ]
-    execute(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')
+    run_script(path, 'update "order" set "index" = 3 - "group"; update history set who = \'nobody\'')
     (result,) = run_json("integrity", "cross-check", *arguments)["findings"]
     assert result["message"] == "entries: 1 of 1 value of history.who is not in pantry (2 rows): nobody"
 
@@ -576,7 +566,7 @@ every = true
 """
     )
     for name, table, states in (("main", "items", (-1, 1, 0, -1)), ("mirror", "copies", (-2, 1.0, 0, -1))):
-        execute(
+        run_script(
             tmp_path / f"{name}.db",
             f"create table {table} (id integer primary key, state);"
             + "".join(f"insert into {table} values ({key}, {state});" for key, state in enumerate(states)),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
 from dbctl.cli.main import main
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.files import mounts as volumes
+from tests.services.flashpoint_app import open_in_process, query_rows, run_script
 from tests.shapes.flashpoint_web import document_flashpoint_db, document_user_db
 
 CONFIGURATION = """\
@@ -42,33 +41,12 @@ def run_json(answer):
     return run
 
 
-def execute(path, sql):
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executescript(sql)
-
-
-def query(path, sql):
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute(sql).fetchall()
-
-
-@contextmanager
-def open_in_process(path, *statements):
-    """Run statements in another process, which keeps the database open."""
-    code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s).fetchall()\nprint('ready', flush=True)\nsys.stdin.read()"
-    command = [sys.executable, "-c", code, str(path), *statements]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.stdin.close()
-
-
 GROW = "create table grown (id integer primary key, a text); with recursive n(i) as (select 1 union all select i + 1 from n where i < 4000) insert into grown select i, hex(randomblob(200)) from n;"
 
 
 def test_vacuum_shrinks_file_and_retains_rows(folder, run_json):
-    execute(folder / "user.db", GROW + "delete from grown where id > 100")
-    before, rows = (folder / "user.db").stat().st_size, query(folder / "user.db", "select * from grown")
+    run_script(folder / "user.db", GROW + "delete from grown where id > 100")
+    before, rows = (folder / "user.db").stat().st_size, query_rows(folder / "user.db", "select * from grown")
     (free,) = [row for row in run_json("stats bloat --db user")["items"] if row["table"] is None]
     assert free["source"] == "freelist"
     assert free["wasted_bytes"] > 500_000
@@ -77,9 +55,9 @@ def test_vacuum_shrinks_file_and_retains_rows(folder, run_json):
     assert (folder / "user.db").stat().st_size == before
     (result,) = run_json("maintain vacuum")["tasks"]
     assert (result["target"], result["table"], result["error"]) == ("fp/user", None, None)
-    execute(folder / "user.db", "pragma wal_checkpoint(truncate)")
+    run_script(folder / "user.db", "pragma wal_checkpoint(truncate)")
     assert (folder / "user.db").stat().st_size < before - 500_000
-    assert query(folder / "user.db", "select * from grown") == rows
+    assert query_rows(folder / "user.db", "select * from grown") == rows
     (free,) = [row for row in run_json("stats bloat --db user")["items"] if row["table"] is None]
     assert free["wasted_bytes"] == 0
 
@@ -94,7 +72,9 @@ def test_read_only_database_is_not_maintained(folder, run_json):
 
 
 def test_single_table_is_analyzed_or_reindexed(folder, run_json):
-    execute(folder / "user.db", 'create table "odd "" name" (a text); create index odd on "odd "" name" (a)')
+    run_script(
+        folder / "user.db", 'create table "odd "" name" (a text); create index odd on "odd "" name" (a)'
+    )
     (result,) = run_json("maintain reindex --table users")["tasks"]
     assert result["statement"] == 'REINDEX "users"'
     main(["maintain", "analyze", "--table", 'odd " name'])
@@ -105,7 +85,7 @@ def test_single_table_is_analyzed_or_reindexed(folder, run_json):
 def test_statistics_tables_are_not_reported_as_drift(folder, run_json):
     findings = run_json("migrate drift", status=None)
     run_json("maintain analyze")
-    assert query(folder / "user.db", "select count(*) from sqlite_stat1 where tbl = 'roles'") != [(0,)]
+    assert query_rows(folder / "user.db", "select count(*) from sqlite_stat1 where tbl = 'roles'") != [(0,)]
     assert run_json("migrate drift", status=None) == findings
     run_json("maintain optimize")
 
@@ -118,10 +98,10 @@ def test_checkpoint_empties_the_wal(folder, run_json):
 
 
 def test_error_of_blocked_checkpoint_contains_the_reader(folder, run_json):
-    execute(folder / "user.db", "create table extra (a)")
+    run_script(folder / "user.db", "create table extra (a)")
     statements = ("begin", "select count(*) from extra")
     with open_in_process(folder / "user.db", *statements) as process:
-        execute(folder / "user.db", "insert into extra values (1)")
+        run_script(folder / "user.db", "insert into extra values (1)")
         error = run_json("maintain checkpoint --timeout 0.3", status=11)
         assert (error["code"], f"pid {process.pid}" in error["message"]) == ("busy", True)
 
@@ -136,8 +116,8 @@ def test_vacuum_waits_for_writer_until_timeout(folder, run_json):
 
 @pytest.mark.parametrize("content", ["content='notes'", "content=notes, tokenize=porter", "content=''"])
 def test_vacuum_is_refused_if_full_text_index_uses_unstable_rowids(folder, run_json, content):
-    execute(folder / "user.db", "create table notes (id text primary key, body text)")
-    execute(folder / "user.db", f"create virtual table search using fts5 (body, {content})")
+    run_script(folder / "user.db", "create table notes (id text primary key, body text)")
+    run_script(folder / "user.db", f"create virtual table search using fts5 (body, {content})")
     error = run_json("maintain vacuum", status=6)
     assert (error["code"], "notes" in error["message"] or "content=''" in content) == (
         "maintenance-unsafe",
@@ -155,9 +135,9 @@ def test_vacuum_is_refused_if_full_text_index_uses_unstable_rowids(folder, run_j
     ],
 )
 def test_vacuum_is_refused_only_if_the_key_is_not_the_rowid(folder, run_json, key, status):
-    execute(folder / "user.db", f"create table notes ({key})")
-    execute(folder / "user.db", "create virtual table search using fts5 (body, content='')")
-    execute(folder / "user.db", "insert into notes (id) values (7), (9)")
+    run_script(folder / "user.db", f"create table notes ({key})")
+    run_script(folder / "user.db", "create virtual table search using fts5 (body, content='')")
+    run_script(folder / "user.db", "insert into notes (id) values (7), (9)")
     run_json("maintain vacuum --dry-run", status=status)
     with closing(SQLiteReader(folder / "user.db", "app/user")) as reader:
         column = reader.tables()["notes"].rowid
@@ -167,7 +147,7 @@ def test_vacuum_is_refused_only_if_the_key_is_not_the_rowid(folder, run_json, ke
 
 
 def test_vacuum_is_allowed_with_integer_primary_keys(folder, run_json):
-    execute(
+    run_script(
         folder / "user.db",
         """create table notes (id integer primary key, body text);
         create virtual table search using fts5 (body, content='notes', content_rowid='id');
@@ -191,7 +171,7 @@ def test_vacuum_without_disk_space_is_refused(folder, run_json, monkeypatch):
 
 
 def test_unneeded_indexes_of_file_are_listed(folder, run_json):
-    execute(
+    run_script(
         folder / "user.db",
         """create table t (a text collate nocase, b integer, c text unique);
         create index ab on t (a, b desc);
@@ -213,7 +193,7 @@ def test_unneeded_indexes_of_file_are_listed(folder, run_json):
     assert [row["columns"] for row in items if row["index"] == "ab"] == [["a collate nocase", "b desc"]]
     for row in items:
         if row["drop"]:
-            execute(folder / "user.db", row["drop"])
+            run_script(folder / "user.db", row["drop"])
     assert run_json("stats indexes --db user --only duplicate")["items"] == []
 
 
@@ -228,18 +208,18 @@ def test_server_commands_are_refused_with_hint(folder, run_json):
 
 
 def read_journal_mode(path):
-    return query(path, "pragma journal_mode")[0][0]
+    return query_rows(path, "pragma journal_mode")[0][0]
 
 
 def test_journal_mode_is_switched_and_rows_remain(folder, run_json):
-    execute(folder / "user.db", "pragma journal_mode = delete")
-    rows = query(folder / "user.db", "select * from users")
+    run_script(folder / "user.db", "pragma journal_mode = delete")
+    rows = query_rows(folder / "user.db", "select * from users")
     assert run_json("maintain wal --dry-run")["plan"]["steps"] == ["PRAGMA journal_mode = wal"]
     assert read_journal_mode(folder / "user.db") == "delete"
     (result,) = run_json("maintain wal")["tasks"]
     assert (result["error"], read_journal_mode(folder / "user.db")) == (None, "wal")
     assert run_json("maintain wal")["tasks"] == []
-    assert query(folder / "user.db", "select * from users") == rows
+    assert query_rows(folder / "user.db", "select * from users") == rows
     assert run_json("maintain wal --off")["tasks"][0]["error"] is None
     assert read_journal_mode(folder / "user.db") == "delete"
     assert run_json("maintain wal --db flashpoint", status=6)["code"] == "read-only"
@@ -251,14 +231,14 @@ def test_journal_mode_is_switched_and_rows_remain(folder, run_json):
     [("delete", "begin immediate", ""), ("wal", "select * from roles", " --off")],
 )
 def test_journal_mode_of_file_in_use_does_not_change(folder, run_json, before, statement, option):
-    execute(folder / "user.db", f"pragma journal_mode = {before}")
+    run_script(folder / "user.db", f"pragma journal_mode = {before}")
     with open_in_process(folder / "user.db", statement):
         assert run_json(f"maintain wal{option} --timeout 0.2", status=11)["code"] == "busy"
     assert read_journal_mode(folder / "user.db") == before
 
 
 def test_wal_mode_is_refused_on_network_disk(folder, run_json, monkeypatch, tmp_path):
-    execute(folder / "user.db", "pragma journal_mode = delete")
+    run_script(folder / "user.db", "pragma journal_mode = delete")
     mounts = tmp_path / "mounts"
     mounts.write_text(f"server:/share {folder} nfs4 rw 0 0\n")
     monkeypatch.setattr(volumes, "MOUNTS", mounts)
@@ -275,7 +255,7 @@ def test_doctor_reports_file_without_wal_mode(folder, run_json):
             if finding["code"] == "journal-not-wal"
         ]
 
-    execute(folder / "user.db", "pragma journal_mode = delete")
+    run_script(folder / "user.db", "pragma journal_mode = delete")
     ((severity, hint),) = list_findings()
     assert severity == "warning", "the app creates the file in WAL mode"
     assert "maintain wal" in hint

@@ -7,12 +7,13 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
 from dbctl.cli.main import main
 from tests.databases import empty_database
+from tests.services.flashpoint_app import open_in_process, run_script, snapshot
 from tests.shapes.flashpoint_web import (
     add_user,
     deployed_user_db,
@@ -68,28 +69,6 @@ def run_stats(answer):
 def query(path, sql):
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         return db.execute(sql).fetchall()
-
-
-def execute(path, sql):
-    with closing(sqlite3.connect(path)) as db, db:
-        db.executescript(sql)
-
-
-def snapshot(folder):
-    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()} | {
-        ".": folder.stat().st_mtime_ns
-    }
-
-
-@contextmanager
-def open_in_process(path, *statements):
-    """Run statements in another process that does not close the database."""
-    code = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s).fetchall()\nprint('ready', flush=True)\nsys.stdin.read()"
-    command = [sys.executable, "-c", code, str(path), *statements]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.stdin.close()
 
 
 def test_statistics_change_no_file(folder, run_stats):
@@ -149,7 +128,7 @@ def test_tables_have_rows_sizes_and_indexes(folder, run_stats):
 
 def test_rows_of_user_are_counted_in_referencing_tables(folder, run_stats):
     (user_id,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
-    execute(
+    run_script(
         folder / "user.db",
         f"""insert into user_game_plays (user_id, game_id, game_title, session_id) values ({user_id}, 'x', 'X', 's');
         insert into user_stats (user_id, total_sessions) values ({user_id}, 7);
@@ -168,7 +147,7 @@ def test_rows_of_user_are_counted_in_referencing_tables(folder, run_stats):
 
 
 def test_activity_is_filtered_by_user_action_resource_and_time(folder, run_stats):
-    execute(
+    run_script(
         folder / "user.db",
         """insert into activity_logs (username, action, resource, created_at) values
         ('eve', 'login', null, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 minute')),
@@ -198,8 +177,8 @@ def test_activity_is_filtered_by_user_action_resource_and_time(folder, run_stats
 
 
 def test_actions_of_dbctl_are_listed_without_empty_columns(folder, run_stats, capsys):
-    execute(folder / "user.db", "delete from activity_logs")
-    execute(
+    run_script(folder / "user.db", "delete from activity_logs")
+    run_script(
         folder / "user.db",
         "insert into refresh_tokens (user_id, token, expires_at) values (2, 'x', '2020-01-01')",
     )
@@ -220,7 +199,7 @@ def test_actions_of_dbctl_are_listed_without_empty_columns(folder, run_stats, ca
     ],
 )
 def test_lock_holder_of_unopenable_file_is_listed(folder, run_stats, statements, mode):
-    execute(folder / "flashpoint.sqlite", "pragma journal_mode = delete")
+    run_script(folder / "flashpoint.sqlite", "pragma journal_mode = delete")
     assert run_stats("stats", "locks")["items"] == []
     with open_in_process(folder / "flashpoint.sqlite", *statements) as process:
         (holder,) = run_stats("stats", "locks")["items"]
@@ -259,7 +238,7 @@ def test_missing_database_does_not_hide_others(folder, run_stats, arguments, cap
 
 
 def test_locked_or_damaged_database_is_an_error(folder, run_stats):
-    execute(folder / "flashpoint.sqlite", "pragma journal_mode = delete")
+    run_script(folder / "flashpoint.sqlite", "pragma journal_mode = delete")
     only = ("--db", "flashpoint")
     with open_in_process(folder / "flashpoint.sqlite", "begin exclusive", "create table held (a)"):
         assert run_stats("stats", "overview", *only, "--timeout", "0", status=11)["code"] == "busy"
@@ -294,7 +273,7 @@ def test_game_counts_match_the_tables(folder, run_stats):
 
 def test_plays_are_ranked_and_paged(folder, run_stats):
     (user_id,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
-    execute(
+    run_script(
         folder / "user.db",
         f"""insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds)
         values ({user_id}, 'a', 'A', 2, 20), ({user_id}, 'b', 'B', 5, 50), ({user_id}, 'c', 'C', 1, 10);
@@ -309,7 +288,7 @@ def test_plays_are_ranked_and_paged(folder, run_stats):
 
 def test_report_is_sorted_by_any_column_over_all_pages(folder, run_stats):
     (eve,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
-    execute(
+    run_script(
         folder / "user.db",
         f"""insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds)
         values ({eve}, 'a', 'A', 2, 90), ({eve}, 'b', 'B', 5, 7), ({eve}, 'c', NULL, 1, 90), ({eve}, 'd', 'd', 9, 8)""",
@@ -329,7 +308,7 @@ def test_report_is_sorted_by_any_column_over_all_pages(folder, run_stats):
 
 def test_addresses_and_refresh_tokens_are_reports(folder, run_stats):
     (eve,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
-    execute(
+    run_script(
         folder / "user.db",
         f"""insert into activity_logs (user_id, username, action, ip_address, user_agent, created_at)
             values ({eve}, 'eve', 'login', '192.0.2.7', 'Firefox', '2026-03-01T10:00:00.000Z');
@@ -349,7 +328,7 @@ def test_addresses_and_refresh_tokens_are_reports(folder, run_stats):
 def test_plays_are_reported_per_user_and_game(folder, run_stats):
     (eve,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
     ana = add_user(folder / "user.db", "ana")
-    execute(
+    run_script(
         folder / "user.db",
         f"""insert into user_game_stats
             (user_id, game_id, game_title, total_plays, total_playtime_seconds, last_played_at)
