@@ -106,8 +106,6 @@ _TABLE = rb"(?:^|/)[^/]+\.lance/"
 
 
 class FileType(Struct, frozen=True, kw_only=True):
-    """The type of a file."""
-
     content: Content
     compress: Compression
 

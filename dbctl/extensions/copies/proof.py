@@ -163,7 +163,6 @@ def _is_in_digits(data: bytes, start: int, end: int) -> bool:
 
 
 def read_file(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file."""
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             yield block

@@ -58,8 +58,6 @@ TableRule: TypeAlias = Literal["empty"] | Mapping[str, ColumnRule]
 
 
 class DatabaseRules(Struct, frozen=True, kw_only=True):
-    """The rules of a database."""
-
     tables: Mapping[str, TableRule]  #: without columns that are copied
     missing: Sequence[str]  #: ``table.column`` of those that can hold personal data and have no rule
     #: table and column of those without a rule whose type allows no personal data, if the engine stores only values of types

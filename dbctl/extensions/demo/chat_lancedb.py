@@ -43,8 +43,6 @@ class User(Struct, frozen=True, kw_only=True):
 
 
 class Chat(Struct, frozen=True, kw_only=True):
-    """One chat."""
-
     id: str
     owner: User
     topic: str
@@ -55,8 +53,6 @@ class Chat(Struct, frozen=True, kw_only=True):
 
 
 class Message(Struct, frozen=True, kw_only=True):
-    """One message."""
-
     id: str
     chat: Chat
     role: str

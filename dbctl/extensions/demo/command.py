@@ -61,7 +61,6 @@ class Sample:
         read_configuration(directory / loader.FILE_NAME, profile)
 
     def plan(self) -> Plan:
-        """Return the plan."""
         variant = f", variant {self._variant}" if self._variant else ""
         steps = [
             f"create databases of {self.app} with generated rows in {self._directory}",

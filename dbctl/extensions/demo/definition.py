@@ -30,8 +30,6 @@ class Account(Struct, frozen=True, kw_only=True):
 
 
 class SampleDatabase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One database of a sample."""
-
     path: str = ""  #: below the directory; empty: only on a server
     engine: str = "sqlite"
     url: Literal["", "accepted", "required"] = ""  #: whether ``--url`` may or must give its address

@@ -41,8 +41,6 @@ def run_on_fleet(session: Session, error: FleetSelectedError) -> int:
 
 
 class _FleetCommand:
-    """One command on a fleet."""
-
     def __init__(self, session: Session, fleet: Fleet, selections: Sequence[FleetSelection]) -> None:
         self._session, self._fleet, self._selections = session, fleet, selections
         self._options = session.options

@@ -100,7 +100,6 @@ class _FleetCollector:
             self._unhealthy.append(report_databases(outcome.app, health, rows, findings))
 
     def create_status(self) -> FleetStatus:
-        """Return the status of the fleet."""
         severities = Counter[str]()
         for (severity, _, _), findings in self._findings.items():
             severities[severity] += len(findings)

@@ -60,7 +60,6 @@ def is_key(field: pa.Field) -> bool:
 
 
 def vector_columns(table: str, schema: pa.Schema) -> list[VectorColumn]:
-    """Return the columns with vectors."""
     return [
         VectorColumn(
             table=table,
@@ -374,7 +373,6 @@ class Catalog(LiveTables):
             self.require_column(table, column)
 
     def arrow_schema(self, table: str) -> pa.Schema:
-        """Return the Arrow schema of a table."""
         self.require_table(table)
         return self._schemas[table]
 

@@ -93,7 +93,6 @@ def iterate_fields(content: bytes) -> Iterator[tuple[int, int | bytes, int]]:
 
 
 def encode_number(field: int, value: int) -> bytes:
-    """Return a field that is a number."""
     return _encode_varint(field << 3 | _VARINT) + _encode_varint(value)
 
 
@@ -181,8 +180,6 @@ class Fragment(Struct, frozen=True, kw_only=True):
 
 
 class IndexFiles(Struct, frozen=True, kw_only=True):
-    """The files of an index."""
-
     name: str
     folder: str  #: relative to the table
     files: Sequence[DataFile]  #: empty: written by an older library, which does not list them

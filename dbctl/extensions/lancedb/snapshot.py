@@ -39,8 +39,6 @@ LOST_LINK = "is a symbolic link to a folder that is missing"
 
 
 class SnapshotFile(Struct, frozen=True, kw_only=True):
-    """One file of a snapshot."""
-
     name: str  #: relative to the folder of the tables
     path: Path
     stat: os.stat_result
@@ -357,7 +355,6 @@ def create_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Sn
 
 
 def contains_tables(folder: Path) -> bool:
-    """Whether a folder contains a table."""
     try:
         return any(name.endswith(SUFFIX) and is_table(folder / name) for name in os.listdir(folder))  # noqa: PTH208
     except OSError:

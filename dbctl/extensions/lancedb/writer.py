@@ -300,7 +300,6 @@ class LanceWriter(LanceReader, Writable):
             return [row for batch in batches for row in to_rows(batch, key)]
 
     def _existing_keys(self, table: str, key: Sequence[str], keys: Sequence[Row]) -> set[Row]:
-        """Return the keys that exist in the table."""
         return set(self.rows.read(table, key, [_key_condition(key, keys)]))
 
     def _key_predicate(self, table: str, keys: Sequence[Row]) -> str:

@@ -35,5 +35,4 @@ class Schedule(ConfigSection, frozen=True, kw_only=True):
 
 
 def read_section(app: App) -> Schedule:
-    """Return the section of an app."""
     return app.extension_section("schedule", Schedule) or Schedule()

@@ -94,7 +94,6 @@ class NativeCopy:
         ]
 
     def list_tables(self) -> list[TransferTable]:
-        """Return the tables to copy."""
         return self._tables
 
     def name_object(self, table: TransferTable) -> str:

@@ -64,8 +64,6 @@ class ImportResult(ChangeResult, frozen=True, kw_only=True):
 
 
 class RowFile(Struct, frozen=True, kw_only=True):
-    """A file of rows."""
-
     source: IO[bytes]  #: seekable, because it is read several times
     name: str  #: for messages
     form: Form

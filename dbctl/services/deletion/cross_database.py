@@ -114,7 +114,6 @@ def read_link_values(link: CrossLink, db: Readable, rows: Mapping[str, Sequence[
 
 
 def find_cascading_links(app: App, database: str) -> list[CrossLink]:
-    """Return the cascading links to this database."""
     return [link for link in app.profile.link if link.cascade and link.to == database]
 
 

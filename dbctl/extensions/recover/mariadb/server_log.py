@@ -189,7 +189,6 @@ class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
             raise self._create_denied_error(str(error.context["reason"])) from error
 
     def _read_end(self) -> _Position:
-        """Return the position of the server."""
         for file, position, *_ in self._query("show master status"):
             return _Position(str(file), int(str(position)))
         raise LogUnusableError(

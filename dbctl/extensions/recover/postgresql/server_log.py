@@ -200,7 +200,6 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
 
 
 def _write_also(blocks: Iterator[bytes], pipe: IO[bytes]) -> Iterator[bytes]:
-    """Yield blocks, and write each one to a pipe."""
     for block in blocks:
         pipe.write(block)
         yield block

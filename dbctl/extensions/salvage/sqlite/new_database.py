@@ -253,7 +253,6 @@ class RejectedRows:
 
     @property
     def has_rows(self) -> bool:
-        """Whether a row was rejected."""
         return self._db is not None
 
     def add(self, table: str, columns: Sequence[str], reason: str, key: int | None, fields: Fields) -> None:

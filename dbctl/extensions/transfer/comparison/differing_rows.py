@@ -221,7 +221,6 @@ class RowComparison:
     def _fetch_rows(
         self, source: RowSource, table: TransferTable, keys: Sequence[Line]
     ) -> Mapping[Line, Line]:
-        """Return rows by their keys."""
         if not table.key:
             return {line: line for line in keys}
         rows = source.fetch_lines(table.name, table.columns, table.key, keys)

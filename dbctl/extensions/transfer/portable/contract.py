@@ -294,8 +294,6 @@ class PortableSchemas(ABC):
 
 
 class LineColumn(Struct, frozen=True, kw_only=True):
-    """A column of lines."""
-
     name: str
     kind: LogicalKind
     time_form: TimeForm = "sqlite-time"  #: how a timestamp is stored where columns have no type for it

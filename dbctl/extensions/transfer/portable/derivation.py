@@ -86,7 +86,6 @@ class Derivation(ABC):
         """Yield the statements of an index."""
 
     def default_clause(self, expression: str, kind: LogicalKind, *, is_literal: bool) -> str:
-        """Return the clause of a default."""
         del kind
         return f"default {expression}" if is_literal else f"default ({expression})"
 

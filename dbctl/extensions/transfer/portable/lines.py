@@ -23,7 +23,6 @@ def split_line(line: Line) -> list[bytes | None]:
 
 
 def join_line(values: Iterable[bytes | None]) -> Line:
-    """Return the line of values."""
     return TAB.join(NULL if value is None else escape(value) for value in values)
 
 

@@ -82,7 +82,6 @@ class NativeNames:
         self._is_destination = is_destination
 
     def require_native(self, table: str) -> NativeTable:
-        """Return a table."""
         return self._tables[table]
 
     def quote_table(self, table: str) -> str:

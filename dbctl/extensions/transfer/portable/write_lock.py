@@ -50,7 +50,6 @@ class WriteLock(SqlPart):
         ]
 
     def _list_tables(self) -> Sequence[str]:
-        """Return the tables to lock."""
         return self._catalog.base_tables()
 
     def _name_trigger(self, event: str, table: str) -> str:

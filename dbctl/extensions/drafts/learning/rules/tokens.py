@@ -111,7 +111,6 @@ class TokenRule(SignInRule):
     def _learn_row(
         self, row: ChangedRow, table: TableEvidence, values: Row, secrets: Mapping[str, str]
     ) -> None:
-        """Learn from a row with a token."""
         name = table.name
         if name not in self._tables:
             self._tables.append(name)

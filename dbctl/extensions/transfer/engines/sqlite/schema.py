@@ -88,7 +88,6 @@ NAMES: Mapping[LogicalKind, str] = {
 
 
 def read_type(declared: str) -> LogicalType:
-    """Return the logical type of a declared type."""
     if not declared:
         return _ANY
     return parse_declared(declared, TYPES) or _AFFINITIES[find_affinity(declared)]
