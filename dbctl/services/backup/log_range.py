@@ -111,7 +111,9 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
 
 
 def find_required_log(manifests: Sequence[Manifest], retained: Collection[str]) -> Mapping[str, str]:
-    """Return the reasons for retaining parts of the log of servers, by id: the log since the earliest retained copy.
+    """Return the reasons for retaining parts of the log of servers, by id: the log since the earliest retained copy, and the newest part.
+
+    Without the newest part, ``backup log`` would begin a new log, which no copy before it can follow.
 
     ``manifests`` are newest first; ``retained`` are ids.
     """
@@ -121,13 +123,18 @@ def find_required_log(manifests: Sequence[Manifest], retained: Collection[str]) 
         for manifest in manifests
     ]
     copies = [(manifest, names) for manifest, names in copies if names]
+    continued = set[str]()  # the databases whose newest part has been found
     for part in manifests:
         if part.kind != "log":
             continue
-        own = [copy for copy, names in copies if names & set(part.databases)]
-        needed = [copy.id for copy in own if copy.id in retained and copy.number < part.number]
-        if needed:
+        databases = set(part.databases)
+        own = [copy for copy, names in copies if names & databases]
+        remaining = [copy for copy in own if copy.id in retained]
+        if needed := [copy.id for copy in remaining if copy.number < part.number]:
             reasons[part.id] = f"the log since {needed[-1]}"
         elif not own:
             reasons[part.id] = "a log without a copy yet"
+        elif remaining and databases - continued:
+            reasons[part.id] = f"the log before {remaining[-1].id}, which the next part continues"
+        continued |= databases
     return reasons

@@ -488,6 +488,23 @@ def test_prune_keeps_the_log_since_the_earliest_retained_backup(shop, answer, fa
 
 
 @pytest.mark.slow
+def test_prune_keeps_the_part_that_the_next_call_continues(shop, answer, fail):
+    answer("backup", "log")
+    shop.sell(1)
+    answer("backup", "log")
+    first = answer("backup", "create")["data"]["id"]
+    newest, older = list_backups(answer, "log")
+    pruned = answer("backup", "prune", "--keep-last", "1", "--yes")["data"]
+    assert pruned["deleted"] == [older]
+    reasons = {entry["id"]: entry["reasons"] for entry in pruned["retained"]}
+    assert reasons[newest] == [f"the log before {first}, which the next part continues"]
+    assert fail("backup", "delete", newest, "--yes", status=6)["code"] == "log-required"
+    shop.sell(1)
+    assert_recovered(answer, shop, store_log(shop, answer))
+    assert read_status(answer)["unusable"] == []
+
+
+@pytest.mark.slow
 def test_encrypted_backup_and_log_are_recovered_with_the_key(shop, answer, fail, tmp_path):
     recipient = create_identity(tmp_path, "key")
     with (tmp_path / "dbctl.toml").open("a") as file:

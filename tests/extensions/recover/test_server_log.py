@@ -334,6 +334,17 @@ def test_prune_keeps_the_log_since_the_earliest_retained_copy(shop, answer, fail
 
 
 @pytest.mark.slow
+def test_prune_keeps_the_part_that_the_next_call_continues(shop, answer):
+    answer("backup", "log")
+    answer("backup", "create", "--physical")
+    assert answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["deleted"] == []
+    shop.sell(1)
+    answer("backup", "log")
+    at = shop.sales[-1].inserted + MICROSECOND
+    assert recover(answer, at) == shop.list_sales(at)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["physical", "log"])
 def test_damaged_file_without_compression_is_not_replayed(shop, answer, fail, tmp_path, form):
     """Nothing decompresses it, and a page of a server need not have a checksum."""
