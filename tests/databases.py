@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
@@ -85,6 +85,23 @@ class File(ComparedDatabase):
 
     def destroy(self) -> None:
         self.path.unlink()
+
+
+def create_database(path: Path, script: str, *rows: Mapping[str, Sequence[Mapping[str, object]]]) -> Path:
+    """Create a file of SQLite by a script, with rows by table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("pragma synchronous = off")
+        connection.executescript(f"begin; {script}")
+        for tables in rows:
+            for table, records in tables.items():
+                for row in records:
+                    placeholders = ", ".join("?" * len(row))
+                    connection.execute(
+                        f"insert into {table} ({', '.join(row)}) values ({placeholders})", list(row.values())
+                    )
+        connection.execute("commit")
+    return path
 
 
 class Folder:

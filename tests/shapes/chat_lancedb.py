@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
+
+from tests.databases import create_database
 
 FOLDER = Path(__file__).parent
 #: Invented tokens; no output may contain them.
@@ -70,30 +70,14 @@ def _script(name: str) -> str:
     return (FOLDER / f"chat-lancedb-{name}.sql").read_text(encoding="utf-8")
 
 
-def _create_database(path: Path, script: str, *rows: Rows) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("pragma synchronous = off")
-        connection.executescript(f"begin; {script}")
-        for tables in rows:
-            for table, records in tables.items():
-                for row in records:
-                    placeholders = ", ".join("?" * len(row))
-                    connection.execute(
-                        f"insert into {table} ({', '.join(row)}) values ({placeholders})", list(row.values())
-                    )
-        connection.execute("commit")
-    return path
-
-
 def document(path: Path) -> Path:
     """Create the database of the document; the first version of the app created the same."""
-    return _create_database(path, _script("document"), {"users": USERS}, ROWS)
+    return create_database(path, _script("document"), {"users": USERS}, ROWS)
 
 
 def halfway(path: Path) -> Path:
     """Create the database of the document after a newer version of the app failed to upgrade it."""
-    return _create_database(path, _script("document") + _script("accounts"), {"users": USERS}, ROWS)
+    return create_database(path, _script("document") + _script("accounts"), {"users": USERS}, ROWS)
 
 
 def deployed(path: Path) -> Path:
@@ -101,7 +85,7 @@ def deployed(path: Path) -> Path:
     text = _script("document")
     tables = USERS_TABLE + text[text.index("CREATE TABLE chats") :]
     script = tables + _script("accounts") + _script("deployed")
-    return _create_database(path, script, {"users": [*USERS, SIGNED_IN]}, ROWS, ACCOUNTS)
+    return create_database(path, script, {"users": [*USERS, SIGNED_IN]}, ROWS, ACCOUNTS)
 
 
 #: Vectors without a message in the database: of a chat in the browser, of a user before registration, of an unknown

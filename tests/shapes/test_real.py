@@ -13,7 +13,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.engines import registry
 from dbctl.url import parse_url
-from tests.databases import ComparedDatabase, empty_database
+from tests.databases import ComparedDatabase, create_database, empty_database
 from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor, yaai
 from tests.shapes.real.description import Description, describe, read_record
 
@@ -113,7 +113,7 @@ def test_database_in_the_document_variant_is_baselined_without_findings(
 def test_yaai_database_with_or_without_ledger_is_baselined_without_findings(
     database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, with_ledger: bool
 ) -> None:
-    path = yaai.create_database(tmp_path / "app.db", yaai.deployed_script(database))
+    path = create_database(tmp_path / "app.db", yaai.deployed_script(database))
     assert describe_live(str(path)) == read_record(f"yaai-{database}")
     if not with_ledger:
         with closing(sqlite3.connect(path)) as connection:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 
 from dbctl.config.environment import bundled_folder
+from tests.databases import create_database
 
 FOLDER = Path(__file__).parent
 #: An invented key; no output may contain it.
@@ -128,22 +127,6 @@ def _text(name: str, shape: str) -> str:
     folder = bundled_folder("migrations") / "yaai" / database
     path = folder / shape if (folder / shape).is_dir() else folder
     return (path / f"{file}.sql").read_text(encoding="utf-8")
-
-
-def create_database(path: Path, script: str, *rows: Rows) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("pragma synchronous = off")
-        connection.executescript(f"begin; {script}")
-        for tables in rows:
-            for table, records in tables.items():
-                for row in records:
-                    placeholders = ", ".join("?" * len(row))
-                    connection.execute(
-                        f"insert into {table} ({', '.join(row)}) values ({placeholders})", list(row.values())
-                    )
-        connection.execute("commit")
-    return path
 
 
 def ledger_script(names: Iterable[str]) -> str:
