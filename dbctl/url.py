@@ -109,17 +109,14 @@ class Url(Struct, frozen=True, kw_only=True):
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a local file."""
         return self._kind == "file" and not self.via
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a local folder."""
         return self._kind == "folder" and not self.via
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a local path."""
         return self._kind in {"file", "folder"} and not self.via
 
     @property

@@ -47,8 +47,6 @@ class Grid(Struct, frozen=True, kw_only=True):
 
 
 class Line(Struct, frozen=True):
-    """One line of text."""
-
     text: str
     depth: int = 0
     role: Role | None = None  #: its color on a terminal

@@ -56,8 +56,6 @@ _HELP = f"Write {{FIELD}}, {{FIELD.KEY}} or {{FIELD:FILTER}}, and braces as {{{{
 
 
 class _Field(NamedTuple):
-    """A field of a template."""
-
     path: str
     filter: str  #: empty: the value as in csv
 

@@ -23,8 +23,6 @@ VectorIndexKind: TypeAlias = Literal[
 
 
 class VectorColumn(Struct, frozen=True, kw_only=True):
-    """A column with a vector in each row."""
-
     table: str
     column: str
     dimension: int | None  #: length of the vectors; None: the column accepts vectors of any length

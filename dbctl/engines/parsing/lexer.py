@@ -29,8 +29,6 @@ class TokenPattern(NamedTuple):
 
 
 class Lexer:
-    """Lexer of one dialect."""
-
     def __init__(self, patterns: Sequence[TokenPattern], *, nests_comments: bool = False) -> None:
         """Use the first of ``patterns`` that matches; with ``nests_comments``, a comment may contain comments."""
         self._patterns, self._nests_comments = patterns, nests_comments

@@ -48,12 +48,10 @@ class MySQLImport(DumpImport):
 
 
 def create_sqlite_parts() -> Sequence[object]:
-    """Return the parts of the engine SQLite."""
     return [SQLiteImport()]
 
 
 def create_postgresql_parts() -> Sequence[object]:
-    """Return the parts of the engine PostgreSQL."""
     return [PostgreSQLImport()]
 
 

@@ -71,7 +71,6 @@ class Originals:
         self.too_short = 0  #: values that are not searched
 
     def add(self, path: str, value: object) -> None:
-        """Add a value of a column."""
         if is_too_short(value):
             self.too_short += 1
             return

@@ -19,8 +19,6 @@ FILE_WORDS = b"lance.encodings21.PageLayout lance.encodings.ColumnEncoding times
 
 
 class LanceRewriter(Rewriter):
-    """The part ``Rewriter``."""
-
     shortest = 8
 
     def __init__(self, db: Writable) -> None:

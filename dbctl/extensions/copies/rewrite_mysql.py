@@ -29,8 +29,6 @@ ESCAPES = str.maketrans(
 
 
 class MySQLRewriter(ServerRewriter):
-    """The part ``Rewriter``."""
-
     _db: MySQLWriter
     _connection: MySQLConnection
 

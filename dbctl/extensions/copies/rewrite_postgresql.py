@@ -57,8 +57,6 @@ ESCAPES = str.maketrans(
 
 
 class PostgreSQLRewriter(ServerRewriter):
-    """The part ``Rewriter``."""
-
     def find_unreadable(self) -> Sequence[str]:
         return [str(name) for (name,) in self._connection.fetch(UNREADABLE)]
 

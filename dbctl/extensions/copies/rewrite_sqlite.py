@@ -45,8 +45,6 @@ def match_pattern(pattern: object, text: object) -> bool | None:
 
 
 class SQLiteRewriter(SQLitePart, Rewriter):
-    """The part ``Rewriter``."""
-
     def __init__(self, db: SQLiteDatabase) -> None:
         super().__init__(db)
         self._driver.create_function("regexp", 2, match_pattern, deterministic=True)

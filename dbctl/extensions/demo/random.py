@@ -22,7 +22,6 @@ def rng_for(seed: int, *key: str | int) -> Random:
 
 
 def uuid4(rng: Random) -> str:
-    """Return a UUID of version 4."""
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 

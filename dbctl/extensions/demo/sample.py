@@ -22,8 +22,6 @@ COST, COMMON_COST = 10, 4
 
 
 class Sample:
-    """The options of a sample."""
-
     def __init__(
         self, definition: SampleDefinition, counts: dict[str, int], *, seed: int, at: datetime, variant: str
     ) -> None:

@@ -21,8 +21,6 @@ UNREACHABLE = "the number is not on WhatsApp"
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """One generated user."""
-
     number: int
     id: str
     session: str  #: the id of the WhatsApp session
@@ -35,7 +33,6 @@ class User(Struct, frozen=True, kw_only=True):
 
     @property
     def sends(self) -> bool:
-        """Whether the user sends messages."""
         return self.role != "viewer" and self.active
 
 

@@ -354,5 +354,4 @@ def remove(path: Path) -> None:
 
 
 def create_parts(db: SQLiteDatabase) -> Sequence[object]:
-    """Return the part of a reader."""
     return [SQLiteExternalIndexes(db)] if isinstance(db, SQLiteReader) else []

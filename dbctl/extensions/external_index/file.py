@@ -134,7 +134,6 @@ class ExternalIndexFile:
         return self._attached_file.path
 
     def define(self, spec: ExternalIndexSpec) -> ExternalIndexDefinition:
-        """Return the definition of an index of this database."""
         return ExternalIndexDefinition(self._db, spec)
 
     def open(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:

@@ -47,8 +47,6 @@ class ExternalIndexSelect:
 
 
 class ExternalQuery(Struct, frozen=True):
-    """A query of an external index."""
-
     db: ExternalIndexes
     index: ExternalIndexSpec
     words: Sequence[str]  #: empty: all rows match

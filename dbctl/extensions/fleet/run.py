@@ -183,8 +183,6 @@ Kind: TypeAlias = Literal["run", "verify"]
 
 
 class Task(NamedTuple):
-    """A task of a worker."""
-
     kind: Kind
     position: int  #: of the instance in the list that worker and main process share
 
@@ -208,7 +206,6 @@ class Tally:
         return self._states["failed"]
 
     def summarize(self, command: str) -> FleetResult:
-        """Return the counts."""
         states = self._states
         return FleetResult(
             command=command, done=states["done"], failed=states["failed"], skipped=states["skipped"]

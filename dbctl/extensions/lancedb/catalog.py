@@ -190,7 +190,6 @@ class Catalog(LiveTables):
         self._closed = False
 
     def close(self) -> None:
-        """Close all tables."""
         self._handles, self._closed = None, True
 
     # Tables ------------------------------------------------------------------------------------------------
@@ -381,5 +380,4 @@ class Catalog(LiveTables):
         return quote_name(self.require_column(table, column).name)
 
     def column_type(self, table: str, column: str) -> pa.DataType:
-        """Return the Arrow type of a column."""
         return self.arrow_schema(table).field(self.require_column(table, column).name).type

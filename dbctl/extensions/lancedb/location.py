@@ -208,7 +208,6 @@ class Location:
 
     @cached_property
     def files(self) -> Files:
-        """The files of the database."""
         return StoredFiles(self) if self.folder is None else LocalFiles(self.folder)
 
     @cached_property

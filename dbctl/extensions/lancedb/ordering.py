@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 
 class Term(NamedTuple):
-    """One term of an ordering."""
-
     expression: str  #: selected for each row
     descending: bool
     ranks: Mapping[object, int] | None = None  #: by value of the expression; None: sort by the value itself

@@ -32,8 +32,6 @@ FTS_NAMES = {"min_ngram_length": "ngram_min_length", "max_ngram_length": "ngram_
 
 
 class LanceRebuilder(LancePart, Rebuilder):
-    """The part ``Rebuilder``."""
-
     def rebuild(self, rewrites: Mapping[str, Mapping[str, ColumnRewrite | None] | None]) -> Sequence[str]:
         folder = self._db.location.folder
         if folder is None:

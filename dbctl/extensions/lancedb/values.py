@@ -47,7 +47,6 @@ def to_rows(batch: pa.RecordBatch | pa.Table, columns: Sequence[str]) -> list[Ro
 
 
 def to_python(column: pa.Array | pa.ChunkedArray) -> list[object]:
-    """Return the values of a column."""
     family = type_family(column.type)
     if family in {"vector", "nested"}:
         chunks: Sequence[pa.Array] = getattr(column, "chunks", [column])

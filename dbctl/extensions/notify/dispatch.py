@@ -163,7 +163,6 @@ class ProblemsSent(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def failures(self) -> Sequence[Delivery]:
-        """The deliveries that failed."""
         return [delivery for delivery in self.deliveries if not delivery.delivered]
 
     @property

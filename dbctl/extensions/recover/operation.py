@@ -112,7 +112,6 @@ class RecoverBackup(BackupOperation):
 
     @property
     def at(self) -> datetime:
-        """The moment."""
         return self._request.at
 
     @property

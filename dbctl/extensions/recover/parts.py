@@ -30,7 +30,6 @@ class PostgreSQLRecovery(Recovery):
 
 
 def create_postgresql_parts() -> Sequence[object]:
-    """Return the parts of the engine PostgreSQL."""
     return [PostgreSQLRecovery()]
 
 

@@ -119,8 +119,6 @@ def _require_access(parent: Path, user: int | None) -> None:
 
 
 class PrivateServer:
-    """A running server."""
-
     def __init__(self, folder: PrivateFolder, process: subprocess.Popen[bytes]) -> None:
         self.folder, self._process = folder, process
 

@@ -50,8 +50,6 @@ def _escape(text: str) -> str:
 
 
 class Column(NamedTuple, Generic[T]):
-    """A column of a table."""
-
     label: str
     show: Callable[[T], Node]
     kind: Literal["number", "wide"] | None = None  #: wide: its texts are long

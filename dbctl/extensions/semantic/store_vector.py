@@ -79,7 +79,6 @@ class VectorSource:
             row.update(related_fields.get(row[related.by], {}))
 
     def build_row(self, key: str, fields: Mapping[str, object], vector: Sequence[float]) -> dict[str, object]:
-        """Return the vector row for a row of the app."""
         search = self.search
         table = search.db.tables()[search.section.table]
         row: dict[str, object] = {search.id_column: key, search.vector_column: list(vector)}

@@ -50,7 +50,6 @@ class TableDigest(Struct, frozen=True, kw_only=True):
 
 
 def digest_table(source: RowSource, table: str, columns: Sequence[LineColumn]) -> TableDigest:
-    """Return the digest of all rows of a table."""
     result = TableDigest()
     with source.stream_lines(table, columns) as batches:
         for batch in batches:

@@ -102,7 +102,6 @@ class NativeCopy:
         return native.object_name
 
     def count_rows(self, table: str) -> int:
-        """Return the number of rows to copy of a table."""
         return self._source.count_rows(self.schema, table)
 
     def find_orphans(self) -> Sequence[CopyProblem]:

@@ -77,7 +77,6 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
 
     @property
     def rows(self) -> int:
-        """The number of rows."""
         return sum(table.rows for table in self.tables)
 
     def summary(self) -> Sequence[Row]:

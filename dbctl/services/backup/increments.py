@@ -66,8 +66,6 @@ class Copy(Struct, frozen=True, kw_only=True):
 
 
 class NewContent(Copy, frozen=True, kw_only=True, dict=True):
-    """The content of a new member."""
-
     path: Path  #: the file that the engine reads
     file: str  #: the name of the member, if it is stored in full
     facts: Mapping[str, str]  #: as those of a member

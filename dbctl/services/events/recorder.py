@@ -328,7 +328,6 @@ def is_running(folder: Path, run_id: int) -> bool:
 
 
 def decode_run(run_id: int, record: bytes) -> Run:
-    """Return a stored run."""
     return structs.replace(msgspec.json.decode(record, type=Run), id=run_id)
 
 

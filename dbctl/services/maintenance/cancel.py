@@ -83,7 +83,6 @@ class CancelSessions(Operation):
         self._confirmed: set[tuple[int, str]] | None = None  #: PID and statement of the sessions of the plan
 
     def plan(self) -> Plan:
-        """Return the plan for the current sessions."""
         sessions = self._select_sessions()
         self._confirmed = {(session.pid, session.statement_id) for session in sessions}
         noun = "session" if self._terminate else "statement"

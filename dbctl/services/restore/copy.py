@@ -130,7 +130,6 @@ class CopyRestore(RestoreOperation):
 
     @property
     def members(self) -> Sequence[Member]:
-        """The databases to copy."""
         return [copy.member for copy in self._copies]
 
     def size(self) -> int:

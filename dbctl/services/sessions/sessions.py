@@ -283,7 +283,6 @@ class _SessionTable:
         return row[column] if column else None
 
     def _state_columns(self) -> list[str]:
-        """Return the columns that determine the state of a session."""
         times = [column for column in (self._last_seen, self._expires) if column]
         return [*times, *(condition.column for condition in (*self._open, *self._closed))]
 

@@ -56,8 +56,6 @@ class Restoration(NamedTuple):
 
 
 class TableUndo:
-    """The rows of one table."""
-
     def __init__(
         self,
         db: Readable,
@@ -267,7 +265,6 @@ class TableUndo:
         return codec.encode_json(list(values))
 
     def list_steps(self) -> Iterator[str]:
-        """Yield the steps of the plan."""
         for row in self.rows[:MAX_STEPS]:
             yield self._describe(row)
         if len(self.rows) > MAX_STEPS:

@@ -45,8 +45,6 @@ ROLE_FIELDS = ("role", "roles")
 
 
 class NewUser(Struct, frozen=True, kw_only=True):
-    """The values of a new user."""
-
     fields: Mapping[str, str] = {}  #: by field name of the profile, as typed; also ``role`` and ``active``
     password_hash: str = ""
     #: the password, if dbctl generated it; shown once, in the result

@@ -89,7 +89,6 @@ class OwnershipTransfer:
                 )
 
     def apply(self, db: Writable) -> None:
-        """Transfer the rows."""
         for item in self._tables:
             write_rows(db, item.table, self._transferable_rows(item), {item.column: self.new_owner.id})
 

@@ -74,7 +74,6 @@ class Reply(NamedTuple):
 
     @property
     def text(self) -> bytes:
-        """The data."""
         return _take_text(self.content, 0)[0]
 
     @property
@@ -83,7 +82,6 @@ class Reply(NamedTuple):
 
     @property
     def attributes(self) -> Attributes:
-        """The attributes of a file."""
         return _take_attributes(self.content, 0)[0]
 
     def list_names(self) -> Iterator[tuple[bytes, Attributes]]:

@@ -356,7 +356,6 @@ class Explainer:
 
 
 def list_added(scene: Scene) -> Iterator[ChangedRow]:
-    """Yield the rows that the action added."""
     for row in scene.list_rows():
         if row.before is None:
             yield row

@@ -46,8 +46,6 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """The result of a comparison."""
-
     rows: int  #: compared rows of the recording
     ignored: int  #: its rows that do not belong to the action
     own: int  #: further rows that dbctl changed by its own rules
@@ -69,7 +67,6 @@ class Comparer:
         self._ignored = self._own = 0
 
     def compare(self, recorded: Sequence[ChangedRow], replayed: Sequence[ChangedRow]) -> Comparison:
-        """Return the differences."""
         left = [row for item in recorded if (row := self._drop_unrelated(item))]
         ignored = self._ignored
         right = [row for item in replayed if (row := self._drop_unrelated(item))]

@@ -53,7 +53,6 @@ def extend_profile(text: str, lesson: Lesson) -> str:
 
 
 def _is_array(value: object) -> bool:
-    """Return whether a value is an array of tables."""
     return isinstance(value, Sequence) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
 
 

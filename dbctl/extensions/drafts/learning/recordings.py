@@ -59,8 +59,6 @@ class Recording(Struct, frozen=True, kw_only=True):
 
 
 class StoredRecording(Struct, frozen=True):
-    """A recording and its folder."""
-
     folder: Path
     recording: Recording
 

@@ -53,8 +53,6 @@ _ERROR = "[ERROR]"
 
 
 class Programs(Struct, frozen=True, kw_only=True):
-    """The programs of a server."""
-
     server: Path
     install: Path  #: creates a data folder
 

@@ -40,8 +40,6 @@ _MAX_HISTORY = 1 << 20
 
 
 class Segment(Struct, frozen=True, kw_only=True):
-    """One segment of the log."""
-
     path: Path
     number: int  #: its position in the log
     timeline: int
@@ -164,7 +162,6 @@ class Log:
         return chain
 
     def list_timelines(self) -> Sequence[int]:
-        """Return the timelines of the archive."""
         return sorted({*self._histories, *(int(name[:8], 16) for name in self._paths)})
 
     def copy_histories(self, destination: Path) -> Iterator[Path]:

@@ -163,7 +163,6 @@ class Image:
         }
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
     def read_page(self, page_number: int) -> bytes:

@@ -34,7 +34,6 @@ class Entry(NamedTuple):
 
     @property
     def is_virtual(self) -> bool:
-        """Whether it is a virtual table."""
         return self.kind == "table" and self.sql is not None and re.match(VIRTUAL, self.sql) is not None
 
     @property

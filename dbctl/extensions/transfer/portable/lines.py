@@ -15,7 +15,6 @@ _MEANINGS = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
 
 
 def split_line(line: Line) -> list[bytes | None]:
-    """Return the values of a line."""
     fields = line.split(TAB)
     if b"\\" not in line:
         return list(fields)

@@ -66,7 +66,6 @@ class NativeSchema(Struct, frozen=True, kw_only=True):
 
 
 def list_definitions(objects: Sequence[NativeObject], *, only_compared: bool = True) -> Definitions:
-    """Return the statements of each object."""
     result: dict[tuple[str, str], list[str]] = {}
     for part in objects:
         if part.is_compared or not only_compared:

@@ -297,7 +297,6 @@ def check_bytes(source: LogicalType, destination: LogicalType, limits: StorageLi
 
 
 def limit_integer(logical: LogicalType) -> str:
-    """Return the condition of an integer."""
     bits = logical.bits - (not logical.is_unsigned)
     smallest = 0 if logical.is_unsigned else -(1 << bits)
     return f"{{0}} between {smallest} and {(1 << bits) - 1}"
@@ -313,7 +312,6 @@ def match_large_numbers(form: JsonForm) -> str:
 
 
 def match_labels(logical: LogicalType) -> str:
-    """Return the condition of a label."""
     labels = ", ".join(map(quote_literal, logical.labels))
     return (
         f"{{0}} in ({labels})".replace("{0}", "\0").replace("{", "{{").replace("}", "}}").replace("\0", "{0}")

@@ -61,7 +61,6 @@ class WriteLock(SqlPart):
         return sorted({str(table) for _, table in self._connection.fetch(self.triggers)})
 
     def _unlock_statements(self) -> Sequence[str]:
-        """Return the statements that unlock all tables."""
         return [f"drop trigger {ident(str(name))}" for name, _ in self._connection.fetch(self.triggers)]
 
     def lock(self) -> None:

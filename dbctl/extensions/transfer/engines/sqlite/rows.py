@@ -159,7 +159,6 @@ class SQLiteRowSource(SQLitePart, RowSource):
         return result
 
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
-        """Return SQL for the line of a row."""
         return _join(
             [
                 line_expression(self._names.quote_column(table, column.name, ""), column.kind)

@@ -139,7 +139,6 @@ def key_expression(name: str, kind: LogicalKind, declared: str = "text") -> str:
 
 
 def key_literal(column: LineColumn, value: bytes) -> str:
-    """Return SQL for a value of a key column."""
     if column.kind == "native":
         return _quote_exact(parse_exact(value))
     if column.kind == "integer" and value.lstrip(b"-").isdigit():
