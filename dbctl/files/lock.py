@@ -39,7 +39,7 @@ def exclusive(
     it would let two processes lock two files with the same name. Its text names the holder.
 
     A waiting process names ``target``, the locked object, and ``purpose``, the command with the lock. ``to_error`` returns the error for a file
-    that cannot be created, opened or locked, or has another hard link; ``prepare`` examines the open file before that, and may refuse it.
+    that cannot be created, opened or locked, or has another hard link; ``prepare`` examines the open file before it is locked, and may refuse it.
 
     Raises:
         BusyError: another dbctl process held the lock for ``timeout`` seconds.

@@ -229,8 +229,8 @@ def draft_owned_rows(
 ) -> Draft:
     """Return the sections; ``logins`` are the columns of users with logins.
 
-    A sign-in ends the rows of ``signed_in``; other sections have the rows of ``described``. A profile deletes the paths ``cascade``, and clears or
-    keeps those of ``retained``.
+    The rows of the tables ``signed_in`` end with a sign-in; those of ``described`` belong to users in other sections. A profile deletes the
+    rows of the paths ``cascade``, and clears or keeps those of ``retained``.
     """
     covered = {*cascade, *retained}
     owned = [
