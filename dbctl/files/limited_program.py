@@ -69,8 +69,14 @@ def run_logged(
 
     A program that exceeds ``seconds`` gets SIGTERM, and after ``GRACE_SECONDS`` SIGKILL, with its child processes.
 
-    At most ``max_bytes`` of the output are returned. ``ends_at_signal``: a signal that arrives after its start ends the program, also in
-    ``block_signals``. ``ends_children``: its child processes are killed if it succeeds.
+    Args:
+        argv: the program and its arguments.
+        seconds: the maximum duration.
+        max_bytes: of the output that are returned; the program may write more.
+        environment: all its variables.
+        folder: its working directory.
+        ends_at_signal: whether a signal that arrives after its start ends the program, also in ``block_signals``.
+        ends_children: whether its child processes are killed if it succeeds.
 
     Raises:
         Interrupted: a signal was received, outside ``block_signals``.

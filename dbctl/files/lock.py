@@ -38,8 +38,13 @@ def exclusive(
     The kernel manages the lock (``flock``), so it always ends with its process; the file remains, because deleting
     it would let two processes lock two files with the same name. Its text names the holder.
 
-    A waiting process names ``target``, the locked object, and ``purpose``, the command with the lock. ``to_error`` returns the error for a file
-    that cannot be created, opened or locked, or has another hard link; ``prepare`` examines the open file before it is locked, and may refuse it.
+    Args:
+        path: the file.
+        target: the locked object, for messages.
+        purpose: the command that holds the lock, for the message of a waiting process.
+        timeout: seconds to wait.
+        to_error: returns the error for a file that cannot be created, opened or locked, or has another hard link.
+        prepare: examines the open file before it is locked, and may refuse it with an exception.
 
     Raises:
         BusyError: another dbctl process held the lock for ``timeout`` seconds.

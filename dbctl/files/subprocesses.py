@@ -243,10 +243,15 @@ def run_program(
     writes: bool = False,
     source: IO[bytes] | None = None,
 ) -> Iterator[ClientProgram]:
-    """Run a program; it is killed at the end of the block, if still running. Other users can see ``argv``.
+    """Run a program; it is killed at the end of the block, if still running.
 
-    The ``environment`` has further variables besides ``ENVIRONMENT``. With ``reads``, it gets an input pipe; otherwise its input is empty, or the
-    file ``source``. With ``writes``, it gets an output pipe; otherwise its output is discarded.
+    Args:
+        argv: the path of the program and its arguments, which other users can see.
+        environment: further variables besides ``ENVIRONMENT``.
+        watch: how to monitor it.
+        reads: whether it gets an input pipe; otherwise its input is empty.
+        writes: whether it gets an output pipe; otherwise its output is discarded.
+        source: a file that is its input, instead of a pipe.
     """
     with tempfile.TemporaryFile() as stderr, ExitStack() as stack:
         # A signal between the start and its record would leave it running: a load would continue after dbctl has ended.

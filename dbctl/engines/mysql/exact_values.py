@@ -113,7 +113,11 @@ def start_relay(
 
     The session cannot be used for anything else afterwards, and is closed at the end.
 
-    Without a ``container``, the program runs on this machine. It reads no rows of the tables with the quoted names ``empty``.
+    Args:
+        session: one of its own.
+        exact: the expressions.
+        container: the one in which the program runs; None: it runs on this machine.
+        empty: the quoted names of tables of which the program shall read no rows.
     """
     temp_folder = Path(tempfile.gettempdir())
     if len(str(temp_folder / f"{SECRETS_PREFIX}12345678" / "socket")) > MAX_PATH_BYTES:

@@ -184,9 +184,12 @@ def find_external_call(sql: str) -> str:
 
 
 def find_stored_function(sql: str, functions: Collection[str], views: Mapping[str, str]) -> str:
-    """Return the first of the stored ``functions`` and packages, in lower case, that a query calls, also by its ``views``; or an empty text.
+    """Return the first stored function that a query calls, also by the views that it reads; or an empty text.
 
-    ``views`` has the statement of each by its name in lower case; empty if the user may not read it.
+    Args:
+        sql: the query.
+        functions: the names of stored functions and packages, in lower case.
+        views: the statement of each view by its name in lower case; empty if the user may not read it.
     """
     waiting, seen = [sql], set[str]()
     while functions and waiting:

@@ -180,8 +180,11 @@ def transfer_ownership(central: Session, scratch: Session, live: Session | None,
 
     The dump sets neither owners nor grants. No function gets superuser rights only because a dump declares it.
 
-    ``central`` is a session to another database of the server, ``scratch`` one to the loaded database, which finds only the names of
-    ``pg_catalog``, and ``live`` one to the database that will be replaced; None if it does not exist. The role has the name of its database.
+    Args:
+        central: a session to another database of the server.
+        scratch: a session to the loaded database, which finds only the names of ``pg_catalog``.
+        live: a session to the database that will be replaced; None if it does not exist.
+        role: the scratch role, which has the name of its database.
     """
     central.run(SESSIONS, role)
     database, owner, remarks = ident(role), find_owner(live, central), list[str]()

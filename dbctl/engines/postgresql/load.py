@@ -173,8 +173,14 @@ def open_text(
 ) -> Iterator[Iterator[bytes]]:
     """Yield the text of a dump, block by block; the iterator raises if the file is incomplete.
 
-    pg_restore may run in the container of ``url``. The psql that reads the text has the major version ``min_version``, and may not support
-    the output of a newer pg_restore. ``atomic``: it is loaded in one transaction.
+    Args:
+        path: the dump.
+        metadata: the metadata of the dump.
+        target: ``app/database``, for messages.
+        url: the address of the server, in whose container pg_restore may run; None: none.
+        min_version: the major version of the psql that reads the text, which may not support the output of a newer pg_restore.
+        atomic: whether it is loaded in one transaction.
+        progress: receives the completed share.
 
     Raises:
         CorruptError: the file is truncated or was modified.

@@ -66,7 +66,14 @@ def run_in_container(
 ) -> Iterator[subprocesses.ClientProgram]:
     """Run a program in the container at the end of the route of ``url``, which connects from inside.
 
-    ``password`` is the name of its variable, and its text; other users can see further ``variables``.
+    Args:
+        url: an address whose route ends in a container.
+        target: ``app/database``, for messages.
+        argv: the program and its arguments.
+        password: the name of its variable, and its text.
+        variables: further ones, which other users can see.
+        watch: how to monitor it.
+        writes: whether it gets an output pipe.
 
     Raises:
         UrlInvalidError: the password contains a line break.

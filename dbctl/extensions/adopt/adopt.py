@@ -98,9 +98,14 @@ class AdoptBackup(BackupOperation):
         *,
         created_at: datetime | None = None,
     ) -> None:
-        """Group the files; each set becomes a backup, whose time, of the only file, is ``created_at``, or from its name or its modification time.
+        """Group the files; each set becomes a backup.
 
-        Of a folder of a script's backups, the files with names in the profile are adopted, if no backup was created from them yet.
+        Args:
+            repository: the destination.
+            paths: files and folders. Of a folder of a script's backups, the files with names in the profile are adopted, if
+                no backup was created from them yet.
+            keys: for encrypted backups.
+            created_at: time of the only file; None: from its name or its modification time.
 
         Raises:
             UsageError: a time for several files.

@@ -64,8 +64,14 @@ def build_sample(
 ) -> DemoBuilt:
     """Create the sample deployment of ``profile`` in ``directory``, which is created if it is missing.
 
-    ``counts`` are the numbers of rows by kind: ``games``, ``users``, ``messages``…; named accounts are always created. The databases of ``urls``, on
-    servers, are empty or contain only their migrations. An existing schema keeps its variant. ``at`` is the current time of the sample.
+    Args:
+        directory: where the app would be installed.
+        profile: the profile.
+        counts: the numbers of rows by kind: ``games``, ``users``, ``messages``…; named accounts are always created.
+        urls: databases on servers, which are empty or contain only their migrations.
+        variant: the variant of the schema, if the app has several; an existing schema keeps its variant.
+        seed: determines the random data.
+        at: the current time of the sample; now by default.
 
     Raises:
         NotSupportedError, UsageError: see ``resolve_counts`` and ``check_urls``.

@@ -93,9 +93,14 @@ PREFIX = "dbctl-snapshot-"
 def copy_file(
     machine: Machine, path: str, folder: Path, facts: dict[str, str], *, timeout: float
 ) -> ReadablePath:
-    """Copy a file into ``folder``, an empty private one of this machine; a relative ``path`` begins in the home of the login on the other one.
+    """Copy a file into ``folder`` of this machine.
 
-    ``facts`` are ``target`` and ``part`` of errors.
+    Args:
+        machine: the one with the file.
+        path: of the file there; a relative one begins in the home of the login.
+        folder: an empty private one.
+        facts: ``target`` and ``part`` of errors.
+        timeout: seconds to wait for a lock.
 
     Raises:
         DbctlError: the file cannot be read, or a disk is full.

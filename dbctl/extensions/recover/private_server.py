@@ -66,6 +66,10 @@ class PrivateFolder(NamedTuple):
 def create_folder(parent: Path, required_bytes: int) -> Iterator[PrivateFolder]:
     """Create the folders of a private server, and delete them at the end; those of killed dbctl processes are also deleted.
 
+    Args:
+        parent: an existing folder.
+        required_bytes: the space that its files take.
+
     Raises:
         InsufficientSpaceError: the disk has less space.
         FileFailedError: the folders cannot be created, or another user than root cannot enter ``parent``.
@@ -154,8 +158,11 @@ def run_server(
 ) -> Iterator[PrivateServer]:
     """Run a server; it ends with the block, and with this process.
 
-    The log of ``folder`` gets what it prints. The signal ``end`` ends it without delay. The ``environment`` is added to that of
-    ``subprocesses.list_variables``.
+    Args:
+        argv: the program, with its full path, and its arguments.
+        folder: whose log gets what it prints.
+        end: the signal that ends it without delay.
+        environment: further variables besides those of ``subprocesses.list_variables``.
 
     Raises:
         FileFailedError: it cannot be started.

@@ -106,11 +106,16 @@ class SalvageDatabase(Operation):
         reference_name: str = "",
         force: bool = False,
     ) -> None:
-        """Select the database: that of ``app.only``, or the app's main database; or ``source``, another file.
+        """Select the database: that of ``app.only``, or the app's main database.
 
-        The new file ``to`` is by default next to the damaged file, named after it and the time. ``reference`` is a valid database with the same
-        schema, for tables whose definition cannot be read, and ``reference_name`` its name in plans, if it comes from a backup. With ``force``,
-        a database without damage is read, too.
+        Args:
+            app: the app.
+            selection: the options that select the app, for the commands of the result.
+            to: the new file; None: next to the damaged file, named after it and the time.
+            source: a file other than the app's database.
+            reference: a valid database with the same schema, for tables whose definition cannot be read.
+            reference_name: its name in plans, if it comes from a backup.
+            force: whether to read a database without damage, too.
 
         Raises:
             FileMissingError: ``source`` or ``reference`` does not exist.

@@ -149,9 +149,13 @@ class InstallUnits:
     def __init__(
         self, units: Sequence[Unit], selections: Sequence[Selection], *, folder: Path | None, user_units: bool
     ) -> None:
-        """Select the folder, by default that of systemd, or of the user's service manager; in another folder, the timers are not started.
+        """Select the folder.
 
-        The units of other jobs of ``selections`` are removed.
+        Args:
+            units: of the jobs of the apps.
+            selections: the apps, of which the units of other jobs are removed.
+            folder: instead of the folder of systemd; the timers are not started.
+            user_units: they are for the service manager of the user.
 
         Raises:
             UsageError: the user has no home directory.

@@ -158,8 +158,13 @@ def list_row_secrets(
 
     The value of a setting is secret only if its key is.
 
-    ``find_columns`` returns the secret columns of a table, as ``find_table_secrets``, and ``find_keys`` those that identify its rows, as
-    ``list_key_columns``.
+    Args:
+        app: the app.
+        database: of the table.
+        find_columns: returns the secret columns of a table, as ``find_table_secrets``.
+        find_keys: returns the columns that identify its rows, as ``list_key_columns``.
+        table: its name.
+        row: the values of all its columns.
     """
     secret = {*find_columns(table), *(name for name, value in row.items() if is_secret_value(value))}
     if app.database(database).guess_secrets and (

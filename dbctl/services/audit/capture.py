@@ -302,10 +302,16 @@ class RecordedWriter:
         find_secrets: FindSecrets,
         skipped: Collection[str] = (),
     ) -> None:
-        """Read nothing yet; without ``has_images``, rows are counted instead of recorded.
+        """Read nothing yet.
 
-        ``siblings`` are the open writers of the command: the first commit records the changes of all of them. New rows of the tables ``skipped``,
-        the app's own records of actions, are not recorded.
+        Args:
+            writer: the open database.
+            database: its name.
+            recorder: writes the records.
+            has_images: whether rows are recorded; otherwise they are counted.
+            siblings: the open writers of the command: the first commit records the changes of all of them.
+            find_secrets: returns the secret columns of a row.
+            skipped: tables whose new rows are not recorded: the app's own records of actions.
         """
         self._writer, self.database_name, self._recorder = writer, database, recorder
         self._has_images, self._siblings, self._skipped = has_images, siblings, skipped

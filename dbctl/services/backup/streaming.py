@@ -99,9 +99,16 @@ class StreamedFile:
         encrypt: Encrypt | None,
         decrypt: Decrypt | None,
     ) -> None:
-        """Store nothing yet; without ``encrypt``, the file ``name`` of ``folder`` is not encrypted.
+        """Store nothing yet.
 
-        ``estimated_bytes`` is the size of the compressed file. ``decrypt`` decrypts what ``encrypt`` wrote; None: this machine cannot.
+        Args:
+            folder: of the backup.
+            name: of the file there.
+            form: its compression.
+            estimated_bytes: the size of the compressed file.
+            target: the database in messages.
+            encrypt: None: the file is not encrypted.
+            decrypt: decrypts what ``encrypt`` wrote; None: this machine cannot.
         """
         self._folder, self._name, self._form, self._target = folder, name, form, target
         self._size = max(MIN_SIZE, MARGIN * estimated_bytes)

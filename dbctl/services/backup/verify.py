@@ -62,8 +62,13 @@ class VerifyBackups:
     ) -> None:
         """Select the backups; with ``deep``, read their keys, which may prompt for a passphrase.
 
-        Without ``names`` and ``paths``, all backups are verified, and incomplete ones are reported. Foreign files and folders (``paths``)
-        are always loaded, as with ``deep`` each backup. With ``live``, each backup is compared with the live databases.
+        Args:
+            repository: the backups.
+            names: their ids; empty without paths: all backups, and a report of incomplete ones.
+            paths: foreign files and folders.
+            keys: for encrypted backups.
+            deep: whether to load each backup and check its content; foreign files are always loaded.
+            live: whether to compare each backup with the live databases.
 
         Raises:
             BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.

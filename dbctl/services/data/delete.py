@@ -195,10 +195,16 @@ class DeleteRows(Generic[R]):
         audit_key: str,
         create_result: Callable[[Mapping[str, int], Sequence[str]], R],
     ) -> None:
-        """Find the other rows; ``row_count`` rows meet the conditions.
+        """Find the other rows.
 
-        ``audit_key`` is for the audit log of the app. ``create_result`` returns the result for the deleted rows by table, and warnings
-        about remaining rows.
+        Args:
+            table: the table of the rows.
+            where: the conditions.
+            row_count: the number of rows that meet them.
+            title: the title of the plan.
+            step: the step of the plan.
+            audit_key: the key for the audit log of the app.
+            create_result: returns the result for the deleted rows by table, and warnings about remaining rows.
 
         Raises:
             ConstraintError: rows without ON DELETE action reference the rows.

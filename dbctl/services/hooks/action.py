@@ -61,9 +61,15 @@ class HookedAction:
         backup: tuple[str, str] = ("", ""),
         runs_hooks: bool = True,
     ) -> None:
-        """Run nothing; ``timeout`` is for another run that has the app in maintenance mode, in seconds.
+        """Run nothing.
 
-        ``backup`` has the id and the path of the backup that is restored. Without ``runs_hooks``, a hook of the app started dbctl.
+        Args:
+            app: the configured app.
+            action: the name of the action.
+            context: of the command.
+            timeout: seconds to wait for another run that has the app in maintenance mode.
+            backup: id and path of the backup that is restored.
+            runs_hooks: false if a hook of the app started dbctl.
         """
         from dbctl.config.model import ActionHooks
 

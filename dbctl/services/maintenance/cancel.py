@@ -65,10 +65,14 @@ class CancelSessions(Operation):
         older_than: timedelta | None = None,
         terminate: bool = False,
     ) -> None:
-        """Validate the selection; with ``terminate``, the sessions are ended, too.
+        """Validate the selection.
 
-        ``older_than`` selects sessions whose statement has been running for longer; with ``terminate``, also idle sessions whose transaction
-        has been open for longer.
+        Args:
+            app: the app.
+            pids: the sessions.
+            older_than: instead of ``pids``, sessions whose statement has been running for longer; with ``terminate``, also
+                idle sessions whose transaction has been open for longer.
+            terminate: whether to end the sessions too.
 
         Raises:
             UsageError: no selection, or both.

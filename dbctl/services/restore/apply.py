@@ -41,7 +41,9 @@ class ApplyRestore(RestoreOperation):
     def __init__(self, source: BackupSource, *, replace: bool = False) -> None:
         """Select the databases: the one of ``app.only``, or all of the backup.
 
-        With ``replace``, tables may be dropped that a dump of another program does not contain.
+        Args:
+            source: the backup.
+            replace: whether tables may be dropped that a dump of another program does not contain.
 
         Raises:
             BackupMissingError: the backup does not contain that database.

@@ -106,9 +106,12 @@ class CopyRestore(RestoreOperation):
     """Restore copies of databases; the databases of the app are not opened."""
 
     def __init__(self, source: BackupSource, to: Mapping[str, Url], *, replace: bool = False) -> None:
-        """Assign an address to each database; a single ``main`` stands for the only selected database.
+        """Assign an address to each database.
 
-        With ``replace``, existing contents may be replaced.
+        Args:
+            source: the backup.
+            to: address by database; a single ``main`` stands for the only selected database.
+            replace: whether existing contents may be replaced.
 
         Raises:
             UsageError: the address of a database is ambiguous, or that of another one, too.

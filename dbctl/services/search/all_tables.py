@@ -106,7 +106,13 @@ def scan_tables(
 ) -> ScanReport:
     """Search all text columns of an app; every table gets a share of the time before a large table may take long.
 
-    With ``secrets``, columns with secrets are searched, too. ``limit`` is for each table, ``timeout`` for all together; ``marks`` are before and after each match in a snippet.
+    Args:
+        app: the app; ``only`` restricts the search to one database.
+        word: literal text.
+        limit: rows per table.
+        timeout: for all tables together.
+        secrets: whether to scan columns with secrets too.
+        marks: text before and after each match in a snippet.
 
     Raises:
         UsageError: the word is empty.

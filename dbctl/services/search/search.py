@@ -89,12 +89,19 @@ def find(
     summary: bool = False,
     marks: Marks = ("", ""),
 ) -> SearchResult:
-    """Return one page of the rows that match the request, with ``columns``, by default those of the profile.
+    """Return one page of the rows that match the request.
 
     If the search can have a full-text index and the request has words, each row ends with ``score`` and ``snippet``. Ranked rows
     are sorted by their score, unless ``page_request`` has an order.
 
-    With ``summary``, they are those for a narrow table. ``marks`` are before and after each match in a snippet.
+    Args:
+        app: the app.
+        name: the search.
+        request: the conditions.
+        page_request: the page and its order.
+        columns: any columns of the table; default: those of the profile.
+        summary: whether to return only the columns for a narrow table.
+        marks: text before and after each match in a snippet.
     """
 
     def read_page(query: _PreparedQuery) -> SearchResult:

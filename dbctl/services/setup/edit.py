@@ -84,8 +84,11 @@ def edit_configuration(main: Path, file: Path, editor: Sequence[str], ask_again:
 
     Mode and owner of the file remain. Variables and secrets are not read, so that they may be unset here.
 
-    The path of the copy is appended to the command ``editor``, which must not end before the file is complete. ``ask_again`` is called with the
-    problems of an invalid file.
+    Args:
+        main: the main file of the configuration.
+        file: one of its files.
+        editor: the command; the path of the copy is appended. It must not end before the file is complete.
+        ask_again: called with the problems of an invalid file.
 
     Raises:
         ConfigInvalidError: the edited file is invalid, and the user does not edit it again.

@@ -88,7 +88,10 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
 
     An app without a profile has one database and the profile ``plain``.
 
-    ``label`` selects one of several databases of unknown apps. With a ``profile``, its main database is the only one, and compared with no profile.
+    Args:
+        place: a path, an address, or the route to a container.
+        label: selects one of several databases of unknown apps; empty: there is only one.
+        profile: that of the app, whose main database is the only one, and compared with no profile; empty: it is recognized.
 
     Raises:
         FileMissingError: there is no database.

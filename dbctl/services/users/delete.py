@@ -94,8 +94,11 @@ def delete_users(
 ) -> Change[UsersDeleted]:
     """Delete users with their rows, according to the live foreign keys and the profile.
 
-    ``new_owner`` gets the rows that the profile lists as transferable; without one they are deleted. ``delete_duplicates`` deletes rows that
-    cannot be transferred because ``new_owner`` has rows with the same unique key.
+    Args:
+        app: the app.
+        selector: the users to delete.
+        new_owner: the user who gets the rows that the profile lists as transferable; without one they are deleted.
+        delete_duplicates: delete rows that cannot be transferred because ``new_owner`` has rows with the same unique key.
 
     Raises (when planned and when applied):
         LastAdminError: no active admin would remain.

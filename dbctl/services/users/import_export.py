@@ -54,9 +54,15 @@ def check_lines(
     generate: bool,
     checked: Mapping[int, Entry] = {},
 ) -> tuple[dict[int, Entry], int]:
-    """Return the users to add, by line number, and the number of skipped users; with ``generate``, a password may be missing.
+    """Return the users to add, by line number, and the number of skipped users.
 
-    ``checked`` has earlier results for the same lines: only their logins are checked again, to keep the transaction short.
+    Args:
+        rows: adds users.
+        lines: the lines of the file.
+        file: its name, for messages.
+        existing: what to do with existing users.
+        generate: whether a password may be missing.
+        checked: earlier results for the same lines. Only their logins are checked again, to keep the transaction short.
 
     Raises:
         ImportInvalidError: has every invalid line with its first error.

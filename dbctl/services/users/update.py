@@ -156,10 +156,15 @@ class UpdateUsers:
         *,
         is_guarded: bool = True,
     ) -> None:
-        """Check the rules of the app for the values of the selected users.
+        """Check the rules of the app.
 
-        ``title`` is that of the plan, and may contain ``{logins}`` and names of fields; ``action`` is the command, for the audit log of the app.
-        With ``is_guarded``, the last admin and the exclusive role are checked, which ``TransferRole`` checks itself.
+        Args:
+            users: the users.
+            selected: those who get the new values.
+            update: the values.
+            title: the title of the plan; it may contain ``{logins}`` and names of fields.
+            action: the name of the command, for the audit log of the app.
+            is_guarded: whether to check the last admin and the exclusive role, which ``TransferRole`` checks itself.
 
         Raises:
             AlreadyExistsError: another user has a login, in any case.

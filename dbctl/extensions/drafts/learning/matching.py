@@ -56,9 +56,11 @@ class Comparer:
     """Compares the rows of one recording with those of one replay."""
 
     def __init__(self, unrelated: Mapping[str, str], *, is_own: Callable[[ChangedRow], bool]) -> None:
-        """Create a comparer without the tables, and columns (``table.column``), ``unrelated`` to the action.
+        """Create a comparer.
 
-        ``is_own`` returns whether dbctl changes a row by its own rules, although the app may not: its sign-ins, and its audit record.
+        Args:
+            unrelated: the tables (``table``) and columns (``table.column``) that do not belong to the action.
+            is_own: returns whether dbctl changes a row by its own rules, although the app may not: its sign-ins, and its audit record.
         """
         self._unrelated, self._is_own = unrelated, is_own
         #: new keys of the recording, each with that of the same row of the replay

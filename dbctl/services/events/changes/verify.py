@@ -61,8 +61,12 @@ def verify_log(
 ) -> AuditChecked:
     """Return the problems of the log, compared with its ends in the runs, in the file next to it, and with others.
 
-    ``anchors`` are its ends in the manifests of backups, of which some are not known because of ``errors``; ``stored`` are those that the user
-    stored: records before the newest may be gone. ``others`` are exported copies, or files of an older version.
+    Args:
+        folder: the directory for state.
+        anchors: its ends in the manifests of backups.
+        errors: why some of them are not known.
+        others: exported copies, or files of an older version.
+        stored: the ends that the user stored; records before the newest may be gone.
 
     Raises:
         AuditUnavailableError: a file, or the store, cannot be read.

@@ -82,8 +82,12 @@ def replay(
 ) -> Iterator[str]:
     """Run migrations in an empty database, and yield the name of each after it has run.
 
-    ``checksums`` has those of the ledger, by name. If the profile has SQL for an earlier text with that checksum, its result is reproduced, even
-    if the app has removed the file since.
+    Args:
+        target: the database and its migrations.
+        files: the migrations to run.
+        db: the empty database.
+        checksums: by name, the checksum of a migration in the ledger. If the profile has SQL for an earlier text with
+            that checksum, its result is reproduced, even if the app has removed the file since.
 
     Raises:
         MigrationInvalidError: a file cannot be run.

@@ -374,8 +374,12 @@ def match_variants(
     smaller variant has that variant. If the required tables of one variant are a subset of another's, and the database
     has them all, only the larger variant is returned.
 
-    The rows of its ledger (``recorded``) are more reliable than the schema, which may be edited by hand or incomplete; the schema decides if
-    several variants have migrations of the same names.
+    Args:
+        variants: the variants of the profile.
+        folders: the migrations of each.
+        db: the database.
+        recorded: the rows of its ledger. They are more reliable than the schema, which may be edited by hand or
+            incomplete; the schema decides if several variants have migrations of the same names.
     """
     match_counts = {
         name: sum(any(map(record.matches, folder.files.values())) for record in recorded)

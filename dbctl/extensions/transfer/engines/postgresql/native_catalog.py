@@ -138,9 +138,14 @@ class Entry:
 
 
 def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignored: str = "") -> SchemaText:
-    """Return the objects of the text of ``pg_dump --schema-only``, without the table ``ignored``, for a server of the major ``version``.
+    """Return the objects of the text of ``pg_dump --schema-only``.
 
-    The destination calls the schema ``old`` by the name ``new``, and has it already; empty: schemas have the same names.
+    Args:
+        text: the text.
+        version: the major version of the server that will create them.
+        old: the name of a schema that the destination calls ``new``, and has already; empty: schemas have the same names.
+        new: this name.
+        ignored: the name of a table that is left out.
     """
     encoded = dump_limits.adapt_to_server([text.encode("utf-8", "surrogateescape")], version)
     text = _COMMANDS.sub("", b"".join(encoded).decode("utf-8", "surrogateescape"))
