@@ -54,9 +54,13 @@ _FAILURES: Sequence[tuple[type[BaseException], str, str]] = (
 def explain_error(
     error: Exception, network_hint: str, *, address: str = "url", tls: str = "url: http:// or https://"
 ) -> tuple[str, str]:
-    """Return the reason of a failed request, without its address, and a hint, which is ``network_hint`` for failures of the network.
+    """Return the reason of a failed request, without its address, and a hint.
 
-    ``address`` and ``tls`` are the keys of the configuration with the address of the server, and that selects TLS.
+    Args:
+        error: an error of ``urllib``, ``http.client``, ``ssl`` or a socket.
+        network_hint: the hint for failures of the network.
+        address: the key of the configuration with the address of the server.
+        tls: the key that selects TLS.
     """
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     for kind, reason, hint in _FAILURES:

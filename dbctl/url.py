@@ -109,10 +109,12 @@ class Url(Struct, frozen=True, kw_only=True):
 
     @property
     def is_file(self) -> bool:
+        """Whether it is a file of this machine."""
         return self._kind == "file" and not self.via
 
     @property
     def is_folder(self) -> bool:
+        """Whether it is a folder of this machine."""
         return self._kind == "folder" and not self.via
 
     @property

@@ -162,7 +162,7 @@ def parse(file: Path) -> Configuration:
 
 
 def resolve(sections: Sections, *, only: str = "") -> Configuration:
-    """Resolve the apps of a configuration; with ``only``, no others, so that their variables may be unset.
+    """Resolve the apps of a configuration; with ``only``, an app or instance, no others, so that their variables may be unset.
 
     Raises:
         TomlError: the sections have errors; contains all of them.

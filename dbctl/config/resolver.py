@@ -50,7 +50,10 @@ class ConfigSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The base class of sections that extensions own."""
 
     def find_problems(self, apps: Collection[str]) -> Iterator[tuple[Sequence[str], str]]:  # noqa: ARG002 - for subclasses
-        """Yield the key, in the section, and the reason of each invalid value, without reading a variable or a file."""
+        """Yield the key, in the section, and the reason of each invalid value, without reading a variable or a file.
+
+        ``apps`` are those to which the section applies.
+        """
         yield from ()
 
     def resolve(self, resolver: "Resolver") -> "ConfigSection":

@@ -71,7 +71,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sections:
-    """Read the files of a configuration: the main file, and those in its folder, sorted by name; ``copies`` are read instead of them.
+    """Read the files of a configuration: the main file, and those in its folder, sorted by name.
+
+    ``copies`` has, for files of the configuration, those that are read instead.
 
     Raises:
         TomlError, FileMissingError, FileFailedError, ConfigUntrustedError: as ``parse``.

@@ -44,9 +44,13 @@ class Liveness:
     def __init__(
         self, probe: Probe, server: str, *, silence: float = math.inf, descriptor: int | None = None
     ) -> None:
-        """Detect whether a connection is dead: ``probe`` returns why, after ``silence`` seconds of a silent period.
+        """Detect whether a connection is dead.
 
-        All connections to the server share the name ``server``; None as ``descriptor``, the socket, means that it is unknown.
+        Args:
+            probe: returns why it is dead.
+            server: a name that all connections to the server share.
+            silence: seconds of a silent period; a probe that takes as long is a second period.
+            descriptor: the socket of the connection; None: unknown.
         """
         self._probe, self._server, self._failures = probe, server, 0
         self._silence, self._descriptor = silence, descriptor

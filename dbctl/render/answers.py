@@ -53,7 +53,10 @@ def _read_stored() -> dict[str, Any]:
 
 
 def describe_answers(types_by_name: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """Return the JSON Schemas of answers in their envelopes, by the names in their fields ``schema``, and the definitions that they use."""
+    """Return the JSON Schemas of answers in their envelopes, by the names in their fields ``schema``, and the definitions that they use.
+
+    ``types_by_name`` has the types of the results of each command.
+    """
     types = [kind for kinds in types_by_name.values() for kind in kinds] + [Effect]
     references, parts = msgspec.json.schema_components(
         types, schema_hook=_describe_other, ref_template="#/$defs/{name}"

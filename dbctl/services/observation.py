@@ -110,7 +110,9 @@ class AppObservation(Struct, frozen=True, kw_only=True):
 def observe(
     selection: Selection, *, timeout: float, only: str = "", want: Want = Want.STATE
 ) -> AppObservation:
-    """Return the state of an app and its databases; what cannot be read is a problem. ``want`` is what is read besides.
+    """Return the state of an app and its databases; what cannot be read is a problem.
+
+    ``only`` is the only database that is read; ``want`` is what is read besides.
 
     Raises:
         DbctlError: the app cannot be opened.

@@ -65,7 +65,9 @@ class StatusReport(Struct, frozen=True, kw_only=True):
 def collect_status(
     selections: Sequence[Selection], *, timeout: float, only: str = "", record: bool = False
 ) -> StatusReport:
-    """Return the status of the databases of apps; ``record`` counts rows, and records a sample of each database.
+    """Return the status of the databases of apps.
+
+    ``only`` restricts the report to one database; ``record`` counts rows, and records a sample of each database.
 
     Raises:
         DbctlError: the only app cannot be opened. With several apps, the error is part of the report.

@@ -51,7 +51,8 @@ class WaitResult(Struct, frozen=True, kw_only=True):
 def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only: str = "") -> WaitResult:
     """Wait until every configured database of apps can be read, or until an error of one will not pass.
 
-    ``timeout`` is for all databases together, in seconds; no attempt begins later. 0: one attempt for each.
+    ``only`` is the only database that is waited for. ``timeout`` is for all databases together, in seconds; no attempt begins later.
+    0: one attempt for each.
 
     Raises:
         DbctlError: an app cannot be opened.

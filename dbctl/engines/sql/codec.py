@@ -241,7 +241,10 @@ def time_parser(column: Column, extra_pattern: re.Pattern[str]) -> Parser:
 
 
 def precise_parser(column: Column, parse: Parser, digits: int) -> Parser:
-    """Return a parser that refuses what a column of times would round or cut: its type, or ``digits`` of the fraction of a second."""
+    """Return a parser that refuses what a column of times would round or cut; other columns keep ``parse``.
+
+    ``digits`` is how many digits of the fraction of a second a type without a precision stores.
+    """
     match = _CLOCK.match(column.type)
     limit = int(match[1] or digits) if match else None
 

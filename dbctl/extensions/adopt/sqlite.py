@@ -72,7 +72,12 @@ def import_dump(
 ) -> ImportedDump:
     """Create ``destination`` with mode 0600 from a private copy of a foreign file, which may be consumed.
 
-    ``plain`` is the decompressed copy; copies of its ``-wal`` and ``-journal``, if any, are next to it.
+    Args:
+        plain: the decompressed copy; copies of its ``-wal`` and ``-journal``, if any, are next to it.
+        destination: the new file.
+        content: the kind of the copy.
+        target: for messages.
+        max_bytes: maximum size of a file that is created from SQL.
 
     Raises:
         CorruptError: the file cannot be opened, or is incomplete.

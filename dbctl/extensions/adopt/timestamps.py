@@ -29,7 +29,7 @@ class DetectedTime(NamedTuple):
 
 
 def detect_time(name: str, modified: float, *, is_utc: bool = False) -> DetectedTime:
-    """Return the time in the name of a file, otherwise ``modified``, in seconds since the epoch.
+    """Return the time in ``name``, that of a file without its folder, otherwise ``modified``, in seconds since the epoch.
 
     The time in a name is local time, unless ``is_utc``, as in names by dbctl.
     """

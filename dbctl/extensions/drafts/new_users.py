@@ -45,9 +45,15 @@ def draft_new_users(
     covered: Collection[str],
     described: Collection[str],
 ) -> Draft:
-    """Return the values of a new user's columns, and the rows of other tables, unless other sections describe these (``described``).
+    """Return the values of a new user's columns, and the rows of other tables.
 
-    The profile covers the columns ``covered`` without fields: key, password, roles.
+    Args:
+        evidence: the evidence.
+        db: the database.
+        users: the table of users.
+        fields: by field, its column.
+        covered: columns that the profile covers without fields: key, password, roles.
+        described: tables that other sections describe.
     """
     known_before = {field: column for field, column in fields.items() if field in _SOURCES and field != "id"}
     same = {

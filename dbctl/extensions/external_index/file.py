@@ -60,7 +60,7 @@ def _is_safe(letter: str) -> bool:
 def inspect_file(path: Path, owner: int) -> FileState | None:
     """Return the state of a file, read without SQLite; None if the file is missing.
 
-    It is trusted if it belongs to ``owner``, the owner of the database, to root or to this user.
+    The file is trusted if it belongs to the user id ``owner``, that of the owner of the database, to root or to this user.
     """
     try:
         status = path.lstat()

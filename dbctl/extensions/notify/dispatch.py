@@ -199,7 +199,10 @@ class Dispatcher:
     """Collects notices by channel, delivers them at the end, and records what was delivered."""
 
     def __init__(self, sections: Sections, config: str, folder: Path | None) -> None:
-        """Read the record of sent notices; without a ``folder``, the directory of the journal, nothing is suppressed."""
+        """Read the record of sent notices.
+
+        ``config`` is the path of the configuration; without a ``folder``, the directory of the journal, nothing is suppressed.
+        """
         self._sections = sections
         self._sent = SentNotices(folder, config)
         self._queues: dict[tuple[bytes, str], _Queue] = {}

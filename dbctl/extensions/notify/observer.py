@@ -71,7 +71,10 @@ class RunNotifier:
     def finish(
         self, run: Run, outcomes: Sequence[RunOutcome] = (), findings: Sequence[Finding] = ()
     ) -> Sequence[str]:
-        """Ping and notify at the end of the run, and return warnings; ``outcomes`` are those of the instances of a fleet."""
+        """Ping and notify at the end of the run, and return warnings.
+
+        ``run`` is its complete record; ``outcomes`` are those of the instances of a fleet.
+        """
         warnings = list[str]()
         for config in {other.config for other in self._interrupted} - {self._location.config}:
             with suppress(DbctlError):  # that configuration is missing or invalid

@@ -207,7 +207,7 @@ def check_address(text: str, key: Sequence[str]) -> Iterator[Problem]:
 def merge_sections(sections: Sections, app: str) -> tuple[NotifyConfig, Mapping[str, ChannelSection]]:
     """Return the section of an app or of an instance of a fleet, and its channels: its own, and those of ``[notify]`` that it does not set.
 
-    Without ``app``, those of all apps.
+    Without ``app``, only ``[notify]`` and its channels.
     """
     name = app if app in sections.apps else app.partition("/")[0]
     shared = sections.extension_section(NAME, NotifyConfig) or NotifyConfig()

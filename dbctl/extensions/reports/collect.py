@@ -80,7 +80,9 @@ def read_reported_samples(
     fleets: Mapping[str, Sequence[str]],
     period: tuple[datetime, datetime],
 ) -> ReportedSamples:
-    """Return the samples of a period, of apps and of fleets with their instances.
+    """Return the samples between both times of ``period``, of ``apps`` that are no fleets, and of ``fleets`` with their instances.
+
+    They are in the journal of ``folder``; ``config`` is the path of the configuration.
 
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
@@ -136,7 +138,7 @@ def collect_report(
 ) -> OperationsReport:
     """Return the report about apps and fleets; ``since`` is the period of runs and samples.
 
-    Without the journal of ``location``, it has neither.
+    Without the journal of ``location``, it has neither. ``jobs`` is as in ``collect_status`` of a fleet.
 
     Raises:
         DbctlError: the only app cannot be opened, or the instances of the only fleet cannot be listed.

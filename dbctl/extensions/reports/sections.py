@@ -38,9 +38,13 @@ _MARGIN = 4.0
 
 
 def draw_line(points: Sequence[tuple[datetime, int]], *, key: str, title: str, description: str) -> Html:
-    """Return a line through at least two points over time, with the area below it; ``key`` makes the ids of the page unique.
+    """Return a line through at least two points over time, with the area below it.
 
-    ``description`` has its figures, for readers that do not see it.
+    Args:
+        points: times, increasing, and values.
+        key: makes the ids of the page unique.
+        title: what it shows.
+        description: its figures, for readers that do not see it.
     """
     values = [value for _, value in points]
     least, largest = min(values), max(values)

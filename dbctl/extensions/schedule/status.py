@@ -72,7 +72,7 @@ class ScheduleReport(Struct, frozen=True, kw_only=True):
 
 
 def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None) -> ScheduleReport:
-    """Return the status of the jobs of apps; their units are in ``folder``, by default that of systemd.
+    """Return the status of the jobs of apps; their units are in ``folder``, by default in the folders of systemd.
 
     Raises:
         UsageError: a schedule is invalid.

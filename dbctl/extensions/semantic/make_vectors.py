@@ -59,7 +59,7 @@ class MakeVectors(Operation):
     """Create missing vectors; write a few in each transaction."""
 
     def __init__(self, app: App, *, filters: Mapping[str, str], limit: int) -> None:
-        """Prepare the embedder; ``filters`` restrict the rows to a user or a chat.
+        """Prepare the embedder for at most ``limit`` vectors; ``filters`` restrict the rows to a user or a chat.
 
         Raises:
             FeatureMissingError: the profile defines no vectors.

@@ -292,7 +292,8 @@ def find(
 ) -> SemanticResult:
     """Return the nearest rows, the most similar first.
 
-    By default, they have all columns; with ``summary``, those of the profile for a narrow table, and texts are shortened to one line.
+    They have all columns, but with ``summary`` and without ``columns`` only those of the profile for a narrow table. ``summary`` also
+    shortens texts to one line.
 
     Raises:
         UsageError: not exactly one reference, or a limit out of range.

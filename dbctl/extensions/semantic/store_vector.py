@@ -93,7 +93,9 @@ class VectorSource:
 
 
 def store_vector(app: App, key: str, raw: bytes) -> Change[VectorStored]:
-    """Store a vector, of which ``raw`` is the file, for a row of the app: replaces its vector, or adds a vector row.
+    """Store a vector for the row of the app with this key: replaces its vector, or adds a vector row.
+
+    ``raw`` is the content of the file with the vector.
 
     Raises (when planned and when applied):
         FeatureMissingError: the profile defines no vectors, or no rows that should have them.

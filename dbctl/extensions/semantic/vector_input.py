@@ -20,9 +20,12 @@ _FLOAT_BYTES = 4  #: bytes
 
 
 def parse_vector(raw: bytes, label: str, *, dimension: int | None) -> list[float]:
-    """Return the vector in a file, whose content ``raw`` may be one byte longer than ``MAX_BYTES``.
+    """Return the vector in a file.
 
-    Without ``dimension``, the length of the stored vectors, the file must be text.
+    Args:
+        raw: content of the file; at most one byte longer than ``MAX_BYTES``.
+        label: the file, for messages.
+        dimension: length of the stored vectors; if unknown, the file must be text.
 
     Raises:
         VectorInvalidError: the file contains no valid vector.

@@ -35,9 +35,13 @@ def find_problems(
     tables: Sequence[TransferTable],
     schemas: tuple[PortableSchema, PortableSchema],
 ) -> Iterator[CopyProblem]:
-    """Yield what prevents the copy; every row of the source is read, in a snapshot.
+    """Yield what prevents the copy; every row of the source is read.
 
-    The ``destination`` is a database with the tables and indexes of the destination.
+    Args:
+        source: the source, in a snapshot.
+        destination: a database with the tables and indexes of the destination.
+        tables: the tables to copy.
+        schemas: that of the source, and that of the destination.
     """
     (own, other), part = schemas, require(destination, PortableSchemas)
     yield from find_unstorable_values(source, tables, part.limits)

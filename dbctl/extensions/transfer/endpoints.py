@@ -105,8 +105,13 @@ class Endpoints:
     ) -> TransferState:
         """Return the state of the transfer into ``db``, which is new or was interrupted.
 
-        A transfer of an earlier schema of the source, whose ``fingerprints`` differ, begins again. With ``is_adopted``, the app made
-        the schema of the destination, which remains; otherwise ``drop_statements`` returns the statements that empty the destination.
+        A transfer of an earlier schema of the source begins again.
+
+        Args:
+            db: the destination.
+            fingerprints: those of the schema of the source.
+            drop_statements: returns the statements that empty the destination.
+            is_adopted: the app made the schema of the destination, which remains.
 
         Raises:
             TransferDestinationError: the destination has tables that no transfer of dbctl created.

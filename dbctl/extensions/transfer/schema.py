@@ -102,6 +102,8 @@ def select_schema(
 ) -> TransferSchema:
     """Decide how the destination gets its schema; the statements of a derived one are those of its engine.
 
+    ``source`` is in a snapshot; ``current`` is the destination.
+
     Raises:
         TransferSourcePendingError: the source lacks migrations that the destination would have.
         TransferOtherError: the destination is that of another source.

@@ -409,7 +409,7 @@ class JoinedFields:
     ) -> None:
         """Write fields of users; a user without a row of the table gets one.
 
-        ``values`` may have fields of the table of users; ``constants`` of the profile are written instead of the value.
+        ``values`` are by field, also of the table of users; constants of the profile, by field, are written instead of the value.
         """
         from dbctl.services.app.row_writes import write_rows
 

@@ -87,9 +87,11 @@ def summarize(moments: LogRange | None) -> dict[str, object]:
 
 
 def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
-    """Return the moments of a database in backups without known damage, newest first; None: there is no copy.
+    """Return the moments of a database; None: there is no copy.
 
     A copy that was made after a loss, but before ``backup log`` detected it, counts as one before the loss.
+
+    ``manifests`` are the backups without known damage, newest first.
     """
     latest: LogRange | None = None
     unusable, newest, has_gap = list[str](), 0, True

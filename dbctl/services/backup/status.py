@@ -144,9 +144,9 @@ class StatusReport(Struct, frozen=True, kw_only=True):
 def collect_status(
     selections: Sequence[Selection], *, timeout: float, only: str = "", repository: str = ""
 ) -> StatusReport:
-    """Collect the status of the backups of several apps; of several, those without a repository are skipped.
+    """Collect the status of the backups of apps; of several, those without a repository are skipped.
 
-    ``repository`` is an address that replaces the configured one.
+    ``only`` restricts the report to one database; ``repository`` is an address that replaces the configured one.
 
     Raises:
         RepositoryNotConfiguredError: the only selected app has no repository.
@@ -272,7 +272,9 @@ def describe_versions(repository: RepositoryStatus) -> str:
 
 
 def read_status(app: App, address: str = "") -> AppBackups | None:
-    """Return the status of the backups of an app, whose repository ``address`` replaces; None without a repository.
+    """Return the status of the backups of an app; None without a repository.
+
+    ``address`` is that of a repository that replaces the configured one.
 
     Raises:
         RepositoryFailedError: the repository cannot be read.

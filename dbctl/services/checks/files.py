@@ -230,9 +230,14 @@ def _check_files(subject: Subject, file_stats: FileStats) -> Iterator[Finding]:
 def check_access(
     target: str, file_stats: FileStats, write_risk: str, read_risk: str, *, severity: Severity = "warning"
 ) -> Iterator[Finding]:
-    """Yield files that other users may write or read; messages name the group of the first.
+    """Yield files that other users may write or read.
 
-    The risks are the consequences of access; an empty ``read_risk``: none. ``severity`` is that of read access for all users.
+    Args:
+        target: of the findings.
+        file_stats: the files; messages name the group of the first.
+        write_risk: consequence of write access.
+        read_risk: consequence of read access; empty: none.
+        severity: of read access for all users.
     """
     for audience in AUDIENCES:
         is_public = audience == "all"

@@ -48,6 +48,8 @@ class DatabasesChecked(CheckResult, frozen=True, kw_only=True):
 def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") -> Diagnosis:
     """Examine the deployments of apps; writes nothing, not even the shared memory of SQLite readers.
 
+    ``only`` restricts the checks to one database.
+
     Raises:
         DbctlError: the only app cannot be opened. With several apps, the error is a finding.
     """
@@ -99,7 +101,9 @@ class _DeploymentRun(CheckRun):
 
 
 def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
-    """Check every configured database, or only ``table``; an error in one does not prevent the checks of the others.
+    """Check every configured database; an error in one does not prevent the checks of the others.
+
+    ``quick`` skips slow checks; ``table`` restricts the check to one table.
 
     Raises:
         SchemaMismatchError: no database has that table.

@@ -218,7 +218,7 @@ class RunProblem(Struct, frozen=True, kw_only=True):
 def find_problems(
     location: JournalLocation, app: str, *, backup_config: BackupConfig | None
 ) -> Sequence[RunProblem]:
-    """Return the problems of the runs for an app; without a configuration none, because nothing identifies the app.
+    """Return the problems of the runs for an app or instance; without a configuration none, because nothing identifies the app.
 
     Of the ages of backups in ``backup_config``, the shortest applies; None: no limit.
     """

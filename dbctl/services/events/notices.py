@@ -26,7 +26,7 @@ class SentNotices:
     """The problems of which users were notified, by app and subject."""
 
     def __init__(self, folder: Path | None, config: str) -> None:
-        """Read the notices of a configuration; without a ``folder``, the directory for state, nothing is stored."""
+        """Read the notices of a configuration, whose path is ``config``; without a ``folder``, the directory for state, nothing is stored."""
         self._store, self._config = EventStore(folder) if folder else None, storable_text(config)
         self._sent, self._changed = dict[tuple[str, str], SentNotice](), set[tuple[str, str]]()
         with suppress(DbctlError):

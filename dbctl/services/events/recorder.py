@@ -242,7 +242,7 @@ class RunRecorder:
     ) -> None:
         """Record the result of the run, also if ``begin`` failed, and with it the ``changes`` that wait for it.
 
-        ``outcomes`` are those of the instances of a fleet; by default, each app has the result of the run.
+        ``run`` is its complete record, whose result each of its apps gets; ``outcomes`` are those of the instances of a fleet.
 
         Raises:
             JournalUnavailableError, JournalCorruptError: it was not recorded.

@@ -87,7 +87,13 @@ def save_samples(folder: Path, config: str, samples: Sequence[Sample]) -> None:
 def read_samples(
     folder: Path, config: str, *, apps: Sequence[str] = (), since: datetime | None = None
 ) -> Mapping[DatabaseKey, Sequence[Sample]]:
-    """Return the samples of each database of a configuration since ``since``, in the order of recording; without ``apps``, of all.
+    """Return the samples of each database of a configuration, in the order of recording.
+
+    Args:
+        folder: of the journal.
+        config: the path of the configuration.
+        apps: only these; empty: all.
+        since: only samples since this time.
 
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.

@@ -108,9 +108,9 @@ class FleetStatus(Struct, frozen=True, kw_only=True):
 def collect_status(
     selection: Selection, selected: FleetSelectedError, *, timeout: float, jobs: int | None = None
 ) -> FleetStatus:
-    """Return the status of the selected instances of one fleet, of which ``jobs`` are read at the same time.
+    """Return the status of the selected instances of one fleet.
 
-    By default, these are as many as configured, otherwise as there are processors.
+    ``jobs`` is the number of instances that are read at the same time; default: as configured, otherwise the number of processors.
 
     Raises:
         FleetEmptyError, InstanceListingError: the fleet has no instances, or they cannot be listed.

@@ -100,7 +100,9 @@ class HookedAction:
                 yield f"hook {name}: {command[0]}" if name in programs else f"{name}: {command[0]}"
 
     def perform(self, apply: Callable[[], T], is_empty: Callable[[], bool]) -> T:
-        """Perform the action by ``apply`` with its hooks, and return its result; if it ``is_empty``, the app need not be stopped.
+        """Perform the action by ``apply`` with its hooks, and return its result.
+
+        ``is_empty`` returns whether the action has nothing to do, so that the app need not be stopped.
 
         Raises:
             HookFailedError: a hook before the action failed; nothing was changed.

@@ -56,7 +56,7 @@ class MaintenanceMode:
     """The programs of the maintenance mode of an app, and its record."""
 
     def __init__(self, app: App, context: HookContext, *, timeout: float) -> None:
-        """Run nothing; ``timeout`` is for another run that has the app in maintenance mode, in seconds.
+        """Run nothing; ``timeout`` is how many seconds to wait for another run that has the app in maintenance mode.
 
         Raises:
             MaintenanceNotConfiguredError: it has no programs.

@@ -55,7 +55,9 @@ class Program(NamedTuple):
 def run_program(
     context: HookContext, name: str, program: Program, variables: Mapping[str, str] = {}
 ) -> HookRun:
-    """Run a program, report its record as that of the hook ``name``, and return it; ``variables`` have no prefix.
+    """Run a program, report its record as that of the hook ``name``, and return it.
+
+    ``variables`` are further ones for the program, without their prefix.
 
     Raises:
         Interrupted: a signal was received, outside ``block_signals``.

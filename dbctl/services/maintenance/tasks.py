@@ -92,7 +92,9 @@ class RunMaintenance(Operation):
     def __init__(
         self, app: App, kind: TaskKind, tables: Sequence[str] = (), *, older_than: timedelta | None = None
     ) -> None:
-        """Select the databases; ``older_than`` is the age of the versions that ``vacuum`` deletes, of engines with versions.
+        """Select the databases.
+
+        Without ``tables``, all are maintained. ``older_than`` is for ``vacuum`` of engines with versions: the age of the versions to delete.
 
         Raises:
             ReadOnlyError: dbctl may not write the only selected database.

@@ -134,7 +134,12 @@ def create_shipped_target(
 ) -> MigrationTarget:
     """Return the shipped migrations for a database without configuration, such as a sample.
 
-    The profile names ``database``, and messages name ``app``; without a ``variant``, the database shows it.
+    Args:
+        profile: the profile.
+        database: the name of the database in the profile.
+        app: the name of the app for messages.
+        engine: the name of the database's engine.
+        variant: a variant of the profile; empty to detect it from the database.
 
     Raises:
         FeatureMissingError: the profile has no migrations for the database.

@@ -28,9 +28,14 @@ class RunDrills:
         name: str = LATEST,
         roles: RolePolicy = RolePolicy(),  # noqa: B008 - immutable
     ) -> None:
-        """Select the members of each app; of several apps, those without a repository are skipped.
+        """Select the members of each app.
 
-        ``name`` is the backup: an id or ``latest``. ``roles`` is what to do with roles that a server lacks.
+        Args:
+            apps: the apps; of several apps, those without a repository are skipped.
+            keys: returns the keys for the encrypted backups of an app.
+            repository: the address of the backups, instead of the configured one.
+            name: the backup: an id or ``latest``.
+            roles: what to do with roles that a server lacks.
 
         Raises:
             DbctlError: as ``AppDrill``, if there is only one app; otherwise the other apps continue.

@@ -74,7 +74,7 @@ def create_result(
 ) -> RestoreResult:
     """Record the restore in the app, check the restored databases, and return the result.
 
-    ``can_undo``: the identity is available that decrypts the safety backup.
+    ``replacement`` has ended; ``can_undo``: the identity is available that decrypts the safety backup.
     """
     safety = replacement.safety
     return RestoreResult(

@@ -49,7 +49,7 @@ class SchemaDiagram(Struct, frozen=True, kw_only=True):
 def draw_diagram(app: App, names: Sequence[str] = (), *, only_keys: bool = False) -> SchemaDiagram:
     """Return the diagram of all tables of one database, or of ``names`` with the tables next to them.
 
-    The tables to which they refer, and those that refer to them, have no columns; with ``only_keys``, all have those of keys only.
+    Tables to which ``names`` refer, and those that refer to them, have no columns; with ``only_keys``, the others have only those of keys.
 
     Raises:
         TableMissingError: a table does not exist.

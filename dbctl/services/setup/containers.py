@@ -146,9 +146,13 @@ def _read_login(container: ContainerFacts, *, is_superuser: bool = False) -> Log
 def _build_address(
     container: ContainerFacts, database: str = "", port: int | None = None, *, is_superuser: bool = False
 ) -> tuple[str, Address]:
-    """Return the address of a database, by default the one that the container defines, with its login there, and a name for it.
+    """Return the address of a database with the login that the container of its server defines, and a name for it.
 
-    With ``is_superuser``, the login is that of the superuser, if the container defines it.
+    Args:
+        container: that of the server.
+        database: default: the one that the container defines.
+        port: default: that of the engine.
+        is_superuser: whether the login is that of the superuser, if the container defines it.
     """
     engine, login = str(container.engine), _read_login(container, is_superuser=is_superuser)
     if not (login.database or database):

@@ -61,7 +61,13 @@ class Login(NamedTuple):
 
 
 def find_engine(image: str, variables: Collection[str] = (), ports: Collection[int] = ()) -> str | None:
-    """Return the engine of the server in a container: by its image, with registry and tag, otherwise by a variable and an exposed port."""
+    """Return the engine of the server in a container: by its image, otherwise by a variable and the port of an engine.
+
+    Args:
+        image: the name of the image, with its registry and its tag.
+        variables: the names of those in the container.
+        ports: those that the container exposes to its networks.
+    """
     name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
     if engine := _IMAGES.get(name):
         return engine

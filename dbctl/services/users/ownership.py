@@ -195,9 +195,13 @@ def find_retained_rows(
     handled_keys: Collection[str],
     deleted: Mapping[str, Sequence[Where]],
 ) -> list[RetainedRows]:
-    """Return the rows of the profile that still refer to the users ``leaving`` after their deletion.
+    """Return the rows of the profile that still refer to the users after their deletion.
 
-    The rows of ``handled_keys`` (``table.column``) are deleted, cleared or transferred; each row of ``deleted`` meets one condition of its table.
+    Args:
+        users: the users.
+        leaving: the users to delete.
+        handled_keys: the columns (``table.column``) whose rows are deleted, cleared or transferred.
+        deleted: by table, the conditions of deleted rows, one of which each row meets.
     """
     tables = users.db.tables()
     references = users.db.references(users.live.name)

@@ -191,6 +191,7 @@ class DataComparison:
 
 
 def _list_missing_columns(table: PortableTable, other: PortableTable) -> Sequence[str]:
+    """Return the columns that ``other`` lacks."""
     names = {column.name for column in other.columns}
     return [column.name for column in table.columns if column.name not in names]
 

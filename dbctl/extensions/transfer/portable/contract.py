@@ -331,7 +331,11 @@ class RowSource(ABC):
     ) -> AbstractContextManager[Iterator[LineBatch]]:
         """Provide the rows of a table, in an order of their own.
 
-        They begin after the row at ``position``, and include that at ``end``; empty: the first, and the last one.
+        Args:
+            table: the table.
+            columns: the columns of the lines.
+            position: where to begin, after this row; empty: at the first row.
+            end: the position of the last row; empty: all rows.
         """
 
     @abstractmethod

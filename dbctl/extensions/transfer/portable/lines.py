@@ -95,9 +95,14 @@ def match_keys(
     *,
     list_word: str = "",
 ) -> str:
-    """Return SQL that is true for the rows whose key columns, in SQL ``names``, have one of ``keys``; a key has no NULL.
+    """Return SQL that is true for the rows with these keys.
 
-    ``literal`` returns SQL for a value of a column; ``list_word`` begins a list of rows.
+    Args:
+        names: SQL for the values of the key columns.
+        key: the columns of the lines.
+        keys: their values; a key has no NULL.
+        literal: returns SQL for a value of a column.
+        list_word: begins a list of rows.
     """
     rows = [
         ", ".join(literal(column, value or b"") for column, value in zip(key, split_line(line), strict=True))

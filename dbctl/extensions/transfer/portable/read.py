@@ -125,7 +125,7 @@ def find_distinguished(
 ) -> Mapping[str, Sequence[str]]:
     """Return what comparisons distinguish in the derived table, but not in the source: ``case`` and ``accents``, with the columns.
 
-    The columns ``folded`` ignore case in the derived table, and, with ``ignores_accents``, accents.
+    ``table`` is that of the source. The columns ``folded`` ignore case in the derived table, and, with ``ignores_accents``, accents.
     """
     names = {
         "case": [

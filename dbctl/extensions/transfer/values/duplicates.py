@@ -150,11 +150,16 @@ def find_duplicates(
     destination: PortableSchema,
     schemas: PortableSchemas,
 ) -> Iterator[CopyProblem]:
-    """Yield rows that a unique index of the destination, or of its trial, treats as equal to other rows.
+    """Yield rows that a unique index of the destination treats as equal to other rows.
 
     Only indexes that the source lacks, or that compare less of a value than the source does, are read. Memory is 8 bytes for each row.
 
-    ``schemas`` is the part of the destination that decides which texts are equal.
+    Args:
+        source: the source, in a snapshot.
+        tables: the tables to copy.
+        source_schema: the schema of the source.
+        destination: the schema of the destination, or of its trial.
+        schemas: the part of the destination that decides which texts are equal.
     """
     others = {table.name: table for table in destination.tables}
     before = {table.name: table for table in source_schema.tables}

@@ -100,7 +100,7 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
 def find_unstorable_values(
     source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
 ) -> Iterator[CopyProblem]:
-    """Yield the values that the destination cannot store, as ``limits`` describes, table by table.
+    """Yield the values that the destination cannot store, as ``limits`` describes, table by table; ``source`` is in a snapshot.
 
     Only columns that conditions in SQL do not clear are read value by value.
     """

@@ -209,9 +209,12 @@ def read_end(connection: sqlite3.Connection, earlier: Anchor | None = None) -> t
 def begin_log(
     connection: sqlite3.Connection, *, continued: Anchor | None = None, problems: int = 0
 ) -> Anchor:
-    """Append the first record of the store, in a transaction; return it.
+    """Append the first record of the store; return it.
 
-    It continues ``continued``, the end of a log that is missing, and in any case imported records, with the ``problems`` of their files.
+    Args:
+        connection: in a transaction.
+        continued: the end of a log that is missing; imported records are continued in any case.
+        problems: how many the imported files have.
     """
     row = connection.execute(_SELECT_ID).fetchone()
     log = str(row[0]) if row else ""  # verification reports its absence

@@ -190,7 +190,7 @@ def delete_steps(db: Writable, name: str) -> None:
 
 
 def resolve_statement(db: Writable, name: str, *, done: bool) -> Step:
-    """Record whether the statement at which a run was killed has run, and return it; otherwise the next run begins with it.
+    """Record whether the statement at which a run was killed has run; if it is not ``done``, the next run begins with it.
 
     The caller holds the write lock of dbctl.
 

@@ -89,7 +89,9 @@ class SchemaDumper(PostgreSQLDumper):
     """Dumps the schema of a database, without rows."""
 
     def dump_schema(self, scope: str, *options: str) -> str:
-        """Return the statements that create the schema, from the snapshot of the open transaction; without ``scope``, of the whole database.
+        """Return the statements that create the schema ``scope``, from the snapshot of the open transaction; empty: the whole database.
+
+        ``options`` are further ones of pg_dump.
 
         Raises:
             As ``dump``.

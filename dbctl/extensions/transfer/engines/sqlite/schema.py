@@ -94,7 +94,10 @@ def read_type(declared: str) -> LogicalType:
 
 
 def observe_type(column: PortableColumn, classes: Collection[tuple[str, bool]]) -> LogicalType:
-    """Return the type of a column that allows any value; ``classes`` has each storage class with whether the value has 16 bytes."""
+    """Return the type of a column that allows any value.
+
+    ``classes`` are the storage classes of its values, each with whether the value has 16 bytes.
+    """
     names = {name for name, _ in classes}
     if names == {"blob"}:
         is_uuid = "uuid" in column.name.lower() and all(has_size for _, has_size in classes)
