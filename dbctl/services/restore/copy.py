@@ -141,7 +141,8 @@ class CopyRestore(RestoreOperation):
     def plan(self, left_out: Mapping[str, int] = {}, *, limit: str = "") -> Plan:
         """Return the copies to create; writes nothing.
 
-        They lack the rows ``left_out``, by ``database.table``. ``limit`` precedes their numbers of rows, such as ``"up to "`` if they may lack further ones.
+        They lack the rows ``left_out``, by ``database.table``. ``limit`` precedes their numbers of rows, such as ``"up to "`` if they
+        may lack further ones.
         """
         steps, is_destructive = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"], False
         rows = Counter[str]()
