@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from dbctl.errors.base import DbctlError, Remedy
@@ -83,6 +84,13 @@ def translate_create_error(error: sqlite3.Error, context: ErrorContext) -> Dbctl
     return _translate_io(context, name, str(error)) if name == UNSYNCED else translate_error(error, context)
 
 
+#: The other causes of SQLITE_FULL.
+FULL_HINT = (
+    "Nothing was changed. Check the disk of temporary files, quotas, and whether a table with AUTOINCREMENT has a row with the"
+    " largest number, 9223372036854775807, after which SQLite adds none."
+)
+
+
 def build_unreachable_error(context: ErrorContext, reason: str) -> UnreachableError:
     """Return the error for a file that cannot be opened."""
     return UnreachableError(
@@ -125,12 +133,28 @@ def _translate_access(context: ErrorContext, name: str, reason: str) -> DbctlErr
     return build_unreachable_error(context, f"{reason} ({name})")
 
 
+def _has_space(folder: Path) -> bool:
+    """Whether the disk of a folder has free space for this user; raises OSError."""
+    file_system = os.statvfs(folder)
+    return file_system.f_bavail * file_system.f_frsize >= MIN_FREE_BYTES
+
+
+def _translate_full(context: ErrorContext, name: str, reason: str) -> DbctlError:
+    with suppress(OSError):
+        if _has_space(context.path.parent):  # SQLite reports other causes in the same way
+            full = f"{reason} ({name}), although the disk has space"
+            error = FileFailedError(path=context.path, reason=full)
+            error.hint = FULL_HINT
+            return error
+    return DiskFullError(target=context.target)
+
+
 def _translate_io(context: ErrorContext, name: str, reason: str) -> DbctlError:
     try:
-        file_system = os.statvfs(context.path.parent)
+        has_space = _has_space(context.path.parent)
     except OSError as error:
         return build_unreachable_error(context, error.strerror or str(error))
-    if file_system.f_bavail * file_system.f_frsize < MIN_FREE_BYTES:
+    if not has_space:
         return DiskFullError(target=context.target)
     full = "the disk is faulty or full, or a quota or limit was reached"
     cause = full if name in _WRITE_ERRORS else "the disk is faulty"
@@ -154,7 +178,7 @@ _TRANSLATIONS: dict[str, Callable[[ErrorContext, str, str], DbctlError]] = {
         target=place.target, path=place.path, engine="SQLite"
     ),
     "SQLITE_CORRUPT": lambda place, _, reason: CorruptError(target=place.target, reason=reason, hint=SALVAGE),
-    "SQLITE_FULL": lambda place, *_: DiskFullError(target=place.target),
+    "SQLITE_FULL": _translate_full,
     UNSYNCED: lambda place, name, reason: FileUnsyncedError(path=place.path, reason=f"{reason} ({name})"),
     "SQLITE_IOERR": _translate_io,
     "SQLITE_READONLY_ROLLBACK": lambda place, *_: InterruptedWriteError(target=place.target, reason=""),

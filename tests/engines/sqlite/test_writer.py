@@ -469,6 +469,21 @@ def test_full_disk_fails_without_data_loss(small_disk, mode):
     assert query_value(path, "pragma integrity_check") == "ok"
 
 
+def test_largest_key_is_not_called_a_full_disk(tmp_path):
+    path = tmp_path / "app.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("create table t (id integer primary key autoincrement, a text)")
+        connection.execute("insert into t values (9223372036854775807, 'x')")
+    with closing(SQLiteWriter(path, "app/user")) as writer:
+        with (
+            pytest.raises(FileFailedError, match="although the disk has space") as caught,
+            writer.transaction(),
+        ):
+            writer.insert("t", {"a": "y"})
+        assert "AUTOINCREMENT" in caught.value.hint
+    assert query_value(path) == 1
+
+
 def remount(folder, *, nr_inodes):
     subprocess.run(["mount", "-o", f"remount,nr_inodes={nr_inodes}", folder], check=True)
 
