@@ -8,7 +8,9 @@ from dbctl.errors.base import DbctlError, Remedy
 from dbctl.model import Finding, Severity, Struct, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
+from dbctl.services.backup.log_range import find_range
 from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.safety import schema_fingerprint
 from dbctl.services.migrations.ledger.state import DatabaseState, State
 from dbctl.services.restore import preview
@@ -107,6 +109,28 @@ def _read_state(app: App, database: str) -> DatabaseState | None:
     except DbctlError:  # dbctl migrate reports it; the restore did not fail
         return None
     return state if state and state.has_ledger else None
+
+
+def check_log(repository: Repository, restored: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding for each database whose stored log cannot be replayed past the restore.
+
+    A restore on MariaDB moves tables from another database, of which a recovery has none. The log of a physical copy has all databases.
+    """
+    app = repository.app
+    try:
+        manifests, _ = repository.manifests()
+    except DbctlError:  # the next command on the repository reports it; the restore did not fail
+        return
+    for database in restored:
+        moments = find_range(manifests, database)
+        if moments and moments.form == "dump":
+            yield Finding(
+                app.target(database),
+                "warning",
+                "log-not-continued",
+                "no moment after this restore can be recovered from the stored log until the next backup",
+                Remedy("Create it with: `backup create`").write(app.name),
+            )
 
 
 def check_surroundings(app: App, restored: Sequence[str]) -> Iterator[Finding]:

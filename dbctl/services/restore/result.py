@@ -9,7 +9,7 @@ from dbctl.model import ChangeResult, Effect, Finding, Row, Struct, count_severi
 from dbctl.services.app.app import App
 from dbctl.services.backup.app_files import report_unchanged_files
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.restore.post_checks import check_restored, check_surroundings, record_restore
+from dbctl.services.restore.post_checks import check_log, check_restored, check_surroundings, record_restore
 from dbctl.services.restore.replacement import Replacement
 from dbctl.services.restore.source import BackupSource, count_content, describe_left_out
 
@@ -114,7 +114,9 @@ def _find_remaining_work(
     yield from record_restore(app, manifest, safety)
     for member in members:
         yield from check_restored(app, member, replacement.states[member.database])
-    yield from check_surroundings(app, [member.database for member in members])
+    restored = [member.database for member in members]
+    yield from check_log(source.repository, restored)
+    yield from check_surroundings(app, restored)
 
 
 def list_unchanged_databases(app: App, manifest: Manifest) -> Iterator[tuple[str, str]]:

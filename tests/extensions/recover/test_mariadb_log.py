@@ -488,6 +488,25 @@ def test_prune_keeps_the_log_since_the_earliest_retained_backup(shop, answer, fa
 
 
 @pytest.mark.slow
+def test_restore_warns_that_the_log_cannot_be_replayed_past_it(shop, answer, fail):
+    backup = follow(answer)["id"]
+    shop.sell(2)
+    before = store_log(shop, answer)
+    findings = answer("restore", "apply", backup, "--yes")["data"]["findings"]
+    (finding,) = [finding for finding in findings if finding["code"] == "log-not-continued"]
+    assert finding["severity"] == "warning"
+    assert "backup create" in finding["hint"]
+    shop.sell(1)
+    after = store_log(shop, answer)
+    assert fail("backup", "recover", "--at", write_time(after), status=1)["code"] == "recovery-failed"
+    recover(answer, before)
+    answer("backup", "create")
+    shop.wait_for_next_second()  # a second is recovered from a backup that was complete before it
+    shop.sell(1)
+    assert_recovered(answer, shop, store_log(shop, answer))
+
+
+@pytest.mark.slow
 def test_prune_keeps_the_part_that_the_next_call_continues(shop, answer, fail):
     answer("backup", "log")
     shop.sell(1)
