@@ -28,6 +28,8 @@ class LogRange(Struct, frozen=True, kw_only=True):
     until: datetime  #: the end of the log that follows it
     unusable: Sequence[str] = ()  #: later parts of the log, which follow a gap and no copy
     form: Form  #: of the copy
+    #: the time of a restore past which the log of a dump cannot be replayed
+    restored_at: datetime | None = None
 
     def choose(self) -> datetime:
         """Return a random moment of the range, in whole milliseconds if it is longer than one."""
@@ -39,12 +41,13 @@ class LogRange(Struct, frozen=True, kw_only=True):
 
     def describe_gap(self) -> str:
         """Return the consequence of a gap; empty: there is none."""
-        if not self.unusable:
+        if self.restored_at:
+            reason = f"it was restored at {self.restored_at:%Y-%m-%d %H:%M:%S} UTC"
+        elif self.unusable:
+            reason = f"a part of the log before {self.unusable[0]} is missing"
+        else:
             return ""
-        return (
-            f"a part of the log before {self.unusable[0]} is missing:"
-            f" no moment after {self.until:%Y-%m-%d %H:%M:%S} UTC can be recovered"
-        )
+        return f"{reason}: no moment after {self.until:%Y-%m-%d %H:%M:%S} UTC can be recovered"
 
 
 def find_newest_log(manifests: Sequence[Manifest], database: str) -> Member | None:
@@ -98,18 +101,33 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
     for manifest in reversed(manifests):
         if copy := find_copy(manifest, database):
             # Between a base that prune kept for its differences and the next copy, there is no log.
-            if latest is None or has_gap or read_sequence(copy) > newest:
+            if latest is None or has_gap or latest.restored_at or read_sequence(copy) > newest:
                 since, newest = read_since(copy), read_sequence(copy)
                 latest, unusable = LogRange(since=since, until=since, form=copy.form), []
                 has_gap = newest == 0  # the log begins later
+        # A restore moves tables from another database, of which a recovery from a dump has none.
+        elif latest and latest.form == "dump" and (restored_at := _find_restore(manifest, database)):
+            latest = structs.replace(latest, restored_at=latest.restored_at or restored_at)
         elif part := find_newest_log([manifest], database):
             has_gap = has_gap or read_sequence(part) != newest + 1 or LOST in part.facts
             if latest and has_gap:
                 unusable.append(manifest.id)
             elif latest:
                 newest += 1
-                latest = structs.replace(latest, until=max(latest.since, part.taken_at))
+                until = min(part.taken_at, latest.restored_at or part.taken_at)
+                latest = structs.replace(latest, until=max(latest.since, until))
+                has_gap = latest.restored_at is not None
     return latest and structs.replace(latest, unusable=unusable)
+
+
+def _find_restore(manifest: Manifest, database: str) -> datetime | None:
+    """Return the second in which a restore replaced a database, if the manifest is that of its safety backup."""
+    times = (
+        member.taken_at.replace(microsecond=0)
+        for member in manifest.members
+        if (member.database, member.form) == (database, "kept")
+    )
+    return next(times, None)
 
 
 def find_required_log(manifests: Sequence[Manifest], retained: Collection[str]) -> Mapping[str, str]:

@@ -214,7 +214,9 @@ class AppBackups(Struct, frozen=True, kw_only=True):
         if repository.unreadable or repository.damaged:
             return Exit.CHECK_FAILED
         has_warnings = any(
-            database.due or database.shrunken or (database.recoverable and database.recoverable.unusable)
+            database.due
+            or database.shrunken
+            or (database.recoverable and database.recoverable.describe_gap())
             for database in self.databases
         )
         return Exit.ACTION_NEEDED if has_warnings or repository.future or repository.interrupted else Exit.OK

@@ -8,6 +8,7 @@ from dbctl.errors.base import DbctlError, Remedy
 from dbctl.model import Finding, Severity, Struct, format_count
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
+from dbctl.services.backup.due import DUE_HINTS
 from dbctl.services.backup.log_range import find_range
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.repository import Repository
@@ -112,10 +113,7 @@ def _read_state(app: App, database: str) -> DatabaseState | None:
 
 
 def check_log(repository: Repository, restored: Sequence[str]) -> Iterator[Finding]:
-    """Yield a finding for each database whose stored log cannot be replayed past the restore.
-
-    A restore on MariaDB moves tables from another database, of which a recovery has none. The log of a physical copy has all databases.
-    """
+    """Yield a finding for each database whose stored log cannot be replayed past the restore."""
     app = repository.app
     try:
         manifests, _ = repository.manifests()
@@ -123,14 +121,9 @@ def check_log(repository: Repository, restored: Sequence[str]) -> Iterator[Findi
         return
     for database in restored:
         moments = find_range(manifests, database)
-        if moments and moments.form == "dump":
-            yield Finding(
-                app.target(database),
-                "warning",
-                "log-not-continued",
-                "no moment after this restore can be recovered from the stored log until the next backup",
-                Remedy("Create it with: `backup create`").write(app.name),
-            )
+        if moments and moments.restored_at:
+            hint = DUE_HINTS["create"].write(app.name, {"database": database})
+            yield Finding(app.target(database), "warning", "log-gap", moments.describe_gap(), hint)
 
 
 def check_surroundings(app: App, restored: Sequence[str]) -> Iterator[Finding]:

@@ -488,22 +488,31 @@ def test_prune_keeps_the_log_since_the_earliest_retained_backup(shop, answer, fa
 
 
 @pytest.mark.slow
-def test_restore_warns_that_the_log_cannot_be_replayed_past_it(shop, answer, fail):
+def test_moments_end_at_a_restore_until_the_next_backup(shop, answer, fail):
     backup = follow(answer)["id"]
     shop.sell(2)
-    before = store_log(shop, answer)
+    store_log(shop, answer)
+    shop.sell(1, pause=1.1)
     findings = answer("restore", "apply", backup, "--yes")["data"]["findings"]
-    (finding,) = [finding for finding in findings if finding["code"] == "log-not-continued"]
-    assert finding["severity"] == "warning"
-    assert "backup create" in finding["hint"]
+    (finding,) = [finding for finding in findings if finding["code"] == "log-gap"]
     shop.sell(1)
     after = store_log(shop, answer)
     assert fail("backup", "recover", "--at", write_time(after), status=1)["code"] == "recovery-failed"
-    recover(answer, before)
+    answer("backup", "status", "--check", status=3)
+    status = read_status(answer)
+    assert (status["until"], status["unusable"]) == (status["restored_at"], [])
+    last = datetime.fromisoformat(status["until"])
+    assert f"it was restored at {last:%Y-%m-%d %H:%M:%S} UTC" in finding["message"]
+    assert_recovered(answer, shop, last)
     answer("backup", "create")
     shop.wait_for_next_second()  # a second is recovered from a backup that was complete before it
     shop.sell(1)
-    assert_recovered(answer, shop, store_log(shop, answer))
+    dump = recover(answer, store_log(shop, answer))
+    assert list_ids(dump) == [row for (row,) in shop.run("select id from shop.sales order by id")]
+    assert read_status(answer)["restored_at"] is None
+    answer("restore", "apply", backup, "--yes")
+    answer("backup", "create")
+    assert read_status(answer)["restored_at"] is None
 
 
 @pytest.mark.slow
