@@ -112,14 +112,14 @@ def _read_state(app: App, database: str) -> DatabaseState | None:
     return state if state and state.has_ledger else None
 
 
-def check_log(repository: Repository, restored: Sequence[str]) -> Iterator[Finding]:
-    """Yield a finding for each database whose stored log cannot be replayed past the restore."""
+def check_log(repository: Repository, databases: Sequence[str]) -> Iterator[Finding]:
+    """Yield a finding for each of the restored databases of servers whose stored log cannot be replayed past the restore."""
     app = repository.app
     try:
         manifests, _ = repository.manifests()
     except DbctlError:  # the next command on the repository reports it; the restore did not fail
         return
-    for database in restored:
+    for database in databases:
         moments = find_range(manifests, database)
         if moments and moments.restored_at:
             hint = DUE_HINTS["create"].write(app.name, {"database": database})

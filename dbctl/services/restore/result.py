@@ -114,9 +114,9 @@ def _find_remaining_work(
     yield from record_restore(app, manifest, safety)
     for member in members:
         yield from check_restored(app, member, replacement.states[member.database])
-    restored = [member.database for member in members]
-    yield from check_log(source.repository, restored)
-    yield from check_surroundings(app, restored)
+    if retained := [member.database for member in safety.members if member.form == "kept"]:
+        yield from check_log(source.repository, retained)
+    yield from check_surroundings(app, [member.database for member in members])
 
 
 def list_unchanged_databases(app: App, manifest: Manifest) -> Iterator[tuple[str, str]]:
