@@ -19,8 +19,8 @@ from dbctl.services.sessions.cleanup import CleanUp
 from tests.databases import empty_database
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
-from tests.services.checks.test_doctor import KILLED_WRITER_CODE, execute, run_python, small_disk, snapshot  # noqa: F401 - a fixture
-from tests.services.flashpoint_app import open_app, run_statements
+from tests.services.checks.test_doctor import KILLED_WRITER_CODE, run_python, small_disk  # noqa: F401 - a fixture
+from tests.services.flashpoint_app import open_app, run_script, run_statements, snapshot
 from tests.shapes.flashpoint_web import larder_db, launcher_extras_db
 
 
@@ -208,7 +208,7 @@ def test_unreadable_database_is_a_state_and_partial_failure_if_others_are_readab
 
 
 def test_locked_database_is_busy(path, run_status):
-    execute(path, "pragma journal_mode = delete")
+    run_script(path, "pragma journal_mode = delete")
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("begin exclusive")
         db.execute("create table locked (a)")
@@ -251,7 +251,7 @@ def test_missing_database_is_reported_unless_optional(path, run_status):
 
 
 def test_wal_of_a_killed_app_is_read_and_not_changed(path, run_status):
-    execute(path, "pragma journal_mode = wal")
+    run_script(path, "pragma journal_mode = wal")
     run_python(KILLED_WRITER_CODE, path)
     before = snapshot(path.parent)
     items, _ = run_status("--check")
