@@ -211,7 +211,7 @@ def test_schemas_with_and_without_history_differ(mysql):
         ("-- one; two\nselect 1 # three;\n; /* four; */ select 2", ["select 1 # three;\n;", "select 2;"]),
         ("select 5--4; select 2", ["select 5--4;", "select 2;"]),
         ("\ufeffselect 1;;; ;select 2;", ["select 1;", "select 2;"]),
-        ("/*!40101 set names utf8 */; select 1", ["/*!40101 set names utf8 */;", "select 1;"]),
+        ("/*!40101 set sql_notes = 0 */; select 1", ["/*!40101 set sql_notes = 0 */;", "select 1;"]),
         ("select 'it''s; ok';\r\nselect 2;", ["select 'it''s; ok';", "select 2;"]),
         ("", []),
     ],
