@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,12 +13,11 @@ from msgspec import structs
 from dbctl import progress
 from dbctl.engines.contract.database import Writable
 from dbctl.extensions.copies.contract import Rewriter
-from dbctl.extensions.copies.errors import CopyKeyInvalidError
+from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.private import PrivateDatabases
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import TableRule
 from dbctl.extensions.copies.sample import Sample, SampledTable, Sampling
-from dbctl.files import atomic
 from dbctl.model import Effect, Plan
 from dbctl.services.app.change import Operation
 from dbctl.services.backup.manifest import Member
@@ -186,54 +183,3 @@ class CopySample(PrivateCopy):
             duration=round(time.monotonic() - start, 3),
             remarks=[*remarks, *copied.remarks],
         )
-
-
-LEAST_BYTES, MAX_BYTES = 16, 4096
-
-
-class CopyKey:
-    """The key of one copy. A missing file is created before a destination is written."""
-
-    def __init__(self, path: Path | None) -> None:
-        """Read the file.
-
-        Raises:
-            CopyKeyInvalidError: it is too short, too long, or cannot be read.
-        """
-        self._path, self._is_new, self._is_saved = path, path is None or not path.exists(), False
-        content = secrets.token_hex(32).encode()
-        if path and not self._is_new:
-            try:
-                content = atomic.read_whole(path, MAX_BYTES).strip()
-            except OSError as error:
-                raise self._error(path, error.strerror or str(error)) from error
-            if len(content) < LEAST_BYTES:
-                raise self._error(path, f"it has {len(content)} bytes")
-        elif path and not path.parent.is_dir():
-            raise self._error(path, "its folder does not exist")
-        self._content = content
-
-    @staticmethod
-    def _error(path: Path, reason: str) -> CopyKeyInvalidError:
-        return CopyKeyInvalidError(path=path, reason=reason, least=LEAST_BYTES)
-
-    @property
-    def secret(self) -> bytes:
-        """The key of the digests."""
-        return hashlib.sha256(self._content).digest()
-
-    def save(self) -> None:
-        """Create the file if it was missing, readable for this user alone.
-
-        Raises:
-            DiskFullError, FileFailedError: it cannot be written, or another process has created it since then, with another key.
-        """
-        if self._path and self._is_new:
-            with atomic.create_file(self._path) as file:
-                file.write(self._content + b"\n")
-            self._is_saved = True
-
-    def discard(self) -> None:
-        """Delete the file that ``save`` created, because the copy failed."""
-        if self._path and self._is_saved:
-            self._path.unlink(missing_ok=True)
