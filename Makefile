@@ -33,7 +33,7 @@ slow: $(READY) ## run the slow tests in parallel: crashes, every application, th
 
 mysql: $(READY) build/mysql ## run the tests of the core on MySQL instead of MariaDB, except the slow ones
 	PATH="$(CURDIR)/build/mysql/bin:$$PATH" DBCTL_TEST_MYSQL=mysqld $(BIN)/pytest --numprocesses=auto --dist=worksteal \
-		-m "not slow" -k mysql --ignore=tests/extensions $(ARGS)
+		-m "not slow and not mariadb" -k mysql --ignore=tests/extensions $(ARGS)
 
 build/mysql: tools/install_mysql.sh
 	tools/install_mysql.sh $@
