@@ -301,9 +301,10 @@ _TRANSACTION_STATEMENTS = re.compile(
     r"(?:begin|commit|rollback|savepoint|release|start transaction|xa|lock tables?|unlock tables?|set names|use)\b"
     r"|flush tables? .*with read lock"
 )
-#: An assignment to a variable of the session in a SET statement, which may have several.
+#: An assignment to a variable of the session in a SET statement, which may have several; adding a mode is none.
 _SESSION_ASSIGNMENT = re.compile(
     r"(?:^set|,) (?:(?:session|local|@@session \.|@@local \.) )?(?:@@)?`?(autocommit|sql_mode)`? (?:: )?="
+    r"(?! concat \( @@(?:session \. )?sql_mode\b)"
 )
 #: Statements about another database, or about the database itself.
 _SERVER_STATEMENTS = re.compile(r"(?:create|drop) (?:database|schema)\b")

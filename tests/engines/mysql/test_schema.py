@@ -212,6 +212,10 @@ def test_schemas_with_and_without_history_differ(mysql):
         ("select 5--4; select 2", ["select 5--4;", "select 2;"]),
         ("\ufeffselect 1;;; ;select 2;", ["select 1;", "select 2;"]),
         ("/*!40101 set sql_notes = 0 */; select 1", ["/*!40101 set sql_notes = 0 */;", "select 1;"]),
+        (
+            "set session sql_mode = concat(@@session.sql_mode, ',ORACLE');set @mode = @@sql_mode;",
+            ["set session sql_mode = concat(@@session.sql_mode, ',ORACLE');", "set @mode = @@sql_mode;"],
+        ),
         ("select 'it''s; ok';\r\nselect 2;", ["select 'it''s; ok';", "select 2;"]),
         ("", []),
     ],
