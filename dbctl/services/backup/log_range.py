@@ -28,7 +28,7 @@ class LogRange(Struct, frozen=True, kw_only=True):
     until: datetime  #: the end of the log that follows it
     unusable: Sequence[str] = ()  #: later parts of the log, which follow a gap and no copy
     form: Form  #: of the copy
-    #: the time of a restore past which the log of a dump cannot be replayed
+    #: when a restore began, also one that was killed; the log of a dump cannot be replayed past a restore
     restored_at: datetime | None = None
 
     def choose(self) -> datetime:
@@ -42,7 +42,7 @@ class LogRange(Struct, frozen=True, kw_only=True):
     def describe_gap(self) -> str:
         """Return the consequence of a gap; empty: there is none."""
         if self.restored_at:
-            reason = f"it was restored at {self.restored_at:%Y-%m-%d %H:%M:%S} UTC"
+            reason = f"a restore began at {self.restored_at:%Y-%m-%d %H:%M:%S} UTC"
         elif self.unusable:
             reason = f"a part of the log before {self.unusable[0]} is missing"
         else:
@@ -121,7 +121,7 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
 
 
 def _find_restore(manifest: Manifest, database: str) -> datetime | None:
-    """Return the second in which a restore replaced a database, if the manifest is that of its safety backup."""
+    """Return the second in which a restore of a database of a server began, if the manifest is that of its safety backup."""
     times = (
         member.taken_at.replace(microsecond=0)
         for member in manifest.members

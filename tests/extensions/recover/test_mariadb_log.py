@@ -502,7 +502,7 @@ def test_moments_end_at_a_restore_until_the_next_backup(shop, answer, fail):
     status = read_status(answer)
     assert (status["until"], status["unusable"]) == (status["restored_at"], [])
     last = datetime.fromisoformat(status["until"])
-    assert f"it was restored at {last:%Y-%m-%d %H:%M:%S} UTC" in finding["message"]
+    assert f"a restore began at {last:%Y-%m-%d %H:%M:%S} UTC" in finding["message"]
     assert_recovered(answer, shop, last)
     answer("backup", "create")
     shop.wait_for_next_second()  # a second is recovered from a backup that was complete before it
