@@ -13,7 +13,7 @@ from random import SystemRandom
 from msgspec import structs
 
 from dbctl.model import Struct
-from dbctl.services.backup.manifest import SEQUENCE, SINCE, Form, Manifest, Member
+from dbctl.services.backup.manifest import RESTORED, SEQUENCE, SINCE, Form, Manifest, Member
 
 #: As a requested time: any moment of the stored log.
 RANDOM = datetime.max.replace(tzinfo=UTC)
@@ -99,15 +99,15 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
     latest: LogRange | None = None
     unusable, newest, has_gap = list[str](), 0, True
     for manifest in reversed(manifests):
+        # A restore moves tables from another database, of which a recovery from a dump has none.
+        if latest and latest.form == "dump" and (restored_at := _find_restore(manifest, database)):
+            latest = structs.replace(latest, restored_at=latest.restored_at or restored_at)
         if copy := find_copy(manifest, database):
             # Between a base that prune kept for its differences and the next copy, there is no log.
             if latest is None or has_gap or latest.restored_at or read_sequence(copy) > newest:
                 since, newest = read_since(copy), read_sequence(copy)
                 latest, unusable = LogRange(since=since, until=since, form=copy.form), []
                 has_gap = newest == 0  # the log begins later
-        # A restore moves tables from another database, of which a recovery from a dump has none.
-        elif latest and latest.form == "dump" and (restored_at := _find_restore(manifest, database)):
-            latest = structs.replace(latest, restored_at=latest.restored_at or restored_at)
         elif part := find_newest_log([manifest], database):
             has_gap = has_gap or read_sequence(part) != newest + 1 or LOST in part.facts
             if latest and has_gap:
@@ -120,14 +120,27 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
     return latest and structs.replace(latest, unusable=unusable)
 
 
+def find_unstored_restore(manifests: Sequence[Manifest], database: str) -> datetime | None:
+    """Return when the first restore since the newest copy or part of the log of a database began; ``manifests`` are newest first."""
+    first: datetime | None = None
+    for manifest in manifests:
+        if find_copy(manifest, database) or find_newest_log([manifest], database):
+            break
+        first = _find_restore(manifest, database) or first
+    return first
+
+
 def _find_restore(manifest: Manifest, database: str) -> datetime | None:
-    """Return the second in which a restore of a database of a server began, if the manifest is that of its safety backup."""
-    times = (
-        member.taken_at.replace(microsecond=0)
-        for member in manifest.members
-        if (member.database, member.form) == (database, "kept")
-    )
-    return next(times, None)
+    """Return the second in which a restore of a database of a server began, according to its safety backup or the next part of the log.
+
+    A part states it too, as ``backup prune`` deletes safety backups before the log.
+    """
+    for member in manifest.members:
+        if member.database == database and member.form == "kept":
+            return member.taken_at.replace(microsecond=0)
+        if member.database == database and member.form == "log" and RESTORED in member.facts:
+            return datetime.fromisoformat(member.facts[RESTORED])
+    return None
 
 
 def find_required_log(manifests: Sequence[Manifest], retained: Collection[str]) -> Mapping[str, str]:

@@ -31,6 +31,8 @@ Encryption = Literal["none", "age"]
 SEQUENCE = "sequence"
 #: The fact of a dump with the first moment that it and the log have; a physical copy has it from its own time on.
 SINCE = "recoverable_since"
+#: The fact of a part of a log with the time of the first restore since the copy or part before it.
+RESTORED = "restored_at"
 _SEQUENCE_VALUE = re.compile(r"[0-9]{1,15}")
 #: The fact that each file of a form has.
 _REQUIRED_FACTS: Mapping[str, str] = {"kept": "kept", "passwords": "database"}
@@ -325,16 +327,21 @@ def _check_member(member: Member, kind: Kind) -> None:
         raise ManifestInvalidError(f"{member.file} has rows of a table whose rows were left out")
     if (fact := _REQUIRED_FACTS.get(member.form)) and fact not in member.facts:
         raise ManifestInvalidError(f"{member.file} has no fact {fact}")
-    if member.database and (kind in ("physical", "log") or SEQUENCE in member.facts):
+    server_copies = ("physical", "log")
+    if member.database and (
+        kind in server_copies or member.form in server_copies or SEQUENCE in member.facts
+    ):
         _check_position(member)
 
 
 def _check_position(member: Member) -> None:
     try:
-        since = msgspec.convert(member.facts.get(SINCE, member.taken_at), Timestamp)
+        times = [
+            msgspec.convert(member.facts.get(fact, member.taken_at), Timestamp) for fact in (SINCE, RESTORED)
+        ]
     except msgspec.ValidationError as error:
-        raise ManifestInvalidError(f"the first moment in the log of {member.file}: {error}") from error
-    if not (_SEQUENCE_VALUE.fullmatch(member.facts.get(SEQUENCE, "")) and is_plausible_time(since)):
+        raise ManifestInvalidError(f"a time of the log of {member.file}: {error}") from error
+    if not (_SEQUENCE_VALUE.fullmatch(member.facts.get(SEQUENCE, "")) and all(map(is_plausible_time, times))):
         raise ManifestInvalidError(f"{member.file} has no valid position in the log of its server")
 
 

@@ -501,6 +501,9 @@ def test_moments_end_at_a_restore_until_the_next_backup(shop, answer, fail):
     answer("backup", "status", "--check", status=3)
     status = read_status(answer)
     assert (status["until"], status["unusable"]) == (status["restored_at"], [])
+    answer("backup", "delete", list_backups(answer, "safety")[0], "--yes")
+    answer("restore", "apply", backup, "--yes")
+    assert read_status(answer) == status
     last = datetime.fromisoformat(status["until"])
     assert f"a restore began at {last:%Y-%m-%d %H:%M:%S} UTC" in finding["message"]
     assert_recovered(answer, shop, last)

@@ -304,10 +304,14 @@ def test_unknown_version_of_manifest_prevents_prune_and_delete(chain, answer):
 
 @pytest.mark.parametrize("kind", ["physical", "log"])
 @pytest.mark.parametrize("number", [None, "-1", "first", "9" * 5000])
-def test_forged_part_of_a_log_is_reported(chain, answer, kind, number):
+@pytest.mark.parametrize("is_of_member", [False, True])
+def test_forged_part_of_a_log_is_reported(chain, answer, kind, number, is_of_member):
     app, _, backup = chain
     facts = {} if number is None else {"sequence": number}
-    edit_manifest(app, backup, kind=kind, member={"facts": facts})
+    if is_of_member:
+        edit_manifest(app, backup, member={"facts": facts, "form": kind})
+    else:
+        edit_manifest(app, backup, kind=kind, member={"facts": facts})
     assert list_codes(answer) == {"manifest-unreadable"}
     status = answer("backup", "status", status=None)["data"]
     assert list(status["repositories"][0]["unreadable"]) == [backup["id"]]
@@ -321,10 +325,11 @@ def test_forged_form_without_its_fact_is_reported(chain, answer, form):
     assert answer("backup", "delete", backup["id"], "--yes", status=4)["error"]["code"] == "backup-corrupt"
 
 
-@pytest.mark.parametrize("since", ["", "now", "2026-11-19T02:00:00", "0001-01-01T00:00:00Z"])
-def test_forged_begin_of_a_log_is_reported(chain, answer, since):
+@pytest.mark.parametrize("fact", ["recoverable_since", "restored_at"])
+@pytest.mark.parametrize("time", ["", "now", "2026-11-19T02:00:00", "0001-01-01T00:00:00Z"])
+def test_forged_time_of_a_log_is_reported(chain, answer, fact, time):
     app, _, backup = chain
-    edit_manifest(app, backup, member={"facts": {"sequence": "1", "recoverable_since": since}})
+    edit_manifest(app, backup, member={"form": "log", "facts": {"sequence": "1", fact: time}})
     assert list_codes(answer) == {"manifest-unreadable"}
     answer("backup", "status", status=None)
 
