@@ -101,6 +101,25 @@ def test_backups_are_readable_by_the_new_identity_alone(answer, small, request, 
     assert verify(answer, "--repository", "earlier", "--identity", "new.txt")[0] == []
 
 
+def test_a_reference_is_copied_after_both_repositories_were_encrypted_again(answer, small):  # noqa: F811
+    """The file in each has the same name and the same content, but other bytes."""
+    use_keys(small.folder, create_identity(small.folder, "old.txt"))
+    base = create(answer)["id"]
+    answer("backup", "copy", "--to", "copies")
+    use_keys(small.folder, create_identity(small.folder, "new.txt"))
+    for repository in ("backups", "copies"):
+        answer("backup", "rekey", "--repository", repository, "--identity", "old.txt", "--yes")
+    reference = create(answer)
+    assert [member["stored_in"] for member in reference["members"]] == [base]
+    answer("backup", "copy", "--to", "copies")
+    assert verify(answer, "--repository", "copies", "--identity", "new.txt")[0] == []
+    content = small.content()
+    change(small)
+    source = ("--repository", "copies", "--identity", "new.txt")
+    answer("restore", "apply", reference["id"], *source, "--yes")
+    assert small.content() == content
+
+
 def test_a_backup_is_encrypted_again_with_those_to_which_it_is_related(answer, small):  # noqa: F811
     old, new = create_identity(small.folder, "old.txt"), create_identity(small.folder, "new.txt")
     use_keys(small.folder, old)
