@@ -53,7 +53,7 @@ LOGIN_REFUSED = frozenset({1045, 1130, 1698})
 #: Without this setting, triggers and functions need SUPER on a server that writes a binary log. Its message names the setting.
 TRUSTING = "log_bin_trust_function_creators"
 ALLOW_CODE = f"Allow triggers and functions{GLOBALLY} {TRUSTING} = 1;"
-DEADLOCK, CHANGED, NO_SUCH_TABLE, LOG_REFUSED = 1213, 1020, 1146, 1665
+DEADLOCK, CHANGED, NO_SUCH_TABLE, LOG_REFUSED, SIGNALED = 1213, 1020, 1146, 1665, 1644
 #: Of a statement that exceeds a limit, with the variable of the limit.
 TIMEOUT_ERRORS = {1969: "max_statement_time", 3024: "max_execution_time"}
 LONG_ROW = f"Raise the limit{GLOBALLY} max_allowed_packet = 1073741824;"
@@ -149,7 +149,8 @@ def translate_error(
         return context.query_error(reason)
     if number in CASCADE_TOO_DEEP or reason.startswith(CASCADE_TOO_DEEP_REASON):
         return context.query_error(reason, hint=CASCADE_HINT)
-    if kind := CorruptError if _DAMAGED.match(reason) else ERRORS.get(number):
+    known = ERRORS.get(number) or (writing and number == SIGNALED and ConstraintError)
+    if kind := CorruptError if _DAMAGED.match(reason) else known:
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:
         invalid = ValueInvalidError(name="a value", value="given", reason=reason)

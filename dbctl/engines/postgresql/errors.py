@@ -38,6 +38,7 @@ ERRORS: dict[str, type[DbctlError]] = {
     "XX002": CorruptError,
 }
 STOPPED = "57014"
+RAISED = "P0001"  #: a trigger or a function refuses a statement
 #: Errors of connections that the server itself opened, for foreign tables or dblink; the session continues.
 OTHER_CONNECTIONS = {"08001", "08003", "08004", "08006"}
 CHECK_OTHER = "A server of foreign tables does not answer. Check its address: SELECT srvname, srvoptions FROM pg_foreign_server; or leave its tables out."
@@ -136,7 +137,9 @@ def translate_error(
         return context.disconnected_error(reason, committing=is_in_doubt)
     details = f"{error.diag.message_detail or ''}\n{error.diag.context or ''}"
     is_damaged = state.startswith("58") and _OWN_FILE.search(f"{reason}\n{details}")
-    if kind := CorruptError if is_damaged else ERRORS.get(state) or ERRORS.get(state[:2]):
+    is_refused = state == RAISED and (writing or sql == "commit")  # a deferred trigger
+    known = ERRORS.get(state) or ERRORS.get(state[:2]) or (is_refused and ConstraintError)
+    if kind := CorruptError if is_damaged else known:
         return context.create_error(
             kind,
             reason,

@@ -149,3 +149,48 @@ def test_table_without_transactions_is_refused_with_the_reason(
         before = database.content()
         assert main(["--profile", "plain", "--url", f"main={address}", "data", *words, "--yes"]) == 2
         assert database.content() == before
+
+
+#: A trigger that refuses every write, by engine.
+REFUSING = {
+    "sqlite": ["create trigger odd before {} on notes begin select raise(abort, 'closed'); end"],
+    "postgresql": [
+        "create function closed() returns trigger language plpgsql as $$ begin raise exception 'closed'; end $$",
+        "create constraint trigger odd after {} on notes deferrable initially deferred for each row execute function closed()",
+    ],
+    "mysql": [
+        "create trigger odd before {} on notes for each row signal sqlstate '45000' set message_text = 'closed'"
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [("update", CHANGES[0]), *(("insert", words) for words in ADDITIONS), ("delete", DELETIONS[1])],
+)
+def test_refusal_of_a_trigger_is_one_of_the_database(
+    database: ComparedDatabase,
+    event: str,
+    words: Sequence[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.csv").write_text("id,code,title\n8,c,third\n9,d,fourth\n")
+    database.run(*(sql.format(event) for sql in REFUSING[database.engine]))
+    before = database.content()
+    options = ["--profile", "plain", "--url", f"main={database.url}"]
+    assert main([*options, "data", *words, "--yes"]) == 6
+    assert "does not accept the change: closed" in capsys.readouterr().err
+    assert database.content() == before
+
+
+def test_error_of_a_function_that_reads_is_no_refused_change(capsys: pytest.CaptureFixture[str]) -> None:
+    with servers.postgresql_schema() as address:
+        from_url(servers.text(address)).run(
+            "create function closed() returns int language plpgsql as $$ begin raise exception 'closed'; end $$"
+        )
+        options = ["--profile", "plain", "--url", f"main={servers.text(address)}"]
+        assert main([*options, "data", "query", "select closed()", "--secrets"]) == 1
+    assert "rejected a statement: closed" in capsys.readouterr().err
