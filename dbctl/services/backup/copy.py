@@ -207,6 +207,7 @@ class CopyBackups(BackupOperation):
             BackupCorruptError: it does not match its manifest; the copy was removed.
         """
         source, destination, name = self._source.store, self._repository.store, manifest.id
+        manifest = deltas.reread(source, manifest)
         text, sizes = source.read_manifest(name), source.list_files(name)
         if text is None:  # perhaps together with its base
             return False
@@ -227,6 +228,8 @@ class CopyBackups(BackupOperation):
         except RepositoryFailedError:
             if self._source.is_deleted(manifest):
                 return False
+            if deltas.reread(source, manifest) != manifest:
+                return self._copy(manifest, present)
             raise
         return True
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from msgspec import structs
 
+from dbctl.errors.backup import RepositoryFailedError
 from dbctl.errors.connection import CorruptError
 from dbctl.files import rdiff
 from dbctl.files.atomic import FileDigest, HashingCounter
 from dbctl.model import group
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.manifest import Delta, Manifest, ManifestInvalidError, Member
+from dbctl.services.backup.manifest import Delta, Manifest, ManifestInvalidError, Member, omit_encryption
 from dbctl.stores.base import Store
 
 #: Why a backup cannot be the base.
@@ -54,6 +55,25 @@ def read_holder(store: Store, manifest: Manifest, member: Member, target: str) -
     return holder, structs.replace(
         member, stored_in="", file=stored.file, bytes=stored.bytes, sha256=stored.sha256
     )
+
+
+def reread(store: Store, manifest: Manifest) -> Manifest:
+    """Return the manifest of a backup as it is now: ``backup rekey`` may have replaced it since it was read."""
+    try:
+        text = store.read_manifest(manifest.id)
+        current = manifest if text is None else backup_manifest.parse(text)
+    except (ManifestInvalidError, RepositoryFailedError):
+        return manifest
+    return current if omit_encryption(current) == omit_encryption(manifest) else manifest
+
+
+def find_replaced(store: Store, manifest: Manifest, member: Member) -> tuple[Manifest, Member] | None:
+    """Return the manifest by which ``backup rekey`` replaced one, and a file of the backup as it is there; None: it did not."""
+    current = reread(store, manifest)
+    content = [[member for member in each.members if member.form != "key"] for each in (manifest, current)]
+    pairs = zip(*content, strict=True)
+    replaced = next((new for old, new in pairs if not old.stored_in and old.file == member.file), None)
+    return None if current == manifest or replaced is None else (current, replaced)
 
 
 def find_file(manifest: Manifest, file: str, database: str, content_sha256: str) -> Member | None:

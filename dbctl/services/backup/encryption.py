@@ -142,7 +142,7 @@ class DecryptionKeys:
         self._settings, self._prompt = settings, prompt
         self.staging = Staging(settings.staging)  #: for decrypted files
         self._file_identities: list[Identity] | None = None
-        self._identities_by_backup = dict[str, Sequence[Identity] | KeyWrongError]()
+        self._identities_by_key = dict[str, Sequence[Identity] | KeyWrongError]()
         self._entered_passphrase: Secret | None = None
 
     @property
@@ -171,14 +171,14 @@ class DecryptionKeys:
 
     def identities_for(self, store: Store, manifest: Manifest) -> Sequence[Identity]:
         """Return the identities that may decrypt a backup; raises as ``prepare`` does."""
-        if manifest.key_member is None:
+        if (key := manifest.key_member) is None:
             if not self.file_identities:
                 raise KeyMissingError(target=f"backup {manifest.id}", reason="no identity is configured")
             return self.file_identities
-        identities = self._identities_by_backup.get(manifest.id) or self._unlock_key(
-            _read_backup_key(store, manifest, manifest.key_member), manifest.key_member.file
+        identities = self._identities_by_key.get(key.sha256) or self._unlock_key(
+            _read_backup_key(store, manifest, key), key.file
         )
-        self._identities_by_backup[manifest.id] = identities  # also an error: each attempt is slow by design
+        self._identities_by_key[key.sha256] = identities  # also an error: each attempt is slow by design
         if isinstance(identities, KeyWrongError):
             raise identities
         return identities

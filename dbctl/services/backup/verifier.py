@@ -39,7 +39,7 @@ from dbctl.files.temp import run_in_parallel
 from dbctl.model import Finding, Severity
 from dbctl.services.app.app import App
 from dbctl.services.backup import deltas, verification_record
-from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.member_files import MemberReader, hash_file, needs_decoding, open_reader
 from dbctl.services.backup.repository import Repository
@@ -128,7 +128,18 @@ class BackupVerifier:
         self._problems = dict[tuple[str, str], list[tuple[str, str]]]()
 
     def find_problems(self, manifest: Manifest, databases: Sequence[str] = ()) -> Iterator[Finding]:
-        """Yield the problems of one backup, or only of its files of ``databases``."""
+        """Yield the problems of one backup, or only of its files of ``databases``.
+
+        Another process may have encrypted it or its bases again: after a problem, the present files are compared with the present manifest.
+        """
+        problems = list(self._compare(manifest, databases))
+        if is_encrypted(manifest) and any(problem.code != KeyWrongError.code for problem in problems):
+            self._hashes.clear()
+            self._problems.clear()
+            problems = list(self._compare(deltas.reread(self._store, manifest), databases))
+        yield from problems
+
+    def _compare(self, manifest: Manifest, databases: Sequence[str]) -> Iterator[Finding]:
         app = self._app
         if (manifest.app, manifest.profile) != (app.name, app.profile.name):
             message = f"backup {manifest.id} belongs to {manifest.app} ({manifest.profile})"

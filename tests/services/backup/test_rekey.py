@@ -14,11 +14,13 @@ from dbctl.services.app.session import open_app
 from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.rekey import RekeyBackups
 from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.verify import VerifyBackups
+from dbctl.services.restore.drill_run import AppDrill
 from dbctl.signals import Interrupted
 from tests.observed_progress import observe_progress
 from tests.services.backup.test_increments import change, configure, create, small  # noqa: F401 - a fixture
 from tests.services.backup.test_increments_commands import bucket, create_identity, replace_setting  # noqa: F401 - a fixture
-from tests.services.promptvault_app import create_keys
+from tests.services.promptvault_app import create_keys, create_restore
 
 
 def use_keys(folder, *recipients):
@@ -118,6 +120,38 @@ def test_a_reference_is_copied_after_both_repositories_were_encrypted_again(answ
     source = ("--repository", "copies", "--identity", "new.txt")
     answer("restore", "apply", reference["id"], *source, "--yes")
     assert small.content() == content
+
+
+@pytest.mark.parametrize("key", ["identities", pytest.param("passphrases", marks=pytest.mark.slow)])
+def test_commands_that_read_the_manifests_before_use_the_present_files(answer, small, key):  # noqa: F811
+    use_new = use_keys, create_identity(small.folder, "new")
+    use_old = use_keys, create_identity(small.folder, "old")
+    if key == "passphrases":
+        use_new, use_old = ((set_passphrase, name, f"{name} words") for name in ("new", "old"))
+    for use, *words in (use_new, use_old):
+        use(small.folder, *words)
+    contents = create_three(answer, small) if key == "identities" else {create(answer)["id"]: small.content()}
+    selected = list(contents)[len(contents) // 2]
+    with open_app(Selection(config="dbctl.toml"), timeout=5) as app:
+        repository, files = Repository(app), {key: [small.folder / "old", small.folder / "new"]}
+        keys = create_keys(app, **files)
+        verifications = [VerifyBackups(repository, keys=keys, deep=deep) for deep in (True, False)]
+        drill, copy = (
+            AppDrill(repository, keys, selected),
+            CopyBackups(repository, Repository(app, "copies"), []),
+        )
+        restore = create_restore(repository, selected, **files)
+        use_new[0](small.folder, *use_new[1:])
+        option = "--identity" if key == "identities" else "--passphrase-file"
+        assert answer("backup", "rekey", option, "old", "--yes")["data"]["encrypted"] == list(contents)
+        for verification in verifications:
+            result = verification.run()
+            assert (result.findings.findings, result.remarks) == ([], [])
+        assert all(database.passed for database in drill.drill().databases)
+        assert copy.apply().copied == list(contents)
+        restore.apply()
+        assert small.content() == contents[selected]
+    assert not any("damaged" in item["note"] for item in answer("backup", "list")["data"]["items"])
 
 
 def test_a_backup_is_encrypted_again_with_those_to_which_it_is_related(answer, small):  # noqa: F811
