@@ -75,7 +75,9 @@ class DirectoryStore:
             return FolderState.COMPLETE
         if MANIFEST in names:
             return FolderState.COMPLETE
-        return FolderState.INCOMPLETE if INCOMPLETE_MARK in names or not names else FolderState.FOREIGN
+        # A verification record alone was written while its folder was deleted.
+        is_incomplete = INCOMPLETE_MARK in names or names <= {VERIFICATION}
+        return FolderState.INCOMPLETE if is_incomplete else FolderState.FOREIGN
 
     def read_protection(self, folder: str) -> Protection:
         del folder
@@ -186,6 +188,10 @@ class DirectoryStore:
             yield writer
 
     def remove_folder(self, folder: str) -> None:
+        with self.lock_record(folder):  # a verification may be about to write it into the folder
+            self._remove_locked(folder)
+
+    def _remove_locked(self, folder: str) -> None:
         path = self._root / folder
         with translate_errors(self.location):
             # Renaming the manifest to the mark leaves a folder marked as incomplete after an interruption. No file is

@@ -299,6 +299,12 @@ class StoreContract:
         store.remove_folder(FIRST_FOLDER)
         assert place.list_names(FIRST_FOLDER) == set()
 
+    def test_record_that_was_written_during_the_deletion_is_removed(self, place, store):
+        place.put(FIRST_FOLDER, "verified.json", b"{}")
+        assert store.list_folders() == {FIRST_FOLDER: FolderState.INCOMPLETE}
+        store.remove_folder(FIRST_FOLDER)
+        assert place.list_names(FIRST_FOLDER) == set()
+
     # Locks and local folders ------------------------------------------------------------------------------------------------------
 
     def test_second_process_waits_for_lock(self, place, store):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dbctl.stores.base import Store
 from dbctl.stores.registry import open_store
-from tests.conformance.stores import StoreContract, StoreLocation
+from tests.conformance.stores import FIRST_FOLDER, StoreContract, StoreLocation, create_backup
 
 
 class DirectoryLocation(StoreLocation):
@@ -39,3 +40,14 @@ class TestDirectory(StoreContract):
     def place(self, tmp_path):
         yield DirectoryLocation(tmp_path / "backups")
         shutil.rmtree(tmp_path / "backups")
+
+    def test_folder_is_removed_after_the_record_that_is_being_written(self, place, store):
+        create_backup(store, a=b"1")
+        with ThreadPoolExecutor(1) as pool:
+            with store.lock_record(FIRST_FOLDER):
+                removal = pool.submit(place.open().remove_folder, FIRST_FOLDER)
+                with pytest.raises(TimeoutError):
+                    removal.result(timeout=0.2)
+                store.write_verification(FIRST_FOLDER, "{}")
+            removal.result()
+        assert store.list_folders() == {}
