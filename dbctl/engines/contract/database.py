@@ -116,10 +116,10 @@ class Query(Struct, frozen=True):
     limit: int | None = None
     offset: int = 0
     for_update: bool = False  #: lock the rows until the end of the transaction
+    only: bool = False  #: without rows of tables that inherit from it
 
 
 P = TypeVar("P")
-
 
 #: The types of documents: JSON, and nested ones of Arrow, before their ``<``.
 DOCUMENT_TYPES = frozenset({"JSON", "JSONB", "STRUCT", "MAP", "LIST", "LARGE_LIST", "FIXED_SIZE_LIST"})

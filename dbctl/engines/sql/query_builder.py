@@ -128,7 +128,8 @@ class QueryBuilder:
         table = query.table
         operands = (self._operand(table, column, "t0") for column in query.columns)
         names = ", ".join(express(column, name) if express else name for name, column in operands)
-        sql = f"select {names} from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, query.where, 't0')}"
+        only = "only " if query.only and self._catalog.tables()[table].is_inherited else ""
+        sql = f"select {names} from {only}{self._catalog.quote_table(table)} t0{self.where_clause(statement, table, query.where, 't0')}"
         if terms := self.order_terms(statement, table, query.order_by):
             sql += " order by " + ", ".join(terms)
         return sql + self.limit_clause(statement, query)

@@ -248,8 +248,10 @@ class ReplaceInTable:
         has_text = AnyOf([Condition(name, "contains", text) for name in self.columns for text in filters])
         after, offset = list[Where](), 0
         while True:
+            where = [has_text, *after]
+            # the rows of tables that inherit from it change with these tables
             query = Query(
-                self.name, names, [has_text, *after], limit=BATCH_ROWS, offset=offset, for_update=True
+                self.name, names, where, limit=BATCH_ROWS, offset=offset, for_update=True, only=True
             )
             rows = [dict(zip(names, row, strict=True)) for row in db.codec.read(query)]
             for row in rows:

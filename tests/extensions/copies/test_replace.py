@@ -163,6 +163,23 @@ def test_many_rows_and_composite_keys(database, answer):
     assert set(database.rows("select x from pairs")) == {(f"older old {n}",) for n in range(700)}
 
 
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_rows_of_an_inheriting_table_change_once(database, answer):
+    database.run(
+        "create table animals (id integer primary key, x text)",
+        "create table cats (primary key (id)) inherits (animals)",
+        "insert into animals values (1, 'old')",
+        "insert into cats values (2, 'old')",
+    )
+    words = ["data", "replace", "old", "very old", "--skip", "items"]
+    assert answer(*words, "--dry-run")["data"]["plan"]["rows"] == {"animals": 1, "cats": 1}
+    assert answer(*words, "--yes")["data"]["rows"] == {"animals": 1, "cats": 1}
+    assert database.rows("select id, x from animals order by id") == [(1, "very old"), (2, "very old")]
+    (number,) = (item["operation"] for item in answer("audit", "list")["data"]["items"])
+    answer("undo", str(number), "--yes")
+    assert database.rows("select x from animals") == [("old",), ("old",)]
+
+
 def test_generated_columns_and_views_follow(database, answer):
     kind = "varchar(99)" if database.engine == "mysql" else "text"
     database.run(
