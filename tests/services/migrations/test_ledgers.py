@@ -435,6 +435,19 @@ def test_changed_file_is_found_with_every_ledger(
     assert "002_b" in findings[0].message
 
 
+def test_failed_repeatable_migration_and_failed_undo_of_flyway_are_failed(
+    database: ComparedDatabase, folder: Path
+) -> None:
+    create_ledger(
+        database,
+        "Flyway",
+        f"{_HISTORY} (6, null, 'totals', 'SQL', 'R__totals.sql', 'app', 3, false)",
+        f"{_HISTORY} (7, '2', 'b', 'UNDO_SQL', 'U2__b.sql', 'app', 3, false)",
+    )
+    states = {"001_a": "applied", "002_b": "applied", "003_c": "pending", "2_b": "failed", "totals": "failed"}
+    assert read_states(database, folder) == states
+
+
 def test_flyway_checksum_ignores_line_ends() -> None:
     texts = (b"select 1;\nselect 2;\n", b"select 1;\r\nselect 2;", b"\xef\xbb\xbfselect 1;\rselect 2;")
     checksums = {
