@@ -298,6 +298,8 @@ def _create_remove_step(state: DatabaseState, migration: Migration, now: NewStat
     """Return the step that removes a migration from the ledger, or a partial one from the journal."""
     progress = state.partial.get(migration.name)
     is_partly_applied = progress is not None and progress.direction == "up"
+    if migration.name not in state.target.folder.files:
+        now, description = "removed", REPAIRS["missing"].description.format(name=migration.name)
 
     def remove(db: Writable, ledger: Ledger) -> int:
         journal.delete_steps(db, migration.name)

@@ -57,6 +57,18 @@ def repair(database: ComparedDatabase, folder: Path, *options: str) -> dict[str,
         }
 
 
+def test_migration_without_a_file_is_removed_instead_of_pending(
+    database: ComparedDatabase, folder: Path
+) -> None:
+    up(database, folder)
+    (folder / "002_b.sql").unlink()
+    with open_app(database) as app:
+        change = migration_repair.mark(app, find_targets(app, folder=folder), ["002_b"], "pending")
+        assert change.plan().steps == ["remove 002_b, which has no file"]
+    assert mark(database, folder, "pending", "002_b") == {"002_b": ("missing-file", "removed")}
+    assert read_states(database, folder) == {"001_a": "applied", "003_c": "applied"}
+
+
 def test_marked_migration_is_not_run(database: ComparedDatabase, folder: Path) -> None:
     up(database, folder, to="1")
     assert mark(database, folder, "applied", "2", "003_c.sql") == {
