@@ -17,6 +17,7 @@ _BEFORE_MIGRATION = Remedy(
 _OF_ANOTHER = Remedy(
     "The newest one is of another database, {address}; if this one was moved from there: `restore apply {id}`"
 )
+_LIST_OLDER = Remedy("List older backups with: `backup list`; restore one with: `restore apply ID`")
 
 
 def find_undo_backup(repository: Repository) -> Manifest:
@@ -54,7 +55,7 @@ def find_undo_backup(repository: Repository) -> Manifest:
         raise NothingToUndoError(
             target=target,
             reason=f"its last restore ({newest.restored}) replaced no database",
-            hint=Remedy("List older backups with: `backup list`; restore one with: `restore apply ID`"),
+            hint=_LIST_OLDER,
         )
     backups = [backup for backup in own if backup.kind == "safety"]
     undone = {name for backup in backups for name in _find_undone_backups(backup, backups)}
@@ -69,6 +70,8 @@ def find_undo_backup(repository: Repository) -> Manifest:
             else f"its last restore ({newest.restored}) was interrupted before it replaced a database"
         )
         hint = Remedy("The data from before it is stored; restore it with: `restore apply {id}`")
+        if lost := repository.find_lost_databases([newest]).get(newest.id):
+            reason, hint = f"{reason}, or {lost}", _LIST_OLDER
         raise NothingToUndoError(target=target, reason=reason, hint=hint, id=newest.id)
     return earlier
 

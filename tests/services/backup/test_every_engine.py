@@ -9,12 +9,15 @@ import pytest
 
 from dbctl.errors.backup import BackupCorruptError, BackupMissingError
 from dbctl.errors.restore import NothingToUndoError, UndoMissingError
+from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.listing import list_backups
-from dbctl.services.backup.repository import BackupDetail
+from dbctl.services.backup.repository import BackupDetail, Repository
+from dbctl.services.backup.retention.delete import DeleteBackups
 from dbctl.services.backup.safety import SafetyBackupSource
 from dbctl.services.backup.status import read_status
 from dbctl.services.restore import preview
+from dbctl.services.restore.undo import find_undo_backup
 from tests.databases import on_sqlite
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
@@ -261,6 +264,27 @@ def test_safety_backup_without_its_retained_database_is_reported(pantry):
         if finding.code == "retained-database-missing"
     ]
     assert [first in finding.message for finding in findings] == [True] * len(lost)
+
+
+def test_retained_database_is_dropped_with_its_backup_and_not_with_a_copy_of_that(pantry):
+    create_app_backup(pantry.path)
+    pantry.change_data()
+    changed_content, safety = pantry.content(), apply_restore(pantry.path).safety_backup
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        copies = Repository(app, str(pantry.folder / "copies"))
+        CopyBackups(repository, copies, []).apply()
+        assert DeleteBackups(copies, [safety]).apply().dropped == []
+        member = repository.find(safety).members[0]
+    undo_restore(pantry.path)
+    assert pantry.content() == changed_content
+    if member.form != "kept":
+        return
+    with promptvault_app.open_repository(pantry.path) as (app, repository):
+        newest, copies = repository.find("latest", "safety"), Repository(app, str(pantry.folder / "copies"))
+        CopyBackups(repository, copies, [newest.id]).apply()
+        assert DeleteBackups(repository, [newest.id]).apply().dropped == [newest.members[0].facts["kept"]]
+        error = catch_error(NothingToUndoError, lambda: find_undo_backup(copies))
+    assert newest.id not in error.hint
 
 
 #: The number of the current session. The numbers of ended sessions are reused by other processes.

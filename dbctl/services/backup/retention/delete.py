@@ -108,14 +108,30 @@ class DeleteBackups(BackupOperation):
         )
 
     def _find_retained(self, selected: Sequence[Manifest]) -> Sequence[Member]:
-        """Return the members of the selected backups that are databases on their server."""
+        """Return the members of the selected backups that are databases on their server, and that only these backups require."""
         lost = self._repository.find_lost_databases(selected)
-        return [
+        members = [
             member
             for manifest in selected
             for member in manifest.members
             if member.form == "kept" and manifest.id not in lost
         ]
+        copied = self._name_copied() if members else ()
+        return [member for member in members if copied is not None and member.facts["kept"] not in copied]
+
+    def _name_copied(self) -> Collection[str] | None:
+        """Return the retained databases of the configured repository if this is another one, whose backups may be copies; None: unknown."""
+        if not self._app.configured.backup_settings.repository:
+            return ()
+        configured = Repository(self._app)
+        if configured.store.location == self._repository.store.location:
+            return ()
+        try:
+            manifests, unreadable = configured.manifests()
+        except DbctlError:  # the next restore drops them, too
+            return None
+        members = (member for manifest in manifests for member in manifest.members)
+        return None if unreadable else {member.facts["kept"] for member in members if member.form == "kept"}
 
     def _drop_retained(self, retained: Sequence[Member]) -> tuple[list[str], list[str]]:
         """Drop the databases that deleted backups retained on their server; return those that are dropped, and why others are not."""
