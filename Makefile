@@ -31,9 +31,9 @@ test: $(READY) ## run the tests in parallel, except the slow ones
 slow: $(READY) ## run the slow tests in parallel: crashes, every application, the commands of the pages, properties with more examples
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "slow or hypothesis" --hypothesis-profile=slow $(ARGS)
 
-mysql: $(READY) build/mysql ## run the tests of the core on MySQL instead of MariaDB, except the slow ones
+mysql: $(READY) build/mysql ## run the tests with mysql in their names on MySQL instead of MariaDB, except the slow ones
 	PATH="$(CURDIR)/build/mysql/bin:$$PATH" DBCTL_TEST_MYSQL=mysqld $(BIN)/pytest --numprocesses=auto --dist=worksteal \
-		-m "not slow and not mariadb" -k mysql --ignore=tests/extensions $(ARGS)
+		-m "not slow and not mariadb" -k mysql $(ARGS)
 
 build/mysql: tools/install_mysql.sh
 	tools/install_mysql.sh $@
