@@ -243,7 +243,6 @@ UNLIMITED = {
     "MariaDB": "set statement sql_big_selects = 1 for select",
     "MySQL": "select /*+ set_var(sql_big_selects = 1) */",
 }
-#: MariaDB's own settings.
 MARIADB_SETTINGS = {
     "alter_algorithm": "DEFAULT",  # otherwise a rebuild fails
     "check_constraint_checks": 1,
@@ -253,6 +252,7 @@ MARIADB_SETTINGS = {
     "idle_write_transaction_timeout": 0,
     "sql_if_exists": 0,  # otherwise CREATE TABLE IF NOT EXISTS fails if the table exists
 }
+MYSQL_SETTINGS = {"information_schema_stats_expiry": 0}  # otherwise sizes and counters are up to a day old
 NODE_STATUS = (
     "show status where variable_name in ('wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state_comment')"
 )
@@ -308,7 +308,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "completion_type": "NO_CHAIN",
             "default_storage_engine": "InnoDB",  # tables of dbctl change in transactions
             "lc_messages": "en_US",  # in another language, the values of a row would not be found in a message
-            **(MARIADB_SETTINGS if session.server.is_mariadb else {}),
+            **(MARIADB_SETTINGS if session.server.is_mariadb else MYSQL_SETTINGS),
         }
         session.read_only = read_only
         schema = "information_schema" if session.server.is_mariadb else "performance_schema"

@@ -154,6 +154,15 @@ def test_indexes_are_listed_with_their_references(mysql):
     assert (remaining.name, remaining.is_referenced) == ("both_", True)
 
 
+def test_sizes_of_tables_are_the_present_ones(mysql):
+    """MySQL remembers for a day what another session has read, unless a session requires the present ones."""
+    mysql.execute("create table notes (id integer primary key, note varchar(99)) engine = MyISAM")
+    query = "select data_length from information_schema.tables where table_schema = database()"
+    assert mysql.rows(query) == [(0,)]
+    mysql.execute("insert into notes values (1, repeat('x', 90)), (2, repeat('y', 90))")
+    assert [table.table_bytes for table in mysql.reader().storage.measure_tables()] == [200]
+
+
 def test_index_that_no_query_reads_replaces_no_other_one(mysql):
     hidden = "ignored" if mysql.reader().connection.server.is_mariadb else "invisible"
     mysql.execute(

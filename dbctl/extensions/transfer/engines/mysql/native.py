@@ -348,8 +348,6 @@ class MySQLNativeSchemas(NativeSchemas):
 
     def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
         del is_destination  # tables have the same names
-        if not self._connection.server.is_mariadb:  # MySQL remembers the numbers of a day ago
-            self._connection.run("set session information_schema_stats_expiry = 0")
         values = {}
         for table, number in self._connection.fetch(catalog.COUNTERS, {"state": rules["state"]}):
             values[f"{_COUNTER} {table}"] = str(number)
