@@ -61,7 +61,7 @@ def run_json(folder, *words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", pytest.param("mysql", marks=pytest.mark.mariadb)])
 def test_none_of_ten_thousand_originals_is_found(engine, tmp_path):
     originals = list(list_originals())
     assert len(set(originals)) > 10_000

@@ -33,8 +33,13 @@ SCHEMAS = {
 }
 
 
-def quote(value: object) -> str:
-    return "null" if value is None else "'" + str(value).replace("'", "''") + "'"
+def quote(value: object, engine: str) -> str:
+    """Return a literal; on servers of MySQL in hexadecimal, as MySQL and MariaDB read backslashes differently here."""
+    if value is None:
+        return "null"
+    if engine == "mysql":
+        return f"_utf8mb4 x'{str(value).encode().hex()}'"
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 @pytest.fixture(params=SCHEMAS)
@@ -44,14 +49,14 @@ def database(request, tmp_path, monkeypatch):
     with empty_database(request.param, tmp_path / "app.db") as database:
         database.run(SCHEMAS[request.param])
         for number, (value, _) in VALUES.items():
-            text = quote(value)
+            text = quote(value, request.param)
             database.run(f"insert into items values ({number}, 'c{number}', {text}, 'x', null, {number})")
         (tmp_path / "dbctl.toml").write_text(f'[apps.a]\nprofile = "plain"\ndatabases = "{database.url}"\n')
         yield database
 
 
 def insert(database, number, *values):
-    columns = ", ".join(quote(value) for value in values)
+    columns = ", ".join(quote(value, database.engine) for value in values)
     database.run(f"insert into items values ({number}, {columns}, {number})")
 
 

@@ -16,7 +16,7 @@ from tests.databases import ComparedDatabase, File, empty_database
 #: A small app: users with a profile in another table, sign-ins, settings, and notes of users.
 SCHEMA = """
 create table people (id varchar(36) primary key, login varchar(40) not null unique, mail varchar(80), pass varchar(80) not null,
-    otp varchar(40), kind varchar(10) not null check (kind in ('person', 'robot')), rank varchar(10) not null, seen_at varchar(30), level int);
+    otp varchar(40), kind varchar(10) not null check (kind in ('person', 'robot')), post varchar(10) not null, seen_at varchar(30), level int);
 create table addresses (person varchar(36) not null references people (id), full_name varchar(80), city varchar(40));
 create table tickets (id varchar(40) primary key, person varchar(36) not null references people (id));
 create table steps (ticket varchar(40) not null references tickets (id), note varchar(40));
@@ -39,7 +39,7 @@ id = { column = "id", codec = "uuid4" }
 login = ["username"]
 fields = { username = "login", email = "mail", last_login_at = "seen_at" }
 password = { column = "pass" }
-role = { column = "rank", values = ["admin"] }
+role = { column = "post", values = ["admin"] }
 [users.joined.name]
 table = "addresses"
 column = "full_name"

@@ -20,7 +20,7 @@ TABLES = (
     "create table items (id integer primary key, order_id integer not null references orders (id) on delete cascade, packer integer references people (id) on delete set null)",
     "create table notes (a integer, b integer, item integer references items (id), primary key (a, b))",
     "create table places (id integer primary key, parent integer references places (id) on delete cascade, owner integer references people (id))",
-    "create table teams (id integer primary key, lead integer references people (id), team integer references teams (id))",
+    "create table teams (id integer primary key, head integer references people (id), team integer references teams (id))",
     "create table colors (id integer primary key)",
 )
 TIMES = {"sqlite": "datetime", "postgresql": "timestamptz", "mysql": "datetime"}
@@ -106,7 +106,7 @@ def assert_consistent(database):
         ("notes", "item", "items"),
         ("places", "parent", "places"),
         ("places", "owner", "people"),
-        ("teams", "lead", "people"),
+        ("teams", "head", "people"),
         ("teams", "team", "teams"),
         ("people", "team", "teams"),
     ):

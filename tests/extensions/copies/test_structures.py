@@ -20,6 +20,7 @@ def copy(run, destination, status=0):
 
 
 @pytest.mark.slow
+@pytest.mark.mariadb
 @pytest.mark.parametrize("club", ["mysql"], indirect=True)
 def test_history_of_a_table_has_no_original(club, destination, run, tmp_path):
     club.run(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import strategies as st
 
+from tests import servers
 from tests.conformance import values
 from tests.conformance.value_table import ValueTable, draw, draw_examples, list_differences, list_kinds
 from tests.databases import empty_database
@@ -137,6 +138,8 @@ SHARED = {
 @pytest.mark.parametrize(("first", "second"), [*permutations(values.KINDS, 2)])
 def test_transfer_to_another_engine_keeps_values_of_equal_types(answer, tmp_path, first, second):
     kinds = {name: kind for name, kind in SHARED.items() if {first, second} <= kind.engines.keys()}
+    if "mysql" in (first, second) and not servers.mysql_server().is_mariadb:
+        kinds.pop("code", None)  # MySQL has no type of UUIDs
 
     def read(database):
         columns = ", ".join(kind.engines[database.engine][2].format(name) for name, kind in kinds.items())
