@@ -110,7 +110,10 @@ class PruneBackups(BackupOperation):
             f"delete {manifest.id} ({manifest.created_at:%Y-%m-%d %H:%M} UTC): no rule retains it; {_describe_newer(manifest, own)}"
             for manifest in to_delete
         ]
-        steps += [f"remove the interrupted backup {name}" for name in self._repository.incomplete()]
+        steps += [
+            f"remove {name}, an interrupted backup unless it is being created"
+            for name in self._repository.incomplete()
+        ]
         if steps:
             steps += [f"retain {manifest.id}: {', '.join(reasons)}" for manifest, reasons in retained]
         steps += exceeded
