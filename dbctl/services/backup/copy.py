@@ -9,6 +9,7 @@ from dbctl import progress
 from dbctl.errors.backup import (
     BackupCorruptError,
     BackupDiffersError,
+    BackupMissingError,
     BaseMissingError,
     RepositoryFailedError,
     RepositoryMissingError,
@@ -34,6 +35,7 @@ from dbctl.stores.base import FolderState
 SINGLE_BACKUP_ERRORS = (
     BackupDiffersError,
     BackupCorruptError,
+    BackupMissingError,
     BaseMissingError,
     InsufficientSpaceError,
     RepositoryFailedError,
@@ -105,6 +107,7 @@ class CopyBackups(BackupOperation):
         if source.store.location == destination.store.location:
             raise UsageError(detail=f"--to {destination.store.location}: this is the source repository")
         self._selected, self._unreadable = source.manifests()
+        self._is_named = bool(names)
         if names:
             required = deltas.add_bases([manifest.id for manifest in source.find_all(names)], self._selected)
             self._selected = [manifest for manifest in self._selected if manifest.id in required]
@@ -203,6 +206,7 @@ class CopyBackups(BackupOperation):
         ``present``: the backups that the other repository has, and that are the same.
 
         Raises:
+            BackupMissingError: the source of a named backup was deleted concurrently.
             BaseMissingError: it requires another one.
             BackupCorruptError: it does not match its manifest; the copy was removed.
         """
@@ -210,7 +214,7 @@ class CopyBackups(BackupOperation):
         manifest = deltas.reread(source, manifest)
         text, sizes = source.read_manifest(name), source.list_files(name)
         if text is None:  # perhaps together with its base
-            return False
+            return self._omit_deleted(name)
         if base := next((base for base in manifest.bases if base not in present), ""):
             raise BaseMissingError(id=name, base=base, place=destination.location)
         self._check(manifest, text, sizes)
@@ -227,11 +231,17 @@ class CopyBackups(BackupOperation):
             verification_record.copy_record(source, destination, name)
         except RepositoryFailedError:
             if self._source.is_deleted(manifest):
-                return False
+                return self._omit_deleted(name)
             if deltas.reread(source, manifest) != manifest:
                 return self._copy(manifest, present)
             raise
         return True
+
+    def _omit_deleted(self, name: str) -> bool:
+        """Return False for a backup that was deleted since its selection; raises if the user named it, or one that requires it."""
+        if self._is_named:
+            raise BackupMissingError(name=name, app=self.app, place=self._source.store.location)
+        return False
 
     def _check(self, manifest: Manifest, text: bytes, sizes: Mapping[str, int]) -> None:
         try:

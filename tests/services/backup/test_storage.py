@@ -555,13 +555,18 @@ def test_unreadable_manifest_is_reported_and_others_are_copied(tmp_path, bucket)
     )
 
 
-def test_backup_deleted_during_copy_is_not_a_failure(tmp_path, bucket):
+@pytest.mark.parametrize("is_named", [False, True])
+def test_backup_deleted_during_copy_is_a_failure_if_it_was_named(tmp_path, bucket, is_named):
     path = create_app(tmp_path / "app", "deployed")
     deleted, remaining = create_app_backup(path), create_app_backup(path)
-    with prepare_copy(path, f"s3://{bucket.name}") as operation:
+    names = [deleted.id, remaining.id] if is_named else []
+    with prepare_copy(path, f"s3://{bucket.name}", *names) as operation:
         shutil.rmtree(promptvault_app.find_backup_folder(path, deleted))
         result = operation.apply()
-    assert (result.copied, result.failed) == ([remaining.id], [])
+    assert result.copied == [remaining.id]
+    failures = [(deleted.id, "backup-missing")] if is_named else []
+    assert [(failure.id, failure.code) for failure in result.failed] == failures
+    assert result.exit_status == (Exit.PARTIAL if is_named else Exit.OK)
 
 
 def test_storage_failure_reports_backups_not_attempted(tmp_path, proxy, bucket):
