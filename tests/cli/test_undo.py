@@ -338,6 +338,29 @@ def test_plan_announces_that_undo_will_be_impossible(answer, tmp_path, monkeypat
         assert "rows of links are not in the log: the table has no primary key" in error["message"]
 
 
+@pytest.mark.parametrize("engine", KINDS)
+def test_rows_that_foreign_keys_change_with_counted_rows_are_recorded(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table teams (id integer primary key)",
+            "create table members (id integer primary key, team integer, foreign key (team) references teams (id) on delete cascade)",
+            "create table badges (id integer primary key, member integer, foreign key (member) references members (id) on delete cascade)",
+            "create table votes (id integer primary key, team integer, foreign key (team) references teams (id) on delete set null)",
+            "insert into teams values (1), (2), (3)",
+            "insert into members values (1, 3)",
+            "insert into badges values (1, 1)",
+            "insert into votes values (1, 1), (2, 3)",
+        )
+        (tmp_path / "dbctl.toml").write_text(
+            f'[audit]\nmax_rows = 1\n[apps.plain]\nprofile = "plain"\n[apps.plain.databases]\nmain = "{database.url}"\n'
+        )
+        answer("data", "delete", "teams", "--filter", "id>1", "--yes")
+        rows = answer("audit", "list")["data"]["items"][0]["rows"]
+        assert rows == {"main.teams": 2, "main.members": 1, "main.badges": 1, "main.votes": 1}
+
+
 @pytest.mark.parametrize("key", ["name text primary key", "name text, side int, primary key (name, side)"])
 def test_rows_with_null_in_their_key_are_only_counted(answer, tmp_path, monkeypatch, key):
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))

@@ -91,25 +91,28 @@ class RowImages:
 
     def read_cascade(self, table: str, where: Sequence[Where]) -> None:
         """Read the rows of a deletion, and those that foreign keys delete or change with them."""
-        deleted = defaultdict[str, set[tuple[object, ...]]](set)
+        deleted, counted = defaultdict[str, set[tuple[object, ...]]](set), set[str]()
         pending: list[tuple[str, Sequence[Where]]] = [(table, where)]
         while pending:
             name, conditions = pending.pop()
             live = self._writer.tables().get(name)
             if live and live.is_inherited:
                 self.reasons[name] = INHERITED
-            if not (key := self.begin_change(name)):
-                continue
+            key = self.begin_change(name)
             with self._note_privileges(name):
-                keys = [
-                    values for values in self._read_before(name, conditions) if values not in deleted[name]
-                ]
+                read = self._read_before(name, conditions) if key else ()
+                keys = [values for values in read if values not in deleted[name]]
                 # Rows below rows of the same table, and of a cycle, are found by their keys: conditions would nest too deeply.
                 parents: list[Sequence[Where]] = [conditions]
-                if deleted[name]:
+                if deleted[name] and keys:
                     parents = [[match_rows(key, batch)] for batch in split_batches(keys, KEYS_PER_QUERY)]
                 deleted[name].update(keys)
-                for reference in self._writer.references(name) if keys else ():
+                references = self._writer.references(name) if keys else []
+                if live and not keys and name in self.reasons and name not in counted:
+                    # rows of the table itself are in the number that the statement returns
+                    references = [item for item in self._writer.references(name) if item.table != name]
+                    counted.add(name)
+                for reference in references:
                     for parent in parents:
                         pending += self._read_referring(reference, name, parent)
         for name, keys_of_rows in deleted.items():
