@@ -64,6 +64,7 @@ class OpenOptions(Struct, frozen=True, kw_only=True):
     #: for reading: fail instead of changing a file or leaving one next to the database
     traceless: bool = False
     pragmas: Mapping[str, str] = {}  #: for writing: of the connection
+    exclusive: bool = False  #: for writing: a transaction begins after all that could prevent its commit
     create: Mapping[str, str] | None = None  #: for writing: the pragmas of a file that is created if missing
     #: for writing: completes new rows if the engine has no type for times; None: the database does that alone
     fill: FillRow | None = None

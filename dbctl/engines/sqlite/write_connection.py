@@ -64,6 +64,7 @@ class WriteConnection(SQLiteConnection):
         """Open ``path``; foreign keys are always on."""
         super().__init__(path, target, timeout=options.timeout)
         self.depth = 0  #: number of nested transactions
+        self._begin = f"begin {'exclusive' if options.exclusive else 'immediate'}"
         self.opened_state: tuple[int, ...] = ()  #: device, inode, size and modification time
         self.schema_version = 0  #: when the connection was opened
         try:
@@ -151,7 +152,7 @@ class WriteConnection(SQLiteConnection):
         begin, commit, rollback = (
             (f"savepoint s{nested}", f"release s{nested}", f"rollback to s{nested}")
             if nested
-            else ("begin immediate", "commit", "rollback")
+            else (self._begin, "commit", "rollback")
         )
         try:
             self.run(begin)

@@ -322,11 +322,13 @@ class App:
         return database
 
     @contextmanager
-    def writer(self, name: str, write: Write | None = None, *, create: bool = False) -> Iterator[Writable]:
+    def writer(
+        self, name: str, write: Write | None = None, *, create: bool = False, exclusive: bool = False
+    ) -> Iterator[Writable]:
         """Open a database for writing, locked against other dbctl processes.
 
         ``write`` describes a part of a command that differs from the declaration of the command. With ``create``, for
-        migrations, the database may be missing, empty or incomplete.
+        migrations, the database may be missing, empty or incomplete. For ``exclusive``, see ``OpenOptions``.
 
         Raises:
             ReadOnlyError: the profile declares the database as read-only; nothing was opened.
@@ -351,6 +353,7 @@ class App:
         options = OpenOptions(
             timeout=self.timeout,
             pragmas=section.pragmas,
+            exclusive=exclusive,
             # An instance of a fleet may have been deleted since it was listed.
             create=section.create if create and not self.configured.fleet else None,
             keys=section.identity_columns(),

@@ -310,7 +310,8 @@ class Change(Operation, Generic[R]):
             cascade_databases = self._cascade_databases()
             for name in cascade_databases:
                 with required_for_cascade(self._app, name, self._database):
-                    other = others.enter_context(self._app.writer(name))
+                    # a reader that prevents its commit would leave the change in the databases before it
+                    other = others.enter_context(self._app.writer(name, exclusive=True))
                     others.enter_context(other.transaction())
             if cascade_databases:  # the changes of the other databases would remain in their transactions
                 return self._apply_once(database, confirmed)

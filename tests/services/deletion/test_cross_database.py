@@ -118,3 +118,26 @@ def test_rows_of_the_other_database_that_a_trigger_keeps_refuse_the_deletion(
         assert answer("users", "delete", "ada", "--yes", status=6)["error"]["code"] == "constraint"
         assert main_db.execute("select count(*) from people").fetchone() == (2,)
         assert notes_db.execute("select count(*) from notes").fetchone() == (3,)
+
+
+@pytest.mark.parametrize("words", [["users", "delete", "ada"], ["data", "delete", "people", "1"]])
+def test_reader_of_the_other_database_prevents_the_whole_deletion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run, words: list[str]
+) -> None:
+    """In a file without WAL, a reader prevents a commit, which would be that after the commit of the main database."""
+    monkeypatch.chdir(tmp_path)
+    configure(tmp_path)
+    with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
+        main_db.executescript(PEOPLE)
+        notes_db.executescript(
+            "create table notes (id integer primary key, author integer); insert into notes values (1, 1);"
+        )
+        notes_db.execute("begin")
+        notes_db.execute("select * from notes").fetchall()
+        error = answer(*words, "--yes", "--timeout", "0.1", status=11)["error"]
+        notes_db.rollback()
+        assert "Nothing was changed." in error["hint"]
+        assert main_db.execute("select id from people").fetchall() == [(1,), (2,)]
+        answer(*words, "--yes")
+        assert main_db.execute("select id from people").fetchall() == [(2,)]
+        assert notes_db.execute("select id from notes").fetchall() == []
