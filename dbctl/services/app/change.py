@@ -12,6 +12,7 @@ import msgspec
 
 from dbctl import signals
 from dbctl.engines.contract.database import AnyOf, Condition, Readable, Table, Where, Writable
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
     CascadeUnreachableError,
     ConcurrentChangeError,
@@ -35,6 +36,9 @@ T = TypeVar("T")
 UNASKED = ""
 #: The step of a plan that changes only secrets and sign-ins.
 UNDO_IMPOSSIBLE = "undo will be impossible: the log has no secrets"
+COMMITTED = Remedy(
+    "The change is committed in {target}, and perhaps in other databases. List its rows with: `audit list`"
+)
 #: Attempts of a transaction that conflicts with concurrent ones.
 MAX_ATTEMPTS = 5
 
@@ -176,8 +180,8 @@ class Change(Operation, Generic[R]):
             draft: prepares the change for the current state of the database.
             prepare: slow work before the transaction, such as hashing.
             cascade_databases: returns the other databases that the change writes. Their transactions end after the
-                transaction of ``database``, so a failure rolls back all of them. After a crash between the commits only
-                the other databases may have the change; running the command again completes it.
+                transaction of ``database``, so a failure rolls back all of them. After a crash between the commits, or a
+                failed one, the other databases may lack the change.
             expendable_tables: returns the tables from which it may delete rows without a question, such as sessions: it
                 destroys data only if rows of other tables refer to them. None: the command declares whether it may destroy data.
             changed_table: with ``expendable_tables``, the table of which it may change columns to which foreign keys refer.
@@ -300,22 +304,31 @@ class Change(Operation, Generic[R]):
         """
         if self._prepare:
             self._prepare()
-        with ExitStack() as others, ExitStack() as writer:
-            try:
-                database = writer.enter_context(self._app.writer(self._database))
-            except ReadOnlyError:
-                if confirmed == UNASKED:  # perhaps without a plan, whose errors are the first ones
-                    self.plan()
-                raise
-            cascade_databases = self._cascade_databases()
-            for name in cascade_databases:
-                with required_for_cascade(self._app, name, self._database):
-                    # a reader that prevents its commit would leave the change in the databases before it
-                    other = others.enter_context(self._app.writer(name, exclusive=True))
-                    others.enter_context(other.transaction())
-            if cascade_databases:  # the changes of the other databases would remain in their transactions
-                return self._apply_once(database, confirmed)
-            return retry_conflicts(partial(self._apply_once, database, confirmed), self._conflict_hint)
+        is_committed = False
+        try:
+            with ExitStack() as others, ExitStack() as writer:
+                try:
+                    database = writer.enter_context(self._app.writer(self._database))
+                except ReadOnlyError:
+                    if confirmed == UNASKED:  # perhaps without a plan, whose errors are the first ones
+                        self.plan()
+                    raise
+                cascade_databases = self._cascade_databases()
+                for name in cascade_databases:
+                    with required_for_cascade(self._app, name, self._database):
+                        # a reader that prevents its commit would leave the change in the databases before it
+                        other = others.enter_context(self._app.writer(name, exclusive=True))
+                        others.enter_context(other.transaction())
+                if cascade_databases:  # the changes of the other databases would remain in their transactions
+                    result = self._apply_once(database, confirmed)
+                    is_committed = True
+                    return result
+                return retry_conflicts(partial(self._apply_once, database, confirmed), self._conflict_hint)
+        except DbctlError as error:
+            if is_committed:
+                rest = error.hint.removeprefix("Nothing was changed.")
+                error.hint = COMMITTED.write(self.app, {"target": self.target}) + rest
+            raise
 
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
         with database.transaction():

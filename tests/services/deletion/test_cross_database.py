@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests import servers
+from tests.databases import from_url
+
 Run = Callable[..., Any]
 TWO_DATABASES = """\
 schema = "dbctl.profile/1"
@@ -141,3 +144,28 @@ def test_reader_of_the_other_database_prevents_the_whole_deletion(
         answer(*words, "--yes")
         assert main_db.execute("select id from people").fetchall() == [(2,)]
         assert notes_db.execute("select id from notes").fetchall() == []
+
+
+def test_failed_commit_after_that_of_the_main_database_is_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    configure(tmp_path, TWO_DATABASES.replace('["sqlite"]', '["sqlite", "postgresql"]'))
+    with closing(sqlite3.connect("main.db")) as main_db, servers.postgresql_schema() as address:
+        main_db.executescript(PEOPLE)
+        notes = from_url(servers.text(address))
+        notes.run(
+            "create table notes (id integer primary key, author integer)",
+            "insert into notes values (1, 1)",
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'late'; end $$",
+            "create constraint trigger late after delete on notes deferrable initially deferred for each row execute function refuse()",
+        )
+        config = (tmp_path / "dbctl.toml").read_text()
+        (tmp_path / "dbctl.toml").write_text(config.replace("notes.db", notes.url))
+        error = answer("users", "delete", "ada", "--yes", status=6)["error"]
+        assert "late" in error["message"]
+        assert error["hint"].startswith(
+            "The change is committed in pair/main, and perhaps in other databases."
+        )
+        assert main_db.execute("select id from people").fetchall() == [(2,)]
+        assert notes.rows("select id from notes") == [(1,)]
