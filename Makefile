@@ -20,7 +20,7 @@ REMAINDER = build/without/$(subst $() ,-,$(NAME))
 
 LOWEST := build/lowest
 
-.PHONY: audit package site demo test slow mysql retest check lint format bench without lowest torture mutants golden screens proofs docs completions smell clean
+.PHONY: audit package site demo test slow mysql postgresql retest check lint format bench without lowest torture mutants golden screens proofs docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -35,8 +35,12 @@ mysql: $(READY) build/mysql ## run the tests with mysql in their names on MySQL 
 	PATH="$(CURDIR)/build/mysql/bin:$$PATH" DBCTL_TEST_MYSQL=mysqld $(BIN)/pytest --numprocesses=auto --dist=worksteal \
 		-m "not slow and not mariadb" -k mysql $(ARGS)
 
-build/mysql: tools/install_mysql.sh
-	tools/install_mysql.sh $@
+postgresql: $(READY) build/postgresql ## run the tests with postgresql in their names on the newest PostgreSQL, except the slow ones
+	PATH="$(CURDIR)/build/postgresql/bin:$$PATH" DBCTL_TEST_POSTGRESQL_BINARIES="$(CURDIR)/build/postgresql/bin" \
+		$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" -k postgresql $(ARGS)
+
+build/mysql build/postgresql: tools/install_server.sh
+	tools/install_server.sh $@ $(notdir $@)
 
 retest: $(READY) ## run the tests that failed in the last run again, one after the other, if they are in at most five files
 	@test "$$(grep true .pytest_cache/v/cache/lastfailed | cut -d: -f1 | sort -u | wc -l)" -le 5

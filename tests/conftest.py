@@ -77,6 +77,9 @@ def pytest_runtest_setup(item):
             pytest.skip(f"requires the extension {', '.join(sorted(absent))}")
     if item.get_closest_marker("mariadb") and not servers.mysql_server().is_mariadb:
         pytest.skip("requires MariaDB")
+    for marker in item.iter_markers("postgresql"):
+        if servers.postgresql_version() < marker.args[0]:
+            pytest.skip(f"requires PostgreSQL {marker.args[0]} (make postgresql)")
 
 
 @pytest.fixture(autouse=True)

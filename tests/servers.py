@@ -243,6 +243,13 @@ def own_postgresql(*settings: str) -> Iterator[Running]:
 
 
 @cache
+def postgresql_version() -> int:
+    """Return the major version of the PostgreSQL server of the tests."""
+    with psycopg.connect(text(postgresql())) as connection:
+        return connection.info.server_version // 10_000
+
+
+@cache
 def client(program: str, server: str = "") -> Path:
     """Return a client program of PostgreSQL whose version matches a server; default: that of the tests."""
     with psycopg.connect(server or text(postgresql())) as connection:
