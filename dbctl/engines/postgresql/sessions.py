@@ -12,7 +12,7 @@ from dbctl.engines.contract.checks import EngineFinding, FindingQuery, LockHolde
 from dbctl.engines.contract.monitoring import LockWait, ReplicaState, Session, SlowQuery, Traffic, group_locks
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql import properties
-from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, RELATIONS, VISIBLE, quoted
+from dbctl.engines.postgresql.catalog import IS_OWN_RULE, LEFTOVER_INDEX, RELATIONS, VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.session import own_backends
 from dbctl.engines.postgresql.statements import LEXER
@@ -213,11 +213,24 @@ NOT_VALIDATED = FindingQuery(
     severity="warning",
     code="not-validated",
     sql=f"""select {quoted("n.nspname", "c.relname")}, c.relname, f.conname, {quoted("f.conname")},
-  case f.contype when 'f' then 'foreign key' else 'check' end {RELATIONS}
-  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f')
+  case f.contype when 'f' then 'foreign key' when 'n' then 'not null' else 'check' end {RELATIONS}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f', 'n') and not {IS_OWN_RULE}
 where {VISIBLE} and c.relname = any(:tables) order by 2, 3""",
     message="{4} {2} of {1} is not validated for rows that are older than it",
     hint="ALTER TABLE {0} VALIDATE CONSTRAINT {3};",
+)
+#: Since PostgreSQL 18, which can begin to enforce a foreign key, and not a check.
+UNENFORCED = FindingQuery(
+    severity="warning",
+    code="not-enforced",
+    sql=f"""select c.relname, f.conname, case f.contype when 'f' then 'foreign key' else 'check' end,
+  case f.contype when 'f' then format('ALTER TABLE %s ALTER CONSTRAINT %I ENFORCED;', c.oid::regclass, f.conname)
+    else format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %2$I %3$s;', c.oid::regclass, f.conname,
+      replace(pg_get_constraintdef(f.oid), ' NOT ENFORCED', '')) end {RELATIONS}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and to_jsonb(f) ->> 'conenforced' = 'false'
+where {VISIBLE} and c.relname = any(:tables) order by 1, 2""",
+    message="{2} {1} of {0} is not enforced",
+    hint="{3}",
 )
 #: Only collations of the app's columns; built-in collations have no version.
 COLLATIONS = FindingQuery(
@@ -272,7 +285,7 @@ class SchemaAdvice(PostgreSQLPart):
         """Return the findings about a table, or about the whole database."""
         tables = [self._catalog.require_table(table).name] if table else self._catalog.base_tables()
         findings = [
-            *find_problems(self._connection, [LEFTOVERS, NOT_VALIDATED], {"tables": tables}),
+            *find_problems(self._connection, [LEFTOVERS, NOT_VALIDATED, UNENFORCED], {"tables": tables}),
             *self._find_lagging_sequences(tables),
             *find_problems(self._connection, [COLLATIONS], {"tables": tables}),
         ]

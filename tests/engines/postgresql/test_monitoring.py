@@ -386,6 +386,39 @@ def test_hints_about_unvalidated_constraints_resolve_them(postgresql):
     assert list(reader.checks.schema_findings()) == []
 
 
+@pytest.mark.postgresql(18)
+def test_declared_constraints_and_those_of_periods_have_no_orphans(postgresql):
+    postgresql.execute(
+        """create table parent (id integer primary key);
+        create table child (id integer primary key, p integer, n integer,
+          constraint declared foreign key (p) references parent on delete cascade not enforced,
+          constraint above check (n > 0) not enforced);
+        create table stay (rooms int4range, during daterange, primary key (rooms, during without overlaps));
+        create table meal (rooms int4range, during daterange,
+          foreign key (rooms, period during) references stay (rooms, period during));
+        insert into child values (1, 41, -1);
+        insert into stay values ('[1,3)', '[2026-01-01,2026-01-05)'), ('[1,3)', '[2026-01-05,2026-01-09)');
+        insert into meal values ('[1,3)', '[2026-01-04,2026-01-06)');
+        alter table meal add column n integer, add constraint known not null n not valid"""
+    )
+    reader = postgresql.reader()
+    assert list(reader.checks.find_checkable_orphans()) == []
+    assert [*reader.references("parent"), *reader.references("stay")] == []
+    findings = {finding.message: finding for finding in reader.checks.schema_findings()}
+    assert {message: finding.code for message, finding in findings.items()} == {
+        "foreign key declared of child is not enforced": "not-enforced",
+        "check above of child is not enforced": "not-enforced",
+        "not null known of meal is not validated for rows that are older than it": "not-validated",
+    }
+    postgresql.execute("insert into parent values (41); update child set n = 1; update meal set n = 1")
+    for finding in findings.values():
+        postgresql.execute(finding.hint)
+    assert list(postgresql.reader().checks.schema_findings()) == []
+    assert [reference.table for reference in postgresql.reader().references("parent")] == ["child"]
+    postgresql.execute("delete from parent")
+    assert postgresql.rows("select count(*) from child") == [(0,)]
+
+
 def test_descending_and_shared_sequences_are_checked(postgresql):
     postgresql.execute(
         """create sequence down increment -1; create sequence shared;

@@ -52,6 +52,33 @@ def test_tables_of_other_schemas_to_which_tables_refer(answer, databases, tmp_pa
         db.commit()
 
 
+@pytest.mark.postgresql(18)
+def test_constraints_of_periods_and_those_that_are_not_enforced(answer, databases, tmp_path):
+    source, file = databases("postgresql", tmp_path), tmp_path / "to.db"
+    run_sql(
+        source,
+        "create table stay (rooms int4range, during daterange, nights int generated always as (upper(during) - lower(during)) virtual)",
+        "alter table stay add constraint apart primary key (rooms, during without overlaps)",
+        "create table meal (id int primary key, rooms int4range, during daterange, price int)",
+        "alter table meal add constraint within foreign key (rooms, period during) references stay (rooms, period during)",
+        "alter table meal add constraint paid check (price > 0) not enforced",
+        "insert into stay values ('[1,3)', '[2026-01-01,2026-01-05)'), ('[1,3)', '[2026-01-05,2026-01-09)')",
+        "insert into meal values (1, '[1,3)', '[2026-01-04,2026-01-06)', -1)",
+    )
+    reason = (
+        "only PostgreSQL has exclusion constraints, constraints of periods, and those that are not enforced"
+    )
+    assert list_omissions(answer, source, str(file)).items() >= {
+        ("constraint", "apart", "stay"): reason,
+        ("constraint", "within", "meal"): reason,
+        ("constraint", "paid", "meal"): reason,
+    }.items()  # fmt: skip
+    copied = answer("--url", f"main={source}", "transfer", "run", "--to", str(file))["data"]
+    assert copied["rows"] == 3
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("select price from meal").fetchall() == [(-1,)]
+
+
 KEYS = (
     "create table site (tenant int, id int, primary key (tenant, id))",
     "create table page (id int primary key, tenant int, site int)",
