@@ -344,11 +344,11 @@ def test_rows_that_foreign_keys_change_with_counted_rows_are_recorded(answer, tm
     monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     with empty_database(engine, tmp_path / "app.db") as database:
         database.run(
-            "create table teams (id integer primary key)",
+            "create table teams (id integer primary key, up integer, foreign key (up) references teams (id) on delete cascade)",
             "create table members (id integer primary key, team integer, foreign key (team) references teams (id) on delete cascade)",
             "create table badges (id integer primary key, member integer, foreign key (member) references members (id) on delete cascade)",
             "create table votes (id integer primary key, team integer, foreign key (team) references teams (id) on delete set null)",
-            "insert into teams values (1), (2), (3)",
+            "insert into teams values (1, null), (2, 1), (3, 2)",
             "insert into members values (1, 3)",
             "insert into badges values (1, 1)",
             "insert into votes values (1, 1), (2, 3)",
