@@ -101,9 +101,9 @@ CLEARED_COLUMNS = """array(select a.attname::text from jsonb_array_elements_text
     join pg_catalog.pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.number::int order by a.attnum)"""
 #: Whether a deletion sets only some columns of a foreign key ``f``.
 CLEARS_PART = f"cardinality({CLEARED_COLUMNS}) between 1 and cardinality(f.conkey) - 1"
-#: Whether only PostgreSQL has constraint ``f``: an exclusion, and since version 18 one of periods, which lie within those of other
-#: rows instead of being equal to one, and one that is declared, but not enforced.
-IS_OWN_RULE = """(f.contype = 'x' or to_jsonb(f) ->> 'conperiod' is not distinct from 'true'
+#: Whether constraint ``f`` does not compare values of all rows for equality: an exclusion, and since version 18 one of periods, which lie within
+#: those of other rows, and one that is declared, but not enforced.
+IS_SPECIAL = """(f.contype = 'x' or to_jsonb(f) ->> 'conperiod' is not distinct from 'true'
     or to_jsonb(f) ->> 'conenforced' is not distinct from 'false')"""
 #: SQL for the statements that create foreign key ``f`` of table ``c`` again.
 CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_catalog.pg_get_constraintdef(f.oid)),
@@ -118,7 +118,7 @@ KEYS = f"""select p.relname as parent, {VISIBLE} as is_visible, c.oid::pg_catalo
   f.condeferrable as deferrable
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace join pg_catalog.pg_class p on p.oid = f.confrelid
-where f.contype = 'f' and f.conparentid = 0 and not {IS_OWN_RULE} and pg_catalog.pg_table_is_visible(p.oid)
+where f.contype = 'f' and f.conparentid = 0 and not {IS_SPECIAL} and pg_catalog.pg_table_is_visible(p.oid)
   and ({VISIBLE} or f.confdeltype in ('c', 'n', 'd') or f.confupdtype in ('c', 'n', 'd'))
 order by c.relname, f.conname"""
 
@@ -212,10 +212,10 @@ SCHEMA_COLUMNS = f"""select c.relname as owner, a.attname as name, format_type(a
   join pg_catalog.pg_type t on t.oid = a.atttypid left join pg_catalog.pg_collation l on l.oid = a.attcollation
   left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
 where {VISIBLE} order by c.relname, a.attnum"""
-CONSTRAINTS = f"""select c.relname as owner, case when f.contype in ('c', 'f') and {IS_OWN_RULE} then 'x' else f.contype::text end as kind, {OWN_COLUMNS} as columns, p.relname as table,
+CONSTRAINTS = f"""select c.relname as owner, case when f.contype in ('c', 'f') and {IS_SPECIAL} then 'x' else f.contype::text end as kind, {OWN_COLUMNS} as columns, p.relname as table,
   {REFERENCED_COLUMNS} as to, {ACTION.format("f.confupdtype")} as on_update, {ACTION.format("f.confdeltype")} as on_delete,
   f.condeferred as deferred, pg_get_constraintdef(f.oid, true) as definition,
-  {IS_OWN_RULE} or f.contype <> 'c' and (f.condeferrable and not (f.contype = 'f' and f.condeferred) or f.confmatchtype = 'f' or not f.convalidated)
+  {IS_SPECIAL} or f.contype <> 'c' and (f.condeferrable and not (f.contype = 'f' and f.condeferred) or f.confmatchtype = 'f' or not f.convalidated)
     or {CLEARS_PART} or f.contype = 'p' and exists (select from pg_catalog.pg_index x where x.indexrelid = f.conindid and x.indnatts > x.indnkeyatts) as is_option
 {RELATIONS} join pg_catalog.pg_constraint f on f.conrelid = c.oid left join pg_catalog.pg_class p on p.oid = f.confrelid
 where {VISIBLE} and f.conparentid = 0 order by c.relname, f.oid"""

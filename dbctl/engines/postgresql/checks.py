@@ -18,7 +18,7 @@ from dbctl.engines.contract.checks import (
 )
 from dbctl.engines.postgresql.catalog import (
     IN_TABLES,
-    IS_OWN_RULE,
+    IS_SPECIAL,
     LEFTOVER_INDEX,
     OWN_COLUMNS,
     REFERENCED_COLUMNS,
@@ -264,7 +264,7 @@ OWN_PARTS = (
 #: amcheck verifies tables since its version 1.3.
 AMCHECK = """select n.nspname, exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam') from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'amcheck'"""
-_KEYS = f"""join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 and not {IS_OWN_RULE}
+_KEYS = f"""join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 and not {IS_SPECIAL}
   join pg_catalog.pg_class p on p.oid = f.confrelid join pg_catalog.pg_namespace s on s.oid = p.relnamespace
   {_ROOTS}"""
 #: A foreign key neither covers the rows of tables that inherit its table, nor lets it refer to theirs.

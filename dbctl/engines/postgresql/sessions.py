@@ -12,7 +12,7 @@ from dbctl.engines.contract.checks import EngineFinding, FindingQuery, LockHolde
 from dbctl.engines.contract.monitoring import LockWait, ReplicaState, Session, SlowQuery, Traffic, group_locks
 from dbctl.engines.parsing.lineage import redact_statement
 from dbctl.engines.postgresql import properties
-from dbctl.engines.postgresql.catalog import IS_OWN_RULE, LEFTOVER_INDEX, RELATIONS, VISIBLE, quoted
+from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, RELATIONS, VISIBLE, quoted
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.session import own_backends
 from dbctl.engines.postgresql.statements import LEXER
@@ -209,17 +209,19 @@ where {VISIBLE} and {LEFTOVER_INDEX} and c.relname = any(:tables) order by 3, 2"
     message="index {1} of {2} is a leftover of an interrupted REINDEX: it is updated but not used",
     hint="DROP INDEX CONCURRENTLY {0};",
 )
+#: Servers before 18 have no constraints that are not enforced, and no such column.
+_IS_ENFORCED = "to_jsonb(f) ->> 'conenforced' is distinct from 'false'"
 NOT_VALIDATED = FindingQuery(
     severity="warning",
     code="not-validated",
     sql=f"""select {quoted("n.nspname", "c.relname")}, c.relname, f.conname, {quoted("f.conname")},
   case f.contype when 'f' then 'foreign key' when 'n' then 'not null' else 'check' end {RELATIONS}
-  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f', 'n') and not {IS_OWN_RULE}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f', 'n') and {_IS_ENFORCED}
 where {VISIBLE} and c.relname = any(:tables) order by 2, 3""",
     message="{4} {2} of {1} is not validated for rows that are older than it",
     hint="ALTER TABLE {0} VALIDATE CONSTRAINT {3};",
 )
-#: Since PostgreSQL 18, which can begin to enforce a foreign key, and not a check.
+#: PostgreSQL 18 can begin to enforce a foreign key, and not a check.
 UNENFORCED = FindingQuery(
     severity="warning",
     code="not-enforced",
@@ -227,7 +229,7 @@ UNENFORCED = FindingQuery(
   case f.contype when 'f' then format('ALTER TABLE %s ALTER CONSTRAINT %I ENFORCED;', c.oid::regclass, f.conname)
     else format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %2$I %3$s;', c.oid::regclass, f.conname,
       replace(pg_get_constraintdef(f.oid), ' NOT ENFORCED', '')) end {RELATIONS}
-  join pg_catalog.pg_constraint f on f.conrelid = c.oid and to_jsonb(f) ->> 'conenforced' = 'false'
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not ({_IS_ENFORCED})
 where {VISIBLE} and c.relname = any(:tables) order by 1, 2""",
     message="{2} {1} of {0} is not enforced",
     hint="{3}",

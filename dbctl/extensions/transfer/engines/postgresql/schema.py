@@ -12,7 +12,7 @@ from dbctl.engines.contract.schema import WRITE_LOCK, SchemaTable
 from dbctl.engines.postgresql.catalog import (
     CLEARS_PART,
     IN_SEARCH_PATH,
-    IS_OWN_RULE,
+    IS_SPECIAL,
     OWN_COLUMNS,
     OWN_FUNCTION,
     RELATIONS,
@@ -97,8 +97,8 @@ where {IN_SEARCH_PATH} and p.proname <> '"""
             f"""select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {RELATIONS}
   join pg_catalog.pg_policy p on p.polrelid = c.oid where {VISIBLE}""",
             f"""select 'constraint', f.conname, c.relname,
-    'only PostgreSQL has exclusion constraints, constraints of periods, and those that are not enforced' {RELATIONS}
-  join pg_catalog.pg_constraint f on f.conrelid = c.oid and {IS_OWN_RULE} where {VISIBLE}""",
+    'exclusion constraints, those of periods, and those that are not enforced are left out' {RELATIONS}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and {IS_SPECIAL} where {VISIBLE}""",
             f"""select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {RELATIONS}
   join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename <> '_RETURN' where {VISIBLE}""",
             f"""select 'comment', c.relname, '', 'only comments on tables and columns are created' {RELATIONS}
