@@ -26,7 +26,7 @@ FIGURES = re.findall(
 #: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
     "backup create": (430, 81),
-    "restore apply": (715, 109),
+    "restore apply": (716, 109),
     "migrate up": (368, 70),
     "search games": (311, 58),
 }

@@ -255,19 +255,18 @@ class MemberReader:
             return self.stored_path(manifest.id, member)
         key = (manifest.id, member.file)
         if key not in self._decoded_paths:
-            self._decoded_paths[key] = self._decode_present(manifest, member, target, hashed=hashed)
+            try:
+                self._decoded_paths[key] = self._decode(manifest, member, target, hashed=hashed)
+            except (
+                CorruptError,
+                RepositoryFailedError,
+            ):  # perhaps another process encrypted the backup again
+                if (replaced := deltas.find_replaced(self._store, manifest, member)) is None:
+                    raise
+                self._decoded_paths[key] = self._decode(*replaced, target, hashed=hashed)
             if member.database in self._moved_databases:
                 self._syncing[key] = self._sync(self._decoded_paths[key])
         return self._decoded_paths[key]
-
-    def _decode_present(self, manifest: Manifest, member: Member, target: str, *, hashed: bool) -> Path:
-        """Decode a file, or the one by which another process replaced it when it encrypted the backup again."""
-        try:
-            return self._decode(manifest, member, target, hashed=hashed)
-        except (CorruptError, RepositoryFailedError):
-            if (replaced := deltas.find_replaced(self._store, manifest, member)) is None:
-                raise
-            return self._decode(*replaced, target, hashed=hashed)
 
     def is_decoded(self, manifest: Manifest, member: Member) -> bool:
         """Whether a file was decoded, and therefore matched the manifest."""
