@@ -205,7 +205,7 @@ ERRORS: Mapping[int, type[DbctlError]] = {
     LOG_REFUSED: BinaryLogRefusedError,
     **dict.fromkeys([1036, 1290, 1792, 1836, 1874, 3989], ReadOnlyError),
     1021: DiskFullError,
-    **dict.fromkeys(_CONSTRAINTS, ConstraintError),
+    **dict.fromkeys([*_CONSTRAINTS, 1442], ConstraintError),  # 1442: a trigger changes its own table
     **dict.fromkeys(_DAMAGES, CorruptError),
 }
 

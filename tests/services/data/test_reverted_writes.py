@@ -186,6 +186,20 @@ def test_refusal_of_a_trigger_is_one_of_the_database(
     assert database.content() == before
 
 
+def test_trigger_that_changes_its_own_table_refuses_the_change(capsys: pytest.CaptureFixture[str]) -> None:
+    with servers.mysql_database() as address:
+        database = from_url(servers.text(address))
+        database.run(
+            "create table notes (id int primary key, title varchar(9))",
+            "insert into notes values (1, 'a')",
+            "create trigger odd after update on notes for each row update notes set title = 'b'",
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        assert main([*options, "data", "set", "notes", "1", "title=c"]) == 6
+        assert "does not accept the change: Can't update table 'notes'" in capsys.readouterr().err
+        assert database.rows("select title from notes") == [("a",)]
+
+
 def test_error_of_a_function_that_reads_is_no_refused_change(capsys: pytest.CaptureFixture[str]) -> None:
     with servers.postgresql_schema() as address:
         from_url(servers.text(address)).run(
