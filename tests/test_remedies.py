@@ -225,6 +225,18 @@ def test_commands_repeat_the_selection():
     )
 
 
+def test_commands_repeat_the_repository_only_if_they_have_the_option():
+    remedy = Remedy(
+        "`backup list`; `restore undo`; `restore recover --to X`; `users list`; `backup verify --repository Z`"
+    )
+    described = Invocation(app="blog", repository="--repository B")
+    assert remedy.fill(described, "shop", {}).count("--repository") == 1
+    assert remedy.fill(described, "blog", {}) == (
+        "dbctl backup list --repository B --app blog; dbctl restore undo --repository B --app blog;"
+        " dbctl restore recover --to X --app blog; dbctl users list --app blog; dbctl backup verify --repository Z --app blog"
+    )
+
+
 @pytest.mark.usefixtures("invocation")
 def test_commands_for_another_app_have_no_address_or_database_of_the_selected_one():
     hint = UndoMissingError(app="shop", place="s3").hint

@@ -272,7 +272,7 @@ def copy_(
         list[str] | None,
         argument("[ID]...", "Ids of backups, or latest; default: all that the destination lacks."),
     ] = None,
-    repository: Annotated[
+    repository_address: Annotated[
         str,
         typer.Option(
             "--from",
@@ -301,7 +301,7 @@ def copy_(
         if object_lock:
             read_period(object_lock)
         destination = Repository(app, to, object_lock=object_lock)
-        operation = CopyBackups(Repository(app, repository), destination, names or ())
+        operation = CopyBackups(Repository(app, repository_address), destination, names or ())
         return run_with_progress(session, "copying", operation, dry_run=dry_run)
 
 
@@ -316,7 +316,7 @@ def rekey(
     ] = None,
     identity: Identities = None,
     passphrase_file: PassphraseFiles = None,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Encrypt existing backups again, for the configured recipients or passphrase; the options decrypt them.
@@ -327,7 +327,7 @@ def rekey(
 
     with session.open_app() as app:
         keys = load_keys(session, app, identity, passphrase_file)
-        operation = RekeyBackups(Repository(app, repository), names or (), keys)
+        operation = RekeyBackups(Repository(app, repository_address), names or (), keys)
         return run_with_progress(session, "encrypting", operation, dry_run=dry_run)
 
 
@@ -346,7 +346,7 @@ def status(
         ),
     ] = False,
     all_apps: AllApps = False,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
 ) -> int:
     """Show the age, verification and last drill of the backups of each database, and what is overdue.
 
@@ -356,7 +356,7 @@ def status(
 
     options, selections = session.options, read_selections(session, all_apps=all_apps)
     report = backup_status.collect_status(
-        selections, timeout=options.timeout, only=options.db, repository=repository
+        selections, timeout=options.timeout, only=options.db, repository=repository_address
     )
     for message in report.problems:
         warn(session, message)
@@ -396,7 +396,7 @@ def drill(
     roles: Roles = None,
     identity: Identities = None,
     passphrase_file: PassphraseFiles = None,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Restore the newest backup of each database into a temporary location, verify it, and record the result.
@@ -416,7 +416,7 @@ def drill(
         drill_moment = registry.require("drill_moment", "a drill of a moment", "Omit --at.")
         with session.open_app() as app:
             keys = load_keys(session, app, identity, passphrase_file)
-            operation = drill_moment(Repository(app, repository), at, keys, roles=policy)
+            operation = drill_moment(Repository(app, repository_address), at, keys, roles=policy)
             return run_with_progress(session, "recovering", operation, dry_run=dry_run)
     with ExitStack() as stack:
         selections = read_selections(session, all_apps=all_apps)
@@ -424,7 +424,7 @@ def drill(
         operation = RunDrills(
             apps,
             lambda app: load_keys(session, app, identity, passphrase_file),
-            repository=repository,
+            repository=repository_address,
             name=backup,
             roles=policy,
         )

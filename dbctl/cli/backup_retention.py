@@ -61,7 +61,7 @@ def prune(
             "Former address of a database, as the plan prints it: apply the rules to its backups, too; repeatable.",
         ),
     ] = None,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Delete the backups that the retention does not cover; without options, the configured retention (keep)
@@ -87,7 +87,7 @@ def prune(
         min_free=min_free,
     )
     with session.open_app() as app:
-        operation = PruneBackups(Repository(app, repository), keep, moved or ())
+        operation = PruneBackups(Repository(app, repository_address), keep, moved or ())
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -100,7 +100,7 @@ def delete(
     with_dependents: Annotated[
         bool, flag("--with-dependents", "Also delete the backups that are stored as differences from them.")
     ] = False,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Delete the named backups, regardless of the retention.
@@ -110,7 +110,7 @@ def delete(
     from dbctl.services.backup.retention.delete import DeleteBackups
 
     with session.open_app() as app:
-        operation = DeleteBackups(Repository(app, repository), names, with_dependents=with_dependents)
+        operation = DeleteBackups(Repository(app, repository_address), names, with_dependents=with_dependents)
         return run_change(session, operation, dry_run=dry_run)
 
 
@@ -121,11 +121,11 @@ def pin(
     session: Session,
     names: Annotated[list[str], argument("ID...", "Ids of backups, or latest.")],
     reason: Annotated[str, option("--reason", "TEXT", "Why they are retained.")],
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Retain backups regardless of the retention, until backup unpin; backup list shows the reason."""
-    return _change_pins(session, names, reason, repository, dry_run=dry_run)
+    return _change_pins(session, names, reason, repository_address, dry_run=dry_run)
 
 
 @Example(
@@ -138,11 +138,11 @@ def pin(
 def unpin(
     session: Session,
     names: Annotated[list[str], argument("ID...", "Ids of backups.")],
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Remove the pins of backups, so that the retention applies to them again."""
-    return _change_pins(session, names, None, repository, dry_run=dry_run)
+    return _change_pins(session, names, None, repository_address, dry_run=dry_run)
 
 
 def _change_pins(

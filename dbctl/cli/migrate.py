@@ -103,7 +103,7 @@ def up(
             "Allow this migration to delete rows that its file does not declare; repeatable.",
         ),
     ] = None,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -117,7 +117,7 @@ def up(
 
     selection = UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
     with open_targets(session, migrations, variant) as (app, targets):
-        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        safety_backup = SafetyBackup(app, repository=repository_address, enabled=not no_backup)
         upgrade = MigrateUp(app, targets, selection, safety_backup=safety_backup)
         return run_change(session, upgrade, dry_run=dry_run)
 
@@ -139,7 +139,7 @@ def down(
     ] = False,
     migrations: MigrationsFolder = None,
     variant: Variant = "",
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -153,7 +153,7 @@ def down(
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
     with open_targets(session, migrations, variant) as (app, targets):
-        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        safety_backup = SafetyBackup(app, repository=repository_address, enabled=not no_backup)
         downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
         return run_change(session, downgrade, dry_run=dry_run)
 
@@ -170,7 +170,7 @@ def reset(
     session: Session,
     migrations: MigrationsFolder = None,
     variant: Variant = "",
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
     no_backup: NoBackup = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -181,7 +181,7 @@ def reset(
     from dbctl.services.migrations.operations import ResetDatabase, SafetyBackup
 
     with open_targets(session, migrations, variant) as (app, targets):
-        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        safety_backup = SafetyBackup(app, repository=repository_address, enabled=not no_backup)
         operation = ResetDatabase(app, targets, safety_backup=safety_backup)
         return run_change(session, operation, dry_run=dry_run)
 

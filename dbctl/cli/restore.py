@@ -82,7 +82,7 @@ def preview(
     ] = False,
     identity: Identities = None,
     passphrase_file: PassphraseFiles = None,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
 ) -> int:
     """Show what a restore would change: rows per table, schema, migrations, settings, and processes that have the
     files open.
@@ -93,7 +93,7 @@ def preview(
         app = stack.enter_context(session.open_app())
         keys = load_keys(session, app, identity, passphrase_file)
         source = stack.enter_context(
-            _open_backup(session, app, repository, backup or LATEST, file, before, kind, keys)
+            _open_backup(session, app, repository_address, backup or LATEST, file, before, kind, keys)
         )
         return emit(session, restore_preview.preview(source, deep=deep), app=app)
 

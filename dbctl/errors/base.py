@@ -67,6 +67,7 @@ class Invocation(NamedTuple):
     app: str = ""  #: the name of the selected app; empty: none
     selects_app: bool = True  #: False: other options describe the only app
     others: str = ""  #: further quoted options that select the app or its database
+    repository: str = ""  #: the quoted option with a repository other than the configured one
     absent: Sequence[str] = ()  #: groups and commands that this installation lacks
 
     def complete(self, command: str, app: str = "") -> str:
@@ -76,6 +77,14 @@ class Invocation(NamedTuple):
             # addresses and databases of the selected app mean nothing for another one
             is_other = self.selects_app and _get_app(app or self.app) != _get_app(self.app or app)
             words += [self.others] if "--db " not in command and not is_other else []
+            takes_repository = (
+                command.startswith(("backup ", "restore ")) and "restore recover" not in command
+            )
+            words += (
+                [self.repository]
+                if takes_repository and "--repository " not in command and not is_other
+                else []
+            )
             app = (app or self.app) if self.selects_app and "--app " not in command else ""
             words += [f"--app {quote(app)}"] if app else []
         return " ".join(filter(None, words))

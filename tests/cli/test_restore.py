@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import typer
@@ -87,6 +89,19 @@ def test_invalid_option_combination_changes_nothing(app_with_backups, answer, wo
     answer("restore", "apply", *words.split(), "--yes", status=2)
     assert flashpoint_app.read_all_rows(path) == before
     assert not path.with_name("copy.db").exists()
+
+
+@pytest.mark.parametrize(
+    "words", ["backup show", "backup delete --yes", "restore apply --yes", "restore preview"]
+)
+def test_hint_lists_the_backups_of_the_repository_that_was_passed(app_with_backups, answer, words):
+    answer("backup", "copy", "--to", "other copies")
+    hint = answer(*words.split(), "nope", "--repository", "other copies", status=5)["error"]["hint"]
+    command = shlex.split(hint)
+    listing = command[command.index("backup") :]
+    assert listing[:4] == ["backup", "list", "--repository", "other copies"]
+    listed = answer(*listing)["data"]["items"]
+    assert {Path(backup["path"]).parent.parent.name for backup in listed} == {"other copies"}
 
 
 @pytest.mark.parametrize(

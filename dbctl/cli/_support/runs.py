@@ -46,7 +46,7 @@ _PUBLIC = frozenset({
     "app", "db", "profile", "replica", "url", "columns", "confirm", "acting_as", "config", "login",
     "logins", "username", "email", "ids", "ident", "user", "of", "role", "new_owner", "demote_to",
     "key", "category", "permissions", "table", "tables", "null", "rules", "search_name", "name",
-    "names", "backup", "to", "repository", "repository_address", "dump_format", "allow_data_loss",
+    "names", "backup", "to", "repository_address", "dump_format", "allow_data_loss",
     "new_table", "migrations", "variant", "addresses", "renamed", "dropped", "alter", "directory",
     "env_file",
 })  # fmt: skip

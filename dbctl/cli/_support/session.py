@@ -85,7 +85,10 @@ class Session(AppSession):
         """Return what hints repeat of the command line; only errors import the module."""
         from dbctl.services.app import command_line
 
-        return command_line.describe_invocation(self.selection, database=self.options.db)
+        repository = str(self.ctx.params.get("repository_address") or "")
+        return command_line.describe_invocation(
+            self.selection, database=self.options.db, repository=repository
+        )
 
     @cached_property
     def text(self) -> CommandText:

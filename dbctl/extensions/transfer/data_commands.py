@@ -41,7 +41,7 @@ def diff(
     check: CheckEqual = False,
     identity: Identities = None,
     passphrase_file: PassphraseFiles = None,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
 ) -> int:
     """Compare the rows of two databases, also of different engines: rows that only one has, and changed columns.
 
@@ -50,7 +50,10 @@ def diff(
     """
     from dbctl.extensions.transfer.comparison.rows import DataComparison
 
-    with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
+    with open_compared_sides(session, (a, b), identity, passphrase_file, repository_address) as (
+        first,
+        second,
+    ):
         with show_progress(session, "Comparing rows", None, unit="rows"):
             comparison = DataComparison(first, second, tables=tables or (), limit=limit, secrets=secrets)
             result = comparison.run()

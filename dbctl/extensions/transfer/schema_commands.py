@@ -33,7 +33,7 @@ def diff(
     check: CheckEqual = False,
     identity: Identities = None,
     passphrase_file: PassphraseFiles = None,
-    repository: RepositoryAddress = "",
+    repository_address: RepositoryAddress = "",
 ) -> int:
     """Compare the schemas of two databases; of different engines, as far as both can have the same.
 
@@ -42,7 +42,10 @@ def diff(
     """
     from dbctl.extensions.transfer.comparison.schemas import compare_schemas
 
-    with open_compared_sides(session, (a, b), identity, passphrase_file, repository) as (first, second):
+    with open_compared_sides(session, (a, b), identity, passphrase_file, repository_address) as (
+        first,
+        second,
+    ):
         result = compare_schemas(first, second)
         for remark in result.remarks:
             note(session, remark)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl.config import loader, model
+from dbctl.config.secrets import list_secrets
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation
 from dbctl.extensions import registry
@@ -43,12 +44,15 @@ def config_options(selection: Selection) -> Sequence[str]:
     return ["--config", os.path.abspath(loader.config_path(selection))]  # noqa: PTH100 - a link stays, its target may move
 
 
-def describe_invocation(selection: Selection, app: str = "", database: str = "") -> Invocation:
+def describe_invocation(
+    selection: Selection, app: str = "", database: str = "", repository: str = ""
+) -> Invocation:
     """Return what the command lines of hints repeat, so that the user can run them in the same directory.
 
     They contain ``--config`` only if the user passed it.
 
-    ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected.
+    ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected, and
+    ``repository`` the address that the user passed.
     """
     others = [*_describe_app(selection), *(["--db", database] if database else [])]
     return Invocation(
@@ -57,6 +61,9 @@ def describe_invocation(selection: Selection, app: str = "", database: str = "")
         app=app or selection.app,
         selects_app=bool(selection.app or not _needs_no_config(selection)),
         others=shlex.join(others),
+        repository=shlex.join(["--repository", repository])
+        if repository and not list_secrets(repository)
+        else "",
         absent=[*registry.list_absent()],
     )
 

@@ -150,5 +150,5 @@ def _describe_app(selection: Selection, app: App, outer: Callable[[], Invocation
     """Return how commands select the opened app, also if it was opened without the options of the command line."""
     from dbctl.services.app.command_line import describe_invocation
 
-    invocation = describe_invocation(selection, app.name, app.only)
-    return invocation if selection.config else invocation._replace(config=outer().config)
+    invocation, outside = describe_invocation(selection, app.name, app.only), outer()
+    return invocation._replace(config=invocation.config or outside.config, repository=outside.repository)
