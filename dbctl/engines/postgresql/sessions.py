@@ -209,7 +209,9 @@ where {VISIBLE} and {LEFTOVER_INDEX} and c.relname = any(:tables) order by 3, 2"
     message="index {1} of {2} is a leftover of an interrupted REINDEX: it is updated but not used",
     hint="DROP INDEX CONCURRENTLY {0};",
 )
-#: Servers before 18 have no constraints that are not enforced, and no such column.
+_UNENFORCED_SINCE = (
+    18  #: the first version of the server with constraints that are not enforced, and the column
+)
 _IS_ENFORCED = "to_jsonb(f) ->> 'conenforced' is distinct from 'false'"
 NOT_VALIDATED = FindingQuery(
     severity="warning",
@@ -221,7 +223,7 @@ where {VISIBLE} and c.relname = any(:tables) order by 2, 3""",
     message="{4} {2} of {1} is not validated for rows that are older than it",
     hint="ALTER TABLE {0} VALIDATE CONSTRAINT {3};",
 )
-#: PostgreSQL 18 can begin to enforce a foreign key, and not a check.
+#: The server can begin to enforce a foreign key, and not a check.
 UNENFORCED = FindingQuery(
     severity="warning",
     code="not-enforced",
@@ -229,7 +231,7 @@ UNENFORCED = FindingQuery(
   case f.contype when 'f' then format('ALTER TABLE %s ALTER CONSTRAINT %I ENFORCED;', c.oid::regclass, f.conname)
     else format('ALTER TABLE %s DROP CONSTRAINT %I, ADD CONSTRAINT %2$I %3$s;', c.oid::regclass, f.conname,
       replace(pg_get_constraintdef(f.oid), ' NOT ENFORCED', '')) end {RELATIONS}
-  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not ({_IS_ENFORCED})
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.conenforced
 where {VISIBLE} and c.relname = any(:tables) order by 1, 2""",
     message="{2} {1} of {0} is not enforced",
     hint="{3}",
@@ -286,8 +288,10 @@ class SchemaAdvice(PostgreSQLPart):
     def find(self, table: str = "") -> Sequence[EngineFinding]:
         """Return the findings about a table, or about the whole database."""
         tables = [self._catalog.require_table(table).name] if table else self._catalog.base_tables()
+        version = self._connection.session.info.server_version // 10_000
+        unenforced = [UNENFORCED] if version >= _UNENFORCED_SINCE else []
         findings = [
-            *find_problems(self._connection, [LEFTOVERS, NOT_VALIDATED, UNENFORCED], {"tables": tables}),
+            *find_problems(self._connection, [LEFTOVERS, NOT_VALIDATED, *unenforced], {"tables": tables}),
             *self._find_lagging_sequences(tables),
             *find_problems(self._connection, [COLLATIONS], {"tables": tables}),
         ]
