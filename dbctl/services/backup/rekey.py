@@ -74,7 +74,7 @@ class BackupsRekeyed(ChangeResult, frozen=True, kw_only=True):
         if not (self.encrypted or self.failed or self.leftovers):
             return None
         counts = {
-            "encrypted before": len(self.current),
+            "unchanged": len(self.current),
             "leftovers deleted": len(self.leftovers),
             "failed": len(self.failed),
         }
