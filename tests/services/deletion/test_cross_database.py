@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tests import servers
 from tests.databases import from_url
 
 Run = Callable[..., Any]
+Pair = tuple[sqlite3.Connection, sqlite3.Connection]
 TWO_DATABASES = """\
 schema = "dbctl.profile/1"
 name = "pair"
@@ -52,38 +53,41 @@ def configure(folder: Path, profile: str = TWO_DATABASES) -> None:
     )
 
 
-@pytest.mark.parametrize("words", [["users", "delete", "ada"], ["data", "delete", "people", "1"]])
-def test_plan_announces_rows_that_foreign_keys_of_the_other_database_delete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run, words: list[str]
-) -> None:
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    """Configure the app, create its people, and yield a connection to each of its databases."""
     monkeypatch.chdir(tmp_path)
     configure(tmp_path)
     with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
         main_db.executescript(PEOPLE)
-        notes_db.executescript(
-            "create table notes (id integer primary key, author integer);"
-            "create table comments (id integer primary key, note integer references notes (id) on delete cascade);"
-            "create table links (id integer primary key, comment integer references comments (id) on delete set null);"
-            "insert into notes values (1, 1), (2, 1), (3, 2); insert into comments values (1, 1), (2, 1), (3, 3);"
-            "insert into links values (1, 1), (2, 3);"
-        )
-        plan = answer(*words, "--dry-run")["data"]["plan"]
-        assert plan["rows"] == {"people": 1, "notes/notes": 2, "notes/comments": 2, "notes/links": 1}
-        assert plan["destructive"]
-        assert sum("in pair/notes" in step for step in plan["steps"]) == 3
-        answer(
-            "data", "delete", "links", "2", "--db", "notes", "--yes"
-        )  # no guard of users reads this database
-        links = notes_db.execute("select id from links").fetchall()
-        notes_db.execute("insert into links values (2, 3)")
-        notes_db.commit()
-        assert links == [(1,)]
-        answer(*words, "--yes")
-        counts = [
-            notes_db.execute(f"select count(*) from {table}").fetchone() for table in ("notes", "comments")
-        ]
-        assert counts == [(1,), (1,)]
-        assert notes_db.execute("select comment from links order by id").fetchall() == [(None,), (3,)]
+        yield main_db, notes_db
+
+
+@pytest.mark.parametrize("words", [["users", "delete", "ada"], ["data", "delete", "people", "1"]])
+def test_plan_announces_rows_that_foreign_keys_of_the_other_database_delete(
+    answer: Run, pair: Pair, words: list[str]
+) -> None:
+    _, notes_db = pair
+    notes_db.executescript(
+        "create table notes (id integer primary key, author integer);"
+        "create table comments (id integer primary key, note integer references notes (id) on delete cascade);"
+        "create table links (id integer primary key, comment integer references comments (id) on delete set null);"
+        "insert into notes values (1, 1), (2, 1), (3, 2); insert into comments values (1, 1), (2, 1), (3, 3);"
+        "insert into links values (1, 1), (2, 3);"
+    )
+    plan = answer(*words, "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"people": 1, "notes/notes": 2, "notes/comments": 2, "notes/links": 1}
+    assert plan["destructive"]
+    assert sum("in pair/notes" in step for step in plan["steps"]) == 3
+    answer("data", "delete", "links", "2", "--db", "notes", "--yes")  # no guard of users reads this database
+    links = notes_db.execute("select id from links").fetchall()
+    notes_db.execute("insert into links values (2, 3)")
+    notes_db.commit()
+    assert links == [(1,)]
+    answer(*words, "--yes")
+    counts = [notes_db.execute(f"select count(*) from {table}").fetchone() for table in ("notes", "comments")]
+    assert counts == [(1,), (1,)]
+    assert notes_db.execute("select comment from links order by id").fetchall() == [(None,), (3,)]
 
 
 def test_rows_below_owned_rows_are_deleted_in_the_other_database(
@@ -106,44 +110,36 @@ def test_rows_below_owned_rows_are_deleted_in_the_other_database(
         assert notes_db.execute("select id from notes").fetchall() == [(2,)]
 
 
-def test_rows_of_the_other_database_that_a_trigger_keeps_refuse_the_deletion(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    configure(tmp_path)
-    with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
-        main_db.executescript(PEOPLE)
-        notes_db.executescript(
-            "create table notes (id integer primary key, author integer);"
-            "insert into notes values (1, 1), (2, 1), (3, 2);"
-            "create trigger keep before delete on notes when old.id = 1 begin select raise(ignore); end;"
-        )
-        assert answer("users", "delete", "ada", "--yes", status=6)["error"]["code"] == "constraint"
-        assert main_db.execute("select count(*) from people").fetchone() == (2,)
-        assert notes_db.execute("select count(*) from notes").fetchone() == (3,)
+def test_rows_of_the_other_database_that_a_trigger_keeps_refuse_the_deletion(answer: Run, pair: Pair) -> None:
+    main_db, notes_db = pair
+    notes_db.executescript(
+        "create table notes (id integer primary key, author integer);"
+        "insert into notes values (1, 1), (2, 1), (3, 2);"
+        "create trigger keep before delete on notes when old.id = 1 begin select raise(ignore); end;"
+    )
+    assert answer("users", "delete", "ada", "--yes", status=6)["error"]["code"] == "constraint"
+    assert main_db.execute("select count(*) from people").fetchone() == (2,)
+    assert notes_db.execute("select count(*) from notes").fetchone() == (3,)
 
 
 @pytest.mark.parametrize("words", [["users", "delete", "ada"], ["data", "delete", "people", "1"]])
 def test_reader_of_the_other_database_prevents_the_whole_deletion(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run, words: list[str]
+    answer: Run, pair: Pair, words: list[str]
 ) -> None:
     """In a file without WAL, a reader prevents a commit, which would be that after the commit of the main database."""
-    monkeypatch.chdir(tmp_path)
-    configure(tmp_path)
-    with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
-        main_db.executescript(PEOPLE)
-        notes_db.executescript(
-            "create table notes (id integer primary key, author integer); insert into notes values (1, 1);"
-        )
-        notes_db.execute("begin")
-        notes_db.execute("select * from notes").fetchall()
-        error = answer(*words, "--yes", "--timeout", "0.1", status=11)["error"]
-        notes_db.rollback()
-        assert "Nothing was changed." in error["hint"]
-        assert main_db.execute("select id from people").fetchall() == [(1,), (2,)]
-        answer(*words, "--yes")
-        assert main_db.execute("select id from people").fetchall() == [(2,)]
-        assert notes_db.execute("select id from notes").fetchall() == []
+    main_db, notes_db = pair
+    notes_db.executescript(
+        "create table notes (id integer primary key, author integer); insert into notes values (1, 1);"
+    )
+    notes_db.execute("begin")
+    notes_db.execute("select * from notes").fetchall()
+    error = answer(*words, "--yes", "--timeout", "0.1", status=11)["error"]
+    notes_db.rollback()
+    assert "Nothing was changed." in error["hint"]
+    assert main_db.execute("select id from people").fetchall() == [(1,), (2,)]
+    answer(*words, "--yes")
+    assert main_db.execute("select id from people").fetchall() == [(2,)]
+    assert notes_db.execute("select id from notes").fetchall() == []
 
 
 def test_failed_commit_after_that_of_the_main_database_is_stated(
