@@ -320,7 +320,7 @@ class Change(Operation, Generic[R]):
                         other = others.enter_context(self._app.writer(name, exclusive=True))
                         others.enter_context(other.transaction())
                 if cascade_databases:  # the changes of the other databases would remain in their transactions
-                    result = self._apply_once(database, confirmed)
+                    result = self._apply_once(database, confirmed, commits_others=True)
                     is_committed = True
                     return result
                 return retry_conflicts(partial(self._apply_once, database, confirmed), self._conflict_hint)
@@ -330,15 +330,18 @@ class Change(Operation, Generic[R]):
                 error.hint = COMMITTED.write(self.app, {"target": self.target}) + rest
             raise
 
-    def _apply_once(self, database: Writable, confirmed: str | None) -> R:
+    def _apply_once(self, database: Writable, confirmed: str | None, *, commits_others: bool = False) -> R:
         with database.transaction():
             prepared = self.draft(database)
             if confirmed == UNASKED:
                 if prepared.plan.destructive and not prepared.plan.is_empty:
                     raise PlanChangedError(target=self.target)
-                return prepared.apply(database)
-            self._require_confirmed(confirmed, lambda: self._announce(prepared, database))
-            return prepared.apply(database)
+            else:
+                self._require_confirmed(confirmed, lambda: self._announce(prepared, database))
+            result = prepared.apply(database)
+            if commits_others:  # a signal during this commit would roll back those of the other databases
+                signals.commit_point()
+            return result
 
 
 def _has_null_keys(database: Readable, table: Table) -> bool:

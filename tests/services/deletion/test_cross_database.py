@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -165,3 +167,35 @@ def test_failed_commit_after_that_of_the_main_database_is_stated(
         )
         assert main_db.execute("select id from people").fetchall() == [(2,)]
         assert notes.rows("select id from notes") == [(1,)]
+
+
+def test_signal_during_the_first_commit_does_not_prevent_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main database sleeps in its commit."""
+    monkeypatch.chdir(tmp_path)
+    configure(tmp_path, TWO_DATABASES.replace('["sqlite"]', '["postgresql"]', 1))
+    with closing(sqlite3.connect("notes.db")) as notes_db, servers.postgresql_schema() as address:
+        notes_db.executescript(
+            "create table notes (id integer primary key, author integer); insert into notes values (1, 1);"
+        )
+        main_db = from_url(servers.text(address))
+        main_db.run(
+            PEOPLE,
+            "create function wait() returns trigger language plpgsql as $$ begin perform pg_sleep(1); return null; end $$",
+            "create constraint trigger late after delete on people deferrable initially deferred for each row execute function wait()",
+        )
+        config = (tmp_path / "dbctl.toml").read_text()
+        (tmp_path / "dbctl.toml").write_text(config.replace("main.db", main_db.url))
+        command = [sys.executable, "-m", "dbctl", "users", "delete", "ada", "--yes"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            sleeping = (
+                "select 1 from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()"
+            )
+            while not main_db.rows(sleeping):
+                assert process.poll() is None
+            process.terminate()
+            _, message = process.communicate()
+        assert (process.returncode, "interrupted" in message) == (0, False), message
+        assert main_db.rows("select id from people") == [(2,)]
+        assert notes_db.execute("select id from notes").fetchall() == []
