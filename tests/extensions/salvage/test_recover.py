@@ -319,6 +319,20 @@ def test_different_values_in_index_are_reported(tmp_path, intact_file, raw):
     assert row_id
 
 
+def test_several_indexes_have_text_that_is_invalid(tmp_path):
+    path = create_database(
+        tmp_path / "app.db",
+        "create table people (id integer primary key, name text, city text, note text)",
+        "create index people_name on people (name)",
+        "create index people_city on people (city, name)",
+        "insert into people values (1, cast(x'61ff' as text), cast(x'ff62' as text), 'a'), (2, 'b', 'c', 'd')",
+    )
+    result = run_recover(path, force=True)
+    assert (find_table(result, "people").saved, finding_codes(result)) == (2, set())
+    rows = query(tmp_path / "new.db", "select * from people")
+    assert rows == [(1, b"a\xff", b"\xffb", b"a"), (2, b"b", b"c", b"d")]
+
+
 def test_zeroed_page_of_an_index_loses_no_row(tmp_path):
     """The rowid is at the end of an entry, so it is in the last overflow page of a long one."""
     path = create_database(

@@ -221,6 +221,8 @@ class Inserter:
         names = [f"v{index}" for index in range(len(row))]
         if not self._raw_table:
             self._raw_table = f"temp.{ident(f'raw {self._table}')}"
+            # that of the entries of an earlier index has its columns
+            self._db.execute(f"drop table if exists {self._raw_table}")
             self._db.execute(
                 f"create temp table {self._raw_table.removeprefix('temp.')} ({', '.join(names)})"
             )
