@@ -286,6 +286,23 @@ def test_lost_interior_page_loses_no_rows(tmp_path, intact_file, raw, expected_r
     )  # its index shows that no row is missing
 
 
+@pytest.mark.parametrize("table", ["events", "words"])
+def test_rows_of_a_lost_pointer_are_placed_or_reported(tmp_path, intact_file, raw, expected_rows, table):
+    """The children without a pointer are recovered by their rowids, or their loss is reported."""
+    damaged_bytes, root = bytearray(raw), find_root(intact_file, table)
+    pointer = (root - 1) * PAGE + 12  # that of the first cell of an interior page
+    damaged_bytes[pointer] = 0xFF
+    result = run_recover(write_bytes(tmp_path / "app.db", bytes(damaged_bytes)))
+    actual = read_rows(tmp_path / "new.db")[table]
+    assert not actual - expected_rows[table]
+    if table == "events":
+        assert actual == expected_rows[table]
+    else:
+        assert sum((expected_rows[table] - actual).values()) > find_table(result, table).lost
+    assert find_table(result, table).unread_ranges == 1
+    assert "rows-unread" in finding_codes(result)
+
+
 def test_deleted_rows_stay_deleted(tmp_path, intact_file, raw, expected_rows):
     damaged_bytes, root = bytearray(raw), find_root(intact_file, "events")
     damaged_bytes[(root - 1) * PAGE : root * PAGE] = bytes(PAGE)

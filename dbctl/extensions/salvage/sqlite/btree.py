@@ -42,7 +42,7 @@ class Batch(NamedTuple):
     rejected: Sequence[tuple[int, list[object], str]] = ()  #: rowid, fields and reason of doubtful rows
     lost: Sequence[int] = ()  #: rowids of rows with unreadable values
     unnamed: int = 0  #: number of rows with unreadable rowids
-    gap: Gap | None = None  #: the unreadable keys, if the page is unreadable
+    gap: Gap | None = None  #: the unreadable keys, if the page, or a pointer of it, is unreadable
     zeroed: int = 0  #: number of rows with part of a value on a page of zeros
 
 
@@ -52,6 +52,7 @@ class PageError(Exception):
 
 WRONG_TABLE = "its rows belong to another part of the tree or another table"
 OUT_OF_ORDER = "its key is out of order"
+LOST_CHILDREN = "pointers to further pages are damaged"
 CROSSED = "its long value continues on pages of other values"
 #: Returns the sort key of a record.
 KeyFunction = Callable[[list[object]], Any]
@@ -81,10 +82,12 @@ class Trees:
                 if kind == LEAF:
                     yield self._read_leaf(page_number, page, low, high, fits)
                     continue
-                children = self._read_children(page_number, page, low, high)
+                children, missing = self._read_children(page_number, page, low, high)
             except PageError as error:
                 yield Batch(page_number, (), gap=Gap(low, high, page_number, str(error)))
                 continue
+            if missing:
+                yield Batch(page_number, (), gap=Gap(low, high, page_number, LOST_CHILDREN))
             stack += [(child, bottom, top, depth + 1) for child, bottom, top in reversed(children)]
 
     def is_index(self, root: int) -> bool:
@@ -164,6 +167,7 @@ class Trees:
             + [(0, fields, CROSSED) for fields in crossed],
             unnamed=unnamed + len(records) - len(readable) - len(crossed),
             zeroed=self._take_zeroed(),
+            gap=Gap(LOWEST, HIGHEST, page_number, LOST_CHILDREN) if is_interior and unnamed else None,
         )
         return batch, children
 
@@ -309,15 +313,15 @@ class Trees:
 
     def _read_children(
         self, page_number: int, page: bytes, low: int, high: int
-    ) -> list[tuple[int, int, int]]:
-        """Return the children of an interior page with the bounds of their rowids."""
-        cells, _ = self._read_cells(page_number, page)
+    ) -> tuple[list[tuple[int, int, int]], int]:
+        """Return the children of an interior page with the bounds of their rowids, and the number of lost ones."""
+        cells, missing = self._read_cells(page_number, page)
         entries = list[tuple[int, int]]()
         for offset in cells:
             try:
                 entries.append((read_number(page, offset), read_varint(page, offset + 4)[0]))
             except IndexError:
-                continue
+                missing += 1
         placed = longest_increasing(
             {position: key for position, (_, key) in enumerate(entries) if low <= key <= high}
         )
@@ -332,7 +336,7 @@ class Trees:
             children.append((child, bottom, top))
             bottom = key if position in placed else bottom
         children.append((read_number(page, find_header(page_number) + 8), bottom, high))
-        return children
+        return children, missing
 
     def _read_payload(self, page: bytes, offset: int, length: int, *, index: bool) -> bytes:
         """Return the content of a cell, including its overflow pages.
