@@ -112,12 +112,17 @@ def ignore_signals_until_exit() -> None:
 
 
 @contextmanager
-def critical_result() -> Iterator[None]:
-    """Ignore signals after ``commit_point``, so that the result of the change is reported."""
+def critical_result(*, is_deferred: bool = False) -> Iterator[None]:
+    """Ignore signals after ``commit_point``, so that the result of the change is reported; ``is_deferred``: defer earlier ones.
+
+    Code inside that waits for a server calls ``raise_if_interrupted`` if they are deferred.
+    """
     _critical.append(None)
+    _deferred.extend([None] * is_deferred)
     try:
         yield
     finally:
+        del _deferred[len(_deferred) - is_deferred :]
         if _critical:
             _critical.pop()
 

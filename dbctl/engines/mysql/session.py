@@ -16,6 +16,7 @@ from typing import cast
 import pymysql
 from pymysql.constants import COMMAND, SERVER_STATUS
 
+from dbctl import signals
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.options import unverified_context
 from dbctl.engines.mysql.values import format_literal
@@ -184,6 +185,7 @@ class Session(pymysql.connections.Connection):
             try:
                 return move(self._sock)
             except TimeoutError:
+                signals.raise_if_interrupted()  # where signals are deferred
                 alive = alive or liveness.Liveness(
                     lambda: self.probe(self),
                     server_address(self.url),

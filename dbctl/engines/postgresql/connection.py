@@ -28,7 +28,7 @@ from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import Row, ident, quote_literal
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CommitUnconfirmedError, QueryFailedError
-from dbctl.errors.operations import RowLocksMissingError
+from dbctl.errors.operations import CommitInDoubtError, RowLocksMissingError
 from dbctl.files.lock import wait_for_lock
 from dbctl.url import Url
 
@@ -254,6 +254,11 @@ class PostgreSQLTransactions(ServerTransactions):
         session.is_committing, session.unconfirmed = sql == "commit", ""
         try:
             super()._commit(sql)
+        except signals.Interrupted as error:
+            if sql == "commit" and session.closed:  # the server did not answer
+                reason = f"interrupted ({error})"
+                raise CommitInDoubtError(target=self._connection.target, reason=reason) from error
+            raise
         finally:
             session.is_committing = False
         if session.unconfirmed:

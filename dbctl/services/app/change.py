@@ -306,7 +306,7 @@ class Change(Operation, Generic[R]):
             self._prepare()
         is_committed = False
         try:
-            with ExitStack() as others, ExitStack() as writer:
+            with ExitStack() as deferred, ExitStack() as others, ExitStack() as writer:
                 try:
                     database = writer.enter_context(self._app.writer(self._database))
                 except ReadOnlyError:
@@ -320,17 +320,20 @@ class Change(Operation, Generic[R]):
                         other = others.enter_context(self._app.writer(name, exclusive=True))
                         others.enter_context(other.transaction())
                 if cascade_databases:  # the changes of the other databases would remain in their transactions
-                    result = self._apply_once(database, confirmed, commits_others=True)
+                    result = self._apply_once(database, confirmed, deferred, commits_others=True)
                     is_committed = True
                     return result
-                return retry_conflicts(partial(self._apply_once, database, confirmed), self._conflict_hint)
+                apply_once = partial(self._apply_once, database, confirmed, deferred)
+                return retry_conflicts(apply_once, self._conflict_hint)
         except DbctlError as error:
             if is_committed:
                 rest = error.hint.removeprefix("Nothing was changed.")
                 error.hint = COMMITTED.write(self.app, {"target": self.target}) + rest
             raise
 
-    def _apply_once(self, database: Writable, confirmed: str | None, *, commits_others: bool = False) -> R:
+    def _apply_once(
+        self, database: Writable, confirmed: str | None, deferred: ExitStack, *, commits_others: bool = False
+    ) -> R:
         with database.transaction():
             prepared = self.draft(database)
             if confirmed == UNASKED:
@@ -341,6 +344,8 @@ class Change(Operation, Generic[R]):
             result = prepared.apply(database)
             if commits_others:  # a signal during this commit would roll back those of the other databases
                 signals.commit_point()
+            # a signal after the commit would hide it
+            deferred.enter_context(signals.critical_result(is_deferred=True))
             return result
 
 

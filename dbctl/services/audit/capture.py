@@ -14,11 +14,13 @@ from dbctl.engines.sql import codec
 from dbctl.engines.sql.query_builder import KEYS_PER_QUERY, match_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import IN_DOUBT, CommitUnconfirmedError, ConstraintError, PrivilegeMissingError
+from dbctl.errors.operations import CommitInDoubtError
 from dbctl.errors.usage import KeyNotReturnedError
 from dbctl.model import format_count, split_batches
 from dbctl.services.events.changes.records import (
     COMMITTED,
     FAILED,
+    OPEN,
     RowImage,
     TableChange,
     compute_digest,
@@ -340,17 +342,19 @@ class RecordedWriter:
         except BaseException as error:
             if is_outermost:
                 is_unchanged = isinstance(error, DbctlError) and not isinstance(error, IN_DOUBT)
-                is_committed = (
-                    isinstance(error, CommitUnconfirmedError)
-                    and error.context["target"] == self._writer.target
-                )
-                self._end(COMMITTED if is_committed else FAILED, is_unchanged=is_unchanged)
+                self._end(self._find_result(error), is_unchanged=is_unchanged)
             raise
         else:
             if is_outermost:
                 self._end(COMMITTED)
         finally:
             self._depth -= 1
+
+    def _find_result(self, error: BaseException) -> str:
+        is_own = isinstance(error, DbctlError) and error.context.get("target") == self._writer.target
+        if is_own and isinstance(error, CommitUnconfirmedError):
+            return COMMITTED
+        return OPEN if is_own and isinstance(error, CommitInDoubtError) else FAILED
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         if table in self._skipped:
@@ -443,7 +447,7 @@ class RecordedWriter:
             writer.operation_number = operation
 
     def _end(self, result: str, *, is_unchanged: bool = False) -> None:
-        if self.images.counts:
+        if self.images.counts and (result != OPEN or self.operation_number is None):
             names = [self.database_name]
             self._recorder.end(self.operation_number, result, names, is_unchanged=is_unchanged)
         self.operation_number, self.images = None, self._create_images()

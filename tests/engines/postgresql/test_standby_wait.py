@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from contextlib import closing
@@ -65,6 +66,31 @@ def test_interrupted_wait_for_standby_is_no_rollback(app, tmp_path):
     _, listed = forge.run(tmp_path, "audit", "list", environment=state)
     (operation,) = listed["data"]["items"]
     assert operation["result"] == "committed"
+
+
+def test_interrupted_commit_to_which_the_server_does_not_respond_is_in_doubt(app, tmp_path):
+    """The process of the server stops, and commits when it continues."""
+    state = {"DBCTL_STATE": str(tmp_path / "state")}
+    job = forge.start(tmp_path, "data", "set", "notes", "1", "text=new", "-o", "json", environment=state)
+    deadline = time.monotonic() + 30
+    while not (waiting := app.rows("select pid from pg_stat_activity where wait_event = 'SyncRep'")):
+        assert job.poll() is None, job.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    ((pid,),) = waiting
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        job.send_signal(signal.SIGINT)
+        status, result = forge.wait_for_result(job)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (status, result["error"]["code"]) == (1, "commit-in-doubt")
+    while app.rows("select text from notes") != [("new",)]:
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.05)
+    _, listed = forge.run(tmp_path, "audit", "list", environment=state)
+    (operation,) = listed["data"]["items"]
+    assert operation["result"] == "open"
 
 
 def test_migration_without_confirmation_of_standby_is_applied(app, tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -21,6 +24,7 @@ from dbctl.services.app.user_table import UserSelector
 from dbctl.services.sessions.sessions import revoke
 from dbctl.services.users.delete import delete_users
 from dbctl.spec import CommandSpec, Write
+from tests.databases import empty_database
 from tests.services import flashpoint_app
 from tools.reference import read_specs
 
@@ -186,3 +190,49 @@ def test_writer_reads_the_tables_only_after_a_change_of_the_schema(path):
             tables = db.tables()
     assert tables.keys() - known.keys() == {"new"}
     assert "nick" in tables["users"].columns
+
+
+#: dbctl, which gets a signal as soon as the database has committed
+INTERRUPTED = """
+import os, signal, sys
+from dbctl import signals
+from dbctl.cli.main import main
+
+def stop(frame, event, _):
+    if event == "return" and frame.f_code.co_name in ("run", "_commit") and frame.f_locals.get("sql") == "commit":
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+signals.install_handlers()
+sys.setprofile(stop)
+status = main(sys.argv[1:])
+print(bool(signals.pending_signal()), file=sys.stderr)
+sys.exit(status)
+"""
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_signal_after_the_commit_does_not_hide_it(tmp_path, engine):
+    environment = {**os.environ, "DBCTL_STATE": str(tmp_path / "state")}
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments, "--url", f"main={database.url}", "-o", "json"],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table notes (id integer primary key, text varchar(9))",
+            "insert into notes values (1, 'old')",
+        )
+        result = run("-c", INTERRUPTED, "data", "set", "notes", "1", "text=new")
+        assert database.rows("select text from notes") == [("new",)]
+        assert (result.returncode, result.stderr.splitlines()[-1]) == (0, "True"), result
+        assert json.loads(result.stdout)["ok"]
+        (operation,) = json.loads(run("-m", "dbctl", "audit", "list").stdout)["data"]["items"]
+        assert operation["result"] == "committed"

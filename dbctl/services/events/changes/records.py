@@ -24,7 +24,7 @@ from dbctl.files import atomic
 from dbctl.model import JSON_ERRORS, Closing, Findings, Row, Struct, format_count
 
 #: Results of an operation. ``failed``: the commit failed, or a part of the command. ``open``: no result was recorded: its process is
-#: running, or ended around the commit.
+#: running, or ended around the commit, or it is unknown whether the commit took effect.
 COMMITTED, FAILED, OPEN = "committed", "failed", "open"
 #: The hash before the first record.
 NO_HASH = "0" * 64
