@@ -131,16 +131,19 @@ class CopyBackups(BackupOperation):
 
     def plan(self) -> Plan:
         """Return the backups to copy; writes nothing."""
-        steps = [
-            f"copy {manifest.id} ({manifest.bytes:,} bytes)"
-            for manifest in deltas.sort_bases_first(self._missing)
-        ]
+        errors: dict[str, DbctlError | None] = {
+            manifest.id: self._find_difference(manifest) for manifest in self._existing
+        }
+        present = {name for name, error in errors.items() if error is None}
+        steps = list[str]()
+        for manifest in deltas.sort_bases_first(self._missing):
+            if error := self._find_missing_base(manifest, present):
+                errors[manifest.id] = error
+                continue
+            present.add(manifest.id)
+            steps.append(f"copy {manifest.id} ({manifest.bytes:,} bytes)")
         steps += [lock.plan_step] if steps and (lock := self._repository.object_lock) else []
-        steps += [
-            f"refuse {manifest.id}: {error}"
-            for manifest in self._existing
-            if (error := self._find_difference(manifest)) is not None
-        ]
+        steps += [f"refuse {name}: {error}" for name, error in errors.items() if error is not None]
         steps += [f"refuse {name}: its manifest: {reason}" for name, reason in self._unreadable.items()]
         title = f"Copy from {self._source.store.location} to {self._repository.store.location}"
         return self._create_plan(title, steps)
@@ -215,8 +218,8 @@ class CopyBackups(BackupOperation):
         text, sizes = source.read_manifest(name), source.list_files(name)
         if text is None:  # perhaps together with its base
             return self._omit_deleted(name)
-        if base := next((base for base in manifest.bases if base not in present), ""):
-            raise BaseMissingError(id=name, base=base, place=destination.location)
+        if error := self._find_missing_base(manifest, present):
+            raise error
         self._check(manifest, text, sizes)
         destination.require_space(manifest.bytes, staged=False)
         try:
@@ -236,6 +239,11 @@ class CopyBackups(BackupOperation):
                 return self._copy(manifest, present)
             raise
         return True
+
+    def _find_missing_base(self, manifest: Manifest, present: Collection[str]) -> BaseMissingError | None:
+        """Return why a backup cannot be copied to the other repository, which has the backups ``present``; None: its bases are there."""
+        base = next((base for base in manifest.bases if base not in present), "")
+        return BaseMissingError(id=manifest.id, base=base, place=self._repository.address) if base else None
 
     def _omit_deleted(self, name: str) -> bool:
         """Return False for a backup that was deleted since its selection; raises if the user named it, or one that requires it."""
@@ -270,4 +278,6 @@ class CopyBackups(BackupOperation):
                 reason = stored.find_missing(store.list_files(manifest.id))
         except (ManifestInvalidError, RepositoryFailedError) as error:
             reason = f"its manifest cannot be read: {error}"
-        return BackupDiffersError(id=manifest.id, place=store.location, reason=reason) if reason else None
+        if not reason:
+            return None
+        return BackupDiffersError(id=manifest.id, place=self._repository.address, reason=reason)

@@ -174,6 +174,11 @@ class Repository:
         """The encryption of new backups; None: they are plain. Raises as ``EncryptionPolicy``."""
         return load_encryption(self.app)
 
+    @property
+    def address(self) -> str:
+        """The address of the repository, for commands; the location of the store is that of the app's backups in it."""
+        return self.store.location.rpartition("/")[0]
+
     def overlay(self, folder: str, path: Path) -> Repository:
         """Return the repository with one more backup: the local folder ``path``, which is only read."""
         from copy import copy

@@ -194,3 +194,26 @@ def test_status_reports_differences_that_were_never_applied(answer, small, set_c
     assert read_state()[1].startswith("2 backups not verified within 2d, with --deep")
     answer("backup", "verify", "--deep")
     assert read_state() == ([], None)
+
+
+def test_plan_of_copy_refuses_what_the_copy_refuses(answer, small):  # noqa: F811
+    base = create(answer)
+    change(small)
+    backup = create(answer)
+    assert read_delta(backup)["backup"] == base["id"]
+    answer("backup", "copy", base["id"], "--to", "other dir")
+    manifest = small.folder / "other dir" / base["app"] / base["id"] / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"bytes": ', '"bytes":  1', 1))
+
+    def read_refused(*words):
+        steps = answer("backup", "copy", *words, "--to", "other dir", "--dry-run")["data"]["plan"]["steps"]
+        assert all(step.startswith("refuse ") for step in steps), steps
+        failed = answer("backup", "copy", *words, "--to", "other dir", status=None)["data"]["failed"]
+        assert [step.split()[1].rstrip(":") for step in steps] == [failure["id"] for failure in failed]
+        return failed
+
+    differs, lacks_base = read_refused()
+    assert (differs["code"], lacks_base["code"]) == ("backup-differs", "base-missing")
+    shutil.rmtree(small.folder / "backups" / base["app"] / base["id"])
+    (lacks_base,) = read_refused()
+    assert lacks_base["code"] == "base-missing"
