@@ -24,7 +24,7 @@ from dbctl.services.data.add import (
     refuse_dedicated_tables,
     user_fields,
 )
-from dbctl.services.data.key_checks import check_references, check_unique
+from dbctl.services.data.key_checks import check_references, check_unique, check_unique_rows
 from dbctl.services.data.table import CONFLICT_HINT, DataTable, Filters, row_key, selected_database
 from dbctl.services.deletion.cascade import add_changed_rows, count_affected_rows, find_changed_rows
 from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints
@@ -262,8 +262,9 @@ class UpdateRows:
         self.plan = add_changed_rows(plan, table.db, affected)
 
     def check_keys(self) -> None:
-        """Compare the references of the rows with the stored rows."""
+        """Compare the keys and references of the rows with the stored rows."""
         if self._changed:
+            check_unique_rows(self._table, self._where, self._values)
             check_references(self._table, {}, self._values)
 
     def apply(self, db: Writable) -> RowsChangeResult:

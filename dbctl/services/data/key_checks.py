@@ -139,6 +139,35 @@ def check_unique(table: DataTable, before: Row, values: Row, own: Sequence[Where
                 raise _create_error(table, row, key, f"exists in {table.name}")
 
 
+def check_unique_rows(table: DataTable, where: Sequence[Where], values: Row) -> None:
+    """Refuse the same new ``values`` of all rows that match ``where`` if several rows would have one unique key.
+
+    Raises:
+        ConstraintError: they would, or another row has the key.
+    """
+    for key in _list_unique(table):
+        same = {name: values[name] for name in key if name in values}
+        if not same or None in same.values():
+            continue
+        rest = [name for name in key if name not in values]
+        having: list[Where] = [
+            *(Condition(name, "=", value) for name, value in same.items()),
+            Not(AllOf(where)),
+        ]
+        seen = set[Key]()
+        for rows in split_batches(table.db.select(table.name, [*rest, *same], where), BATCH_LINES):
+            near = [Condition(rest[0], "in", [row[0] for row in rows])] if rest else []
+            others = table.db.select(table.name, [*rest, *same], [*having, *near])
+            seen.update(normalise_key(row[: len(rest)]) for row in others if None not in row)
+            for row in rows:
+                if None in row[: len(rest)]:
+                    continue
+                if (own := normalise_key(row[: len(rest)])) in seen:
+                    changed = {**dict(zip(rest, row, strict=False)), **same}
+                    raise _create_error(table, changed, key, f"would be in several rows of {table.name}")
+                seen.add(own)
+
+
 def check_references(table: DataTable, before: Row, values: Row) -> None:
     """Refuse new ``values`` of a row that refer to a missing row; ``before`` as for ``check_unique``.
 

@@ -25,6 +25,11 @@ CHANGES = (
     ("set books 1 volume=2", 6),
     ("set authors 1 code=b", 6),
     ("set books --filter title=one author=9", 6),
+    ("set books --filter title=one volume=2", 6),
+    ("set books --filter volume=1 volume=2", 6),
+    ("set books --filter title=one title=two volume=2", 6),
+    ("set authors --filter id<3 code=c", 6),
+    ("set authors --filter id=2 code=a", 6),
     ("add books id=3 title=three author=9", 6),
     ("add books id=1 title=three", 6),
     ("add books id=3 title=one volume=1", 6),
@@ -33,6 +38,9 @@ CHANGES = (
     ("set books --filter title=one author=2", 0),
     ("add books id=3 title=three volume=1 part_of=3 author=1", 0),
     ("add books id=4 title=one", 0),
+    ("set books --filter title=one title=two", 0),
+    ("set books --filter volume=2 volume=4", 0),
+    ("set authors --filter id=2 code=c", 0),
 )
 
 
