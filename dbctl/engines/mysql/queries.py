@@ -28,8 +28,8 @@ from dbctl.engines.mysql.statements import (
     find_external_call,
     find_secret,
     find_stored_function,
+    session_reset_statements,
     split_variants,
-    temporary_drop_statements,
 )
 from dbctl.engines.mysql.stored_code import encode_statements
 from dbctl.engines.mysql.values import (
@@ -158,7 +158,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
     script_dialect: ScriptDialect = statements.SCRIPTS
     transactional_ddl = False  # schema changes commit
     _db: MySQLWriter
-    _drops: Sequence[str] = ()  #: of the temporary objects of a script
+    _resets: Sequence[str] = ()  #: statements that remove what a script has created for its session
     _state: Mapping[str, object] = {}  #: of the session before the statements outside a transaction
 
     @contextmanager
@@ -182,8 +182,8 @@ class MySQLScripts(MySQLPart, ServerScripts):
             self._connection.session.restore_script_state(self._state)
 
     def _drop_temporary_objects(self) -> None:
-        drops, self._drops = self._drops, ()
-        for sql in drops:
+        resets, self._resets = self._resets, ()
+        for sql in dict.fromkeys(resets):
             self._connection.run(sql)
 
     def find_unreverted_tables(self, sql: str) -> Sequence[str]:
@@ -222,7 +222,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
     def run_statement(self, sql: str) -> None:
         if reason := statements.SCRIPTS.unsupported_reason(sql):
             raise QueryFailedError(target=self._connection.target, reason=reason)
-        self._drops = [*self._drops, *temporary_drop_statements(sql)]
+        self._resets = [*self._resets, *session_reset_statements(sql)]
         if self._in_step_mode and not self._db.transactions.depth:
             try:
                 self._connection.fetch(sql, writing=True)

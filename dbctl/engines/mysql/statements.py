@@ -376,15 +376,22 @@ def _find_session_change(head: str, tokens: Sequence[Token]) -> str:
     return f"SET {match[1].upper()}" if match else ""
 
 
-def temporary_drop_statements(sql: str) -> list[str]:
-    """Return statements that drop the temporary tables and sequences which a statement creates; servers do not list them."""
-    created = [Statement(0, read_words(tokens)).created for tokens in split_variants(LEXER.tokenize(sql))]
-    return [
+def session_reset_statements(sql: str) -> list[str]:
+    """Return statements that drop the temporary tables and sequences which a statement creates, and unset the user variables that it names.
+
+    Servers do not list them.
+    """
+    variants = [read_words(tokens) for tokens in split_variants(LEXER.tokenize(sql))]
+    created = [Statement(0, words).created for words in variants]
+    drops = [
         f"drop temporary {item.kind} if exists {ident(name)}"
         for item in created
         if item and "temporary" in item.modifiers
         for name in item.names
     ]
+    words = [word for variant in variants for word in variant if word.kind == "word"]
+    variables = {word.text.lower() for word in words if re.match(r"@\w", word.text)}
+    return [*drops, *(f"set {name} = null" for name in sorted(variables))]
 
 
 SCRIPTS = MySQLScripts()

@@ -61,7 +61,7 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
             yield
 
     def _drop_temporary_objects(self) -> None:
-        self._connection.run("close all; deallocate all; discard temp")
+        self._connection.run("close all; deallocate all; unlisten *; discard temp; discard sequences")
 
     def use_own_settings(self) -> None:
         path = self._connection.session.settings.get("search_path", "default")  # in SQL

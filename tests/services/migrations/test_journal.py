@@ -317,6 +317,30 @@ def test_temporary_object_of_one_migration_is_absent_in_the_next(tmp_path, engin
         assert (desk.count("t"), desk.states()) == (1, ["applied"] * 3)
 
 
+@pytest.mark.parametrize("directive", ["", OUTSIDE])
+@pytest.mark.parametrize(
+    ("engine", "sql", "state"),
+    [
+        ("mysql", "set @Mark = 'left';", "@mark"),
+        ("mysql", "select 'left' into @mark;", "@mark"),
+        ("postgresql", "listen left_over;", "(select max(name) from pg_listening_channels() name)"),
+        ("postgresql", "select nextval('numbers');", "number()"),
+    ],
+)
+def test_state_of_the_session_of_one_migration_is_absent_in_the_next(tmp_path, engine, directive, sql, state):
+    with deployments.create_desk(engine, tmp_path / "desk") as desk:
+        number = (
+            "begin return lastval(); exception when object_not_in_prerequisite_state then return null; end"
+        )
+        first = "create table t (x varchar(80));"
+        if engine == "postgresql":
+            first += f"create sequence numbers; create function number() returns text language plpgsql as $$ {number} $$;"
+        desk.write({"001_first": first, "002_second": directive + sql})
+        desk.write({"003_third": f"insert into t values (coalesce({state}, 'none'));"})
+        assert len(desk.up()) == 3
+        assert desk.base.rows("select x from t") == [("none",)]
+
+
 @pytest.mark.parametrize(
     "sql",
     [
