@@ -148,6 +148,7 @@ def test_failed_commit_after_that_of_the_main_database_is_stated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     configure(tmp_path, TWO_DATABASES.replace('["sqlite"]', '["sqlite", "postgresql"]'))
     with closing(sqlite3.connect("main.db")) as main_db, servers.postgresql_schema() as address:
         main_db.executescript(PEOPLE)
@@ -167,6 +168,15 @@ def test_failed_commit_after_that_of_the_main_database_is_stated(
         )
         assert main_db.execute("select id from people").fetchall() == [(2,)]
         assert notes.rows("select id from notes") == [(1,)]
+        (operation,) = answer("audit", "list")["data"]["items"]
+        assert (operation["result"], operation["rows"]) == ("partial", {"main.people": 1})
+        answer("undo", str(operation["operation"]), "--yes")
+        assert main_db.execute("select id, nick from people order by id").fetchall() == [
+            (1, "ada"),
+            (2, "bob"),
+        ]
+        undoing, undone = answer("audit", "list")["data"]["items"]
+        assert (undoing["result"], undone["undone_by"]) == ("committed", undoing["operation"])
 
 
 def test_signal_during_the_first_commit_does_not_prevent_the_others(

@@ -12,7 +12,9 @@ from dbctl.model import Page, Struct, split_batches
 from dbctl.services.events.changes.log import open_changes
 from dbctl.services.events.changes.records import (
     COMMITTED,
+    FAILED,
     OPEN,
+    PARTIAL,
     Operation,
     OperationDetails,
     StoredRecord,
@@ -104,25 +106,35 @@ class _Entry:
     """The records of one operation."""
 
     def __init__(self, intent: StoredRecord) -> None:
-        self.intent, self.result = intent, OPEN
+        self.intent = intent
         self.undone_by: int | None = None
-        self._pending = set(intent.databases)
+        self._results: dict[str, str] = {}  #: by database
         self._rows: Mapping[str, int] | None = None
 
     def add_outcome(self, outcome: StoredRecord) -> None:
-        """Add the result in some of the databases: the operation is committed if all of them are."""
-        self._pending -= set(outcome.databases)
+        """Add the result in some of the databases."""
+        self._results |= dict.fromkeys(outcome.databases, outcome.result)
         self._rows = outcome.rows or self._rows
-        if self.result == OPEN and (outcome.result != COMMITTED or not self._pending):
-            self.result = outcome.result
+
+    @property
+    def result(self) -> str:
+        results = set(self._results.values())
+        if FAILED in results:
+            return PARTIAL if COMMITTED in results else FAILED
+        return COMMITTED if results and self._results.keys() >= set(self.intent.databases) else OPEN
 
     def describe(self) -> OperationDetails:
-        record = self.intent
-        rows = {f"{change.database}.{change.table}": change.rows for change in record.changes}
+        """Return the operation; of one that is partial, without the changes of databases whose commit failed."""
+        record, rolled_back = self.intent, set[str]()
+        if self.result == PARTIAL:
+            rolled_back = {name for name, result in self._results.items() if result == FAILED}
+        changes = [change for change in record.changes if change.database not in rolled_back]
+        rows = {f"{change.database}.{change.table}": change.rows for change in changes}
         names = ("operation", "time", "command", "app", "databases", "user", "acting_as", "undoes")
-        details = ("arguments", "changes", "sudo_user", "host", "config", "addresses", "run", "hash")
+        details = ("arguments", "sudo_user", "host", "config", "addresses", "run", "hash")
         return OperationDetails(
             **{name: getattr(record, name) for name in (*names, *details)},
+            changes=changes,
             rows=self._rows or rows,
             result=self.result,
             undone_by=self.undone_by,

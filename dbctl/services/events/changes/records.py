@@ -24,8 +24,9 @@ from dbctl.files import atomic
 from dbctl.model import JSON_ERRORS, Closing, Findings, Row, Struct, format_count
 
 #: Results of an operation. ``failed``: the commit failed, or a part of the command. ``open``: no result was recorded: its process is
-#: running, or ended around the commit, or it is unknown whether the commit took effect.
-COMMITTED, FAILED, OPEN = "committed", "failed", "open"
+#: running, or ended around the commit, or it is unknown whether the commit took effect. ``partial``: the
+#: commit of a database failed after that of another one; the changes are those of the other ones.
+COMMITTED, FAILED, OPEN, PARTIAL = "committed", "failed", "open", "partial"
 #: The hash before the first record.
 NO_HASH = "0" * 64
 #: Rows of a change that ``audit show`` prints; ``-o json`` has all.
@@ -95,7 +96,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     app: str
     databases: Sequence[str] = ()
     rows: Mapping[str, int] = {}  #: by table
-    result: str = OPEN  #: ``committed``, ``failed``, or ``open``: no result was recorded
+    result: str = OPEN  #: ``committed``, ``failed``, ``open`` or ``partial``
     user: str = ""
     acting_as: str = ""  #: the user of the app on whose behalf it was made
     undoes: int | None = None  #: the operation that it reverted
