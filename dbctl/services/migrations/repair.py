@@ -305,7 +305,9 @@ def _create_remove_step(state: DatabaseState, migration: Migration, now: NewStat
         journal.delete_steps(db, migration.name)
         if is_partly_applied:
             return 1
-        return ledger.remove_rows(db, ledger.row_conditions(migration.version, migration.name))
+        # a row without a file has its own version, and may have the number of another row
+        exact = migration.state in REPAIRS["missing"].states
+        return ledger.remove_rows(db, ledger.row_conditions(migration.version, migration.name, exact=exact))
 
     if is_partly_applied:
         description += f"; its effects remain ({migration.detail}), and up begins with its first statement"

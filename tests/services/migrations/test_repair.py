@@ -131,6 +131,17 @@ def test_repair_missing_removes_rows_without_files(database: ComparedDatabase, f
     assert "b" in database.tables()
 
 
+def test_repair_missing_removes_one_of_two_rows_with_the_same_number(
+    database: ComparedDatabase, folder: Path
+) -> None:
+    up(database, folder)
+    database.run("insert into schema_migrations (version) values ('2'), ('009'), ('9')")
+    removed = repair(database, folder, "missing")
+    assert sorted(removed.values()) == [*[("ahead", "removed")] * 2, ("missing-file", "removed")]
+    assert removed.keys() - {"002", "2"} == {"009", "9"}
+    assert read_states(database, folder) == {"001_a": "applied", "002_b": "applied", "003_c": "applied"}
+
+
 def test_repair_missing_removes_rows_whose_versions_are_no_numbers(
     database: ComparedDatabase, folder: Path
 ) -> None:

@@ -165,16 +165,16 @@ class Ledger:
             where.append(Condition(self.applied_at, "!=", None))
         return where
 
-    def row_conditions(self, version: str, name: str) -> list[Where]:
+    def row_conditions(self, version: str, name: str, *, exact: bool = False) -> list[Where]:
         """Return the conditions for all rows of a migration, with or without a file.
 
-        ``version`` has its digits; ``name`` is its whole name, for a ledger without versions.
+        ``version`` has its digits, with ``exact`` as they are stored; ``name`` is its whole name, for a ledger without versions.
         """
         where: list[Where] = [Condition(self.rolled_back_at, "=", None)] if self.rolled_back_at else []
         if self.version is None:
             return [Condition(self.table.column(self._section.name or "name"), "=", name), *where]
         versions: list[object] = [version]
-        if version.isdigit():
+        if version.isdigit() and not exact:
             number = str(int(version))
             # rows match by number, so its leading zeros may be others than those of the file
             versions += [number.zfill(width) for width in range(len(number), _MAX_DIGITS)]
