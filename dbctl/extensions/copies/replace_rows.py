@@ -220,6 +220,7 @@ class ReplaceInTable:
                 columns = list(dict.fromkeys(name for row in rows for name in row.values))
                 keys = [match_rows(self._primary_key, [row.key for row in rows])]
                 before = KeyedRows(db, self.name, columns, keys)
+                audit.note_changing_rows(db, self.name, columns, keys)
                 for row in rows:
                     self._write(db, row)
                 before.require_changed({tuple(row.key): row.values for row in rows})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from typing import cast
 
 from dbctl.config import environment
-from dbctl.engines.contract.database import Readable, Writable
+from dbctl.engines.contract.database import Readable, Where, Writable
 from dbctl.errors.connection import RowSkippedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import now
@@ -122,6 +122,12 @@ def note_created_table(db: Writable, name: str) -> None:
     if images := getattr(db, "images", None):
         images.add(name, 0)
         images.created.add(name)
+
+
+def note_changing_rows(db: Writable, table: str, columns: Collection[str], where: Sequence[Where]) -> None:
+    """Record rows as they are before the first of them is changed: a trigger may change the others with it."""
+    if images := getattr(db, "images", None):
+        images.read_update(table, columns, where)
 
 
 def note_dropped_table(db: Writable, name: str, rows: int) -> None:

@@ -87,6 +87,25 @@ def test_values_are_replaced_and_undone(database, answer):
     assert database.content() == before
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+def test_values_that_a_trigger_changes_with_those_of_other_rows_are_undone(database, answer):
+    count = "update items set n = n + 1 where id <> new.id"
+    if database.engine == "sqlite":
+        database.run(f"create trigger counting after update of value on items begin {count}; end")
+    else:
+        database.run(
+            f"create function counting() returns trigger language plpgsql as $$ begin {count}; return null; end $$",
+            "create trigger counting after update of value on items for each row execute function counting()",
+        )
+    answer("data", "replace", OLD, NEW, "--yes")
+    operation = answer("audit", "list")["data"]["items"][0]["operation"]
+    changes = answer("audit", "show", str(operation))["data"]["changes"][0]["images"]
+    assert [image["before"]["n"] for image in changes] == [image["key"]["id"] for image in changes]
+    answer("undo", str(operation), "--yes")
+    changed = ", ".join(str(image["key"]["id"]) for image in changes)
+    assert database.rows(f"select n from items where id in ({changed}) and n <> id") == []
+
+
 def test_confirmation_is_required(database, answer):
     before = database.content()
     answer("data", "replace", OLD, NEW, status=6)
