@@ -27,8 +27,8 @@ from dbctl.services.app.app import App
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
 from dbctl.services.backup.create import BackupCreated, create_backup
-from dbctl.services.backup.log_range import LOST, find_newest_log, find_unstored_restore
-from dbctl.services.backup.manifest import RESTORED, SEQUENCE, Form, Manifest, Member
+from dbctl.services.backup.log_range import LOST, find_newest_log
+from dbctl.services.backup.manifest import SEQUENCE, Form, Manifest, Member
 from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.sources import COMPRESSION_RATIO, MemberSource
@@ -125,7 +125,7 @@ class BackUpLog(BackupOperation):
                 return LogArchived(
                     id=None, database=self.target, bytes=0, until=newest.taken_at if newest else None
                 )
-            source = LogSource(self._app, database, fetched, find_unstored_restore(known[0], database))
+            source = LogSource(self._app, database, fetched)
             created = create_backup(repository, [source], known=known, kind="log", stack=stack)
             for path in fetched.finished:
                 with suppress(OSError):  # it would be stored again, which is harmless
@@ -229,9 +229,9 @@ class LogSource(_ServerSource):
 
     form, prefix = "log", "log"
 
-    def __init__(self, app: App, database: str, fetched: FetchedLog, restored_at: datetime | None) -> None:
+    def __init__(self, app: App, database: str, fetched: FetchedLog) -> None:
         super().__init__(app, database)
-        self._fetched, self._restored_at = fetched, restored_at
+        self._fetched = fetched
 
     def size(self) -> int:
         return sum(path.stat().st_size for path in self._fetched.files)
@@ -240,7 +240,6 @@ class LogSource(_ServerSource):
         fetched = self._fetched
         facts = {**fetched.facts, SEQUENCE: str(self.log_sequence + 1)}
         facts |= {LOST: fetched.lost} if fetched.lost else {}
-        facts |= {RESTORED: self._restored_at.isoformat()} if self._restored_at else {}
         member = self.store(folder, _archive(fetched.files))
         return [structs.replace(member, taken_at=fetched.read_at, facts=facts)]
 

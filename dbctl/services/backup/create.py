@@ -29,7 +29,7 @@ from dbctl.services.backup.databases import (
     suggest_other_databases,
 )
 from dbctl.services.backup.increments import Increments
-from dbctl.services.backup.log_range import find_newest_log, read_sequence
+from dbctl.services.backup.log_range import find_newest_log, read_sequence, state_restores
 from dbctl.services.backup.manifest import (
     AuditEnd,
     Kind,
@@ -323,6 +323,8 @@ def create_backup(
         ) as writer:
             key = writer.write_key()
             copied, failed = _write_sources(sources, writer, allow_missing=allow_missing)
+            if any(source.log_sequence for source in sources):
+                copied = state_restores(copied, earlier)
         number = _next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None)
         manifest = _create_manifest(app, writer.name, [*key, *copied], created_at=created_at, number=number)
         missing = [omitted.database for omitted in left_out] if kind == "safety" else []

@@ -6,7 +6,7 @@ before it, so that the parts after it can be followed without a gap.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 
@@ -98,15 +98,19 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
     """
     latest: LogRange | None = None
     unusable, newest, has_gap = list[str](), 0, True
+    earlier = set[datetime]()  # restores before the copy
     for manifest in reversed(manifests):
         # A restore moves tables from another database, of which a recovery from a dump has none.
-        if latest and latest.form == "dump" and (restored_at := _find_restore(manifest, database)):
-            latest = structs.replace(latest, restored_at=latest.restored_at or restored_at)
+        if latest and latest.form == "dump" and not latest.restored_at:
+            since = latest.since.replace(microsecond=0)
+            times = [time for time in _list_restores(manifest, database) if time >= since]
+            latest = structs.replace(latest, restored_at=min({*times} - earlier, default=None))
         if copy := find_copy(manifest, database):
             # Between a base that prune kept for its differences and the next copy, there is no log.
             if latest is None or has_gap or latest.restored_at or read_sequence(copy) > newest:
                 since, newest = read_since(copy), read_sequence(copy)
                 latest, unusable = LogRange(since=since, until=since, form=copy.form), []
+                earlier = set(_list_restores(manifest, database))
                 has_gap = newest == 0  # the log begins later
         elif part := find_newest_log([manifest], database):
             has_gap = has_gap or read_sequence(part) != newest + 1 or LOST in part.facts
@@ -120,27 +124,38 @@ def find_range(manifests: Sequence[Manifest], database: str) -> LogRange | None:
     return latest and structs.replace(latest, unusable=unusable)
 
 
-def find_unstored_restore(manifests: Sequence[Manifest], database: str) -> datetime | None:
-    """Return when the first restore since the newest copy or part of the log of a database began; ``manifests`` are newest first."""
-    first: datetime | None = None
-    for manifest in manifests:
-        if find_copy(manifest, database) or find_newest_log([manifest], database):
-            break
-        first = _find_restore(manifest, database) or first
-    return first
+def state_restores(members: Sequence[Member], manifests: Sequence[Manifest]) -> list[Member]:
+    """Return members of a new backup that state the restores since the newest part of the log; ``manifests`` are newest first.
 
-
-def _find_restore(manifest: Manifest, database: str) -> datetime | None:
-    """Return the second in which a restore of a database of a server began, according to its safety backup or the next part of the log.
-
-    A part states it too, as ``backup prune`` deletes safety backups before the log.
+    ``backup prune`` deletes safety backups before copies and the log.
     """
+    return [
+        structs.replace(
+            member, facts={**member.facts, RESTORED: " ".join(time.isoformat() for time in times)}
+        )
+        if (member.form == "kept" or SEQUENCE in member.facts)
+        and (times := _list_unstored_restores(manifests, member.database))
+        else member
+        for member in members
+    ]
+
+
+def _list_unstored_restores(manifests: Sequence[Manifest], database: str) -> Sequence[datetime]:
+    times = set[datetime]()
+    for manifest in manifests:
+        if find_newest_log([manifest], database):
+            return sorted(times)
+        times.update(_list_restores(manifest, database))
+    return []  # no log is stored
+
+
+def _list_restores(manifest: Manifest, database: str) -> Iterator[datetime]:
+    """Yield the seconds in which restores of a database of a server began: that of a safety backup, and those that its members state."""
     for member in manifest.members:
-        if member.database == database and member.form == "kept":
-            return member.taken_at.replace(microsecond=0)
-        if member.database == database and member.form == "log" and RESTORED in member.facts:
-            return datetime.fromisoformat(member.facts[RESTORED])
-    return None
+        if member.database == database:
+            yield from map(datetime.fromisoformat, member.facts.get(RESTORED, "").split())
+            if member.form == "kept":
+                yield member.taken_at.replace(microsecond=0)
 
 
 def find_required_log(manifests: Sequence[Manifest], retained: Collection[str]) -> Mapping[str, str]:

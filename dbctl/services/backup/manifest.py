@@ -31,7 +31,7 @@ Encryption = Literal["none", "age"]
 SEQUENCE = "sequence"
 #: The fact of a dump with the first moment that it and the log have; a physical copy has it from its own time on.
 SINCE = "recoverable_since"
-#: The fact of a part of a log with the time of the first restore since the copy or part before it.
+#: The fact of a part of a log, a copy or a safety backup with the times of the restores since the part before it.
 RESTORED = "restored_at"
 _SEQUENCE_VALUE = re.compile(r"[0-9]{1,15}")
 #: The fact that each file of a form has.
@@ -95,7 +95,7 @@ class Member(Struct, frozen=True, kw_only=True):
     @property
     def content_facts(self) -> Mapping[str, str]:
         """Its facts without the position in the stored log, of which each reference to a file has its own."""
-        return {name: value for name, value in self.facts.items() if name not in (SEQUENCE, SINCE)}
+        return {name: value for name, value in self.facts.items() if name not in (SEQUENCE, SINCE, RESTORED)}
 
     @property
     def dump(self) -> Dump:
@@ -329,19 +329,22 @@ def _check_member(member: Member, kind: Kind) -> None:
         raise ManifestInvalidError(f"{member.file} has no fact {fact}")
     server_copies = ("physical", "log")
     if member.database and (
-        kind in server_copies or member.form in server_copies or SEQUENCE in member.facts
+        kind in server_copies
+        or member.form in server_copies
+        or not member.facts.keys().isdisjoint((SEQUENCE, RESTORED))
     ):
         _check_position(member)
 
 
 def _check_position(member: Member) -> None:
     try:
-        times = [
-            msgspec.convert(member.facts.get(fact, member.taken_at), Timestamp) for fact in (SINCE, RESTORED)
-        ]
+        texts = [member.facts.get(SINCE, member.taken_at)]
+        texts += member.facts[RESTORED].split(" ") if RESTORED in member.facts else []
+        times = [msgspec.convert(text, Timestamp) for text in texts]
     except msgspec.ValidationError as error:
         raise ManifestInvalidError(f"a time of the log of {member.file}: {error}") from error
-    if not (_SEQUENCE_VALUE.fullmatch(member.facts.get(SEQUENCE, "")) and all(map(is_plausible_time, times))):
+    has_sequence = member.form == "kept" or _SEQUENCE_VALUE.fullmatch(member.facts.get(SEQUENCE, ""))
+    if not (has_sequence and all(map(is_plausible_time, times))):
         raise ManifestInvalidError(f"{member.file} has no valid position in the log of its server")
 
 

@@ -519,6 +519,30 @@ def test_moments_end_at_a_restore_until_the_next_backup(shop, answer, fail):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("has_copy", [False, True])
+def test_moments_end_at_the_first_of_several_restores(shop, answer, has_copy):
+    """The safety backup of the first restore, and a copy after it, are deleted."""
+    backup = follow(answer)["id"]
+    shop.sell(2)
+    store_log(shop, answer)
+    shop.wait_for_next_second()
+    answer("restore", "apply", backup, "--yes")
+    first = read_status(answer)["restored_at"]
+    shop.wait_for_next_second()
+    copy = answer("backup", "create")["data"]["id"] if has_copy else ""
+    assert read_status(answer)["restored_at"] == (None if has_copy else first)
+    shop.wait_for_next_second()
+    answer("restore", "apply", backup, "--yes")
+    second, status = list_backups(answer, "safety")[0], read_status(answer)
+    assert (status["restored_at"] > first) if has_copy else (status["restored_at"] == first)
+    store_log(shop, answer)
+    deleted = [name for name in list_backups(answer, "safety") if name != second]
+    answer("backup", "delete", *deleted, *filter(None, [copy]), "--yes")
+    status = read_status(answer)
+    assert (status["restored_at"], status["until"]) == (first, first)
+
+
+@pytest.mark.slow
 def test_prune_keeps_the_part_that_the_next_call_continues(shop, answer, fail):
     answer("backup", "log")
     shop.sell(1)
