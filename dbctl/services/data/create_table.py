@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
 from functools import cached_property
 
@@ -321,12 +322,12 @@ class CreateTable(Operation):
             QueryFailedError: the database refuses the table; nothing was changed.
         """
         self._detected  # noqa: B018 - reads the file before the lock
-        with self._app.writer(self._database) as db:
+        with ExitStack() as deferred, self._app.writer(self._database) as db:
             columns = self._define_columns(db)
             self._require_confirmed(confirmed, lambda: self._plan(columns))
-            return retry_conflicts(lambda: self._create(db, columns))
+            return retry_conflicts(lambda: self._create(db, columns, deferred))
 
-    def _create(self, db: Writable, columns: Sequence[Column]) -> ImportResult:
+    def _create(self, db: Writable, columns: Sequence[Column], deferred: ExitStack) -> ImportResult:
         name, detected = self._file.table, self._detected
         staging = require_supported(db, db.staging, "creating tables", _NO_TABLES)
         if kind := staging.find_name_conflict(name):
@@ -341,6 +342,8 @@ class CreateTable(Operation):
         with staging.create_table(name, columns, self._key, db.transaction):
             audit.note_created_table(db, name)
             result = ImportRows(self._app, db, file, {name: detected.row_count}).apply(db)
+            # a signal after the commit would hide it
+            deferred.enter_context(signals.critical_result(is_deferred=True))
         return msgspec.structs.replace(
             result, created={column.name: column.type.lower() for column in columns}
         )

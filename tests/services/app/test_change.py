@@ -234,5 +234,8 @@ def test_signal_after_the_commit_does_not_hide_it(tmp_path, engine):
         assert database.rows("select text from notes") == [("new",)]
         assert (result.returncode, result.stderr.splitlines()[-1]) == (0, "True"), result
         assert json.loads(result.stdout)["ok"]
-        (operation,) = json.loads(run("-m", "dbctl", "audit", "list").stdout)["data"]["items"]
-        assert operation["result"] == "committed"
+        (tmp_path / "more.csv").write_text("id,text\n1,one\n")
+        result = run("-c", INTERRUPTED, "data", "import", "more", "more.csv", "--create")
+        assert (result.returncode, result.stderr.splitlines()[-1]) == (0, "True"), result
+        operations = json.loads(run("-m", "dbctl", "audit", "list").stdout)["data"]["items"]
+        assert [operation["result"] for operation in operations] == ["committed"] * 2
