@@ -230,6 +230,8 @@ class SQLiteDumps(SQLitePart, Dumps):
         if request.tables:
             raise RuntimeError("single tables of a file cannot be dumped")
 
+        # With its journal in memory, or without one, an app writes rows that are not committed into the file itself.
+        self._connection.prepare_stream()
         mode = self._connection.read_journal_mode()
 
         def copy_file() -> DumpResult:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract.database import Condition
+from dbctl.engines.contract.dumps import DumpRequest
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.database import SQLiteReader, SQLiteWriter
 from dbctl.errors.connection import (
@@ -416,6 +417,26 @@ def test_exclusively_locked_file_raises_busy_after_the_timeout(tmp_path):
         assert time.monotonic() - start >= 0.3
         app.execute("commit")
         assert reader.count("t") == 2
+
+
+def test_dump_has_no_uncommitted_rows_of_an_app_without_journal_file(tmp_path):
+    """A journal in memory has no file, and the app writes pages before the commit."""
+    path, dump = build(tmp_path / "app.db", "delete", rows=5000), tmp_path / "dump.db"
+    with (
+        closing(SQLiteReader(path, "app/user", timeout=0.1)) as reader,
+        closing(sqlite3.connect(path, isolation_level=None)) as app,
+    ):
+        app.execute("pragma journal_mode = memory")
+        app.execute("pragma cache_size = 1")
+        app.execute("begin")
+        app.execute("update t set a = 'uncommitted'")
+        with pytest.raises(BusyError):
+            reader.dumps.dump(DumpRequest(dump))
+        assert not dump.exists()
+        app.execute("rollback")
+        reader.dumps.dump(DumpRequest(dump))
+    with closing(sqlite3.connect(dump)) as copy:
+        assert copy.execute("select count(*) from t where a = 'uncommitted'").fetchone() == (0,)
 
 
 # Invalid databases -----------------------------------------------------------------------------------------------------
