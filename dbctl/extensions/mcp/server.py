@@ -46,13 +46,16 @@ def serve(words: Sequence[str], *, max_rows: int) -> None:
 
 
 async def _run(words: Sequence[str]) -> types.CallToolResult:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "dbctl", "--output=json", "--quiet", *words),
-        env=os.environ | {"DBCTL_RECORD": "all"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dbctl", "--output=json", "--quiet", *words),
+            env=os.environ | {"DBCTL_RECORD": "all"},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except (OSError, ValueError) as error:  # too long, or a character that no argument can have
+        return _fail(f"the command cannot be started with this input: {error}")
     try:
         async with asyncio.timeout(TIMEOUT):
             output, message = await process.communicate()

@@ -134,6 +134,8 @@ def test_mistakes_are_answers(deployment: Path) -> None:
             ("data_rows", {}, "'table' is a required property"),
             ("data_query", {"sql": "delete from users"}, "read"),
             ("users_show", {"logins": ["nobody"]}, "no user 'nobody'"),
+            ("data_query", {"sql": f"select '{'x' * 300_000}'"}, "cannot be started with this input"),
+            ("data_rows", {"table": "users\0"}, "cannot be started with this input"),
         ):
             result = await client.call_tool(name, arguments)
             assert result.is_error, name
