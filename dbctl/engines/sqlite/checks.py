@@ -111,6 +111,9 @@ class SQLiteChecks(SQLitePart, Checks):
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         functions, failures = dict[str, None](), list[str]()
         lines = self.find_file_damage(functions, quick=quick, table=table)
+        if lines:  # an app with its journal in memory writes into the file before it commits: look with locks
+            self._connection.prepare_stream()
+            lines = self.find_file_damage(functions, quick=quick, table=table)
         # SQLite reads the CHECK constraints only of a file that it may write.
         if self._connection.read_only and not quick:
             lines += self._find_violations(functions, failures, table)

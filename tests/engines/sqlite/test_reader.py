@@ -439,6 +439,23 @@ def test_dump_has_no_uncommitted_rows_of_an_app_without_journal_file(tmp_path):
         assert copy.execute("select count(*) from t where a = 'uncommitted'").fetchone() == (0,)
 
 
+def test_uncommitted_pages_of_an_app_without_journal_file_are_no_damage(tmp_path):
+    path = build(tmp_path / "app.db", "delete", rows=5000)
+    with (
+        closing(SQLiteReader(path, "app/user", timeout=0.1)) as reader,
+        closing(sqlite3.connect(path, isolation_level=None)) as app,
+    ):
+        app.execute("pragma journal_mode = memory")
+        app.execute("pragma cache_size = 1")
+        app.execute("begin")
+        app.execute("update t set a = hex(randomblob(300)) where id % 3 = 0")
+        app.execute("delete from t where id % 7 = 0")
+        with pytest.raises(BusyError):
+            reader.checks.find_damage()
+        app.execute("rollback")
+        assert reader.checks.find_damage() == []
+
+
 # Invalid databases -----------------------------------------------------------------------------------------------------
 
 
