@@ -1,7 +1,8 @@
-"""Signals that arrive in a destructor."""
+"""Signals that arrive where Python suppresses or replaces exceptions."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -27,3 +28,28 @@ def test_signal_in_destructor_is_reported_without_message() -> None:
     result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert result.stdout == "SIGTERM\n"
     assert result.stderr == ""
+
+
+IMPORT_SCRIPT = """
+import functools, os, signal, sys
+set_name = functools.cached_property.__set_name__
+
+def interrupt(self, owner, name):
+    if owner.__module__ == "dbctl.engines.contract.database":
+        os.kill(os.getpid(), signal.SIGTERM)
+        [None for _ in range(1000)]
+    set_name(self, owner, name)
+
+functools.cached_property.__set_name__ = interrupt
+sys.argv = ["dbctl", "data", "rows", "t", "--profile=plain", "--url=main=absent.db"]
+from dbctl.__main__ import run
+run()
+"""
+
+
+def test_signal_during_the_creation_of_a_class_is_no_internal_error() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_SCRIPT], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 128 + signal.SIGTERM
+    assert "internal error" not in result.stderr

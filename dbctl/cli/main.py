@@ -183,6 +183,9 @@ class _Run:
         )
 
     def _report_internal_error(self, error: Exception) -> int:
+        # Python 3.11 replaces a signal that arrives while a class is created.
+        if isinstance(error.__cause__, Interrupted):
+            raise error.__cause__
         if is_verbose(self._ctx) or not {"-v", "--verbose"}.isdisjoint(self._words):
             traceback.print_exc()  # without local variables, which may contain secrets
         from dbctl.errors.operations import describe_internal_error
