@@ -31,6 +31,15 @@ JSON_ERRORS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 #: Compression of backup files whose engine does not compress them itself.
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
 
+#: How a time is written where the column has no native type.
+TimeForm: TypeAlias = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
+
+#: The maximum difference of two correct clocks.
+MAX_SKEW = timedelta(minutes=5)
+
+#: Prefixes of text that a spreadsheet evaluates as a formula.
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
+
 
 class Struct(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all plans and results. Its fields are its JSON; after a release, fields are only added.

@@ -118,6 +118,7 @@ def find_decryption_files(
     )
 
 
+#: Shown instead of a secret.
 MASK = "***"
 #: A value that names a variable is no secret.
 _VARIABLE = r"(?!\$\{\w+\})"

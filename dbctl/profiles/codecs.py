@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from dbctl.model import TimeForm
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Smaller numbers are seconds: as milliseconds they would be times before March 1973.
 SMALLEST_MILLISECONDS = 100_000_000_000
@@ -37,10 +39,8 @@ def _seconds(time: datetime) -> int:
     return _milliseconds(time) // 1000
 
 
-TimeCodec = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
-
 #: Encoders of times, for columns without a native type.
-TIMES: Mapping[TimeCodec, Callable[[datetime], object]] = {
+TIMES: Mapping[TimeForm, Callable[[datetime], object]] = {
     "iso-ms": _iso,
     "sqlite-time": _sqlite,
     "epoch-ms": _milliseconds,
@@ -78,7 +78,7 @@ _TIME_FORMS = {rf"{_DAY}T.*Z": "iso-ms", rf"{_DAY}T.*": "iso-without-z", rf"{_DA
 
 
 def find_time_form(stored: object) -> str | None:
-    """Return the form of a time, or of a text that begins with a day: a ``TimeCodec`` or ``iso-without-z``; None: another value, or 0."""
+    """Return the form of a time, or of a text that begins with a day: a ``TimeForm`` or ``iso-without-z``; None: another value, or 0."""
     if isinstance(stored, int | float):
         return None if not stored else "epoch-s" if abs(stored) < SMALLEST_MILLISECONDS else "epoch-ms"
     text = read_text(stored)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl.errors.usage import FormatNotSupportedError, TemplateInvalidError, UsageError
-from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
+from dbctl.model import FORMULA_PREFIXES, ChangeResult, Findings, Page, Struct, format_count
 from dbctl.render import streams, tables
 from dbctl.render.envelope import envelope, line
 from dbctl.render.streams import Format, OutputOptions, supports_color, supports_drawing
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dbctl.render.template import Template
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class CommandOutput(Struct, frozen=True, kw_only=True):
@@ -177,7 +175,8 @@ def _escape_formulas(
     escaped, count = [], 0
     for cells, row in zip(rows, raw, strict=True):
         risky = [
-            isinstance(row.get(n), str) and c.startswith(_FORMULA) for n, c in zip(names, cells, strict=True)
+            isinstance(row.get(n), str) and c.startswith(FORMULA_PREFIXES)
+            for n, c in zip(names, cells, strict=True)
         ]
         escaped.append(["'" + cell if risk else cell for cell, risk in zip(cells, risky, strict=True)])
         count += sum(risky)

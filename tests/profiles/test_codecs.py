@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbctl.model import TimeForm
 from dbctl.profiles import codecs
 from dbctl.profiles.codecs import BOOLEANS, KEYS, TIMES, read_boolean, read_time
 
@@ -26,8 +27,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize(
-    ("names", "implemented"),
-    [(codecs.TimeCodec, TIMES), (codecs.BooleanCodec, BOOLEANS), (codecs.KeyCodec, KEYS)],
+    ("names", "implemented"), [(TimeForm, TIMES), (codecs.BooleanCodec, BOOLEANS), (codecs.KeyCodec, KEYS)]
 )
 def test_codec_names_match_implemented_codecs(names, implemented):
     assert set(get_args(names)) == set(implemented)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
-from dbctl.model import Struct
+from dbctl.model import Struct, TimeForm
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks, Explainer
@@ -381,9 +381,6 @@ def require_supported(db: Readable, capability: P | None, feature: str, hint: Re
         raise NotSupportedError(feature=feature, subject=db.target, hint=hint)
     return capability
 
-
-#: How a time is written where the column has no native type.
-TimeForm: TypeAlias = Literal["iso-ms", "sqlite-time", "epoch-ms", "epoch-s"]
 
 #: What happens to a column if the row exists.
 MergeRule: TypeAlias = Literal["keep", "add", "replace"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
+from dbctl.engines.contract.database import Column, ShiftedTime
 from dbctl.engines.mysql.values import (
     UNICODE_CHARSETS,
     MySQLColumn,
@@ -19,7 +19,7 @@ from dbctl.engines.mysql.values import (
 from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, ServerDialect, compare_time, kind_of
 from dbctl.engines.sql.catalog import Statement, escape_like, lower_ascii
 from dbctl.errors.usage import NotSupportedError
-from dbctl.model import Struct
+from dbctl.model import Struct, TimeForm
 
 #: The oldest versions with all required features.
 OLDEST = {"MySQL": (8, 0, 17), "MariaDB": (10, 6, 0)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dbctl.engines.contract.database import Column, Query, ShiftedTime, TimeForm
+from dbctl.engines.contract.database import Column, Query, ShiftedTime
 from dbctl.engines.contract.streaming import NewColumn
 from dbctl.engines.postgresql.values import (
     ADDRESS,
@@ -41,6 +41,7 @@ from dbctl.engines.servers.values import (
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, escape_like, is_storable, lower_ascii
 from dbctl.errors.usage import ValueInvalidError
+from dbctl.model import TimeForm
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.database import PostgreSQLDatabase

@@ -9,10 +9,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.database import Column, ShiftedTime, TimeForm
+from dbctl.engines.contract.database import Column, ShiftedTime
 from dbctl.engines.sql.catalog import Statement, escape_like, is_storable
 from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 from dbctl.errors.usage import ValueInvalidError
+from dbctl.model import TimeForm
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.catalog import SQLiteCatalog

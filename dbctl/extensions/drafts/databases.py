@@ -82,7 +82,7 @@ def _describe_times(
     evidence: Evidence, users: TableEvidence | None, decisions: list[Decision]
 ) -> list[Line | str]:
     """Return the line about the format of times in columns without a type for times: that of users, or of most columns."""
-    forms, forms_of_users = Counter[subjects.TimeForm](), Counter[subjects.TimeForm]()
+    forms, forms_of_users = Counter[subjects.SampledForm](), Counter[subjects.SampledForm]()
     for table in evidence.base_tables():
         for column in table.columns.values():
             is_named = (

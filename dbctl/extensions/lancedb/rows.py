@@ -40,6 +40,7 @@ from dbctl.extensions.lancedb.values import (
     type_family,
 )
 from dbctl.model import split_batches
+from dbctl.profiles.codecs import SMALLEST_MILLISECONDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,8 +53,6 @@ OPERATORS = {"=": eq, "<": lt, "<=": le, ">": gt, ">=": ge}
 MAX_NUMBER = Decimal(10) ** 80
 #: Rounds no number of a column, as the default context does with more than 28 digits.
 EXACT = Context(prec=200)
-#: Smaller numbers are seconds: as milliseconds they would be before March 1973.
-MIN_MILLISECONDS = 100_000_000_000
 
 
 def _compare_value(name: str, column_type: pa.DataType, op: str, operand: object) -> str:
@@ -187,7 +186,7 @@ def _compare_time(name: str, column_type: pa.DataType, op: str, milliseconds: in
 def express_milliseconds(name: str, column_type: pa.DataType) -> str:
     """Return an expression with the milliseconds of a stored time, a number or a text; null for a text that is no time.
 
-    Times as text are ISO dates, or 9 to 14 digits. Numbers below ``MIN_MILLISECONDS`` are seconds.
+    Times as text are ISO dates, or 9 to 14 digits. Numbers below ``SMALLEST_MILLISECONDS`` are seconds.
     """
     if type_family(column_type) != "text":
         return scale_to_milliseconds(f"cast({name} as double)")
@@ -200,7 +199,7 @@ def express_milliseconds(name: str, column_type: pa.DataType) -> str:
 
 def scale_to_milliseconds(number: str) -> str:
     """Return an expression with the milliseconds of a time that is a double."""
-    return f"{number} * (1.0 + 999.0 * cast(abs({number}) < {MIN_MILLISECONDS}.0 as double))"
+    return f"{number} * (1.0 + 999.0 * cast(abs({number}) < {SMALLEST_MILLISECONDS}.0 as double))"
 
 
 #: The library's name of the row ID.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.profiles.codecs import TimeCodec
+from dbctl.model import TimeForm
 from dbctl.profiles.model.base import (
     Alternatives,
     ColumnName,
@@ -54,7 +54,7 @@ class Source(Section, frozen=True, kw_only=True):
 
     related: str  #: the name of the ``related`` section with the rows; its fields are copied into a new row
     fields: Mapping[str, Alternatives] = {}  #: further fields, and their columns in the other database
-    time: TimeCodec = "epoch-ms"  #: the format of times in a new row
+    time: TimeForm = "epoch-ms"  #: the format of times in a new row
     constants: Mapping[ColumnName, str] = {}  #: further columns of a new row
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from msgspec import structs
 
 from dbctl.config.sections import Selection
-from dbctl.engines.contract.database import Readable, TimeForm, Writable
+from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.connection import DatabaseMissingError
 from dbctl.extensions.transfer.copy import (
     TransferState,
@@ -20,7 +20,7 @@ from dbctl.extensions.transfer.copy import (
 from dbctl.extensions.transfer.errors import TransferDestinationError, TransferSameError
 from dbctl.extensions.transfer.portable.contract import require
 from dbctl.extensions.transfer.portable.native import NativeSchemas
-from dbctl.model import join_first
+from dbctl.model import TimeForm, join_first
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.url import Url, resolve_engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract.database import Readable, TimeForm
+from dbctl.engines.contract.database import Readable
 from dbctl.extensions.transfer.errors import TransferSchemaError
 from dbctl.extensions.transfer.portable.contract import (
     ColumnPair,
@@ -14,7 +14,7 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableTable,
     exchange_kind,
 )
-from dbctl.model import Struct, sort_by_use
+from dbctl.model import Struct, TimeForm, sort_by_use
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 

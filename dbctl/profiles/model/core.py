@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from dbctl.errors.base import Remedy
-from dbctl.profiles.codecs import BooleanCodec, TimeCodec
+from dbctl.model import TimeForm
+from dbctl.profiles.codecs import BooleanCodec
 from dbctl.profiles.model.base import DatabaseName, EngineName, Name, Section
 from dbctl.profiles.model.databases import Database, Ledger
 from dbctl.profiles.model.roles import Roles
@@ -71,7 +72,7 @@ class CoreProfile(Section, frozen=True, kw_only=True):
     schema: Literal["dbctl.profile/1"]  #: the version of the profile language
     name: str  #: the name of the profile, for ``--profile``
     title: str  #: the name of the app in messages
-    time: TimeCodec = "iso-ms"  #: the format of new times in columns without a native type
+    time: TimeForm = "iso-ms"  #: the format of new times in columns without a native type
     boolean: BooleanCodec = "bool-01"  #: the format of new booleans in columns without a native type
     #: the prefix of the tables in this profile; deployments may have another, which dbctl detects by ``needs`` of the main
     #: database, and replaces in all names and texts

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.profiles.codecs import HashFormat, PayloadCodec, TimeCodec
+from dbctl.model import TimeForm
+from dbctl.profiles.codecs import HashFormat, PayloadCodec
 from dbctl.profiles.model.base import (
     ColumnName,
     ColumnNames,
@@ -141,7 +142,7 @@ class Lockout(Section, frozen=True, kw_only=True):
     limit: SettingOrDefault  #: failed attempts per login or address before the app locks it
     minutes: SettingOrDefault  #: how long an attempt is counted
     #: the format of the time with which the app compares ``attempted_at`` as text
-    compared: TimeCodec | None = None
+    compared: TimeForm | None = None
 
 
 class NewSetting(Section, frozen=True, kw_only=True):

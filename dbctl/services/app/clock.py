@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from dbctl.services.app.app import App
     from dbctl.stores.base import Store
 
-#: The maximum difference of two correct clocks.
-MAX_SKEW = timedelta(minutes=5)
 #: If all records are older than this, a wrong clock is more likely than an unused app.
 MAX_PAUSE = timedelta(days=30)
 DAY = timedelta(days=1)
@@ -89,7 +87,7 @@ def find_contradiction(records: Sequence[Records], *, reach: timedelta = MAX_PAU
 
 def find_future(backups: Iterable[tuple[str, datetime]]) -> list[str]:
     """Return the ids of the backups (id, time) that are later than the clock."""
-    limit = model.now() + MAX_SKEW
+    limit = model.now() + model.MAX_SKEW
     return [name for name, time in backups if time > limit]
 
 

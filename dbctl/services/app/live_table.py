@@ -20,13 +20,12 @@ from dbctl.engines.contract.database import (
     require_supported,
 )
 from dbctl.errors.usage import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
-from dbctl.model import join_first, now
+from dbctl.model import TimeForm, join_first, now
 from dbctl.profiles.codecs import (
     BOOLEANS,
     EPOCH,
     SMALLEST_MILLISECONDS,
     TIMES,
-    TimeCodec,
     decode_text,
     find_time_form,
     read_known_time,
@@ -155,7 +154,7 @@ class LiveTable:
             other = f" (it has {table.lower()})" if table.lower() in db.tables() else ""
             raise SchemaMismatchError(target=db.target, missing=f"table {table}{other}", purpose=purpose)
         self.table = live_table
-        self._time_forms: dict[str, TimeCodec] = {}
+        self._time_forms: dict[str, TimeForm] = {}
         #: whether the engine has no type for times, so that each row of a column may have another form
         self._has_plain_times = "time" not in db.native_types
 
@@ -238,7 +237,7 @@ class LiveTable:
             return value if native == "boolean" else BOOLEANS[self.profile.boolean][value]
         return value
 
-    def time_form(self, column: str) -> TimeCodec:
+    def time_form(self, column: str) -> TimeForm:
         """Return the format of times in a column without a native time type.
 
         It is the format of the profile, unless all of the newest rows have another one, from another version of the app:
@@ -246,7 +245,7 @@ class LiveTable:
         """
         if column not in self._time_forms:
             is_number = self._stores_numbers(column)
-            other: TimeCodec | None = None
+            other: TimeForm | None = None
             if is_number or self._has_plain_times:
                 newest = [value for (value,) in self.sample([column])[-SAMPLE_ROWS:]]
                 # One row in the format of the profile suffices, unless a column of integers has it as text.

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import msgspec
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Readable, Where
 from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
@@ -18,10 +19,6 @@ from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
-
-#: Shown instead of a secret.
-MASK = "***"
-
 
 #: Endings of the names of secret columns, if no profile declares them. Only columns of text, bytes and JSON are compared.
 _ENDINGS = (

@@ -8,8 +8,7 @@ from typing import Literal, TypeAlias
 
 from dbctl.config.model import BackupConfig
 from dbctl.errors.base import Remedy
-from dbctl.model import format_count
-from dbctl.services.app import clock
+from dbctl.model import MAX_SKEW, format_count
 from dbctl.services.backup.log_range import LogRange
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import RepositoryContent
@@ -53,7 +52,7 @@ def find_due_jobs(
     loaded: Collection[str],
 ) -> Iterator[tuple[Job, str]]:
     """Yield the overdue jobs; only jobs with a configured interval become due. The verification of ``loaded`` backups loads them."""
-    if newest.created_at > current_time + clock.MAX_SKEW:
+    if newest.created_at > current_time + MAX_SKEW:
         ahead = f"{newest.created_at:%Y-%m-%d %H:%M} UTC"
         yield "create", f"the newest backup is from the future ({ahead}): a clock is or was wrong"
     max_age = find_max_age(backup_config, database)
@@ -79,7 +78,7 @@ def find_due_jobs(
 
 def _is_within(span: str, timestamp: datetime, current_time: datetime) -> bool:
     """Whether a time is within the span before now; a time in the future is not."""
-    return -clock.MAX_SKEW <= current_time - timestamp <= parse_duration(span)
+    return -MAX_SKEW <= current_time - timestamp <= parse_duration(span)
 
 
 def find_overdue_log(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.checks import Checks, IndexDifference, OrphanedRows
 from dbctl.engines.contract.database import Condition, InSubquery, Not
 from dbctl.errors.base import Remedy
@@ -12,7 +13,7 @@ from dbctl.errors.connection import QueryFailedError
 from dbctl.model import Finding, Severity, format_count, group
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
-from dbctl.services.app.secrets import MASK, find_secret_columns
+from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.app.validation import truncate
 from dbctl.services.search.indexes.text import TEXT_INDEX_HINT, check_text_indexes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Condition, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
@@ -15,7 +16,6 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import find_column, list_uncovered
 from dbctl.services.app.row_writes import require_added
-from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import TIMES, UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.data.key_checks import check_references, check_unique

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import IO, NamedTuple
 
 from dbctl.engines.sql import codec
+from dbctl.model import FORMULA_PREFIXES
 from dbctl.services.app.validation import reject_duplicate_keys
 
 #: Characters per read.
@@ -29,8 +30,6 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 _QUOTED = re.compile(r'[",\r\n]')
 #: Text that surely needs no quotes: the usual cells, decided by one call.
 _BARE = re.compile(r'[^-0-9I\\",\r\n][^",\r\n]*')
-#: Prefixes of text that a spreadsheet evaluates as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Form(StrEnum):
@@ -100,7 +99,7 @@ def _encode_text(value: str) -> str:
 
 
 def _encode_safe_text(value: str) -> str:
-    return _encode_text("'" + value if value.startswith(_FORMULA) else value)
+    return _encode_text("'" + value if value.startswith(FORMULA_PREFIXES) else value)
 
 
 #: By exact type, as drivers return them: a search of base classes for each cell would cost a third of the time of an export.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import AnyOf, Condition, InSubquery, Query, Readable, Table, Where
 from dbctl.engines.sql import codec
 from dbctl.model import ChangeResult, Effect, Row, Struct, now, split_batches
@@ -13,7 +14,7 @@ from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.app.secrets import MASK, find_secret_columns, is_secret_setting
+from dbctl.services.app.secrets import find_secret_columns, is_secret_setting
 from dbctl.services.app.user_table import User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.deletion.cross_database import BATCH, read_link_values
 from dbctl.services.users.ownership import follow_steps

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import IO
 
 from dbctl import progress, signals
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.base import DbctlError, shorten_details
 from dbctl.errors.connection import ConstraintError
@@ -25,7 +26,6 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import list_uncovered
 from dbctl.services.app.row_writes import insert_exactly
-from dbctl.services.app.secrets import MASK
 from dbctl.services.data.csv_jsonl import (
     Cell,
     Form,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import (
     AllOf,
     Column,
@@ -28,7 +29,7 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
 from dbctl.services.app.results import is_time, missing_table_error, time_columns
-from dbctl.services.app.secrets import MASK, find_secret_columns, find_table_secrets
+from dbctl.services.app.secrets import find_secret_columns, find_table_secrets
 from dbctl.services.app.user_roles.form import BOOLEAN_TYPE
 from dbctl.services.app.validation import day_after, parse_boolean, parse_time, truncate
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from dbctl.model import Struct, group, now
+from dbctl.model import MAX_SKEW, Struct, group, now
 from dbctl.services.events.store import EventStore
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ ALL, HOURLY, DAILY = timedelta(days=2), timedelta(days=28), timedelta(days=730)
 _HOUR, _DAY = 13, 10
 #: The clock must be wrong for this number of samples before it thins out samples too early.
 _WITNESSES = 8
-#: The maximum difference of two correct clocks.
-_MAX_SKEW = timedelta(minutes=5)
 
 
 class TableSample(Struct, frozen=True, kw_only=True, array_like=True):
@@ -145,7 +143,7 @@ def discard_wrong_times(samples: Sequence[Sample]) -> Sequence[Sample]:
     These are samples in the future, and those outside of the longest series whose times increase: a clock that was set back
     records times that contradict the order.
     """
-    limit = now() + _MAX_SKEW
+    limit = now() + MAX_SKEW
     samples = [sample for sample in samples if sample.taken_at <= limit]
     ends, last, previous = list[datetime](), list[int](), list[int]()
     for index, sample in enumerate(samples):

@@ -8,8 +8,8 @@ from dbctl.engines.contract.database import Readable, Writable, require_supporte
 from dbctl.engines.contract.streaming import TimeFormCount
 from dbctl.errors.databases import TimesAmbiguousError
 from dbctl.errors.usage import UsageError, ValueInvalidError
-from dbctl.model import Plan, format_count
-from dbctl.profiles.codecs import TIMES, TimeCodec, read_time
+from dbctl.model import Plan, TimeForm, format_count
+from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange, require_row_count
 from dbctl.services.app.live_table import LiveTable
@@ -20,7 +20,7 @@ from dbctl.services.integrity.repair import RepairResult, add_up
 #: Text without time zone, whose meaning depends on the zone of the writer.
 AMBIGUOUS_FORM = "iso-without-z"
 #: Forms without fractions of a second.
-WHOLE_SECONDS: Sequence[TimeCodec] = ("sqlite-time", "epoch-s")
+WHOLE_SECONDS: Sequence[TimeForm] = ("sqlite-time", "epoch-s")
 
 
 def repair_times(app: App, *, table: str = "") -> Change[RepairResult]:
@@ -55,7 +55,7 @@ class _TimeRepair:
     def __init__(
         self, app: App, db: Readable, mixed: Sequence[tuple[LiveTable, str, Sequence[TimeFormCount]]]
     ) -> None:
-        self._form: TimeCodec = app.profile.time
+        self._form: TimeForm = app.profile.time
         self._columns: list[tuple[str, str, int]] = []  #: table, column, number of rows
         for live_table, column, forms in mixed:
             self._refuse_ambiguous(db, live_table, column, forms)

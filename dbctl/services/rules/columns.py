@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.sql.codec import is_encodable
 from dbctl.errors.databases import TransitionRefusedError
 from dbctl.errors.usage import ValueInvalidError
@@ -16,7 +17,7 @@ from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import SignInTable
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.app.secrets import MASK, is_secret_setting
+from dbctl.services.app.secrets import is_secret_setting
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.app.validation import check_rule, normalise_value, truncate, value_problem
 from dbctl.services.settings.rows import SettingRows

@@ -9,13 +9,14 @@ from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.fulltext import TextMatch, TextScanner, TextTerm
 from dbctl.errors.base import DbctlError, Exit, worst_status
 from dbctl.errors.usage import DatabaseNotConfiguredError, UsageError
 from dbctl.model import RowKey, Struct, format_count
 from dbctl.services.app.app import App
-from dbctl.services.app.secrets import MASK, find_secret_columns, find_secret_values
+from dbctl.services.app.secrets import find_secret_columns, find_secret_values
 from dbctl.services.search.query_parser import check_text
 from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.text_match import TextMatcher

@@ -21,13 +21,12 @@ from dbctl.engines.contract.database import (
     Order,
     Readable,
     ShiftedTime,
-    TimeForm,
     Where,
     Writable,
 )
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConcurrentChangeError
-from dbctl.model import Struct, now
+from dbctl.model import Struct, TimeForm, now
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import audit

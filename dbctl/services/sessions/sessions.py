@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import (
     AllOf,
     Condition,
@@ -29,7 +30,7 @@ from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change
 from dbctl.services.app.live_table import LiveTable, where_before
-from dbctl.services.app.secrets import MASK, find_secret_columns
+from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.sessions.cleanup_rule import meets_condition, select_variant

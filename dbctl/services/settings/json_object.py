@@ -6,12 +6,12 @@ import json
 
 from msgspec import structs
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.profiles.model.settings import Settings, SettingsVariant
 from dbctl.services.app.app import App
 from dbctl.services.app.row_writes import update_exactly
-from dbctl.services.app.secrets import MASK
 from dbctl.services.app.user_table import User
 from dbctl.services.app.validation import check_rule, truncate
 from dbctl.services.settings.store import Setting, SettingStore, declare_setting, find_key

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from msgspec import structs
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Condition, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import ValueInvalidError
@@ -19,7 +20,7 @@ from dbctl.model import Finding, KeyText, Row, Struct, now
 from dbctl.profiles.model.settings import SettingKey, Settings, StandardSetting
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
-from dbctl.services.app.secrets import MASK, is_secret_setting
+from dbctl.services.app.secrets import is_secret_setting
 from dbctl.services.app.user_table import User
 from dbctl.services.app.validation import text_problem, truncate
 from dbctl.services.settings.values import (

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from dbctl.engines.contract.database import TimeForm
 from dbctl.extensions.transfer.engines.mysql.schema import MySQLPortableSchemas
 from dbctl.extensions.transfer.engines.postgresql.schema import PostgreSQLPortableSchemas
 from dbctl.extensions.transfer.engines.sqlite.schema import SQLitePortableSchemas
@@ -19,6 +18,7 @@ from dbctl.extensions.transfer.portable.contract import (
     StorageLimits,
 )
 from dbctl.extensions.transfer.values.checks import create_check
+from dbctl.model import TimeForm
 
 POSTGRESQL, MYSQL, SQLITE = (
     PostgreSQLPortableSchemas.limits,

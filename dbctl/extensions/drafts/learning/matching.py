@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from os.path import commonprefix  # of texts, not of paths
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.sql.codec import encode_json, identify, to_json
 from dbctl.extensions.drafts.learning.scene import ChangedRow
 from dbctl.model import Struct
 from dbctl.profiles.codecs import find_time_form, read_text, read_time
 from dbctl.profiles.passwords import read_prefix
-from dbctl.services.app.secrets import MASK, SECRET_VALUES, is_secret_column
+from dbctl.services.app.secrets import SECRET_VALUES, is_secret_column
 
 #: The times of one action differ from each other by less, with the app as with dbctl.
 MOST_DIFFERENT = timedelta(minutes=5)

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from msgspec import structs
 
 from dbctl.config.loader import find_app
-from dbctl.config.secrets import read_pepper
+from dbctl.config.secrets import MASK, read_pepper
 from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import ConfigMissingError
@@ -46,7 +46,6 @@ from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.app import App
 from dbctl.services.app.proofs import SETTING, compute_digest, find_database
-from dbctl.services.app.secrets import MASK
 from dbctl.services.migrations.status import read_version
 from dbctl.services.settings.changes import set_setting
 from dbctl.url import Url

@@ -8,6 +8,7 @@ from functools import partial
 from math import isfinite
 from typing import NamedTuple
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.codec import to_json
 from dbctl.extensions.transfer.compare import Differences, RowChange, TableComparison
@@ -27,7 +28,6 @@ from dbctl.extensions.transfer.portable.lines import key_of, split_line
 from dbctl.extensions.transfer.tables import TransferTable, create_table, pair_columns
 from dbctl.model import Row, Struct, split_batches
 from dbctl.services.app.ledger_detection import TRANSFER_TABLE
-from dbctl.services.app.secrets import MASK
 from dbctl.services.events.changes.records import RowImage, TableChange
 
 #: Characters of a value in a result.

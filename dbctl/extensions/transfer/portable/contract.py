@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-from dbctl.engines.contract.database import Readable, TimeForm, require_supported
+from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.schema import SchemaReference, ScriptRunner
-from dbctl.model import Struct
+from dbctl.model import Struct, TimeForm
 
 #: A row as a line of the text format of PostgreSQL's COPY, without its end. A value that does not have the form of its
 #: kind is the text of the database:

@@ -18,9 +18,9 @@ from dbctl.engines.contract.database import Column, Readable
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.files import toml
-from dbctl.model import Finding, Severity, Struct
+from dbctl.model import Finding, Severity, Struct, TimeForm
 from dbctl.profiles import loader
-from dbctl.profiles.codecs import BooleanCodec, KeyCodec, TimeCodec
+from dbctl.profiles.codecs import BooleanCodec, KeyCodec
 from dbctl.profiles.model.databases import Database
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
@@ -218,7 +218,7 @@ SECONDS, MILLISECONDS = range(1_000_000_000, 10_000_000_000), range(1_000_000_00
 TIME_TYPE = r"DATE|TIME"
 TEXT_TYPE = r"CHAR|TEXT|CLOB|STRING|UUID|CITEXT|^$"
 _DAY = r"\d{4}-\d\d-\d\d"
-_TIMES: Mapping[str, TimeCodec] = {
+_TIMES: Mapping[str, TimeForm] = {
     rf"{_DAY}T\d\d:\d\d:\d\d\.\d{{3}}Z": "iso-ms",
     rf"{_DAY} \d\d:\d\d:\d\d": "sqlite-time",
 }
@@ -240,23 +240,23 @@ _GENERATORS: Mapping[str, str] = {
     "base64url-{}": r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[0-9A-Za-z_-]{16,128}",
 }
 
-TimeForm = TimeCodec | Literal["other"]
+SampledForm = TimeForm | Literal["other"]
 
 
-def read_time_form(value: object) -> TimeForm | None:
+def read_time_form(value: object) -> SampledForm | None:
     """Return the form of a stored time; ``other``: a time that dbctl reads, but does not write; None: no time."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
         return "epoch-s" if int(value) in SECONDS else "epoch-ms" if int(value) in MILLISECONDS else None
     text = str(value)
-    exact: TimeForm | None = next(
+    exact: SampledForm | None = next(
         (form for pattern, form in _TIMES.items() if re.fullmatch(pattern, text)), None
     )
     return exact or ("other" if re.fullmatch(_ANY_TIME, text) else None)
 
 
-def count_time_forms(values: Iterable[object]) -> Counter[TimeForm]:
+def count_time_forms(values: Iterable[object]) -> Counter[SampledForm]:
     return Counter(form for value in values if (form := read_time_form(value)))
 
 

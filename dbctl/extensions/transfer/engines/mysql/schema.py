@@ -9,7 +9,6 @@ from operator import itemgetter
 
 import msgspec
 
-from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import SchemaTable
 from dbctl.engines.mysql.catalog import INDEX_SQL, INDEXES, NOT_ENFORCED, SCHEMA_COLUMNS, SCHEMA_TABLES, VIEWS
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
@@ -40,6 +39,7 @@ from dbctl.extensions.transfer.portable.read import (
     simplify_actions,
     strip_parentheses,
 )
+from dbctl.model import TimeForm
 
 #: Sizes of text and bytes; the names of both types have the same beginnings.
 _SIZES = {"TINY": (1 << 8) - 1, "": (1 << 16) - 1, "MEDIUM": (1 << 24) - 1, "LONG": None}

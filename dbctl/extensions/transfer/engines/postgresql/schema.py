@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import WRITE_LOCK, SchemaTable
 from dbctl.engines.postgresql.catalog import (
     CLEARS_PART,
@@ -38,6 +37,7 @@ from dbctl.extensions.transfer.portable.contract import (
     StorageLimits,
 )
 from dbctl.extensions.transfer.portable.read import interpret_constraints, list_triggers, strip_parentheses
+from dbctl.model import TimeForm
 
 _INDEX = f"""i.relname, c.relname, '{{}}' {RELATIONS}
   join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisvalid join pg_catalog.pg_class i on i.oid = x.indexrelid

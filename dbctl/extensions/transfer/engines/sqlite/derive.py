@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dbctl.engines.contract.database import TimeForm
 from dbctl.extensions.transfer.engines.sqlite.schema import read_type, write_type
 from dbctl.extensions.transfer.portable.contract import (
     IndexTerm,
@@ -16,6 +15,7 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableTable,
 )
 from dbctl.extensions.transfer.portable.derivation import Derivation
+from dbctl.model import TimeForm
 
 _RANDOM_UUID = (
     "lower(printf('%s-%s-4%s-%s%s-%s', hex(randomblob(4)), hex(randomblob(2)), substr(hex(randomblob(2)), 2),"

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
-from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaIndex, SchemaTable, strip_collation
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sqlite.database import SQLitePart
@@ -32,6 +31,7 @@ from dbctl.extensions.transfer.portable.read import (
     parse_declared,
     split_generated,
 )
+from dbctl.model import TimeForm
 
 _TEXT, _BYTES, _REAL = (LogicalType(kind="text"), LogicalType(kind="bytes"), LogicalType(kind="real"))
 #: A column of this affinity stores a whole number as an integer, which has no negative zero.

@@ -10,16 +10,16 @@ from functools import partial
 from math import isfinite
 from typing import Any
 
-from dbctl.engines.contract.database import TimeForm
 from dbctl.engines.sqlite.values import DAY, RawText, find_affinity
 from dbctl.extensions.transfer.portable import canonical
 from dbctl.extensions.transfer.portable.contract import LineColumn, LogicalKind
 from dbctl.extensions.transfer.portable.lines import escape
+from dbctl.model import TimeForm
 from dbctl.profiles import codecs
 
 #: Characters that a line escapes, as SQL, and their escapes.
 _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}
-_MILLISECONDS = "case when {0} < 100000000000 then {0} * 1000 else {0} end"
+_MILLISECONDS = f"case when {{0}} < {codecs.SMALLEST_MILLISECONDS} then {{0}} * 1000 else {{0}} end"
 #: A positive number of seconds or milliseconds, which are the most frequent forms, as a time.
 _EPOCH = (
     f"strftime('%Y-%m-%d %H:%M:%S', ({_MILLISECONDS}) / 1000, 'unixepoch')"
