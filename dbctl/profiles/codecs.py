@@ -14,8 +14,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Smaller numbers are seconds: as milliseconds they would be times before March 1973.
 SMALLEST_MILLISECONDS = 100_000_000_000
 
-#: The digits of a time without separators, as MediaWiki stores it.
-COMPACT_DIGITS = 14
+#: A number of seconds or milliseconds as text.
+_NUMBER = re.compile(r"[0-9]{9,13}")
+#: A time without separators, as MediaWiki stores it: 20260102150405.
+_COMPACT = re.compile(r"[0-9]{14}")
 
 #: How a column stores the content of a file: as bytes or text, or in base64, with or without the prefix ``data:…,``.
 Encoding = Literal["plain", "base64"]
@@ -54,13 +56,16 @@ def read_time(stored: object) -> datetime | None:
         return None
     if isinstance(stored, datetime):
         return stored.astimezone(UTC) if stored.tzinfo else stored.replace(tzinfo=UTC)
+    text = str(stored).strip()
+    number = int(text) if isinstance(stored, str) and _NUMBER.fullmatch(text) else stored
     try:
-        if isinstance(stored, int | float):
-            milliseconds = stored if abs(stored) >= SMALLEST_MILLISECONDS else stored * 1000
+        if isinstance(number, int | float):
+            milliseconds = number if abs(number) >= SMALLEST_MILLISECONDS else number * 1000
             return EPOCH + timedelta(milliseconds=milliseconds)
-        text = str(stored).strip()
-        if len(text) == COMPACT_DIGITS and text.isascii() and text.isdecimal():  # 20260102150405
-            text = f"{text[:8]}T{text[8:]}"
+        if (
+            text.isdecimal()
+        ):  # of other lengths, ``fromisoformat`` would accept some, which the SQL of the engines does not
+            text = f"{text[:8]}T{text[8:]}" if _COMPACT.fullmatch(text) else ""
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # an offset may lead out of the range of datetime
@@ -74,15 +79,23 @@ def read_known_time(stored: object) -> datetime | None:
 
 
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME_FORMS = {rf"{_DAY}T.*Z": "iso-ms", rf"{_DAY}T.*": "iso-without-z", rf"{_DAY} .*": "sqlite-time"}
+_TIME_FORMS = {
+    rf"{_DAY}T.*Z": "iso-ms",
+    rf"{_DAY}T.*": "iso-without-z",
+    rf"{_DAY} .*": "sqlite-time",
+    _COMPACT.pattern: "compact",
+}
 
 
 def find_time_form(stored: object) -> str | None:
-    """Return the form of a time, or of a text that begins with a day: a ``TimeForm`` or ``iso-without-z``; None: another value, or 0."""
+    """Return the form of a time, or of a text that begins with a day: a ``TimeForm``, ``iso-without-z`` or ``compact``.
+
+    None: another value, or 0.
+    """
     if isinstance(stored, int | float):
         return None if not stored else "epoch-s" if abs(stored) < SMALLEST_MILLISECONDS else "epoch-ms"
     text = read_text(stored)
-    if re.fullmatch(r"[0-9]{9,14}", text):
+    if _NUMBER.fullmatch(text):
         return "epoch-s" if len(text) < len(str(SMALLEST_MILLISECONDS)) else "epoch-ms"
     return next(
         (form for pattern, form in _TIME_FORMS.items() if re.fullmatch(pattern, text, re.DOTALL)), None

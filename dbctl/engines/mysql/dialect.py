@@ -147,10 +147,17 @@ _OF_ISO = (
     f" - (case when {_OFFSET} like '-%' then -1 else 1 end)"
     f" * ({_number_at(_OFFSET, 2, ', 2')} * 3600000 + {_number_at(_OFFSET, 4, ', 2')} * 60000)"
 )
+#: A time without separators.
+_COMPACT = "^(?!0000)[0-9]{4}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([01][0-9]|2[0-4])[0-5][0-9][0-5][0-9]$"
+_OF_COMPACT = (
+    "(to_days(concat(left({0}, 6), '01')) + substr({0}, 7, 2) - 719529) * 86400000"
+    " + substr({0}, 9, 2) * 3600000 + substr({0}, 11, 2) * 60000 + substr({0}, 13, 2) * 1000"
+)
 _OF_TEXT = (
     f"case when {{0}} regexp '{_ISO}' then cast({_OF_ISO} as signed)"
     " when {0} regexp '^[0-9]{9,11}$' then cast({0} as signed) * 1000"
-    " when {0} regexp '^[0-9]{12,14}$' then cast({0} as signed) end"
+    " when {0} regexp '^[0-9]{12,13}$' then cast({0} as signed)"
+    f" when {{0}} regexp '{_COMPACT}' then cast({_OF_COMPACT} as signed) end"
 )
 #: Numbers below 10^11 are seconds: as milliseconds they would all be before March 1973.
 _OF_INTEGER = (
@@ -291,8 +298,8 @@ class MySQLDialect(ServerDialect):
                 return _OF_INTEGER.format(value)
             case "number":
                 return _OF_NUMBER.format(value)
-            case "bytes":
-                return "null"
+            case "bytes":  # MediaWiki; the character set accepts any bytes
+                return _OF_TEXT.replace("{0}", f"convert({value} using latin1)")
             case _:
                 return _OF_TEXT.replace("{0}", self.exact_text(value))
 

@@ -70,9 +70,15 @@ _OF_ISO = (
     " + round(coalesce(d[5], '0')::numeric * 1000)::int8"
     " - coalesce(d[6] || '1', '0')::int8 * (coalesce(d[7]::int8, 0) * 3600000 + coalesce(d[8]::int8, 0) * 60000)"
 )
-_OF_DIGITS = "when {0} ~ '^[0-9]{{9,11}}$' then {0}::int8 * 1000 when {0} ~ '^[0-9]{{12,14}}$' then {0}::int8"
+_OF_DIGITS = "when {0} ~ '^[0-9]{{9,11}}$' then {0}::int8 * 1000 when {0} ~ '^[0-9]{{12,13}}$' then {0}::int8"
+#: A text, with separators if it is a time without them.
+_SEPARATED = (
+    r"case when length({0}) = 14"
+    r" then regexp_replace({0}, '^(\d{{4}})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)$', '\1-\2-\3 \4:\5:\6') else {0} end"
+)
 _OF_TEXT = (
-    f"(select case when d is not null then {_OF_ISO} {_OF_DIGITS} end from regexp_match({{0}}, '{_ISO}') d)"
+    f"(select case when d is not null then {_OF_ISO} {_OF_DIGITS} end"
+    f" from regexp_match({_SEPARATED}, '{_ISO}') d)"
 )
 #: Numbers below 10^11 are seconds: as milliseconds they would all be before March 1973.
 _OF_INTEGER = "case when {0} between -99999999999 and 99999999999 then {0}::int8 * 1000 else {0} end"

@@ -96,8 +96,7 @@ class ServerDialect(Dialect):
                 seconds, milliseconds = statement.bind(limit), statement.bind(limit * 1000)
                 return f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds}))"
             case "text":
-                # regardless of the zone; numeric text for 2001 to 2033 sorts before the dates of this century
-                return f"{value} < {statement.bind((timestamp + timedelta(days=2)).date().isoformat())}"
+                return self._roughly_before_text(value, timestamp, statement)
             case _:
                 return "1 = 1"  # the comparison itself can use an index
 

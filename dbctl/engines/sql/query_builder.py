@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from dbctl.engines.contract.database import (
     AllOf,
@@ -38,6 +38,15 @@ class Dialect(ABC):
     @abstractmethod
     def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
         """Return SQL that can use an index and is true for all rows with a time before ``timestamp``, and few others."""
+
+    def _roughly_before_text(self, value: str, timestamp: datetime, statement: Statement) -> str:
+        """As ``roughly_before``, for text in any zone; numeric text for 2001 to 2033 sorts before the days of this century.
+
+        Times without separators sort after the others of their year.
+        """
+        limit = (timestamp + timedelta(days=2)).date()
+        day, year, compact = map(statement.bind, (f"{limit}", f"{limit:%Y}0", f"{limit:%Y%m%d}"))
+        return f"({value} < {day} or ({value} >= {year} and {value} < {compact}))"
 
     @abstractmethod
     def to_milliseconds(self, value: str, column: Column) -> str:

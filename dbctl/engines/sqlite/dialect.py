@@ -31,6 +31,12 @@ TIME_FORMATS: Mapping[TimeForm, str] = {
 _ROWID_NAMES = ("rowid", "_rowid_", "oid")
 
 
+#: Milliseconds of a text with a day and a time.
+_OF_DAY = "cast(round((julianday({0}) - 2440587.5) * 86400000) as integer)"
+#: Position and length of the year, month, day, hour, minute and second of a time without separators.
+_COMPACT_PARTS = ((1, 4), (5, 2), (7, 2), (9, 2), (11, 2), (13, 2))
+
+
 class SQLiteDialect(Dialect):
     """The SQL of SQLite for values, which may have any type in any column."""
 
@@ -41,11 +47,13 @@ class SQLiteDialect(Dialect):
             f"case when {value} between -99999999999 and 99999999999 then {value} * 1000 else {value} end"
         )
         digits = f"case when length({value}) < 12 then {value} * 1000 else {value} + 0 end"
+        parts = ", ".join(f"substr({value}, {start}, {length})" for start, length in _COMPACT_PARTS)
+        compact = f"printf('%s-%s-%s %s:%s:%s', {parts})"
         return (
             f"case when typeof({value}) in ('integer', 'real') then {number}"
-            f" when {value} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-*'"
-            f" then cast(round((julianday({value}) - 2440587.5) * 86400000) as integer)"
-            f" when length({value}) between 9 and 14 and {value} not glob '*[^0-9]*' then {digits} end"
+            f" when {value} glob '[0-9][0-9][0-9][0-9]-[0-9][0-9]-*' then {_OF_DAY.format(value)}"
+            f" when length({value}) not between 9 and 14 or {value} glob '*[^0-9]*' then null"
+            f" when length({value}) = 14 then {_OF_DAY.format(compact)} else {digits} end"
         )
 
     def roughly_before(self, value: str, _column: Column, timestamp: datetime, statement: Statement) -> str:
@@ -53,10 +61,10 @@ class SQLiteDialect(Dialect):
         # date, regardless of its zone. Numeric text for 2001 to 2033 sorts before the dates of this century.
         limit = timestamp.timestamp() + 1
         seconds, milliseconds = statement.bind(limit), statement.bind(limit * 1000)
-        day = statement.bind((timestamp + timedelta(days=2)).date().isoformat())
+        texts = self._roughly_before_text(value, timestamp, statement)
         return (
             f"({value} < {seconds} or ({value} >= 100000000000 and {value} < {milliseconds})"
-            f" or ({value} >= '' and {value} < {day}))"
+            f" or ({value} >= '' and {texts}))"
         )
 
     def shift_time(self, value: str, column: Column, shift: ShiftedTime, target: Column) -> str:

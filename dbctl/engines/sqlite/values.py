@@ -220,7 +220,7 @@ when {{0}} glob '{DAY}T*Z' then 'iso-ms'
 when {{0}} glob '{DAY}T*' then 'iso-without-z'
 when {{0}} glob '{DAY} *' then 'sqlite-time'
 when length({{0}}) between 9 and 14 and {{0}} not glob '*[^0-9]*' then
-    case when length({{0}}) < 12 then 'epoch-s' else 'epoch-ms' end
+    case when length({{0}}) < 12 then 'epoch-s' when length({{0}}) < 14 then 'epoch-ms' else 'compact' end
 end"""
 
 

@@ -186,14 +186,14 @@ def _compare_time(name: str, column_type: pa.DataType, op: str, milliseconds: in
 def express_milliseconds(name: str, column_type: pa.DataType) -> str:
     """Return an expression with the milliseconds of a stored time, a number or a text; null for a text that is no time.
 
-    Times as text are ISO dates, or 9 to 14 digits. Numbers below ``SMALLEST_MILLISECONDS`` are seconds.
+    Times as text are ISO dates, or 9 to 13 digits. Numbers below ``SMALLEST_MILLISECONDS`` are seconds.
     """
     if type_family(column_type) != "text":
         return scale_to_milliseconds(f"cast({name} as double)")
     microseconds = f"cast(try_cast({name} as timestamp(6)) as bigint)"
     number = f"cast(try_cast({name} as bigint) as double)"
     # without CASE, a number of another length becomes 0, and then null
-    is_time = f"cast({number} >= 1e8 and {number} < 1e14 as double)"
+    is_time = f"cast({number} >= 1e8 and {number} < 1e13 as double)"
     return f"coalesce({microseconds} / 1000.0, nullif({scale_to_milliseconds(number)} * {is_time}, 0.0))"
 
 

@@ -48,6 +48,7 @@ FORMS = {
     "iso-ms": "text with T and Z",
     "iso-without-z": "text with T, without Z",
     "sqlite-time": "text without T",
+    "compact": "14 digits",
     "epoch-ms": "milliseconds since 1970",
     "epoch-s": "seconds since 1970",
 }

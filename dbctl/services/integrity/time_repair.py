@@ -111,5 +111,5 @@ class _TimeRepair:
         )
 
     def _rewrite(self, stored: object) -> object:
-        timestamp = read_time(int(stored) if isinstance(stored, str) and stored.isdigit() else stored)
+        timestamp = read_time(stored)
         return stored if timestamp is None else TIMES[self._form](timestamp)

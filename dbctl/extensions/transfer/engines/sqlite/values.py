@@ -60,8 +60,6 @@ _EXACT = (
 _EXACT_TEXT = f"case when {{0}} collate binary < x'' then '{{2}}t' || {{1}} else '{{2}}' || {_EXACT} end"
 #: Kinds of keys that are stored in one form only.
 DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum", "native"})
-#: Numbers below are seconds, others are milliseconds.
-LARGEST_SECONDS = 100_000_000_000
 _LONG_FRACTION = re.compile(rb"[.,]\d{6}\d*[1-9]")
 _UUID_DIGITS = 32
 
@@ -189,14 +187,14 @@ def _to_bytes(value: object) -> bytes:
 
 def _format_timestamp(value: object) -> object:
     if isinstance(value, int | float):
-        seconds = value if abs(value) < LARGEST_SECONDS else value / 1000
+        seconds = value if abs(value) < codecs.SMALLEST_MILLISECONDS else value / 1000
         try:
             return canonical.format_timestamp(codecs.EPOCH + timedelta(seconds=seconds)).decode()
         except OverflowError:
             return str(value)
     text = _to_bytes(value)
-    if text.isdigit() and 9 <= len(text) <= 14:  # noqa: PLR2004 - text of seconds or milliseconds, as in to_milliseconds
-        return _format_timestamp(int(text))
+    if text.isdigit() and (time := codecs.read_time(text.decode())):
+        return canonical.format_timestamp(time).decode()
     return _to_text(canonical.normalize_timestamp(text))
 
 
