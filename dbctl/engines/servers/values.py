@@ -26,7 +26,7 @@ LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 def compare_time(value: str, op: str, timestamp: datetime, format_time: Callable[[datetime], str]) -> str:
     """Return SQL that compares a column of a time type with ``timestamp``; ``format_time`` returns SQL for a time."""
-    milliseconds = round((timestamp - EPOCH) / MILLISECOND)
+    milliseconds = (timestamp - EPOCH) // MILLISECOND  # of the column, the SQL also omits the rest
 
     def bound(offset: int) -> str:
         return format_time(EPOCH + offset * MILLISECOND if offset * MILLISECOND <= LATEST - EPOCH else LATEST)

@@ -108,7 +108,7 @@ def _match_field(users: UserTable, field: str, value: str) -> Where:
     if field == "active":
         return users.where_active(active=parse_boolean(field, value))
     column = users.column(field)
-    if field in TIMES:
+    if field in TIMES or users.live.table.columns[column].native == "time":
         day = parse_time(field, value)
         return AllOf([Condition(column, ">=", day), Condition(column, "<", day_after(day))])
     condition: Where = Condition(column, "same", value)

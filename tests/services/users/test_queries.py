@@ -19,6 +19,7 @@ from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users import passwords, queries
 from dbctl.services.users.detail import show_users
 from dbctl.services.users.queries import UserFilter
+from tests.databases import empty_database
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, drop_nocase, open_app, run_statements
 from tests.shapes.flashpoint_web import PASSWORD_HASH, add_user
@@ -293,3 +294,36 @@ def test_password_check_requires_one_user(path):
     with open_app(path) as app:
         for selector in (UserSelector(logins=["ann", "bob"]), UserSelector()):
             catch_error(UsageError, lambda selector=selector: queries.find_single_user(app, selector))
+
+
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["postgresql", "mysql"]
+[users]
+admin = false
+table = "people"
+id = { column = "id", codec = "given" }
+login = ["login"]
+fields = { login = "login", created_at = "created", confirmed_at = "confirmed" }
+"""
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+@pytest.mark.parametrize("field", ["created_at", "confirmed_at"])
+def test_filter_by_the_shown_time_finds_its_user(answer, tmp_path, engine, field):
+    (tmp_path / "club.toml").write_text(PROFILE)
+    with empty_database(engine, tmp_path / "club.db") as database:
+        kind = {"postgresql": "timestamptz", "mysql": "datetime(6)"}[engine]
+        database.run(
+            f"create table people (id integer primary key, login varchar(9), created {kind}, confirmed {kind})"
+        )
+        for number, time in enumerate(("01-02 03:04:05.999600", "01-03 03:04:05.900000", "01-05 00:00:00")):
+            database.run(f"insert into people values ({number}, 'p{number}', '2026-{time}', '2026-{time}')")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        shown = answer("users", "list", *options)["data"]["items"][0][field]
+        listed = answer("users", "list", "--filter", f"{field}={shown}", *options)["data"]["items"]
+        assert [user["login"] for user in listed] == ["p0", "p1"]
+        assert answer("users", "list", "--filter", f"{field}=2026-01-04", *options)["data"]["total"] == 0
