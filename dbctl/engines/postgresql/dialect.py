@@ -18,6 +18,7 @@ from dbctl.engines.postgresql.values import (
     CASTS,
     FALSE,
     HOST_MASK,
+    PADDED,
     TRUE,
     UNDECLARED,
     PostgreSQLColumn,
@@ -140,6 +141,8 @@ class PostgreSQLDialect(ServerDialect):
         )
         if kind == "bytes":
             array_type = "bytea"
+        if base_type(column) == PADDED:
+            array_type = PADDED
         if limit := _NARROW_INTEGERS.get(base_type(column)):
             # The server hashes a list only if it has the type of the column: 200,000 values of another type are compared one by one.
             array_type = base_type(column)

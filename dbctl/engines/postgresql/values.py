@@ -253,6 +253,8 @@ _EXTREME_TIME = re.compile(
 )
 #: The type of single precision, as ``base_type`` returns it.
 SINGLE = '"pg_catalog"."float4"'
+#: The type of texts that the server fills with spaces, and compares without these; any other type of text keeps its own.
+PADDED = '"pg_catalog"."bpchar"'
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
 
 
@@ -291,15 +293,15 @@ def comparable_value(column: Column, value: object) -> ComparableValue | None:
     if isinstance(value, str) and "\0" in value and is_storable(value.replace("\0", "")):
         return None
     text, kind = encode_value(value), kind_of(column)
-    if text is None:
-        return None
-    if isinstance(value, bytes) != (kind == "bytes"):
+    if text is None or isinstance(value, bytes) != (kind == "bytes"):
         return None
     if kind == "enum" and isinstance(column, PostgreSQLColumn):
         return ComparableValue(text, column.base) if text in column.labels else None
     if base_type(column) == ADDRESS:
         text = re.sub(HOST_MASK, r"\1", text)
     comparable = _COMPARE.get(kind, _compare_text)(text, kind)
+    if comparable and base_type(column) == PADDED:
+        return ComparableValue(comparable.text.rstrip(" "), PADDED)
     if comparable and comparable.type == "numeric" and base_type(column) == SINGLE:
         return comparable._replace(text=str(round_single(Decimal(comparable.text))))
     return comparable

@@ -381,3 +381,17 @@ def test_invalid_utf8_is_read_with_its_bytes():
             assert sorted(rows) == [(1, "fine"), (2, "a\udcffb"), (3, "Zoë")]
             session = reader.connection.session
             assert (session.schema, session.database) == ("public", url.path)
+
+
+def test_padded_texts_compare_without_the_spaces_at_their_end(postgresql):
+    postgresql.execute("create table t (code char(5) primary key)")
+    postgresql.execute("insert into t values (%s)", ("ab",), ("abcde",), ("",))
+    reader = postgresql.reader()
+    assert [code for (code,) in reader.select("t", ["code"])] == [" " * 5, "ab   ", "abcde"]
+    for code in ("ab", "ab   ", "ab         "):
+        counts = [
+            reader.count("t", [Condition("code", op, code)]) for op in ("=", "!=", "<", "<=", ">", ">=")
+        ]
+        assert counts == [1, 2, 1, 2, 1, 2], code
+        assert reader.count("t", [Condition("code", "in", [code, "abcde", "x"])]) == 2
+    assert reader.count("t", [Condition("code", "=", " ab")]) == 0

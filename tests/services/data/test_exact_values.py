@@ -564,3 +564,21 @@ def test_text_of_a_database_without_encoding_is_imported_and_restored(
         error = answer("data", "import", "goods", "nul.jsonl", "--yes", status=2)["error"]
         assert "NUL" in error["message"]
         assert read() == expected
+
+
+@pytest.mark.parametrize("key", ["ab", "ab      "])
+def test_row_with_a_padded_key_is_changed_and_restored(postgresql, answer, find_newest, key):
+    postgresql.run(
+        "create table codes (code char(8) primary key, n integer)",
+        "create table uses (id integer primary key, code char(8) references codes on delete cascade)",
+        "insert into codes values ('ab', 1), ('abc', 2)",
+        "insert into uses values (1, 'ab')",
+    )
+    before = postgresql.content()
+    assert answer("data", "set", "codes", key, "n=5")["data"]["changed"] == 1
+    change = find_newest()
+    answer("data", "delete", "codes", "--filter", f"code={key}", "--yes")
+    assert postgresql.rows("select count(*) from uses") == [(0,)]
+    for operation in (find_newest(), change):
+        answer("undo", operation, "--yes")
+    assert postgresql.content() == before
