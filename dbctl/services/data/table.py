@@ -11,6 +11,7 @@ from datetime import datetime
 from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import (
     AllOf,
+    AnyOf,
     Column,
     Condition,
     Op,
@@ -232,7 +233,14 @@ class DataTable:
             raise UsageError(
                 detail=f"the key of {self.name} has {len(self.key)} parts: {' '.join(self.key).upper()}"
             )
-        return [self._parse_exact(name, text) for name, text in zip(self.key, key, strict=True)]
+        return [self._parse_key_part(name, text) for name, text in zip(self.key, key, strict=True)]
+
+    def _parse_key_part(self, column: str, text: str) -> object:
+        """Return the number of a text, unless the column can have either, and only the text is stored."""
+        number, other = self._parse_exact(column, text)
+        if other is None or self.db.count(self.name, [Condition(column, "=", number)]):
+            return number
+        return other if self.db.count(self.name, [Condition(column, "=", other)]) else number
 
     def complete_key(self, key: Sequence[str]) -> Sequence[str]:
         """Return the key with a UUID instead of its beginning; raises AmbiguousIdError if several rows have such a key."""
@@ -336,9 +344,12 @@ class DataTable:
         """Return the stored value of a text in the form of the database; raises as ``parse_value``."""
         return self.db.codec.text_parser(self.name, column)(text)
 
-    def _parse_exact(self, column: str, text: str) -> object:
-        is_number = not re.search("CHAR|TEXT|CLOB", self.columns[column].type)
-        return self.db.codec.csv_parser(self.name, column)(text, is_number)
+    def _parse_exact(self, column: str, text: str) -> tuple[object, str | None]:
+        """Return a value, and its text if the value is a number and the column can have either, as SQLite permits."""
+        parse = self.db.codec.csv_parser(self.name, column)
+        value = parse(text, not re.search("CHAR|TEXT|CLOB", self.columns[column].type))
+        other = parse(text, False) if isinstance(value, int | float) else None  # noqa: FBT003 - as a quoted cell
+        return value, other if isinstance(other, str) else None
 
     def _is_boolean(self, definition: Column) -> bool:
         if definition.native == "boolean" or definition.name in self._booleans:
@@ -392,11 +403,27 @@ class DataTable:
                 )
             return Condition(definition.name, op, timestamp)
         try:
-            return Condition(definition.name, op, self._parse_exact(definition.name, text))
+            value, other = self._parse_exact(definition.name, text)
+            return _compare_either(definition.name, op, value, other)
         except ValueInvalidError:  # no row has this value
             if op == "!=":  # a typing error would select all rows
                 raise
             return Condition(definition.name, op, text)
+
+
+def _compare_either(name: str, op: Op, value: object, other: str | None) -> Where:
+    """Compare a column with a number or, if ``other`` is its text, with both: numbers are before all texts, also before an empty one."""
+    condition: Where = Condition(name, op, value)
+    if other is None:
+        return condition
+    text: Where = Condition(name, op, other)
+    if op == "!=":
+        return AllOf([condition, text])
+    if op in ("<", "<="):
+        text = AllOf([Condition(name, ">=", ""), text])
+    elif op in (">", ">="):
+        condition = AllOf([condition, Condition(name, "<", "")])
+    return AnyOf([condition, text])
 
 
 def row_key(table: DataTable, row: Row) -> dict[str, object]:

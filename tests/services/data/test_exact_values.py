@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -582,3 +583,32 @@ def test_row_with_a_padded_key_is_changed_and_restored(postgresql, answer, find_
     for operation in (find_newest(), change):
         answer("undo", operation, "--yes")
     assert postgresql.content() == before
+
+
+@pytest.mark.parametrize("kind", ["", "blob"])
+def test_digits_find_numbers_and_texts_in_a_column_of_any_type(answer, tmp_path, kind):
+    stored = [5, "5", 7, "8", 1.5, "1.5", "", None, "x"]
+    with closing(sqlite3.connect(tmp_path / "app.db")) as db, db:
+        db.execute(f"create table t (id integer primary key, v {kind})")
+        db.executemany("insert into t (v) values (?)", [(value,) for value in stored])
+        db.execute(f"create table k (v {kind} primary key)")
+        db.executemany("insert into k values (?)", [(5,), ("5",), ("6",), ("7",)])
+    options = ("--profile", "plain", "--url", f"main={tmp_path}/app.db")
+
+    def find(condition):
+        rows = answer("data", "rows", "t", "--filter", f"v{condition}", *options)["data"]["items"]
+        return [row["v"] for row in rows]
+
+    assert find("=5") == [5, "5"]
+    assert find("!=5") == [7, "8", 1.5, "1.5", "", "x"]
+    assert find("<5") == [1.5, "1.5", ""]
+    assert find("<=5") == [5, "5", 1.5, "1.5", ""]
+    assert find(">5") == [7, "8", "x"]
+    assert find(">=5") == [5, "5", 7, "8", "x"]
+    assert answer("data", "show", "k", "6", *options)["data"] == {"v": "6"}
+    assert answer("data", "show", "k", "5", *options)["data"] == {"v": 5}
+    after = answer("data", "rows", "k", "--after", "6", *options)["data"]["items"]
+    assert after == [{"v": "7"}]
+    answer("data", "delete", "k", "5", "--yes", *options)
+    answer("data", "delete", "k", "7", "--yes", *options)
+    assert answer("data", "rows", "k", *options)["data"]["items"] == [{"v": "5"}, {"v": "6"}]
