@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from decimal import Decimal
-from itertools import chain
 from typing import TypeAlias
 from uuid import UUID
 
@@ -138,12 +137,14 @@ class KeyedRows:
             # the savepoint lets the transaction continue
             with suppress(PrivilegeMissingError), db.transaction() if db.has_privileges else nullcontext():
                 self.rows = self._read(where)
-        if not all(map(_is_exact, chain.from_iterable(self.rows))):
-            self.rows = {}
 
     def _read(self, where: Sequence[Where]) -> dict[Key, Sequence[object]]:
         size = len(self._key)
         rows = self._db.select(self._table, [*self._key, *self._columns], where, limit=MAX_COMPARED)
+        if not all(
+            _is_exact(value) for row in rows for value in row[:size]
+        ):  # also arrays, which are no keys of a mapping
+            return {}
         return {row[:size]: row[size:] for row in rows}
 
     def _read_again(self) -> dict[Key, Sequence[object]]:
