@@ -16,7 +16,7 @@ from dbctl.engines.mysql.values import (
     encode_for_column,
     encode_value,
 )
-from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, ServerDialect, compare_time, kind_of
+from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, ServerDialect, kind_of
 from dbctl.engines.sql.catalog import Statement, escape_like, lower_ascii
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct, TimeForm
@@ -196,9 +196,7 @@ class MySQLDialect(ServerDialect):
         if comparable is None:  # no row has it, so all values differ
             return f"{value} is not null" if op == "!=" else NO_ROW
         if isinstance(comparable, datetime):
-            return compare_time(
-                value, op, comparable, lambda timestamp: f"timestamp {statement.bind(timestamp)}"
-            )
+            return f"{value} {op} timestamp {statement.bind(comparable)}"
         placeholder = statement.bind(comparable)
         if kind in ("text", "other"):
             exact = f"{self.exact_text(value)} {op} {placeholder}"

@@ -30,15 +30,7 @@ from dbctl.engines.postgresql.values import (
     is_extreme_time,
 )
 from dbctl.engines.servers.database import ServerCodec
-from dbctl.engines.servers.values import (
-    MILLISECOND,
-    NO_ROW,
-    TIMES,
-    Kind,
-    ServerDialect,
-    compare_time,
-    kind_of,
-)
+from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, Kind, ServerDialect, kind_of
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, escape_like, is_storable, lower_ascii
 from dbctl.errors.usage import ValueInvalidError
@@ -103,12 +95,7 @@ class PostgreSQLDialect(ServerDialect):
             return f"{value} is not null" if op == "!=" else NO_ROW
         if kind in TIMES and not is_extreme_time(comparable.text):
             time_type = "timestamptz" if kind == "timestamptz" else "timestamp"
-            return compare_time(
-                value,
-                op,
-                datetime.fromisoformat(comparable.text),
-                lambda timestamp: f"cast({statement.bind(encode_value(timestamp))} as {time_type})",
-            )
+            return f"{value} {op} cast({statement.bind(comparable.text)} as {time_type})"
         placeholder = f"cast({statement.bind(comparable.text)} as {comparable.type})"
         if op in ("=", "!="):
             return f"{value if kind != 'other' else self.as_text(value, column)} {op} {placeholder}"

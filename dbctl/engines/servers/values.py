@@ -1,4 +1,4 @@
-"""SQL for comparisons of times with millisecond precision, text for values, and rows as values."""
+"""SQL for comparisons, text for values, and rows as values."""
 
 from __future__ import annotations
 
@@ -19,28 +19,6 @@ from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 
 MILLISECOND = timedelta(milliseconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Python's last time; servers store later ones.
-LATEST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-
-
-def compare_time(value: str, op: str, timestamp: datetime, format_time: Callable[[datetime], str]) -> str:
-    """Return SQL that compares a column of a time type with ``timestamp``; ``format_time`` returns SQL for a time."""
-    milliseconds = (timestamp - EPOCH) // MILLISECOND  # of the column, the SQL also omits the rest
-
-    def bound(offset: int) -> str:
-        return format_time(EPOCH + offset * MILLISECOND if offset * MILLISECOND <= LATEST - EPOCH else LATEST)
-
-    match op:
-        case "=":
-            return f"({value} >= {bound(milliseconds)} and {value} < {bound(milliseconds + 1)})"
-        case "!=":
-            return f"({value} < {bound(milliseconds)} or {value} >= {bound(milliseconds + 1)})"
-        case "<" | ">=":
-            return f"{value} {op} {bound(milliseconds)}"
-        case _:
-            return f"{value} {'<' if op == '<=' else '>='} {bound(milliseconds + 1)}"
-
 
 #: How values of a type compare. ``other``: by their text, which never fails.
 Kind: TypeAlias = Literal[

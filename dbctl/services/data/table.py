@@ -24,7 +24,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNotFoundError
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.errors.users import ObjectMissingError
-from dbctl.model import Row, Struct, now, sort_by_use
+from dbctl.model import Row, Struct, format_count, now, sort_by_use
 from dbctl.profiles.codecs import BOOLEANS, find_time_form
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
@@ -231,7 +231,7 @@ class DataTable:
         self.require_key()
         if len(key) != len(self.key):
             raise UsageError(
-                detail=f"the key of {self.name} has {len(self.key)} parts: {' '.join(self.key).upper()}"
+                detail=f"the key of {self.name} has {format_count(len(self.key), 'part')}: {' '.join(self.key).upper()}"
             )
         return [self._parse_key_part(name, text) for name, text in zip(self.key, key, strict=True)]
 

@@ -288,11 +288,11 @@ def test_zero_date_is_not_null(mysql):
     [(0, "=", True), (-1, "=", False), (1, "=", False), (0, "!=", False), (1, "!=", True), (0, ">=", True),
      (1, ">=", False), (0, ">", False), (-1, ">", True), (0, "<", False), (1, "<", True), (0, "<=", True), (-1, "<=", False)],
 )  # fmt: skip
-def test_native_times_compare_by_millisecond(mysql, kind, shift, op, is_match):
+def test_native_times_compare_by_microsecond(mysql, kind, shift, op, is_match):
     mysql.execute(f"create table t (at {kind})")
     mysql.execute("set time_zone = '+00:00'")
     mysql.execute("insert into t values ('2024-03-01 12:30:15.250789')")
-    where = Condition("at", op, TIMESTAMP + timedelta(milliseconds=shift))
+    where = Condition("at", op, TIMESTAMP + timedelta(microseconds=789 + shift))
     assert mysql.reader().count("t", [where]) == is_match
 
 

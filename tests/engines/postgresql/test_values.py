@@ -190,10 +190,10 @@ def test_times_outside_the_range_of_python_are_read_as_text(postgresql):
         (-1, "<=", False),
     ],
 )
-def test_native_times_compare_by_millisecond(postgresql, kind, shift, op, is_match):
+def test_native_times_compare_by_microsecond(postgresql, kind, shift, op, is_match):
     postgresql.execute(f"create table t (at {kind})")
     postgresql.execute("insert into t values ('2024-03-01 12:30:15.250789')")
-    where = Condition("at", op, TIMESTAMP + timedelta(milliseconds=shift))
+    where = Condition("at", op, TIMESTAMP + timedelta(microseconds=789 + shift))
     assert postgresql.reader().count("t", [where]) == is_match
 
 

@@ -612,3 +612,36 @@ def test_digits_find_numbers_and_texts_in_a_column_of_any_type(answer, tmp_path,
     answer("data", "delete", "k", "5", "--yes", *options)
     answer("data", "delete", "k", "7", "--yes", *options)
     assert answer("data", "rows", "k", *options)["data"]["items"] == [{"v": "5"}, {"v": "6"}]
+
+
+@pytest.mark.parametrize(("engine", "kind"), [("postgresql", "timestamptz"), ("mysql", "datetime(6)")])
+def test_rows_of_one_millisecond_are_different_rows(answer, find_newest, tmp_path, monkeypatch, engine, kind):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(engine, tmp_path / "app.db") as database:
+        Path("dbctl.toml").write_text(f'[apps.a]\nprofile = "plain"\ndatabases = "{database.url}"\n')
+        database.run(f"create table events (at {kind} primary key, n integer)")
+        for number in range(3):
+            database.run(f"insert into events values ('2026-01-02 03:04:05.12300{number}', {number})")
+        before = database.content()
+        keys = [row["at"] for row in answer("data", "rows", "events")["data"]["items"]]
+        for number, key in enumerate(keys):
+            assert answer("data", "show", "events", key)["data"]["n"] == number
+            after = answer("data", "rows", "events", "--after", key)["data"]["items"]
+            assert [row["n"] for row in after] == [*range(number + 1, 3)]
+            assert answer("data", "rows", "events", "--filter", f"at={key}")["data"]["total"] == 1
+            answer("data", "set", "events", key, "n=7")
+            assert sorted(n for (n,) in database.rows("select n from events")) == [*{0, 1, 2} - {number}, 7]
+            answer("undo", find_newest(), "--yes")
+            answer("data", "delete", "events", key, "--yes")
+            assert len(database.rows("select n from events")) == 2
+            answer("undo", find_newest(), "--yes")
+            assert database.content() == before
+
+
+def test_row_whose_key_is_an_array_is_changed(postgresql, answer):
+    postgresql.run(
+        "create table t (k text[] primary key, n int)", "insert into t values ('{a}', 1), ('{}', 2)"
+    )
+    answer("data", "set", "t", "{a}", "n=7")
+    assert postgresql.rows("select n from t order by k") == [(2,), (7,)]
