@@ -147,7 +147,8 @@ def check_unique_rows(table: DataTable, where: Sequence[Where], values: Row) -> 
     """
     for key in _list_unique(table):
         same = {name: values[name] for name in key if name in values}
-        if not same or None in same.values():
+        # an expression, a prefix or another collation is no column
+        if not same or None in same.values() or not set(key) <= table.columns.keys():
             continue
         rest = [name for name in key if name not in values]
         having: list[Where] = [

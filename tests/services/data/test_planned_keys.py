@@ -9,6 +9,7 @@ import pytest
 from msgspec import structs
 
 from tests import servers
+from tests.databases import empty_database
 
 TABLES = (
     "create table authors (id integer primary key, code varchar(9) unique)",
@@ -68,6 +69,29 @@ def test_dry_run_has_the_exit_code_of_the_command(url, answer):
         for option in ("--dry-run", "--yes"):
             error = answer("data", *words.split(), option, "--url", f"main={url}", status=status)["error"]
             assert (error or {}).get("code") in (None, "constraint", "already-exists"), words
+
+
+@pytest.mark.parametrize(
+    ("engine", "part"),
+    [
+        ("sqlite", "lower(title)"),
+        ("sqlite", "title collate nocase"),
+        ("postgresql", "lower(title)"),
+        ("mysql", "title(1)"),
+    ],
+)
+def test_unique_index_with_more_than_columns_permits_a_plan(answer, tmp_path, engine, part):
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table books (id integer primary key, shelf integer, title varchar(9))",
+            f"create unique index books_title on books (shelf, {part})",
+            "insert into books values (1, 1, 'A'), (2, 1, 'b')",
+        )
+        for option in ("--dry-run", "--yes"):
+            answer(
+                "data", "set", "books", "--filter", "id<3", "shelf=2", option, "--url", f"main={database.url}"
+            )
+        assert database.rows("select shelf from books") == [(2,), (2,)]
 
 
 def test_reference_to_a_row_that_a_policy_hides_is_not_refused(answer):
