@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import product
 
 from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import (
@@ -233,14 +234,16 @@ class DataTable:
             raise UsageError(
                 detail=f"the key of {self.name} has {format_count(len(self.key), 'part')}: {' '.join(self.key).upper()}"
             )
-        return [self._parse_key_part(name, text) for name, text in zip(self.key, key, strict=True)]
+        exact = [self._parse_exact(name, text) for name, text in zip(self.key, key, strict=True)]
+        first, *others = product(*((value,) if text is None else (value, text) for value, text in exact))
+        if not others:
+            return first
+        # numbers are before texts; of several keys, that of a stored row
+        return next((values for values in (first, *others) if self._has_key(values)), first)
 
-    def _parse_key_part(self, column: str, text: str) -> object:
-        """Return the number of a text, unless the column can have either, and only the text is stored."""
-        number, other = self._parse_exact(column, text)
-        if other is None or self.db.count(self.name, [Condition(column, "=", number)]):
-            return number
-        return other if self.db.count(self.name, [Condition(column, "=", other)]) else number
+    def _has_key(self, values: Sequence[object]) -> bool:
+        where = [Condition(name, "=", value) for name, value in zip(self.key, values, strict=True)]
+        return self.db.count(self.name, where) > 0
 
     def complete_key(self, key: Sequence[str]) -> Sequence[str]:
         """Return the key with a UUID instead of its beginning; raises AmbiguousIdError if several rows have such a key."""

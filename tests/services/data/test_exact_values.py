@@ -593,6 +593,8 @@ def test_digits_find_numbers_and_texts_in_a_column_of_any_type(answer, tmp_path,
         db.executemany("insert into t (v) values (?)", [(value,) for value in stored])
         db.execute(f"create table k (v {kind} primary key)")
         db.executemany("insert into k values (?)", [(5,), ("5",), ("6",), ("7",)])
+        db.execute(f"create table pairs (a {kind}, b {kind}, n integer, primary key (a, b))")
+        db.executemany("insert into pairs values (?, ?, ?)", [(5, "y", 1), ("5", "x", 2), (5, "6", 3)])
     options = ("--profile", "plain", "--url", f"main={tmp_path}/app.db")
 
     def find(condition):
@@ -612,6 +614,8 @@ def test_digits_find_numbers_and_texts_in_a_column_of_any_type(answer, tmp_path,
     answer("data", "delete", "k", "5", "--yes", *options)
     answer("data", "delete", "k", "7", "--yes", *options)
     assert answer("data", "rows", "k", *options)["data"]["items"] == [{"v": "5"}, {"v": "6"}]
+    for key, number in (("5", "y"), 1), (("5", "x"), 2), (("5", "6"), 3):
+        assert answer("data", "show", "pairs", *key, *options)["data"]["n"] == number
 
 
 @pytest.mark.parametrize(("engine", "kind"), [("postgresql", "timestamptz"), ("mysql", "datetime(6)")])
