@@ -42,10 +42,14 @@ def refuse_unsafe(path: Path, target: str) -> None:
         ReadOnlyError: the file or its directory is not writable, or the file has a second hard link.
     """
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        reason, hint = "is not writable for this user", "Run dbctl as the owner of the app's files."
+        if any(os.statvfs(place).f_flag & os.ST_RDONLY for place in (path, path.parent)):
+            reason, hint = (
+                "is mounted read-only",
+                "Mount it for writing; after disk errors (see dmesg), check it first.",
+            )
         raise ReadOnlyError(
-            target=target,
-            reason=f"{path} or its directory is not writable for this user",
-            hint="Nothing was changed. Run dbctl as the owner of the app's files.",
+            target=target, reason=f"{path} or its directory {reason}", hint=f"Nothing was changed. {hint}"
         )
     if path.stat().st_nlink > 1:
         raise ReadOnlyError(

@@ -127,12 +127,15 @@ def check_storage(subject: Subject) -> Iterator[Finding]:
 
 
 def _read_stats(subject: Subject, database_files: DatabaseFiles) -> tuple[Volume, os.stat_result]:
-    """Return statistics of the disk and of the file.
+    """Return statistics of the disk, or of the file as a read-only mount, and of the file.
 
     Raises:
         UnreachableError: permissions are missing, or the file was just deleted.
     """
     try:
-        return read_volume(database_files.file.parent), database_files.file.stat()
+        volume = read_volume(database_files.file)
+        if not volume.read_only:
+            volume = read_volume(database_files.file.parent)
+        return volume, database_files.file.stat()
     except OSError as error:
         raise create_unreachable(subject, database_files.file, error) from error

@@ -220,8 +220,9 @@ def test_read_only_mount_is_read_and_refuses_writers(tmp_path, mode):
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", tmp_path], check=True)
         assert read(tmp_path / "app.db") == 3
-        with pytest.raises(ReadOnlyError, match="is not writable"):
+        with pytest.raises(ReadOnlyError, match="is mounted read-only") as caught:
             SQLiteWriter(tmp_path / "app.db", "app/user")
+        assert "owner" not in caught.value.hint
         with pytest.raises(UnreachableError, match="Read-only file system"):
             SQLiteWriter(tmp_path / "new.db", "app/user", OpenOptions(create={}))
     finally:

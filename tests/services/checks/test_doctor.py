@@ -572,6 +572,19 @@ def test_read_only_disk_is_an_error_but_database_is_checked(small_disk, monkeypa
     assert "read-only-disk" not in {finding["code"] for finding in run_doctor()}
 
 
+def test_file_that_is_mounted_read_only_is_an_error(path, run_doctor):
+    if not ROOT or subprocess.run(["mount", "--bind", path, path], check=False).returncode:
+        pytest.skip("mounting is not possible")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True)
+        findings_by_code = {finding["code"]: finding for finding in run_doctor()}
+        assert findings_by_code["read-only-disk"]["severity"] == "error"
+        run_shell(findings_by_code["read-only-disk"]["hint"])
+        assert "read-only-disk" not in {finding["code"] for finding in run_doctor()}
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
 @pytest.mark.parametrize(("mode", "severity"), [("wal", "error"), ("delete", "warning")])
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
 def test_file_on_network_disk_is_a_finding(path, run_doctor, monkeypatch, mode, severity, kind):
