@@ -78,6 +78,23 @@ def test_rows_are_filtered_sorted_limited_and_counted(answer):
     assert select_ids("--not-null", "last_login_at", "--offset", "1") == [2]
 
 
+def test_numbers_of_times_are_accepted_as_they_are_shown(path, answer):
+    default = "default (strftime('%s', 'now'))"
+    change(path, f"create table seen (id integer primary key, at real {default}, since text {default})")
+    change(path, "insert into seen values (1, 1795252616.1478474, 1795252616), (2, 1795252616.5, 1795252700)")
+
+    def select_ids(condition):
+        return [item["id"] for item in answer("data", "rows", "seen", "--filter", condition)["items"]]
+
+    assert select_ids(f"at={answer('data', 'show', 'seen', '1')['at']}") == [1]
+    assert select_ids("at=1795252616") == []
+    assert select_ids("at>1795252616.2") == [2]
+    assert select_ids("since=1795252616") == [1], "ten digits are no date"
+    assert select_ids("at=2026-11-21") == [1, 2]
+    answer("data", "set", "seen", "2", "at=1795252616.25", "--yes")
+    assert query_rows(path, "select at from seen where id = 2") == [(1795252616.25,)]
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [

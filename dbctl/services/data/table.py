@@ -41,7 +41,8 @@ _BINARY_KEY = Remedy(
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 #: A server that scans a table also reads rows that other sessions have added since the snapshot, and refuses them.
 CONFLICT_HINT = "Nothing was changed. Run it again. If other sessions add rows all the time, exclude new rows by their primary key, such as with: --filter 'id<=1000'"
-_WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+([.][0-9]+)?", re.ASCII)
+_NUMERIC_TYPE = re.compile("INT|REAL|FLOA|DOUB|NUMERIC|DECIMAL")
 _NANOSECONDS = re.compile(r"\.[0-9]{7}")
 #: Operators of filters, the longer ones first.
 OPERATORS: Mapping[str, Op] = {
@@ -313,7 +314,8 @@ class DataTable:
 
     def _parse_time(self, definition: Column, text: str) -> datetime | None:
         """Return the time that a text is for a column; None for a number, and for a column without times."""
-        if not self.is_time(definition.name) or ("INT" in definition.type and _WHOLE.fullmatch(text)):
+        is_number = _NUMBER.fullmatch(text) and _NUMERIC_TYPE.search(definition.type)
+        if is_number or not self.is_time(definition.name):
             return None
         if definition.native == "time" and _NANOSECONDS.search(text):
             return None  # a datetime would lose them: the database parses the text
@@ -399,7 +401,7 @@ class DataTable:
         if self._is_boolean(definition):
             return Condition(definition.name, op, self._encode_boolean(definition, text))
         if (timestamp := self._parse_time(definition, text)) is not None:
-            if op == "=" and len(text) == len("2026-01-31"):
+            if op == "=" and len(text) == len("2026-01-31") and not text.isdecimal():
                 end = day_after(timestamp)
                 return AllOf(
                     [Condition(definition.name, ">=", timestamp), Condition(definition.name, "<", end)]
