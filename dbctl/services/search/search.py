@@ -12,7 +12,7 @@ from dbctl.engines.contract.fulltext import TextNot, TextQuery, TextTerm, join_q
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.errors.usage import SchemaMismatchError, SearchMissingError, UsageError
 from dbctl.model import PageRequest, Row, Struct
-from dbctl.profiles.codecs import read_boolean, read_time
+from dbctl.profiles.codecs import decode_text, read_boolean, read_time
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, list_missing, select_existing
@@ -169,7 +169,9 @@ def _read_page(
 
 
 def decode_row(search: Search, row: Row) -> Row:
-    """Return a row with its times and flags decoded from any stored form."""
+    """Return a row with its texts, times and flags decoded from any stored form."""
+    if any(isinstance(value, bytes) for value in row.values()):
+        row = {name: decode_text(value) for name, value in row.items()}
     if not (search.times or search.flags):
         return row
     flags = {name: read_boolean(row[name]) for name in search.flags if row.get(name) is not None}

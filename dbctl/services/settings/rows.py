@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
-from dbctl.profiles.codecs import read_boolean, read_time, text_or_none
+from dbctl.profiles.codecs import decode_text, read_boolean, read_text, read_time, text_or_none
 from dbctl.profiles.model.base import list_names
 from dbctl.profiles.model.settings import SettingFormat, Settings, StandardSetting
 from dbctl.services.app.app import App
@@ -60,7 +60,7 @@ class SettingRows(SettingStore):
         parts = zip(self._keys, prefix.split(".", 1) if len(self._keys) > 1 else [prefix], strict=False)
         where = [Condition(column, "starts", part) for column, part in parts if part]
         rows = self.db.select(self.live.name, self._keys, [*self._owner_conditions(), *where])
-        keys = [*self.standard, *(".".join(map(str, row)) for row in rows)]
+        keys = [*self.standard, *(".".join(map(read_text, row)) for row in rows)]
         return [key for key in keys if key not in self.section.excluded]
 
     def _row_conditions(self, key: str) -> list[Where]:
@@ -84,7 +84,7 @@ class SettingRows(SettingStore):
 
     def _create_from_row(self, row: Mapping[str, object], users: Mapping[object, str]) -> Setting:
         values = {word: row.get(column) for word, column in self._fields.items()}
-        key = ".".join(str(row[column]) for column in self._keys)
+        key = ".".join(read_text(row[column]) for column in self._keys)
         standard = self.standard.get(key)
         declared = find_key(self.section, key)
         stored_type = str(row.get(self._type) or "string") if self._type else self._declared_type(key)
@@ -116,7 +116,7 @@ class SettingRows(SettingStore):
 
     def _read_value(self, key: str, stored: object, kind: str) -> tuple[object, bool]:
         """Return a stored value, and whether dbctl can write its form."""
-        form = self._form(key)
+        form, stored = self._form(key), decode_text(stored)
         if form == "text" or stored is None or isinstance(stored, bytes):
             return self.types.read(stored, kind), True
         if isinstance(stored, dict | list):

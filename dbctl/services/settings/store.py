@@ -256,7 +256,9 @@ class SettingStore(ABC):
         try:
             for column, stored in self._encode_columns(setting, value).items():
                 if isinstance(stored, str):
-                    self.db.codec.text_parser(self.live.name, column)(stored)
+                    is_binary = self.live.table.columns[column].is_binary  # some apps store texts as bytes
+                    text = "\\x" + stored.encode().hex() if is_binary else stored
+                    self.db.codec.text_parser(self.live.name, column)(text)
         except ValueInvalidError as error:
             return str(error.context["reason"])
         return ""

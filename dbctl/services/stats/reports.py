@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
-from dbctl.profiles.codecs import TIMES, read_time
+from dbctl.profiles.codecs import TIMES, decode_text, read_time
 from dbctl.profiles.model.profile import Profile, RelativeTime, Report
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
@@ -96,7 +96,7 @@ def _read_items(report: Report, rows: Sequence[Sequence[object]]) -> list[Row]:
     return [
         {
             name: read_time(value) if name in report.times else value
-            for name, value in zip(report.columns, row, strict=True)
+            for name, value in zip(report.columns, map(decode_text, row), strict=True)
         }
         for row in rows
     ]
