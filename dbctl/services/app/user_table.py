@@ -387,12 +387,12 @@ class UserTable:
             roles = self.require_roles()
             roles.require_consistent()
             return roles.resolve(text)
-        if field not in self.joined.names:
-            self.column(field)
-        if field == "active":
+        column = None if field in self.joined.names else self.live.table.columns[self.column(field)]
+        native = column.native if column else ""
+        if field == "active" or native == "boolean":
             return parse_boolean(field, text)
-        if field in TIMES:
-            is_nullable = field in self.joined.names or self.live.table.columns[self.column(field)].nullable
+        if field in TIMES or native == "time":
+            is_nullable = column is None or column.nullable
             return None if is_nullable and not text else parse_time(field, text)
         if lookup := self._find_lookup(field):
             key = find_named_key(self.db, lookup.table, lookup.key, [lookup.name], text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -327,3 +329,27 @@ def test_filter_by_the_shown_time_finds_its_user(answer, tmp_path, engine, field
         listed = answer("users", "list", "--filter", f"{field}={shown}", *options)["data"]["items"]
         assert [user["login"] for user in listed] == ["p0", "p1"]
         assert answer("users", "list", "--filter", f"{field}=2026-01-04", *options)["data"]["total"] == 0
+
+
+@pytest.mark.parametrize(("engine", "kind"), [("postgresql", "timestamptz"), ("mysql", "datetime(6)")])
+def test_update_to_the_shown_values_changes_nothing(answer, tmp_path, engine, kind):
+    fields = 'fields = { login = "login", created_at = "created", confirmed_at = "confirmed", approved = "approved", updated_at = "updated" }'
+    (tmp_path / "club.toml").write_text(re.sub("fields = .*", fields, PROFILE))
+    with empty_database(engine, tmp_path / "club.db") as database:
+        times = ", ".join(f"{name} {kind}" for name in ("created", "confirmed", "updated"))
+        database.run(
+            f"create table people (id integer primary key, login varchar(9), approved boolean, {times})",
+            "insert into people values (1, 'ida', true, '2026-01-02', '2026-01-02 03:04:05.123456', '2026-01-02')",
+        )
+        before = database.content()
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        (user,) = answer("users", "list", *options)["data"]["items"]
+        for field in ("confirmed_at", "approved"):
+            value = json.dumps(user[field]).strip('"')
+            data = answer("users", "update", "ida", "--set", f"{field}={value}", *options)["data"]
+            assert (data["changed"], data["effect"]) == (0, None), field
+        assert database.content() == before
+        assert (
+            answer("users", "update", "ida", "--set", "confirmed_at=2026-01-03", *options)["data"]["changed"]
+            == 1
+        )
