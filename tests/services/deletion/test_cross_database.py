@@ -179,6 +179,31 @@ def test_failed_commit_after_that_of_the_main_database_is_stated(
         assert (undoing["result"], undone["undone_by"]) == ("committed", undoing["operation"])
 
 
+def test_lost_connection_during_the_first_commit_leaves_the_result_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    configure(tmp_path, TWO_DATABASES.replace('["sqlite"]', '["postgresql"]', 1))
+    with closing(sqlite3.connect("notes.db")) as notes_db, servers.postgresql_schema() as address:
+        notes_db.executescript(
+            "create table notes (id integer primary key, author integer); insert into notes values (1, 1);"
+        )
+        main_db = from_url(servers.text(address))
+        main_db.run(
+            PEOPLE,
+            """create function stop() returns trigger language plpgsql as
+            $$ begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$""",
+            "create constraint trigger late after delete on people deferrable initially deferred for each row execute function stop()",
+        )
+        config = (tmp_path / "dbctl.toml").read_text()
+        (tmp_path / "dbctl.toml").write_text(config.replace("main.db", main_db.url))
+        error = answer("users", "delete", "ada", "--yes", status=1)["error"]
+        assert error["code"] == "commit-in-doubt"
+        (operation,) = answer("audit", "list")["data"]["items"]
+        assert operation["result"] == "open"
+
+
 def test_signal_during_the_first_commit_does_not_prevent_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,9 +119,11 @@ class _Entry:
     @property
     def result(self) -> str:
         results = set(self._results.values())
+        if not results or not self._results.keys() >= set(self.intent.databases):
+            return OPEN  # also if the commit of one is in doubt, and the others failed
         if FAILED in results:
             return PARTIAL if COMMITTED in results else FAILED
-        return COMMITTED if results and self._results.keys() >= set(self.intent.databases) else OPEN
+        return COMMITTED
 
     def describe(self) -> OperationDetails:
         """Return the operation; of one that is partial, without the changes of databases whose commit failed."""
