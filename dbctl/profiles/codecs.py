@@ -62,9 +62,8 @@ def read_time(stored: object) -> datetime | None:
         if isinstance(number, int | float):
             milliseconds = number if abs(number) >= SMALLEST_MILLISECONDS else number * 1000
             return EPOCH + timedelta(milliseconds=milliseconds)
-        if (
-            text.isdecimal()
-        ):  # of other lengths, ``fromisoformat`` would accept some, which the SQL of the engines does not
+        # of digits with other lengths, ``fromisoformat`` would accept some, which the SQL of the engines does not
+        if text.isdecimal():
             text = f"{text[:8]}T{text[8:]}" if _COMPACT.fullmatch(text) else ""
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)

@@ -181,7 +181,7 @@ class MySQLScripts(MySQLPart, ServerScripts):
         with self._connection.translate_errors("set"):
             self._connection.session.restore_script_state(self._state)
 
-    def _drop_temporary_objects(self) -> None:
+    def _remove_session_objects(self) -> None:
         resets, self._resets = self._resets, ()
         for sql in dict.fromkeys(resets):
             self._connection.run(sql)

@@ -60,7 +60,7 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
                 )
             yield
 
-    def _drop_temporary_objects(self) -> None:
+    def _remove_session_objects(self) -> None:
         self._connection.run("close all; deallocate all; unlisten *; discard temp; discard sequences")
 
     def use_own_settings(self) -> None:

@@ -191,11 +191,11 @@ class ServerScripts(SqlPart, ScriptRunner):
     def restore_session(self) -> None:
         self._catalog.forget()
         self._db.connection.apply_settings()
-        self._drop_temporary_objects()  # one could hide the ledger, and a table of the next script
+        self._remove_session_objects()  # one could hide the ledger, and a table of the next script
 
     @abstractmethod
-    def _drop_temporary_objects(self) -> None:
-        """Drop what a script has created for its session."""
+    def _remove_session_objects(self) -> None:
+        """Remove what a script has created for its session, such as temporary tables and variables."""
 
 
 #: A row of the catalog by column name; the names are fields of the value that is built from it.

@@ -141,9 +141,8 @@ class KeyedRows:
     def _read(self, where: Sequence[Where]) -> dict[Key, Sequence[object]]:
         size = len(self._key)
         rows = self._db.select(self._table, [*self._key, *self._columns], where, limit=MAX_COMPARED)
-        if not all(
-            _is_exact(value) for row in rows for value in row[:size]
-        ):  # also arrays, which are no keys of a mapping
+        # arrays would be no keys of the result either
+        if not all(_is_exact(value) for row in rows for value in row[:size]):
             return {}
         return {row[:size]: row[size:] for row in rows}
 
