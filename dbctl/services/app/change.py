@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -39,8 +40,8 @@ UNDO_IMPOSSIBLE = "undo will be impossible: the log has no secrets"
 COMMITTED = Remedy(
     "The change is committed in {target}, and perhaps in other databases. List its rows with: `audit list`"
 )
-#: Attempts of a transaction that conflicts with concurrent ones.
-MAX_ATTEMPTS = 5
+#: A transaction that conflicts with concurrent ones is repeated at least so often, and for so many seconds.
+MIN_ATTEMPTS, RETRY_TIME = 5, 2
 
 
 def retry_conflicts(run_transaction: Callable[[], T], hint: str = "") -> T:
@@ -49,15 +50,17 @@ def retry_conflicts(run_transaction: Callable[[], T], hint: str = "") -> T:
     Raises:
         ConcurrentChangeError: every attempt conflicted; nothing was changed. ``hint`` replaces its hint.
     """
-    for _ in range(MAX_ATTEMPTS - 1):
-        with suppress(ConcurrentChangeError):
+    end = time.monotonic() + RETRY_TIME
+    attempts = 1
+    while True:
+        try:
             return run_transaction()
+        except ConcurrentChangeError as error:
+            if attempts >= MIN_ATTEMPTS and time.monotonic() > end:
+                error.hint = hint or error.hint
+                raise
         signals.raise_if_interrupted()
-    try:
-        return run_transaction()
-    except ConcurrentChangeError as error:
-        error.hint = hint or error.hint
-        raise
+        attempts += 1
 
 
 class Prepared(Protocol[R_co]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -12,9 +13,10 @@ from tests.rewriting_proxy import open_proxy
 pytestmark = pytest.mark.mariadb
 
 
-@pytest.mark.parametrize("words", [["delete", "t"], ["set", "t", "n=1"]])
-def test_hint_excludes_rows_that_other_sessions_add(words, tmp_path, monkeypatch, answer):
-    monkeypatch.chdir(tmp_path)
+@contextmanager
+def open_busy_table(times: int) -> Iterator[tuple[str, Callable[[], int]]]:
+    """Yield the URL of a table, to which another session adds a row in each of the first transactions that change it; and their number."""
+    added = 0
     with (
         servers.mysql_database() as url,
         closing(servers.mysql_connection(url)) as other,
@@ -26,15 +28,32 @@ def test_hint_excludes_rows_that_other_sessions_add(words, tmp_path, monkeypatch
         cursor.execute("insert into t (state) values ('new'), ('new')")
 
         def add_row(sql: bytes) -> bytes:
-            """Add a row after the snapshot of each change has begun."""
-            if sql.startswith((b"delete", b"update")):
+            """Add a row after the snapshot of the change has begun."""
+            nonlocal added
+            if sql.startswith((b"delete", b"update")) and added < times:
                 cursor.execute("insert into t (state) values ('new')")
+                added += 1
             return sql
 
         with open_proxy(url, add_row) as (_, own):
-            command = ["--profile", "plain", "--url", f"main={own}", "data", *words, "--yes"]
-            command += ["--filter", "state=new"]
-            error = answer(*command, status=11)["error"]
-            result = answer(*command, "--filter", "id<=2")
+            yield own, lambda: added
+
+
+@pytest.mark.parametrize("words", [["delete", "t"], ["set", "t", "n=1"]])
+def test_hint_excludes_rows_that_other_sessions_add(words, tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with open_busy_table(10**6) as (url, _):
+        command = ["--profile", "plain", "--url", f"main={url}", "data", *words, "--yes"]
+        command += ["--filter", "state=new"]
+        error = answer(*command, status=11)["error"]
+        result = answer(*command, "--filter", "id<=2")
     assert (error["code"], "--filter 'id<=" in error["hint"]) == ("concurrent-change", True)
     assert result["data"]["matched"] == 2
+
+
+def test_short_transaction_is_repeated_more_than_five_times(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with open_busy_table(8) as (url, count_conflicts):
+        command = ["--profile", "plain", "--url", f"main={url}", "data", "set", "t", "n=1", "--yes"]
+        result = answer(*command, "--filter", "state=new")
+    assert (result["data"]["changed"], count_conflicts()) == (10, 8)
