@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from msgspec import structs
 
@@ -20,6 +20,7 @@ from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.profiles.model.base import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.user_roles.form import is_boolean, is_number
 from dbctl.services.app.user_table import TIMES
 
 #: Errors of one table, after which others can be read.
@@ -202,6 +203,13 @@ def is_time(db: Readable, column: Column, time_columns: Collection[str]) -> bool
     if column.native == "time" or column.name in time_columns:
         return True
     return "time" not in db.native_types and column.type.startswith(("DATE", "TIMESTAMP"))
+
+
+def find_kind(db: Readable, column: Column) -> Literal["boolean", "time", "number", ""]:
+    """Return what a column holds by its type; empty: text or another value."""
+    if is_boolean(column):
+        return "boolean"
+    return "time" if is_time(db, column, ()) else "number" if is_number(column) else ""
 
 
 def time_columns(app: App, database: str, live: LiveTable) -> frozenset[str]:

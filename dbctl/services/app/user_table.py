@@ -60,6 +60,10 @@ class User(Struct, frozen=True, kw_only=True):
         return {field: getattr(self, field) for field in fields}
 
 
+#: What the fields of ``User`` hold; the columns of other fields decide.
+KINDS = {**dict.fromkeys(User.__struct_fields__, ""), **dict.fromkeys(TIMES, "time"), "active": "boolean"}
+
+
 class UserSelector(Struct, frozen=True, kw_only=True):
     """The users that a command changes or shows: each user that at least one field selects."""
 
@@ -383,15 +387,17 @@ class UserTable:
             ValueInvalidError, RoleMissingError: the app does not accept the value.
             RoleFormError: the profile contradicts the stored roles.
         """
+        from dbctl.services.app.results import find_kind
+
         if field == "role":
             roles = self.require_roles()
             roles.require_consistent()
             return roles.resolve(text)
         column = None if field in self.joined.names else self.live.table.columns[self.column(field)]
-        native = column.native if column else ""
-        if field == "active" or native == "boolean":
+        kind = KINDS.get(field, "") if field in KINDS or column is None else find_kind(self.db, column)
+        if kind == "boolean":
             return parse_boolean(field, text)
-        if field in TIMES or native == "time":
+        if kind == "time":
             is_nullable = column is None or column.nullable
             return None if is_nullable and not text else parse_time(field, text)
         if lookup := self._find_lookup(field):
@@ -401,6 +407,8 @@ class UserTable:
         rule = self.section.rules.get(field)
         text = text.lower() if rule and rule.lowercase else text
         check_rule(field, text, rule, is_padded_valid=False)
+        if column and kind == "number":
+            self.db.codec.text_parser(self.live.name, column.name)(text)  # refuses what SQLite would store
         return text
 
     def lookup_keys(self, field: str, name: str) -> list[object]:

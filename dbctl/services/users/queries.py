@@ -9,7 +9,8 @@ from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Order, Wher
 from dbctl.model import Page, PageRequest, Struct
 from dbctl.profiles.codecs import read_text
 from dbctl.services.app.app import App
-from dbctl.services.app.user_table import TIMES, User, UserSelector, UserTable, open_users
+from dbctl.services.app.results import find_kind
+from dbctl.services.app.user_table import KINDS, User, UserSelector, UserTable, open_users
 from dbctl.services.app.validation import day_after, parse_boolean, parse_time
 
 
@@ -108,9 +109,12 @@ def _match_field(users: UserTable, field: str, value: str) -> Where:
     if field == "active":
         return users.where_active(active=parse_boolean(field, value))
     column = users.column(field)
-    if field in TIMES or users.live.table.columns[column].native == "time":
+    kind = KINDS[field] if field in KINDS else find_kind(users.db, users.live.table.columns[column])
+    if kind == "time":
         day = parse_time(field, value)
         return AllOf([Condition(column, ">=", day), Condition(column, "<", day_after(day))])
     condition: Where = Condition(column, "same", value)
+    if kind == "boolean":
+        condition = Condition(column, "=", users.live.encode(column, parse_boolean(field, value)))
     keys = users.lookup_keys(field, value)
     return AnyOf([condition, Condition(column, "in", keys)]) if keys else condition

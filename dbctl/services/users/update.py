@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 
 from msgspec import structs
@@ -25,6 +26,7 @@ from dbctl.model import (
     join_first,
     now,
 )
+from dbctl.profiles.codecs import read_time
 from dbctl.profiles.model.base import NewValue
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
@@ -356,6 +358,8 @@ def _assign_roles(
 
 def _has_value(user: User, field: str, value: object) -> bool:
     stored = user.extra[field] if field in user.extra else getattr(user, field)
+    if isinstance(value, datetime):
+        return read_time(stored) == value
     return bool(stored == value) or (stored is not None and str(stored) == value)
 
 

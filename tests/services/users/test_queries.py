@@ -331,7 +331,45 @@ def test_filter_by_the_shown_time_finds_its_user(answer, tmp_path, engine, field
         assert answer("users", "list", "--filter", f"{field}=2026-01-04", *options)["data"]["total"] == 0
 
 
-@pytest.mark.parametrize(("engine", "kind"), [("postgresql", "timestamptz"), ("mysql", "datetime(6)")])
+ENGINES = [("sqlite", "datetime"), ("postgresql", "timestamptz"), ("mysql", "datetime(6)")]
+
+
+@pytest.mark.parametrize(("engine", "kind"), ENGINES)
+def test_fields_of_the_profile_are_read_written_and_filtered_by_the_types_of_their_columns(
+    answer, tmp_path, engine, kind
+):
+    fields = (
+        'fields = { login = "login", approved = "approved", confirmed_at = "confirmed", posts = "posts" }'
+    )
+    (tmp_path / "club.toml").write_text(re.sub("fields = .*", fields, PROFILE))
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            f"create table people (id integer primary key, login varchar(9), approved boolean, confirmed {kind}, posts integer)",
+            "insert into people values (1, 'ida', true, '2026-01-02 03:04:05', 7), (2, 'bo', false, null, 8)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        for word, login in (("yes", "ida"), ("1", "ida"), ("no", "bo"), ("false", "bo")):
+            listed = answer("users", "list", "--filter", f"approved={word}", *options)["data"]["items"]
+            assert [user["login"] for user in listed] == [login], word
+        before = database.content()
+        for value in ("approved=maybe", "confirmed_at=yes", "posts=many"):
+            answer("users", "update", "ida", "--set", value, *options, status=2)
+        assert database.content() == before
+        values = ("approved=no", "confirmed_at=2026-01-31T12:00:00Z", "posts=9")
+        words = [word for value in values for word in ("--set", value)]
+        assert answer("users", "update", "ida", *words, *options)["data"]["changed"] == 1
+        ((approved, confirmed, posts),) = database.rows(
+            "select approved, confirmed, posts from people where id = 1"
+        )
+        assert (approved, posts) == (0, 9)
+        assert str(confirmed).startswith("2026-01-31 12:00:00")
+        listed = answer("users", "list", "--filter", "confirmed_at=2026-01-31T12:00:00.000Z", *options)
+        assert [user["login"] for user in listed["data"]["items"]] == ["ida"]
+        answer("users", "update", "ida", "--set", "confirmed_at=", *options)
+        assert database.rows("select confirmed from people where id = 1") in ([(None,)], ((None,),))
+
+
+@pytest.mark.parametrize(("engine", "kind"), ENGINES)
 def test_update_to_the_shown_values_changes_nothing(answer, tmp_path, engine, kind):
     fields = 'fields = { login = "login", created_at = "created", confirmed_at = "confirmed", approved = "approved", updated_at = "updated" }'
     (tmp_path / "club.toml").write_text(re.sub("fields = .*", fields, PROFILE))
