@@ -16,6 +16,8 @@ SMALLEST_MILLISECONDS = 100_000_000_000
 
 #: A number of seconds or milliseconds as text.
 _NUMBER = re.compile(r"[0-9]{9,13}")
+#: The fraction of a second in the text of a time.
+_FRACTION = re.compile(r":[0-9]{2}[.,]([0-9]+)")
 #: A time without separators, as MediaWiki stores it: 20260102150405.
 _COMPACT = re.compile(r"[0-9]{14}")
 
@@ -48,6 +50,20 @@ TIMES: Mapping[TimeForm, Callable[[datetime], object]] = {
     "epoch-ms": _milliseconds,
     "epoch-s": _seconds,
 }
+
+
+def encode_typed_time(form: TimeForm, time: datetime, text: str) -> object:
+    """Return the stored form of a time that was typed as ``text``; empty: the text is unknown.
+
+    A text keeps the fraction of a second, also if the app's own times have none or fewer digits.
+    """
+    separator = {"iso-ms": "T", "sqlite-time": " "}.get(form)
+    known = f"{time.microsecond:06}".removesuffix("000") if time.microsecond else ""
+    fraction = match[1] if (match := _FRACTION.search(text)) else known
+    if separator is None or not fraction:
+        return TIMES[form](time)
+    seconds = time.astimezone(UTC).replace(tzinfo=None).isoformat(separator, "seconds")
+    return f"{seconds}.{fraction}{'Z' if form == 'iso-ms' else ''}"
 
 
 def read_time(stored: object) -> datetime | None:

@@ -27,6 +27,7 @@ from dbctl.profiles.codecs import (
     SMALLEST_MILLISECONDS,
     TIMES,
     decode_text,
+    encode_typed_time,
     find_time_form,
     read_known_time,
 )
@@ -228,11 +229,14 @@ class LiveTable:
             raise AmbiguousIdError(text=text, target=target, ids=join_first(ids, NAMED_IDS))
         return ids[0] if ids else text
 
-    def encode(self, column: str, value: object) -> object:
-        """Return the stored form of ``value``: times and booleans as the profile defines, other values unchanged."""
+    def encode(self, column: str, value: object, *, typed: str | None = None) -> object:
+        """Return ``value`` as the profile stores times and booleans; ``typed``: the text of a typed time, empty if unknown."""
         native = self.table.columns[column].native
         if isinstance(value, datetime):
-            return value if native == "time" else TIMES[self.time_form(column)](value)
+            if native == "time":
+                return value
+            form = self.time_form(column)
+            return TIMES[form](value) if typed is None else encode_typed_time(form, value, typed)
         if isinstance(value, bool):
             return value if native == "boolean" else BOOLEANS[self.profile.boolean][value]
         return value
@@ -423,7 +427,7 @@ class JoinedFields:
             value = (
                 live.encode_constants({column: constants[field]})[column]
                 if field in constants
-                else live.encode(column, values[field])
+                else live.encode(column, values[field], typed="")
             )
             owners = {str(owner) for (owner,) in db.select(live.name, [user], where)}
             write_rows(db, live.name, where, {column: value})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
@@ -433,10 +433,10 @@ class UserTable:
             subject = self.app.core.title
             raise NotSupportedError(feature="changing active", subject=subject, hint=hint)
 
-    def encode_values(self, values: Mapping[str, object]) -> dict[str, object]:
-        """Return columns and stored values for values that ``parse_value`` returned."""
+    def encode_values(self, values: Mapping[str, object], typed: Container[str]) -> dict[str, object]:
+        """Return columns and stored values for values of which ``parse_value`` returned the ``typed`` ones."""
         columns = {
-            self.column(field): self.live.encode(self.column(field), value)
+            (name := self.column(field)): self.live.encode(name, value, typed="" if field in typed else None)
             for field, value in values.items()
             if field != "role"
             and field not in self.joined.names

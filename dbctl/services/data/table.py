@@ -294,7 +294,7 @@ class DataTable:
                 return self._parse_day(column, text, time)
             if definition.native == "time" and text != "now":
                 self.parse_typed(column, time.isoformat())  # refuses what the column would round
-            return self.live.encode(column, time)
+            return self.live.encode(column, time, typed=None if text == "now" else text)
         return self.parse_typed(column, text)
 
     def _stores_days(self, definition: Column) -> bool:

@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, time_before
-from dbctl.profiles.codecs import TIMES, decode_text, read_time
+from dbctl.profiles.codecs import TIMES, decode_text, encode_typed_time, read_time
 from dbctl.profiles.model.profile import Profile, RelativeTime, Report
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
@@ -171,7 +171,7 @@ def _parse_value(name: str, text: str, default: object, profile: Profile) -> obj
         try:
             return _encode_age(text, profile)
         except ValueError:
-            return TIMES[profile.time](parse_time(name, text))
+            return encode_typed_time(profile.time, parse_time(name, text), text)
     if isinstance(default, str):
         return text
     try:

@@ -261,7 +261,7 @@ class NewUserRows:
             from dbctl.services.users.companions import fill_row
 
             row |= fill_row(users.live, section.new, values)
-        row |= users.encode_values(values)
+        row |= users.encode_values(values, texts)
         roles = self._select_roles(texts)
         row |= users.roles.encode(roles) if users.roles else {}
         if generator := KEYS[section.id.codec]:

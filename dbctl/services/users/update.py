@@ -199,7 +199,9 @@ class UpdateUsers:
             last_admin.refuse_last_admin(users, self.leaving_admins)
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._new_values = {field: fields[field] for field in self._names}
-        self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
+        self._values = copy_fields(users, self._new_values) | users.encode_values(
+            self._new_values, self._new_values
+        )
         self._also: Mapping[str, NewValue] = {}
         if update.sets_password:
             passwords = Passwords(users.app, users.live)

@@ -343,6 +343,33 @@ def test_texts_of_digits_in_strict_tables_stay_texts(answer, tmp_path, monkeypat
     assert [(table["same"], table["replaced"]) for table in merged["tables"]] == [(8, 0)]
 
 
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2026-01-31 12:00:00.5",
+        "2026-01-31 12:00:00.000",
+        "2026-01-31 12:00:00.123456789",
+        "2026-01-31 12:00:00",
+        "2026-01-31T12:00:00.123456Z",
+    ],
+)
+def test_typed_time_keeps_the_digits_of_its_second_in_sqlite(answer, tmp_path, monkeypatch, time):
+    monkeypatch.chdir(tmp_path)
+    database = from_url("app.db")
+    separator, end = ("T", "Z") if "T" in time else (" ", "")
+    database.run(
+        "create table visits (id integer primary key, at datetime)",
+        f"insert into visits values (1, '{time}'), (2, '2026-01-30{separator}10:00:00{end}')",
+    )
+    shown = answer("data", "show", "visits", "1", "--url", "main=app.db")["data"]["at"]
+    for number in ("1", "2"):
+        answer("data", "set", "visits", number, f"at={shown}", "--url", "main=app.db")
+    assert database.rows("select at from visits") == [(time,), (time,)]
+    answer("data", "set", "visits", "1", "at=now", "--url", "main=app.db")
+    ((now,),) = database.rows("select at from visits where id = 1")
+    assert ("." in now) == (end == "Z")
+
+
 def test_number_in_a_text_column_of_sqlite_keeps_every_digit(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     database = from_url("app.db")

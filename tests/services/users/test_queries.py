@@ -363,6 +363,9 @@ def test_fields_of_the_profile_are_read_written_and_filtered_by_the_types_of_the
         )
         assert (approved, posts) == (0, 9)
         assert str(confirmed).startswith("2026-01-31 12:00:00")
+        answer("users", "update", "ida", "--set", "confirmed_at=2026-01-31T12:00:00.123456Z", *options)
+        ((confirmed,),) = database.rows("select confirmed from people where id = 1")
+        assert str(confirmed).startswith("2026-01-31 12:00:00.123456")
         listed = answer("users", "list", "--filter", "confirmed_at=2026-01-31T12:00:00.000Z", *options)
         assert [user["login"] for user in listed["data"]["items"]] == ["ida"]
         answer("users", "update", "ida", "--set", "confirmed_at=", *options)
