@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from dbctl.engines.contract.checks import Checks, IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.sql.catalog import Row, ident
 from dbctl.engines.sqlite.catalog import VIRTUAL
 from dbctl.engines.sqlite.database import SQLitePart
-from dbctl.engines.sqlite.errors import MISSING_FUNCTION, SALVAGE
+from dbctl.engines.sqlite.errors import MISSING, SALVAGE
 from dbctl.engines.sqlite.fulltext_index import TABLE_TEXTS, read_text_indexes
 from dbctl.errors.connection import CorruptError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import format_count
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.connection import SQLiteConnection
+
+T = TypeVar("T")
 
 #: SQLite's limit on the lines of integrity_check.
 MAX_LINES = 100
@@ -34,6 +40,8 @@ INDEX_DAMAGE = (
 #: Lines about rows that violate a constraint of their table.
 VALUE_IN = r"(?s)(?:NULL|TEXT|NUMERIC) value in (?P<name>.+)\..+"
 CHECK_IN = r"(?s)CHECK constraint failed in (?P<name>.+)"
+#: The line about a table WITHOUT ROWID whose keys have another order.
+ORDER_OF = r"(?s)row not in PRIMARY KEY order for (?P<name>.+)"
 
 #: Lines about a full-text index, which SQLite checks itself since 3.44.
 TEXT_INDEX_DAMAGE = r"fts5: |malformed inverted index for FTS[345] table "
@@ -70,10 +78,39 @@ def _return_null(*_: object) -> None:
     """Stand for a function that only the app defines."""
 
 
+def _compare(text: str, other: str) -> int:
+    """Stand for a collation that only the app defines."""
+    return (text > other) - (text < other)
+
+
+def run_with_stand_ins(connection: SQLiteConnection, run: Callable[[], T], undefined: dict[str, None]) -> T:
+    """Run a statement that compares no texts, with replacements of functions and collations that only the app defines; add them to ``undefined``."""
+    driver, removals = connection.driver, dict[str, Callable[[], None]]()
+    try:
+        while True:
+            try:
+                return run()
+            except QueryFailedError as error:
+                match = re.search(MISSING, str(error))
+                if match is None or match[2] in removals:
+                    raise
+                kind, name = match.groups()
+                if kind == "collation":
+                    driver.create_collation(name, _compare)
+                    removals[name] = partial(driver.create_collation, name, None)
+                else:
+                    driver.create_function(name, -1, _return_null, deterministic=True)
+                    removals[name] = partial(driver.create_function, name, -1, None)
+    finally:
+        undefined.update(dict.fromkeys(removals))
+        for remove in removals.values():
+            remove()
+
+
 def _concerns(line: str, names: Collection[str]) -> bool:
     """Return whether a line reports something about the values of tables or indexes, not about pages."""
-    match = re.fullmatch(INDEX_DAMAGE, line) or re.fullmatch(VALUE_IN, line) or re.fullmatch(CHECK_IN, line)
-    return match is not None and match["name"] in names
+    matches = (re.fullmatch(pattern, line) for pattern in (INDEX_DAMAGE, VALUE_IN, CHECK_IN, ORDER_OF))
+    return any(match["name"] in names for match in matches if match)
 
 
 def _calls(functions: Collection[str], sql: str) -> bool:
@@ -119,7 +156,7 @@ class SQLiteChecks(SQLitePart, Checks):
             lines += self._find_violations(functions, failures, table)
         if functions:
             failures.append(
-                f"values that depend on functions of the app are not checked: {', '.join(functions)}"
+                f"values that depend on functions and collations of the app are not checked: {', '.join(functions)}"
             )
         self._unchecked = failures
         return lines
@@ -152,23 +189,8 @@ class SQLiteChecks(SQLitePart, Checks):
             return [line for line in damage if line != MALFORMED]
         return damage
 
-    def _run_check(self, sql: str, functions: dict[str, None]) -> Sequence[Row]:
-        """Return the rows of a check, in which functions that only the app defines return NULL; add them to ``functions``."""
-        defined = list[str]()
-        try:
-            while True:
-                try:
-                    return self._connection.fetch(sql)
-                except QueryFailedError as error:
-                    match = re.search(MISSING_FUNCTION, str(error))
-                    if match is None or match[1] in defined:
-                        raise
-                    self._connection.driver.create_function(match[1], -1, _return_null, deterministic=True)
-                    defined.append(match[1])
-        finally:
-            functions.update(dict.fromkeys(defined))
-            for name in defined:
-                self._connection.driver.create_function(name, -1, None)
+    def _run_check(self, sql: str, undefined: dict[str, None]) -> Sequence[Row]:
+        return run_with_stand_ins(self._connection, partial(self._connection.fetch, sql), undefined)
 
     def _find_violations(self, functions: dict[str, None], failures: list[str], table: str) -> Iterator[str]:
         """Yield the CHECK constraints that rows violate; add the functions and tables without a result to the lists."""
@@ -180,7 +202,7 @@ class SQLiteChecks(SQLitePart, Checks):
         for name, definition in definitions:
             if checks := list_checks(str(definition)):
                 try:
-                    yield from self._count_violations(str(name), checks, functions)
+                    yield from self._count_violations(str(name), str(definition), checks, functions)
                 except CorruptError:
                     continue
                 except QueryFailedError as error:
@@ -188,13 +210,17 @@ class SQLiteChecks(SQLitePart, Checks):
                     failures.append(f"the CHECK constraints of {name} are not checked: {reason}")
 
     def _count_violations(
-        self, table: str, checks: Sequence[str], functions: dict[str, None]
+        self, table: str, definition: str, checks: Sequence[str], functions: dict[str, None]
     ) -> Iterator[str]:
         sums = ", ".join(f"sum(not ({check}))" for check in checks)
         undefined = dict[str, None]()
         # An index may be damaged.
         (counts,) = self._run_check(f"select {sums} from {ident(table)} not indexed", undefined)
         functions.update(undefined)
+        for check in checks:
+            definition = definition.replace(check, "")
+        if _calls(undefined, definition):  # of columns, on which each constraint may depend
+            return
         for check, count in zip(checks, counts, strict=True):
             if count and not _calls(undefined, check):
                 rows = format_count(cast("int", count), "row")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, SQLiteQueryBuilder, bind_value, expand_sets
+from dbctl.engines.sqlite.errors import MISSING
 from dbctl.errors.connection import QueryFailedError, RowSkippedError
 
 if TYPE_CHECKING:
@@ -111,7 +113,11 @@ class SQLiteDatabase(SqlDatabase):
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         try:
             return super().count(table, where)
-        except QueryFailedError:
+        except QueryFailedError as error:
+            if not where and re.search(MISSING, str(error)):
+                from dbctl.engines.sqlite.checks import run_with_stand_ins
+
+                return run_with_stand_ins(self.connection, partial(super().count, table), {})
             # A full-text index whose content columns are missing can still count its entries.
             entries = f"{table}_docsize"
             if where or entries not in self.tables():

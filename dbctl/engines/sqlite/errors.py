@@ -31,8 +31,8 @@ SALVAGE = Remedy(
 #: With less free space than this, in bytes, an I/O error means a full disk; SQLite often does not report that.
 MIN_FREE_BYTES = 1 << 20
 
-#: The messages of SQLite about a missing function, the first one of generated columns; they have no error name.
-MISSING_FUNCTION = r"(?:unknown|no such) function: (\w+)"
+#: The messages of SQLite about a function or a collation that only the app defines; they have no error name. The first one is of generated columns.
+MISSING = r"(?:unknown|no such) (function|collation)(?: sequence)?: (\w+)"
 #: The journal was deleted, which commits the change, but the deletion was not synced to disk.
 UNSYNCED = "SQLITE_IOERR_DIR_FSYNC"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sqlite.connection import SQLiteConnection
-from dbctl.engines.sqlite.errors import MISSING_FUNCTION
+from dbctl.engines.sqlite.errors import MISSING
 from dbctl.engines.sqlite.files import may_reappear
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError, ReadOnlyError
@@ -117,22 +117,22 @@ class WriteConnection(SQLiteConnection):
             raise self._unreachable_error(error.strerror or str(error)) from error
 
     def translate(self, error: sqlite3.Error) -> DbctlError:
-        match = re.match(MISSING_FUNCTION, str(error))
-        if match and (objects := self._list_callers(match[1])):
+        match = re.match(MISSING, str(error))
+        if match and (objects := self._list_callers(match[2])):
             return QueryFailedError(
                 target=self.target,
-                reason=f"SQLite lacks the function {match[1]}, which is in the definition of {', '.join(objects)}",
-                hint="Change these rows in the app, which defines it: another function may compute other values.",
+                reason=f"SQLite lacks the {match[1]} {match[2]}, which is in the definition of {', '.join(objects)}",
+                hint=f"Change these rows in the app, which defines it: another {match[1]} may have other results.",
             )
         return super().translate(error)
 
-    def _list_callers(self, function: str) -> Sequence[str]:
-        """Return what has a function in its definition; empty if that cannot be read."""
+    def _list_callers(self, name: str) -> Sequence[str]:
+        """Return what has a function or a collation in its definition; empty if that cannot be read."""
         try:
             definitions = self.driver.execute(DEFINITIONS).fetchall()
         except (sqlite3.Error, UnicodeError):
             return ()
-        return [name for name, sql in definitions if re.search(rf"(?i)\b{function}\b", sql)]
+        return [item for item, sql in definitions if re.search(rf"(?i)\b{name}\b", sql)]
 
     @cached_property
     def database(self) -> GuardedDatabase:

@@ -1,4 +1,4 @@
-"""SQLite files whose tables and indexes call functions that only the app defines: their pages are checked, and not what these compute."""
+"""SQLite files whose tables and indexes call functions or have collations that only the app defines: their pages are checked, and not what these compute."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ TABLES = {
     "stored": [FOLDED.format("stored")],
     "check": ["create table notes (id integer primary key, name text check (fold(name) <> ''))"],
     "index": ["create table notes (id integer primary key, name text)", "create unique index by_fold on notes (fold(name))"],
+    "collation of an index": ["create table notes (id integer primary key, name text)", "create index by_fold on notes (name collate fold)"],
+    "collation of a column": ["create table notes (id integer primary key, name text collate fold unique check (name < 'A'))"],
+    "collation of a key": ["create table notes (id integer, name text collate fold primary key) without rowid"],
 }  # fmt: skip
+
+
+def compare_reversed(text, other):
+    return (text.lower() < other.lower()) - (text.lower() > other.lower())
 
 
 @pytest.fixture(params=list(TABLES))
@@ -27,7 +34,12 @@ def notes(request, tmp_path, monkeypatch, answer):
     (tmp_path / "notes.toml").write_text(PROFILE)
     with closing(sqlite3.connect("notes.db")) as connection, connection:
         connection.create_function("fold", 1, lambda text: text and text.lower(), deterministic=True)
-        for sql in (*TABLES[request.param], "insert into notes (name) values ('Ada'), ('Bo')", *OTHER):
+        connection.create_collation("fold", compare_reversed)
+        for sql in (
+            *TABLES[request.param],
+            "insert into notes (id, name) values (1, 'Ada'), (2, 'Bo')",
+            *OTHER,
+        ):
             connection.execute(sql)
     answer("init", "./notes.toml", ".", "--app", "notes", "--url", "main=notes.db")
     return request.param
@@ -39,12 +51,18 @@ def test_backup_is_created_drilled_and_restored(notes, answer):
         findings = answer(*words)["data"]["findings"]
         stated = [(finding["severity"], finding["code"], finding["target"]) for finding in findings]
         # a drill compares no index and evaluates no constraint, and SQLite checks no stored values of files that it only reads
-        is_called = notes.startswith("virtual") or (notes in ("index", "check") and words[1] == "check")
+        is_called = notes.startswith(("virtual", "collation")) or (
+            notes in ("index", "check") and words[1] == "check"
+        )
         assert stated == [("info", "not-checked", "notes/main")] * is_called
         assert all(finding["message"].endswith(": fold") for finding in findings)
     answer("restore", "apply", "latest", "--to", "copy.db")
     with closing(sqlite3.connect("copy.db")) as connection:
-        assert connection.execute("select id, name from notes").fetchall() == [(1, "Ada"), (2, "Bo")]
+        connection.create_collation("fold", compare_reversed)
+        assert connection.execute("select id, name from notes order by id").fetchall() == [
+            (1, "Ada"),
+            (2, "Bo"),
+        ]
 
 
 def test_damage_of_other_indexes_is_reported(notes, answer):
