@@ -376,9 +376,8 @@ class DataTable:
         for name in sorted(self.columns, key=len, reverse=True):
             operator = next((operator for operator in OPERATORS if text.startswith(f"{name}{operator}")), "")
             if operator:
-                return self._compare(
-                    self.require_readable_column(name), OPERATORS[operator], text[len(name) + len(operator) :]
-                )
+                column, value = self.require_readable_column(name), text.removeprefix(name + operator)
+                return self._compare(column, OPERATORS[operator], value)
         column_name = re.split("[!<>=:]", text, maxsplit=1)[0]
         if column_name == text:
             raise UsageError(
@@ -391,29 +390,36 @@ class DataTable:
         """Return the conditions of filters; for errors see ``parse_filter``."""
         where = [self.parse_filter(text) for text in filters.conditions]
         where += [Condition(self.require_readable_column(name).name, "=", None) for name in filters.null]
-        return where + [
-            Condition(self.require_readable_column(name).name, "!=", None) for name in filters.not_null
-        ]
+        where += [Condition(self.require_readable_column(name).name, "!=", None) for name in filters.not_null]
+        return where
 
     def _compare(self, definition: Column, op: Op, text: str) -> Where:
+        name = definition.name
         if op == "contains":
-            return Condition(definition.name, op, text)
+            return Condition(name, op, text)
         if self._is_boolean(definition):
-            return Condition(definition.name, op, self._encode_boolean(definition, text))
+            return Condition(name, op, self._encode_boolean(definition, text))
         if (timestamp := self._parse_time(definition, text)) is not None:
             if op == "=" and len(text) == len("2026-01-31") and not text.isdecimal():
-                end = day_after(timestamp)
-                return AllOf(
-                    [Condition(definition.name, ">=", timestamp), Condition(definition.name, "<", end)]
-                )
-            return Condition(definition.name, op, timestamp)
+                return AllOf([Condition(name, ">=", timestamp), Condition(name, "<", day_after(timestamp))])
+            return Condition(name, op, timestamp)
         try:
-            value, other = self._parse_exact(definition.name, text)
-            return _compare_either(definition.name, op, value, other)
+            value, other = self._parse_exact(name, text)
+            if isinstance(value, str) and not self.db.native_types and op != "=":
+                self._refuse_numbers(name, text)
+            return _compare_either(name, op, value, other)
         except ValueInvalidError:  # no row has this value
-            if op == "!=":  # a typing error would select all rows
+            if op != "=":  # a typing error, or a time for a column of numbers, could select all rows
                 raise
-            return Condition(definition.name, op, text)
+            return Condition(name, op, text)
+
+    def _refuse_numbers(self, column: str, text: str) -> None:
+        """Refuse to compare a text with a column of numbers of SQLite, which are before all texts: a time would select all rows."""
+        kinds = {type(value) for (value,) in self.live.sample([column])}
+        if str not in kinds and not kinds.isdisjoint({int, float}):
+            raise ValueInvalidError(
+                name=column, value=ascii(truncate(text)), reason="the column contains numbers"
+            )
 
 
 def _compare_either(name: str, op: Op, value: object, other: str | None) -> Where:
