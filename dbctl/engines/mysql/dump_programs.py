@@ -185,11 +185,12 @@ def _write_option_file(options: Mapping[str, object]) -> Iterator[str]:
 
 
 def _tls_options(encryption_options: Encryption, server: Server) -> dict[str, object]:
+    mode = encryption_options.mode
     if not server.is_mariadb:
-        return {"ssl-mode": encryption_options.mode.upper()}
-    if encryption_options.mode in ("disabled", "preferred"):  # its default has no option
-        return {"ssl": 0} if encryption_options.mode == "disabled" else {}
-    return {"ssl": 1} if encryption_options.mode == "required" else {"ssl": 1, "ssl-verify-server-cert": 1}
+        return {"ssl-mode": mode.upper()}
+    # Since 11.4 the programs verify by default, and then refuse a server without encryption, as those before 11.4 are.
+    options: dict[str, object] = {"ssl-verify-server-cert": int(mode.startswith("verify"))}
+    return options if mode == "preferred" else options | {"ssl": int(mode != "disabled")}
 
 
 def _quote(text: str) -> str:

@@ -912,7 +912,8 @@ def test_client_programs_get_the_same_tls_options(mode):
         with dump_programs.write_connection_files(url, "larder/pantry", server) as option:
             text = Path(option.partition("=")[2]).read_text()
         assert expected in text
-        assert ("ssl-verify-server-cert" in text) == (server is mariadb and mode.startswith("verify"))
+        verifies = f'ssl-verify-server-cert="{int(mode.startswith("verify"))}"\n'
+        assert (verifies in text) == (server is mariadb)
 
 
 def test_tls_is_disabled_only_by_url_or_socket():
