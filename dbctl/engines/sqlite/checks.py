@@ -178,7 +178,8 @@ class SQLiteChecks(SQLitePart, Checks):
 
     def _read_damage(self, pragma: str, argument: str, functions: dict[str, None]) -> list[str]:
         try:
-            reports = [str(row[0]) for row in self._run_check(f"pragma {pragma}({argument})", functions)]
+            run = partial(self._connection.fetch, f"pragma {pragma}({argument})")
+            reports = [str(row[0]) for row in run_with_stand_ins(self._connection, run, functions)]
         except CorruptError as error:  # the check itself failed
             return [str(error.context["reason"])]
         damage = split_reports(reports)
@@ -188,9 +189,6 @@ class SQLiteChecks(SQLitePart, Checks):
         if any(line != MALFORMED and not re.match(INDEX_DAMAGE, line) for line in damage):
             return [line for line in damage if line != MALFORMED]
         return damage
-
-    def _run_check(self, sql: str, undefined: dict[str, None]) -> Sequence[Row]:
-        return run_with_stand_ins(self._connection, partial(self._connection.fetch, sql), undefined)
 
     def _find_violations(self, functions: dict[str, None], failures: list[str], table: str) -> Iterator[str]:
         """Yield the CHECK constraints that rows violate; add the functions and tables without a result to the lists."""
@@ -215,7 +213,8 @@ class SQLiteChecks(SQLitePart, Checks):
         sums = ", ".join(f"sum(not ({check}))" for check in checks)
         undefined = dict[str, None]()
         # An index may be damaged.
-        (counts,) = self._run_check(f"select {sums} from {ident(table)} not indexed", undefined)
+        run = partial(self._connection.fetch, f"select {sums} from {ident(table)} not indexed")
+        (counts,) = run_with_stand_ins(self._connection, run, undefined)
         functions.update(undefined)
         for check in checks:
             definition = definition.replace(check, "")
