@@ -188,7 +188,7 @@ where table_schema = database() and table_name = :table and column_name = :colum
 #: Methods of indexes that other engines have, too.
 SORTED = frozenset({"BTREE", "HASH"})
 #: Defaults of bytes that the catalog contains as they are.
-_KNOWN_BYTES = re.compile(r"0x[0-9A-Fa-f]*|x'[0-9a-f]*'|NULL|'[ !#-&(->@-\[\]-~]*'|[ !#-&(->@-\[\]-~]*")
+_KNOWN_BYTES = re.compile(r"0x[0-9A-Fa-f]*|[xX]'[0-9A-Fa-f]*'|NULL|'[ !#-&(->@-\[\]-~]*'|[ !#-&(->@-\[\]-~]*")
 #: Collations, by their names.
 _IGNORES_ACCENTS, _KEEPS_SPACES = re.compile("(?<!_as)_ci"), re.compile("_nopad_|_0900_")
 _TEXT_OR_NAME = re.compile(r"""'(?:[^'\\]|\\.|'')*'|(?P<name>"(?:[^"]|"")*")""", re.DOTALL)
