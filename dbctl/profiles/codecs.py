@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -16,6 +16,9 @@ SMALLEST_MILLISECONDS = 100_000_000_000
 
 #: A number of seconds or milliseconds as text.
 _NUMBER = re.compile(r"[0-9]{9,13}")
+_LONG_NUMBER = re.compile(r"[0-9]{15,}|[0-9]{7,}[.][0-9]+")
+#: A number of any other size, as SQLite reads it.
+_FLOAT = re.compile(r"(?i)[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?|nan|[+-]?inf(inity)?")
 #: The fraction of a second in the text of a time.
 _FRACTION = re.compile(r":[0-9]{2}[.,]([0-9]+)")
 #: A time without separators, as MediaWiki stores it: 20260102150405.
@@ -115,6 +118,39 @@ def find_time_form(stored: object) -> str | None:
     return next(
         (form for pattern, form in _TIME_FORMS.items() if re.fullmatch(pattern, text, re.DOTALL)), None
     )
+
+
+def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool) -> str:
+    """Return why a typed text, or with ``is_time`` a time, cannot be ordered with values of a column; empty: it can.
+
+    Texts are ordered by their characters, so that times of other forms, and numbers, would be before or after all of a day.
+    """
+    values = [value for value in stored if value is not None and value not in ("", 0)]
+    if is_time:
+        is_known = not values or any(map(_is_plausible, values))
+        return "" if is_known else f"the column contains no known times, but {values[-1]!r}"
+    own = find_time_form(text)
+    if re.match(_DAY, text):
+        others = (
+            {"epoch-s", "epoch-ms", "compact"}
+            if own is None
+            else {*TIMES, "iso-without-z", "compact"} - {own}
+        )
+        other = next((value for value in reversed(values) if _find_form(value) in others), None)
+        return "" if other is None else f"the column contains times of another form, such as {other!r}"
+    is_number = any(isinstance(value, int | float) for value in values)
+    is_number &= not any(isinstance(value, str) for value in values)
+    return "the column contains numbers" if is_number and not _FLOAT.fullmatch(text) else ""
+
+
+def _find_form(value: object) -> str | None:
+    """As ``find_time_form``, also for longer numbers and fractions as text."""
+    return "epoch-s" if _LONG_NUMBER.fullmatch(read_text(value)) else find_time_form(value)
+
+
+def _is_plausible(value: object) -> bool:
+    """Whether a value is a time; a Julian day would be one of January 1970."""
+    return not (isinstance(value, int | float) and abs(value) < 10**7) and read_time(value) is not None
 
 
 # Booleans -----------------------------------------------------------------------------------------------------------

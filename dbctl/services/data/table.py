@@ -26,7 +26,7 @@ from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNo
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.errors.users import ObjectMissingError
 from dbctl.model import Row, Struct, format_count, now, sort_by_use
-from dbctl.profiles.codecs import BOOLEANS, find_time_form
+from dbctl.profiles.codecs import BOOLEANS, explain_incomparable, find_time_form
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
@@ -399,27 +399,22 @@ class DataTable:
             return Condition(name, op, text)
         if self._is_boolean(definition):
             return Condition(name, op, self._encode_boolean(definition, text))
-        if (timestamp := self._parse_time(definition, text)) is not None:
+        timestamp = self._parse_time(definition, text)
+        if op != "=" and definition.native != "time" and not _NUMBER.fullmatch(text):
+            stored = [value for (value,) in self.live.sample([name])]
+            if reason := explain_incomparable(text, stored, is_time=timestamp is not None):
+                raise ValueInvalidError(name=name, value=ascii(truncate(text)), reason=reason)
+        if timestamp is not None:
             if op == "=" and len(text) == len("2026-01-31") and not text.isdecimal():
                 return AllOf([Condition(name, ">=", timestamp), Condition(name, "<", day_after(timestamp))])
             return Condition(name, op, timestamp)
         try:
             value, other = self._parse_exact(name, text)
-            if isinstance(value, str) and not self.db.native_types and op != "=":
-                self._refuse_numbers(name, text)
             return _compare_either(name, op, value, other)
         except ValueInvalidError:  # no row has this value
             if op != "=":  # a typing error, or a time for a column of numbers, could select all rows
                 raise
             return Condition(name, op, text)
-
-    def _refuse_numbers(self, column: str, text: str) -> None:
-        """Refuse to compare a text with a column of numbers of SQLite, which are before all texts: a time would select all rows."""
-        kinds = {type(value) for (value,) in self.live.sample([column])}
-        if str not in kinds and not kinds.isdisjoint({int, float}):
-            raise ValueInvalidError(
-                name=column, value=ascii(truncate(text)), reason="the column contains numbers"
-            )
 
 
 def _compare_either(name: str, op: Op, value: object, other: str | None) -> Where:

@@ -427,6 +427,60 @@ def test_filter_for_other_values_than_an_invalid_one_is_refused(kinds, answer):
     assert kinds.database.rows("select id from counted") == [(2,)]
 
 
+def write_times(form):
+    """Return times an hour apart as SQL in a form of SQLite."""
+    return (
+        f"with recursive n(i) as (select 0 union all select i + 1 from n where i < 9) select i, {form} from n"
+    )
+
+
+TIME_SQL = "strftime('{}', '2026-11-10T00:00:00', i || ' hours')"
+STORED = {
+    "%Y-%m-%d %H:%M:%S": {"2026-11-10T04:00:00Z": None, "2026-11-10 04:00": 4, "2026-11-11": 10, "2026-11-10": 0},
+    "%Y-%m-%dT%H:%M:%SZ": {"2026-11-10T04:00:00Z": 4, "2026-11-10 04:00:00": None, "2026-11-11": 10},
+    "%Y-%m-%dT%H:%M:%S": {"2026-11-10T04:00:00Z": None, "2026-11-10T04:00:00": 4},
+    "%s": {"2026-11-10T04:00:00Z": None, "2026-11-11": None},
+    "%J": {"2026-11-11": None},
+    "day %d": {"2026-11-11": 0, "day 11": 10},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", STORED)
+def test_filter_refuses_to_order_texts_of_times_in_different_forms(form, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from_url("app.db").run(
+        "create table logs (id integer primary key, at text)",
+        f"insert into logs {write_times(TIME_SQL.format(form))}",
+    )
+    for time, expected in STORED[form].items():
+        command = ["data", "delete", "logs", "--url", "main=app.db", "--dry-run", "--filter", f"at<{time}"]
+        if expected is None:
+            assert answer(*command, status=2)["error"]["code"] == "value-invalid"
+        else:
+            assert answer(*command)["data"]["plan"]["rows"].get("logs", 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "is_known"),
+    [
+        ("julianday('2026-11-10') + i", False),
+        ("(1795132800 + 3600 * i) * 1000000", False),
+        ("strftime('%Y-%m-%d %H:%M:%S', '2026-11-10') || '.5 +0000 UTC'", False),
+        ("1795132800 + 3600 * i", True),
+        ("case i % 3 when 0 then 1795132800 when 1 then 'never' else '2026-11-10 00:00:00' end", True),
+    ],
+)
+def test_filter_by_a_time_requires_a_column_with_known_times(form, is_known, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from_url("app.db").run(
+        "create table logs (id integer primary key, at datetime)", f"insert into logs {write_times(form)}"
+    )
+    for condition in ("at<2026-11-10T05:00:00Z", "at>2027-01-01"):
+        command = ["data", "rows", "logs", "--url", "main=app.db", "--filter", condition]
+        result = answer(*command, status=0 if is_known else 2)
+        assert is_known or result["error"]["code"] == "value-invalid"
+
+
 def test_filter_compares_texts_among_numbers(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from_url("app.db").run(
