@@ -41,7 +41,7 @@ _BINARY_KEY = Remedy(
 _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 #: A server that scans a table also reads rows that other sessions have added since the snapshot, and refuses them.
 CONFLICT_HINT = "Nothing was changed. Run it again. If other sessions add rows all the time, exclude new rows by their primary key, such as with: --filter 'id<=1000'"
-_NUMBER = re.compile(r"-?[0-9]+([.][0-9]+)?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 _NUMERIC_TYPE = re.compile("INT|REAL|FLOA|DOUB|NUMERIC|DECIMAL")
 _NANOSECONDS = re.compile(r"\.[0-9]{7}")
 #: Operators of filters, the longer ones first.
@@ -412,7 +412,8 @@ class DataTable:
             value, other = self._parse_exact(name, text)
             return _compare_either(name, op, value, other)
         except ValueInvalidError:  # no row has this value
-            if op != "=":  # a typing error, or a time for a column of numbers, could select all rows
+            # a typing error, or a time for a column of numbers, could select all rows
+            if op == "!=" or (op != "=" and not _NUMBER.fullmatch(text)):
                 raise
             return Condition(name, op, text)
 

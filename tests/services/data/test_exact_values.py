@@ -422,6 +422,8 @@ def test_filter_for_other_values_than_an_invalid_one_is_refused(kinds, answer):
     for condition in ("n!=1O", "n<2026-01-31", "n<=2026-01-31T12:00:00Z", "n<", "n>="):
         error = answer("data", "delete", "counted", "--filter", condition, "--yes", status=2)["error"]
         assert error["code"] == "value-invalid"
+    for condition in ("n<10.5", "n>=9.75", "n<1e3", "n<99999999999999999999"):  # numbers that no row has
+        assert len(answer("data", "rows", "counted", "--filter", condition)["data"]["items"]) == 1
     assert answer("data", "rows", "counted", "--filter", "n=1O")["data"]["items"] == []
     answer("data", "delete", "counted", "--filter", "n!=11", "--yes")
     assert kinds.database.rows("select id from counted") == [(2,)]
