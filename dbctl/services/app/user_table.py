@@ -187,7 +187,7 @@ class UserTable:
             return self.require_roles().create_order(descending=descending)
         if field == "id":
             return Order([self.id], descending)
-        column = self.column("username" if field == "login" and "username" in self.fields else field)
+        column = self.column(self.login_fields[0] if field == "login" else field)
         return Order([column], descending, time=field in TIMES, nocase=field not in TIMES)
 
     def column(self, field: str) -> str:

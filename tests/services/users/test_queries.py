@@ -61,10 +61,13 @@ def test_table_of_users_omits_the_column_that_repeats_the_login(tmp_path, login,
         profile.write_text(
             text.replace('login = ["username", "email"]', 'login = ["email"]'), encoding="utf-8"
         )
+    run_statements(path, "update users set email = 'zed@example.org' where username = 'ann'")
     with open_app(path) as app:
-        page = queries.list_users(app, UserFilter(), PageRequest())
+        page = queries.list_users(app, UserFilter(), PageRequest(sort="-login"))
     assert page.omitted_columns == omitted
     assert {"login", "email"} < {*page.column_names}
+    logins = [user.login for user in page.items]
+    assert logins == sorted(logins, reverse=True)
 
 
 @pytest.mark.parametrize(
