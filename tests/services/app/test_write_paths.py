@@ -207,10 +207,10 @@ def trace_encoded_columns():
     """Yield the tables and columns for which ``LiveTable.encode`` applies the profile: to write a value, or to compare it."""
     columns, encode = set(), LiveTable.encode
 
-    def record(table, column, value):
+    def record(table, column, value, *, typed=None):
         if isinstance(value, (datetime, bool)):
             columns.add((table.name, column))
-        return encode(table, column, value)
+        return encode(table, column, value, typed=typed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LiveTable, "encode", record)
