@@ -121,14 +121,15 @@ def find_time_form(stored: object) -> str | None:
 
 
 def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool) -> str:
-    """Return why a typed text, or with ``is_time`` a time, cannot be ordered with values of a column; empty: it can.
+    """Return what a column contains with which a typed text, or with ``is_time`` a time, cannot be ordered; empty: it can.
 
     Texts are ordered by their characters, so that times of other forms, and numbers, would be before or after all of a day.
     """
-    values = [value for value in stored if value is not None and value not in ("", 0)]
+    values = [read_text(value) if isinstance(value, bytes) else value for value in stored]
+    values = [value for value in values if value is not None and value not in ("", 0, -1)]
     if is_time:
         is_known = not values or any(map(_is_plausible, values))
-        return "" if is_known else f"the column contains no known times, but {values[-1]!r}"
+        return "" if is_known else f"contains no known times, but {values[-1]!r}"
     own = find_time_form(text)
     if re.match(_DAY, text):
         others = (
@@ -137,10 +138,10 @@ def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool
             else {*TIMES, "iso-without-z", "compact"} - {own}
         )
         other = next((value for value in reversed(values) if _find_form(value) in others), None)
-        return "" if other is None else f"the column contains times of another form, such as {other!r}"
+        return "" if other is None else f"contains times of another form, such as {other!r}"
     is_number = any(isinstance(value, int | float) for value in values)
     is_number &= not any(isinstance(value, str) for value in values)
-    return "the column contains numbers" if is_number and not _FLOAT.fullmatch(text) else ""
+    return "contains numbers" if is_number and not _FLOAT.fullmatch(text) else ""
 
 
 def _find_form(value: object) -> str | None:

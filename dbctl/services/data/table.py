@@ -403,7 +403,7 @@ class DataTable:
         if op != "=" and definition.native != "time" and not _NUMBER.fullmatch(text):
             stored = [value for (value,) in self.live.sample([name])]
             if reason := explain_incomparable(text, stored, is_time=timestamp is not None):
-                raise ValueInvalidError(name=name, value=ascii(truncate(text)), reason=reason)
+                raise ValueInvalidError(name=name, value=ascii(truncate(text)), reason=f"the column {reason}")
         if timestamp is not None:
             if op == "=" and len(text) == len("2026-01-31") and not text.isdecimal():
                 return AllOf([Condition(name, ">=", timestamp), Condition(name, "<", day_after(timestamp))])

@@ -17,7 +17,7 @@ from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
 from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.codecs import BOOLEANS
+from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
 from dbctl.profiles.model.base import ColumnNames, list_names
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.roles import Roles
@@ -145,6 +145,21 @@ def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
             f"{table.name}.{name} would get times as {form}, but {evidence}",
             f'Correct time of the profile: time = "{"sqlite-time" if actual == "text" else actual}".',
         )
+
+
+def _check_due_times(subject: Subject) -> Iterator[Contradiction]:
+    """Yield the times of cleanup rules that dbctl cannot read: none of the rows would be due, or all, whatever their age."""
+    for index, rule in enumerate(subject.app.profile.cleanup):
+        table = subject.db.tables().get(rule.table.removesuffix("?"))
+        name = find_column(table, rule.age.column)
+        if table is None or name is None or table.columns[name].native == "time":
+            continue
+        if subject.app.resolve_database(rule) != subject.database:
+            continue
+        if reason := explain_incomparable("", _sample(subject, table, name), is_time=True):
+            key = ("cleanup", index, "age", "column")
+            remedy = "Delete the rule, or describe its rows by a column with times."
+            yield Contradiction(key, "time-format", f"{table.name}.{name} {reason}", remedy)
 
 
 def _list_times(fact: Fact, subject: Subject) -> Iterator[_Column]:
@@ -340,9 +355,10 @@ ACTIVE_KNOWN = Check("boolean-format", _check_known_states, fact="active-known")
 ROLE_KEY = Check("key-format", partial(_check_keys, "roles"), fact="role-key")
 PERMISSION_LINK = Check("column-uncovered", _check_permission_links, fact="permission-link")
 _TIMES = [Check("time-format", partial(_check_times, fact), fact=fact) for fact in _WRITTEN_TIMES]
+DUE_TIMES = Check("time-format", _check_due_times, fact="due-times")
 AUDIT = Check("column-uncovered", _check_audit, fact="audit")
 LEDGER = Check("ledger-merged", _check_ledger, fact="ledger")
 #: In this order, a command that writes reports the first contradiction.
-FACT_CHECKS = (USER_KEY, ACTIVE, ACTIVE_KNOWN, ROLE_KEY, PERMISSION_LINK, *_TIMES, AUDIT, LEDGER)
+FACT_CHECKS = (USER_KEY, ACTIVE, ACTIVE_KNOWN, ROLE_KEY, PERMISSION_LINK, *_TIMES, DUE_TIMES, AUDIT, LEDGER)
 #: Without a fact: a command that adds such a row is refused by the database.
 UNCOVERED = Check("column-uncovered", _find_uncovered_rows)

@@ -1,0 +1,57 @@
+"""A cleanup by times that dbctl cannot read deletes nothing: by Julian days or days since 1970, it would delete all rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.databases import from_url
+
+PROFILE = """schema = "dbctl.profile/1"
+name = "logs"
+title = "Logs"
+time = "epoch-s"
+
+[databases.main]
+engines = ["sqlite"]
+
+[[cleanup]]
+name = "old"
+table = "logs"
+key = "id"
+age = { column = "at", older_than = "30d" }
+delete = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "is_known"),
+    [
+        ("julianday('now')", False),
+        ("cast(julianday('now') - 2440587.5 as integer)", False),
+        ("strftime('%d.%m.%Y %H:%M', 'now')", False),
+        ("case id when 1 then 'never' else strftime('%s', 'now') - 31 * 86400 * (id - 2) end", True),
+        ("null", True),
+        ("-1", True),
+        (
+            "case id when 1 then 'never' else cast(strftime('%Y%m%d%H%M%S', 'now', (62 - 31 * id) || ' days') as blob) end",
+            True,
+        ),
+    ],
+)
+def test_cleanup_by_unknown_times_is_refused(form, is_known, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs.toml").write_text(PROFILE)
+    database = from_url("app.db")
+    database.run(
+        "create table logs (id integer primary key, at)",
+        "insert into logs (id) values (1), (2), (3), (4)",
+        f"update logs set at = {form}",
+    )
+    (tmp_path / "dbctl.toml").write_text('[apps.a]\nprofile = "./logs.toml"\ndatabases = "app.db"\n')
+    findings = answer("apps", "check", status=None)["data"]["findings"]
+    assert [finding["code"] for finding in findings] == ["time-format"] * (not is_known)
+    result = answer("sessions", "cleanup", "--yes", status=None)
+    code = (result["error"] or {}).get("code", "")
+    assert code in ([""] if is_known else ["", "profile-contradiction"])
+    assert "%s" not in form or len(database.rows("select id from logs")) == 2
+    assert is_known or len(database.rows("select id from logs")) == 4
