@@ -444,7 +444,7 @@ def _as_number(read: codec.Parser, kind: Callable[[str], object]) -> codec.Parse
 def _create_other_parser(column: Column) -> codec.Parser:
     parse_text, parse_bytes = codec.text_parser(column, nul=True), codec.bytes_parser(column)
     # points and other types arrive as bytes
-    return lambda text: parse_bytes(text) if text.startswith("\\x") else parse_text(text)
+    return lambda text: parse_bytes(text) if text.startswith(codec.SHOWN_BYTES) else parse_text(text)
 
 
 _PARSERS: Mapping[Kind, Callable[[Column], codec.Parser]] = {

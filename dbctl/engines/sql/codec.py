@@ -26,6 +26,7 @@ from dbctl.errors.usage import ValueInvalidError
 Parser: TypeAlias = Callable[[str], object]
 #: Names of objects for values that JSON lacks: bytes, and text with bytes that are not UTF-8.
 BYTES, INVALID_TEXT = "$b64", "$b64text"
+SHOWN_BYTES = ("\\x", f'{{"{BYTES}"')  #: the beginnings of bytes as text and as JSON
 #: An infinite number of a column that may also contain the text "Infinity"; every parser of floats reads it as infinite.
 INFINITE = Decimal("1E+999")
 #: Types whose values ``to_json`` returns unchanged, except for text that is not UTF-8.
@@ -40,6 +41,7 @@ _FRACTION = re.compile(r":\d\d\.(\d+)", re.ASCII)
 _TIME_OF_DAY = re.compile(r"\s*\d{4}-\d\d-\d\d[ T][\d:.]*[1-9]", re.ASCII)
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _LONGEST_SHOWN = 40
+_JSON_BYTES = re.compile(r'\{"\$b64"\s*:\s*"([A-Za-z0-9+/]*={0,2})"\s*\}', re.ASCII)
 
 
 # Exact values as JSON ----------------------------------------------------------------------------------------------
@@ -263,10 +265,17 @@ def precise_parser(column: Column, parse: Parser, digits: int) -> Parser:
     return read if match or column.type == "DATE" else parse
 
 
+def parse_bytes(text: str) -> bytes:
+    r"""Return the bytes of a text such as ``\x00ff``, or of their JSON; raises ValueError for another text."""
+    if match := _JSON_BYTES.fullmatch(text):
+        return b64decode(match[1], validate=True)
+    return bytes.fromhex(text[2:] if text.startswith("\\x") else "?")
+
+
 def bytes_parser(column: Column) -> Parser:
     def read(value: str) -> object:
         try:
-            return bytes.fromhex(value[2:] if value.startswith("\\x") else "?")
+            return parse_bytes(value)
         except ValueError:
             refuse(column, value, "it is not \\x and two hexadecimal digits for each byte")
 

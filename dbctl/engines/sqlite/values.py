@@ -64,7 +64,7 @@ class SQLiteCodec(SQLitePart, ValueCodec):
         kind = _find_conversion(definition)
 
         def parse(text: str, is_unquoted: bool) -> object:  # noqa: FBT001 - called for every cell
-            if is_unquoted and text.startswith("\\x"):
+            if is_unquoted and text.startswith(codec.SHOWN_BYTES if kind == "BLOB" else "\\x"):
                 return _parse_bytes(column, text)
             value = _parse_number(text) if is_unquoted and kind != "TEXT" else text
             if isinstance(value, int) and kind != "REAL":
@@ -159,7 +159,7 @@ def _parse_number(text: str) -> object:
 
 def _parse_bytes(column: str, text: str) -> bytes:
     try:
-        return bytes.fromhex(text[2:])
+        return codec.parse_bytes(text)
     except ValueError:
         reason = "\\x needs two hexadecimal digits per byte; quote the cell to make it a text"
         raise ValueInvalidError(name=column, value=ascii(text[:40]), reason=reason) from None

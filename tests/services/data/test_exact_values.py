@@ -343,6 +343,24 @@ def test_texts_of_digits_in_strict_tables_stay_texts(answer, tmp_path, monkeypat
     assert [(table["same"], table["replaced"]) for table in merged["tables"]] == [(8, 0)]
 
 
+def test_bytes_are_accepted_in_each_form_that_outputs_show(kinds, answer):
+    declared = {"postgresql": "bytea", "mysql": "varbinary(9)", "sqlite": "blob"}[kinds.database.engine]
+    kinds.run(
+        "drop table if exists hashes",
+        f"create table hashes (hash {declared} primary key, content {declared})",
+    )
+    answer("data", "add", "hashes", r"hash=\x00ff0a", r"content=\x0a")
+    answer("data", "add", "hashes", r"hash=\x00", r"content=\x0b")
+    shown = answer("data", "rows", "hashes")["data"]["items"][1]["hash"]
+    for text in (json.dumps(shown), json.dumps(shown, separators=(",", ":")), r"\x00ff0a"):
+        rows = answer("data", "rows", "hashes", "--filter", f"hash={text}")["data"]["items"]
+        assert [row["content"] for row in rows] == [{"$b64": "Cg=="}], text
+        assert answer("data", "show", "hashes", text)["data"]["content"] == {"$b64": "Cg=="}
+        unchanged = answer("data", "set", "hashes", text, 'content={"$b64": "Cg=="}')["data"]
+        assert unchanged["effect"] is None
+    answer("data", "set", "hashes", r"\x00", 'content={"$b64": "!"}', status=2)
+
+
 @pytest.mark.parametrize(
     "time",
     [
