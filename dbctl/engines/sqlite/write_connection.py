@@ -54,7 +54,7 @@ def refuse_unsafe(path: Path, target: str) -> None:
     if path.stat().st_nlink > 1:
         raise ReadOnlyError(
             target=target,
-            reason=f"{path} has a second hard link, and its users would not read this -wal",
+            reason=f"{path} has a second hard link, whose users would not read the journal of this one",
             hint="Nothing was changed. Remove the other link, or replace it with a symbolic link.",
         )
 
