@@ -171,13 +171,19 @@ class CleanUp(Operation):
 
         Raises:
             ClockImplausibleError: rows are due, and the clock contradicts timestamps in the database.
+            ProfileContradictionError: rows are due by a column without times that dbctl can read.
         """
+        from dbctl.services.app.evidence.facts import refuse_contradictions
+
         steps, rows, overlap = [], dict[str, int](), RuleOverlap()
         deleted = dict[str, dict[str, list[Where]]]()
         for rule, db, live, where in self._open_tables():
             values = None if rule.delete else new_values(rule, live, self._app.profile.time)
             count = overlap.count_and_apply(db, live.name, where, values)
             if count:
+                refuse_contradictions(
+                    self._app, self._app.resolve_database(rule), db, self._app.declared_write.facts
+                )
                 suffix = (
                     f", and merge them into {', '.join(after_rule.into for after_rule in rule.after)}"
                     if rule.after
