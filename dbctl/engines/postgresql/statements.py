@@ -211,7 +211,7 @@ class PostgreSQLScripts(SqlScripts):
         if match := _SERVER_STATEMENTS.match(head) or (None if outside else _NOT_IN_TRANSACTION.match(head)):
             return f"{match.group().upper()} is not possible inside the transaction of the script"
         if head.startswith("copy ") and any(token.text.lower() in ("stdin", "stdout") for token in tokens):
-            return "COPY FROM STDIN and TO STDOUT require psql; use INSERT"
+            return "COPY FROM STDIN or TO STDOUT requires psql; use INSERT"
         return find_lock_release(tokens, "pg_advisory_unlock_all")
 
 
