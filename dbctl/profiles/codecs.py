@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Literal
 
 from dbctl.model import TimeForm
@@ -125,7 +126,7 @@ def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool
 
     Texts are ordered by their characters, so that times of other forms, and numbers, would be before or after all of a day.
     """
-    values = [read_text(value) if isinstance(value, bytes) else value for value in stored]
+    values = [_convert_known(value) for value in stored]
     values = [value for value in values if value is not None and value not in ("", 0, -1)]
     if is_time:
         is_known = not values or any(map(_is_plausible, values))
@@ -142,6 +143,17 @@ def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool
     is_number = any(isinstance(value, int | float) for value in values)
     is_number &= not any(isinstance(value, str) for value in values)
     return "contains numbers" if is_number and not _FLOAT.fullmatch(text) else ""
+
+
+def _convert_known(value: object) -> object:
+    """Return bytes as text, and an exact number as a float: times need few of its digits."""
+    return (
+        float(value)
+        if isinstance(value, Decimal)
+        else read_text(value)
+        if isinstance(value, bytes)
+        else value
+    )
 
 
 def _find_form(value: object) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from tests.databases import from_url
+from tests.databases import empty_database, from_url
 
 PROFILE = """schema = "dbctl.profile/1"
 name = "logs"
@@ -12,7 +14,7 @@ title = "Logs"
 time = "epoch-s"
 
 [databases.main]
-engines = ["sqlite"]
+engines = ["sqlite", "postgresql", "mysql"]
 
 [[cleanup]]
 name = "old"
@@ -58,3 +60,20 @@ def test_cleanup_by_unknown_times_is_refused(form, is_known, answer, tmp_path, m
     assert (planned["error"] or {}).get("code", "") == code
     assert "%s" not in form or len(database.rows("select id from logs")) == 2
     assert is_known or len(database.rows("select id from logs")) == 4
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_exact_numbers_of_seconds_are_known_times(engine, answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs.toml").write_text(PROFILE)
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table logs (id integer primary key, at decimal(20, 6))",
+            f"insert into logs values (1, {time.time() - 31 * 86400:.2f}), (2, {time.time():.2f})",
+        )
+        options = ("--profile", "./logs.toml", "--url", f"main={database.url}")
+        assert answer("apps", "check", *options)["data"]["findings"] == []
+        rows = answer("data", "rows", "logs", "--filter", "at>2026-01-31", *options)["data"]["items"]
+        assert [row["id"] for row in rows] == [1, 2]
+        answer("sessions", "cleanup", "--yes", *options)
+        assert [row[0] for row in database.rows("select id from logs")] == [2]
