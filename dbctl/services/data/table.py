@@ -21,6 +21,7 @@ from dbctl.engines.contract.database import (
     Where,
     after_key,
 )
+from dbctl.engines.sql.codec import SHOWN_BYTES
 from dbctl.errors.base import Remedy
 from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNotFoundError
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
@@ -43,6 +44,9 @@ _LEDGER = Remedy("Use: `migrate mark NAME`; or: `migrate repair`")
 CONFLICT_HINT = "Nothing was changed. Run it again. If other sessions add rows all the time, exclude new rows by their primary key, such as with: --filter 'id<=1000'"
 _NUMBER = re.compile(r"-?[0-9]+([.][0-9]+)?(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 _NUMERIC_TYPE = re.compile("INT|REAL|FLOA|DOUB|NUMERIC|DECIMAL")
+#: Types of texts and of bytes, but not of lists of them.
+_TEXT_TYPE = re.compile(r".*(?:CHAR|TEXT|CLOB)[^[]*")
+_BYTES_TYPE = re.compile(r".*(?:BINARY|BLOB|BYTEA)[^[]*")
 _NANOSECONDS = re.compile(r"\.[0-9]{7}")
 #: Operators of filters, the longer ones first.
 OPERATORS: Mapping[str, Op] = {
@@ -412,10 +416,17 @@ class DataTable:
             value, other = self._parse_exact(name, text)
             return _compare_either(name, op, value, other)
         except ValueInvalidError:  # no row has this value
-            # a typing error, or a time for a column of numbers, could select all rows
-            if op == "!=" or (op != "=" and not _NUMBER.fullmatch(text)):
+            comparable = _find_comparable(definition, text) if op not in ("=", "!=") else text
+            if op == "!=" or comparable is None:  # a typing error could select all rows
                 raise
-            return Condition(name, op, text)
+            return Condition(name, op, comparable)
+
+
+def _find_comparable(definition: Column, text: str) -> str | bytes | None:
+    """Return by what a column orders its values before or after a text that it cannot store; None: it orders none."""
+    if _BYTES_TYPE.fullmatch(definition.type):  # the app may store texts as bytes
+        return None if text.startswith(SHOWN_BYTES) else text.encode(errors="surrogateescape")
+    return text if _NUMBER.fullmatch(text) or _TEXT_TYPE.fullmatch(definition.type) else None
 
 
 def _compare_either(name: str, op: Op, value: object, other: str | None) -> Where:

@@ -447,6 +447,27 @@ def test_filter_for_other_values_than_an_invalid_one_is_refused(kinds, answer):
     assert kinds.database.rows("select id from counted") == [(2,)]
 
 
+def test_filter_orders_texts_and_bytes_by_texts_that_a_column_cannot_store(kinds, answer):
+    types = {"postgresql": "bytea", "mysql": "varbinary(3)", "sqlite": "text"}
+    kinds.run(
+        "drop table if exists months",
+        f"create table months (id integer primary key, month char(7), title {types[kinds.database.engine]})",
+        "insert into months values (1, '2026-01', 'Ada'), (2, '2026-02', 'Bo'), (3, null, null)",
+    )
+    filters = {
+        "month<2026-01-31": [1],
+        "month>=2026-01-31": [2],
+        "title<B": [1],
+        "title>=Boris": [],
+        "title>7": [1, 2],
+    }
+    for condition, expected in filters.items():
+        rows = answer("data", "rows", "months", "--filter", condition)["data"]["items"]
+        assert [row["id"] for row in rows] == expected, condition
+    if types[kinds.database.engine] != "text":
+        answer("data", "rows", "months", "--filter", r"title<\x0", status=2)
+
+
 def write_times(form):
     """Return times an hour apart as SQL in a form of SQLite."""
     return (
