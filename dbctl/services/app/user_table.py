@@ -22,7 +22,7 @@ from dbctl.services.app.live_table import (
     where_before,
 )
 from dbctl.services.app.user_roles.form import RoleForm, create_role_form
-from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
+from dbctl.services.app.validation import check_rule, parse_boolean, parse_day, parse_time, truncate
 
 #: Time fields of users; the profile maps them to columns.
 TIMES = ("created_at", "updated_at", "last_login_at")
@@ -398,8 +398,11 @@ class UserTable:
         if kind == "boolean":
             return parse_boolean(field, text)
         if kind == "time":
-            is_nullable = column is None or column.nullable
-            return None if is_nullable and not text else parse_time(field, text)
+            if not text and (column is None or column.nullable):
+                return None
+            time = parse_time(field, text)
+            has_days = column is not None and self.live.stores_days(column.name)
+            return parse_day(field, text, time) if has_days else time
         if lookup := self._find_lookup(field):
             key = find_named_key(self.db, lookup.table, lookup.key, [lookup.name], text)
             if key is not None:

@@ -74,6 +74,20 @@ def parse_time(label: str, value: str) -> datetime:
     return time
 
 
+def parse_day(label: str, value: str, time: datetime) -> str:
+    """Return the day of a typed time, for a column without times of day; ``now`` is the current one.
+
+    Raises:
+        ValueInvalidError: the value has a time of day.
+    """
+    day = time.date().isoformat()
+    if value not in ("now", day):
+        raise ValueInvalidError(
+            name=label, value=ascii(truncate(value)), reason="the column stores no time of day"
+        )
+    return day
+
+
 def day_after(day: datetime) -> datetime:
     """Return the same time of the next day, at most the largest time."""
     try:

@@ -27,14 +27,14 @@ from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNo
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.errors.users import ObjectMissingError
 from dbctl.model import Row, Struct, format_count, now, sort_by_use
-from dbctl.profiles.codecs import BOOLEANS, explain_incomparable, find_time_form
+from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
 from dbctl.services.app.results import is_time, missing_table_error, time_columns
 from dbctl.services.app.secrets import find_secret_columns, find_table_secrets
 from dbctl.services.app.user_roles.form import BOOLEAN_TYPE
-from dbctl.services.app.validation import day_after, parse_boolean, parse_time, truncate
+from dbctl.services.app.validation import day_after, parse_boolean, parse_day, parse_time, truncate
 
 _BINARY_KEY = Remedy(
     "Write bytes as '\\x…' with hexadecimal digits, in quotation marks. List rows with: `data rows {table}`"
@@ -294,27 +294,12 @@ class DataTable:
         if self._is_boolean(definition):
             return self._encode_boolean(definition, text)
         if (time := self._parse_time(definition, text)) is not None:
-            if self._stores_days(definition):
-                return self._parse_day(column, text, time)
+            if self.live.stores_days(column):
+                return parse_day(column, text, time)
             if definition.native == "time" and text != "now":
                 self.parse_typed(column, time.isoformat())  # refuses what the column would round
             return self.live.encode(column, time, typed=None if text == "now" else text)
         return self.parse_typed(column, text)
-
-    def _stores_days(self, definition: Column) -> bool:
-        """Whether a column of the type DATE, which SQLite does not check, has no times of day."""
-        if definition.native == "time" or definition.type != "DATE":
-            return False
-        return not any(find_time_form(value) for (value,) in self.live.sample([definition.name]))
-
-    @staticmethod
-    def _parse_day(column: str, text: str, time: datetime) -> str:
-        day = time.date().isoformat()
-        if text not in ("now", day):
-            raise ValueInvalidError(
-                name=column, value=ascii(truncate(text)), reason="the column stores no time of day"
-            )
-        return day
 
     def _parse_time(self, definition: Column, text: str) -> datetime | None:
         """Return the time that a text is for a column; None for a number, and for a column without times."""

@@ -375,6 +375,24 @@ def test_fields_of_the_profile_are_read_written_and_filtered_by_the_types_of_the
         assert database.rows("select confirmed from people where id = 1") in ([(None,)], ((None,),))
 
 
+def test_day_of_a_user_in_sqlite_gets_no_time_of_day(answer, tmp_path):
+    fields = 'fields = { login = "login", born = "born" }'
+    (tmp_path / "club.toml").write_text(re.sub("fields = .*", fields, PROFILE))
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varchar(9), born date)",
+            "insert into people values (1, 'ida', '1990-01-31'), (2, 'bo', null)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        assert answer("users", "update", "ida", "--set", "born=1990-01-31", *options)["data"]["changed"] == 0
+        answer("users", "update", "bo", "--set", "born=1991-05-05T12:00", *options, status=2)
+        for login in ("ida", "bo"):
+            answer("users", "update", login, "--set", "born=1991-05-05", *options)
+        assert database.rows("select born from people") == [("1991-05-05",), ("1991-05-05",)]
+        listed = answer("users", "list", "--filter", "born=1991-05-05", *options)["data"]
+        assert listed["total"] == 2
+
+
 @pytest.mark.parametrize(("engine", "kind"), ENGINES)
 def test_update_to_the_shown_values_changes_nothing(answer, tmp_path, engine, kind):
     fields = 'fields = { login = "login", created_at = "created", confirmed_at = "confirmed", approved = "approved", updated_at = "updated" }'
