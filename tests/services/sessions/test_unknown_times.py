@@ -77,3 +77,24 @@ def test_exact_numbers_of_seconds_are_known_times(engine, answer, tmp_path, monk
         assert [row["id"] for row in rows] == [1, 2]
         answer("sessions", "cleanup", "--yes", *options)
         assert [row[0] for row in database.rows("select id from logs")] == [2]
+
+
+def test_only_rows_that_a_rule_covers_need_known_times(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs.toml").write_text(PROFILE.replace("age =", 'where = { kind = "log" }\nage ='))
+    database = from_url("app.db")
+    numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 150)"
+    database.run(
+        "create table logs (id integer primary key, kind text, at)",
+        f"insert into logs {numbers} select i, 'color', 'dark' from n",
+        "update logs set kind = 'log', at = strftime('%s', 'now') - 40 * 86400 where id = 75",
+    )
+    options = ("--profile", "./logs.toml", "--url", "main=app.db")
+    answer("sessions", "cleanup", "--yes", *options)
+    assert database.rows("select count(*) from logs where kind = 'log'") == [(0,)]
+    database.run(
+        "update logs set at = strftime('%s', 'now')",
+        "update logs set kind = 'log', at = julianday('now') where id = 150",
+    )
+    error = answer("sessions", "cleanup", "--yes", *options, status=None)["error"]
+    assert error["code"] == "profile-contradiction"

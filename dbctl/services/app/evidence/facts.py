@@ -18,7 +18,8 @@ from dbctl.errors.usage import ProfileContradictionError
 from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
-from dbctl.profiles.model.base import ColumnNames, list_names
+from dbctl.profiles.model.base import ColumnNames, is_optional, list_names
+from dbctl.profiles.model.cleanup import Cleanup
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.settings import Settings
@@ -26,7 +27,7 @@ from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import subjects
 from dbctl.services.app.evidence.subjects import Check, Contradiction, DoesNotApplyError, Subject, require
-from dbctl.services.app.live_table import SAMPLE_LIMIT, LiveTable, find_column, list_uncovered
+from dbctl.services.app.live_table import SAMPLE_LIMIT, SAMPLE_ROWS, LiveTable, find_column, list_uncovered
 from dbctl.spec import Fact
 
 LEDGER_ROWS = 1000  #: sampled rows at each end of a ledger
@@ -156,7 +157,7 @@ def _check_due_times(subject: Subject) -> Iterator[Contradiction]:
             continue
         if subject.app.resolve_database(rule) != subject.database:
             continue
-        if reason := explain_incomparable("", _sample(subject, table, name), is_time=True):
+        if reason := explain_incomparable("", _sample_covered(subject, table, name, rule), is_time=True):
             key = ("cleanup", index, "age", "column")
             remedy = "Delete the rule, or describe its rows by a column with times."
             yield Contradiction(key, "time-format", f"{table.name}.{name} {reason}", remedy)
@@ -340,6 +341,21 @@ def _check_ledger(subject: Subject) -> Iterator[Contradiction]:
 
 def _sample(subject: Subject, table: Table, column: str) -> list[object]:
     return [value for (value,) in subject.sample(table.name, [column]) if value is not None]
+
+
+def _sample_covered(subject: Subject, table: Table, column: str, rule: Cleanup) -> list[object]:
+    """As ``_sample``, of the rows that a rule covers: others of the table may have values of another kind."""
+    variants = (
+        variant for variant in rule.variant if all(find_column(table, name) for name in variant.needs)
+    )
+    where = next((variant.where for variant in variants), rule.where)
+    if not where:
+        return _sample(subject, table, column)
+    if any(find_column(table, name) is None and not is_optional(name) for name in where):
+        return []  # another check reports it
+    conditions = LiveTable(subject.app.profile, subject.db, table.name, "checks").conditions(where)
+    rows = subject.db.sample(table.name, [column], conditions, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+    return [value for (value,) in rows if value is not None]
 
 
 def _show(stored: Sequence[object]) -> str:
