@@ -130,7 +130,7 @@ def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool
     values = [value for value in values if value is not None and value not in ("", 0, -1)]
     if is_time:
         is_known = not values or any(map(_is_plausible, values))
-        return "" if is_known else f"contains no known times, but {values[-1]!r}"
+        return "" if is_known else f"contains no known times, but {_show(values[-1])}"
     own = find_time_form(text)
     if re.match(_DAY, text):
         others = (
@@ -139,10 +139,16 @@ def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool
             else {*TIMES, "iso-without-z", "compact"} - {own}
         )
         other = next((value for value in reversed(values) if _find_form(value) in others), None)
-        return "" if other is None else f"contains times of another form, such as {other!r}"
+        content = "numbers" if isinstance(other, int | float) else "times of another form"
+        return "" if other is None else f"contains {content}, such as {_show(other)}"
     is_number = any(isinstance(value, int | float) for value in values)
     is_number &= not any(isinstance(value, str) for value in values)
     return "contains numbers" if is_number and not _FLOAT.fullmatch(text) else ""
+
+
+def _show(value: object) -> str:
+    """Return a value for a message: of a text, at most 40 characters."""
+    return ascii(value[:40] if isinstance(value, str) else value)
 
 
 def _convert_known(value: object) -> object:

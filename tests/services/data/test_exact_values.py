@@ -522,6 +522,18 @@ def test_filter_by_a_time_requires_a_column_with_known_times(form, is_known, ans
         assert is_known or result["error"]["code"] == "value-invalid"
 
 
+def test_refusal_of_a_filter_shows_the_beginning_of_a_long_value(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from_url("app.db").run(
+        "create table notes (id integer primary key, content text)",
+        "insert into notes values (1, '2026-11-10 ' || hex(zeroblob(50000)))",
+    )
+    command = ["data", "rows", "notes", "--url", "main=app.db", "--filter"]
+    error = answer(*command, "content<2026-11-10T06:00:00Z", status=2)["error"]
+    assert error["code"] == "value-invalid"
+    assert len(error["message"]) < 300
+
+
 def test_filter_compares_texts_among_numbers(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from_url("app.db").run(
