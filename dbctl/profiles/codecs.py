@@ -121,10 +121,11 @@ def find_time_form(stored: object) -> str | None:
     )
 
 
-def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool) -> str:
+def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool, orders: bool = True) -> str:
     """Return what a column contains with which a typed text, or with ``is_time`` a time, cannot be ordered; empty: it can.
 
     Texts are ordered by their characters, so that times of other forms, and numbers, would be before or after all of a day.
+    Without ``orders``, a text differs from values of other forms if the column also has its form: no typing error is likely.
     """
     values = [_convert_known(value) for value in stored]
     values = [value for value in values if value is not None and value not in ("", 0, -1)]
@@ -133,6 +134,8 @@ def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool
         return "" if is_known else f"contains no known times, but {_show(values[-1])}"
     own = find_time_form(text)
     if re.match(_DAY, text):
+        if not orders and any(_has_form(value, own) for value in values):
+            return ""
         others = (
             {"epoch-s", "epoch-ms", "compact"}
             if own is None
@@ -160,6 +163,13 @@ def _convert_known(value: object) -> object:
         if isinstance(value, bytes)
         else value
     )
+
+
+def _has_form(value: object, form: str | None) -> bool:
+    """Whether a value is a time of a form, or without a form a text that begins with a day."""
+    if form is None:
+        return isinstance(value, str) and bool(re.match(_DAY, value)) and find_time_form(value) is None
+    return find_time_form(value) == form
 
 
 def _find_form(value: object) -> str | None:

@@ -391,7 +391,8 @@ class DataTable:
         timestamp = self._parse_time(definition, text)
         if op != "=" and definition.native != "time" and not _NUMBER.fullmatch(text):
             stored = [value for (value,) in self.live.sample([name])]
-            if reason := explain_incomparable(text, stored, is_time=timestamp is not None):
+            reason = explain_incomparable(text, stored, is_time=timestamp is not None, orders=op != "!=")
+            if reason:
                 raise ValueInvalidError(name=name, value=ascii(truncate(text)), reason=f"the column {reason}")
         if timestamp is not None:
             if op == "=" and len(text) == len("2026-01-31") and not text.isdecimal():

@@ -534,6 +534,19 @@ def test_refusal_of_a_filter_shows_the_beginning_of_a_long_value(answer, tmp_pat
     assert len(error["message"]) < 300
 
 
+def test_filter_excludes_a_time_of_a_column_with_several_forms(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from_url("app.db").run(
+        "create table settings (id integer primary key, value text)",
+        "insert into settings values (1, 'dark'), (2, '1795132800'), (3, '2026-01-31'), (4, '2026-01-31 10:00:00')",
+    )
+    command = ["data", "rows", "settings", "--url", "main=app.db", "--filter"]
+    for time, row_id in (("2026-01-31", 3), ("2026-01-31 10:00:00", 4)):
+        ids = [row["id"] for row in answer(*command, f"value!={time}")["data"]["items"]]
+        assert ids == [number for number in range(1, 5) if number != row_id]
+    answer(*command, "value!=2026-01-31T10:00:00Z", status=2)
+
+
 def test_filter_compares_texts_among_numbers(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from_url("app.db").run(
