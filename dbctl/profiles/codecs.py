@@ -59,7 +59,7 @@ TIMES: Mapping[TimeForm, Callable[[datetime], object]] = {
 def encode_typed_time(form: TimeForm, time: datetime, text: str) -> object:
     """Return the stored form of a time that was typed as ``text``; empty: the text is unknown.
 
-    A text keeps the fraction of a second, also if the app's own times have none or fewer digits.
+    A text keeps the fraction of a second, also if the app's own times have none or fewer digits; one with fewer is completed.
     """
     separator = {"iso-ms": "T", "sqlite-time": " "}.get(form)
     known = f"{time.microsecond:06}".removesuffix("000") if time.microsecond else ""
@@ -67,7 +67,7 @@ def encode_typed_time(form: TimeForm, time: datetime, text: str) -> object:
     if separator is None or not fraction:
         return TIMES[form](time)
     seconds = time.astimezone(UTC).replace(tzinfo=None).isoformat(separator, "seconds")
-    return f"{seconds}.{fraction}{'Z' if form == 'iso-ms' else ''}"
+    return f"{seconds}.{fraction:0<3}Z" if form == "iso-ms" else f"{seconds}.{fraction}"
 
 
 def read_time(stored: object) -> datetime | None:

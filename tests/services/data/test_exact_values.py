@@ -388,6 +388,20 @@ def test_typed_time_keeps_the_digits_of_its_second_in_sqlite(answer, tmp_path, m
     assert ("." in now) == (end == "Z")
 
 
+def test_typed_fraction_has_the_digits_of_the_app(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    database = from_url("app.db")
+    database.run(
+        "create table visits (id integer primary key, at datetime)",
+        "insert into visits values (1, '2026-01-30T10:00:00.590Z'), (2, '2026-01-30T10:00:00.000Z')",
+    )
+    answer("data", "set", "visits", "2", "at=2026-01-30T10:00:00.5Z", "--url", "main=app.db")
+    assert database.rows("select at from visits order by at") == [
+        ("2026-01-30T10:00:00.500Z",),
+        ("2026-01-30T10:00:00.590Z",),
+    ]
+
+
 def test_number_in_a_text_column_of_sqlite_keeps_every_digit(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     database = from_url("app.db")
