@@ -116,7 +116,7 @@ def _concerns(line: str, names: Collection[str]) -> bool:
 def _calls(functions: Collection[str], sql: str) -> bool:
     """Return whether a definition names one of the functions."""
     names = "|".join(map(re.escape, functions))
-    return bool(names and re.search(rf"(?i)\b({names})\b", sql))
+    return bool(names and re.search(rf"(?i)(?<!\w)({names})(?!\w)", sql))
 
 
 def list_checks(definition: str) -> list[str]:

@@ -32,7 +32,7 @@ SALVAGE = Remedy(
 MIN_FREE_BYTES = 1 << 20
 
 #: The messages of SQLite about a function or a collation that only the app defines; they have no error name. The first one is of generated columns.
-MISSING = r"(?:unknown|no such) (function|collation)(?: sequence)?: (\w+)"
+MISSING = r"(?:unknown|no such) (function|collation)(?: sequence)?: (.+?)(?:\(\))?$"
 #: The journal was deleted, which commits the change, but the deletion was not synced to disk.
 UNSYNCED = "SQLITE_IOERR_DIR_FSYNC"
 

@@ -132,7 +132,7 @@ class WriteConnection(SQLiteConnection):
             definitions = self.driver.execute(DEFINITIONS).fetchall()
         except (sqlite3.Error, UnicodeError):
             return ()
-        return [item for item, sql in definitions if re.search(rf"(?i)\b{name}\b", sql)]
+        return [item for item, sql in definitions if re.search(rf"(?i)(?<!\w){re.escape(name)}(?!\w)", sql)]
 
     @cached_property
     def database(self) -> GuardedDatabase:

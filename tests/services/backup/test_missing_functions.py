@@ -74,3 +74,16 @@ def test_damage_of_other_indexes_is_reported(notes, answer):
     findings = answer("integrity", "check", status=4)["data"]["findings"]
     assert any("by_a" in finding["message"] for finding in findings)
     assert not any("notes" in finding["message"] and "fold" in finding["message"] for finding in findings)
+
+
+def test_name_of_a_collation_may_have_any_characters(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("notes.db")) as connection, connection:
+        connection.create_collation("icu-de (x)", compare_reversed)
+        connection.execute(
+            'create table notes (id integer primary key, name text collate "icu-de (x)" unique)'
+        )
+        connection.execute("insert into notes (name) values ('Ada'), ('Bo')")
+    command = ("--profile", "plain", "--url", "main=notes.db", "integrity", "check")
+    (finding,) = answer(*command)["data"]["findings"]
+    assert (finding["code"], finding["message"].endswith(": icu-de (x)")) == ("not-checked", True)
