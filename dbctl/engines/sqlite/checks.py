@@ -217,7 +217,8 @@ class SQLiteChecks(SQLitePart, Checks):
         (counts,) = run_with_stand_ins(self._connection, run, undefined)
         functions.update(undefined)
         for check in checks:
-            definition = definition.replace(check, "")
+            if _calls(undefined, check):  # a shorter one may be part of a name
+                definition = definition.replace(check, "")
         if _calls(undefined, definition):  # of columns, on which each constraint may depend
             return
         for check, count in zip(checks, counts, strict=True):

@@ -87,3 +87,17 @@ def test_name_of_a_collation_may_have_any_characters(tmp_path, monkeypatch, answ
     command = ("--profile", "plain", "--url", "main=notes.db", "integrity", "check")
     (finding,) = answer(*command)["data"]["findings"]
     assert (finding["code"], finding["message"].endswith(": icu-de (x)")) == ("not-checked", True)
+
+
+def test_constraint_by_a_collation_of_the_app_is_not_evaluated_beside_a_short_one(
+    tmp_path, monkeypatch, answer
+):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("notes.db")) as connection, connection:
+        connection.create_collation("fold", compare_reversed)
+        connection.execute(
+            "create table notes (id integer primary key, name text collate fold check (name < 'A'), o integer check (o))"
+        )
+        connection.execute("insert into notes (name, o) values ('Bo', 1)")
+    command = ("--profile", "plain", "--url", "main=notes.db", "integrity", "check")
+    assert [finding["code"] for finding in answer(*command)["data"]["findings"]] == ["not-checked"]
