@@ -101,3 +101,22 @@ def test_constraint_by_a_collation_of_the_app_is_not_evaluated_beside_a_short_on
         connection.execute("insert into notes (name, o) values ('Bo', 1)")
     command = ("--profile", "plain", "--url", "main=notes.db", "integrity", "check")
     assert [finding["code"] for finding in answer(*command)["data"]["findings"]] == ["not-checked"]
+
+
+def test_foreign_keys_by_a_collation_of_the_app_are_not_checked(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("notes.db")) as connection, connection:
+        connection.create_collation("fold", compare_reversed)
+        connection.executescript(
+            """create table tags (name text collate fold primary key);
+            create table notes (id integer primary key, tag text references Tags (name), author integer references authors);
+            create table authors (id integer primary key);
+            insert into tags values ('Ada');
+            insert into notes (tag) values ('ada');"""
+        )
+    command = ("--profile", "plain", "--url", "main=notes.db", "integrity", "check")
+    assert [finding["code"] for finding in answer(*command)["data"]["findings"]] == ["not-checked"]
+    with closing(sqlite3.connect("notes.db")) as connection, connection:
+        connection.execute("update notes set author = 7")
+    codes = [finding["code"] for finding in answer(*command, status=None)["data"]["findings"]]
+    assert sorted(codes) == ["foreign-key-orphans", "not-checked"]
