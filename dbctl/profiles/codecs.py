@@ -156,13 +156,9 @@ def _show(value: object) -> str:
 
 def _convert_known(value: object) -> object:
     """Return bytes as text, and an exact number as a float: times need few of its digits."""
-    return (
-        float(value)
-        if isinstance(value, Decimal)
-        else read_text(value)
-        if isinstance(value, bytes)
-        else value
-    )
+    if isinstance(value, Decimal):
+        return float(value)
+    return read_text(value) if isinstance(value, bytes) else value
 
 
 def _has_form(value: object, form: str | None) -> bool:
