@@ -40,7 +40,7 @@ UNDO_IMPOSSIBLE = "undo will be impossible: the log has no secrets"
 COMMITTED = Remedy(
     "The change is committed in {target}, and perhaps in other databases. List its rows with: `audit list`"
 )
-#: A transaction that conflicts with concurrent ones is repeated at least so often, and for so many seconds.
+#: A transaction that conflicts with concurrent ones is repeated until so many attempts and seconds have passed.
 MIN_ATTEMPTS, RETRY_TIME = 5, 2
 
 
