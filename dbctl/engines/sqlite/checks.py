@@ -84,7 +84,10 @@ def _compare(text: str, other: str) -> int:
 
 
 def run_with_stand_ins(connection: SQLiteConnection, run: Callable[[], T], undefined: dict[str, None]) -> T:
-    """Run a statement that compares no texts, with replacements of functions and collations that only the app defines; add them to ``undefined``."""
+    """Run a statement with replacements of functions and collations that only the app defines; add their names to ``undefined``.
+
+    What depends on them may be wrong: the caller omits it.
+    """
     driver, removals = connection.driver, dict[str, Callable[[], None]]()
     try:
         while True:
