@@ -20,10 +20,10 @@ Source = Literal["input", "generated", "schema"]
 #: ``user-key``, ``role-key``: the codec of new keys; ``user-created``, ``user-updated``, ``role-created``, ``role-updated``,
 #: ``setting-times``, ``sign-out``: the format of the times that a command writes; ``active``: the codec of this field;
 #: ``active-known``: whether its values show who is active; ``permission-link``, ``audit``: the columns of new rows, and the
-#: time of the record; ``ledger``: what distinguishes migrations. By the times ``due-times``, cleanup selects rows.
+#: time of the record; ``ledger``: what distinguishes migrations.
 Fact = Literal[
     "user-key", "user-created", "user-updated", "active", "active-known", "sign-out", "role-key", "role-created", "role-updated",
-    "permission-link", "setting-times", "due-times", "audit", "ledger",
+    "permission-link", "setting-times", "audit", "ledger",
 ]  # fmt: skip
 FACTS: Sequence[Fact] = get_args(Fact)
 

@@ -93,7 +93,7 @@ def revoke(
 @GROUP.command(
     "cleanup",
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
-    writes=Write(source="generated", facts=("due-times", "audit")),
+    writes=Write(source="generated", facts=("audit",)),
     action="cleanup",
     fleet=Fleet(resumes=True),
 )

@@ -15,7 +15,7 @@ from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.schema_references import list_schema_references
 from dbctl.services.app import proofs
-from dbctl.services.app.evidence.facts import FACT_CHECKS, UNCOVERED
+from dbctl.services.app.evidence.facts import DUE_TIMES, FACT_CHECKS, UNCOVERED
 from dbctl.services.app.evidence.subjects import (
     Check,
     Contradiction,
@@ -210,7 +210,7 @@ def check_decisions(subject: Subject) -> Iterator[Contradiction]:
         )
 
 
-FACTS, UNCOVERED_ROWS = FACT_CHECKS, UNCOVERED
+FACTS, UNCOVERED_ROWS = (*FACT_CHECKS, DUE_TIMES), UNCOVERED
 
 
 @check("commands-proven")

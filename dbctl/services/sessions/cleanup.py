@@ -16,6 +16,7 @@ from dbctl.profiles.model.cleanup import Cleanup, TimeOffset, expand_variants, v
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
+from dbctl.services.app.evidence.facts import refuse_unknown_times
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.deletion.cascade import add_dependent_rows, find_dependent_tables
 from dbctl.services.sessions.cleanup_rule import (
@@ -173,17 +174,13 @@ class CleanUp(Operation):
             ClockImplausibleError: rows are due, and the clock contradicts timestamps in the database.
             ProfileContradictionError: rows are due by a column without times that dbctl can read.
         """
-        from dbctl.services.app.evidence.facts import refuse_contradictions
-
         steps, rows, overlap = [], dict[str, int](), RuleOverlap()
         deleted = dict[str, dict[str, list[Where]]]()
         for rule, db, live, where in self._open_tables():
             values = None if rule.delete else new_values(rule, live, self._app.profile.time)
             count = overlap.count_and_apply(db, live.name, where, values)
             if count:
-                refuse_contradictions(
-                    self._app, self._app.resolve_database(rule), db, self._app.declared_write.facts
-                )
+                refuse_unknown_times(self._app, self._app.resolve_database(rule), db, rule)
                 suffix = (
                     f", and merge them into {', '.join(after_rule.into for after_rule in rule.after)}"
                     if rule.after
@@ -230,6 +227,7 @@ class CleanUp(Operation):
         matched = reader.count(live.name, due_conditions(variant, live, before))
         if not matched:  # a writer would be an operation of the audit log
             return RuleResult(rule=rule.name, matched=0, changed=0, batches=0, longest_lock=timedelta(0))
+        refuse_unknown_times(self._app, name, reader, variant)
         if not self._runs:
             clock.check(self._app)
         with self._app.writer(name) as db:

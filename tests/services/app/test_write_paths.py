@@ -57,8 +57,6 @@ FACTS_OF_ANY_ROWS = {
     "migrate": {"audit", "ledger"},
     "transfer": set(),
 }
-#: Facts by which commands only select rows.
-FACTS_OF_SELECTIONS = {"due-times"}
 #: What commands compare only if they have an option that uses it.
 FACTS_OF_OPTIONS = {"users create": {"setting-times"}}
 CREW = """\
@@ -263,7 +261,7 @@ def run_line(line, folder):
 @pytest.mark.parametrize("purpose", [name for name in WRITES if name not in ARGUMENTS])
 def test_declared_facts_are_those_that_the_command_uses(purpose, deployment, tmp_path, monkeypatch):
     """A fact that is used is declared, and a declared one is used, also if the command declares none."""
-    written, encoded, declared = set(), set(), {*WRITES[purpose].facts} - FACTS_OF_SELECTIONS
+    written, encoded, declared = set(), set(), {*WRITES[purpose].facts}
     for number, line in enumerate(list_lines(purpose)):
         folder = tmp_path / str(number) / deployment.name
         examples.copy_deployment(deployment, folder)
@@ -302,4 +300,4 @@ def test_declared_facts_of_further_commands_are_those_that_they_write(purpose, t
         == 0
     )
     written = derive_facts(read(tmp_path / "crew.toml"), list_written_columns(before, read_tables(tmp_path)))
-    assert written == {*WRITES[purpose].facts} - FACTS_OF_SELECTIONS
+    assert written == {*WRITES[purpose].facts}

@@ -98,3 +98,20 @@ def test_only_rows_that_a_rule_covers_need_known_times(answer, tmp_path, monkeyp
     )
     error = answer("sessions", "cleanup", "--yes", *options, status=None)["error"]
     assert error["code"] == "profile-contradiction"
+
+
+def test_other_rules_are_not_refused(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    second = PROFILE[PROFILE.index("[[cleanup]]") :].replace('"old"', '"days"').replace('"at"', '"day"')
+    (tmp_path / "logs.toml").write_text(PROFILE + second)
+    database = from_url("app.db")
+    database.run(
+        "create table logs (id integer primary key, at, day)",
+        "insert into logs values (1, strftime('%s', 'now') - 40 * 86400, 20000), (2, strftime('%s', 'now'), 20000)",
+    )
+    options = ("--profile", "./logs.toml", "--url", "main=app.db", "--yes")
+    assert answer("sessions", "cleanup", "--rule", "days", *options, status=None)["error"]["code"] == (
+        "profile-contradiction"
+    )
+    answer("sessions", "cleanup", "--rule", "old", *options)
+    assert database.rows("select id from logs") == [(2,)]

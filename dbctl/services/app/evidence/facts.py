@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from dbctl.engines.contract.database import Readable, Table
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.errors.usage import ProfileContradictionError
+from dbctl.errors.usage import ProfileContradictionError, SchemaMismatchError
 from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
-from dbctl.profiles.model.base import ColumnNames, is_optional, list_names
+from dbctl.profiles.model.base import ColumnNames, list_names
 from dbctl.profiles.model.cleanup import Cleanup
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.roles import Roles
@@ -62,16 +62,31 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
         with suppress(PrivilegeMissingError, DoesNotApplyError):
             for problem in check.run(subject) if check.fact in facts else ():
                 if isinstance(problem, Contradiction) and problem.severity == "error":
-                    place, file = problem.locate(app), loader.path_of(app.configured.profile)
-                    raise ProfileContradictionError(
-                        target=db.target,
-                        reason=problem.reason,
-                        file=file,
-                        line=place.line,
-                        key=place.key,
-                        remedy=problem.remedy,
-                    )
+                    raise _create_error(app, db, problem)
     app.compared.add((database, facts))
+
+
+def refuse_unknown_times(app: App, database: str, db: Readable, rule: Cleanup) -> None:
+    """Refuse a rule whose rows have no times that dbctl can read: by Julian days, all would be due.
+
+    Raises:
+        ProfileContradictionError: as ``refuse_contradictions``.
+        SchemaMismatchError: as ``LiveTable.select_variant``.
+    """
+    for problem in _compare_due_times(Subject(app, database, opened=db), rule):
+        raise _create_error(app, db, problem)
+
+
+def _create_error(app: App, db: Readable, problem: Contradiction) -> ProfileContradictionError:
+    place, file = problem.locate(app), loader.path_of(app.configured.profile)
+    return ProfileContradictionError(
+        target=db.target,
+        reason=problem.reason,
+        file=file,
+        line=place.line,
+        key=place.key,
+        remedy=problem.remedy,
+    )
 
 
 # Keys -----------------------------------------------------------------------------------------------------------------
@@ -149,18 +164,28 @@ def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
 
 
 def _check_due_times(subject: Subject) -> Iterator[Contradiction]:
-    """Yield the times of cleanup rules that dbctl cannot read: none of the rows would be due, or all, whatever their age."""
-    for index, rule in enumerate(subject.app.profile.cleanup):
-        table = subject.db.tables().get(rule.table.removesuffix("?"))
-        name = find_column(table, rule.age.column)
-        if table is None or name is None or table.columns[name].native == "time":
-            continue
-        if subject.app.resolve_database(rule) != subject.database:
-            continue
-        if reason := explain_incomparable("", _sample_covered(subject, table, name, rule), is_time=True):
-            key = ("cleanup", index, "age", "column")
-            remedy = "Delete the rule, or describe its rows by a column with times."
-            yield Contradiction(key, "time-format", f"{table.name}.{name} {reason}", remedy)
+    """Yield the times of cleanup rules that dbctl cannot read."""
+    for rule in subject.app.profile.cleanup:
+        if subject.app.resolve_database(rule) == subject.database:
+            with suppress(SchemaMismatchError):  # another check reports it
+                yield from _compare_due_times(subject, rule)
+
+
+def _compare_due_times(subject: Subject, rule: Cleanup) -> Iterator[Contradiction]:
+    """Compare the times of the rows that a rule covers: others of the table may have values of another kind."""
+    table = subject.db.tables().get(rule.table.removesuffix("?"))
+    name = find_column(table, rule.age.column) if table else None
+    if table is None or name is None or table.columns[name].native == "time":
+        return
+    live = LiveTable(subject.app.profile, subject.db, table.name, f"the rule {rule.name}")
+    variant = live.select_variant(rule.variant, lambda variant: variant.needs)
+    covered = live.conditions(variant.where if variant else rule.where)
+    rows = subject.db.sample(table.name, [name], covered, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+    if reason := explain_incomparable("", [value for (value,) in rows], is_time=True):
+        names = [other.name for other in subject.app.profile.cleanup]
+        key = ("cleanup", names.index(rule.name), "age", "column")
+        remedy = "Delete the rule, or describe its rows by a column with times."
+        yield Contradiction(key, "time-format", f"{table.name}.{name} {reason}", remedy)
 
 
 def _list_times(fact: Fact, subject: Subject) -> Iterator[_Column]:
@@ -343,21 +368,6 @@ def _sample(subject: Subject, table: Table, column: str) -> list[object]:
     return [value for (value,) in subject.sample(table.name, [column]) if value is not None]
 
 
-def _sample_covered(subject: Subject, table: Table, column: str, rule: Cleanup) -> list[object]:
-    """As ``_sample``, of the rows that a rule covers: others of the table may have values of another kind."""
-    variants = (
-        variant for variant in rule.variant if all(find_column(table, name) for name in variant.needs)
-    )
-    where = next((variant.where for variant in variants), rule.where)
-    if not where:
-        return _sample(subject, table, column)
-    if any(find_column(table, name) is None and not is_optional(name) for name in where):
-        return []  # another check reports it
-    conditions = LiveTable(subject.app.profile, subject.db, table.name, "checks").conditions(where)
-    rows = subject.db.sample(table.name, [column], conditions, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
-    return [value for (value,) in rows if value is not None]
-
-
 def _show(stored: Sequence[object]) -> str:
     shown = [ascii(value) for value in dict.fromkeys(map(str, stored)) if len(value) <= 40][:MOST_SHOWN]  # noqa: PLR2004 - a key
     return f", such as {', '.join(shown)}" if shown else ""
@@ -371,10 +381,11 @@ ACTIVE_KNOWN = Check("boolean-format", _check_known_states, fact="active-known")
 ROLE_KEY = Check("key-format", partial(_check_keys, "roles"), fact="role-key")
 PERMISSION_LINK = Check("column-uncovered", _check_permission_links, fact="permission-link")
 _TIMES = [Check("time-format", partial(_check_times, fact), fact=fact) for fact in _WRITTEN_TIMES]
-DUE_TIMES = Check("time-format", _check_due_times, fact="due-times")
 AUDIT = Check("column-uncovered", _check_audit, fact="audit")
 LEDGER = Check("ledger-merged", _check_ledger, fact="ledger")
 #: In this order, a command that writes reports the first contradiction.
-FACT_CHECKS = (USER_KEY, ACTIVE, ACTIVE_KNOWN, ROLE_KEY, PERMISSION_LINK, *_TIMES, DUE_TIMES, AUDIT, LEDGER)
+FACT_CHECKS = (USER_KEY, ACTIVE, ACTIVE_KNOWN, ROLE_KEY, PERMISSION_LINK, *_TIMES, AUDIT, LEDGER)
+#: Without a fact: cleanup compares the rules that it runs.
+DUE_TIMES = Check("time-format", _check_due_times)
 #: Without a fact: a command that adds such a row is refused by the database.
 UNCOVERED = Check("column-uncovered", _find_uncovered_rows)
