@@ -89,7 +89,7 @@ def test_name_of_a_collation_may_have_any_characters(tmp_path, monkeypatch, answ
     assert (finding["code"], finding["message"].endswith(": icu-de (x)")) == ("not-checked", True)
 
 
-def test_constraint_by_a_collation_of_the_app_is_not_evaluated_beside_a_short_one(
+def test_constraint_by_a_collation_of_the_app_is_not_evaluated_with_a_short_one(
     tmp_path, monkeypatch, answer
 ):
     monkeypatch.chdir(tmp_path)
