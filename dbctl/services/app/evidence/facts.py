@@ -180,7 +180,10 @@ def _compare_due_times(subject: Subject, rule: Cleanup) -> Iterator[Contradictio
     live = LiveTable(subject.app.profile, subject.db, table.name, f"the rule {rule.name}")
     variant = live.select_variant(rule.variant, lambda variant: variant.needs)
     covered = live.conditions(variant.where if variant else rule.where)
-    rows = subject.db.sample(table.name, [name], covered, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+    if covered:
+        rows = subject.db.sample(table.name, [name], covered, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+    else:
+        rows = subject.sample(table.name, [name])
     if reason := explain_incomparable("", [value for (value,) in rows], is_time=True):
         names = [other.name for other in subject.app.profile.cleanup]
         key = ("cleanup", names.index(rule.name), "age", "column")
