@@ -264,13 +264,6 @@ class LiveTable:
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
 
-    def stores_days(self, column: str) -> bool:
-        """Whether a column of the type DATE, which SQLite does not check, has no times of day."""
-        definition = self.table.columns[column]
-        if definition.native == "time" or definition.type != "DATE":
-            return False
-        return not any(find_time_form(value) for (value,) in self.sample([column]))
-
     def sample(self, columns: Sequence[str]) -> list[tuple[object, ...]]:
         """Return columns of rows at both ends of the table, the newest last; empty if it cannot be read in time.
 

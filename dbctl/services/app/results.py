@@ -17,6 +17,7 @@ from dbctl.errors.connection import CorruptError, PrivilegeMissingError, QueryFa
 from dbctl.errors.databases import TableMissingError, TablesUnreadableError
 from dbctl.errors.usage import DatabaseNotConfiguredError, NotSupportedError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct
+from dbctl.profiles.codecs import find_time_form
 from dbctl.profiles.model.base import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
@@ -210,6 +211,13 @@ def find_kind(db: Readable, column: Column) -> Literal["boolean", "time", "numbe
     if is_boolean(column):
         return "boolean"
     return "time" if is_time(db, column, ()) else "number" if is_number(column) else ""
+
+
+def stores_days(live: LiveTable, column: Column) -> bool:
+    """Return whether a column of the type DATE, which SQLite does not check, has no times of day."""
+    if column.native == "time" or column.type != "DATE":
+        return False
+    return not any(find_time_form(value) for (value,) in live.sample([column.name]))
 
 
 def time_columns(app: App, database: str, live: LiveTable) -> frozenset[str]:

@@ -310,11 +310,10 @@ class UserTable:
     def _find_unique(self, login: str, where: Where) -> User | None:
         matches = self.read([where]) if login.isprintable() else []
         if len(matches) > 1 and self._login_operator == "=":
-            logins = self.section.login
             exact = [
                 user
                 for user in matches
-                if login in [getattr(user, field, user.extra.get(field)) for field in logins]
+                if login in [getattr(user, field, user.extra.get(field)) for field in self.section.login]
             ]
             matches = exact or matches
         if len(matches) > 1:
@@ -356,12 +355,11 @@ class UserTable:
         }
         where = [AnyOf(list(same.values())), *self.only]
         owners = [key for (key,) in self.db.select(self.live.name, [self.id], where) if key != except_id]
-        is_owner = Condition(self.id, "in", owners)
         return next(
             (
                 field
                 for field, is_same in (same.items() if owners else ())
-                if self.db.count(self.live.name, [is_same, is_owner])
+                if self.db.count(self.live.name, [is_same, Condition(self.id, "in", owners)])
             ),
             "",
         )
@@ -387,7 +385,7 @@ class UserTable:
             ValueInvalidError, RoleMissingError: the app does not accept the value.
             RoleFormError: the profile contradicts the stored roles.
         """
-        from dbctl.services.app.results import find_kind
+        from dbctl.services.app.results import find_kind, stores_days
 
         if field == "role":
             roles = self.require_roles()
@@ -401,8 +399,7 @@ class UserTable:
             if not text and (column is None or column.nullable):
                 return None
             time = parse_time(field, text)
-            has_days = column is not None and self.live.stores_days(column.name)
-            return parse_day(field, text, time) if has_days else time
+            return parse_day(field, text, time) if column and stores_days(self.live, column) else time
         if lookup := self._find_lookup(field):
             key = find_named_key(self.db, lookup.table, lookup.key, [lookup.name], text)
             if key is not None:

@@ -31,7 +31,7 @@ from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
-from dbctl.services.app.results import is_time, missing_table_error, time_columns
+from dbctl.services.app.results import is_time, missing_table_error, stores_days, time_columns
 from dbctl.services.app.secrets import find_secret_columns, find_table_secrets
 from dbctl.services.app.user_roles.form import BOOLEAN_TYPE
 from dbctl.services.app.validation import day_after, parse_boolean, parse_day, parse_time, truncate
@@ -294,7 +294,7 @@ class DataTable:
         if self._is_boolean(definition):
             return self._encode_boolean(definition, text)
         if (time := self._parse_time(definition, text)) is not None:
-            if self.live.stores_days(column):
+            if stores_days(self.live, definition):
                 return parse_day(column, text, time)
             if definition.native == "time" and text != "now":
                 self.parse_typed(column, time.isoformat())  # refuses what the column would round
