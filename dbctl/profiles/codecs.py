@@ -17,6 +17,7 @@ SMALLEST_MILLISECONDS = 100_000_000_000
 
 #: A number of seconds or milliseconds as text.
 _NUMBER = re.compile(r"[0-9]{9,13}")
+#: A longer one, of microseconds or nanoseconds, or one of seconds with a fraction.
 _LONG_NUMBER = re.compile(r"[0-9]{15,}|[0-9]{7,}[.][0-9]+")
 #: A number of any other size, as SQLite reads it.
 _FLOAT = re.compile(r"(?i)[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?|nan|[+-]?inf(inity)?")

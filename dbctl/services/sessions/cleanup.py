@@ -136,11 +136,16 @@ class CleanUp(Operation):
         return sum(run.matched for run in self._runs)
 
     def count_due(self, *, since: timedelta = timedelta(0)) -> DueRules:
-        """Return how many rows of each rule have been due for at least ``since``; reads only."""
-        items = [
-            DueRows(rule=rule.name, matched=db.count(live.name, where), older_than=self._age_of(rule))
-            for rule, db, live, where in self._open_tables(since)
-        ]
+        """Return how many rows of each rule have been due for at least ``since``; reads only.
+
+        Raises:
+            ProfileContradictionError: as for ``plan``.
+        """
+        items = list[DueRows]()
+        for rule, db, live, where in self._open_tables(since):
+            if matched := db.count(live.name, where):
+                refuse_unknown_times(self._app, self._app.resolve_database(rule), db, rule)
+            items.append(DueRows(rule=rule.name, matched=matched, older_than=self._age_of(rule)))
         return DueRules(items=items, total=len(items), column_names=DueRows.__struct_fields__)
 
     def find_overdue(self, database: str, *, within: timedelta) -> OverdueRules:

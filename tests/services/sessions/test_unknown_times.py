@@ -52,12 +52,12 @@ def test_cleanup_by_unknown_times_is_refused(form, is_known, answer, tmp_path, m
     (tmp_path / "dbctl.toml").write_text('[apps.a]\nprofile = "./logs.toml"\ndatabases = "app.db"\n')
     findings = answer("apps", "check", status=None)["data"]["findings"]
     assert [finding["code"] for finding in findings] == ["time-format"] * (not is_known)
-    planned, result = (
-        answer("sessions", "cleanup", option, status=None) for option in ("--dry-run", "--yes")
+    due, planned, result = (
+        answer("sessions", "cleanup", option, status=None) for option in ("--check", "--dry-run", "--yes")
     )
     code = (result["error"] or {}).get("code", "")
     assert code in ([""] if is_known else ["", "profile-contradiction"])
-    assert (planned["error"] or {}).get("code", "") == code
+    assert [(each["error"] or {}).get("code", "") for each in (due, planned)] == [code, code]
     assert "%s" not in form or len(database.rows("select id from logs")) == 2
     assert is_known or len(database.rows("select id from logs")) == 4
 
