@@ -116,9 +116,9 @@ def _concerns(line: str, names: Collection[str]) -> bool:
     return any(match["name"] in names for match in matches if match)
 
 
-def _calls(functions: Collection[str], sql: str) -> bool:
-    """Return whether a definition names one of the functions."""
-    names = "|".join(map(re.escape, functions))
+def _calls(undefined: Collection[str], sql: str) -> bool:
+    """Return whether a definition names one of the functions or collations."""
+    names = "|".join(map(re.escape, undefined))
     return bool(names and re.search(rf"(?i)(?<!\w)({names})(?!\w)", sql))
 
 
@@ -149,52 +149,52 @@ class SQLiteChecks(SQLitePart, Checks):
     _unchecked: Sequence[str] = ()
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
-        functions, failures = dict[str, None](), list[str]()
-        lines = self.find_file_damage(functions, quick=quick, table=table)
+        undefined, failures = dict[str, None](), list[str]()
+        lines = self.find_file_damage(undefined, quick=quick, table=table)
         if lines:  # an app with its journal in memory writes into the file before it commits: look with locks
             self._connection.prepare_stream()
-            lines = self.find_file_damage(functions, quick=quick, table=table)
+            lines = self.find_file_damage(undefined, quick=quick, table=table)
         # SQLite reads the CHECK constraints only of a file that it may write.
         if self._connection.read_only and not quick:
-            lines += self._find_violations(functions, failures, table)
-        if functions:
+            lines += self._find_violations(undefined, failures, table)
+        if undefined:
             failures.append(
-                f"values that depend on functions and collations of the app are not checked: {', '.join(functions)}"
+                f"values that depend on functions and collations of the app are not checked: {', '.join(undefined)}"
             )
         self._unchecked = failures
         return lines
 
     def find_file_damage(
-        self, functions: dict[str, None], *, quick: bool = False, table: str = ""
+        self, undefined: dict[str, None], *, quick: bool = False, table: str = ""
     ) -> list[str]:
-        """As ``find_damage``, without the CHECK constraints of a file that is opened to read; add the undefined functions to ``functions``."""
+        """As ``find_damage``, without the CHECK constraints of a file that is opened to read; add what only the app defines to ``undefined``."""
         pragma = "quick_check" if quick else "integrity_check"
         if table:
-            return self._read_damage(pragma, ident(self._catalog.require_table(table).name), functions)
-        lines = self._read_damage(pragma, str(MAX_LINES), functions)
+            return self._read_damage(pragma, ident(self._catalog.require_table(table).name), undefined)
+        lines = self._read_damage(pragma, str(MAX_LINES), undefined)
         if len(lines) < MAX_LINES:
             return lines
         # One damaged index fills the list; checking each table separately finds the others.
         for name in self._catalog.base_tables():
-            lines += self._read_damage(pragma, ident(name), functions)
+            lines += self._read_damage(pragma, ident(name), undefined)
         return list(dict.fromkeys(lines))
 
-    def _read_damage(self, pragma: str, argument: str, functions: dict[str, None]) -> list[str]:
+    def _read_damage(self, pragma: str, argument: str, undefined: dict[str, None]) -> list[str]:
         try:
             run = partial(self._connection.fetch, f"pragma {pragma}({argument})")
-            reports = [str(row[0]) for row in run_with_stand_ins(self._connection, run, functions)]
+            reports = [str(row[0]) for row in run_with_stand_ins(self._connection, run, undefined)]
         except CorruptError as error:  # the check itself failed
             return [str(error.context["reason"])]
         damage = split_reports(reports)
-        if functions:
-            callers = self._list_callers(functions)
+        if undefined:
+            callers = self._list_callers(undefined)
             damage = [line for line in damage if not _concerns(line, callers)]
         if any(line != MALFORMED and not re.match(INDEX_DAMAGE, line) for line in damage):
             return [line for line in damage if line != MALFORMED]
         return damage
 
-    def _find_violations(self, functions: dict[str, None], failures: list[str], table: str) -> Iterator[str]:
-        """Yield the CHECK constraints that rows violate; add the functions and tables without a result to the lists."""
+    def _find_violations(self, undefined: dict[str, None], failures: list[str], table: str) -> Iterator[str]:
+        """Yield the CHECK constraints that rows violate; add what only the app defines, and the tables without a result, to the others."""
         sql = "select name, sql from sqlite_master where type = 'table' and sql is not null and :table in ('', name)"
         try:
             definitions = self._connection.fetch(sql, {"table": table})
@@ -203,7 +203,7 @@ class SQLiteChecks(SQLitePart, Checks):
         for name, definition in definitions:
             if checks := list_checks(str(definition)):
                 try:
-                    yield from self._count_violations(str(name), str(definition), checks, functions)
+                    yield from self._count_violations(str(name), str(definition), checks, undefined)
                 except CorruptError:
                     continue
                 except QueryFailedError as error:
@@ -211,33 +211,33 @@ class SQLiteChecks(SQLitePart, Checks):
                     failures.append(f"the CHECK constraints of {name} are not checked: {reason}")
 
     def _count_violations(
-        self, table: str, definition: str, checks: Sequence[str], functions: dict[str, None]
+        self, table: str, definition: str, checks: Sequence[str], undefined: dict[str, None]
     ) -> Iterator[str]:
         sums = ", ".join(f"sum(not ({check}))" for check in checks)
-        undefined = dict[str, None]()
+        own = dict[str, None]()
         # An index may be damaged.
         run = partial(self._connection.fetch, f"select {sums} from {ident(table)} not indexed")
-        (counts,) = run_with_stand_ins(self._connection, run, undefined)
-        functions.update(undefined)
+        (counts,) = run_with_stand_ins(self._connection, run, own)
+        undefined.update(own)
         for check in checks:
-            if _calls(undefined, check):  # a shorter one may be part of a name
+            if _calls(own, check):  # a shorter one may be part of a name
                 definition = definition.replace(check, "")
-        if _calls(undefined, definition):  # of columns, on which each constraint may depend
+        if _calls(own, definition):  # of columns, on which each constraint may depend
             return
         for check, count in zip(checks, counts, strict=True):
-            if count and not _calls(undefined, check):
+            if count and not _calls(own, check):
                 rows = format_count(cast("int", count), "row")
                 yield f"CHECK constraint failed in {table}: {rows} without {' '.join(check.split())}"
 
     def list_unchecked(self) -> Sequence[str]:
         return self._unchecked
 
-    def _list_callers(self, functions: Collection[str]) -> Collection[str]:
-        """Return the tables and indexes whose definitions name one of the functions, and the indexes of these tables."""
+    def _list_callers(self, undefined: Collection[str]) -> Collection[str]:
+        """Return the tables and indexes whose definitions name one of the functions or collations, and the indexes of these tables."""
         objects = self._connection.fetch(
             "select name, tbl_name, sql from sqlite_master where sql is not null"
         )
-        callers = {str(name) for name, _, sql in objects if _calls(functions, str(sql))}
+        callers = {str(name) for name, _, sql in objects if _calls(undefined, str(sql))}
         indexes = self._connection.fetch("select name, tbl_name from sqlite_master where type = 'index'")
         return callers | {str(name) for name, table in indexes if table in callers}
 
