@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
@@ -57,11 +57,16 @@ TIMES: Mapping[TimeForm, Callable[[datetime], object]] = {
 }
 
 
-def encode_typed_time(form: TimeForm, time: datetime, text: str) -> object:
+def encode_typed_time(
+    form: TimeForm, time: datetime, text: str, stored: Iterable[Sequence[object]] = ()
+) -> object:
     """Return the stored form of a time that was typed as ``text``; empty: the text is unknown.
 
     A text keeps the fraction of a second, also if the app's own times have none or fewer digits; one with fewer is completed.
+    If all times of ``stored``, rows with one value, have 14 digits, so has the time, since no profile has that form.
     """
+    if {find_time_form(value) for (value,) in stored} - {None} == {"compact"}:
+        return f"{time.astimezone(UTC):%Y%m%d%H%M%S}"
     separator = {"iso-ms": "T", "sqlite-time": " "}.get(form)
     known = f"{time.microsecond:06}".removesuffix("000") if time.microsecond else ""
     fraction = match[1] if (match := _FRACTION.search(text)) else known

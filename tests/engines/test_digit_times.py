@@ -54,3 +54,15 @@ def test_databases_read_digits_as_a_time(engine: str, kind: str, tmp_path) -> No
                 # with a condition for an index
                 assert reader.exists("t", [row, Condition("at", "<", later)], timeout=LIMIT) == bool(time)
                 assert reader.exists("t", [row, Condition("at", "<", time or later)], timeout=LIMIT) is False
+
+
+def test_typed_time_has_the_digits_of_the_stored_ones(answer, tmp_path) -> None:
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run(
+            'create table t (id integer primary key, at "timestamp text")',
+            "insert into t values (1, '20240301123015'), (2, '20240301123016'), (3, null)",
+        )
+        options = ("--profile", "plain", "--url", f"main={database.url}")
+        assert answer("data", "set", "t", "1", "at=20240301123015", *options)["data"]["effect"] is None
+        answer("data", "set", "t", "3", "at=2024-03-01T12:30:15Z", *options)
+        assert database.rows("select at from t where id <> 2") == [("20240301123015",)] * 2

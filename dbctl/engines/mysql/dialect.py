@@ -198,7 +198,7 @@ class MySQLDialect(ServerDialect):
         if isinstance(comparable, datetime):
             return f"{value} {op} timestamp {statement.bind(comparable)}"
         placeholder = statement.bind(comparable)
-        if kind in ("text", "other"):
+        if kind in ("text", "other") and not isinstance(comparable, bytes):
             exact = f"{self.exact_text(value)} {op} {placeholder}"
             return (
                 f"({value} = {placeholder} and {exact})"

@@ -195,6 +195,8 @@ LIMITS: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
 #: The character sets that can store every text.
 UNICODE_CHARSETS = frozenset({"utf8mb4", "utf16", "utf32"})
 
+#: Times that a server may store and Python cannot parse.
+UNPARSED_TIMES = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?")
 _LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
 SHAPE = re.compile(r"(?:MULTI)?(?:POINT|LINESTRING|POLYGON)|GEOM(?:ETRY)?COLLECTION|GEOMETRY")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -249,7 +251,7 @@ def comparable_value(column: Column, value: object) -> object:
     if isinstance(value, str) and kind == "bytes":  # some apps store all text as bytes
         return value.encode(errors="surrogatepass")
     if isinstance(value, bytes) or kind == "bytes":
-        return value if isinstance(value, bytes) and kind == "bytes" else None
+        return value if isinstance(value, bytes) and is_binary(column) else None
     if isinstance(value, int) and abs(value) < LIMITS.get(kind, 0):
         return Decimal(value)
     text = encode_value(value)
@@ -283,7 +285,7 @@ _COMPARE: Mapping[Kind, Callable[[str, Column], object]] = {
     "number": _compare_number,
     "uuid": _compare_uuid,
     "enum": lambda text, column: text if text in column.labels else None,
-    **dict.fromkeys(TIMES, lambda text, _column: parse_time(text)),
+    **dict.fromkeys(TIMES, lambda text, _: parse_time(text) or (UNPARSED_TIMES.fullmatch(text) and text)),
 }
 
 
@@ -306,8 +308,6 @@ def encode_for_column(column: Column, value: object) -> object:
 #: The bits of integer types, by the first word of the type.
 BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
 _TYPE = re.compile(r"([A-Z]+)(?:\((\d+)\))?")
-#: Times that a server may store and Python cannot parse.
-UNPARSED_TIMES = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?")
 
 
 #: Functions that read the text of a value, by the driver's number of its type, where ``select`` has another form to show.

@@ -134,6 +134,9 @@ def _encode_time(value: datetime) -> str:
     return (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)).isoformat(" ")
 
 
+_UNQUOTED = re.compile(r'[^ \t-\r{}",\\]+')
+
+
 def format_array(values: Sequence[object]) -> str:
     return "{" + ",".join(map(_format_element, values)) + "}"
 
@@ -144,6 +147,8 @@ def _format_element(value: object) -> str:
     text = encode_value(value)
     if text is None:
         return "NULL"
+    if _UNQUOTED.fullmatch(text) and text.upper() != "NULL":
+        return text  # as the server writes it, since arrays are compared as texts
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

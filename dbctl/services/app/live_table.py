@@ -235,8 +235,8 @@ class LiveTable:
         if isinstance(value, datetime):
             if native == "time":
                 return value
-            form = self.time_form(column)
-            return TIMES[form](value) if typed is None else encode_typed_time(form, value, typed)
+            form, stored = self.time_form(column), [] if typed is None else self.sample([column])
+            return TIMES[form](value) if typed is None else encode_typed_time(form, value, typed, stored)
         if isinstance(value, bool):
             return value if native == "boolean" else BOOLEANS[self.profile.boolean][value]
         return value

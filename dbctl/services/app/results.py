@@ -17,7 +17,7 @@ from dbctl.errors.connection import CorruptError, PrivilegeMissingError, QueryFa
 from dbctl.errors.databases import TableMissingError, TablesUnreadableError
 from dbctl.errors.usage import DatabaseNotConfiguredError, NotSupportedError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct
-from dbctl.profiles.codecs import find_time_form
+from dbctl.profiles.codecs import find_time_form, read_text
 from dbctl.profiles.model.base import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
@@ -218,6 +218,21 @@ def stores_days(live: LiveTable, column: Column) -> bool:
     if column.native == "time" or column.type != "DATE":
         return False
     return not any(find_time_form(value) for (value,) in live.sample([column.name]))
+
+
+def decode_shown(column: Column, text: str) -> str:
+    """Return a typed text; of a column of bytes, the text that they are if they have one of the forms of results."""
+    from dbctl.engines.sql.codec import parse_bytes
+
+    with suppress(ValueError):
+        return read_text(parse_bytes(text)) if column.is_binary else text
+    return text
+
+
+def stores_texts(live: LiveTable, column: str) -> bool:
+    """Whether a column has texts only, although its type does not require them, as the ``BLOB`` of SQLite in MediaWiki."""
+    stored = [value for (value,) in live.sample([column]) if value is not None]
+    return bool(stored) and all(isinstance(value, str) for value in stored)
 
 
 def time_columns(app: App, database: str, live: LiveTable) -> frozenset[str]:

@@ -15,6 +15,7 @@ from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
 from dbctl.services.app.live_table import find_column, list_uncovered
+from dbctl.services.app.results import decode_shown
 from dbctl.services.app.row_writes import require_added
 from dbctl.services.app.user_table import TIMES, UserTable
 from dbctl.services.app.validation import truncate
@@ -38,19 +39,17 @@ def read_changes(
 ) -> tuple[dict[str, str], dict[str, object]]:
     """Return the changes: fields of users as text, and other columns with their stored values."""
     duplicates = [name for name in nulls if name in new_values or name in secrets]
-    if duplicates or not (new_values or nulls or secrets):
-        raise UsageError(
-            detail=f"{duplicates[0]} has a value and --null"
-            if duplicates
-            else "nothing to set: add COLUMN=VALUE"
-        )
+    if duplicates:
+        raise UsageError(detail=f"{duplicates[0]} has a value and --null")
+    if not (new_values or nulls or secrets):
+        raise UsageError(detail="nothing to set: add COLUMN=VALUE")
     fields = {}
     values: dict[str, object] = {}
     user_columns = user_fields(table)
     for name in [*new_values, *nulls]:
         _refuse_unsupported_column(table, name, null=name in nulls)
         if name in user_columns and name in new_values:
-            fields[name] = new_values[name]
+            fields[name] = decode_shown(table.columns[name], new_values[name])
         elif name in new_values:
             values[name] = table.parse_value(name, new_values[name])
         elif not table.column(name).nullable:

@@ -168,8 +168,12 @@ class UpdateRow:
         self._single_true = SingleTrueUpdate(
             table.app, table.database, table.live, where, self._before, values
         )
+        # The form of a stored text may be another one than that in which its value would be written.
         self._values = {
-            name: value for name, value in values.items() if _count_different(table, where, {name: value})
+            name: value
+            for name, value in values.items()
+            if not (name in new_values and self._before[name] == new_values[name])
+            and _count_different(table, where, {name: value})
         }
         self._changed_columns = [*self._values, *fields]
         # A single true column is a state of several rows, and no change of this one.

@@ -27,11 +27,11 @@ from dbctl.errors.databases import ColumnMissingError, LimitExceededError, RowNo
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.errors.users import ObjectMissingError
 from dbctl.model import Row, Struct, format_count, now, sort_by_use
-from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
+from dbctl.profiles.codecs import BOOLEANS, explain_incomparable, read_time
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column, find_named_key
-from dbctl.services.app.results import is_time, missing_table_error, stores_days, time_columns
+from dbctl.services.app.results import is_time, missing_table_error, stores_days, stores_texts, time_columns
 from dbctl.services.app.secrets import find_secret_columns, find_table_secrets
 from dbctl.services.app.user_roles.form import BOOLEAN_TYPE
 from dbctl.services.app.validation import day_after, parse_boolean, parse_day, parse_time, truncate
@@ -299,15 +299,18 @@ class DataTable:
             if definition.native == "time" and text != "now":
                 self.parse_typed(column, time.isoformat())  # refuses what the column would round
             return self.live.encode(column, time, typed=None if text == "now" else text)
-        return self.parse_typed(column, text)
+        value, other = self.parse_typed(column, text), self._parse_exact(column, text)[1]
+        return other if other is not None and stores_texts(self.live, column) else value
 
     def _parse_time(self, definition: Column, text: str) -> datetime | None:
-        """Return the time that a text is for a column; None for a number, and for a column without times."""
+        """Return the time that a text is for a column; None for a number, what only a server parses, and a column without times."""
         is_number = _NUMBER.fullmatch(text) and _NUMERIC_TYPE.search(definition.type)
-        if is_number or not self.is_time(definition.name):
+        is_bytes = definition.is_binary and text.startswith(SHOWN_BYTES)
+        if is_number or is_bytes or not self.is_time(definition.name):
             return None
-        if definition.native == "time" and _NANOSECONDS.search(text):
-            return None  # a datetime would lose them: the database parses the text
+        is_unparsed = read_time(text) is None and text != "now"  # infinity, a zero date, or no time
+        if definition.native == "time" and (is_unparsed or _NANOSECONDS.search(text)):
+            return None  # no datetime: the database parses the text
         return now() if text == "now" else parse_time(definition.name, text)
 
     def _find_named_reference(self, column: str) -> tuple[str, str, Sequence[str]] | None:
@@ -401,9 +404,9 @@ class DataTable:
         try:
             value, other = self._parse_exact(name, text)
             return _compare_either(name, op, value, other)
-        except ValueInvalidError:  # no row has this value
+        except ValueInvalidError:  # no row has this value; a typing error could select all rows
             comparable = _find_comparable(definition, text) if op not in ("=", "!=") else text
-            if op == "!=" or comparable is None:  # a typing error could select all rows
+            if op == "!=" or comparable is None or definition.native == "time":
                 raise
             return Condition(name, op, comparable)
 

@@ -163,7 +163,7 @@ NEARLY_EQUAL = {
         ("real", "1577836800", "1577836800000", "1577836800000.0"),
         ("real", "5", "5", "5.0"),
         ("integer", "5", "5", "5"),
-        ("", "'5'", "5", "5"),
+        ("", "'5'", "5", "'5'"),
         ("blob", "5", "5.0", "5.0"),
         ("", "5", "5", "5"),
         ("text collate nocase", "'a'", "A", "'A'"),
@@ -818,3 +818,82 @@ def test_row_whose_key_is_an_array_is_changed(postgresql, answer):
     )
     answer("data", "set", "t", "{a}", "n=7")
     assert postgresql.rows("select n from t order by k") == [(2,), (7,)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind", "times"),
+    [
+        ("postgresql", "timestamptz", ["0044-03-15 00:00:00+00 BC", "2026-01-02", "infinity"]),
+        ("postgresql", "date", ["0044-03-15 BC", "2026-01-02", "12026-12-31", "infinity"]),
+        ("mysql", "date", ["0000-00-00", "2026-00-00", "2026-01-02"]),
+        ("mysql", "datetime", ["0000-00-00 00:00:00", "2026-01-00 10:00:00", "2026-01-02 00:00:00"]),
+    ],
+)
+def test_times_that_only_a_server_has_are_accepted_as_they_are_shown(answer, tmp_path, engine, kind, times):
+    with empty_database(engine, tmp_path / "app.db") as database:
+        mode = ["set sql_mode = ''"] if engine == "mysql" else []
+        rows = ", ".join(f"('{time}', '{time}', {number})" for number, time in enumerate(times))
+        database.run(
+            *mode, f"create table t (k {kind} primary key, at {kind}, n int)", f"insert into t values {rows}"
+        )
+        options = ("--profile", "plain", "--url", f"main={database.url}")
+        select = "select cast(k as char(40)), cast(at as char(40)), n from t order by n"
+        before = database.rows(select)
+        for number, row in enumerate(answer("data", "rows", "t", *options)["data"]["items"]):
+            for operator, expected in ("=", 1), ("<=", number + 1), (">", len(times) - number - 1):
+                listed = answer("data", "rows", "t", "--filter", f"at{operator}{row['at']}", *options)
+                assert listed["data"]["total"] == expected, (operator, row)
+            assert answer("data", "set", "t", row["k"], f"at={row['at']}", *options)["data"]["effect"] is None
+            assert database.rows(select) == before
+            other = times[number - 1]
+            answer("data", "set", "t", row["k"], f"at={other}", *options)
+            assert answer("data", "rows", "t", "--filter", f"at={other}", *options)["data"]["total"] == 2
+            answer("data", "set", "t", row["k"], f"at={row['at']}", *options)
+            assert database.rows(select) == before
+        answer("data", "rows", "t", "--filter", "at=2026-13-01", *options, status=2)
+        answer("data", "set", "t", row["k"], "at=2026-13-01", *options, status=2)
+
+
+def test_stored_texts_are_accepted_as_they_are_shown(answer, tmp_path):
+    stored = ["1", 1, "1.0", 1.5, "1.50", "\\x00", "9223372036854775807", "x", ""]
+    with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as db:
+        db.execute("create table t (id integer primary key, v, digits blob, at datetime)")
+        rows = [(value, f"0{number}1"[-2:], "2026-01-02T03:04:05Z") for number, value in enumerate(stored)]
+        db.executemany("insert into t (v, digits, at) values (?, ?, ?)", rows)
+        options = ("--profile", "plain", "--url", f"main={tmp_path}/app.db")
+        select = "select id, typeof(v), v, typeof(digits), digits, at from t"
+        before = db.execute(select).fetchall()
+        for row in answer("data", "rows", "t", *options)["data"]["items"]:
+            values = [f"{name}={value}" for name, value in row.items() if name != "id"]
+            assert answer("data", "set", "t", str(row["id"]), *values, *options)["data"]["effect"] is None
+        assert db.execute(select).fetchall() == before
+        answer("data", "set", "t", "1", "digits=77", *options)
+        answer("data", "add", "t", "digits=88", "v=8", *options)
+        written = db.execute("select digits from t where typeof(digits) = 'text' and digits in ('77', '88')")
+        assert written.fetchall() == [("77",), ("88",)]
+
+
+@pytest.mark.parametrize("shown", ["[1, 2]", "[3]", "[]"])
+def test_row_is_found_by_an_array_as_it_is_shown(postgresql, answer, shown):
+    postgresql.run(
+        "create table t (k int[] primary key, words text[])",
+        """insert into t values ('{1,2}', '{a,"b c","NULL",""}'), ('{3}', '{x,NULL}'), ('{}', '{}')""",
+    )
+    row = answer("data", "show", "t", shown)["data"]
+    assert row["k"] == json.loads(shown)
+    (same,) = answer("data", "rows", "t", "--filter", f"words={json.dumps(row['words'])}")["data"]["items"]
+    assert same == row
+
+
+def test_shape_is_found_and_not_changed_by_its_bytes(answer, tmp_path):
+    with empty_database("mysql", tmp_path / "app.db") as database:
+        database.run(
+            "create table t (id int primary key, p point)",
+            "insert into t values (1, point(1, 2)), (2, point(2, 1))",
+        )
+        options = ("--profile", "plain", "--url", f"main={database.url}")
+        shown = json.dumps(answer("data", "show", "t", "1", *options)["data"]["p"])
+        (row,) = answer("data", "rows", "t", "--filter", f"p={shown}", *options)["data"]["items"]
+        assert row["id"] == 1
+        assert answer("data", "set", "t", "1", f"p={shown}", *options)["data"]["effect"] is None
+        assert answer("data", "set", "t", "2", f"p={shown}", *options)["data"]["effect"] is not None

@@ -334,6 +334,29 @@ def test_filter_by_the_shown_time_finds_its_user(answer, tmp_path, engine, field
         assert answer("users", "list", "--filter", f"{field}=2026-01-04", *options)["data"]["total"] == 0
 
 
+def test_fields_that_the_app_stores_as_bytes_are_accepted_as_rows_show_them(answer, tmp_path):
+    """As those of MediaWiki, whose times have 14 digits."""
+    (tmp_path / "club.toml").write_text(PROFILE)
+    with empty_database("mysql", tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varbinary(99), created binary(14), confirmed varbinary(99))",
+            "insert into people values (1, 'ida', '20260102030405', null), (2, 'bo', '20260103030405', null)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        before = database.content()
+        row = answer("data", "show", "people", "1", *options)["data"]
+        for created in (json.dumps(row["created"]), "2026-01-02T03:04:05Z", "20260102030405"):
+            values = (f"login={json.dumps(row['login'])}", f"created={created}")
+            assert answer("data", "set", "people", "1", *values, *options)["data"]["effect"] is None
+            listed = answer("data", "rows", "people", "--filter", f"created={created}", *options)
+            assert [item["id"] for item in listed["data"]["items"]] == [1]
+        assert database.content() == before
+        answer("data", "set", "people", "1", r"login=\x496461", "created=2026-01-02T03:04:06Z", *options)
+        assert database.rows("select login, created from people where id = 1") == [
+            (b"Ida", b"20260102030406")
+        ]
+
+
 ENGINES = [("sqlite", "datetime"), ("postgresql", "timestamptz"), ("mysql", "datetime(6)")]
 
 
