@@ -12,7 +12,9 @@ from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines.contract.database import Writable
+from dbctl.errors.base import Remedy
 from dbctl.extensions.copies.contract import Rewriter
+from dbctl.extensions.copies.errors import CopyUnreadableError
 from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.private import PrivateDatabases
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
@@ -92,8 +94,24 @@ class PrivateCopy(Operation):
 
     @cached_property
     def _private(self) -> PrivateDatabases:
+        """The private databases.
+
+        Raises:
+            CopyUnreadableError: one has tables whose rows another server stores.
+            And as ``PrivateDatabases``.
+        """
         progress.start_stage("loading")
-        return PrivateDatabases(self._source, self._members, self._stack)
+        private = PrivateDatabases(self._source, self._members, self._stack)
+        for name in private.urls:
+            with private.open_writer(name) as (_, rewriter):
+                if tables := rewriter.find_remote_tables():
+                    raise CopyUnreadableError(
+                        target=self._app.target(name),
+                        objects=", ".join(tables),
+                        reason="their rows are on another server, which the copy would change",
+                        hint=Remedy("Copy all rows as they are with: `copy --to NAME=ADDRESS`"),
+                    )
+        return private
 
     @cached_property
     def _sampling(self) -> Sampling | None:

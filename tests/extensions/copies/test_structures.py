@@ -12,9 +12,9 @@ def read(database, sql):
     return [tuple(row) for row in database.rows(sql)]
 
 
-def copy(run, destination, status=0):
+def copy(run, destination, *options, status=0):
     assert run("backup", "create")["ok"]
-    result = run("copy", "--to", destination.url, "--anonymise")
+    result = run("copy", "--to", destination.url, "--anonymise", *options)
     assert result["exit_code"] == status, result["error"]
     return result
 
@@ -92,3 +92,18 @@ def test_new_value_that_another_row_has_deletes_no_row_and_leaves_no_original(
     result = copy(run, destination, status=6)
     assert "notes.code" in result["error"]["message"]
     assert not destination.path.exists()
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("options", [["--anonymise", "--empty", "far"], ["--sample", "far:id < 0"]])
+def test_rows_of_another_server_are_not_changed(club, destination, run, options):
+    club.run(
+        "create extension postgres_fdw",
+        f"create server far foreign data wrapper postgres_fdw options (host '{club.own.host}', port '{club.own.port}', dbname '{club.own.path}')",
+        f"create user mapping for public server far options (user '{club.own.user}')",
+        "create foreign table far (id integer, name varchar(40)) server far options (table_name 'places')",
+    )
+    assert read(club, "select id from far") == [(1,)]
+    assert run("backup", "create")["ok"]
+    assert run("copy", "--to", destination.url, *options)["exit_code"] == 6
+    assert read(club, "select id from places") == [(1,)]
