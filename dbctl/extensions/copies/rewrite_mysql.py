@@ -64,8 +64,8 @@ class MySQLRewriter(ServerRewriter):
             self._connection.run(f"delete history from {ident(name)}")
         self._connection.run("set session foreign_key_checks = 1")
 
-    def _update_words(self, table: str) -> str:
-        return f"update {self._catalog.quote_table(table)}"
+    def _quote_own_rows(self, table: str) -> str:
+        return self._catalog.quote_table(table)
 
     def _assign_unchanged(self, table: str) -> Sequence[str]:
         return [

@@ -119,9 +119,9 @@ class PostgreSQLRewriter(ServerRewriter):
     def _partitioned(self) -> frozenset[str]:
         return frozenset(str(name) for (name,) in self._connection.fetch(PARTITIONED))
 
-    def _update_words(self, table: str) -> str:
-        # a table that others inherit from has only its own rows, because theirs are rewritten with them
-        return f"update {'' if table in self._partitioned else 'only '}{self._catalog.quote_table(table)}"
+    def _quote_own_rows(self, table: str) -> str:
+        # the rows of tables that inherit from it are rewritten with them
+        return f"{'' if table in self._partitioned else 'only '}{self._catalog.quote_table(table)}"
 
     def _assign_unchanged(self, table: str) -> Sequence[str]:
         del table

@@ -38,6 +38,9 @@ DUMP_WORDS = (
     b"PostgreSQL MariaDB MySQL database dump complete from version Host localhost debian-linux-gnu x86_64 Table structure Dumping data"
     b" default utf8 session search_path statement_timeout"
 )
+#: Why rows cannot be rewritten one by one.
+UNEQUAL = "it has no primary key, and rows whose values are not equal to themselves"
+INHERITED = "other tables inherit from it, and SQL does not compute the new values of all its columns"
 
 
 class ServerRewriter(Rewriter):
@@ -101,7 +104,8 @@ class ServerRewriter(Rewriter):
         """Return assignments that keep what an update changes by itself, such as a time."""
 
     @abstractmethod
-    def _update_words(self, table: str) -> str: ...
+    def _quote_own_rows(self, table: str) -> str:
+        """Return SQL for a table without the rows of tables that inherit from it."""
 
     # Rewriting ----------------------------------------------------------------------------------------------------
 
@@ -113,30 +117,35 @@ class ServerRewriter(Rewriter):
             for name, rule in changed.items():
                 signals.raise_if_interrupted()
                 if rule == "empty":
-                    self._connection.execute_write(f"truncate table {self._catalog.quote_table(name)}")
+                    self._connection.execute_write(f"truncate table {self._quote_own_rows(name)}")
                 else:
                     with self._db.transaction():
                         for where in omitted.get(name, ()):
                             self._db.delete(name, where)
                     with self._report_violations(name, list(rule)):
-                        self._update(name, rule, pseudonyms, self._db.count(name))
+                        self._update(name, rule, pseudonyms)
         return ()
 
-    def _update(self, table: str, rules: Mapping[str, ColumnRule], pseudonyms: Pseudonyms, rows: int) -> None:
+    def _update(self, table: str, rules: Mapping[str, ColumnRule], pseudonyms: Pseudonyms) -> None:
         live, expressions = self._catalog.require_table(table), dict[str, str]()
         for name, rule in rules.items():
             sql = self._express(table, live.columns[name], rule, pseudonyms)
             if sql is not None:
                 expressions[name] = sql
         if others := {name: rule for name, rule in rules.items() if name not in expressions}:
+            if live.is_inherited:
+                raise self._create_row_error(table, INHERITED)
             # before the statement, which may change the columns that select their rules
             self._update_rows(table, others, pseudonyms)
         if expressions:
             sets = [
                 f"{self._catalog.quote_column(table, name, '')} = {sql}" for name, sql in expressions.items()
             ]
-            sql = f"{self._update_words(table)} set {', '.join([*sets, *self._assign_unchanged(table)])}"
-            require_row_count(self._connection.execute_write(sql, self._parameters), rows, self._db)
+            own = self._quote_own_rows(table)
+            ((rows,),) = self._connection.fetch(f"select count(*) from {own}")
+            sql = f"update {own} set {', '.join([*sets, *self._assign_unchanged(table)])}"
+            changed = self._connection.execute_write(sql, self._parameters)
+            require_row_count(changed, int(str(rows)), self._db)
 
     def _update_rows(self, table: str, rules: Mapping[str, ColumnRule], pseudonyms: Pseudonyms) -> None:
         """Rewrite documents, parts of values, and columns of other types; memory does not grow with the table."""
@@ -171,15 +180,15 @@ class ServerRewriter(Rewriter):
                             where = [Condition(name, "=", values[name]) for name in key]
                             # equal rows of a table without a key are all changed by the first of them
                             if not self._db.update(table, changes, where) and old not in changed:
-                                raise self._create_unequal_error(table)
+                                raise self._create_row_error(table, UNEQUAL)
                             if not live.primary_key:
                                 changed.add(old)
 
-    def _create_unequal_error(self, table: str) -> CopyUnreadableError:
+    def _create_row_error(self, table: str, reason: str) -> CopyUnreadableError:
         return CopyUnreadableError(
             target=self._db.target,
             objects=table,
-            reason="it has no primary key, and rows whose values are not equal to themselves",
+            reason=reason,
             hint=Remedy("Leave its rows out with: `copy --to NAME=ADDRESS --anonymise --empty TABLE`"),
         )
 

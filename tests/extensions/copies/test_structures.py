@@ -94,6 +94,38 @@ def test_new_value_that_another_row_has_deletes_no_row_and_leaves_no_original(
     assert not destination.path.exists()
 
 
+INHERITING = (
+    "create table notes (id integer primary key, author varchar(60), about text)",
+    "create table letters (recipient varchar(60)) inherits (notes)",
+    "insert into notes values (1, 'Ada Quillfeather 00001', '{}')",
+    "insert into letters values (1, 'Ada Quillfeather 00001', '{}', 'Ada Quillfeather 00002')",
+)
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_rows_of_inheriting_tables_are_rewritten_once(club, destination, run, tmp_path):
+    club.run(*INHERITING)
+    with (tmp_path / "app" / "club.toml").open("a") as file:
+        file.write('"*.author" = "name"\n"letters.recipient" = "name"\n"*.about" = "keep"\n')
+    copy(run, destination)
+    names = read(destination, "select full_name from members where id in (1, 2) order by id")
+    assert read(destination, "select author from only notes") == names[:1]
+    assert read(destination, "select author, recipient from letters") == [(names[0][0], names[1][0])]
+    run("copy", "--to", destination.url, "--anonymise", "--empty", "notes", "--replace", "--yes")
+    assert read(destination, "select recipient from letters") == read(
+        destination, "select full_name from members where id = 2"
+    )
+    assert read(destination, "select count(*) from notes") == [(1,)]
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_documents_of_a_table_with_inheriting_ones_are_refused(club, destination, run, tmp_path):
+    club.run(*INHERITING)
+    with (tmp_path / "app" / "club.toml").open("a") as file:
+        file.write('"*.author" = "name"\n"letters.recipient" = "name"\n"*.about" = "json"\n')
+    assert "notes" in copy(run, destination, status=6)["error"]["message"]
+
+
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("options", [["--anonymise", "--empty", "far"], ["--sample", "far:id < 0"]])
 def test_rows_of_another_server_are_not_changed(club, destination, run, options):
