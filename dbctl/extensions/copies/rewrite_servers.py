@@ -222,7 +222,8 @@ class ServerRewriter(Rewriter):
         else:
             new = self._express_pseudonym(rule.kind, column, name, text)
         is_empty = f"{name} is null or octet_length({name}) = 0"
-        return f"case when {is_empty} then {name} else {self._cast(column, new)} end"
+        # both results in the same character set, which MySQL requires
+        return f"case when {is_empty} then {self._cast(column, text)} else {self._cast(column, new)} end"
 
     def _express_pseudonym(self, kind: Kind, column: Column, name: str, text: str) -> str:
         lower = f"case when {self._is_ascii(text)} then {self._lower(text)} else {text} end"

@@ -94,6 +94,20 @@ def test_new_value_that_another_row_has_deletes_no_row_and_leaves_no_original(
     assert not destination.path.exists()
 
 
+@pytest.mark.parametrize("club", ["mysql"], indirect=True)
+@pytest.mark.parametrize("charset", ["latin1", "ascii"])
+def test_texts_of_other_character_sets_are_rewritten(club, destination, run, tmp_path, charset):
+    club.run(
+        f"create table notes (id integer primary key, author varchar(60) character set {charset})",
+        "insert into notes values (1, 'Ada Quillfeather 00001'), (2, ''), (3, null)",
+    )
+    with (tmp_path / "app" / "club.toml").open("a") as file:
+        file.write('"notes.author" = "name"\n')
+    copy(run, destination)
+    (name,) = read(destination, "select full_name from members where id = 1")
+    assert read(destination, "select author from notes order by id") == [name, ("",), (None,)]
+
+
 INHERITING = (
     "create table notes (id integer primary key, author varchar(60), about text)",
     "create table letters (recipient varchar(60)) inherits (notes)",
