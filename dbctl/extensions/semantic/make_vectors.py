@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dbctl import progress, signals
 from dbctl.engines.contract.database import Condition, Readable, Where, after_key
 from dbctl.engines.sql.catalog import is_storable
-from dbctl.errors.base import Exit
+from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.semantic.embedders import Embedder, create_embedder
 from dbctl.extensions.semantic.errors import EmbedderFailedError
@@ -16,6 +16,7 @@ from dbctl.extensions.semantic.store_vector import VectorSource
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, split_batches
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
+from dbctl.signals import Interrupted
 
 #: Rows per read, and vectors per transaction.
 READ_BATCH, WRITE_BATCH = 2_000, 50
@@ -71,6 +72,7 @@ class MakeVectors(Operation):
         self._database = section.database
         self._embedder: Embedder = create_embedder(app.configured, vector_model=section.model)
         self.total = 0  #: vectors to create, for the display of progress
+        self._created = 0
 
     def plan(self) -> Plan:
         """Return the plan, without a request to the embedder."""
@@ -90,9 +92,26 @@ class MakeVectors(Operation):
         missing = self._find_missing(source)
         self._require_confirmed(confirmed, lambda: self._plan_rows(source, missing))
         self.total = len(missing.keys)
-        created, failed = 0, list[str]()
-        failures = 0
-        for keys in split_batches(missing.keys, WRITE_BATCH):
+        try:
+            failed = self._create_all(missing.keys)
+        except (DbctlError, Interrupted) as error:
+            if self._created:  # the hint of the error may claim that nothing was changed
+                rest = error.hint.removeprefix("Nothing was changed. ") or "Run it again for the rest."
+                error.hint = f"{format_count(self._created, 'vector')} written before. {rest}"
+            raise
+        return MakeVectorsResult(
+            created=self._created,
+            remaining=missing.count - self._created,
+            without_text=missing.without_text,
+            failed=failed[:MAX_LISTED],
+        )
+
+    # Implementation ----------------------------------------------------------------------------------------
+
+    def _create_all(self, all_keys: Sequence[str]) -> list[str]:
+        """Create the vectors of rows; return the keys of those for which the embedder failed."""
+        failed, failures = list[str](), 0
+        for keys in split_batches(all_keys, WRITE_BATCH):
             source = self._open_source()  # writing closed the readers
             rows = source.read_rows(keys)
             vectors = dict[str, Sequence[float]]()
@@ -114,15 +133,8 @@ class MakeVectors(Operation):
                             raise
                     progress.advance(1)
             finally:
-                created += self._write_vectors(rows, vectors)
-        return MakeVectorsResult(
-            created=created,
-            remaining=missing.count - created,
-            without_text=missing.without_text,
-            failed=failed[:MAX_LISTED],
-        )
-
-    # Implementation ----------------------------------------------------------------------------------------
+                self._created += self._write_vectors(rows, vectors)
+        return failed
 
     def _open_source(self) -> VectorSource:
         return VectorSource(SemanticSearch(self._app))

@@ -194,6 +194,16 @@ def test_failing_embedder_ends_the_work(chat, tmp_path):
     assert chat("search", "vectors", "make", status=2)["code"] == "vector-invalid"
 
 
+def test_error_after_written_vectors_states_their_number(chat, tmp_path):
+    delete_vectors(ANSWER, PLANTS, THEIR)
+    short = "if open('requests').read().count('\\n') > 1:\n    sys.exit(print([1.0]))\nprint(json"
+    (tmp_path / "embed.py").write_text(PROGRAM.replace("print(json", short))
+    error = chat("search", "vectors", "make", status=2)
+    assert error["code"] == "vector-invalid"
+    assert error["hint"].startswith("1 vector ")
+    assert len({ANSWER, PLANTS, THEIR} & read_rows().keys()) == 1
+
+
 def test_other_model_requires_confirmation(chat, tmp_path):
     delete_vectors(PLANTS)
     with (tmp_path / "dbctl.toml").open("a") as file:
