@@ -153,3 +153,18 @@ def test_durations_are_those_of_the_run(transfer, databases, tmp_path):
     parts = [result["copy_seconds"], result["verify_seconds"]]
     assert 0 <= sum(parts) <= elapsed + 0.001
     assert parts == [round(part, 3) for part in parts]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_names_may_have_any_signs(answer, databases, tmp_path, engine):
+    source, destination = tmp_path / "app.db", databases(engine, tmp_path)
+    run_sql(
+        f"sqlite:///{source}",
+        """create table "{x} %s :p 'it''s' `a`" ("{}" integer primary key, "{0} %(x)s ?" text, ":y" text)""",
+        """insert into "{x} %s :p 'it''s' `a`" values (1, 'a', '{}'), (2, null, '%')""",
+        f"""insert into "{{x}} %s :p 'it''s' `a`" values (3, cast(x'{b"raw".hex()}ff' as text), 'b')"""
+        if engine == "sqlite"
+        else "select 1",
+    )
+    for command in ("run", "verify"):
+        answer("--url", f"main={source}", "transfer", command, "--to", str(destination))

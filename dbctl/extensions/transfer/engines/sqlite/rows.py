@@ -254,9 +254,9 @@ class SQLiteRowSink(RowSink):
     def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         parsers = self._create_parsers(table, columns)
         names = ", ".join(ident(column.name) for column in columns)
-        insert = f"insert into {self._names.quote_table(table)} ({names}) values ({{}})"
+        insert = f"insert into {self._names.quote_table(table)} ({names}) values "
         marks = ["?"] * len(columns)
-        sql, count = insert.format(", ".join(marks)), 0
+        sql, count = f"{insert}({', '.join(marks)})", 0
         driver = self._connection.driver
         for batch in batches:
             signals.raise_if_interrupted()
@@ -264,7 +264,7 @@ class SQLiteRowSink(RowSink):
             if any(RawText in map(type, row) for row in rows):
                 for row in rows:
                     casts = ["cast(? as text)" if type(value) is RawText else "?" for value in row]
-                    self._connection.write(lambda: driver.execute(insert.format(", ".join(casts)), row))  # noqa: B023 - it runs immediately
+                    self._connection.write(lambda: driver.execute(f"{insert}({', '.join(casts)})", row))  # noqa: B023 - it runs immediately
             else:
                 self._connection.write(lambda: driver.executemany(sql, rows))  # noqa: B023 - it runs immediately
             count += len(rows)
