@@ -34,9 +34,9 @@ class Rewriter(ABC):
 
     @contextmanager
     def without_triggers(self) -> Iterator[None]:
-        """Switch the triggers of all tables off, and on again at the end.
+        """Switch the triggers and rules of all tables off, and on again at the end.
 
-        Otherwise they would copy values of changed and of deleted rows to other tables.
+        Otherwise they would copy values of changed and of deleted rows to other tables, or keep these rows.
         """
         yield
 

@@ -153,3 +153,19 @@ def test_rows_of_another_server_are_not_changed(club, destination, run, options)
     assert run("backup", "create")["ok"]
     assert run("copy", "--to", destination.url, *options)["exit_code"] == 6
     assert read(club, "select id from places") == [(1,)]
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_rules_keep_no_row_that_a_sample_leaves_out(club, destination, run):
+    club.run(
+        "create rule kept as on delete to posts do instead nothing",
+        "create rule logged as on update to posts do also insert into places values (old.id + 100, old.body)",
+        "alter table posts enable always rule kept",
+    )
+    copy(run, destination, "--sample", "posts:id <= 3")
+    assert read(destination, "select count(*) from posts") == [(3,)]
+    assert read(destination, "select count(*) from places") == [(1,)]
+    rules = (
+        "select rulename, ev_enabled::text from pg_rewrite where rulename in ('kept', 'logged') order by 1"
+    )
+    assert read(destination, rules) == read(club, rules)
