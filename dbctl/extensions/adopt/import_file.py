@@ -69,7 +69,7 @@ class _ConvertedFile(Struct, frozen=True, kw_only=True):
     description: str
     imported: ImportedDump
     status: os.stat_result  #: of the original
-    sha256: str  #: of the decompressed original; empty: that of ``path``
+    sha256: str  #: of the decompressed original with its side files; empty: that of ``path``
 
 
 class ForeignImport:
@@ -261,6 +261,10 @@ class ForeignImport:
             side_file = Path(f"{self._path}{suffix}")
             if os.path.isfile(side_file) and side_file.stat().st_size:
                 atomic.copy_file(side_file, Path(f"{plain}{suffix}"))
+                side = hash_blocks(atomic.read_blocks(Path(f"{plain}{suffix}")))
+                both = f"{decompressed.sha256}\n{side.sha256}".encode()
+                # a file of which another backup has no side file, or another one, is not the same
+                decompressed = structs.replace(decompressed, sha256=hash_blocks([both]).sha256)
                 self._remarks.append(f"{self._name}: includes the rows in {side_file.name}")
         return decompressed
 

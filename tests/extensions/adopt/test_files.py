@@ -249,6 +249,24 @@ def test_wal_next_to_file_is_included_with_remark(path, foreign_dir):
     assert sorted(entry.name for entry in foreign_dir.iterdir()) == ["user.db.bak", "user.db.bak-wal"]
 
 
+def test_copies_that_differ_in_their_wal_alone_are_both_adopted(path, foreign_dir):
+    run_statements(path, "pragma journal_mode = wal")
+    with closing(sqlite3.connect(path)) as app:
+        app.execute("pragma wal_autocheckpoint = 0")
+        for number in (5, 6, 7):
+            copy = foreign_dir / f"user_2026010{number}.db"
+            shutil.copy(path, copy)
+            if number > 5:
+                app.execute(f"update users set username = 'name {number}' where id = 1")
+                app.commit()
+                shutil.copy(f"{path}-wal", f"{copy}-wal")
+            adopt(path, copy)
+    again = foreign_dir / "user_20260108.db"
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{foreign_dir}/user_20260107.db{suffix}", f"{again}{suffix}")
+    assert "20260107" in str(catch_error(AlreadyAdoptedError, lambda: adopt(path, again)))
+
+
 def test_folder_of_other_repository_is_restored_and_adopted(path, foreign_dir):
     before = read_content(path)
     backup = create_app_backup(path)
