@@ -19,7 +19,7 @@ from dbctl.errors.backup import (
 )
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.adopt.discovery import find_in_folder, find_set, list_known_files
+from dbctl.extensions.adopt.discovery import AdoptedFiles, find_in_folder, find_set, list_known_files
 from dbctl.files import atomic
 from dbctl.files.atomic import hash_blocks
 from dbctl.files.codecs import SUFFIXES
@@ -125,11 +125,10 @@ class AdoptBackup(BackupOperation):
         """Return the files of a folder that are adopted, or the path itself."""
         if not path.is_dir() or (path / MANIFEST).exists() or find_in_folder(self._app, path):
             return [path]
-        known = set[str]()
+        files = new = list_known_files(self._app, path)
         with suppress(RepositoryMissingError):  # it will be created
-            known = {item.origin.path for item in self._repository.manifests()[0] if item.origin}
-        files = list_known_files(self._app, path)
-        new = [file for file in files if known.isdisjoint(map(_resolve, find_set(self._app, file)))]
+            adopted = AdoptedFiles(self._repository)
+            new = [file for file in files if not adopted.find(find_set(self._app, file))]
         return new if files else [path]
 
     def size(self) -> int:
@@ -225,10 +224,6 @@ class AdoptBackup(BackupOperation):
                         return error
                     raise error
         return None
-
-
-def _resolve(path: Path) -> str:
-    return str(path.resolve())
 
 
 def _hash_manifest(folder: Path) -> str:

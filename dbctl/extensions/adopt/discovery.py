@@ -185,14 +185,35 @@ def find_in_folder(app: App, folder: Path) -> Mapping[str, Path]:
 
 #: Maximum number of entries to read from one folder; folders of backups have fewer.
 MAX_FILES = 1000
+#: Side files of a SQLite database that contain committed rows.
+SIDE_FILE_SUFFIXES = ("-wal", "-journal")
 #: Suffix of a copied database file, as in ``user.db.bak`` or ``chat.backup.db``.
 COPY_SUFFIX = re.compile(r"[._-](?:bak|backup|old|orig|save|copy)\b.*", re.IGNORECASE)
+
+
+class AdoptedFiles:
+    """The files from which the backups of a repository were created."""
+
+    def __init__(self, repository: Repository) -> None:
+        manifests = sorted(repository.manifests()[0], key=lambda manifest: manifest.verified_at)
+        self._manifests = {manifest.origin.path: manifest for manifest in manifests if manifest.origin}
+
+    def find(self, paths: Sequence[Path]) -> str:
+        """Return the backup of the files of a set; empty: none, or one of them was replaced since."""
+        files = [*paths, *(Path(f"{path}{suffix}") for path in paths for suffix in SIDE_FILE_SUFFIXES)]
+        # a copy can retain the time of the content, but not that of the status
+        changed = max((file.stat().st_ctime for file in files if file.exists()), default=0)
+        for path in paths:
+            manifest = self._manifests.get(str(path.resolve()))
+            if manifest and changed <= manifest.verified_at.timestamp():
+                return manifest.id
+        return ""
 
 
 def find_foreign_backups(repository: Repository) -> list[Backup]:
     """Return the foreign backups, newest first."""
     app, seen_files, items = repository.app, find_database_identities(repository.app), list[Backup]()
-    adopted = {manifest.origin.path: manifest.id for manifest in repository.manifests()[0] if manifest.origin}
+    adopted = AdoptedFiles(repository)
     locations = list(_folders_to_scan(app, repository))
     for location, include_all in locations:
         for path in _list_files(location):
@@ -202,9 +223,7 @@ def find_foreign_backups(repository: Repository) -> list[Backup]:
             with suppress(OSError):  # it was deleted, or is not readable
                 file_type = detect_file_type(path)
                 if file_type.engine or pattern:
-                    items.append(
-                        _describe_file(app, path, file_type, pattern, adopted.get(str(path.resolve()), ""))
-                    )
+                    items.append(_describe_file(app, path, file_type, pattern, adopted.find([path])))
                     seen_files.add(find_identity(path))
     folders = {}
     for location, include_all in locations:

@@ -30,7 +30,12 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.errors.usage import NotSupportedError, WrongAppError
-from dbctl.extensions.adopt.discovery import detect_database, find_partial_match, is_dbctl_file_name
+from dbctl.extensions.adopt.discovery import (
+    SIDE_FILE_SUFFIXES,
+    detect_database,
+    find_partial_match,
+    is_dbctl_file_name,
+)
 from dbctl.extensions.adopt.timestamps import DetectedTime, detect_time
 from dbctl.files import atomic, compression
 from dbctl.files.atomic import FileDigest, hash_blocks
@@ -50,8 +55,6 @@ P = TypeVar("P")
 RESERVED_SHARE = 10
 #: Bytes of a file name that leave space for the suffixes of SQLite side files.
 MAX_NAME_BYTES = 200
-#: Side files of a SQLite database that contain committed rows.
-SIDE_FILE_SUFFIXES = ("-wal", "-journal")
 #: Types of content that always include every table of their database.
 COMPLETE_CONTENTS: Collection[Content] = ("sqlite", "lancedb")
 #: Hints for invalid files by type of content.

@@ -267,6 +267,20 @@ def test_copies_that_differ_in_their_wal_alone_are_both_adopted(path, foreign_di
     assert "20260107" in str(catch_error(AlreadyAdoptedError, lambda: adopt(path, again)))
 
 
+def test_file_of_a_folder_is_adopted_again_once_it_was_replaced(path, foreign_dir):
+    file = copy_database(path, foreign_dir / f"{path.name}.bak")
+    first = adopt(path, foreign_dir).adopted
+    assert [backup.source for backup in first] == [str(file)]
+    assert adopt(path, foreign_dir).adopted == []
+    before = file.stat()
+    change_data(path)
+    copy_database(path, foreign_dir / "new").rename(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as rsync does
+    second = adopt(path, foreign_dir).adopted
+    assert [backup.source for backup in second] == [str(file)]
+    assert second[0].members[0].sha256 != first[0].members[0].sha256
+
+
 def test_folder_of_other_repository_is_restored_and_adopted(path, foreign_dir):
     before = read_content(path)
     backup = create_app_backup(path)
