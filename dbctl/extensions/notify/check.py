@@ -36,35 +36,34 @@ def send_problems(
     for selection in selections:
         for problem in list_run_problems(location, sections, selection.app):
             dispatcher.report(problem)
-        findings = _read_findings(selection, timeout)
-        _report_status(dispatcher, sections, selection.app, findings)
+        findings, is_complete = _read_findings(selection, timeout)
+        _report_status(dispatcher, sections, selection.app, findings, is_complete=is_complete)
     return dispatcher.deliver()
 
 
-def _read_findings(selection: Selection, timeout: float) -> Sequence[Finding]:
-    """Return the findings of the status of an app, or of a fleet."""
+def _read_findings(selection: Selection, timeout: float) -> tuple[Sequence[Finding], bool]:
+    """Return the findings of the status of an app, or of a fleet, and whether everything could be read."""
     try:
-        findings = _read_state(selection, timeout).findings
+        state = _read_state(selection, timeout)
     except DbctlError as error:
-        findings = [Finding.from_error(selection.app, error)]
-    return [finding for finding in findings if not finding.code.startswith(RUNS)]
+        return [Finding.from_error(selection.app, error)], False
+    return [finding for finding in state.findings if not finding.code.startswith(RUNS)], state.is_complete
 
 
-def _report_status(dispatcher: Dispatcher, sections: Sections, app: str, findings: Sequence[Finding]) -> None:
+def _report_status(
+    dispatcher: Dispatcher, sections: Sections, app: str, findings: Sequence[Finding], *, is_complete: bool
+) -> None:
     overdue = [finding for finding in findings if finding.code in OVERDUE]
-    report_group(
-        dispatcher,
-        "overdue work",
-        Notice(
-            event="overdue",
-            apps=[app],
-            severity="warning",
-            headline=f"overdue: {', '.join(dict.fromkeys(finding.code for finding in overdue))}",
-            text="\n".join(list_findings(overdue)),
-            findings=overdue,
-        ),
-        "No work is overdue any more.",
+    notice = Notice(
+        event="overdue",
+        apps=[app],
+        severity="warning",
+        headline=f"overdue: {', '.join(dict.fromkeys(finding.code for finding in overdue))}",
+        text="\n".join(list_findings(overdue)),
+        findings=overdue,
     )
+    if overdue or is_complete:  # what cannot be read may still be overdue
+        report_group(dispatcher, "overdue work", notice, "No work is overdue any more.")
     others = [finding for finding in findings if finding.code not in OVERDUE]
     report_findings(dispatcher, sections, app, "status", others)
 
@@ -122,7 +121,7 @@ def _describe_app(
     """Return the lines about an app or a fleet, and the number of its problems."""
     runs = list(_list_runs(location, selection.app, period))
     try:
-        size, _, problems, backup_at = _read_state(selection, timeout)
+        size, _, problems, backup_at, _ = _read_state(selection, timeout)
     except DbctlError as error:
         return [f"{selection.app}: {error}", *runs], 1
     state = format_count(len(problems), "problem") if problems else "no problems"
@@ -138,6 +137,7 @@ class _State(NamedTuple):
     findings: Sequence[Finding]
     problems: Sequence[str]  #: their messages
     backup_at: datetime | None  #: of its newest backup; of a fleet the oldest of these
+    is_complete: bool  #: whether all databases could be read
 
 
 def _read_state(selection: Selection, timeout: float) -> _State:
@@ -149,11 +149,12 @@ def _read_state(selection: Selection, timeout: float) -> _State:
         problems = [f"{finding.target}: {finding.message}" for finding in findings]
         times = [backup.created_at for backup in status.backups if backup.created_at]
         size = format_count(status.totals.total, "instance")
-        return _State(size, findings, problems, min(times, default=None))
+        return _State(size, findings, problems, min(times, default=None), not status.errors)
     backups = [database.backup for database in observed.databases if database.backup]
     times = [backup.created_at for backup in backups if backup.created_at]
     size = format_count(len(observed.databases), "database")
-    return _State(size, observed.findings, observed.messages, max(times, default=None))
+    is_complete = all(database.is_readable for database in observed.databases)
+    return _State(size, observed.findings, observed.messages, max(times, default=None), is_complete)
 
 
 def _list_runs(location: JournalLocation, app: str, period: timedelta) -> Iterator[str]:

@@ -437,6 +437,15 @@ def test_check_sends_overdue_work_once_and_its_end(blog, receiver, answer):
     assert list_events(receiver)[-1] in ("dbctl.recovered", "dbctl.overdue")
 
 
+def test_overdue_work_of_an_app_that_cannot_be_read_has_not_ended(blog, receiver, answer):
+    app, notify = f'{APP}max_age = "26h"\n', f'[notify.webhook]\nurl = "{receiver.url}/hook"\n'
+    configure(blog, notify, app)
+    answer("notify", "check")
+    configure(blog, notify, app.replace('"plain"', '"missing.toml"'))
+    answer("notify", "check")
+    assert list_events(receiver) == ["dbctl.overdue", "dbctl.finding"]
+
+
 def test_job_that_was_not_started_is_noticed_by_the_next_job(blog, receiver):
     configure(blog, f'[notify.webhook]\nurl = "{receiver.url}/hook"\n', f'{APP}max_age = "26h"\n')
     run("backup", "create")
