@@ -34,7 +34,7 @@ from dbctl.extensions.copies.proof import (
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules, TableRule, resolve_rules
 from dbctl.extensions.copies.sample import Sample
-from dbctl.extensions.copies.sampled import PrivateCopy
+from dbctl.extensions.copies.sampled import PrivateCopy, locate_record
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, Struct, format_count
 from dbctl.profiles.passwords import new_password
@@ -46,10 +46,8 @@ from dbctl.services.search.fulltext import define_index
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.services.users.second_factors import remove_all
-from dbctl.url import Url, parse_url
+from dbctl.url import Url
 
-#: The end of the name of the record next to the copy of a file or folder.
-RECORD_SUFFIX = ".copy.json"
 #: Columns that a remark names.
 NAMED = 5
 
@@ -348,9 +346,7 @@ class AnonymiseCopy(PrivateCopy):
 
     def _write_record(self, database: CopiedDatabase, result: AnonymisedCopy) -> None:
         """Write the record of the proof next to the copy of a file or folder."""
-        url = parse_url(database.url)
-        path = Path(url.path)
-        if url.is_local:
+        if path := locate_record(database):
             proof = next(proof for proof in result.proofs if proof.database == database.database)
             record = {
                 "app": self.app,
@@ -363,7 +359,7 @@ class AnonymiseCopy(PrivateCopy):
                     if name.startswith(f"{database.database}.")
                 },
             }
-            with write_atomically(path.with_name(path.name + RECORD_SUFFIX), replace=True) as file:
+            with write_atomically(path, replace=True) as file:
                 file.write(msgspec.json.format(msgspec.json.encode(record)).decode() + "\n")
 
 

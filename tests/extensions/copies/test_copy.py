@@ -633,6 +633,18 @@ def test_triggers_copy_nothing_of_rows_that_a_sample_leaves_out(club, destinatio
     assert destination.rows("select count(*) from places") == [(2,)]
 
 
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("words", [(), ("--sample", "members:50%")])
+def test_original_values_leave_no_proof_of_an_earlier_copy(club, destination, run, tmp_path, words):
+    create_copy(run, tmp_path, destination)
+    record = tmp_path / "copy.db.copy.json"
+    assert json.loads(record.read_text())["proof"]["hits"] == 0
+    assert run("copy", "--to", destination.url, *words)["exit_code"] == 6
+    assert record.exists()
+    assert run("copy", "--to", destination.url, "--replace", "--yes", *words)["ok"]
+    assert not record.exists()
+
+
 def test_copy_states_that_it_has_the_original_values(club, destination, run):
     assert run("backup", "create")["ok"]
     result = run("copy", "--to", destination.url)
