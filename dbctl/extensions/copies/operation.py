@@ -34,19 +34,19 @@ from dbctl.extensions.copies.proof import (
 from dbctl.extensions.copies.pseudonyms import Pseudonyms
 from dbctl.extensions.copies.rules import ColumnRule, DatabaseRules, TableRule, resolve_rules
 from dbctl.extensions.copies.sample import Sample
-from dbctl.extensions.copies.sampled import PrivateCopy, locate_record
+from dbctl.extensions.copies.sampled import PrivateCopy
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, Struct, format_count
 from dbctl.profiles.passwords import new_password
 from dbctl.services.app.app import App
 from dbctl.services.app.user_table import open_users, users_database
-from dbctl.services.restore.copy import CopiedDatabase
+from dbctl.services.restore.copy import CopiedDatabase, locate_record
 from dbctl.services.restore.source import BackupSource, count_content
 from dbctl.services.search.fulltext import define_index
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
 from dbctl.services.users.second_factors import remove_all
-from dbctl.url import Url
+from dbctl.url import Url, parse_url
 
 #: Columns that a remark names.
 NAMED = 5
@@ -346,7 +346,7 @@ class AnonymiseCopy(PrivateCopy):
 
     def _write_record(self, database: CopiedDatabase, result: AnonymisedCopy) -> None:
         """Write the record of the proof next to the copy of a file or folder."""
-        if path := locate_record(database):
+        if path := locate_record(parse_url(database.url)):
             proof = next(proof for proof in result.proofs if proof.database == database.database)
             record = {
                 "app": self.app,

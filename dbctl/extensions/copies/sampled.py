@@ -13,7 +13,6 @@ from msgspec import structs
 from dbctl import progress
 from dbctl.engines.contract.database import Writable
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import report_file_errors
 from dbctl.extensions.copies.contract import Rewriter
 from dbctl.extensions.copies.errors import CopyUnreadableError
 from dbctl.extensions.copies.key import CopyKey
@@ -24,11 +23,11 @@ from dbctl.extensions.copies.sample import Sample, SampledTable, Sampling
 from dbctl.model import Effect, Plan
 from dbctl.services.app.change import Operation
 from dbctl.services.backup.manifest import Member
-from dbctl.services.restore.copy import CopiedDatabase, CopyRestore, CopyResult
+from dbctl.services.restore.copy import CopyRestore, CopyResult
 from dbctl.services.restore.source import BackupSource
 from dbctl.services.search.fulltext import define_index
 from dbctl.services.search.indexes.text import OpenTextIndex, build_index
-from dbctl.url import Url, parse_url
+from dbctl.url import Url
 
 #: What a plan states.
 ORIGINALS = "the copy contains the original values; replace them by pseudonyms with --anonymise"
@@ -43,19 +42,8 @@ class OriginalCopy(CopyResult, frozen=True, kw_only=True):
         return effect and structs.replace(effect, details=["with the original values", *effect.details])
 
 
-def locate_record(database: CopiedDatabase) -> Path | None:
-    """Return the path of the record of a proof, next to the copy of a file or folder; None: the copy is on a server."""
-    url = parse_url(database.url)
-    path = Path(url.path)
-    return path.with_name(f"{path.name}.copy.json") if url.is_local else None
-
-
 def state_originals(copied: CopyResult) -> OriginalCopy:
-    """Return a result that states which values the copies have, and delete the records of anonymised ones that they replaced."""
-    for database in copied.databases:
-        if path := locate_record(database):
-            with report_file_errors(path):
-                path.unlink(missing_ok=True)
+    """Return a result that states which values the copies have."""
     return OriginalCopy(**structs.asdict(copied))
 
 

@@ -16,7 +16,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.dumps import LoadRequest, LoadResult, RestoreTarget, StagedDump
 from dbctl.errors.backup import TargetIsSourceError, TargetNotEmptyError
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import FileMissingError
+from dbctl.errors.connection import FileMissingError, report_file_errors
 from dbctl.errors.restore import CopyPartialError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.files.atomic import make_folder
@@ -47,6 +47,12 @@ class CopiedDatabase(Struct, frozen=True, kw_only=True):
     rows: int
     tables: int
     schema_only: Sequence[str] = ()  #: the tables that are empty, because the backup lacks their rows
+
+
+def locate_record(url: Url) -> Path | None:
+    """Return the path of the record next to an anonymised copy, which is wrong for other content; None: it has none on a server."""
+    path = Path(url.path)
+    return path.with_name(f"{path.name}.copy.json") if url.is_local else None
 
 
 class CopyResult(ChangeResult, frozen=True, kw_only=True):
@@ -187,6 +193,10 @@ class CopyRestore(RestoreOperation):
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
             self._source.verify([copy.member for copy in self._copies], reader)
             results = list(zip(self._copies, self._create_copies(reader), strict=True))
+            for copy in self._copies:
+                if record := locate_record(copy.url):
+                    with report_file_errors(record):
+                        record.unlink(missing_ok=True)
         return CopyResult(
             backup=self._manifest.id,
             databases=[_describe(copy, loaded) for copy, loaded in results],

@@ -634,14 +634,17 @@ def test_triggers_copy_nothing_of_rows_that_a_sample_leaves_out(club, destinatio
 
 
 @pytest.mark.parametrize("club", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("words", [(), ("--sample", "members:50%")])
+@pytest.mark.parametrize(
+    "words", [("copy",), ("copy", "--sample", "members:50%"), ("restore", "apply", "latest")]
+)
 def test_original_values_leave_no_proof_of_an_earlier_copy(club, destination, run, tmp_path, words):
     create_copy(run, tmp_path, destination)
     record = tmp_path / "copy.db.copy.json"
     assert json.loads(record.read_text())["proof"]["hits"] == 0
-    assert run("copy", "--to", destination.url, *words)["exit_code"] == 6
+    to = ("--to", f"main={destination.url}")
+    assert run(*words, *to)["exit_code"] == 6
     assert record.exists()
-    assert run("copy", "--to", destination.url, "--replace", "--yes", *words)["ok"]
+    assert run(*words, *to, "--replace", "--yes")["ok"]
     assert not record.exists()
 
 
