@@ -11,6 +11,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.connection import QueryFailedError
 from dbctl.errors.usage import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now
+from dbctl.profiles.codecs import find_time_form
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
@@ -168,11 +169,10 @@ class UpdateRow:
         self._single_true = SingleTrueUpdate(
             table.app, table.database, table.live, where, self._before, values
         )
-        # The form of a stored text may be another one than that in which its value would be written.
         self._values = {
             name: value
             for name, value in values.items()
-            if not (name in new_values and self._before[name] == new_values[name])
+            if not (name in new_values and _is_stored(self._before[name], new_values[name], value))
             and _count_different(table, where, {name: value})
         }
         self._changed_columns = [*self._values, *fields]
@@ -292,6 +292,14 @@ class UpdateRows:
 def _differs(values: Mapping[str, object]) -> Where:
     """Return the condition for rows that have another value than a new one."""
     return AnyOf([Not(Condition(column, "identical", value)) for column, value in values.items()])
+
+
+def _is_stored(before: object, typed: str, value: object) -> bool:
+    """Whether a typed text is the stored one, although its value would be written in another way, such as ``yes``.
+
+    A time in another form than that of its column is written in that form: this corrects columns with several forms.
+    """
+    return before == typed and find_time_form(before) in (None, find_time_form(value))
 
 
 def _count_different(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> int:
