@@ -37,14 +37,18 @@ FOREIGN_KEYS = f"""select c.oid::regclass::text, f.conname::text, {CREATE_KEY},
   c.relname::text, {OWN_COLUMNS}, p.relname::text, {REFERENCED_COLUMNS}
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_class p on p.oid = f.confrelid
 where f.contype = 'f' and f.conparentid = 0 order by 1, 2"""
-_ENABLE = "case {} when 'R' then 'enable replica' when 'A' then 'enable always' else 'enable' end"
+_ENABLE = "concat(case {} when 'R' then 'enable replica' when 'A' then 'enable always' else 'enable' end, ' {} ', {})"
 _OF_TABLE = f"join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and {IN_USER_SCHEMA} and {OWN_RELATION}"
-#: Triggers and rules that run, with the words that enable each.
-TRIGGERS = f"""select c.oid::regclass::text, format('trigger %I', t.tgname), {_ENABLE.format("t.tgenabled")}
+#: What prevents, repeats or undoes changes of a table: triggers, rules, and publications that cannot identify its rows; with the
+#: words that switch it off, and on again.
+OBSTACLES = f"""select c.oid::regclass::text, format('disable trigger %I', t.tgname), {_ENABLE.format("t.tgenabled", "trigger", "quote_ident(t.tgname)")}
 from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid {_OF_TABLE}
   and not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D'
-union all select c.oid::regclass::text, format('rule %I', r.rulename), {_ENABLE.format("r.ev_enabled")}
+union all select c.oid::regclass::text, format('disable rule %I', r.rulename), {_ENABLE.format("r.ev_enabled", "rule", "quote_ident(r.rulename)")}
 from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class {_OF_TABLE} and r.ev_enabled <> 'D'
+union all select c.oid::regclass::text, 'replica identity full',
+  'replica identity ' || case c.relreplident when 'n' then 'nothing' else 'default' end
+from pg_catalog.pg_class c {_OF_TABLE} and c.relreplident in ('d', 'n') and exists (select from pg_catalog.pg_publication)
 order by 1, 2"""
 #: Tables whose owner is subject to row security.
 FORCED = "select c.oid::regclass::text from pg_catalog.pg_class c where c.relforcerowsecurity and c.relrowsecurity and c.relkind in ('r', 'p')"
@@ -86,12 +90,12 @@ class PostgreSQLRewriter(ServerRewriter):
 
     @contextmanager
     def without_triggers(self) -> Iterator[None]:
-        triggers = self._connection.fetch(TRIGGERS)
-        for table, trigger, _ in triggers:
-            self._connection.run(f"alter table {table} disable {trigger}")
+        obstacles = self._connection.fetch(OBSTACLES)
+        for table, off, _ in obstacles:
+            self._connection.run(f"alter table {table} {off}")
         yield
-        for table, trigger, words in triggers:
-            self._connection.run(f"alter table {table} {words} {trigger}")
+        for table, _, on in obstacles:
+            self._connection.run(f"alter table {table} {on}")
 
     @contextmanager
     def _suspend(self, tables: Mapping[str, TableRule]) -> Iterator[None]:

@@ -169,3 +169,18 @@ def test_rules_keep_no_row_that_a_sample_leaves_out(club, destination, run):
         "select rulename, ev_enabled::text from pg_rewrite where rulename in ('kept', 'logged') order by 1"
     )
     assert read(destination, rules) == read(club, rules)
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_published_table_without_a_key_is_rewritten(club, destination, run, tmp_path):
+    club.run(
+        "create table notes (author varchar(60))",
+        "insert into notes values ('Ada Quillfeather 00001'), ('Ada Quillfeather 00002')",
+        "create publication everything for all tables",
+    )
+    with (tmp_path / "app" / "club.toml").open("a") as file:
+        file.write('"notes.author" = "name"\n')
+    copy(run, destination, "--sample", "notes:author != x", "--sample", "posts:id <= 3")
+    assert read(destination, "select count(*) from notes where author like 'Person %'") == [(2,)]
+    assert read(destination, "select relreplident::text from pg_class where relname = 'notes'") == [("d",)]
+    assert read(destination, "select pubname from pg_publication") == [("everything",)]
