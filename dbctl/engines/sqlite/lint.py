@@ -138,7 +138,7 @@ class SQLiteLinter(Linter):
 #: ``quick_check``. ``foreign_keys`` has no effect inside a transaction; ``schema_transaction`` does what scripts use it
 #: for (off while tables are rebuilt, checked at the end).
 ALLOWED_PRAGMAS = frozenset(
-    """application_id data_version defer_foreign_keys foreign_key_check foreign_key_list foreign_keys index_info index_list
+    """application_id data_version defer_foreign_keys foreign_key_check foreign_key_list foreign_keys index_info index_list index_xinfo
     page_size quick_check table_info table_list table_xinfo user_version""".split()
 )
 _TRIGGER = re.compile(r"create (?:temp |temporary )?trigger$")

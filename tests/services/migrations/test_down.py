@@ -233,3 +233,22 @@ def test_failing_down_script_is_rolled_back_or_partial(desk):
     desk.base.run("create table nosuch (id integer)")
     assert [path.name for path in down(desk)] == ["004_bad"]
     assert desk.states() == ["applied"] * 3 + ["pending"]
+
+
+def test_down_is_recorded_if_a_foreign_key_refers_to_a_table_with_a_unique_index(
+    answer, tmp_path, monkeypatch
+):
+    """Its collation is read after the script has changed the schema, inside the transaction of the script."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "migrations").mkdir()
+    for name, text in {
+        "001_first.up.sql": "create table a (id integer primary key, n text unique);\ncreate table b (a integer references a);",
+        "002_second.up.sql": "create table c (id integer);",
+        "002_second.down.sql": "drop table c;",
+    }.items():
+        (tmp_path / "migrations" / name).write_text(text)
+    options = ("--url", "main=app.db", "--migrations", "migrations")
+    answer("migrate", "up", *options)
+    (reverted,) = answer("migrate", "down", "--no-backup", "--yes", *options)["data"]["items"]
+    assert reverted["name"] == "002_second"
