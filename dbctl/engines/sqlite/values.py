@@ -62,9 +62,10 @@ class SQLiteCodec(SQLitePart, ValueCodec):
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         definition = self._catalog.require_column(table, column)
         kind = _find_conversion(definition)
+        bytes_forms = codec.SHOWN_BYTES if kind == "BLOB" or definition.is_binary else "\\x"
 
         def parse(text: str, is_unquoted: bool) -> object:  # noqa: FBT001 - called for every cell
-            if is_unquoted and text.startswith(codec.SHOWN_BYTES if kind == "BLOB" else "\\x"):
+            if is_unquoted and text.startswith(bytes_forms):
                 return _parse_bytes(column, text)
             value = _parse_number(text) if is_unquoted and kind != "TEXT" else text
             if isinstance(value, int) and kind != "REAL":

@@ -854,6 +854,19 @@ def test_times_that_only_a_server_has_are_accepted_as_they_are_shown(answer, tmp
         answer("data", "set", "t", row["k"], "at=2026-13-01", *options, status=2)
 
 
+def test_bytes_in_a_column_with_a_type_of_another_engine_are_accepted_as_they_are_shown(answer, tmp_path):
+    """Synapse declares ``bytea`` also in SQLite, which converts texts for it as for numbers."""
+    with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as db:
+        db.execute("create table t (id integer primary key, filter bytea)")
+        db.execute("insert into t values (1, x'00ff'), (2, x'01'), (3, 7)")
+        options = ("--profile", "plain", "--url", f"main={tmp_path}/app.db")
+        shown = json.dumps(answer("data", "show", "t", "1", *options)["data"]["filter"])
+        (row,) = answer("data", "rows", "t", "--filter", f"filter={shown}", *options)["data"]["items"]
+        assert row["id"] == 1
+        answer("data", "set", "t", "2", f"filter={shown}", *options)
+        assert db.execute("select filter from t").fetchall() == [(b"\x00\xff",), (b"\x00\xff",), (7,)]
+
+
 def test_stored_texts_are_accepted_as_they_are_shown(answer, tmp_path):
     stored = ["1", 1, "1.0", 1.5, "1.50", "\\x00", "9223372036854775807", "x", ""]
     with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as db:
