@@ -152,7 +152,7 @@ class RehearsalFailedError(DbctlError, status=Exit.FAILED):
 
 
 class RehearsalRefusedError(DbctlError, status=Exit.REFUSED):
-    sentence = "{target}: cannot rehearse {name}, which has effects outside the copy: {reason} (line {line})"
+    sentence = "{target}: cannot rehearse {name} without effects outside the copy: {reason}"
     remedy = "Nothing was run. Run that part manually, or rehearse on a separate server."
 
 

@@ -279,6 +279,10 @@ class Dumps(ABC):
         """Return what of the other tables needs rows of these, in words: a copy without the rows would violate it."""
         return ()
 
+    def list_remote_tables(self) -> Sequence[str]:
+        """Return the tables whose rows another server stores: a statement on a copy of the database would change these."""
+        return ()
+
     def read_identity(self) -> str:
         """Return a text about the files of the database that differs after any change of its content; empty: there is none now.
 

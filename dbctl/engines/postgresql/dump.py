@@ -66,6 +66,9 @@ KEYS = f"""select n.nspname::text, c.relname::text, {OWN_COLUMNS}, p.nspname::te
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   join pg_catalog.pg_class t on t.oid = f.confrelid join pg_catalog.pg_namespace p on p.oid = t.relnamespace
 where f.contype = 'f' order by 1, 2, 3"""
+#: Also partitions, whose rows a statement on their table changes.
+ON_OTHER_SERVERS = f"""select c.oid::regclass::text from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {IN_USER_SCHEMA} order by 1"""
 SEARCH_PATH = "select pg_catalog.current_schemas(false)"
 #: Parent tables, whose queries also return rows of child tables, and child tables, whose column order may change.
 INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkind = 'r' and pg_catalog.pg_table_is_visible(c.oid)
@@ -117,6 +120,9 @@ class DumpedTables(PostgreSQLPart):
         return {name: [name] for name in names.values()} | {
             name: leaves[parent] for parent, name in parents.items()
         }
+
+    def list_remote_tables(self) -> Sequence[str]:
+        return [str(name) for (name,) in self._connection.fetch(ON_OTHER_SERVERS)]
 
     def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
         """Return the foreign keys as ``Dumps.find_dependents``, also those between schemas."""

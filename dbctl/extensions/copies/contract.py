@@ -23,10 +23,6 @@ class Rewriter(ABC):
     def find_unreadable(self) -> Sequence[str]:
         """Return what the database stores and no rule covers, such as tables of a module that is not installed."""
 
-    def find_remote_tables(self) -> Sequence[str]:
-        """Return the tables whose rows another server stores: a change of them would be one of the originals."""
-        return ()
-
     def find_texts(self, columns: Sequence[tuple[str, str]]) -> Sequence[str]:
         """Return those columns that contain texts although their type is one of numbers, times or UUIDs, as ``table.column``; each is given as table and column."""
         del columns  # most engines store only values of the type of a column

@@ -30,9 +30,6 @@ UNREADABLE = f"""select format('%I.%I', n.nspname, c.relname) from pg_catalog.pg
 where c.relkind in ('r', 'p') and c.relpersistence <> 't' and not c.relispartition and {IN_USER_SCHEMA} and {OWN_RELATION}
   and not ({VISIBLE})
 union all select 'large objects' where exists (select from pg_catalog.pg_largeobject_metadata) order by 1"""
-#: Also partitions, whose rows a statement on their table changes.
-ON_OTHER_SERVERS = f"""select c.oid::regclass::text from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {IN_USER_SCHEMA} order by 1"""
 FOREIGN_KEYS = f"""select c.oid::regclass::text, f.conname::text, {CREATE_KEY},
   c.relname::text, {OWN_COLUMNS}, p.relname::text, {REFERENCED_COLUMNS}
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_class p on p.oid = f.confrelid
@@ -68,9 +65,6 @@ ESCAPES = str.maketrans(
 class PostgreSQLRewriter(ServerRewriter):
     def find_unreadable(self) -> Sequence[str]:
         return [str(name) for (name,) in self._connection.fetch(UNREADABLE)]
-
-    def find_remote_tables(self) -> Sequence[str]:
-        return [str(name) for (name,) in self._connection.fetch(ON_OTHER_SERVERS)]
 
     def encode(self, value: object) -> bytes:
         if isinstance(value, bytes):

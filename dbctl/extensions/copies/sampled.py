@@ -102,9 +102,10 @@ class PrivateCopy(Operation):
         """
         progress.start_stage("loading")
         private = PrivateDatabases(self._source, self._members, self._stack)
-        for name in private.urls:
-            with private.open_writer(name) as (_, rewriter):
-                if tables := rewriter.find_remote_tables():
+        with private.open_app() as app:
+            for name in private.urls:
+                dumps = app.reader(name).dumps
+                if tables := dumps and dumps.list_remote_tables():
                     raise CopyUnreadableError(
                         target=self._app.target(name),
                         objects=", ".join(tables),

@@ -160,9 +160,8 @@ def _refuse_side_effects(target: MigrationTarget, plans: Sequence[ExecutionPlan]
     codes = (EXTERNAL_EFFECT, RUNS_TEXT)
     if effect := find_side_effect(target.engine, [plan.steps for plan in plans], codes):
         number, finding = effect
-        raise RehearsalRefusedError(
-            target=target.name, name=plans[number].file.name, reason=finding.message, line=finding.line
-        )
+        reason = f"{finding.message} (line {finding.line})"
+        raise RehearsalRefusedError(target=target.name, name=plans[number].file.name, reason=reason)
 
 
 @contextmanager
@@ -176,6 +175,9 @@ def _create_copy(app: App, target: MigrationTarget, *, missing: bool) -> Iterato
 
     source = app.reader(target.database, allow_empty=True)
     dumps = require_supported(source, source.dumps, "rehearsing", "The engine cannot copy a database.")
+    if tables := dumps.list_remote_tables():
+        reason = f"another server stores the rows of {', '.join(tables)}"
+        raise RehearsalRefusedError(target=name, name="migrations", reason=reason)
     parent = _select_parent_folder(app)
     mounts.require_space(parent, dumps.estimate_dump_size() * (GROWTH_FACTOR if url.is_file else 1))
     with _create_folder(parent) as folder:

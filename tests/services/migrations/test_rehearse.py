@@ -213,6 +213,27 @@ def test_external_side_effects_are_refused_even_if_allowed_for_lint(tmp_path, en
         assert (desk.base.content(), list_copies(desk)) == (before, copies_before)
 
 
+def test_rows_of_another_server_are_not_changed(tmp_path):
+    with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
+        own = desk.base.own
+        desk.write(deployments.INITIAL_FILES)
+        desk.up()
+        desk.base.run(
+            "create table outside (id integer)",
+            "insert into outside values (1)",
+            "create extension postgres_fdw",
+            f"create server far foreign data wrapper postgres_fdw options (host '{own.host}', port '{own.port}', dbname '{own.path}')",
+            f"create user mapping for public server far options (user '{own.user}')",
+            "create foreign table far (id integer) server far options (table_name 'outside')",
+        )
+        desk.write({"003_far": "update far set id = 2;\n"})
+        copies_before = list_copies(desk)
+        with pytest.raises(RehearsalRefusedError, match="another server stores the rows of far"):
+            rehearse(desk)
+        assert desk.base.rows("select id from outside") == [(1,)]
+        assert list_copies(desk) == copies_before
+
+
 def test_missing_createdb_privilege_is_named(tmp_path):
     with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write(deployments.INITIAL_FILES)
