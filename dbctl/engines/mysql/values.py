@@ -22,6 +22,7 @@ from dbctl.engines.mysql.statements import LEXER
 from dbctl.engines.parsing.lexer import Fragment, Token, split_parameters
 from dbctl.engines.servers.database import ServerCodec
 from dbctl.engines.servers.values import (
+    CLOCK,
     TIMES,
     Formatters,
     Kind,
@@ -196,7 +197,7 @@ LIMITS: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
 UNICODE_CHARSETS = frozenset({"utf8mb4", "utf16", "utf32"})
 
 #: Times that a server may store and Python cannot parse.
-UNPARSED_TIMES = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?")
+UNPARSED_TIMES = re.compile(rf"[0-9]{{4}}-(?:0[0-9]|1[0-2])-(?:[0-2][0-9]|3[01])(?:[ T]{CLOCK})?")
 _LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
 SHAPE = re.compile(r"(?:MULTI)?(?:POINT|LINESTRING|POLYGON)|GEOM(?:ETRY)?COLLECTION|GEOMETRY")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)

@@ -30,7 +30,7 @@ from dbctl.engines.postgresql.values import (
     is_extreme_time,
 )
 from dbctl.engines.servers.database import ServerCodec
-from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, Kind, ServerDialect, kind_of
+from dbctl.engines.servers.values import CLOCK, MILLISECOND, NO_ROW, TIMES, Kind, ServerDialect, kind_of
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, escape_like, is_storable, lower_ascii
 from dbctl.errors.usage import ValueInvalidError
@@ -213,7 +213,9 @@ class PostgreSQLDialect(ServerDialect):
 #: The bits of integer types, without the sign.
 BITS = {"SMALLINT": 15, "INTEGER": 31, "BIGINT": 63}
 #: Times that PostgreSQL writes and Python cannot parse.
-UNPARSED_TIMES = re.compile(r"-?infinity|\d{5,}-.*|.* BC", re.DOTALL)
+UNPARSED_TIMES = re.compile(
+    rf"-?infinity|(?=[0-9]{{5}}|.* BC)[0-9]{{4,}}-(?:0[1-9]|1[0-2])-(?:[0-2][0-9]|3[01])(?: {CLOCK}(?:[+-][0-9:]+)?)?(?: BC)?"
+)
 
 
 def _parse_raw_text(column: Column, text: str) -> RawText:

@@ -35,6 +35,8 @@ Kind: TypeAlias = Literal[
     "other",
 ]
 TIMES = frozenset[Kind]({"timestamptz", "timestamp", "date"})
+#: A pattern for a time of day, as servers write it.
+CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?"
 NATIVE: Mapping[Kind, str] = {
     "boolean": "boolean",
     "uuid": "uuid",
