@@ -60,7 +60,7 @@ TIMES: Mapping[TimeForm, Callable[[datetime], object]] = {
 def encode_typed_time(
     form: TimeForm, time: datetime, text: str, stored: Iterable[Sequence[object]] = ()
 ) -> object:
-    """Return the stored form of a time that was typed as ``text``; empty: the text is unknown.
+    """Return the stored form of a time that was typed as ``text``, also ``now``; empty: the text is unknown.
 
     A text keeps the fraction of a second, also if the app's own times have none or fewer digits; one with fewer is completed.
     If all times of ``stored``, rows with one value, have 14 digits, so has the time, since no profile has that form.
@@ -70,7 +70,7 @@ def encode_typed_time(
     separator = {"iso-ms": "T", "sqlite-time": " "}.get(form)
     known = f"{time.microsecond:06}".removesuffix("000") if time.microsecond else ""
     fraction = match[1] if (match := _FRACTION.search(text)) else known
-    if separator is None or not fraction:
+    if separator is None or not fraction or text == "now":
         return TIMES[form](time)
     seconds = time.astimezone(UTC).replace(tzinfo=None).isoformat(separator, "seconds")
     return f"{seconds}.{fraction:0<3}Z" if form == "iso-ms" else f"{seconds}.{fraction}"

@@ -66,3 +66,6 @@ def test_typed_time_has_the_digits_of_the_stored_ones(answer, tmp_path) -> None:
         assert answer("data", "set", "t", "1", "at=20240301123015", *options)["data"]["effect"] is None
         answer("data", "set", "t", "3", "at=2024-03-01T12:30:15Z", *options)
         assert database.rows("select at from t where id <> 2") == [("20240301123015",)] * 2
+        answer("data", "set", "t", "3", "at=now", *options)
+        ((written,),) = database.rows("select at from t where id = 3")
+        assert find_time_form(written) == "compact"

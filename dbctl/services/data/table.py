@@ -298,7 +298,7 @@ class DataTable:
                 return parse_day(column, text, time)
             if definition.native == "time" and text != "now":
                 self.parse_typed(column, time.isoformat())  # refuses what the column would round
-            return self.live.encode(column, time, typed=None if text == "now" else text)
+            return self.live.encode(column, time, typed=text)
         value, other = self.parse_typed(column, text), self._parse_exact(column, text)[1]
         return other if other is not None and stores_texts(self.live, column) else value
 
