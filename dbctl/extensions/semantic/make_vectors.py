@@ -96,7 +96,7 @@ class MakeVectors(Operation):
             failed = self._create_all(missing.keys)
         except (DbctlError, Interrupted) as error:
             if self._created:  # the hint of the error may claim that nothing was changed
-                rest = error.hint.removeprefix("Nothing was changed. ") or "Run it again for the rest."
+                rest = error.hint.removeprefix("Nothing was changed.").strip() or "Run it again for the rest."
                 error.hint = f"{format_count(self._created, 'vector')} written before. {rest}"
             raise
         return MakeVectorsResult(

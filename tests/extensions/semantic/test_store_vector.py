@@ -12,6 +12,8 @@ from pathlib import Path
 import lancedb
 import pytest
 
+from dbctl.errors.connection import ConstraintError
+from dbctl.extensions.semantic.make_vectors import MakeVectors
 from tests.engines import lance
 from tests.shapes import chat_lancedb
 from tests.shapes.chat_lancedb import ANON, ANSWER, OLD, PLANTS, PYTHON, THEIR
@@ -202,6 +204,21 @@ def test_error_after_written_vectors_states_their_number(chat, tmp_path):
     assert error["code"] == "vector-invalid"
     assert error["hint"].startswith("1 vector ")
     assert len({ANSWER, PLANTS, THEIR} & read_rows().keys()) == 1
+
+
+def test_error_after_written_vectors_does_not_state_that_nothing_was_changed(chat, monkeypatch):
+    delete_vectors(ANSWER, PLANTS, THEIR)
+    embed, calls = MakeVectors._embed, []
+
+    def embed_once(*arguments):
+        if calls:
+            raise ConstraintError(target="chat", reason="full")
+        calls.append(arguments)
+        return embed(*arguments)
+
+    monkeypatch.setattr(MakeVectors, "_embed", embed_once)
+    error = chat("search", "vectors", "make", status=None)
+    assert error["hint"] == "1 vector written before. Run it again for the rest."
 
 
 def test_other_model_requires_confirmation(chat, tmp_path):

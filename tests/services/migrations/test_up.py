@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 
-from dbctl.errors.connection import BusyError
+from dbctl.errors.connection import BusyError, FileFailedError
 from dbctl.errors.migrations import MigrationFailedError, MigrationPartialError
 from dbctl.services.backup.repository import Repository
+from dbctl.services.migrations.execution.plan import state_done
 from dbctl.services.migrations.ledger import journal
+from dbctl.services.migrations.ledger.state import NamedMigration
 from tests import servers
 from tests.services.migrations import deployments
 
@@ -270,6 +273,13 @@ def test_locked_database_names_the_migrations_of_others(tmp_path, answer, comman
         error = answer(*words, "migrate", command, status=11)["error"]
     assert "desk/code was not changed. Done by this run: chat/001_t." in error["hint"]
     assert "Nothing was changed" not in error["hint"]
+
+
+def test_error_without_another_hint_states_what_the_run_has_done():
+    error = FileFailedError(path="folder", reason="denied")
+    done = NamedMigration(app="desk", database="chat", version="001", name="001_t")
+    state_done(error, SimpleNamespace(name="desk/code"), [done])
+    assert error.hint == "desk/code was not changed. Done by this run: chat/001_t."
 
 
 def test_steps_limits_the_number_of_migrations(tmp_path):

@@ -301,5 +301,5 @@ def state_done(error: DbctlError, target: MigrationTarget, done: Sequence[NamedM
     """Let an error that prevents the migrations of a database state those that this run has completed in others."""
     if done and "applied" not in error.context:
         names = join_names([f"{migration.database}/{migration.name}" for migration in done])
-        hint = error.hint.removeprefix("Nothing was changed. ")
-        error.hint = f"{target.name} was not changed. Done by this run: {names}. {hint}"
+        hint = error.hint.removeprefix("Nothing was changed.")
+        error.hint = f"{target.name} was not changed. Done by this run: {names}. {hint.strip()}".strip()
