@@ -122,6 +122,8 @@ POSTGRESQL = {
     "reindex (concurrently) table t": [],
     "refresh materialized view v": ["locks-table"],
     "alter role reader set work_mem = '1MB'": ["external-side-effect"],
+    "create user mapping for public server far": ["external-side-effect"],
+    "reassign owned by reader to writer": ["external-side-effect"],
     "grant select on t to reader": [],
     "grant admins to reader": ["external-side-effect"],
     "insert into t values (1) on conflict do nothing": [],

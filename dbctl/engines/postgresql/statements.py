@@ -49,9 +49,9 @@ _TYPES = frozenset(
 _SERIAL = ("serial", "bigserial", "smallserial", "serial4", "serial8", "serial2")
 #: Statements that affect the whole server, or another database of it; also inside DO.
 _SERVER_RULES = parse_rules("""
-    external-side-effect  create|alter|drop role|user|group|database|tablespace|subscription  {words} affects more than this database
-    external-side-effect  alter system                                                        {words} affects more than this database
-    external-side-effect  reassign|drop owned                                                 {words} affects more than this database
+    external-side-effect  create|alter|drop role|user|group|database|tablespace|subscription !mapping  {words} affects more than this database
+    external-side-effect  create|alter user mapping                      {words} lets statements change rows of another server
+    external-side-effect  alter|reassign|drop system|owned               {words} affects more than this database
 """)
 
 
