@@ -34,19 +34,21 @@ FOREIGN_KEYS = f"""select c.oid::regclass::text, f.conname::text, {CREATE_KEY},
   c.relname::text, {OWN_COLUMNS}, p.relname::text, {REFERENCED_COLUMNS}
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid join pg_catalog.pg_class p on p.oid = f.confrelid
 where f.contype = 'f' and f.conparentid = 0 order by 1, 2"""
-_ENABLE = "concat(case {} when 'R' then 'enable replica' when 'A' then 'enable always' else 'enable' end, ' {} ', {})"
+_ENABLE = "case {} when 'R' then 'enable replica' when 'A' then 'enable always' else 'enable' end"
 _OF_TABLE = f"join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and {IN_USER_SCHEMA} and {OWN_RELATION}"
-#: What prevents, repeats or undoes changes of a table: triggers, rules, and publications that cannot identify its rows; with the
-#: words that switch it off, and on again.
-OBSTACLES = f"""select c.oid::regclass::text, format('disable trigger %I', t.tgname), {_ENABLE.format("t.tgenabled", "trigger", "quote_ident(t.tgname)")}
+#: What prevents, repeats or undoes changes of tables: triggers, rules, and publications, which refuse changes of rows that they cannot
+#: identify; as the statements that switch each off, and on again.
+OBSTACLES = f"""select format('alter table %s disable trigger %I', c.oid::regclass, t.tgname),
+  format('alter table %s %s trigger %I', c.oid::regclass, {_ENABLE.format("t.tgenabled")}, t.tgname)
 from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid {_OF_TABLE}
   and not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'D'
-union all select c.oid::regclass::text, format('disable rule %I', r.rulename), {_ENABLE.format("r.ev_enabled", "rule", "quote_ident(r.rulename)")}
+union all select format('alter table %s disable rule %I', c.oid::regclass, r.rulename),
+  format('alter table %s %s rule %I', c.oid::regclass, {_ENABLE.format("r.ev_enabled")}, r.rulename)
 from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class {_OF_TABLE} and r.ev_enabled <> 'D'
-union all select c.oid::regclass::text, 'replica identity full',
-  'replica identity ' || case c.relreplident when 'n' then 'nothing' else 'default' end
-from pg_catalog.pg_class c {_OF_TABLE} and c.relreplident in ('d', 'n') and exists (select from pg_catalog.pg_publication)
-order by 1, 2"""
+union all select format('alter publication %I set (publish = %L)', pubname, ''), format('alter publication %I set (publish = %L)', pubname,
+  concat_ws(', ', case when pubinsert then 'insert' end, case when pubupdate then 'update' end, case when pubdelete then 'delete' end,
+    case when pubtruncate then 'truncate' end))
+from pg_catalog.pg_publication order by 1"""
 #: Tables whose owner is subject to row security.
 FORCED = "select c.oid::regclass::text from pg_catalog.pg_class c where c.relforcerowsecurity and c.relrowsecurity and c.relkind in ('r', 'p')"
 #: Settings of the database that apps define: which object has each, and its name.
@@ -85,11 +87,11 @@ class PostgreSQLRewriter(ServerRewriter):
     @contextmanager
     def without_triggers(self) -> Iterator[None]:
         obstacles = self._connection.fetch(OBSTACLES)
-        for table, off, _ in obstacles:
-            self._connection.run(f"alter table {table} {off}")
+        for off, _ in obstacles:
+            self._connection.run(str(off))
         yield
-        for table, _, on in obstacles:
-            self._connection.run(f"alter table {table} {on}")
+        for _, on in obstacles:
+            self._connection.run(str(on))
 
     @contextmanager
     def _suspend(self, tables: Mapping[str, TableRule]) -> Iterator[None]:
