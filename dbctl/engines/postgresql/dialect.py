@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -281,7 +282,7 @@ class PostgreSQLCodec(ServerCodec):
         if isinstance(value, int | Decimal):
             return str(value)
         if isinstance(value, list) and column.type.endswith("[]"):
-            return format_array([_format_element(item) for item in value])
+            return format_array([_format_element(column, item) for item in value])
         return None
 
     def define_column(self, column: NewColumn) -> Column:
@@ -328,9 +329,14 @@ _EXACT_READERS: Mapping[Kind, Callable[[str], object]] = {
 }
 
 
-def _format_element(value: object) -> object:
+def _format_element(column: Column, value: object) -> object:
     if isinstance(value, list):
-        return [_format_element(item) for item in value]
+        return [_format_element(column, item) for item in value]
+    if isinstance(value, bool) and column.type.startswith("BOOLEAN"):
+        return "t" if value else "f"  # as the server writes it
+    if column.is_binary:
+        with suppress(ValueError):
+            return codec.from_json(value)
     return codec.encode_json(value) if isinstance(value, dict | bool) else value
 
 

@@ -888,6 +888,18 @@ def test_stored_texts_are_accepted_as_they_are_shown(answer, tmp_path):
         assert written.fetchall() == [("77",), ("88",)]
 
 
+def test_arrays_of_bytes_and_booleans_are_accepted_as_they_are_shown(postgresql, answer):
+    postgresql.run(
+        "create table t (id int primary key, raw bytea[], flags bool[][])",
+        r"""insert into t values (1, array['\x00ff'::bytea, null], '{{t,f},{f,null}}')""",
+    )
+    row = answer("data", "show", "t", "1")["data"]
+    for name in "raw", "flags":
+        value = f"{name}={json.dumps(row[name])}"
+        assert answer("data", "set", "t", "1", value)["data"]["effect"] is None
+        assert answer("data", "rows", "t", "--filter", value)["data"]["items"] == [row]
+
+
 @pytest.mark.parametrize("shown", ["[1, 2]", "[3]", "[]"])
 def test_row_is_found_by_an_array_as_it_is_shown(postgresql, answer, shown):
     postgresql.run(
