@@ -16,6 +16,7 @@ from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change
 from dbctl.services.app.row_writes import update_exactly
+from dbctl.services.app.user_roles.form import is_boolean
 from dbctl.services.app.user_table import UserSelector, UserTable
 from dbctl.services.app.validation import truncate
 from dbctl.services.data.add import (
@@ -172,7 +173,7 @@ class UpdateRow:
         self._values = {
             name: value
             for name, value in values.items()
-            if not (name in new_values and _is_stored(self._before[name], new_values[name], value))
+            if not (name in new_values and self._is_stored(name, new_values[name], value))
             and _count_different(table, where, {name: value})
         }
         self._changed_columns = [*self._values, *fields]
@@ -182,6 +183,16 @@ class UpdateRow:
         affected = find_changed_rows(table.db, table.name, self._values, where)
         self._followed = count_affected_rows(table.db, affected)
         self.plan = add_changed_rows(self._create_plan(), table.db, affected)
+
+    def _is_stored(self, name: str, typed: str, value: object) -> bool:
+        """Whether a typed text is the stored one, although its value would be written in another way.
+
+        A boolean, and a time in another form than that of its column, is written in the form of the app: this corrects such columns.
+        """
+        before = self._before[name]
+        if before != typed or is_boolean(self._table.column(name)):
+            return False
+        return find_time_form(before) in (None, find_time_form(value))
 
     def _create_plan(self) -> Plan:
         table = self._table
@@ -292,14 +303,6 @@ class UpdateRows:
 def _differs(values: Mapping[str, object]) -> Where:
     """Return the condition for rows that have another value than a new one."""
     return AnyOf([Not(Condition(column, "identical", value)) for column, value in values.items()])
-
-
-def _is_stored(before: object, typed: str, value: object) -> bool:
-    """Whether a typed text is the stored one, although its value would be written in another way, such as ``yes``.
-
-    A time in another form than that of its column is written in that form: this corrects columns with several forms.
-    """
-    return before == typed and find_time_form(before) in (None, find_time_form(value))
 
 
 def _count_different(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> int:

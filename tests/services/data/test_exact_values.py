@@ -900,6 +900,15 @@ def test_arrays_of_bytes_and_booleans_are_accepted_as_they_are_shown(postgresql,
         assert answer("data", "rows", "t", "--filter", value)["data"]["items"] == [row]
 
 
+@pytest.mark.parametrize("selection", [["1"], ["--filter", "id=1", "--yes"]], ids=["key", "filter"])
+def test_boolean_is_written_as_one_also_over_its_text(answer, tmp_path, selection):
+    with empty_database("sqlite", tmp_path / "app.db") as database:
+        database.run("create table t (id integer primary key, b boolean)", "insert into t values (1, 'true')")
+        options = ("--profile", "plain", "--url", f"main={database.url}")
+        answer("data", "set", "t", *selection, "b=true", *options)
+        assert database.rows("select b from t") == [(1,)]
+
+
 @pytest.mark.parametrize("shown", ["[1, 2]", "[3]", "[]"])
 def test_row_is_found_by_an_array_as_it_is_shown(postgresql, answer, shown):
     postgresql.run(
