@@ -280,7 +280,7 @@ class Dumps(ABC):
         return ()
 
     def list_remote_tables(self) -> Sequence[str]:
-        """Return the tables whose rows another server stores: a statement on a copy of the database would change these."""
+        """Return the dumped tables whose rows another server stores: a statement on a copy of the database would change these."""
         return ()
 
     def read_identity(self) -> str:

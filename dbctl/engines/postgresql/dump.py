@@ -68,7 +68,8 @@ from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
 where f.contype = 'f' order by 1, 2, 3"""
 #: Also partitions, whose rows a statement on their table changes.
 ON_OTHER_SERVERS = f"""select c.oid::regclass::text from pg_catalog.pg_class c
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {IN_USER_SCHEMA} order by 1"""
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'f' and {IN_USER_SCHEMA} and :scope in ('', n.nspname::text) order by 1"""
 SEARCH_PATH = "select pg_catalog.current_schemas(false)"
 #: Parent tables, whose queries also return rows of child tables, and child tables, whose column order may change.
 INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkind = 'r' and pg_catalog.pg_table_is_visible(c.oid)
@@ -122,7 +123,8 @@ class DumpedTables(PostgreSQLPart):
         }
 
     def list_remote_tables(self) -> Sequence[str]:
-        return [str(name) for (name,) in self._connection.fetch(ON_OTHER_SERVERS)]
+        scope = {"scope": read_scope(self._connection.session)}
+        return [str(name) for (name,) in self._connection.fetch(ON_OTHER_SERVERS, scope)]
 
     def find_dependents(self, tables: Collection[str]) -> Sequence[str]:
         """Return the foreign keys as ``Dumps.find_dependents``, also those between schemas."""

@@ -153,7 +153,18 @@ def test_one_schema_of_a_database_is_rehearsed_alone(tmp_path):
         desk.up()
         desk.write(MORE)
         before, copies_before = desk.base.content(), list_copies(desk)
-        assert [(table.table, table.after) for table in rehearse(desk).rows] == [("authors", 4), ("books", 3)]
+        other = f"{servers.schema_of(url)}_other"  # what a copy of the schema lacks prevents no rehearsal
+        desk.base.run(
+            "create extension file_fdw schema pg_catalog",
+            f"create schema {other}",
+            f"create server {other} foreign data wrapper file_fdw",
+            f"create foreign table {other}.far (line text) server {other} options (filename '/dev/null')",
+        )
+        try:
+            rows = [(table.table, table.after) for table in rehearse(desk).rows]
+        finally:
+            desk.base.run(f"drop schema {other} cascade", "drop extension file_fdw cascade")
+        assert rows == [("authors", 4), ("books", 3)]
         assert (desk.base.content(), list_copies(desk)) == (before, copies_before)
 
 
