@@ -192,11 +192,11 @@ class CopyRestore(RestoreOperation):
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
             self._source.verify([copy.member for copy in self._copies], reader)
+            # Before the copies: after a kill between the two, a record of a proof would vouch for original values.
+            for record in filter(None, (locate_record(copy.url) for copy in self._copies)):
+                with report_file_errors(record):
+                    record.unlink(missing_ok=True)
             results = list(zip(self._copies, self._create_copies(reader), strict=True))
-            for copy in self._copies:
-                if record := locate_record(copy.url):
-                    with report_file_errors(record):
-                        record.unlink(missing_ok=True)
         return CopyResult(
             backup=self._manifest.id,
             databases=[_describe(copy, loaded) for copy, loaded in results],

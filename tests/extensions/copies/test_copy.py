@@ -644,6 +644,14 @@ def test_original_values_leave_no_proof_of_an_earlier_copy(club, destination, ru
     to = ("--to", f"main={destination.url}")
     assert run(*words, *to)["exit_code"] == 6
     assert record.exists()
+    before = destination.content()
+    record.rename(tmp_path / "record")
+    record.mkdir()  # cannot be deleted as a file
+    error = run(*words, *to, "--replace", "--yes")["error"]
+    assert error["hint"].startswith("Nothing was changed.")
+    assert destination.content() == before
+    record.rmdir()
+    (tmp_path / "record").rename(record)
     assert run(*words, *to, "--replace", "--yes")["ok"]
     assert not record.exists()
 
