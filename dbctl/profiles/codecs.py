@@ -15,16 +15,17 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Smaller numbers are seconds: as milliseconds they would be times before March 1973.
 SMALLEST_MILLISECONDS = 100_000_000_000
 
+# Texts, not compiled: most commands match a few of the patterns, and compiling all takes longer than a query.
 #: A number of seconds or milliseconds as text.
-_NUMBER = re.compile(r"[0-9]{9,13}")
+_NUMBER = r"[0-9]{9,13}"
 #: A longer one, of microseconds or nanoseconds, or one of seconds with a fraction.
-_LONG_NUMBER = re.compile(r"[0-9]{15,}|[0-9]{7,}[.][0-9]+")
+_LONG_NUMBER = r"[0-9]{15,}|[0-9]{7,}[.][0-9]+"
 #: A number of any other size, as SQLite reads it.
-_FLOAT = re.compile(r"(?i)[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?|nan|[+-]?inf(inity)?")
+_FLOAT = r"(?i)[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)(e[+-]?[0-9]+)?|nan|[+-]?inf(inity)?"
 #: The fraction of a second in the text of a time.
-_FRACTION = re.compile(r":[0-9]{2}[.,]([0-9]+)")
+_FRACTION = r":[0-9]{2}[.,]([0-9]+)"
 #: A time without separators, as MediaWiki stores it: 20260102150405.
-_COMPACT = re.compile(r"[0-9]{14}")
+_COMPACT = r"[0-9]{14}"
 
 #: How a column stores the content of a file: as bytes or text, or in base64, with or without the prefix ``data:…,``.
 Encoding = Literal["plain", "base64"]
@@ -69,7 +70,7 @@ def encode_typed_time(
         return f"{time.astimezone(UTC):%Y%m%d%H%M%S}"
     separator = {"iso-ms": "T", "sqlite-time": " "}.get(form)
     known = f"{time.microsecond:06}".removesuffix("000") if time.microsecond else ""
-    fraction = match[1] if (match := _FRACTION.search(text)) else known
+    fraction = match[1] if (match := re.search(_FRACTION, text)) else known
     if separator is None or not fraction or text == "now":
         return TIMES[form](time)
     seconds = time.astimezone(UTC).replace(tzinfo=None).isoformat(separator, "seconds")
@@ -83,14 +84,14 @@ def read_time(stored: object) -> datetime | None:
     if isinstance(stored, datetime):
         return stored.astimezone(UTC) if stored.tzinfo else stored.replace(tzinfo=UTC)
     text = str(stored).strip()
-    number = int(text) if isinstance(stored, str) and _NUMBER.fullmatch(text) else stored
+    number = int(text) if isinstance(stored, str) and re.fullmatch(_NUMBER, text) else stored
     try:
         if isinstance(number, int | float):
             milliseconds = number if abs(number) >= SMALLEST_MILLISECONDS else number * 1000
             return EPOCH + timedelta(milliseconds=milliseconds)
         # of digits with other lengths, ``fromisoformat`` would accept some, which the SQL of the engines does not
         if text.isdecimal():
-            text = f"{text[:8]}T{text[8:]}" if _COMPACT.fullmatch(text) else ""
+            text = f"{text[:8]}T{text[8:]}" if re.fullmatch(_COMPACT, text) else ""
         time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # an offset may lead out of the range of datetime
@@ -108,7 +109,7 @@ _TIME_FORMS = {
     rf"{_DAY}T.*Z": "iso-ms",
     rf"{_DAY}T.*": "iso-without-z",
     rf"{_DAY} .*": "sqlite-time",
-    _COMPACT.pattern: "compact",
+    _COMPACT: "compact",
 }
 
 
@@ -120,7 +121,7 @@ def find_time_form(stored: object) -> str | None:
     if isinstance(stored, int | float):
         return None if not stored else "epoch-s" if abs(stored) < SMALLEST_MILLISECONDS else "epoch-ms"
     text = read_text(stored)
-    if _NUMBER.fullmatch(text):
+    if re.fullmatch(_NUMBER, text):
         return "epoch-s" if len(text) < len(str(SMALLEST_MILLISECONDS)) else "epoch-ms"
     return next(
         (form for pattern, form in _TIME_FORMS.items() if re.fullmatch(pattern, text, re.DOTALL)), None
@@ -152,7 +153,7 @@ def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool
         return "" if other is None else f"contains {content}, such as {_show(other)}"
     is_number = any(isinstance(value, int | float) for value in values)
     is_number &= not any(isinstance(value, str) for value in values)
-    return "contains numbers" if is_number and not _FLOAT.fullmatch(text) else ""
+    return "contains numbers" if is_number and not re.fullmatch(_FLOAT, text) else ""
 
 
 def _show(value: object) -> str:
@@ -176,7 +177,7 @@ def _has_form(value: object, form: str | None) -> bool:
 
 def _find_form(value: object) -> str | None:
     """As ``find_time_form``, also for longer numbers and fractions as text."""
-    return "epoch-s" if _LONG_NUMBER.fullmatch(read_text(value)) else find_time_form(value)
+    return "epoch-s" if re.fullmatch(_LONG_NUMBER, read_text(value)) else find_time_form(value)
 
 
 def _is_plausible(value: object) -> bool:

@@ -63,7 +63,7 @@ KEY_FORMS: Mapping[str, str] = {
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*",
 }
 #: Values that are secret in any column: password hashes, signed tokens, service keys, private keys.
-SECRET_VALUES = re.compile(
+SECRET_VALUES = (
     r"\$(?:1|2[abxy]?|5|6|7|y|P|H|wp|apr1|argon2(?:id|i|d)|scrypt|pbkdf2[\w-]*)\$\S{16,}"
     r"|(?:pbkdf2_\w+|bcrypt(?:_sha256)?|argon2|scrypt|md5|sha1)\$\S{16,}"
     r"|(?:scrypt|pbkdf2):\S{16,}"
@@ -314,7 +314,7 @@ def is_secret_value(value: object) -> bool:
 
 
 def _has_secret_form(text: str) -> bool:
-    if SECRET_VALUES.fullmatch(text):
+    if re.fullmatch(SECRET_VALUES, text):
         return True
     address = re.fullmatch(_ADDRESS, text) if "://" in text else None
     return address is not None and not re.fullmatch(_PLACEHOLDERS, address["password"])

@@ -296,7 +296,7 @@ def _parse(value: object) -> object:
 
 def _show(table: str, column: str, value: object) -> str:
     text = encode_json(to_json(value))
-    if value is not None and (is_secret_column(table, column) or SECRET_VALUES.search(read_text(value))):
+    if value is not None and (is_secret_column(table, column) or re.search(SECRET_VALUES, read_text(value))):
         return MASK
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}… ({len(text):,} characters)"
 
