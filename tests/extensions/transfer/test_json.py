@@ -185,6 +185,21 @@ def test_numbers_that_jsonb_cannot_store_are_problems(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["NaN", '{"a": Infinity}', "[-Infinity, 1]"])
+def test_constants_that_are_no_json_are_problems(answer, databases, tmp_path, text):
+    source = databases("sqlite", tmp_path)
+    run_sql(
+        source,
+        "create table t (id int primary key, doc json)",
+        ("insert into t values (0, ?), (1, '{}')", (text,)),
+    )
+    words = ("--url", f"main={source}", "transfer", "plan", "--to", databases("postgresql", tmp_path))
+    (problem,) = answer(*words, status=4)["data"]["problems"]
+    assert (problem["column"], problem["keys"], problem["reason"]) == (
+        "doc", [{"id": "0"}], "not valid JSON",
+    )  # fmt: skip
+
+
 def read_as_floats(path, texts):
     """Return the changes of texts in a type that keeps floats, with their counts, and the lines for it."""
     with closing(sqlite3.connect(path)) as db:

@@ -79,7 +79,10 @@ def normalize_json(text: bytes) -> bytes:
     except (ValueError, RecursionError):
         pass
     try:  # integers of thousands of digits
-        return _ENCODER.encode(json.loads(text, parse_float=read_number, parse_int=read_number))
+        # NaN and Infinity are no JSON; their text remains, because the encoder would write null
+        return _ENCODER.encode(
+            json.loads(text, parse_float=read_number, parse_int=read_number, parse_constant=_refuse_constant)
+        )
     except (ValueError, RecursionError):
         return text
 
@@ -94,6 +97,10 @@ def normalize_json_floats(text: bytes) -> bytes:
         ).encode()
     except (ValueError, RecursionError):
         return text
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(word)
 
 
 def read_number(text: str) -> Decimal:

@@ -67,6 +67,7 @@ def test_blanks_of_json_do_not_matter(value):
         ("1" * 5000, "1" * 5000),
         ('{"b": 1, "a": 2, "b": 3}', '{"a":2,"b":3}'),
         ("1e999999999", "1e999999999"),
+        ('{"b": NaN, "a": 1}', '{"b": NaN, "a": 1}'),
     ],
 )
 def test_json_has_all_digits_in_one_form(text, expected):
