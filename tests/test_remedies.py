@@ -237,6 +237,16 @@ def test_commands_repeat_the_repository_only_if_they_have_the_option():
     )
 
 
+def test_commands_repeat_the_folder_of_migrations_only_if_they_have_the_option():
+    remedy = Remedy("`migrate repair --missing`; `migrate up --migrations Z`; `users list`")
+    described = Invocation(app="blog", migrations="--migrations M")
+    assert remedy.fill(described, "shop", {}).count("--migrations") == 1
+    assert remedy.fill(described, "blog", {}) == (
+        "dbctl migrate repair --missing --migrations M --app blog; dbctl migrate up --migrations Z --app blog;"
+        " dbctl users list --app blog"
+    )
+
+
 @pytest.mark.usefixtures("invocation")
 def test_commands_for_another_app_have_no_address_or_database_of_the_selected_one():
     hint = UndoMissingError(app="shop", place="s3").hint

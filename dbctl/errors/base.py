@@ -68,6 +68,7 @@ class Invocation(NamedTuple):
     selects_app: bool = True  #: False: other options describe the only app
     others: str = ""  #: further quoted options that select the app or its database
     repository: str = ""  #: the quoted option with a repository other than the configured one
+    migrations: str = ""  #: the quoted option with a folder of migrations other than the configured one
     absent: Sequence[str] = ()  #: groups and commands that this installation lacks
 
     def complete(self, command: str, app: str = "") -> str:
@@ -85,6 +86,8 @@ class Invocation(NamedTuple):
                 if takes_repository and "--repository " not in command and not is_other
                 else []
             )
+            takes_folder = command.startswith("migrate ") and "--migrations " not in command
+            words += [self.migrations] if takes_folder and not is_other else []
             app = (app or self.app) if self.selects_app and "--app " not in command else ""
             words += [f"--app {quote(app)}"] if app else []
         return " ".join(filter(None, words))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -189,6 +190,24 @@ def test_migrations_option_overrides_configuration(folder, tmp_path):
     _, response = run_json(folder, "plan", "--migrations", str(other))
     assert [item["name"] for item in response["data"]["items"]] == ["001_only"]
     assert dbctl(folder, "plan", "--migrations", str(tmp_path / "none")).returncode == 5
+
+
+def test_command_of_a_hint_has_the_folder_that_was_passed(folder):
+    other = folder / "other release"
+    other.mkdir()
+    first = (folder / "migrations" / "001_users.sql").read_text(encoding="utf-8")
+    (other / "001_users.sql").write_text(first, encoding="utf-8")
+    assert dbctl(folder, "up", "--migrations", other.name).returncode == 0
+    (other / "001_users.sql").write_text(f"{first}\nselect 1;", encoding="utf-8")
+    (other / "002_more.sql").write_text("create table more (id);", encoding="utf-8")
+    status, answer = run_json(folder, "up", "--migrations", other.name)
+    assert (status, answer["error"]["code"]) == (4, "migration-changed")
+    command = shlex.split(answer["error"]["hint"])
+    words = command[command.index("repair") :]
+    assert words[:4] == ["repair", "--checksums", "--migrations", other.name]
+    assert dbctl(folder, *words).returncode == 0
+    assert dbctl(folder, "up", "--migrations", other.name).returncode == 0
+    assert query(folder, "select count(*) from more") == [(0,)]
 
 
 def test_drift_exits_4_only_on_error_and_changes_no_file(folder):

@@ -85,9 +85,11 @@ class Session(AppSession):
         """Return what hints repeat of the command line; only errors import the module."""
         from dbctl.services.app import command_line
 
-        repository = str(self.ctx.params.get("repository_address") or "")
+        repository, migrations = (
+            str(self.ctx.params.get(name) or "") for name in ("repository_address", "migrations")
+        )
         return command_line.describe_invocation(
-            self.selection, database=self.options.db, repository=repository
+            self.selection, database=self.options.db, repository=repository, migrations=migrations
         )
 
     @cached_property

@@ -45,14 +45,14 @@ def config_options(selection: Selection) -> Sequence[str]:
 
 
 def describe_invocation(
-    selection: Selection, app: str = "", database: str = "", repository: str = ""
+    selection: Selection, app: str = "", database: str = "", repository: str = "", migrations: str = ""
 ) -> Invocation:
     """Return what the command lines of hints repeat, so that the user can run them in the same directory.
 
     They contain ``--config`` only if the user passed it.
 
-    ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected, and
-    ``repository`` the address that the user passed.
+    ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected,
+    ``repository`` the address and ``migrations`` the folder that the user passed.
     """
     others = [*_describe_app(selection), *(["--db", database] if database else [])]
     return Invocation(
@@ -64,6 +64,7 @@ def describe_invocation(
         repository=shlex.join(["--repository", repository])
         if repository and not list_secrets(repository)
         else "",
+        migrations=shlex.join(["--migrations", migrations]) if migrations else "",
         absent=[*registry.list_absent()],
     )
 
