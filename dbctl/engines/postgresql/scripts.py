@@ -21,7 +21,7 @@ from dbctl.errors.connection import ConstraintError, QueryFailedError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.url import Url
 
-#: Queries of a table wait behind an ALTER that waits for its lock, so the ALTER times out early, and is retried.
+#: Queries of a table wait behind an ALTER that waits for its lock, so the ALTER times out early, and is tried at least so often.
 SHORT_LOCK_SECONDS, SHORT_LOCK_TRIES = 2, 5
 #: Whether this transaction has deleted rows of a table, or holds the lock of TRUNCATE. Changes that the session made just
 #: before may be included.
@@ -42,7 +42,8 @@ class PostgreSQLScripts(PostgreSQLPart, ServerScripts):
 
     @property
     def lock_attempts(self) -> int:
-        return SHORT_LOCK_TRIES if self._connection.timeout else 1
+        timeout = self._connection.timeout
+        return max(SHORT_LOCK_TRIES, round(timeout / SHORT_LOCK_SECONDS)) if timeout else 1
 
     @contextmanager
     def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:

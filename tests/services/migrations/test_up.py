@@ -11,9 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from dbctl.engines.postgresql import scripts
 from dbctl.errors.connection import BusyError, FileFailedError
 from dbctl.errors.migrations import MigrationFailedError, MigrationPartialError
 from dbctl.services.backup.repository import Repository
+from dbctl.services.migrations.execution import executor
 from dbctl.services.migrations.execution.plan import state_done
 from dbctl.services.migrations.ledger import journal
 from dbctl.services.migrations.ledger.state import NamedMigration
@@ -324,3 +326,19 @@ def test_lock_timeout_names_the_session_and_changes_nothing(busy):
     assert "pid" in str(caught.value)
     assert "before_it" not in desk.tables()
     assert desk.states() == ["applied", "pending"]
+
+
+def test_longer_timeout_waits_longer_for_a_lock(busy, monkeypatch):
+    desk, release = busy
+    desk.write({"002_t": "alter table t add column y integer;"})
+    pauses = list[float]()
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        if len(pauses) > scripts.SHORT_LOCK_TRIES:
+            release()
+
+    monkeypatch.setattr(scripts, "SHORT_LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(executor, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    assert [migration.name for migration in desk.up(timeout=60)] == ["002_t"]
+    assert len(pauses) > scripts.SHORT_LOCK_TRIES
