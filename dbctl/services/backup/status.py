@@ -192,6 +192,8 @@ def collect_status(
 
 
 #: With a clock that is behind, each valid backup is from the future.
+#: what another verification detected by loading, comparing checksums does not clear
+_DAMAGED = Remedy("`backup verify {id} --deep`")
 _FROM_FUTURE = Remedy(
     "Compare the clock with the time; if it is right, delete the backup with: `backup delete {id}`"
 )
@@ -229,7 +231,8 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             message = f"the manifest of backup {folder} cannot be read: {reason}"
             yield Finding(app, "error", "manifest-unreadable", message, verify)
         for folder, reason in repository.damaged.items():
-            yield Finding(app, "error", "backup-damaged", f"backup {folder} is damaged: {reason}", verify)
+            hint = _DAMAGED.write(app, {"id": folder})
+            yield Finding(app, "error", "backup-damaged", f"backup {folder} is damaged: {reason}", hint)
         for name in repository.interrupted:
             message = f"{name} is an incomplete backup, and no process is writing it"
             yield Finding(app, "warning", "backup-incomplete", message, Remedy("`backup prune`").write(app))

@@ -112,7 +112,8 @@ def record(
 
     def change(previous: Verification) -> Verification:
         if errors:
-            return structs.replace(previous, failed=Failure(at=now(), deep=deep, message=errors[0]))
+            is_deep = deep or (previous.failed is not None and previous.failed.deep)
+            return structs.replace(previous, failed=Failure(at=now(), deep=is_deep, message=errors[0]))
         if not (all_files or drills):
             return previous
         failure_remains = previous.failed is not None and (

@@ -69,6 +69,7 @@ ENVIRONMENT_ERRORS = (
     UnreachableError,
 )
 INVALID_HINT = "Do not restore it; keep it only if there is no other backup."
+_FILE_PROBLEMS = {"file-missing", "file-changed"}
 WRONG_KEY_HINT = "Its files match the manifest. Older backups may require older keys: --identity FILE, --passphrase-file FILE"
 
 
@@ -85,19 +86,19 @@ def record_result(
     # A wrong key is not a problem of the backup.
     has_wrong_key = any(finding.code == KeyWrongError.code for finding in findings)
     errors = [
-        finding.message
-        for finding in findings
-        if finding.severity == "error" and finding.code != KeyWrongError.code
+        finding for finding in findings if finding.severity == "error" and finding.code != KeyWrongError.code
     ]
+    # Comparing checksums detects these problems, too.
+    is_loaded = deep and not (errors and all(finding.code in _FILE_PROBLEMS for finding in errors))
     if any(finding.code == FOREIGN for finding in findings):  # valid for another app
         return []
     try:
         verification_record.record(
             repository.store,
             manifest.id,
-            errors,
+            [finding.message for finding in errors],
             all_files=all_files,
-            deep=deep and not has_wrong_key,
+            deep=is_loaded and not has_wrong_key,
             drills=drills,
         )
     except DbctlError as error:  # a read-only repository can still be verified

@@ -177,6 +177,18 @@ def test_drill_of_damaged_file_fails_until_it_is_repaired(deployed):
     assert read_verification(deployed, backup).failed is None
 
 
+@pytest.mark.parametrize("detect", [drill, verify_backups])
+def test_comparing_checksums_clears_a_file_that_was_missing(deployed, detect):
+    file = find_backup_file(deployed, backup := create_app_backup(deployed))
+    complete = file.read_bytes()
+    file.unlink()
+    detect(deployed)
+    assert "missing" in read_verification(deployed, backup).failed.message
+    file.write_bytes(complete)
+    assert list_codes(verify_backups(deployed, deep=False)) == []
+    assert read_verification(deployed, backup).failed is None
+
+
 def test_shallow_verification_does_not_clear_a_deep_failure(deployed):
     backup = create_app_backup(deployed)
     rewrite_manifest(
@@ -184,6 +196,11 @@ def test_shallow_verification_does_not_clear_a_deep_failure(deployed):
     )
     assert list_codes(verify_backups(deployed)) == ["rows-differ"]
     assert list_codes(verify_backups(deployed, deep=False)) == []
+    file = find_backup_file(deployed, backup)
+    file.rename(file.with_suffix(".off"))
+    assert list_codes(verify_backups(deployed, deep=False))[-1] == "file-missing"
+    file.with_suffix(".off").rename(file)
+    verify_backups(deployed, deep=False)
     assert read_verification(deployed, backup).failed.deep
     rewrite_manifest(deployed, backup, lambda _member: backup.members[0])
     verify_backups(deployed)
