@@ -199,6 +199,8 @@ class AppDrill:
                 into = f"a new database on the server of {url}"
             target = self._app.target(member.database)
             content = f"{member.size:,} bytes, {count_rows(member)}"
+            if address := self._repository.find_others(manifest).get(member.database):
+                content += f", a backup of {address}"
             yield f"restore {target} of {manifest.id} ({content}) into {into}"
             yield from self._plan_roles(member)
 

@@ -123,8 +123,11 @@ def test_latest_is_of_the_own_database_if_there_is_one(first, second):
     second.back_up()
     (step,) = read_contents(first.run("restore", "apply", "latest", "--dry-run"))
     assert step.endswith(f"a backup of {second.address}")
+    drill = ("backup", "drill", "--dry-run")
+    assert f"a backup of {second.address}" in first.run(*drill)["data"]["plan"]["steps"][0]
     first.back_up()
     second.back_up()
+    assert "a backup of" not in first.run(*drill)["data"]["plan"]["steps"][0]
     (step,) = read_contents(first.run("restore", "apply", "latest", "--dry-run"))
     assert step.endswith("(1 row of 1 table)")
     (drilled,) = first.run("backup", "drill")["data"]["databases"]
