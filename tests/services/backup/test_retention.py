@@ -203,6 +203,15 @@ def test_limit_deletes_the_oldest_backups_that_are_not_protected(deployed):
     assert [backup.id for backup in result.retained] == [backups[4].id, backups[0].id]
 
 
+def test_plan_states_which_deletions_a_limit_requires(deployed):
+    backups = [create_app_backup(deployed) for _ in range(4)]
+    limit = str(2 * max(backup.bytes for backup in backups))
+    with open_prune(deployed, last=3, max_bytes=limit) as operation:
+        limited, surplus = operation.plan().steps[:2]
+    assert (backups[1].id in limited, f"max_bytes = {limit}" in limited) == (True, True)
+    assert (backups[0].id in surplus, "no rule retains it" in surplus) == (True, True)
+
+
 def test_free_space_is_restored_as_far_as_possible(deployed):
     backups = [create_app_backup(deployed).id for _ in range(3)]
     assert prune(deployed, min_free="1").deleted == []

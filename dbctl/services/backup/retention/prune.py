@@ -87,6 +87,8 @@ class PruneBackups(BackupOperation):
         if app.only:
             raise UsageError(detail="--db: only complete backups can be pruned; omit it")
         self._moved, is_requested = moved, has_rules(retention)
+        #: by id of a backup that a rule retains: the limit that deletes it
+        self._limited: dict[str, str] = {}
         self._retention = retention if is_requested else retention_for(app.configured, app.profile)
         self._by_database = {} if is_requested else database_retentions(app.configured)
         if not (has_rules(self._retention) or self._by_database):
@@ -107,7 +109,7 @@ class PruneBackups(BackupOperation):
         to_delete, retained, exceeded, others = self._split()
         own = [(manifest, reasons) for manifest, reasons in retained if not self._find_others(manifest)]
         steps = [
-            f"delete {manifest.id} ({manifest.created_at:%Y-%m-%d %H:%M} UTC): no rule retains it; {_describe_newer(manifest, own)}"
+            f"delete {manifest.id} ({manifest.created_at:%Y-%m-%d %H:%M} UTC): {self._limited.get(manifest.id, 'no rule retains it')}; {_describe_newer(manifest, own)}"
             for manifest in to_delete
         ]
         steps += [
@@ -242,6 +244,7 @@ class PruneBackups(BackupOperation):
             retained = deltas.add_bases(ruled, manifests) | find_required_log(manifests, ruled).keys()
             return sum(manifest.bytes for manifest in valid if manifest.id not in retained)
 
+        self._limited.clear()
         freed = count_freed()
         used = sum(manifest.bytes for manifest in manifests if manifest.id not in others)
         free = store.free_space() if limits.min_free else None
@@ -250,10 +253,12 @@ class PruneBackups(BackupOperation):
             "min_free": parse_size(limits.min_free) - free if free is not None else 0,
         }
         for manifest in reversed(valid):
-            if freed >= max(excess.values()):
+            exceeded = [f"{name} = {getattr(limits, name)}" for name in excess if excess[name] > freed]
+            if not exceeded:
                 return
             if manifest.id in reasons_by_id and manifest.id not in protections:
                 del reasons_by_id[manifest.id]
+                self._limited[manifest.id] = f"its space is required by {' and '.join(exceeded)}"
                 freed = count_freed()
         for name, excess_bytes in excess.items():
             if excess_bytes > freed:
