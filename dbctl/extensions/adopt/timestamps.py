@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from dbctl.model import now
 
+#: A time of day after a date in a file name. Digits that are none are not part of the time, such as those of a number.
+_CLOCK = r"(?P<H>[01]\d|2[0-3])[:h-]?(?P<M>[0-5]\d)(?:[:m-]?(?P<S>[0-5]\d)(?:[.-](?P<f>\d{3}))?)?"
 #: Formats of a time in a file name.
 PATTERNS: Mapping[str, str] = {
-    "iso": r"(?P<Y>\d{4})-(?P<m>\d\d)-(?P<d>\d\d)T(?P<H>\d\d)-(?P<M>\d\d)-(?P<S>\d\d)(?:-(?P<f>\d{3}))?(?P<Z>Z?)",
-    "compact": r"(?P<Y>\d{4})(?P<m>\d\d)(?P<d>\d\d)(?:[_-]?(?P<H>\d\d)(?P<M>\d\d)(?P<S>\d\d))?(?P<Z>Z?)",
-    "day": r"(?P<Y>\d{4})-(?P<m>\d\d)-(?P<d>\d\d)(?:[_-](?P<H>\d\d)-?(?P<M>\d\d)-?(?P<S>\d\d))?(?P<Z>Z?)",
+    "day": rf"(?P<Y>\d{{4}})-(?P<m>\d\d)-(?P<d>\d\d)(?:[T_ -]{_CLOCK})?(?P<Z>Z?)",
+    "compact": rf"(?P<Y>\d{{4}})(?P<m>\d\d)(?P<d>\d\d)(?:[T_ -]?{_CLOCK})?(?P<Z>Z?)",
     "epoch": r"(?P<ms>1\d{12})",
 }
 _ANY_PATTERN = [re.compile(rf"(?<!\d){pattern}(?!\d)") for pattern in PATTERNS.values()]

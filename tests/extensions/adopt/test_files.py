@@ -763,7 +763,26 @@ def test_unreadable_files_are_skipped(path):
             "its name, read as local time, CET, without time of day",
         ),
         ("chat_2026-01-05T02-00-00-000Z.sqlite", BACKUP_TIME, "its name, read as UTC"),
+        *[
+            (f"shop-{text}Z.sql.gz", BACKUP_TIME, "its name, read as UTC")
+            for text in ("20260105T020000", "20260105T0200", "2026-01-05T02:00:00", "2026-01-05 02:00:00.000")
+        ],
+        *[
+            (f"shop_{text}.dump", BACKUP_TIME, "its name, read as local time, CET")
+            for text in (
+                "20260105_0300",
+                "202601050300",
+                "2026-01-05_03-00",
+                "2026-01-05_03h00m",
+                "2026-01-05-0300",
+            )
+        ],
         ("flashpoint.sqlite.backup-1767578400000", BACKUP_TIME, "its name, read as UTC"),
+        (
+            "backup_20260105_9901.db",
+            datetime(2026, 1, 4, 23, tzinfo=UTC),
+            "its name, read as local time, CET, without time of day",
+        ),
         ("backup_20261399.db", None, "its modification time"),
         ("backup_99990101.db", None, "its modification time"),
         ("backup_00000000.db", None, "its modification time"),
