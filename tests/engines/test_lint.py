@@ -123,6 +123,9 @@ POSTGRESQL = {
     "refresh materialized view v": ["locks-table"],
     "alter role reader set work_mem = '1MB'": ["external-side-effect"],
     "create user mapping for public server far": ["external-side-effect"],
+    "drop user mapping if exists for public server far": [],
+    "drop user mapping for public server far": ["no-if-exists"],
+    "drop foreign table if exists far_rows": [],
     "reassign owned by reader to writer": ["external-side-effect"],
     "grant select on t to reader": [],
     "grant admins to reader": ["external-side-effect"],
@@ -131,6 +134,7 @@ POSTGRESQL = {
 }
 MYSQL = {
     "create index i on t (a)": [],
+    "drop user if exists mapping": ["external-side-effect"],
     "insert ignore into t values (1)": [],
     "insert into t values (1) on duplicate key update a = 1": [],
     "create table if not exists t (a int); alter table t add b int": ["not-transactional"],

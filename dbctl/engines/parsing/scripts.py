@@ -116,8 +116,10 @@ class Linter(ABC):
         self.added_columns.update((statement.altered, name) for name, _ in statement.added_columns())
 
     def _check_drops(self, statement: Statement) -> Iterator[CodedMessage]:
-        if statement.dropped and statement.dropped.kind == "table":
-            for name in statement.dropped.names:
+        dropped = statement.dropped
+        # the rows of a foreign table remain on its server
+        if dropped and dropped.kind == "table" and "foreign" not in dropped.modifiers:
+            for name in dropped.names:
                 if not (self.is_new_table(name) or name in self.rebuilt_tables):
                     yield "drops-table", f"DROP TABLE {name} deletes its rows"
         for column in statement.dropped_columns():

@@ -213,10 +213,14 @@ class Statement:
         kind = reader.take_any(*_KINDS)
         if not kind:
             return None
+        # of PostgreSQL; a user of MySQL may be called mapping
+        if kind == "user" and reader.peek(1) in ("for", "if") and reader.take("mapping"):
+            kind = "user mapping"
         concurrently = reader.take("concurrently")
         has_guard = (
             reader.take("if", "not", "exists") or reader.take("if", "exists") or "replace" in modifiers
         )
+        reader.take("for")  # of a user mapping
         names = reader.read_names() if kind != "index" or reader.peek() != "on" else []
         table = ""
         if kind in ("index", "trigger") and reader.skip_past("on"):
