@@ -45,7 +45,7 @@ _PRAGMAS = frozenset(
 )
 _PRAGMA_VALUE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 #: Comments, further statements, variables, and quotes of single engines.
-_UNSUPPORTED = re.compile(r"/\*|--|[;#$@]")
+_UNSUPPORTED = re.compile(r"/\*|--|[;#$@\[]")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`")
 _WORD = re.compile(r"[A-Za-z_]\w*|\"")
 
@@ -122,4 +122,6 @@ def _find_word_problem(text: str, words: Sequence[str]) -> str:
             return f"the function {name} is not among those that only compute values"
     if re.search(r"\bfor\s+(update|share|no\s+key|key)\b", text, re.IGNORECASE):
         return "it locks rows"
+    if re.search(r"\bnext\s+value\s+for\b", text, re.IGNORECASE):
+        return "it changes a sequence"
     return ""

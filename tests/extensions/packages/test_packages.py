@@ -283,6 +283,9 @@ def test_folder_without_permission_is_reported(answer, shop):
         "attach 'x.db' as x",
         "values (1)",
         "select 'open",
+        "select [load_extension]('x')",
+        "select [x'], load_extension('y') as [z'] from people",
+        "select next value for people_id",
     ],
 )
 def test_query_that_does_more_than_read_is_found(sql):
