@@ -261,6 +261,24 @@ def test_all_reports_are_listed_and_run(folder, run_stats):
     assert run_stats("stats", "run", "most-played", "--set", "x=1", status=2)["code"] == "usage"
 
 
+def test_report_that_returns_other_columns_is_refused_and_does_not_end_the_status(
+    answer, tmp_path, monkeypatch
+):
+    """Only ``apps check`` compares them before the query runs."""
+    monkeypatch.chdir(tmp_path)
+    with empty_database("sqlite", tmp_path / "shop.db") as shop:
+        shop.run("create table t (id integer primary key)", "insert into t values (1)")
+    (tmp_path / "shop.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n[databases.main]\nengines = ["sqlite"]\nneeds = ["t"]\n'
+        '[[report]]\nname = "wide"\ntitle = "Wide"\ncolumns = ["a"]\nsampled = true\n'
+        '[[report.variant]]\nneeds = ["t"]\nsql = "select id, id from t limit :limit offset :offset"\n'
+    )
+    (tmp_path / "dbctl.toml").write_text('[apps.shop]\nprofile = "shop.toml"\ndatabases = "shop.db"\n')
+    error = answer("stats", "run", "wide", status=2)["error"]
+    assert (error["code"], "2 columns" in error["message"]) == ("usage", True)
+    assert answer("status", "--record")["ok"]
+
+
 def test_game_counts_match_the_tables(folder, run_stats):
     games = query(folder / "flashpoint.sqlite", "select count(*) from game")[0][0]
     assert sum(row["games"] for row in run_stats("stats", "run", "games-per-library")["items"]) == games
