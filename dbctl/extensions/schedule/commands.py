@@ -67,15 +67,15 @@ def cron(
 ) -> int:
     """Print a crontab with jobs for backup, prune, verify, cleanup and status, as far as the app supports them.
 
-    The lines require no PATH, home or working directory. dbctl schedule cron | crontab - replaces the user's
-    crontab.
+    The lines require no PATH, home or working directory. Comments at the top contain the commands that install
+    them.
     """
     from dbctl.extensions.schedule.cron import join_command, write_crontab
     from dbctl.extensions.schedule.jobs import Job, list_jobs
 
     apps = _read_apps(session, all_apps=all_apps)
     jobs = list_jobs(apps)
-    text = write_crontab(jobs, apps, user=user)
+    text = write_crontab(jobs, apps, all_apps=all_apps, user=user)
     if session.options.output is not Format.TABLE:
         lines = [
             Job(app=job.app, name=job.name, schedule=job.schedule, command=join_command(job)) for job in jobs
