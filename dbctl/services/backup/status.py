@@ -191,9 +191,9 @@ def collect_status(
     )
 
 
-#: With a clock that is behind, each valid backup is from the future.
-#: what another verification detected by loading, comparing checksums does not clear
+#: Comparing checksums does not clear damage that loading the files detected.
 _DAMAGED = Remedy("`backup verify {id} --deep`")
+#: With a clock that is behind, each valid backup is from the future.
 _FROM_FUTURE = Remedy(
     "Compare the clock with the time; if it is right, delete the backup with: `backup delete {id}`"
 )
