@@ -420,7 +420,7 @@ complete -c dbctl -n '__dbctl_at \'users update\'' -f -a '(__dbctl_live argument
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l id -x -d 'Select a user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l inactive -x -d 'Select users who have not signed in for this long'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l transfer-to -x -a '(__dbctl_live option:logins)' -d 'Transfer their rows to this user, if the app allows it'
-complete -c dbctl -n '__dbctl_at \'users delete\'' -l delete-duplicates -d 'With --transfer-to: delete rows whose unique key the other user already has'
+complete -c dbctl -n '__dbctl_at \'users delete\'' -l delete-duplicates -d 'Delete the rows whose unique key the user who gets the others already has'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'users delete\'' -f -a '(__dbctl_live argument:logins)'
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l id -x -d 'Select a user by id; repeatable'

@@ -266,14 +266,12 @@ def delete(
         bool,
         flag(
             "--delete-duplicates",
-            "With --transfer-to: delete rows whose unique key the other user already has.",
+            "Delete the rows whose unique key the user who gets the others already has.",
         ),
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Delete users with all their rows; the plan lists the rows per table."""
-    if delete_duplicates and not new_owner:
-        raise UsageError(detail="--delete-duplicates requires --transfer-to")
     from dbctl.services.users.delete import delete_users
 
     with session.open_app() as app:

@@ -183,8 +183,8 @@ class Transfer(Section, frozen=True, kw_only=True):
 
     table: TableName  #: the table; optional with a trailing ``?``
     column: ColumnName  #: the column with the user
-    #: columns that are unique together with the user: if the other user has a row with the same values, that row is retained
-    #: and this one is deleted; columns with a trailing ``?`` are optional
+    #: columns that are unique together with the user: if the other user has a row with the same values, ``users delete`` refuses,
+    #: or retains that row and deletes this one with ``--delete-duplicates``; columns with a trailing ``?`` are optional
     once: Sequence[ColumnName] = ()
 
 

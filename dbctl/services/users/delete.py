@@ -123,6 +123,8 @@ def delete_users(
         last_admin.refuse_shared_role(users, removals)
         last_admin.refuse_last_admin(users, leaving)
         transfer = _prepare_transfer(users, leaving, new_owner)
+        if delete_duplicates and not transfer:
+            raise UsageError(detail="--delete-duplicates requires --transfer-to")
         if transfer and transfer.duplicates and not delete_duplicates:
             duplicates = (
                 f"{format_count(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"

@@ -304,6 +304,32 @@ def test_duplicates_of_deleted_users_are_compared_as_the_database_compares_them(
         assert database.rows("select id, owner from tags order by id") == [(1, 3), (4, 3)]
 
 
+def test_duplicates_of_the_successor_are_deleted_with_the_user(answer, tmp_path):
+    once = 'column = "owner"\nonce = ["name"]'
+    successor = "successor = { id = 3 }\ncascade ="
+    (tmp_path / "club.toml").write_text(
+        PROFILE.replace('column = "owner"', once).replace("cascade =", successor, 1)
+    )
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *TABLES, "insert into files (id, owner, name) values (1, 1, 'a'), (2, 1, 'b'), (3, 3, 'b')"
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        error = answer("users", "delete", "ida", "--yes", *options, status=6)["error"]
+        assert (error["code"], "--delete-duplicates" in error["hint"]) == ("duplicate-rows", True)
+        data = answer("users", "delete", "ida", "--delete-duplicates", "--yes", *options)["data"]
+        assert (data["duplicates"], data["transferred"]) == ({"files": 1}, {"files": 1})
+        assert database.rows("select id, owner, name from files order by id") == [(1, 3, "a"), (3, 3, "b")]
+
+
+def test_duplicates_without_a_transfer_are_refused(answer, tmp_path):
+    (tmp_path / "club.toml").write_text(PROFILE)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(*TABLES)
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        answer("users", "delete", "ida", "--delete-duplicates", "--yes", *options, status=2)
+
+
 def test_new_owner_among_deleted_users_is_refused(answer, tmp_path):
     (tmp_path / "club.toml").write_text(PROFILE)
     with empty_database("sqlite", tmp_path / "club.db") as database:
