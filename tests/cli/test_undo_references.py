@@ -202,6 +202,16 @@ def test_plan_announces_rows_below_a_session(club):
     assert club.undo(club.change("sessions", "revoke", "bo"), status=6)["code"] == "undo-impossible"
 
 
+@pytest.mark.parametrize("words", [["b"], ["--filter", "person=2"]], ids=" ".join)
+def test_plan_of_deleted_sessions_announces_that_undo_is_impossible(club, words):
+    """The plan of other deletions announces only their rows."""
+    steps = club.list_steps("data", "delete", "tokens", *words)
+    assert steps[-1] == "undo will be impossible: it restores no rows of tokens"
+    number = club.change("data", "delete", "tokens", *words)
+    assert club.undo(number, status=6)["code"] == "undo-impossible"
+    assert club.announce("users", "delete", "ida") == ["tokens"]
+
+
 @pytest.mark.parametrize(("above", "below"), [("devices", "places"), ("places", "devices")])
 @pytest.mark.parametrize("is_older", [False, True])
 def test_row_below_a_row_that_stays_deleted_stays_deleted(lite, above, below, is_older):
@@ -286,7 +296,11 @@ def test_rows_that_need_a_secret_stay_deleted_and_others_are_restored(club):
         "insert into reports values (1, 1, 1), (2, null, 1)",
     )
     announced = club.announce("users", "delete", "ida")
-    assert announced == ["machines, which require api_key", "reports that refer to rows of machines"]
+    assert announced == [
+        "tokens",
+        "machines, which require api_key",
+        "reports that refer to rows of machines",
+    ]
     number = club.change("users", "delete", "ida")
     plan = club.plan(number)
     assert plan["rows"] == {"people": 2, "reports": 1}

@@ -271,9 +271,11 @@ class Change(Operation, Generic[R]):
             for name, rows in plan.deleted.items()
             if rows and name in tables and not reasons.get(name)
         }
+        sign_ins = set[str]()
         if isinstance(prepared, DeletesRows):
             from dbctl.services.app.secrets import find_setting_secrets
 
+            sign_ins = _list_sign_ins(self._app, self._database) & secrets.keys()
             for name, where in prepared.deleted_rows.items():
                 if columns := secrets.get(name):
                     rows = [AnyOf(where)]
@@ -283,9 +285,12 @@ class Change(Operation, Generic[R]):
         steps += [
             f"undo will not restore the secrets of {name}: {', '.join(columns)}"
             for name, columns in secrets.items()
-            if columns
+            if columns and name not in sign_ins
         ]
-        steps += _describe_lost_rows(self._app, self._database, database, secrets)
+        if sign_ins and all(name in sign_ins for name, rows in plan.rows.items() if rows):
+            steps.append(f"undo will be impossible: it restores no rows of {', '.join(sorted(sign_ins))}")
+        else:
+            steps += _describe_lost_rows(self._app, self._database, database, secrets, sign_ins)
         return msgspec.structs.replace(plan, steps=[*plan.steps, *steps]) if steps else plan
 
     def _list_secrets(self, database: Readable, table: str) -> Sequence[str]:
@@ -361,17 +366,29 @@ def _has_null_keys(database: Readable, table: Table) -> bool:
     )
 
 
-def _describe_lost_rows(
-    app: App, name: str, database: Readable, secrets: Mapping[str, Sequence[str]]
-) -> Iterator[str]:
-    """Yield steps about deleted rows that ``undo`` will not restore, except for rows of sessions.
+def _list_sign_ins(app: App, database: str) -> set[str]:
+    """Return the tables all of whose rows are sign-ins or second factors, of which ``undo`` restores none."""
+    users = app.core.users
+    if users is None or app.resolve_database(users) != database:
+        return set()
+    places = [(section.table, section.only) for section in users.signed_in]
+    places += [(factor.table, factor.only) for factor in users.second_factor if not factor.on_reset]
+    return {table.removesuffix("?") for table, only in places if not only}
 
-    ``secrets`` has the secret columns of each table with deleted rows whose images are recorded.
+
+def _describe_lost_rows(
+    app: App, name: str, database: Readable, secrets: Mapping[str, Sequence[str]], sign_ins: Collection[str]
+) -> Iterator[str]:
+    """Yield steps about deleted rows that ``undo`` will not restore.
+
+    ``secrets`` has the secret columns of each table with deleted rows whose images are recorded; ``sign_ins`` is in ``_list_sign_ins``.
     """
     users, tables = app.core.users, database.tables()
     if users is not None and app.resolve_database(users) != name:
         users = None
+    yield from (f"undo will not restore the rows of {table}" for table in sorted(sign_ins))
     lost = {table.table.removesuffix("?") for table in users.signed_in} & secrets.keys() if users else set()
+    lost |= {*sign_ins}
     settings = {
         section.table.removesuffix("?") for section in app.core.settings
     }  # a setting without its value is none
