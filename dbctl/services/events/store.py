@@ -131,8 +131,12 @@ class EventStore:
 
     @property
     def is_read_only(self) -> bool:
-        """Whether a store exists that this process cannot write."""
-        return self.path.exists() and not (os.access(self.path, os.W_OK) and os.access(self.folder, os.W_OK))
+        """Whether this process can neither write the store nor create it."""
+        if os.path.exists(self.path) and not os.access(self.path, os.W_OK):  # noqa: PTH110 - False if denied
+            return True
+        folders = (self.folder, *self.folder.parents)
+        folder = next(folder for folder in folders if os.path.exists(folder))  # noqa: PTH110 - False if denied
+        return not (folder.is_dir() and os.access(folder, os.W_OK))
 
     def _prepare(self, *, create: bool) -> bool:
         """Create the file if it is missing and ``create`` is set, or if there are files of earlier versions; return whether it exists."""

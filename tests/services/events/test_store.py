@@ -17,11 +17,11 @@ from dbctl.errors.operations import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events import recorder, schema, store
 from dbctl.services.events.changes.log import append_records
-from dbctl.services.events.history import list_runs
+from dbctl.services.events.history import find_problems, list_runs
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.recorder import PruneRuns, RunRecorder
-from dbctl.services.events.runs import Run, RunFilter
+from dbctl.services.events.runs import JournalLocation, Run, RunFilter
 from dbctl.services.events.samples import Sample, save_samples
 from dbctl.services.events.store import FILE_NAME, EventStore
 from tests.crash.figures import choose_steps
@@ -277,9 +277,18 @@ def test_store_on_a_read_only_file_system_is_read_and_not_written(disk, has_log)
         with pytest.raises(JournalUnavailableError):
             record(state)
     record_notice(state)
-    assert list_runs(disk / "missing", RunFilter(limit=9)).total == 0
+    folder = disk / "missing" / "state"
+    assert list_runs(folder, RunFilter(limit=9)).total == 0
     with pytest.raises(JournalUnavailableError):
-        record_run(disk / "missing")
+        record_run(folder)
+    for unwritten in (state, folder):
+        location = JournalLocation(folder=unwritten, config=CONFIG)
+        problems = find_problems(location, "blog", backup_config=None)
+        assert "cannot be written" in problems[-1].message
+
+
+def test_store_that_can_be_created_is_no_problem(tmp_path):
+    assert not EventStore(tmp_path / "missing" / "state").is_read_only
 
 
 def test_change_waits_for_the_disk_and_a_run_does_not(tmp_path):
