@@ -51,7 +51,7 @@ class Values(Section, frozen=True, kw_only=True):
 
 
 class Exclusive(Section, frozen=True, kw_only=True):
-    """A column that is true in at most one row: setting it in a row clears it in the others."""
+    """A column that is true in at most one row: setting it in a row clears it in the others; their times of the last change remain."""
 
     database: DatabaseReference = ""
     table: TableName  #: the table
