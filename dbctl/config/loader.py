@@ -103,7 +103,13 @@ def select_replicas(app: App) -> App:
 
         raise ReplicaNotConfiguredError(app=app.name)
     urls = {name: replica.url for name, replica in app.replicas.items()}
-    return msgspec.structs.replace(app, databases={**app.databases, **urls}, reads_replicas=True)
+    replicas = {
+        name: msgspec.structs.replace(replica, primary=app.databases[name])
+        for name, replica in app.replicas.items()
+    }
+    return msgspec.structs.replace(
+        app, databases={**app.databases, **urls}, replicas=replicas, reads_replicas=True
+    )
 
 
 def load(selection: Selection, *, only: str = "") -> Configuration:

@@ -172,6 +172,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
     url: Url
     max_lag: timedelta
+    primary: Url | None = None  #: the URL of the database, if that of the replica replaces it
 
 
 class InstancesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

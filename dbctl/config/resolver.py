@@ -357,7 +357,11 @@ def select_instance(app: App, name: str) -> App:
         fleet=app.name,
         databases={database: _fill(url, name) for database, url in app.databases.items()},
         replicas={
-            database: msgspec.structs.replace(replica, url=_fill(replica.url, name))
+            database: msgspec.structs.replace(
+                replica,
+                url=_fill(replica.url, name),
+                primary=replica.primary and _fill(replica.primary, name),
+            )
             for database, replica in app.replicas.items()
         },
         directory=Path(str(app.directory).replace(PLACEHOLDER, name)),

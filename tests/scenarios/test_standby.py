@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -148,6 +149,32 @@ def test_backup_from_replica_restores_primary(pair, answer):
     answer("restore", "apply", created["id"], "--yes")
     assert pair.content() == content
     pair.standby.wait_for_replay()
+
+
+def test_backups_from_replica_are_those_of_the_database(pair, answer):
+    primary, standby = (
+        # The address of a server is without options, such as its socket.
+        f"postgresql://postgres@{quote(server.url.partition('?host=')[2], safe='')}/postgres"
+        for server in (pair.primary, pair.standby)
+    )
+
+    def configure(database, replica):
+        larder_app.configure(pair.folder, database)
+        with (pair.folder / "dbctl.toml").open("a") as file:
+            file.write(f'[apps.larder.replicas.pantry]\nurl = "{replica}"\n')
+
+    configure(primary, standby)
+    names = [
+        answer("backup", "create", *words)["data"]["id"] for words in ((), ("--replica",), ("--replica",))
+    ]
+    for words in ((), ("--replica",)):
+        (database,) = answer("backup", "status", *words)["data"]["databases"]
+        assert database["newest"] == names[-1], words
+    configure(standby, primary)  # as after a failover
+    (database,) = answer("backup", "status")["data"]["databases"]
+    assert database["newest"] == names[-1]
+    configure(primary, standby)
+    assert answer("backup", "prune", "--keep-last", "1", "--yes")["data"]["deleted"][:2] == names[1::-1]
 
 
 def test_lag_is_measured_and_limited(pair, answer):

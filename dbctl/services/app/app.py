@@ -398,28 +398,27 @@ class App:
             raise ValueError(f"{self.spec.name} does not declare that it writes")
         return self.spec.writes
 
-    def find_address(self, name: str) -> str:
-        """Return where a database is, the same for every account and configuration."""
-        url = self.configured.databases[name]
+    def find_address(self, name: str, url: Url | None = None) -> str:
+        """Return where a database is, the same for every account and configuration; ``url``: its address, if that is another one."""
+        url = url or self.configured.databases[name]
         path = os.path.realpath(url.path) if url.is_local else url.path
         address = str(structs.replace(url, path=path, user="", password=None))
         schema = next((option for option in url.options.split("&") if option.startswith("schema=")), "")
         return f"{address}{'&' if '?' in address else '?'}{schema}" if schema else address
 
     @cached_property
-    def addresses(self) -> Mapping[str, str]:
-        """Where its databases are, for repositories that several machines use: ``MACHINE:ADDRESS`` for those on this one."""
+    def addresses(self) -> Mapping[str, Sequence[str]]:
+        """Where each database is, then where its replica is, for repositories that several machines use: ``MACHINE:ADDRESS`` for those on this one."""
         from dbctl.services.events.store import storable_text
 
-        machine = environment.machine_name()
-        return {
-            name: storable_text(
-                f"{machine}:{self.find_address(name)}"
-                if machine and url.is_on_this_machine
-                else self.find_address(name)
-            )
-            for name, url in self.configured.databases.items()
-        }
+        machine, addresses = environment.machine_name(), dict[str, list[str]]()
+        for name, configured_url in self.configured.databases.items():
+            replica = self.configured.replicas.get(name)
+            for url in (replica.primary or configured_url, replica.url) if replica else (configured_url,):
+                place = f"{machine}:" if machine and url.is_on_this_machine else ""
+                address = storable_text(f"{place}{self.find_address(name, url)}")
+                addresses.setdefault(name, []).append(address)
+        return addresses
 
     @cached_property
     def recorder(self) -> OperationRecorder | None:

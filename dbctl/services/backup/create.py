@@ -342,7 +342,7 @@ def create_backup(
             restored=restored,
             origin=origin,
             recipients=writer.recipients,
-            addresses={name: app.addresses[name] for name in located},
+            addresses={name: app.addresses[name][0] for name in located},
             left_out=[*left_out, *failed],
             audit=_describe_audit_log(app),
         )

@@ -164,7 +164,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     recipients: Sequence[str] = ()  #: public keys for which its files are encrypted
     addresses: Mapping[
         str, str
-    ] = {}  #: where its databases were, by name, as ``App.addresses``; empty for an adopted one
+    ] = {}  #: where its databases were, by name, the first of ``App.addresses``; empty for an adopted one
     members: Sequence[Member]
     left_out: Sequence[OmittedDatabase]
     audit: AuditEnd | None = None  #: None: nothing was recorded

@@ -241,11 +241,11 @@ class Repository:
         """Return the addresses of the databases of a backup that are not those of the app, by name.
 
         Apps of several configurations may have the same name, and a repository in common. A database that is not configured
-        belongs to the others of its backup. A backup without addresses is the app's.
+        belongs to the others of its backup. A backup without addresses is the app's. A replica is the same database.
         """
-        own = {name: address for name, address in self.app.addresses.items() if name in manifest.addresses}
+        own = {name: known for name, known in self.app.addresses.items() if name in manifest.addresses}
         recorded = {name: manifest.addresses[name] for name in own or manifest.addresses}
-        return {name: address for name, address in recorded.items() if address != own.get(name)}
+        return {name: address for name, address in recorded.items() if address not in own.get(name, ())}
 
     def select_own(self, manifests: Sequence[Manifest], database: str = "") -> list[Manifest]:
         """Return the backups of the app's database, or of all of its databases, without those of others; the order is kept."""
