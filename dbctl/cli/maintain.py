@@ -36,9 +36,10 @@ def _run_maintenance(
     dry_run: bool,
     older_than: timedelta | None = None,
 ) -> int:
-    with session.open_app() as app, show_progress(session, "", lambda: operation.total, unit="statements"):
+    with session.open_app() as app:
         operation = RunMaintenance(app, kind, tables or (), older_than=older_than)
-        return run_change(session, operation, dry_run=dry_run)
+        with show_progress(session, "", lambda: operation.total, unit="statements"):
+            return run_change(session, operation, dry_run=dry_run)
 
 
 @Example("maintain vacuum", on=EVERYWHERE)

@@ -122,17 +122,14 @@ def cleanup(
     """
     if check and dry_run:
         raise UsageError(detail="--check and --dry-run cannot be combined")
-    with (
-        session.open_app() as app,
-        begin_action(session, app),
-        show_progress(session, "", lambda: operation.matched, unit="rows"),
-    ):
+    with session.open_app() as app, begin_action(session, app):
         operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast)
-        if not check:
-            return run_change(session, operation, dry_run=dry_run)
-        due = operation.count_due()
-        status = Exit.ACTION_NEEDED if any(rule.matched for rule in due.items) else Exit.OK
-        return emit(session, due, status=status, target=operation.target)
+        with show_progress(session, "", lambda: operation.matched, unit="rows"):
+            if not check:
+                return run_change(session, operation, dry_run=dry_run)
+            due = operation.count_due()
+            status = Exit.ACTION_NEEDED if any(rule.matched for rule in due.items) else Exit.OK
+            return emit(session, due, status=status, target=operation.target)
 
 
 @Example("sessions rebuild-stats --user {login} --dry-run", on="flashpoint-web")

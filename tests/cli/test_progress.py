@@ -35,6 +35,30 @@ def test_json_lines_have_figures_and_at_most_two_per_second():
     assert last["eta"] == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "database", "code"),
+    [
+        (["sessions", "cleanup", "--rule", "nope"], "user", "rule-missing"),
+        (["maintain", "vacuum", "--db", "flashpoint"], "flashpoint", "read-only"),
+        pytest.param(
+            ["search", "vectors", "make"],
+            "user",
+            "feature-missing",
+            marks=pytest.mark.needs_extension("semantic"),
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_work_that_is_refused_before_it_begins_has_reports_and_its_error_alone(
+    tmp_path, words, database, code
+):
+    options = ["--profile", "flashpoint-web", "--url", f"{database}={tmp_path / 'missing.db'}"]
+    process = dbctl(*words, *options, "--progress", "json", "-o", "json")
+    assert json.loads(process.stdout)["error"]["code"] == code
+    lines = [line for line in process.stderr.splitlines() if not line.startswith(("dbctl: ", "  hint: "))]
+    assert {json.loads(line)["done"] for line in lines} == {0}
+
+
 @pytest.mark.parametrize("options", [["--progress", "none"], ["--quiet"], []])
 def test_no_progress_is_written_without_terminal_or_if_disabled(tmp_path, options):
     words = ("sample", "work", "0.8", *options)

@@ -61,9 +61,7 @@ def make(
     from dbctl.extensions.semantic.make_vectors import MakeVectors
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
-    with (
-        session.open_app() as app,
-        show_progress(session, "computing vectors", lambda: operation.total, unit="rows"),
-    ):
+    with session.open_app() as app:
         operation = MakeVectors(app, filters=filters, limit=limit)
-        return run_change(session, operation, dry_run=dry_run)
+        with show_progress(session, "computing vectors", lambda: operation.total, unit="rows"):
+            return run_change(session, operation, dry_run=dry_run)
