@@ -125,6 +125,12 @@ def test_broken_entries_of_the_folder(folder):
         loader.load(Selection())
 
 
+@pytest.mark.parametrize("path", ["/", "."])
+def test_directory_in_place_of_the_file_is_reported(folder, answer, path):
+    failure = answer("apps", "list", "--config", path, status=1)
+    assert failure["error"]["code"] == "file-failed"
+
+
 def test_folder_that_is_a_file_is_ignored(folder):
     (folder / "dbctl.d").rmdir()
     (folder / "dbctl.d").write_text("x")

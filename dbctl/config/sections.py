@@ -199,7 +199,9 @@ def sort_problems(problems: Sequence[toml.Problem], files: Sequence[Path]) -> to
 
 
 def _list_files(file: Path) -> list[Path]:
-    folder = file.resolve().with_suffix(".d")
+    main = file.resolve()
+    # not ``with_suffix``, which refuses the root directory; reading that as a file has a reason
+    folder = main.parent / f"{main.stem}.d"
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.endswith(".toml") and entry.name[0] != "."]
