@@ -82,12 +82,13 @@ def describe_lock_holders(path: Path) -> str:
 
 
 def list_lock_holders(path: Path) -> Sequence[LockHolder]:
-    """Return the processes that have a SQLite file open, as far as this user may see them; does not open the file.
+    """Return the processes that have a SQLite file open, also a deleted one, as far as this user may see them; does not open the file.
 
     Raises:
         NotSupportedError: the system does not provide them.
     """
-    return _list_users(set(_file_ids(path)), _lock_pids(path), "a file", "lsof FILE")
+    deleted = () if path.exists() else _deleted_file_ids(f"{os.path.realpath(path)} (deleted)")
+    return _list_users({*_file_ids(path), *deleted}, _lock_pids(path), "a file", "lsof FILE")
 
 
 def list_folder_users(folder: Path) -> Sequence[LockHolder]:
@@ -133,6 +134,15 @@ def _file_ids(path: Path) -> Iterator[tuple[int, int]]:
         with suppress(OSError):
             status = candidate.stat()
             yield status.st_dev, status.st_ino
+
+
+def _deleted_file_ids(link: str) -> Iterator[tuple[int, int]]:
+    """Yield device and inode of the open files to which descriptors link by that text."""
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if os.readlink(descriptor) == link:  # noqa: PTH115 - the target is no path
+                status = descriptor.stat()
+                yield status.st_dev, status.st_ino
 
 
 def _lock_pids(path: Path) -> dict[str, set[int]]:

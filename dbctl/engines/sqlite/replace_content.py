@@ -79,7 +79,8 @@ class ContentReplacer:
                 raise RestoreUnfinishedError(target=self.context.target, reason=error) from error
             if get_error_name(error) != "SQLITE_NOTADB":
                 raise translate_error(error, self.context) from error
-        return self._replace()
+        self.create(owner=self._path.stat())
+        return LoadResult(method="replaced")
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         return connect(path, "mode=rw", timeout=min(WAIT_SECONDS, self.context.timeout))
@@ -162,6 +163,7 @@ class ContentReplacer:
     @contextmanager
     def build(self, *, owner: os.stat_result, can_consume: bool = False) -> Iterator[Path]:
         """Yield the new database next to its place, and remove it at the end unless it was installed."""
+        self._refuse_users()
         partial = new_partial_path(self._path)
         mode = stat.S_IMODE(owner.st_mode) if stat.S_ISREG(owner.st_mode) else _read_mode(self._metadata)
         try:
@@ -246,11 +248,13 @@ class ContentReplacer:
                 raise RestoreUnfinishedError(target=self.context.target, reason=error) from error
         partial.unlink()
 
-    def _replace(self) -> LoadResult:
-        """Replace a file that is no longer a database, if no process has it open."""
+    def _refuse_users(self) -> None:
+        """Refuse to create a file if a process has the invalid or deleted one open, and would continue to write into that."""
         try:
             holders = list_lock_holders(self._path)
         except NotSupportedError as error:
+            if not self._path.exists():
+                return  # other systems do not list deleted files either
             raise NotSupportedError(
                 feature=f"replacing the invalid file {self._path}",
                 subject="a system that does not report open files",
@@ -259,8 +263,6 @@ class ContentReplacer:
         if holders:
             descriptions = ", ".join(f"pid {process.pid} ({process.command})" for process in holders)
             raise BusyError(target=self.context.target, holder=f" by {descriptions}", waited="0")
-        self.create(owner=self._path.stat())
-        return LoadResult(method="replaced")
 
 
 def remove_files(path: Path) -> None:
@@ -309,16 +311,10 @@ class _ChangeDetector:
         """
         if self._mode == "wal":
             return self._observer.execute("pragma data_version").fetchall()
-        try:
-            return next(
-                (
-                    os.pread(descriptor, CHANGE_COUNTER_BYTES, CHANGE_COUNTER_OFFSET)
-                    for descriptor in list_descriptors(self._context.path)
-                ),
-                None,
-            )
-        except OSError:
-            return None
+        with suppress(OSError):
+            for descriptor in list_descriptors(self._context.path):
+                return os.pread(descriptor, CHANGE_COUNTER_BYTES, CHANGE_COUNTER_OFFSET)
+        return None
 
 
 def _raise_locked() -> None:

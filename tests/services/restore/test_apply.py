@@ -228,6 +228,18 @@ def test_damaged_file_that_is_open_is_not_replaced(deployed):
     assert deployed.read_bytes() == b"not a database" * 1000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the open files of processes")
+def test_deleted_file_that_is_open_is_not_created_again(deployed):
+    create_app_backup(deployed)
+    with open_in_process(deployed) as process:
+        deployed.unlink()
+        error = catch_error(BusyError, lambda: apply_restore(deployed))
+        assert (f"pid {process.pid}" in str(error), deployed.exists()) == (True, False)
+        process.kill()
+    apply_restore(deployed)
+    assert deployed.exists()
+
+
 def open_in_process(path):
     process = subprocess.Popen(
         [sys.executable, "-c", f"f = open({str(path)!r}); print(flush=True); input()"],
