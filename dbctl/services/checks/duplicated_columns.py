@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from dbctl import signals
 from dbctl.engines.contract.database import Readable, require_supported
+from dbctl.errors.usage import UsageError
 from dbctl.profiles.model.integrity import CrossLink
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
@@ -41,13 +42,27 @@ class DuplicatedColumns:
         self.columns = {column: other_column for column, other_column in pairs if column and other_column}
 
     def compare(self, *, keep_all: bool = False) -> Comparison:
-        """Compare both sides; ``keep_all`` collects all keys instead of examples."""
+        """Compare both sides; ``keep_all`` collects all keys instead of examples.
+
+        Raises:
+            UsageError: one side has texts as keys and the other one numbers, so that each row would lack its original.
+        """
         comparison = Comparison(keep_all=keep_all)
         comparison.rows = self.db.count(self.link.table)
         comparison.other_rows = self.other_db.count(self.other_table)
         passes = -(-max(comparison.rows, comparison.other_rows, 1) // MAX_ROWS)
         for part in range(passes):
             self._compare_part(comparison, part, passes)
+        if (
+            comparison.kinds
+            and comparison.other_kinds
+            and comparison.kinds.isdisjoint(comparison.other_kinds)
+        ):
+            pair = f"{self.link.table}.{self.key} and {self.other_table}.{self.other_key}"
+            raise UsageError(
+                detail=f"{self.link.name}: {pair} have keys of different types, so that no row has an original",
+                hint="Nothing was changed. Only keys of one type can be compared: correct the link in the profile.",
+            )
         return comparison
 
     def _compare_part(self, comparison: Comparison, part: int, passes: int) -> None:
@@ -56,7 +71,9 @@ class DuplicatedColumns:
         for key, values in _read_rows(self.db, self.link.table, [self.key, *self.columns], part, passes):
             if key is None or key in self.link.placeholders:
                 comparison.placeholders.add(key)
-            elif key in hashes_by_key:
+                continue
+            comparison.kinds.add(_find_kind(key))
+            if key in hashes_by_key:
                 repeat_counts[key] += 1
                 comparison.duplicates.add(key)
             else:
@@ -64,6 +81,7 @@ class DuplicatedColumns:
         other_columns = [self.other_key, *self.columns.values()]
         for key, values in _read_rows(self.other_db, self.other_table, other_columns, part, passes):
             hashes = hashes_by_key.pop(key, None)
+            comparison.other_kinds.add(_find_kind(key))
             if hashes is None:
                 comparison.missing.add(key)
                 continue
@@ -73,6 +91,11 @@ class DuplicatedColumns:
         for key in hashes_by_key:
             comparison.unmatched.add(key)
             comparison.unmatched_rows += 1 + repeat_counts[key]
+
+
+def _find_kind(key: object) -> type:
+    """Return the type of a key; numbers of several types may be equal, texts and bytes equal only their like."""
+    return type(key) if isinstance(key, (str, bytes)) else object
 
 
 def _hash(value: object) -> int:
@@ -116,6 +139,7 @@ class Comparison:
         self.duplicates = KeySample(keep_all)  #: further rows with the same key
         self.placeholders = KeySample(keep_all)  #: placeholder rows
         self.differing: dict[str, KeySample] = {}  #: by column
+        self.kinds, self.other_kinds = set[type](), set[type]()  #: the types of the keys of both sides
 
 
 @contextmanager
