@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.catalog import ident, is_storable
 from dbctl.errors.base import Remedy
-from dbctl.errors.usage import NotSupportedError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.model import Finding, format_count, split_batches
 from dbctl.profiles.model.base import is_optional
 from dbctl.profiles.model.integrity import CrossLink, Recount
@@ -27,6 +27,8 @@ MISSING_HINT = Remedy(
 NO_TABLE_HINT = "The app creates the table with the first row. If it existed, check the path, or restore it from a backup."
 DERIVED_HINT = "The row was computed from an older text and must be recomputed."
 DUPLICATE_HINT = "The app adds a second row when it recomputes the first; searches return both."
+#: Columns of a recount after those of the key: the stored count, and the actual one.
+_COUNTS = 2
 PLACEHOLDER_HINT = Remedy("Delete them with: `integrity repair --delete-orphans`")
 
 
@@ -208,6 +210,11 @@ def _check_recount(subject: Subject, recount: Recount) -> Sequence[Finding]:
     total, rows = find_examples(db, recount.sql)
     if not total:
         return []
+    if len(rows[0]) < _COUNTS:
+        raise UsageError(
+            detail=f"{recount.name}: the query returns {format_count(len(rows[0]), 'column')}, without the stored and the actual count",
+            hint="Correct the recount in the profile.",
+        )
     examples = [
         f"{', '.join(map(str, key))}: stored {'none' if stored is None else stored}, counted {'none' if actual is None else actual}"
         for *key, stored, actual in rows

@@ -454,6 +454,17 @@ def test_invalid_utf8_is_reported_escaped(folder, run_json, game, monkeypatch):
     assert finding["message"].endswith(r": \xffA, \xffB")
 
 
+def test_recount_without_counts_is_a_finding(tmp_path, answer):
+    (tmp_path / "shop.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n[databases.main]\nengines = ["sqlite"]\nneeds = ["t"]\n'
+        '[[recount]]\nname = "goods of shops"\nsql = "select id from t"\n'
+    )
+    run_script(tmp_path / "shop.db", "create table t (id integer primary key); insert into t values (1)")
+    options = ("--profile", str(tmp_path / "shop.toml"), "--url", f"main={tmp_path / 'shop.db'}")
+    (finding,) = answer("integrity", "cross-check", *options, status=2)["data"]["findings"]
+    assert (finding["severity"], "1 column" in finding["message"]) == ("error", True)
+
+
 def test_merged_game_is_not_a_missing_reference(folder, run_json, game):
     run_script(
         folder / "flashpoint.sqlite",
