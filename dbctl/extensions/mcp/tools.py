@@ -18,9 +18,9 @@ from dbctl.render.answers import find_schema
 
 #: Parameters whose value is a place on this machine or in its network. The agent is on another side of the border that it reads
 #: through: it could read any file, and connect to any server.
-_PLACES = re.compile(r"\b(FILE|DIR|DIRECTORY|PATH|URL|ADDRESS|A|B)\b")
-#: Options that a tool lacks: they show secrets, write, do not end within the default time, or are for terminals.
-_REFUSED = frozenset({"--secrets", "--record", "--watch", "--every", "--within", "--mark"})
+_PLACES = re.compile(r"\b(FILE|DIR|DIRECTORY|PATH|URL|ADDRESS|PROFILE|A|B)\b")
+#: Options that a tool lacks: they show secrets, write, such as a temporary database on the server, do not end within the default time, or are for terminals.
+_REFUSED = frozenset({"--secrets", "--record", "--deep", "--watch", "--every", "--within", "--mark"})
 
 
 class Tool(Struct, frozen=True, kw_only=True):

@@ -26,7 +26,7 @@ TOOLS = list_tools(max_rows=500)
 #: Inputs that no tool may have.
 REFUSED = {
     "secrets", "file", "html", "write", "repository", "migrations", "vector", "record", "within", "install", "dry_run", "password_file",
-    "identity", "passphrase_file",
+    "identity", "passphrase_file", "profile", "deep",
 }  # fmt: skip
 
 
