@@ -12,7 +12,8 @@ HEADER = """\
 Generated from `dbctl/render/reports/codes.toml`. A finding has a code, a severity, a message and usually a hint, which names the
 objects and has the command with the options of the app. `dbctl help CODE` prints what this page contains about a code.
 Every command also reports a check that failed with [the code of its error](errors.md). The codes of `migrate lint` are
-[its rules](lint.md). `doctor` and `integrity check` exit with 4 for a finding with the severity error.
+[its rules](lint.md). `doctor` and `integrity check` exit with 4 for a finding with the severity error,
+and with the exit code of the first error if only checks that could not run have one, such as 10 for a database that cannot be reached.
 """
 
 
