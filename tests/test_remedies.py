@@ -229,7 +229,7 @@ def test_commands_repeat_the_repository_only_if_they_have_the_option():
     remedy = Remedy(
         "`backup list`; `restore undo`; `restore recover --to X`; `users list`; `backup verify --repository Z`"
     )
-    described = Invocation(app="blog", repository="--repository B")
+    described = Invocation(app="blog", options=dict.fromkeys(("backup", "restore"), "--repository B"))
     assert remedy.fill(described, "shop", {}).count("--repository") == 1
     assert remedy.fill(described, "blog", {}) == (
         "dbctl backup list --repository B --app blog; dbctl restore undo --repository B --app blog;"
@@ -237,13 +237,16 @@ def test_commands_repeat_the_repository_only_if_they_have_the_option():
     )
 
 
-def test_commands_repeat_the_folder_of_migrations_only_if_they_have_the_option():
-    remedy = Remedy("`migrate repair --missing`; `migrate up --migrations Z`; `users list`")
-    described = Invocation(app="blog", migrations="--migrations M")
-    assert remedy.fill(described, "shop", {}).count("--migrations") == 1
+@pytest.mark.parametrize(
+    ("option", "group", "own"),
+    [("--migrations M", "migrate", "--migrations Z"), ("--id 7", "settings", "--id 8")],
+)
+def test_commands_repeat_an_option_of_their_group(option, group, own):
+    remedy = Remedy(f"`{group} list`; `{group} set {own}`; `users list`")
+    described = Invocation(app="blog", options={group: option})
+    assert option not in remedy.fill(described, "shop", {})
     assert remedy.fill(described, "blog", {}) == (
-        "dbctl migrate repair --missing --migrations M --app blog; dbctl migrate up --migrations Z --app blog;"
-        " dbctl users list --app blog"
+        f"dbctl {group} list {option} --app blog; dbctl {group} set {own} --app blog; dbctl users list --app blog"
     )
 
 

@@ -67,8 +67,8 @@ class Invocation(NamedTuple):
     app: str = ""  #: the name of the selected app; empty: none
     selects_app: bool = True  #: False: other options describe the only app
     others: str = ""  #: further quoted options that select the app or its database
-    repository: str = ""  #: the quoted option with a repository other than the configured one
-    migrations: str = ""  #: the quoted option with a folder of migrations other than the configured one
+    #: by the first word of commands, their quoted option that the user passed: of a repository, a folder, or an owner of settings
+    options: Mapping[str, str] = {}
     absent: Sequence[str] = ()  #: groups and commands that this installation lacks
 
     def complete(self, command: str, app: str = "") -> str:
@@ -78,16 +78,9 @@ class Invocation(NamedTuple):
             # addresses and databases of the selected app mean nothing for another one
             is_other = self.selects_app and _get_app(app or self.app) != _get_app(self.app or app)
             words += [self.others] if "--db " not in command and not is_other else []
-            takes_repository = (
-                command.startswith(("backup ", "restore ")) and "restore recover" not in command
-            )
-            words += (
-                [self.repository]
-                if takes_repository and "--repository " not in command and not is_other
-                else []
-            )
-            takes_folder = command.startswith("migrate ") and "--migrations " not in command
-            words += [self.migrations] if takes_folder and not is_other else []
+            option = self.options.get(command.partition(" ")[0], "")
+            is_set = f"{option.partition(' ')[0]} " in command
+            words += [] if is_other or is_set or "restore recover" in command else [option]
             app = (app or self.app) if self.selects_app and "--app " not in command else ""
             words += [f"--app {quote(app)}"] if app else []
         return " ".join(filter(None, words))

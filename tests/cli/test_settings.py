@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 
 import pexpect
@@ -147,6 +148,21 @@ def test_failure_has_message_hint_and_exit_status(dbctl, path, words, status, co
     assert process.stderr.startswith("dbctl: ")
     assert process.stderr.count("\n") == 2
     assert (read_all_rows(path), list_visible_files(path)) == (before, files)
+
+
+@pytest.mark.parametrize("owner", [("--user", "ann"), ("--id", "1")], ids=" ".join)
+def test_commands_of_a_hint_change_the_setting_of_the_user(dbctl, path, owner):
+    assert dbctl("settings", "set", "theme_mode", "dark", *owner).returncode == 0
+    change(path, "update user_settings set setting_value = 'purple' where setting_key = 'theme_mode'")
+    (finding,) = answer(dbctl("settings", "validate", *owner, "-o", "json"))["data"]["findings"]
+    commands = [shlex.split(command) for command in finding["hint"].split("; or: ")]
+    for words in commands:
+        process = dbctl(*words[words.index("settings") :])
+        assert (process.returncode, " ".join(owner) in " ".join(words)) == (
+            2 if "VALUE" in words else 0,
+            True,
+        )
+    assert answer(dbctl("settings", "validate", *owner, "-o", "json"))["data"]["findings"] == []
 
 
 def test_roles_show_permissions_and_user_counts(dbctl):

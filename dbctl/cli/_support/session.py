@@ -34,6 +34,16 @@ if TYPE_CHECKING:
     from dbctl.services.events.runs import HookRun
     from dbctl.services.hooks.action import HookedAction
 
+#: Options that commands of hints repeat: the first word of these commands, the option, and the parameter of a command with it.
+_REPEATED = (
+    ("backup", "--repository", "repository_address"),
+    ("restore", "--repository", "repository_address"),
+    ("migrate", "--migrations", "migrations"),
+    ("settings", "--user", "user"),
+    ("settings", "--id", "ident"),
+    ("settings", "--of", "of"),
+)
+
 
 class Session(AppSession):
     """One invocation of a command on the command line, or on one instance of a fleet."""
@@ -85,12 +95,21 @@ class Session(AppSession):
         """Return what hints repeat of the command line; only errors import the module."""
         from dbctl.services.app import command_line
 
-        repository, migrations = (
-            str(self.ctx.params.get(name) or "") for name in ("repository_address", "migrations")
-        )
         return command_line.describe_invocation(
-            self.selection, database=self.options.db, repository=repository, migrations=migrations
+            self.selection, database=self.options.db, options=dict(self._list_options())
         )
+
+    def _list_options(self) -> Iterator[tuple[str, str]]:
+        """Yield the options of this command that commands of hints with the same first word need, too."""
+        import shlex
+
+        from dbctl.config.secrets import list_secrets
+
+        for first, option, name in _REPEATED:
+            value = str(self.ctx.params.get(name) or "")
+            is_same = first != "settings" or self.spec.name.startswith("settings ")
+            if value and is_same and not (name == "repository_address" and list_secrets(value)):
+                yield first, shlex.join([option, value])
 
     @cached_property
     def text(self) -> CommandText:

@@ -6,12 +6,11 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from dbctl.config import loader, model
-from dbctl.config.secrets import list_secrets
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Invocation
 from dbctl.extensions import registry
@@ -45,14 +44,14 @@ def config_options(selection: Selection) -> Sequence[str]:
 
 
 def describe_invocation(
-    selection: Selection, app: str = "", database: str = "", repository: str = "", migrations: str = ""
+    selection: Selection, app: str = "", database: str = "", options: Mapping[str, str] = {}
 ) -> Invocation:
     """Return what the command lines of hints repeat, so that the user can run them in the same directory.
 
     They contain ``--config`` only if the user passed it.
 
-    ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected,
-    ``repository`` the address and ``migrations`` the folder that the user passed.
+    ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected; ``options``
+    are those of ``Invocation``.
     """
     others = [*_describe_app(selection), *(["--db", database] if database else [])]
     return Invocation(
@@ -61,10 +60,7 @@ def describe_invocation(
         app=app or selection.app,
         selects_app=bool(selection.app or not _needs_no_config(selection)),
         others=shlex.join(others),
-        repository=shlex.join(["--repository", repository])
-        if repository and not list_secrets(repository)
-        else "",
-        migrations=shlex.join(["--migrations", migrations]) if migrations else "",
+        options=options,
         absent=[*registry.list_absent()],
     )
 

@@ -151,8 +151,4 @@ def _describe_app(selection: Selection, app: App, outer: Callable[[], Invocation
     from dbctl.services.app.command_line import describe_invocation
 
     invocation, outside = describe_invocation(selection, app.name, app.only), outer()
-    return invocation._replace(
-        config=invocation.config or outside.config,
-        repository=outside.repository,
-        migrations=outside.migrations,
-    )
+    return invocation._replace(config=invocation.config or outside.config, options=outside.options)
