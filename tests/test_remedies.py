@@ -205,7 +205,7 @@ def test_commands_quote_names_with_spaces():
 @pytest.fixture
 def invocation() -> Iterator[None]:
     described = Invocation(
-        config="--config /srv/my.toml", app="blog", others="--url logs=/srv/a.db --db logs"
+        config="--config /srv/my.toml", app="blog", others="--url logs=/srv/a.db", database="--db logs"
     )
     outer = set_invocation(lambda: described)
     yield
@@ -247,6 +247,15 @@ def test_commands_repeat_an_option_of_their_group(option, group, own):
     assert option not in remedy.fill(described, "shop", {})
     assert remedy.fill(described, "blog", {}) == (
         f"dbctl {group} list {option} --app blog; dbctl {group} set {own} --app blog; dbctl users list --app blog"
+    )
+
+
+@pytest.mark.usefixtures("invocation")
+def test_comparison_with_other_databases_is_not_of_one_database():
+    hint = Remedy("Compare with: `integrity cross-check`; and: `integrity check`").write()
+    options = "--config /srv/my.toml --url logs=/srv/a.db"
+    assert hint == (
+        f"Compare with: dbctl integrity cross-check {options} --app blog; and: dbctl integrity check {options} --db logs --app blog"
     )
 
 

@@ -66,7 +66,8 @@ class Invocation(NamedTuple):
     config: str = ""  #: quoted options
     app: str = ""  #: the name of the selected app; empty: none
     selects_app: bool = True  #: False: other options describe the only app
-    others: str = ""  #: further quoted options that select the app or its database
+    others: str = ""  #: further quoted options that select the app
+    database: str = ""  #: the quoted option that selects its database
     #: by the first word of commands, their quoted option that the user passed: of a repository, a folder, or an owner of settings
     options: Mapping[str, str] = {}
     absent: Sequence[str] = ()  #: groups and commands that this installation lacks
@@ -77,7 +78,9 @@ class Invocation(NamedTuple):
         if not f"{command} ".startswith(tuple(f"{name} " for name in WITHOUT_APP)):
             # addresses and databases of the selected app mean nothing for another one
             is_other = self.selects_app and _get_app(app or self.app) != _get_app(self.app or app)
-            words += [self.others] if "--db " not in command and not is_other else []
+            # of one database, the command would omit what refers to others
+            database = "" if command.startswith("integrity cross-check") else self.database
+            words += [self.others, database] if "--db " not in command and not is_other else []
             option = self.options.get(command.partition(" ")[0], "")
             is_set = f"{option.partition(' ')[0]} " in command
             words += [] if is_other or is_set or "restore recover" in command else [option]

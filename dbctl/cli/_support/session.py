@@ -93,23 +93,18 @@ class Session(AppSession):
 
     def describe_invocation(self) -> Invocation:
         """Return what hints repeat of the command line; only errors import the module."""
-        from dbctl.services.app import command_line
-
-        return command_line.describe_invocation(
-            self.selection, database=self.options.db, options=dict(self._list_options())
-        )
-
-    def _list_options(self) -> Iterator[tuple[str, str]]:
-        """Yield the options of this command that commands of hints with the same first word need, too."""
         import shlex
 
         from dbctl.config.secrets import list_secrets
+        from dbctl.services.app import command_line
 
+        options = dict[str, str]()
         for first, option, name in _REPEATED:
             value = str(self.ctx.params.get(name) or "")
             is_same = first != "settings" or self.spec.name.startswith("settings ")
             if value and is_same and not (name == "repository_address" and list_secrets(value)):
-                yield first, shlex.join([option, value])
+                options[first] = shlex.join([option, value])
+        return command_line.describe_invocation(self.selection, database=self.options.db, options=options)
 
     @cached_property
     def text(self) -> CommandText:

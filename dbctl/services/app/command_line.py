@@ -53,13 +53,13 @@ def describe_invocation(
     ``app`` is the opened one, by default that of the options; ``database`` is the only one that the user selected; ``options``
     are those of ``Invocation``.
     """
-    others = [*_describe_app(selection), *(["--db", database] if database else [])]
     return Invocation(
         program=shlex.join(typed_command()),
         config=shlex.join(config_options(selection)) if selection.config else "",
         app=app or selection.app,
         selects_app=bool(selection.app or not _needs_no_config(selection)),
-        others=shlex.join(others),
+        others=shlex.join(_describe_app(selection)),
+        database=shlex.join(["--db", database]) if database else "",
         options=options,
         absent=[*registry.list_absent()],
     )

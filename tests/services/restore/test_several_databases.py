@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,44 @@ engines = ["postgresql", "mysql"]
 engines = ["sqlite"]
 find = ["side.db"]
 """
+
+
+LINKED = """
+schema = "dbctl.profile/1"
+name = "linked"
+title = "Linked"
+[databases.main]
+engines = ["sqlite"]
+find = ["main.db"]
+[databases.side]
+engines = ["sqlite"]
+find = ["side.db"]
+[[link]]
+name = "owners of notes"
+database = "side"
+table = "notes"
+column = "owner"
+to = "main"
+targets = ["owners.id"]
+hint = "The owner was deleted."
+"""
+
+
+def test_command_after_the_restore_of_one_database_compares_it_with_the_others(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    Path("linked.toml").write_text(LINKED)
+    main, side = File(tmp_path / "main.db"), File(tmp_path / "side.db")
+    main.run("create table owners (id integer primary key)", "insert into owners values (1)")
+    side.run("create table notes (id integer primary key, owner integer)")
+    answer("init", "./linked.toml", ".", "--app", "linked")
+    answer("backup", "create")
+    main.run("insert into owners values (2)")
+    side.run("insert into notes values (1, 2)")
+    findings = answer("restore", "apply", "latest", "--db", "main", "--yes")["data"]["findings"]
+    (hint,) = (item["hint"] for item in findings if item["code"] == "other-databases-unchanged")
+    words = shlex.split(hint)
+    compared = answer(*words[words.index("integrity") :], status=None)["data"]["findings"]
+    assert [finding["code"] for finding in compared] == ["missing-reference"]
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
