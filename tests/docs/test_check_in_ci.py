@@ -104,6 +104,13 @@ def test_example_uses_the_hooks_of_the_repository():
     assert {hook["id"] for hook in repository["hooks"]} == {hook["id"] for hook in hooks}
 
 
+@pytest.mark.parametrize("name", ["dbctl.toml", "deploy/dbctl.d/blog.toml", "profiles/shop.toml"])
+def test_every_file_of_a_configuration_starts_its_hook(name):
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    (pattern,) = (hook["files"] for hook in hooks if hook["id"] == "dbctl-config")
+    assert re.search(pattern, name)
+
+
 @pytest.mark.slow
 def test_hook_of_pre_commit_examines_migrations(tmp_path):
     """pre-commit clones the last commit, and installs it with its dependencies into a new environment."""
