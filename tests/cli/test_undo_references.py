@@ -45,8 +45,9 @@ class Club:
 
     def __init__(self, database, folder, answer):
         self.database, self._answer = database, answer
-        (folder / "club.toml").write_text(PROFILE)
-        self._options = ["--yes", "--profile", str(folder / "club.toml"), "--url", f"main={database.url}"]
+        self._profile = folder / "club.toml"
+        self.write_profile(PROFILE)
+        self._options = ["--yes", "--profile", str(self._profile), "--url", f"main={database.url}"]
         self.run = database.run
         self.rows = database.rows
         self.run(
@@ -58,6 +59,9 @@ class Club:
             ),
             "insert into tokens values ('a', 1), ('b', 2), ('0', 2)",
         )
+
+    def write_profile(self, text):
+        self._profile.write_text(text)
 
     def change(self, *words):
         """Run a command; return the number of its operation."""
@@ -210,6 +214,22 @@ def test_plan_of_deleted_sessions_announces_that_undo_is_impossible(club, words)
     number = club.change("data", "delete", "tokens", *words)
     assert club.undo(number, status=6)["code"] == "undo-impossible"
     assert club.announce("users", "delete", "ida") == ["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_impossible"), [("'web'", True), ("'app'", True), ("'api'", False), ("null", False)]
+)
+def test_plan_of_deleted_sessions_distinguishes_other_rows_of_their_table(club, kind, is_impossible):
+    """A column that the table lacks does not distinguish them."""
+    section = '[[users.signed_in]]\ntable = "logins"\nuser = "person"\n'
+    kinds = [f'{section}only = {{ kind = "{only}", "newer?" = 1 }}\n' for only in ("web", "app")]
+    club.write_profile("".join([PROFILE, *kinds]))
+    club.run(f"create table logins (id integer primary key, kind varchar(9), {PERSON})")
+    club.run(f"insert into logins values (1, {kind}, 2), (2, 'web', 2)")
+    words = ("data", "delete", "logins", "1")
+    announced = "undo will be impossible: it restores no rows of logins" in club.list_steps(*words)
+    assert announced == is_impossible
+    club.undo(club.change(*words), status=6 if is_impossible else 0)
 
 
 @pytest.mark.parametrize(("above", "below"), [("devices", "places"), ("places", "devices")])

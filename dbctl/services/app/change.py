@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from dbctl import signals
-from dbctl.engines.contract.database import AnyOf, Condition, Readable, Table, Where, Writable
+from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Readable, Table, Where, Writable
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
     CascadeUnreachableError,
@@ -30,8 +30,6 @@ from dbctl.services.app.evidence.facts import refuse_contradictions
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-
 T = TypeVar("T")
 #: Replaces the digest of a plan if the user was not asked: a plan that destroys data is not applied.
 UNASKED = ""
@@ -245,7 +243,6 @@ class Change(Operation, Generic[R]):
         plan, recorder = prepared.plan, self._app.recorder
         if recorder is None or plan.is_empty or not self._app.declared_write.undo:
             return plan
-
         tables = database.tables()
         from dbctl.services.audit.capture import describe_unrecorded
 
@@ -275,9 +272,10 @@ class Change(Operation, Generic[R]):
         if isinstance(prepared, DeletesRows):
             from dbctl.services.app.secrets import find_setting_secrets
 
-            sign_ins = _list_sign_ins(self._app, self._database) & secrets.keys()
-            for name, where in prepared.deleted_rows.items():
-                if columns := secrets.get(name):
+            deleted = {name: where for name, where in prepared.deleted_rows.items() if name in secrets}
+            sign_ins = _list_sign_ins(self._app, self._database, database, deleted)
+            for name, where in deleted.items():
+                if columns := secrets[name]:
                     rows = [AnyOf(where)]
                     secrets[name] = find_setting_secrets(
                         self._app, self._database, database, name, rows, columns
@@ -366,14 +364,27 @@ def _has_null_keys(database: Readable, table: Table) -> bool:
     )
 
 
-def _list_sign_ins(app: App, database: str) -> set[str]:
-    """Return the tables all of whose rows are sign-ins or second factors, of which ``undo`` restores none."""
+def _list_sign_ins(app: App, name: str, db: Readable, deleted: Mapping[str, Sequence[Where]]) -> set[str]:
+    """Return the tables all of whose ``deleted`` rows are sign-ins or second factors, of which ``undo`` restores none."""
     users = app.core.users
-    if users is None or app.resolve_database(users) != database:
+    if users is None or app.resolve_database(users) != name:
         return set()
+    from dbctl.services.app.live_table import LiveTable
+
     places = [(section.table, section.only) for section in users.signed_in]
     places += [(factor.table, factor.only) for factor in users.second_factor if not factor.on_reset]
-    return {table.removesuffix("?") for table, only in places if not only}
+    tables = set[str]()
+    for table, where in deleted.items():
+        live = LiveTable(app.core, db, table, "sign-ins")
+        kinds = [
+            # as for undo, a column that the table lacks may have any value
+            AllOf(live.conditions({key: only[key] for key in only if key in live.table.columns}))
+            for place, only in places
+            if place.removesuffix("?") == table
+        ]
+        if kinds and not db.count(table, [AnyOf(where), Not(AnyOf(kinds))]):
+            tables.add(table)
+    return tables
 
 
 def _describe_lost_rows(
@@ -389,9 +400,8 @@ def _describe_lost_rows(
     yield from (f"undo will not restore the rows of {table}" for table in sorted(sign_ins))
     lost = {table.table.removesuffix("?") for table in users.signed_in} & secrets.keys() if users else set()
     lost |= {*sign_ins}
-    settings = {
-        section.table.removesuffix("?") for section in app.core.settings
-    }  # a setting without its value is none
+    # a setting without its value is none
+    settings = {section.table.removesuffix("?") for section in app.core.settings}
     for table, columns in secrets.items():
         if table in lost or (users and table == users.table):
             continue
