@@ -262,7 +262,10 @@ class ContentReplacer:
             ) from error
         if holders:
             descriptions = ", ".join(f"pid {process.pid} ({process.command})" for process in holders)
-            raise BusyError(target=self.context.target, holder=f" by {descriptions}", waited="0")
+            kind = "invalid" if self._path.exists() else "deleted"
+            busy = BusyError(target=self.context.target, holder=f" by {descriptions}", waited="0")
+            busy.hint = f"Nothing was changed. Stop what has the {kind} file open, and run it again."
+            raise busy
 
 
 def remove_files(path: Path) -> None:

@@ -235,6 +235,7 @@ def test_deleted_file_that_is_open_is_not_created_again(deployed):
         deployed.unlink()
         error = catch_error(BusyError, lambda: apply_restore(deployed))
         assert (f"pid {process.pid}" in str(error), deployed.exists()) == (True, False)
+        assert ("deleted file" in error.hint, "--timeout" in error.hint) == (True, False)
         process.kill()
     apply_restore(deployed)
     assert deployed.exists()
