@@ -8,7 +8,7 @@ from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.sql.catalog import NO_LIMIT
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import ReportMissingError, SchemaMismatchError, UsageError
-from dbctl.model import Page, PageRequest, Row, Struct, time_before
+from dbctl.model import Page, PageRequest, Row, Struct, format_count, time_before
 from dbctl.profiles.codecs import TIMES, decode_text, encode_typed_time, read_time
 from dbctl.profiles.model.profile import Profile, RelativeTime, Report
 from dbctl.services.app.app import App
@@ -78,8 +78,9 @@ def run(app: App, name: str, values: Mapping[str, str], page_request: PageReques
     report, db, sql, parameters = _prepare(app, name, values, page_request)
     rows = db.query(sql, parameters)
     if rows and len(rows[0]) != len(report.columns):
+        returned = format_count(len(rows[0]), "column")
         raise UsageError(
-            detail=f"the report {name} returns {len(rows[0])} columns, and the profile names {len(report.columns)}",
+            detail=f"the report {name} returns {returned}, and the profile names {len(report.columns)}",
             hint=Remedy("Correct the profile. Check it with: `apps check`"),
         )
     if page_request.sort:  # all rows; equal ones keep the order of the report

@@ -270,12 +270,12 @@ def test_report_that_returns_other_columns_is_refused_and_does_not_end_the_statu
         shop.run("create table t (id integer primary key)", "insert into t values (1)")
     (tmp_path / "shop.toml").write_text(
         'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n[databases.main]\nengines = ["sqlite"]\nneeds = ["t"]\n'
-        '[[report]]\nname = "wide"\ntitle = "Wide"\ncolumns = ["a"]\nsampled = true\n'
-        '[[report.variant]]\nneeds = ["t"]\nsql = "select id, id from t limit :limit offset :offset"\n'
+        '[[report]]\nname = "narrow"\ntitle = "Narrow"\ncolumns = ["a", "b"]\nsampled = true\n'
+        '[[report.variant]]\nneeds = ["t"]\nsql = "select id from t limit :limit offset :offset"\n'
     )
     (tmp_path / "dbctl.toml").write_text('[apps.shop]\nprofile = "shop.toml"\ndatabases = "shop.db"\n')
-    error = answer("stats", "run", "wide", status=2)["error"]
-    assert (error["code"], "2 columns" in error["message"]) == ("usage", True)
+    error = answer("stats", "run", "narrow", status=2)["error"]
+    assert (error["code"], "returns 1 column," in error["message"]) == ("usage", True)
     assert answer("status", "--record")["ok"]
 
 
