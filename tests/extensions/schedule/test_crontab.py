@@ -165,6 +165,7 @@ def test_commands_of_the_comments_install_the_crontab_or_leave_it(folder, cronta
         assert (install(command) != 0, installed.read_text()) == (True, text)
 
 
+@pytest.mark.slow
 def test_jobs_of_apps_start_at_different_times(folder, crontab):
     config = folder / "dbctl.toml"
     apps = "".join(
