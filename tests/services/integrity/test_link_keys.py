@@ -58,3 +58,23 @@ def test_rows_with_keys_of_another_type_are_not_deleted_as_orphans(
         answer("integrity", "repair", "--delete-orphans", "--yes", *options, status=status)
         left = [1, 2, 3] if status else [1, 2]
         assert [row[0] for row in vectors.rows("select id from vectors order by id")] == left
+
+
+def test_originals_without_a_key_have_no_other_type(answer: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "club.toml").write_text(PROFILE.replace('"people.id"', '"people.login"'))
+    with (
+        empty_database("sqlite", tmp_path / "club.db") as people,
+        empty_database("sqlite", tmp_path / "vectors.db") as vectors,
+    ):
+        people.run(
+            "create table people (id integer primary key, login text)", "insert into people values (1, null)"
+        )
+        vectors.run(
+            "create table vectors (id integer primary key, person text, nick text)",
+            "insert into vectors values (1, 'ida', 'ida')",
+        )
+        options = ("--url", f"main={people.url}", "--url", f"vectors={vectors.url}")
+        profile = ("--profile", str(tmp_path / "club.toml"))
+        findings = answer("integrity", "cross-check", *profile, *options, status=None)["data"]["findings"]
+        assert "usage" not in [finding["code"] for finding in findings]
+        assert findings
