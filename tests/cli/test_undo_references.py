@@ -214,6 +214,7 @@ def test_plan_of_deleted_sessions_announces_that_undo_is_impossible(club, words)
     number = club.change("data", "delete", "tokens", *words)
     assert club.undo(number, status=6)["code"] == "undo-impossible"
     assert club.announce("users", "delete", "ida") == ["tokens"]
+    assert club.announce("data", "delete", "people", "1") == ["tokens"]
 
 
 @pytest.mark.parametrize(

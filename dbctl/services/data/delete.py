@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from msgspec import structs
 
@@ -34,7 +34,7 @@ from dbctl.services.deletion.cross_database import (
 )
 from dbctl.services.rules.rows import RowRules, guard_constraints
 from dbctl.services.search.fulltext import add_repair_hint
-from dbctl.services.users.delete import delete_users
+from dbctl.services.users.delete import DeleteUsers, delete_users
 
 R = TypeVar("R")
 
@@ -104,14 +104,14 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleteResul
         title, row_id = f"Delete {name} {key_text}", row_key(table, row)
         if is_users_table(table):  # as users delete does
             selector = UserSelector(ids=[str(row[UserTable(app, db).id])])
-            user = delete_users(app, selector).draft(db)
+            user = cast("DeleteUsers", delete_users(app, selector).draft(db))
             plan = structs.replace(user.plan, title=title)
 
             def apply(db: Writable) -> RowDeleteResult:
                 deleted = user.apply(db)
                 return RowDeleteResult(table=name, key=row_id, rows=deleted.rows, remaining=deleted.remaining)
 
-            return PreparedChange(plan, apply)
+            return PreparedDeletion(plan, apply, user.deleted_rows)
         RowRules(app, table.database, table.live).check_removed(row)
         return DeleteRows(
             table,
@@ -167,6 +167,12 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
         )
 
     return _change(app, name, draft, CONFLICT_HINT)
+
+
+class PreparedDeletion(PreparedChange[R], frozen=True):
+    """A prepared deletion by another object."""
+
+    deleted_rows: Mapping[str, Sequence[Where]]
 
 
 def _change(
