@@ -138,11 +138,13 @@ def _file_ids(path: Path) -> Iterator[tuple[int, int]]:
 
 def _deleted_file_ids(link: str) -> Iterator[tuple[int, int]]:
     """Yield device and inode of the open files to which descriptors link by that text."""
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            if os.readlink(descriptor) == link:  # noqa: PTH115 - the target is no path
-                status = descriptor.stat()
-                yield status.st_dev, status.st_ino
+    for pid in _list_pids():
+        with suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:  # as in ``_has_open``
+            for entry in entries:
+                with suppress(OSError):
+                    if os.readlink(entry.path) == link:  # noqa: PTH115 - the target is no path
+                        status = os.stat(entry.path)  # noqa: PTH116 - follows the link
+                        yield status.st_dev, status.st_ino
 
 
 def _lock_pids(path: Path) -> dict[str, set[int]]:
