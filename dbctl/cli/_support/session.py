@@ -101,6 +101,7 @@ class Session(AppSession):
         options = dict[str, str]()
         for first, option, name in _REPEATED:
             value = str(self.ctx.params.get(name) or "")
+            # other commands have a --user with another meaning
             is_same = first != "settings" or self.spec.name.startswith("settings ")
             if value and is_same and not (name == "repository_address" and list_secrets(value)):
                 options[first] = shlex.join([option, value])

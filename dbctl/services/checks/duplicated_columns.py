@@ -81,7 +81,8 @@ class DuplicatedColumns:
         other_columns = [self.other_key, *self.columns.values()]
         for key, values in _read_rows(self.other_db, self.other_table, other_columns, part, passes):
             hashes = hashes_by_key.pop(key, None)
-            comparison.other_kinds |= {_find_kind(key)} if key is not None else set()
+            if key is not None:
+                comparison.other_kinds.add(_find_kind(key))
             if hashes is None:
                 comparison.missing.add(key)
                 continue
