@@ -24,13 +24,12 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def is_duration(text: str) -> bool:
+def is_duration(text: str, *, may_be_zero: bool = True) -> bool:
     """Whether ``parse_duration`` accepts the text."""
     try:
-        parse_duration(text)
+        return bool(parse_duration(text)) or may_be_zero
     except ValueError:
         return False
-    return True
 
 
 #: Powers of 1,024.

@@ -75,6 +75,8 @@ def test_origin_of_each_value_is_shown(folder, answer):
         ("[defaults.backup]\nmax_age = 26", "defaults.backup.max_age"),
         ('[defaults.backup]\nmax_age = "soon"', "defaults.backup.max_age"),
         ('[defaults.backup.keep]\nwithin = "soon"', "defaults.backup.keep.within"),
+        ('[defaults.backup.keep]\nwithin = "0d"', "defaults.backup.keep.within"),
+        ('[journal]\nkeep = "0d"', "journal.keep"),
         ("[defaults.bakcup]\nx = 1", "defaults.bakcup"),
         ('[defaults]\nprofile = "plain"', "defaults.profile"),
         ('[defaults.databases]\nmain = "x.db"', "defaults.databases"),

@@ -9,7 +9,7 @@ import typer
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, flag, option
-from dbctl.cli._support.parameters import DryRun, RepositoryAddress, duration_option, require_size
+from dbctl.cli._support.parameters import DryRun, RepositoryAddress, period_option, require_size
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services.backup.repository import Repository
@@ -49,7 +49,7 @@ def prune(
     monthly: Annotated[int, _keep_option("monthly", "the newest of each of the last N months")] = 0,
     yearly: Annotated[int, _keep_option("yearly", "the newest of each of the last N years")] = 0,
     within: Annotated[
-        timedelta | None, duration_option("--keep-within", "30d", "Retain all backups up to this age.")
+        timedelta | None, period_option("--keep-within", "30d", "Retain all backups up to this age.")
     ] = None,
     max_bytes: Annotated[str, _limit_option("Delete the oldest if all backups of the app are larger.")] = "",
     min_free: Annotated[str, _limit_option("Delete the oldest if the file system has less free space.")] = "",

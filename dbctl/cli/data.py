@@ -25,8 +25,8 @@ from dbctl.cli._support.parameters import (
     Limit,
     Offset,
     Sort,
-    duration_option,
     parse_key_values,
+    period_option,
     read_file,
     requested_page,
 )
@@ -310,7 +310,7 @@ def query(
     sql: Annotated[str, argument("[SQL]", "Statement that only reads; - reads it from standard input.")] = "",
     file: Annotated[Path | None, option("--file", "FILE", "Read the statement from a file.")] = None,
     parameters: Parameters = None,
-    within: Annotated[timedelta, duration_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
+    within: Annotated[timedelta, period_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
     secrets: Annotated[
         bool, flag("--secrets", "Allow the statement to read hashes, tokens and keys.")
     ] = False,

@@ -9,7 +9,7 @@ import typer
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import flag, option, parse_positive
-from dbctl.cli._support.parameters import DryRun, duration_option
+from dbctl.cli._support.parameters import DryRun, duration_option, period_option
 from dbctl.cli._support.session import Session
 from dbctl.model import DryRunResult
 from dbctl.services import maintenance
@@ -149,7 +149,7 @@ def cancel(
     ] = None,
     older_than: Annotated[
         timedelta | None,
-        duration_option(
+        period_option(
             "--older-than", "5m", "Select all sessions whose statement runs longer, instead of PIDs."
         ),
     ] = None,

@@ -9,7 +9,7 @@ import typer
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import flag, option, parse_positive
-from dbctl.cli._support.parameters import DryRun, Limit, duration_option, period_option
+from dbctl.cli._support.parameters import DryRun, Limit, period_option
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import DryRunResult, Page, time_before
@@ -77,7 +77,7 @@ def prune(
         int | None, option("--keep", "N", "Retain only the N newest runs.", parse_positive)
     ] = None,
     older_than: Annotated[
-        timedelta | None, duration_option("--older-than", "90d", "Delete runs that are older.")
+        timedelta | None, period_option("--older-than", "90d", "Delete runs that are older.")
     ] = None,
     dry_run: DryRun = False,
 ) -> int:

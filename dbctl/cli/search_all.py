@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, flag, option
-from dbctl.cli._support.parameters import Limit, duration_option
+from dbctl.cli._support.parameters import Limit, period_option
 from dbctl.cli._support.session import Session
 from dbctl.model import Page
 from dbctl.render.streams import Format
@@ -33,7 +33,7 @@ def search_all(
     secrets: Annotated[
         bool, flag("--secrets", "Include columns of hashes, tokens and keys, and show them.")
     ] = False,
-    within: Annotated[timedelta, duration_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
+    within: Annotated[timedelta, period_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
     mark: Annotated[tuple[str, str], option("--mark", "BEFORE AFTER", "Enclose the word in snippets.")] = (
         "",
         "",

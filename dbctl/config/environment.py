@@ -190,7 +190,7 @@ def check_secret(name: str, source: SecretSource) -> Iterator[tuple[Sequence[str
         yield (), "it requires either file or command"
     if source.command and not source.command[0]:
         yield ("command",), "the program is missing"
-    if not is_duration(source.timeout) or not source.timeout[:-1].strip("0"):
+    if not is_duration(source.timeout, may_be_zero=False):
         yield ("timeout",), f"{source.timeout!r} is not a duration; write 30s or 2m"
 
 

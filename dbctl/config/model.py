@@ -45,7 +45,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def find_problems(self) -> Iterator[tuple[str, str]]:
         """Yield the keys with invalid values, with the reasons."""
-        if self.within and not is_duration(self.within):
+        if self.within and not is_duration(self.within, may_be_zero=False):
             yield "within", f"{self.within!r} is not a duration; write 26h, 30d or 1y"
         for name, text in (("max_bytes", self.max_bytes), ("min_free", self.min_free)):
             try:

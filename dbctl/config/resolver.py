@@ -229,7 +229,7 @@ class Resolver:
                 self.report("the program is missing", *key, name)
             elif "\0" in "".join(words):
                 self.report("it contains a NUL character", *key, name)
-        if not is_duration(timeout) or not timeout[:-1].strip("0"):
+        if not is_duration(timeout, may_be_zero=False):
             self.report(f"{timeout!r} is not a duration; write 30s or 10m", *key, "timeout")
 
     def _backup(self, section: BackupConfig) -> BackupConfig:

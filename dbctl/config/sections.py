@@ -156,7 +156,7 @@ def _find_problems(content: ConfigFile) -> Iterator[tuple[Sequence[toml.Key], st
     for name, secret in content.secrets.items():
         for key, reason in environment.check_secret(name, secret):
             yield ("secrets", name, *key), reason
-    if not is_duration(content.journal.keep):
+    if not is_duration(content.journal.keep, may_be_zero=False):
         yield ("journal", "keep"), f"{content.journal.keep!r} is not a duration; write 90d or 1y"
     if content.audit.anchor_command and not content.audit.anchor_command[0].strip():
         yield ("audit", "anchor_command"), "the program is missing"

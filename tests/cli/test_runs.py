@@ -137,9 +137,25 @@ def test_findings_of_a_check_are_its_error(blog, answer, newest):
     assert run["error"]["code"]
 
 
-@pytest.mark.parametrize("words", [("report",), ("stats", "history"), ("runs", "list"), ("audit", "list")])
-def test_period_of_no_time_is_refused(blog, answer, words):
-    assert answer(*words, "--since", "0d", status=2)["error"]["code"] == "usage"
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report --since",
+        "stats history --since",
+        "runs list --since",
+        "audit list --since",
+        "users delete --inactive",
+        "users list --inactive",
+        "runs prune --older-than",
+        "maintain cancel --older-than",
+        "backup prune --keep-within",
+        "data query select --within",
+        "search all word --within",
+    ],
+)
+def test_period_of_no_time_is_refused(blog, answer, command):
+    error = answer(*command.split(), "0d", status=2)["error"]
+    assert (error["code"], "not longer than zero" in error["message"]) == ("usage", True)
 
 
 def test_usage_error_of_the_parser_is_no_run(blog, answer):

@@ -217,7 +217,7 @@ def duration_option(name: str, example: str, help_text: str) -> Any:
 
 
 def period_option(name: str, example: str, help_text: str) -> Any:
-    """Return an option whose value is a duration that is longer than zero: a report of no time would be empty."""
+    """Return an option whose value is a duration that is longer than zero, which would select nothing or everything."""
     return option(name, example, help_text, read_period)
 
 
@@ -261,8 +261,7 @@ Logins: TypeAlias = Annotated[
 ]
 Ids: TypeAlias = Annotated[list[str] | None, option("--id", "ID", "Select a user by id; repeatable.")]
 Inactive: TypeAlias = Annotated[
-    timedelta | None,
-    duration_option("--inactive", "90d", "Select users who have not signed in for this long."),
+    timedelta | None, period_option("--inactive", "90d", "Select users who have not signed in for this long.")
 ]
 
 

@@ -97,7 +97,7 @@ def check_embedder(embedder: Embedder) -> Iterator[tuple[str, str]]:
             yield name, f"an embedder of kind {embedder.kind} does not accept it"
         if name in required and not getattr(embedder, name):
             yield name, f"an embedder of kind {embedder.kind} requires it"
-    if not is_duration(embedder.timeout) or not embedder.timeout[:-1].strip("0"):
+    if not is_duration(embedder.timeout, may_be_zero=False):
         yield "timeout", f"{embedder.timeout!r} is not a duration; write 30s or 2m"
     if embedder.command and not embedder.command[0]:
         yield "command", "the program is missing"
