@@ -9,13 +9,8 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import require_supported
 from dbctl.engines.contract.dumps import Dumps
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.errors.usage import (
-    DatabaseNotConfiguredError,
-    DriverMissingError,
-    NotSupportedError,
-    SchemaMismatchError,
-    UsageError,
-)
+from dbctl.errors.databases import TableMissingError
+from dbctl.errors.usage import DatabaseNotConfiguredError, DriverMissingError, NotSupportedError, UsageError
 from dbctl.services.app.app import App
 from dbctl.services.app.results import missing_table_error
 from dbctl.services.backup.manifest import Manifest, OmittedDatabase
@@ -84,15 +79,18 @@ def find_database_with(app: App, databases: Sequence[str], tables: Sequence[str]
     """Return the only database that has these tables.
 
     Raises:
-        SchemaMismatchError, UsageError: none of several databases has the tables, or more than one.
-        NotSupportedError, TableMissingError: the database can only be copied completely, or lacks a table.
+        UsageError: none of several databases has all tables, or more than one.
+        TableMissingError: no database has a table.
+        NotSupportedError: the database can only be copied completely.
     """
     matches = list(databases)
     if len(databases) > 1:
         matches = [name for name in databases if set(tables) <= app.reader(name).tables().keys()]
         if not matches:
-            missing_tables = f"table {', '.join(tables)} in one of its databases ({', '.join(databases)})"
-            raise SchemaMismatchError(target=app.name, missing=missing_tables, purpose="this backup")
+            known = {table for name in databases for table in app.reader(name).tables()}
+            if missing := [table for table in tables if table not in known]:
+                raise TableMissingError(name=missing[0], target=app.name, candidates=known)
+            raise UsageError(detail="--table: these tables are in several databases")
         if len(matches) > 1:
             raise UsageError(detail=f"--table: select one database (--db {' or --db '.join(matches)})")
     live, dumps = app.reader(matches[0]), open_dumps(app, matches[0])

@@ -12,7 +12,8 @@ from dbctl import progress
 from dbctl.config.sections import Selection
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import BusyError, InterruptedWriteError, PrivilegeMissingError
-from dbctl.errors.usage import DatabaseNotConfiguredError, SchemaMismatchError
+from dbctl.errors.databases import TableMissingError
+from dbctl.errors.usage import DatabaseNotConfiguredError
 from dbctl.extensions import registry
 from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct
 from dbctl.profiles.schema_references import list_schema_references
@@ -106,7 +107,7 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
     ``quick`` skips slow checks; ``table`` restricts the check to one table.
 
     Raises:
-        SchemaMismatchError: no database has that table.
+        TableMissingError: no database has that table.
         DatabaseNotConfiguredError: the only selected database is not configured.
     """
     run, subject = _IntegrityRun(), Subject(app, table=table, quick=quick)
@@ -114,7 +115,7 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
     findings = run.list_findings()
     targets = [part.target for part in subject.databases.values() if part.target not in run.omitted]
     if table and not (targets or findings):
-        raise SchemaMismatchError(target=app.name, missing=f"table {table}", purpose="--table")
+        raise TableMissingError(name=table, target=app.name)
     return CheckReport(
         findings=DatabasesChecked(
             checked=len(targets),

@@ -11,12 +11,8 @@ from dbctl import progress
 from dbctl.engines.contract.database import Readable, require_supported
 from dbctl.engines.contract.monitoring import MaintenanceKind, MaintenanceTask
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.usage import (
-    DatabaseNotConfiguredError,
-    DriverMissingError,
-    NotSupportedError,
-    SchemaMismatchError,
-)
+from dbctl.errors.databases import TableMissingError
+from dbctl.errors.usage import DatabaseNotConfiguredError, DriverMissingError, NotSupportedError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
@@ -158,7 +154,7 @@ class RunMaintenance(Operation):
         """Return the statements for each database that supports this maintenance.
 
         Raises:
-            SchemaMismatchError: no database has the table.
+            TableMissingError: no database has the table.
             NotSupportedError: no database supports this maintenance.
         """
         tasks_by_database: dict[str, Sequence[MaintenanceTask]] = {}
@@ -181,7 +177,7 @@ class RunMaintenance(Operation):
         if self._skipped and not (tasks_by_database or refusals):
             raise self._skipped[0]
         if missing := [table for table in self._tables if table not in known_tables]:
-            raise SchemaMismatchError(target=self.target, missing=f"table {missing[0]}", purpose="--table")
+            raise TableMissingError(name=missing[0], target=self.target, candidates=known_tables)
         if refusals and not tasks_by_database:
             raise refusals[0]
         return tasks_by_database

@@ -11,7 +11,8 @@ from msgspec import structs
 from dbctl.config.sections import Selection
 from dbctl.errors.backup import ClockImplausibleError, RepositoryNotConfiguredError
 from dbctl.errors.base import Exit
-from dbctl.errors.usage import NotSupportedError, SchemaMismatchError, UsageError
+from dbctl.errors.databases import TableMissingError
+from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import status, verification_record
@@ -338,6 +339,7 @@ def test_invalid_time_span_is_a_configuration_error(deployed, answer, monkeypatc
 
 
 def test_table_selects_the_only_database_with_it(pair):  # noqa: F811
+    run_statements(pair[0], "create table first_only (x)")
     run_statements(pair[1], "create table second_only (x)")
     with promptvault_app.open_repository(pair[0]) as (_app, repository):
 
@@ -345,7 +347,8 @@ def test_table_selects_the_only_database_with_it(pair):  # noqa: F811
             return lambda: CreateBackup(repository, tables=tables)
 
         assert "--db one or --db two" in str(catch_error(UsageError, prepare_backup("t")))
-        assert "one, two" in str(catch_error(SchemaMismatchError, prepare_backup("missing")))
+        assert "missing" in str(catch_error(TableMissingError, prepare_backup("second_only", "missing")))
+        assert "several" in str(catch_error(UsageError, prepare_backup("first_only", "second_only")))
         # The database with the table is selected, but single tables of a SQLite file cannot be backed up.
         assert "pair/two" in str(catch_error(NotSupportedError, prepare_backup("second_only")))
 

@@ -97,7 +97,7 @@ def test_every_checked_database_has_a_line_with_its_state(folder, run_json, caps
 
 def test_table_option_searches_all_databases(folder, run_json):
     assert run_json("integrity", "check", "--table", "game")["checked"] == 1
-    assert run_json("integrity", "check", "--table", "nosuch", status=2)["code"] == "schema-mismatch"
+    assert run_json("integrity", "check", "--table", "nosuch", status=5)["code"] == "table-missing"
 
 
 def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, run_json):

@@ -259,7 +259,7 @@ def test_maintenance_runs_the_planned_statements(deployment, run_json):
     tasks = run_json("maintain vacuum --table order --table members")["tasks"]
     assert [task["statement"] for task in tasks] == plan["steps"]
     assert [task["error"] for task in tasks] == [None, None]
-    assert run_json("maintain vacuum --table missing", status=2)["code"] == "schema-mismatch"
+    assert run_json("maintain vacuum --table missing", status=5)["code"] == "table-missing"
     assert run_json("maintain checkpoint")["tasks"][0]["statement"] == "CHECKPOINT"
     assert len(run_json("maintain analyze")["tasks"]) == 8
     assert run_json("maintain optimize")["tasks"] == []

@@ -79,7 +79,7 @@ def test_single_table_is_analyzed_or_reindexed(folder, run_json):
     assert result["statement"] == 'REINDEX "users"'
     main(["maintain", "analyze", "--table", 'odd " name'])
     assert run_json("maintain vacuum --table users", status=2)["code"] == "not-supported"
-    assert run_json("maintain analyze --table missing", status=2)["code"] == "schema-mismatch"
+    assert run_json("maintain analyze --table missing", status=5)["code"] == "table-missing"
 
 
 def test_statistics_tables_are_not_reported_as_drift(folder, run_json):
