@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeAlias
 
 import msgspec
@@ -351,4 +352,4 @@ def require_trusted(file: Path) -> None:
             if status.st_gid == 0:
                 writers &= ~stat.S_IWGRP
             if writers or status.st_uid != 0:
-                raise ConfigUntrustedError(file=file, place=place)
+                raise ConfigUntrustedError(file=file, place=place, quoted=quote(str(place)))

@@ -85,7 +85,7 @@ class FileInvalidError(DbctlError, status=Exit.CHECK_FAILED):
 
 class FileUnsafeError(DbctlError, status=Exit.REFUSED):
     sentence = "other users can write to {path} (mode {mode})"
-    remedy = "Nothing was changed. Check its content, then run: chmod go-w {path}"
+    remedy = "Nothing was changed. Check its content, then run: chmod go-w {quoted}"
 
 
 class DecompressionLimitError(DbctlError, status=Exit.REFUSED):
@@ -105,7 +105,7 @@ class AlreadyAdoptedError(DbctlError, status=Exit.REFUSED):
 
 class RepositoryUnsafeError(DbctlError, status=Exit.REFUSED):
     sentence = "other users can write to {place} (mode {mode}) and replace backups"
-    remedy = "Nothing was changed. Run: chmod go-w {place}; for a disk without modes, such as NTFS, mount it with umask=022."
+    remedy = "Nothing was changed. Run: chmod go-w {quoted}; for a disk without modes, such as NTFS, mount it with umask=022."
 
 
 class ClockImplausibleError(DbctlError, status=Exit.REFUSED):

@@ -42,7 +42,7 @@ class ConfigInvalidError(DbctlError, status=Exit.USAGE):
 
 class ConfigUntrustedError(DbctlError, status=Exit.REFUSED):
     sentence = "{file} defines commands that root would run, but other users may write {place}"
-    remedy = "Nothing was run. Run: chown root {place} && chmod go-w {place}"
+    remedy = "Nothing was run. Run: chown root {quoted} && chmod go-w {quoted}"
 
 
 class ConfigChangedError(DbctlError, status=Exit.REFUSED):

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
+from shlex import quote
 from typing import Literal, Protocol, TypeAlias
 
 from dbctl.errors.backup import RepositoryFailedError, RepositoryUnsafeError
@@ -267,7 +268,8 @@ def read_each_manifest(
 def require_private(path: Path, status: os.stat_result) -> None:
     """Refuse a directory that other users can write to; raises ``RepositoryUnsafeError``."""
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        raise RepositoryUnsafeError(place=path, mode=f"{stat.S_IMODE(status.st_mode):o}")
+        mode = f"{stat.S_IMODE(status.st_mode):o}"
+        raise RepositoryUnsafeError(place=path, mode=mode, quoted=quote(str(path)))
 
 
 @contextmanager

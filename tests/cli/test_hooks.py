@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import closing
@@ -371,6 +372,11 @@ def test_root_refuses_hooks_that_others_may_write(blog, answer):
     assert answer("backup", "create", status=6)["error"]["code"] == "config-untrusted"
     assert order(blog) == []
     assert not (blog / "backups").exists()
+    (blog / "hook").rename(blog / "my hook")
+    (blog / "dbctl.toml").write_text(configuration().replace("./hook", "./my hook"))
+    hint = answer("backup", "create", status=6)["error"]["hint"]
+    subprocess.run(["sh", "-c", hint.partition("Run: ")[2]], check=True)
+    answer("backup", "create")
 
 
 WAIT = "touch reached; sleep 60"

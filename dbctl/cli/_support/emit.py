@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import typer
@@ -424,7 +425,7 @@ def _prompt_password(*, confirm: bool) -> Secret:
 def _read_first_line(session: Session, file: Path) -> bytes:
     with report_file_errors(file, kind="password file"), atomic.open_named(file) as opened:
         if os.fstat(opened.fileno()).st_mode & 0o077:
-            note(session, f"other users can read {file}; run chmod 600 {file}")
+            note(session, f"other users can read {file}; run chmod 600 {quote(str(file))}")
         return opened.readline(_LONGEST_PASSWORD + 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from dbctl.config import environment, secrets
 from dbctl.config.model import EncryptionConfig
@@ -193,7 +194,7 @@ class DecryptionKeys:
         """Yield a description of each key file that other users may read."""
         for path in (*self._settings.identities, *self._settings.passphrases):
             if is_exposed(path):
-                yield f"other users can read {path}; run chmod 600 {path}"
+                yield f"other users can read {path}; run chmod 600 {quote(str(path))}"
 
     def _parse_identities(self, raw: bytes, place: str) -> Sequence[Identity]:
         """Return the identities of a file; a protected file is tried with each passphrase in turn."""

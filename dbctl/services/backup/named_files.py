@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from msgspec import structs
 
@@ -68,7 +69,7 @@ def stat_file(path: Path) -> os.stat_result:
     except (OSError, ValueError) as error:
         raise FileFailedError(path=path, reason=getattr(error, "strerror", "") or str(error)) from error
     if stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
-        raise FileUnsafeError(path=path, mode=f"{stat.S_IMODE(status.st_mode):o}")
+        raise FileUnsafeError(path=path, mode=f"{stat.S_IMODE(status.st_mode):o}", quoted=quote(str(path)))
     return status
 
 

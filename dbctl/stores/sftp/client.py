@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from shlex import quote
 
 from dbctl import signals
 from dbctl.errors.backup import (
@@ -291,7 +292,8 @@ class SftpClient:
                     raise self._create_error(folder, "it is not a directory")
                 if attributes.mode & 0o022 and not attributes.mode & stat.S_ISVTX:
                     mode = f"{stat.S_IMODE(attributes.mode):o}"
-                    raise RepositoryUnsafeError(place=self._path(folder), mode=mode)
+                    path = self._path(folder)
+                    raise RepositoryUnsafeError(place=path, mode=mode, quoted=quote(path))
             self._folders.add(folder)
 
     # ---------------------------------------------------------------------------------------------------------------

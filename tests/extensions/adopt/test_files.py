@@ -427,9 +427,12 @@ def test_symlink_is_followed(path, foreign_dir):
 
 
 def test_world_writable_file_is_rejected(path, foreign_dir):
-    file = copy_database(path, foreign_dir / "backup_20260105.db")
+    file = copy_database(path, foreign_dir / "my backup_20260105.db")
     file.chmod(0o666)
-    assert isinstance(assert_rejected(path, file), FileUnsafeError)
+    error = assert_rejected(path, file)
+    assert isinstance(error, FileUnsafeError)
+    subprocess.run(["sh", "-c", error.hint.partition("run: ")[2]], check=True)
+    apply(path, file)
 
 
 def test_live_database_is_rejected_by_any_path(path, foreign_dir):

@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import threading
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -306,6 +307,17 @@ def test_repository_writable_by_others_is_rejected(deployed, mode, name):
     folder.chmod(mode)
     catch_error(RepositoryUnsafeError, lambda: create_app_backup(deployed))
     assert list(folder.iterdir()) == []
+
+
+def test_command_of_the_hint_quotes_the_folder(deployed):
+    file = deployed.with_name("dbctl.toml")
+    file.write_text(file.read_text().replace('"backups"', '"it\'s; backups"'))
+    folder = deployed.parent / "it's; backups"
+    folder.mkdir()
+    folder.chmod(0o777)
+    hint = catch_error(RepositoryUnsafeError, lambda: create_app_backup(deployed)).hint
+    subprocess.run(["sh", "-c", hint.partition("Run: ")[2].partition("; for")[0]], check=True)
+    create_app_backup(deployed)
 
 
 def test_repository_may_be_symlink_but_app_folder_may_not(deployed):
