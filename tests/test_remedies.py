@@ -202,6 +202,22 @@ def test_commands_quote_names_with_spaces():
     assert several == "dbctl backup delete 'a b' c"
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("data rows {name}", "dbctl data rows --app blog -- -my"),
+        ("data set {other} KEY {name}=TIME", "dbctl data set a KEY --app blog -- -my=TIME"),
+        ("users set-role {name} {other} --demote-to ROLE", "dbctl users set-role --demote-to ROLE --app blog -- -my a"),
+        ("backup delete {names}", "dbctl backup delete --app blog -- a '-b c'"),
+        ("users activate --id {name}", "dbctl users activate --id -my --app blog"),
+    ],
+)  # fmt: skip
+def test_names_are_no_options(text, line):
+    facts = {"name": "-my", "other": "a", "names": ["a", "-b c"]}
+    assert Remedy(f"`{text}`").fill(Invocation(app="blog"), "", facts) == line
+    assert find_problem(line.removeprefix("dbctl ")) == ""
+
+
 @pytest.fixture
 def invocation() -> Iterator[None]:
     described = Invocation(

@@ -73,7 +73,8 @@ class Invocation(NamedTuple):
     absent: Sequence[str] = ()  #: groups and commands that this installation lacks
 
     def complete(self, command: str, app: str = "") -> str:
-        """Return the command line of ``command`` for ``app``; default: the selected one."""
+        """Return the command line of ``command`` for ``app``; default: the selected one. Operands after ``--`` remain its end."""
+        command, mark, operands = command.partition(" -- ")
         words = [self.program, command, self.config]
         if not f"{command} ".startswith(tuple(f"{name} " for name in WITHOUT_APP)):
             # addresses and databases of the selected app mean nothing for another one
@@ -86,7 +87,7 @@ class Invocation(NamedTuple):
             words += [] if is_other or is_set or "restore recover" in command else [option]
             app = (app or self.app) if self.selects_app and "--app " not in command else ""
             words += [f"--app {quote(app)}"] if app else []
-        return " ".join(filter(None, words))
+        return " ".join(filter(None, [*words, mark.strip(), operands]))
 
 
 def _get_app(name: str) -> str:
@@ -131,9 +132,12 @@ class Remedy:
     def fill(self, invocation: Invocation, app: str, facts: Mapping[str, object]) -> str:
         """Return the hint for an invocation; commands that the installation lacks are omitted."""
         words = {name: _quote(value) for name, value in facts.items()} if "`" in self._text else {}
+        has_hyphen = " -" in " ".join(["", *words.values()]).replace(" '", " ")
         return self._join(
             lambda text: text.format(**facts),
-            lambda line: invocation.complete(line.format(**words), app),
+            lambda line: invocation.complete(
+                _fill_command(line, words) if has_hyphen else line.format(**words), app
+            ),
             invocation.absent,
         )
 
@@ -152,6 +156,18 @@ def _omit_commands(text: str, commands: Sequence[str]) -> str:
     names = "|".join(commands)
     text = re.sub(rf"(^|; |(?<=\.) )((?!\. )[^;`])*`({names})( [^`]*)?`", "", text)
     return re.sub(r"^; (or )?(.)", lambda start: start[2].upper(), text)
+
+
+def _fill_command(line: str, words: Mapping[str, str]) -> str:
+    """Return a command with quoted values; operands from the first that looks like an option follow ``--``."""
+    parts = line.split(" ")
+    for first, part in enumerate(parts):
+        is_operand = part.startswith("{") and not parts[first - 1].startswith("--")
+        if is_operand and re.search(r"(^| )'?-", part.format(**words)):
+            end = next((place for place in range(first, len(parts)) if parts[place].startswith("--")), None)
+            options = [] if end is None else parts[end:]
+            return " ".join([*parts[:first], *options, "--", *parts[first:end]]).format(**words)
+    return line.format(**words)
 
 
 def _quote(value: object) -> str:
