@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from msgspec import structs
 
@@ -133,7 +134,7 @@ def _create_folder_error(path: Path) -> FileNotRestorableError:
     """Return the error about a folder without a database that dbctl can read."""
     contents = path / TOC_FILE
     if os.path.isfile(contents) and detect_file_type(contents).content == "postgresql-directory":
-        hint = f"Convert it with: pg_restore --file=dump.sql {path}"
+        hint = f"Convert it with: pg_restore --file=dump.sql {quote(str(path))}"
         return FileNotRestorableError(path=path, reason="it is a PostgreSQL dump (directory)", hint=hint)
     hint = "Name a file in it, or a folder of a backup created by dbctl."
     return FileNotRestorableError(path=path, reason=f"it is a folder without {MANIFEST}", hint=hint)
