@@ -29,8 +29,7 @@ class SQLiteEngine(Engine):
         from dbctl.engines.sqlite.database import SQLiteReader
 
         if not url.via:
-            path, timeout, traceless = Path(url.path), options.timeout, options.traceless
-            return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
+            return SQLiteReader(Path(url.path), target, timeout=options.timeout, traceless=options.traceless)
         from dbctl.engines.contract.route import locate_readable_path
 
         path, machine, taken_at = locate_readable_path(url, target, timeout=options.timeout)
@@ -55,9 +54,10 @@ class SQLiteEngine(Engine):
         from dbctl.engines import file_locks
 
         path = Path(os.path.realpath(_locate_file(url, target)))
-        if not os.path.lexists(path):
+        holders = file_locks.list_lock_holders(path)
+        if not (holders or os.path.lexists(path)):
             raise DatabaseMissingError(target=target, path=path)
-        return file_locks.list_lock_holders(path)
+        return holders
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
         from dbctl.engines.sqlite.restore import RemoteRestoreTarget, SQLiteRestoreTarget

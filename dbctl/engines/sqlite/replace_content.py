@@ -118,9 +118,7 @@ class ContentReplacer:
         self, source: sqlite3.Connection, live: sqlite3.Connection, detector: _ChangeDetector | None
     ) -> None:
         """Write everything in one transaction; retry the first step until it gets the lock."""
-        (page_size,), (pages,) = (
-            source.execute(f"pragma {pragma}").fetchone() for pragma in ("page_size", "page_count")
-        )
+        pages, page_size = (source.execute(f"pragma page_{it}").fetchone()[0] for it in ("count", "size"))
         # The first step must not be the last, which commits, nor fill the cache, which would block readers.
         step_pages = min((pages + 1) // 2, STEP_BYTES // page_size)
 
@@ -163,7 +161,7 @@ class ContentReplacer:
     @contextmanager
     def build(self, *, owner: os.stat_result, can_consume: bool = False) -> Iterator[Path]:
         """Yield the new database next to its place, and remove it at the end unless it was installed."""
-        self._refuse_users()
+        refuse_users(self._path, self.context.target)
         partial = new_partial_path(self._path)
         mode = stat.S_IMODE(owner.st_mode) if stat.S_ISREG(owner.st_mode) else _read_mode(self._metadata)
         try:
@@ -248,24 +246,25 @@ class ContentReplacer:
                 raise RestoreUnfinishedError(target=self.context.target, reason=error) from error
         partial.unlink()
 
-    def _refuse_users(self) -> None:
-        """Refuse to create a file if a process has the invalid or deleted one open, and would continue to write into that."""
-        try:
-            holders = list_lock_holders(self._path)
-        except NotSupportedError as error:
-            if not self._path.exists():
-                return  # other systems do not list deleted files either
-            raise NotSupportedError(
-                feature=f"replacing the invalid file {self._path}",
-                subject="a system that does not report open files",
-                hint="Stop the app, move the file away, and restore again.",
-            ) from error
-        if holders:
-            descriptions = ", ".join(f"pid {process.pid} ({process.command})" for process in holders)
-            kind = "invalid" if self._path.exists() else "deleted"
-            busy = BusyError(target=self.context.target, holder=f" by {descriptions}", waited="0")
-            busy.hint = f"Nothing was changed. Stop what has the {kind} file open, and run it again."
-            raise busy
+
+def refuse_users(path: Path, target: str) -> None:
+    """Refuse to create a file if a process has the invalid or deleted one open, and would continue to write into that."""
+    try:
+        holders = list_lock_holders(path)
+    except NotSupportedError as error:
+        if not path.exists():
+            return  # other systems do not list deleted files either
+        raise NotSupportedError(
+            feature=f"replacing the invalid file {path}",
+            subject="a system that does not report open files",
+            hint="Stop the app, move the file away, and restore again.",
+        ) from error
+    if holders:
+        descriptions = ", ".join(f"pid {process.pid} ({process.command})" for process in holders)
+        kind = "invalid" if path.exists() else "deleted"
+        busy = BusyError(target=target, holder=f" by {descriptions}", waited="0")
+        busy.hint = f"Nothing was changed. Stop what has the {kind} file open, and run it again."
+        raise busy
 
 
 def remove_files(path: Path) -> None:

@@ -32,7 +32,7 @@ from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.engines.sqlite.dump import SQLiteDumps, block_writers, copy_database
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_error
 from dbctl.engines.sqlite.files import SIDE_FILES, list_files, list_partial_files, new_partial_path
-from dbctl.engines.sqlite.replace_content import ContentReplacer, remove_files
+from dbctl.engines.sqlite.replace_content import ContentReplacer, refuse_users, remove_files
 from dbctl.engines.sqlite.write_connection import refuse_unsafe
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import RoutedReadOnlyError
@@ -148,6 +148,8 @@ class SQLiteRestoreTarget(RestoreTarget):
                 subject=f"{self._path}, which {reason}",
                 hint="Nothing was changed. Choose a new file or a database.",
             )
+        if not os.path.lexists(path):
+            refuse_users(Path(path), self._target)
         return RestoreStrategy(method="in place" if self.exists() else "new")
 
     def markers(self) -> Mapping[str, str]:

@@ -233,8 +233,18 @@ def test_deleted_file_that_is_open_is_not_created_again(deployed):
     create_app_backup(deployed)
     with open_in_process(deployed) as process:
         deployed.unlink()
-        error = catch_error(BusyError, lambda: apply_restore(deployed))
-        assert (f"pid {process.pid}" in str(error), deployed.exists()) == (True, False)
+        holder = f"pid {process.pid}"
+        with promptvault_app.open_repository(deployed) as (_app, repository):
+            restore = promptvault_app.create_restore(repository, "latest")
+            for attempt in (restore.plan, restore.apply):
+                error = catch_error(BusyError, attempt)
+                assert (holder in str(error), "deleted" in error.hint, deployed.exists()) == (
+                    True,
+                    True,
+                    False,
+                )
+            (database,) = preview.preview(promptvault_app.open_source(repository)).databases
+        assert (database.strategy, [name.partition(" (")[0] for name in database.held_by]) == ("", [holder])
         assert ("deleted file" in error.hint, "--timeout" in error.hint) == (True, False)
         process.kill()
     apply_restore(deployed)
