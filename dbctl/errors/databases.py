@@ -10,9 +10,9 @@ from dbctl.errors.base import DbctlError, Exit, shorten_details
 class ImportInvalidError(DbctlError, status=Exit.USAGE):
     sentence, remedy = "cannot import {count} rows of {file}", "Nothing was imported."
 
-    def __init__(self, *, errors: Sequence[str], rows: int, file: str) -> None:
-        """Show the first errors, each with its line, and count the others."""
-        super().__init__(count=f"{len(errors)} of {rows}", file=file)
+    def __init__(self, *, errors: Sequence[str], rows: int | None, file: str) -> None:
+        """Show the first errors, each with its line, and count the others; ``rows`` None: not all rows were read."""
+        super().__init__(count=f"{len(errors)} of {rows}" if rows else f"{len(errors)} or more", file=file)
         self.details = shorten_details(errors)
 
 

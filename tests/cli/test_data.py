@@ -516,6 +516,28 @@ def test_import_reports_every_invalid_line_and_writes_nothing(path, answer):
     assert flashpoint_app.read_all_rows(path) == before
 
 
+@pytest.mark.parametrize("words", [["parts"], ["parts", "--create"]])
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (b'{"id": 1}\n{"id": 2, "x": 3}\n{"id": 4}\n', "1 or more"),
+        (b'{"id": 1}\nnone\n', "1 or more"),
+        (b"none", "1 or more"),
+        (b"id\n" + b"1,2\n" * 2000, "1000 or more"),
+        (b"id\n1,2\n3\n", "1 of 2"),
+    ],
+)
+def test_rows_after_the_end_of_a_check_are_not_counted(path, answer, words, text, count):
+    if "--create" not in words:
+        change(path, "create table parts (id integer primary key)")
+    name = "bad.csv" if text.startswith(b"id") else "bad.jsonl"
+    (path.parent / name).write_bytes(text)
+    error = answer("data", "import", *words, name, status=2)
+    assert (error["code"], f" {count} rows " in error["message"]) == ("import-invalid", True), error[
+        "message"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [

@@ -47,8 +47,8 @@ class DetectedColumns:
     """The content of each column of a file, after all of its lines were read once."""
 
     def __init__(self, file: RowFile) -> None:
-        """Read a file; ``errors`` has the invalid lines, at most ``MAX_ERRORS``, and ``row_count`` the number of rows."""
-        self.errors, self.row_count = dict[int, str](), 0
+        """Read a file; ``errors`` has the invalid lines, at most ``MAX_ERRORS``, and ``row_count`` the number of rows, of which ``has_all`` all were read."""
+        self.errors, self.row_count, self.has_all = dict[int, str](), 0, False
         self.names: Sequence[str] = ()
         self._types: Mapping[str, str] = {}
         try:
@@ -57,14 +57,15 @@ class DetectedColumns:
             self._columns = {name: _Values() for name in self.names}
             tracker = TypeTracker()
             for _ in tracker.wrap(self._read(lines)):
-                if len(self.errors) >= MAX_ERRORS:
-                    break
+                pass
             self._types = tracker.types
         except RowFileError as error:
             self.errors.setdefault(error.number, str(error))
 
     def _read(self, lines: Iterator[Line]) -> Iterator[dict[str, object]]:
         for line in lines:
+            if len(self.errors) >= MAX_ERRORS:
+                return
             self.row_count += 1
             signals.raise_if_interrupted()
             if len(line.values) != len(self.names):
@@ -78,6 +79,7 @@ class DetectedColumns:
                 except ValueError as error:
                     self.errors.setdefault(line.number, f"{name}: {error}")
             yield row
+        self.has_all = True
 
     def define(self, key: Sequence[str]) -> list[NewColumn]:
         """Return the columns; ``key`` are those of the primary key."""
@@ -281,7 +283,7 @@ class CreateTable(Operation):
         if not errors:
             errors = [f"{name}: it is a key, and a cell is NULL" for name in detected.list_empty(self._key)]
         if errors:
-            rows = max(detected.row_count, len(errors))
+            rows = max(detected.row_count, len(errors)) if detected.has_all else None
             raise ImportInvalidError(errors=errors, rows=rows, file=self._file.name)
         return detected
 

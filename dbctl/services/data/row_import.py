@@ -293,24 +293,27 @@ def _parse_cell(read_cell: Callable[[str, bool], object]) -> Callable[[object], 
 def _check_file(app: App, db: Readable, file: RowFile) -> Mapping[str, int]:
     """Check all rows of a file, and return their numbers by table."""
     errors, counts = dict[int, str](), dict[str, int]()
-    for name, first_line in file.list_tables(errors).items():
+    tables = file.list_tables(errors)
+    for name, first_line in tables.items():
         try:
             table = DataTable(app, db, name)
             if not file.table:
                 table.refuse_reserved()
-            counts[name] = _check_table(table, file, errors)
+            if (row_count := _check_table(table, file, errors)) is not None:
+                counts[name] = row_count
         except (ColumnMissingError, TableMissingError, UsageError, UseDedicatedCommandError) as error:
             if file.table:
                 raise
             errors.setdefault(first_line, str(error))
     if errors:
         lines = [f"line {number}: {reason}" for number, reason in sorted(errors.items())[:MAX_ERRORS]]
-        raise ImportInvalidError(errors=lines, rows=max(sum(counts.values()), len(lines)), file=file.name)
+        rows = sum(counts.values()) if len(counts) == len(tables) else None
+        raise ImportInvalidError(errors=lines, rows=rows, file=file.name)
     return counts
 
 
-def _check_table(table: DataTable, file: RowFile, errors: dict[int, str]) -> int:
-    """Check the rows of a table, add invalid lines to ``errors``, and return the number of the rows."""
+def _check_table(table: DataTable, file: RowFile, errors: dict[int, str]) -> int | None:
+    """Check the rows of a table, add invalid lines to ``errors``, and return the number of the rows; None: not all were read."""
     if table.live.table.is_view:
         raise UsageError(detail=f"{table.name} is a view; rows cannot be added")
     row_count = 0
@@ -327,10 +330,10 @@ def _check_table(table: DataTable, file: RowFile, errors: dict[int, str]) -> int
             if reason := _find_violation(rows, line):
                 errors.setdefault(line.number, reason)
                 if len(errors) >= MAX_ERRORS:
-                    break
+                    return None
     except RowFileError as error:
         errors.setdefault(error.number, str(error))
-        row_count += 1
+        return None
     return row_count
 
 
