@@ -83,16 +83,16 @@ def check_lines(
             continue
         try:
             fields = _read_fields(users, line)
+            if existing is Existing.SKIP and users.fold_login(fields.get(name, "")) in existing_logins[name]:
+                skipped += 1
+                continue
             logins = [
                 (field, users.fold_login(fields[field])) for field in users.login_fields if field in fields
             ]
             _refuse_duplicates(line, logins, seen)
-            if existing is Existing.SKIP and users.fold_login(fields.get(name, "")) in existing_logins[name]:
-                skipped += 1
-            else:
-                entries[line.number] = _check_entry(
-                    rows, line, fields, logins, existing_logins, generate=generate
-                )
+            entries[line.number] = _check_entry(
+                rows, line, fields, logins, existing_logins, generate=generate
+            )
         except AlreadyExistsError as error:
             # a user exists by the first login: --existing skip refuses another one with a login of that user
             is_skippable = existing is Existing.FAIL and error.context["kind"] == name

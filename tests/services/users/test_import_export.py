@@ -274,6 +274,13 @@ def test_existing_users_are_an_error_or_skipped(path):
     assert read_all_rows(path) == before
 
 
+def test_skipped_line_leaves_its_address_to_another_line(path):
+    text = f"username,email,password_hash\nann,zoe@example.org,{HASH}\nzoe,zoe@example.org,{HASH}\n"
+    assert "zoe@example.org" in assert_refused(path, text)
+    result = import_file(path, text, existing=Existing.SKIP)
+    assert (result.added, result.skipped) == (1, 1)
+
+
 def test_new_name_with_existing_email_is_refused(path):
     message = assert_refused(
         path, f"username,email,password_hash\nnewann,Ann@example.org,{HASH}\n", existing=Existing.SKIP
