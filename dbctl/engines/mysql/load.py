@@ -147,7 +147,7 @@ class DumpScanner:
         if line.startswith(b"-- "):
             self._scan_comment(line)
         elif self._can_begin_rows and (match := _INSERT.match(line)):
-            self._table = _decode_name(match[1])
+            self._table = decode_name(match[1])
             self.rows.setdefault(self._table, 0)
             unquoted = _QUOTED.sub(b"", line[match.end() :]).partition(b"VALUES")[2]
             self.rows[self._table] += unquoted.count(b"(")
@@ -174,13 +174,13 @@ class DumpScanner:
     def _scan_definition(self, line: bytes) -> None:
         """Read the tablespace of a table, and without comments what these would state."""
         if self._in_statement and (match := _TABLESPACE.match(line)):
-            name = _decode_name(match[1])
+            name = decode_name(match[1])
             if name not in DEFAULT_TABLESPACES:
                 self.tablespaces[self._structure] = name
         if self.has_comments:
             return
         if match := _CREATE_TABLE.match(line):
-            self._structure = _decode_name(match[1])
+            self._structure = decode_name(match[1])
             self.rows.setdefault(self._structure, 0)
         self.has_beginning = self.has_beginning or bool(BEGIN_WITHOUT_COMMENTS.match(line))
 
@@ -197,10 +197,10 @@ class DumpScanner:
         elif match := _GTID.match(line):
             self.log_position["gtid"] = match[1].decode()
         if line.startswith(STRUCTURE):
-            self._structure = _decode_name(line[len(STRUCTURE) :].rstrip().removesuffix(b"`"))
+            self._structure = decode_name(line[len(STRUCTURE) :].rstrip().removesuffix(b"`"))
         if line.startswith(DATA):
             self._in_data = True
-            self.rows.setdefault(_decode_name(line[len(DATA) :].rstrip().removesuffix(b"`")), 0)
+            self.rows.setdefault(decode_name(line[len(DATA) :].rstrip().removesuffix(b"`")), 0)
 
     def _note_unfinished(self, line: bytes) -> None:
         """Note that a statement is truncated if a line begins in it."""
@@ -212,7 +212,7 @@ class DumpScanner:
         self._cut_reason = self._cut_reason or f"{statement} is truncated"
 
 
-def _decode_name(name: bytes) -> str:
+def decode_name(name: bytes) -> str:
     return name.decode(errors="surrogateescape").replace("``", "`")
 
 

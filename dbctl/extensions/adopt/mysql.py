@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.contract.engine import ImportedDump
 from dbctl.engines.mysql.foreign import split_lines
-from dbctl.engines.mysql.load import DumpScanner
+from dbctl.engines.mysql.load import STRUCTURE, DumpScanner, decode_name
 from dbctl.errors.backup import FileNotRestorableError
 from dbctl.errors.connection import CorruptError
 from dbctl.files.atomic import create_file
@@ -30,9 +31,11 @@ _WHOLE_SERVER = re.compile(
 )
 #: Commands of the client at the beginning of a line.
 _CLIENT_COMMAND = re.compile(rb"\s*(?:\\[!.]|(?:system|source|tee|pager|edit|connect)\s)", re.IGNORECASE)
-_SERVER = re.compile(rb"-- Server version\s+(\S+)")
-#: The database of the dump. Defaults with a sequence, and views whose definer is missing, contain its name.
-_DATABASE = re.compile(rb"-- Host: .*    Database: ([^\n]+)\n")
+#: Comments by the fact that they state. Defaults with a sequence, and views whose definer is missing, contain the name of the database.
+_FACTS = {
+    "server": re.compile(rb"-- Server version\s+(\S+)"),
+    "database": re.compile(rb"-- Host: .*    Database: ([^\n]+)\n"),
+}
 
 
 def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
@@ -43,9 +46,10 @@ def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
 
     Raises:
         CorruptError: the dump is incomplete.
-        FileNotRestorableError: it contains several databases, or commands for the client.
+        FileNotRestorableError: it contains several databases, or commands for the client, or tables without their rows.
     """
     scanner, metadata, databases, is_skipping = DumpScanner(), {"format": "plain"}, set[bytes](), False
+    tables = set[str]()
     with (
         copy.open("rb") as file,
         create_file(destination, temporary=True) as output,
@@ -68,25 +72,29 @@ def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
                     raise FileNotRestorableError(
                         path=target, reason=f"it contains a client command ({command})", hint=INSTEAD
                     )
-                if match := _DATABASE.match(line):
-                    metadata.setdefault("database", match[1].decode(errors="replace"))
-                if match := _SERVER.match(line):
-                    metadata.setdefault("server", match[1].decode(errors="replace"))
+                if line.startswith(STRUCTURE):
+                    tables.add(decode_name(line[len(STRUCTURE) :].rstrip().removesuffix(b"`")))
+                for name, pattern in _FACTS.items():
+                    if match := pattern.match(line):
+                        metadata.setdefault(name, match[1].decode(errors="replace"))
             scanner.feed(line)
             output.write(compressor.compress(line))
         scanner.finish()
         output.write(compressor.flush())
     copy.unlink()
-    _require_complete(scanner, target)
+    _require_complete(scanner, tables, target)
     return ImportedDump(metadata=metadata)
 
 
-def _require_complete(scanner: DumpScanner, target: str) -> None:
+def _require_complete(scanner: DumpScanner, tables: Collection[str], target: str) -> None:
     if scanner.problem and not (scanner.has_comments or scanner.has_beginning):
         reason = "it has neither the beginning nor the end of a dump, as mysqldump --compact omits them"
         raise FileNotRestorableError(path=target, reason=reason, hint=COMPLETE_FIRST)
     if scanner.problem:
         raise CorruptError(target=target, reason=scanner.problem)
+    if without_rows := sorted(set(tables) - scanner.rows.keys()):
+        reason = f"it lacks the rows of {', '.join(without_rows)}, as mysqldump --no-data writes it"
+        raise FileNotRestorableError(path=target, reason=reason, hint="Dump it again, with the rows.")
 
 
 def _require_single_database(databases: set[bytes], target: str) -> None:

@@ -40,7 +40,7 @@ def import_dump(copy: Path, destination: Path, content: Content, target: str) ->
 
     Raises:
         CorruptError: the dump is incomplete.
-        FileNotRestorableError: it contains psql meta-commands, or rows that cannot be counted, such as INSERT statements.
+        FileNotRestorableError: it contains psql meta-commands, or no rows, or some that cannot be counted, such as INSERT statements.
         ClientMissingError, ClientOldError: no installed pg_restore can read it.
     """
     metadata = {"format": "custom" if content == "postgresql-custom" else "plain"}
@@ -54,12 +54,13 @@ def import_dump(copy: Path, destination: Path, content: Content, target: str) ->
         compression.compress_file(copy, destination, "gzip")
         copy.unlink()
     scanner, psql_scanner, head = DumpScanner(), PsqlScanner(), b""
-    inserts = False
+    inserts = creates = False
     try:
         with open_text(destination, metadata, target) as blocks:
             for block in blocks:
                 head = head if len(head) > HEAD else head + block[:HEAD]
                 inserts = inserts or b"\nINSERT INTO " in block
+                creates = creates or b"\nCREATE TABLE " in block
                 psql_scanner.feed(block)
                 scanner.feed(block)
         _require_complete(scanner, head, target)
@@ -73,6 +74,9 @@ def import_dump(copy: Path, destination: Path, content: Content, target: str) ->
         raise FileNotRestorableError(
             path=target, reason="it contains rows as INSERT statements", hint=INSTEAD
         )
+    if creates and not scanner.rows:
+        reason = "it lacks the rows of its tables, as pg_dump --schema-only writes it"
+        raise FileNotRestorableError(path=target, reason=reason, hint="Dump it again, with the rows.")
     for name, pattern in {"server": _SERVER, "client": _CLIENT}.items():
         if match := pattern.search(head):
             metadata[name] = match[1].decode(errors="replace")

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from contextlib import closing
+from functools import partial
 
 import pytest
 from msgspec import structs
@@ -157,6 +158,18 @@ def test_compact_dump_is_refused_with_what_to_do(mysql_pantry, foreign_dir, opti
     error = catch_error(FileNotRestorableError, lambda: apply(mysql_pantry.path, file))
     assert "--compact" in str(error)
     assert "Dump it again" in error.hint
+
+
+def test_dump_without_rows_is_refused_with_what_to_do(pantry, foreign_dir):
+    before, file = pantry.content(), foreign_dir / "backup.sql"
+    if pantry.engine == "mysql":
+        mysqldump(pantry, file, "--no-data")
+    else:
+        pg_dump(pantry, file, "--schema-only")
+    for attempt in (partial(apply, pantry.path, file), partial(adopt, pantry.path, file)):
+        error = catch_error(FileNotRestorableError, attempt)
+        assert ("rows" in str(error), "Dump it again" in error.hint) == (True, True)
+    assert pantry.content() == before
 
 
 def test_dump_whose_header_was_removed_is_restored(postgresql_pantry, foreign_dir):
