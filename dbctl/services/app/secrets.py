@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from functools import cache
 from itertools import pairwise
@@ -11,7 +12,7 @@ from itertools import pairwise
 import msgspec
 
 from dbctl.config.secrets import MASK
-from dbctl.engines.contract.database import Readable, Where
+from dbctl.engines.contract.database import Readable, Where, Writable
 from dbctl.errors.base import DbctlError
 from dbctl.model import JSON_ERRORS, Row
 from dbctl.profiles.model.base import ColumnNames, ExpectedValue, list_names
@@ -131,12 +132,12 @@ def find_table_secrets(
     columns = [column for names in declared if (column := find_column(live, names))]
     if app.database(database).guess_secrets:
         texts = [item.name for item in live.columns.values() if re.search(_TEXT, item.type.upper())]
-        named = [name for name in texts if is_secret_column(table, name)]
-        columns += named
-        others = [name for name in texts if name not in named]
+        columns += [name for name in texts if is_secret_column(table, name)]
+        others = [name for name in texts if name not in columns]
         if others and sampled:
-            try:
-                columns += find_secret_values(db, table, others)
+            try:  # the savepoint lets a transaction continue
+                with db.transaction() if isinstance(db, Writable) else nullcontext():
+                    columns += find_secret_values(db, table, others)
             except DbctlError:  # a locked table may be readable later
                 columns += others
     columns = list(dict.fromkeys(columns))
@@ -184,8 +185,7 @@ def find_setting_secrets(
     settings = [item for item in app.core.settings if item.secret and item.table == table]
     if not any(app.resolve_database(item) == database for item in settings):
         return columns
-    names, keys = list(db.tables()[table].columns), list_key_columns(db, table)
-    secret = set[str]()
+    names, keys, secret = list(db.tables()[table].columns), list_key_columns(db, table), set[str]()
     for row in db.select(table, names, where):
         values = dict(zip(names, row, strict=True))
         secret |= {*list_row_secrets(app, database, lambda _: columns, lambda _: keys, table, values)}

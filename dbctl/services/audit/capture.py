@@ -289,6 +289,7 @@ def _key_of(row: Mapping[str, object], key: Sequence[str]) -> tuple[object, ...]
     return tuple(row[column] for column in key)
 
 
+@Writable.register
 class RecordedWriter:
     """A writer whose rows are recorded; everything else is that of the writer.
 

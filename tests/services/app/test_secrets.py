@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import closing
 
 import pytest
 
+from tests import servers
 from tests.databases import empty_database, from_url, read_event_store
 
 KEY, COOKIE, RANDOM = "plain words 1", "plain words 2", "q7Zt1LxV0bNs5KdR9wYc3HfA"
@@ -164,6 +166,22 @@ def test_personal_data_has_no_guessed_secrets(tmp_path, monkeypatch, answer):
     text = (tmp_path / "ann.json").read_text()
     assert "phone" in text
     assert [value for value in (KEY, RANDOM, "$2b$12$") if value in text] == []
+
+
+def test_locked_table_whose_values_are_sampled_is_busy(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "own"\ntitle = "Own"\n[databases.main]\nengines = ["postgresql"]\nguess_secrets = true\n'
+    )
+    with empty_database("postgresql", tmp_path / "unused") as database:
+        database.run(
+            "create table notes (id int primary key, text text)", "insert into notes values (1, 'a')"
+        )
+        options = ("--profile", str(tmp_path / "own.toml"), "--url", f"main={database.url}", "--timeout", "0")
+        with closing(servers.connection(database.own)) as holder, holder.transaction():
+            holder.execute("lock table notes in access exclusive mode")
+            for words in (["set", "notes", "1", "text=b"], ["delete", "notes", "1", "--yes"]):
+                assert answer("data", *words, *options, status=11)["error"]["code"] == "busy"
 
 
 #: Values that are secret in any column, with the application that stores such ones.
