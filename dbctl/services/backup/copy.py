@@ -17,7 +17,7 @@ from dbctl.errors.backup import (
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import InsufficientSpaceError
 from dbctl.errors.usage import UsageError
-from dbctl.model import ChangeResult, Effect, Plan, Row
+from dbctl.model import ChangeResult, Effect, Finding, Plan, Row
 from dbctl.services.backup import deltas, verification_record
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.app_files import (
@@ -54,6 +54,7 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
     failed: Sequence[BackupFailure]
     not_attempted: Sequence[str]  #: remaining when an error stopped the copy
     copied_bytes: int
+    unrecorded: Sequence[str] = ()  #: errors of damage that could not be recorded next to the backup
 
     @property
     def effect(self) -> Effect | None:
@@ -80,7 +81,7 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def remarks(self) -> Sequence[str]:
-        messages = [failure.message for failure in self.failed]
+        messages = [*(failure.message for failure in self.failed), *self.unrecorded]
         return (
             [*messages, f"not attempted: {', '.join(self.not_attempted)}"] if self.not_attempted else messages
         )
@@ -101,7 +102,7 @@ class CopyBackups(BackupOperation):
             UsageError: both repositories are the same, or ``--db`` selects one database.
         """
         super().__init__(destination)
-        self._source = source
+        self._source, self._unrecorded = source, list[str]()
         if self._app.only:
             raise UsageError(detail="--db: only complete backups can be copied; omit it")
         if source.store.location == destination.store.location:
@@ -195,6 +196,7 @@ class CopyBackups(BackupOperation):
             failed=failed,
             not_attempted=[manifest.id for manifest in pending],
             copied_bytes=sum(manifest.bytes for manifest in copied),
+            unrecorded=self._unrecorded,
         )
 
     def _update_existing(self, manifest: Manifest) -> None:
@@ -229,7 +231,7 @@ class CopyBackups(BackupOperation):
                     stored = folder.write(member.file, blocks, member.bytes)
                     if (stored.bytes, stored.sha256) != (member.bytes, member.sha256):
                         reason = f"{member.file}: its SHA-256 does not match the manifest"
-                        raise self._invalid_backup_error(name, reason)
+                        raise self._report_damage(manifest, reason)
                 folder.write_manifest(text.decode(), deltas.add_bases(manifest.bases, self._selected))
             verification_record.copy_record(source, destination, name)
         except RepositoryFailedError:
@@ -261,7 +263,16 @@ class CopyBackups(BackupOperation):
         if manifest.app != self.app:
             raise self._invalid_backup_error(manifest.id, f"it is a backup of {manifest.app}")
         if reason := manifest.find_missing(sizes):
-            raise self._invalid_backup_error(manifest.id, reason)
+            raise self._report_damage(manifest, reason)
+
+    def _report_damage(self, manifest: Manifest, reason: str) -> BackupCorruptError:
+        """Record damage of the source, unless another process has deleted or replaced it, and return its error."""
+        from dbctl.services.backup.verifier import record_result
+
+        finding = Finding(self.app, "error", BackupCorruptError.code, f"backup {manifest.id}, {reason}")
+        if not self._source.is_deleted(manifest) and deltas.reread(self._source.store, manifest) == manifest:
+            self._unrecorded += record_result(self._source, manifest, [finding], all_files=False, deep=False)
+        return self._invalid_backup_error(manifest.id, reason)
 
     def _invalid_backup_error(self, name: str, reason: str) -> BackupCorruptError:
         return BackupCorruptError(id=name, app=self.app, reason=reason)

@@ -386,6 +386,15 @@ def test_drill_records_are_copied(source_app, source_address, destination_addres
     assert read_drill_times(source_app, destination_address) == later
 
 
+def list_failed(_app, repository):
+    """Return the backups of which damage is recorded."""
+    records = {
+        backup.id: verification_record.read(repository.store, backup.id)
+        for backup in repository.manifests()[0]
+    }
+    return [name for name, record in records.items() if record.failed]
+
+
 def test_record_of_copy_contains_only_failures_to_load(source_app, source_address, destination_address):
     deep, shallow, _ = (
         backup for backup, name in read_repository(source_app, source_address) if name == "manifest.json"
@@ -397,13 +406,6 @@ def test_record_of_copy_contains_only_failures_to_load(source_app, source_addres
 
     call_with_repository(source_app, source_address, record_failures)
     copy_backups(source_app, destination_address)
-
-    def list_failed(_app, repository):
-        return [
-            backup.id
-            for backup in repository.manifests()[0]
-            if verification_record.read(repository.store, backup.id).failed
-        ]
 
     assert call_with_repository(source_app, destination_address, list_failed) == [deep]
 
@@ -477,6 +479,8 @@ def test_damaged_backup_is_rejected_and_others_are_copied(
     assert (result.copied, [failure.id for failure in result.failed]) == ([ids[0], ids[2]], [ids[1]])
     assert (result.failed[0].code, result.exit_status) == ("backup-corrupt", Exit.PARTIAL)
     assert ids[1] in result.remarks[0]
+    failed = call_with_repository(source_app, source_address, list_failed)
+    assert (failed, result.unrecorded) == ([ids[1]], [])
     assert {folder for folder, _ in read_repository(source_app, destination_address)} == {ids[0], ids[2]}
     assert copy_backups(source_app, destination_address, ids[1]).exit_status == Exit.CHECK_FAILED
 
