@@ -45,7 +45,7 @@ class DuplicatedColumns:
         """Compare both sides; ``keep_all`` collects all keys instead of examples.
 
         Raises:
-            UsageError: one side has texts as keys and the other one numbers, so that each row would lack its original.
+            UsageError: some keys are texts and others numbers, so that rows may only seem to lack their original.
         """
         comparison = Comparison(keep_all=keep_all)
         comparison.rows = self.db.count(self.link.table)
@@ -53,15 +53,12 @@ class DuplicatedColumns:
         passes = -(-max(comparison.rows, comparison.other_rows, 1) // MAX_ROWS)
         for part in range(passes):
             self._compare_part(comparison, part, passes)
-        if (
-            comparison.kinds
-            and comparison.other_kinds
-            and comparison.kinds.isdisjoint(comparison.other_kinds)
-        ):
+        kinds = comparison.kinds | comparison.other_kinds
+        if comparison.unmatched.count and comparison.other_kinds and len(kinds) > 1:
             pair = f"{self.link.table}.{self.key} and {self.other_table}.{self.other_key}"
             raise UsageError(
-                detail=f"{self.link.name}: {pair} have keys of different types, so that no row has an original",
-                hint="Nothing was changed. Only keys of one type can be compared: correct the link in the profile.",
+                detail=f"{self.link.name}: {pair} have keys of different types, so that rows may only seem to lack their original",
+                hint="Nothing was changed. Only keys of one type can be compared: correct the keys, or the link in the profile.",
             )
         return comparison
 

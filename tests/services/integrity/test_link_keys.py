@@ -33,7 +33,7 @@ placeholders = ["0"]
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
-@pytest.mark.parametrize(("key", "status"), [("text", 2), ("integer", 0)])
+@pytest.mark.parametrize(("key", "status"), [("text", 2), ("integer", 0), ("", 2)])
 def test_rows_with_keys_of_another_type_are_not_deleted_as_orphans(
     answer: Callable[..., Any], tmp_path: Path, engine: str, key: str, status: int
 ) -> None:
@@ -50,6 +50,8 @@ def test_rows_with_keys_of_another_type_are_not_deleted_as_orphans(
             f"create table vectors (id integer primary key, person {key}, nick text)",
             "insert into vectors values (1, 1, 'ida'), (2, 2, 'bo'), (3, 3, 'cy')",
         )
+        if not key:
+            vectors.run("update vectors set person = '1' where id = 1")
         (tmp_path / "dbctl.toml").write_text(
             f'[apps.club]\nprofile = "club.toml"\n[apps.club.databases]\nmain = "{people.url}"\nvectors = "{vectors.url}"\n'
         )
@@ -78,3 +80,32 @@ def test_originals_without_a_key_have_no_other_type(answer: Callable[..., Any], 
         findings = answer("integrity", "cross-check", *profile, *options, status=None)["data"]["findings"]
         assert "usage" not in [finding["code"] for finding in findings]
         assert findings
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize(
+    ("key", "own_key"), [("integer", "text"), ("varchar(9)", "integer"), ("integer", "")]
+)
+def test_reference_is_found_by_a_key_of_another_type(
+    answer: Callable[..., Any], tmp_path: Path, engine: str, key: str, own_key: str
+) -> None:
+    (tmp_path / "club.toml").write_text(PROFILE.replace('repeats = { nick = "login" }\n', ""))
+    with (
+        empty_database(engine, tmp_path / "club.db") as people,
+        empty_database("sqlite", tmp_path / "vectors.db") as vectors,
+    ):
+        people.run(
+            f"create table people (id {key} primary key, login varchar(9))",
+            "insert into people values (1, 'ida'), (2, 'bo')",
+        )
+        vectors.run(
+            f"create table vectors (id integer primary key, person {own_key}, nick text)",
+            "insert into vectors values (1, '1', 'ida'), (2, 2, 'bo'), (3, '3', 'cy')",
+        )
+        options = ("--url", f"main={people.url}", "--url", f"vectors={vectors.url}")
+        profile = ("--profile", str(tmp_path / "club.toml"))
+        (finding,) = answer("integrity", "cross-check", *profile, *options)["data"]["findings"]
+        assert (
+            finding["code"],
+            finding["message"].endswith("1 of 3 values of vectors.person is not in main (1 row): 3"),
+        ) == ("missing-reference", True)
