@@ -166,6 +166,10 @@ class SettingRows(SettingStore):
     def create_setting(self, key: str, value: object) -> Setting:
         """Return a new setting; a standard setting has its standard type and schema."""
         check_rule("key", key, self.section.rules.get("key"))
+        if key in self.section.excluded:
+            raise ValueInvalidError(
+                name="the key", value=repr(key), reason="its row is no setting of the app"
+            )
         if not all(self._split_key(key)):
             raise ValueInvalidError(name="the key", value=repr(key), reason="its form is CATEGORY.KEY")
         if standard := self.standard.get(key):

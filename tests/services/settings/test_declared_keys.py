@@ -143,6 +143,14 @@ def test_value_that_the_column_cannot_store_is_refused_in_the_plan(
         assert (error["code"], error["message"][:5]) == ("value-invalid", "key =")
 
 
+@pytest.mark.parametrize("stored_value", [{}, {"version": '"7"'}])
+def test_excluded_key_is_no_key_of_a_setting(answer, options, stored_value):
+    stored = options('excluded = ["version"]' + JSON, **stored_value)
+    error = answer("settings", "set", "version", "8", status=2)["error"]
+    assert (error["code"], "'version'" in error["message"]) == ("value-invalid", True)
+    assert stored() == stored_value
+
+
 def test_values_in_json(answer, options):
     stored = options(JSON, zone='"Europe/Berlin"', keep="180", raw="$2a$10$x", odd="plain", shape='{"a": 1}')
     assert read(answer) == {
