@@ -465,7 +465,7 @@ complete -c dbctl -n '__dbctl_at \'users import\'' -l existing -x -a 'fail skip'
 complete -c dbctl -n '__dbctl_at \'users import\'' -l generate -d 'Generate passwords for users without one, and print them once'
 complete -c dbctl -n '__dbctl_at \'users import\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'users import\' 0' -F
-complete -c dbctl -n '__dbctl_at \'users export\'' -l secrets -d 'Include the password hashes'
+complete -c dbctl -n '__dbctl_at \'users export\'' -l secrets -d 'Include password hashes and other secrets'
 complete -c dbctl -n '__dbctl_at \'users export-data\'' -l secrets -d 'Include hashes, tokens and keys'
 complete -c dbctl -n '__dbctl_at \'users export-data\' 0' -f -a '(__dbctl_live argument:logins)'
 complete -c dbctl -n '__dbctl_at \'users export-data\' 1' -F

@@ -533,7 +533,8 @@ def import_(
 @Example("users export -o json")
 @GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(
-    session: Session, secrets: Annotated[bool, flag("--secrets", "Include the password hashes.")] = False
+    session: Session,
+    secrets: Annotated[bool, flag("--secrets", "Include password hashes and other secrets.")] = False,
 ) -> int:
     """Print all users in the form that dbctl users import reads; CSV unless -o selects another format."""
     from dbctl.services.users.import_export import export_users

@@ -35,6 +35,7 @@ from dbctl.services.app.user_table import User, UserSelector, UserTable, users_d
 from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.sessions.cleanup_rule import meets_condition, select_variant
 from dbctl.services.users import sign_in_state
+from dbctl.services.users.queries import mask_secrets
 from dbctl.services.users.sign_in_state import where_payload
 from dbctl.services.users.update import UsersChanged, join_logins
 from dbctl.units import parse_duration
@@ -171,7 +172,7 @@ class RevokeSessions:
         for user in signed_in:
             audit.record(users.app, db, "sessions.revoke", "users", user.id, {"username": user.login})
         return UsersChanged(
-            users=selected,
+            users=mask_secrets(users, selected),
             changed=len(signed_in),
             ended_sessions=ended_sessions,
             signed_out=True,

@@ -35,6 +35,7 @@ from dbctl.services.users.passwords import (
     require_pepper,
     require_prefix,
 )
+from dbctl.services.users.queries import mask_secrets
 
 if TYPE_CHECKING:
     from dbctl.services.users.companions import CompanionRows
@@ -183,7 +184,7 @@ class CreateUser:
         details = {"username": user.login, "role": ", ".join(user.role_names) or None}
         audit.record(users.app, db, "users.create", "users", key, details)
         return UserCreated(
-            user=user,
+            user=mask_secrets(users, [user])[0] if user.extra else user,
             created=True,
             changed=True,
             default_settings=list(self._settings),

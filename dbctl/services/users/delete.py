@@ -35,6 +35,7 @@ from dbctl.services.deletion.cross_database import (
 )
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, delete_rows, find_retained_rows
+from dbctl.services.users.queries import mask_secrets
 from dbctl.services.users.update import join_logins
 
 TRANSFER_HINT = Remedy("Transfer the rows to another user: --transfer-to LOGIN")
@@ -278,7 +279,7 @@ class DeleteUsers:
         for user in leaving:
             audit.record(users.app, db, "users.delete", "users", user.id, {"username": user.login})
         return UsersDeleted(
-            users=leaving,
+            users=mask_secrets(users, leaving),
             rows=self._rows,
             removed=self._removed,
             transferred=self._transferred,

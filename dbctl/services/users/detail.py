@@ -18,6 +18,7 @@ from dbctl.services.roles.queries import read_permissions
 from dbctl.services.settings.queries import open_settings
 from dbctl.services.settings.store import find_section
 from dbctl.services.users.ownership import follow_steps
+from dbctl.services.users.queries import mask_secrets
 from dbctl.services.users.second_factors import SecondFactorState, read_state
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
 
@@ -64,7 +65,7 @@ class UsersShown(Page[UserShown], frozen=True, kw_only=True):
 def show_users(app: App, selector: UserSelector) -> UserShown | UsersShown:
     """Return the details of the selected user, or a page with those of several users."""
     users = open_users(app)
-    details = [_create_detail(users, user) for user in users.find_users(selector)]
+    details = [_create_detail(users, user) for user in mask_secrets(users, users.find_users(selector))]
     return details[0] if len(details) == 1 else UsersShown(items=details, total=len(details))
 
 

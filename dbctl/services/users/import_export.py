@@ -27,6 +27,7 @@ from dbctl.services.app.user_table import UserTable, open_users, users_database
 from dbctl.services.users.create import ROLE_FIELDS, NewUserRows, UserRow, check_password, hash_password
 from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.passwords import Passwords, describe_lost_password, require_pepper
+from dbctl.services.users.queries import find_secret_fields
 
 #: Columns of a file that are not fields of the profile.
 EXTRA_COLUMNS = (*ROLE_FIELDS, "password", "password_hash")
@@ -302,8 +303,9 @@ class ImportUsers:
 
 
 def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
-    """Return all users in the format of ``users import``; with the password hashes only if ``secrets`` is true."""
+    """Return all users in the format of ``users import``; with password hashes and secret fields only if ``secrets`` is true."""
     users = open_users(app)
+    hidden = set() if secrets else find_secret_fields(users)
     hashes: dict[object, object] = {}
     if secrets and users.section.password:
         passwords = Passwords(app, users.live)
@@ -314,7 +316,9 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
     items = []
     for user in users.read(page_request=order):
         row: dict[str, object] = {
-            field: user.extra.get(field, getattr(user, field, None)) for field in users.field_names
+            field: user.extra.get(field, getattr(user, field, None))
+            for field in users.field_names
+            if field not in hidden
         }
         if users.roles:
             row |= {"roles": user.roles} if users.roles.has_several else {"role": user.role}

@@ -22,7 +22,7 @@ from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.settings.queries import open_settings
 from dbctl.services.settings.store import find_section
 from dbctl.services.users import sign_in_state
-from dbctl.services.users.queries import UserFilter, list_users
+from dbctl.services.users.queries import UserFilter, list_users, mask_secrets
 from dbctl.services.users.update import join_logins
 
 _DATE = len("2026-01-31")
@@ -195,7 +195,8 @@ class UnlockUsers:
     """Delete the failed sign-ins of users and from addresses."""
 
     def __init__(self, users: UserTable, selected: Sequence[User], addresses: Sequence[str]) -> None:
-        self._app, self._selected, self._addresses = users.app, selected, addresses
+        self._app, self._addresses = users.app, addresses
+        self._selected = mask_secrets(users, selected)
         self._where = sign_in_state.failed_attempts(users, selected, addresses)
         self._table = users.app.require_section(users.section.lockout, "lockout").table
         count = users.db.count(self._table, self._where)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from msgspec import structs
+
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Order, Where
 from dbctl.model import Page, PageRequest, Struct
 from dbctl.profiles.codecs import read_text
 from dbctl.services.app.app import App
 from dbctl.services.app.results import find_kind
-from dbctl.services.app.user_table import KINDS, User, UserSelector, UserTable, open_users
+from dbctl.services.app.user_table import KINDS, User, UserSelector, UserTable, open_users, users_database
 from dbctl.services.app.validation import day_after, parse_boolean, parse_time
 
 
@@ -25,6 +27,8 @@ def list_users(
     has_several = users.roles is not None and users.roles.has_several
     fields = dict.fromkeys([*User.__struct_fields__, *users.field_names])
     items = users.read(where, page_request=page_request)
+    if items and items[0].extra:
+        items = mask_secrets(users, items)
     return Page(
         items=items,
         total=page_request.find_total(
@@ -35,6 +39,36 @@ def list_users(
         column_names=[field for field in fields if field != "extra" and (has_several or field != "roles")],
         omitted_columns=[field for field in users.login_fields[:1] if field == "email"],
     )
+
+
+def find_secret_fields(users: UserTable) -> set[str]:
+    """Return the further fields whose columns hold secrets, by the profile, by their names or by the values of some rows."""
+    from dbctl.services.app.secrets import find_table_secrets
+
+    app, secrets = users.app, dict[str, Sequence[str]]()
+    places = {field: (users.live.name, column) for field, column in users.fields.items()}
+    places |= {
+        field: (joined.table.removesuffix("?"), joined.column)
+        for field, joined in users.section.joined.items()
+        if field in users.joined.names
+    }
+    places = {field: place for field, place in places.items() if field not in User.__struct_fields__}
+    for table in {table for table, _ in places.values()}:
+        secrets[table] = find_table_secrets(app, users_database(app), users.db, table, sampled=True)
+    return {field for field, (table, column) in places.items() if column in secrets[table]}
+
+
+def mask_secrets(users: UserTable, items: Sequence[User]) -> list[User]:
+    """Return users without the values of secret fields, and without those in the form of a secret."""
+    if not any(user.extra for user in items):
+        return list(items)
+    from dbctl.services.app.secrets import is_secret_value, mask
+
+    masked, fields = [], find_secret_fields(users)
+    for user in items:
+        hidden = {*fields, *(name for name, value in user.extra.items() if is_secret_value(value))}
+        masked.append(structs.replace(user, extra=mask(user.extra, hidden)))
+    return masked
 
 
 def list_logins(users: UserTable, prefix: str, limit: int) -> list[str]:

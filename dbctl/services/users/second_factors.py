@@ -18,6 +18,7 @@ from dbctl.services.app.row_writes import write_rows
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
 from dbctl.services.deletion.cascade import add_dependent_rows
 from dbctl.services.users import sign_in_state
+from dbctl.services.users.queries import mask_secrets
 from dbctl.services.users.update import join_logins
 
 FEATURE = "second factors"  #: their name in errors, and in the features of a profile
@@ -224,7 +225,7 @@ class ResetSecondFactors:
         for user in touched:
             audit.record(users.app, db, "users.reset-2fa", "users", user.id, {"username": user.login})
         return SecondFactorsReset(
-            users=self._selected,
+            users=mask_secrets(users, self._selected),
             changed=len(touched),
             removed=removed,
             ended_sessions=ended,

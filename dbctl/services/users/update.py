@@ -39,6 +39,7 @@ from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.last_admin import find_exclusive_role, list_holders, refuse_shared_role
 from dbctl.services.users.passwords import Passwords, describe_lost_password, require_pepper, require_prefix
+from dbctl.services.users.queries import mask_secrets
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
 SIGN_OUT_FIELDS = frozenset({"role", "active", "password"})
@@ -301,7 +302,7 @@ class UpdateUsers:
         """Update the rows, end the sessions and record the change."""
         users, touched = self._users, self._touched
         if not touched:
-            return UsersChanged(users=self._selected, changed=0)
+            return UsersChanged(users=mask_secrets(users, self._selected), changed=0)
         if stored := self._stored():
             stamps = {name: value for name, value in stored.items() if name not in self._values}
             where = [users.where_ids(touched)]
@@ -323,7 +324,7 @@ class UpdateUsers:
                 reason = "a user would not have the new roles afterwards; a trigger may cause it"
                 raise ConstraintError(target=db.target, reason=reason)
         return UsersChanged(
-            users=[reloaded[user.id] for user in self._selected],
+            users=mask_secrets(users, [reloaded[user.id] for user in self._selected]),
             changed=len(touched),
             ended_sessions=ended,
             signed_in_for=sign_in_state.remaining_sign_in(users, SIGN_OUT_FIELDS.intersection(self._names))

@@ -33,6 +33,7 @@ from dbctl.extensions.drafts.learning.recordings import (
 from dbctl.extensions.drafts.learning.replay import (
     CommandRunner,
     Replayed,
+    describe_command,
     describe_obstacle,
     find_command,
     find_owner,
@@ -206,8 +207,8 @@ def _prove_recording(
         runner = CommandRunner(request.profile, copy, folder, timeout=request.timeout, pepper=pepper)
         replayed = runner.run(words)
         reason = replayed.failure or _check_password(runner, stored, replayed)
-        shown = [*words[:-1], MASK] if is_secret(recording, profile) else words
-        result = structs.replace(result, command=" ".join(shown), reason=reason)
+        command = describe_command(words, recording, profile)
+        result = structs.replace(result, command=command, reason=reason)
         return result if reason else _compare(request, result, stored, profile, before, copy)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dbctl.config.model import STATE_OFF
+from dbctl.config.secrets import MASK
 from dbctl.errors.base import Remedy
 from dbctl.extensions.drafts.document import Line, Part, write_document
 from dbctl.extensions.drafts.learning.recordings import Action, Recording, list_folders, read_engine
@@ -23,7 +24,7 @@ from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.evidence.subjects import Needs, Subject, check
 from dbctl.services.app.proofs import SETTING, find_database
-from dbctl.services.app.secrets import is_secret_setting
+from dbctl.services.app.secrets import is_secret_setting, is_secret_value
 from dbctl.url import Url
 
 #: The name of the app of the temporary configuration, and of the environment variable with a password of its server.
@@ -147,11 +148,12 @@ def _list_entered(recording: Recording, profile: Profile) -> Iterator[tuple[str,
     users = profile.users
     if users is None:
         return
+    covered = {*users.new, *(users.password.columns if users.password else ())}
     changed = decode_changes(recording.changes, users.table)
     user: Row = next((row.after for row in changed if row.before is None and row.after), {})
     for field, column in users.fields.items():
         is_own = field in _OTHER_FIELDS or field in users.login or field in users.lookup
-        if not is_own and isinstance(column, str) and column not in users.new:
+        if not is_own and isinstance(column, str) and column not in covered:
             text = user.get(column)
             if isinstance(text, str) and text:
                 yield field, text
@@ -198,6 +200,18 @@ def is_secret(recording: Recording, profile: Profile) -> bool:
     """Return whether a recording shows the value of a secret setting, which is not printed."""
     key = recording.subject.setting
     return bool(key) and any(is_secret_setting(section, key) for section in profile.settings)
+
+
+def describe_command(words: Sequence[str], recording: Recording, profile: Profile) -> str:
+    """Return a command without the values of secret settings and fields."""
+    secret = {path.removesuffix("?") for database in profile.databases.values() for path in database.secret}
+    shown = [*words[:-1], MASK] if is_secret(recording, profile) else list(words)
+    for place, word in enumerate(shown):
+        if profile.users and word.startswith("--set="):
+            _, field, value = word.split("=", 2)
+            path = f"{profile.users.table}.{profile.users.fields[field]}"
+            shown[place] = f"--set={field}={MASK if path in secret or is_secret_value(value) else value}"
+    return " ".join(shown)
 
 
 #: By action, what builds the command of dbctl; dbctl neither signs users in nor creates tokens.

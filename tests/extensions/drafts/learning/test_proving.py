@@ -41,6 +41,16 @@ def test_new_user_is_proven_with_other_keys_times_random_values_and_hash(shop, p
     assert (result["status"], result["rows"], result["differences"]) == ("proven", 2, [])
 
 
+def test_command_has_no_hash_and_no_secret_field(shop, prove):
+    shop.replace('active = "active"', 'active = "active"\ndigest = "hash"\ntoken = "token"')
+    shop.replace('token = ":hex-32", ', "")
+    shop.replace('needs = ["users"', 'secret = ["users.token"]\nneeds = ["users"')
+    record_creation(shop)
+    (result,) = prove()["recordings"]
+    assert result["command"] == "users create --email=cy@example.org --set=token=*** --generate -- cy"
+    assert result["status"] == "proven"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "column", "values"),
