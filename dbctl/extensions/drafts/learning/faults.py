@@ -150,6 +150,8 @@ def _refuse_other_users(scene: Scene) -> None:
     users, db = scene.users, scene.before[scene.users_database]
     rows = [row for row in scene.list_rows(users.table) if row.database == scene.users_database]
     keys = {row[users.id.column] for row in _list_subjects(scene)}
+    if scene.subject.login and scene.action not in CREATES and not keys:
+        scene.find_user()  # refuses a misspelled login
     others = [row for row in rows if row.key.get(users.id.column) not in keys]
     table = scene.evidence[scene.users_database].tables[users.table]
     changed = [row for row in others if row.before is not None and _is_beyond_traces(row, table, keys)]

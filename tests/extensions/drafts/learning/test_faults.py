@@ -45,6 +45,15 @@ def test_another_admin_worked_at_the_same_time(sqlite_app, other):
     assert "another admin worked at the same time" in error["message"]
 
 
+def test_login_is_not_that_of_a_user(sqlite_app):
+    error = sqlite_app.refuse(
+        sqlite_app.command("set-email", "carol", "other@example.org"),
+        code="demonstration-wrong",
+        login="karol",
+    )
+    assert "no user has the login 'karol'" in error["message"]
+
+
 def test_times_and_sessions_of_another_user_are_no_fault(sqlite_app):
     commands = sqlite_app.command("set-password"), sqlite_app.command("sign-in", "carol")
     sqlite_app.learn("set-password", "--login", "bob", after=" && ".join(commands))
