@@ -111,6 +111,13 @@ def find_command(recording: Recording, profile: Profile) -> Sequence[str] | None
     return [*build(recording, profile)] if build and not describe_obstacle(recording, profile) else None
 
 
+#: By action, why a recording without what it requires has no command.
+_UNNAMED: Mapping[str, str] = {
+    "set-role": "it does not name the role (--role)",
+    SETTING: "it does not name the setting and its value (--setting, --value), and the states do not show them",
+}
+
+
 def describe_obstacle(recording: Recording, profile: Profile) -> str:
     """Return why no command does what a recording shows; empty: one does."""
     users = profile.users
@@ -118,10 +125,9 @@ def describe_obstacle(recording: Recording, profile: Profile) -> str:
         return f"dbctl has no command for {recording.action}"
     if recording.action == SETTING and _find_scope(recording, profile) == "object":
         return "the setting belongs to an object, which a recording does not name"
-    if recording.action == SETTING and not recording.subject.setting:
-        return (
-            "it does not name the setting and its value (--setting, --value), and the states do not show them"
-        )
+    required = {"set-role": recording.subject.role, SETTING: recording.subject.setting}
+    if not required.get(recording.action, "none"):
+        return _UNNAMED[recording.action]
     if recording.action == "reset-2fa" and users and not users.second_factor:
         return "the profile names no second factors that dbctl can remove"
     if recording.action == "sign-out" and users and not (users.signed_in or users.on_sign_out):

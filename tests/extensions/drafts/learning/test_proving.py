@@ -155,6 +155,12 @@ def test_action_without_a_command_is_neither_proven_nor_failed(shop, prove):
     assert (result["status"], result["command"]) == ("not-possible", "")
 
 
+def test_recording_of_an_unnamed_role_is_neither_proven_nor_failed(shop, prove):
+    shop.record("set-role", "bo", "update users set role = 'admin' where id = 2")
+    (result,) = prove()["recordings"]
+    assert (result["status"], "--role" in result["reason"]) == ("not-possible", True)
+
+
 def test_profile_without_recordings_is_not_proven(shop, answer):
     result = answer("profiles", "prove", str(shop.profile), status=5)
     assert result["error"]["code"] == "recordings-missing"
