@@ -17,7 +17,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable, Table
 from dbctl.engines.file_type import detect_file_type
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.errors.connection import FileMissingError
+from dbctl.errors.connection import FileMissingError, NotADatabaseError
 from dbctl.errors.databases import DatabasesAmbiguousError
 from dbctl.model import Struct, format_count
 from dbctl.profiles import loader
@@ -124,7 +124,7 @@ def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp
         return RecognizedApp(profile=profile, addresses={main: own.address}, notes=notes)
     reason = "" if profile else "it belongs to no known app: "
     content = f"{own.content}; {reason}profile {PLAIN}"
-    notes = [DRAFT_OWN.write(facts={"content": content, "file": f"{own.label}.toml"})]
+    notes = [DRAFT_OWN.write(facts={"content": content, "app": label or PLAIN, "file": f"{own.label}.toml"})]
     notes += _list_routes(place, selected)
     return RecognizedApp(profile=PLAIN, addresses={"main": own.address}, notes=notes)
 
@@ -141,7 +141,7 @@ def _list_routes(place: str, databases: Iterable[FoundDatabase]) -> Iterator[str
 DRAFT = Remedy(
     "{content}; it belongs to no known app. Draft its profile with: `profiles draft {place} --to {file}`"
 )
-DRAFT_OWN = Remedy("{content}. For users and roles: `profiles draft --to {file}`")
+DRAFT_OWN = Remedy("{content}. For users and roles: `profiles draft --app {app} --to {file}`")
 INIT, INIT_PLACE = Remedy("`init {place} --app {label}`"), Remedy("`init {place}`")
 INIT_PROFILE = Remedy("`init {profile} --url {url}`")
 
@@ -223,6 +223,8 @@ def _recognize_files(files: Sequence[Path], profiles: Sequence[Profile]) -> Iter
             is_empty = False
             yield database
     if failures and is_empty:
+        if isinstance(failures[0], NotADatabaseError):  # no app that has backups
+            failures[0].hint = "Check the path."
         raise failures[0]
 
 

@@ -95,7 +95,25 @@ def test_plain_profile_needs_no_url(answer):
     create_file("odd:name.db")
     result = answer("init", "plain", ".")
     assert result["data"]["databases"] == {"main": "./odd:name.db"}
-    assert any("1 table" in text and "dbctl profiles draft --to" in text for text in result["warnings"])
+    assert any("1 table" in text and "dbctl profiles draft --app" in text for text in result["warnings"])
+
+
+@pytest.mark.needs_extension("drafts")
+@pytest.mark.parametrize("options", [(), ("--app", "my-notes")])
+def test_profile_of_one_of_several_apps_is_drafted_by_the_command_of_the_note(answer, options):
+    create_file("first.db")
+    answer("init", "first.db", "--app", "first")
+    create_file("second.db")
+    (note,) = answer("init", "second.db", *options)["warnings"]
+    command = re.search(r"dbctl (profiles draft .*)", note)[1]
+    answer(*shlex.split(command))
+    assert "second.db" in Path("second.toml").read_text()
+
+
+def test_file_that_is_no_database_has_no_backups(answer):
+    Path("notes.db").write_text("no database")
+    error = answer("init", "notes.db", status=4)["error"]
+    assert (error["code"], error["hint"]) == ("not-a-database", "Check the path.")
 
 
 # Servers ---------------------------------------------------------------------------------------------------------
