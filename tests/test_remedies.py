@@ -208,12 +208,12 @@ def test_commands_quote_names_with_spaces():
         ("data rows {name}", "dbctl data rows --app blog -- -my"),
         ("data set {other} KEY {name}=TIME", "dbctl data set a KEY --app blog -- -my=TIME"),
         ("users set-role {name} {other} --demote-to ROLE", "dbctl users set-role --demote-to ROLE --app blog -- -my a"),
-        ("backup delete {names}", "dbctl backup delete --app blog -- a '-b c'"),
+        ("profiles learn {names} --to {other}", "dbctl profiles learn set-role --login x --to a --app blog"),
         ("users activate --id {name}", "dbctl users activate --id -my --app blog"),
     ],
 )  # fmt: skip
 def test_names_are_no_options(text, line):
-    facts = {"name": "-my", "other": "a", "names": ["a", "-b c"]}
+    facts = {"name": "-my", "other": "a", "names": ["set-role", "--login", "x"]}
     assert Remedy(f"`{text}`").fill(Invocation(app="blog"), "", facts) == line
     assert find_problem(line.removeprefix("dbctl ")) == ""
 
@@ -239,6 +239,14 @@ def test_commands_repeat_the_selection():
         f"Check: dbctl apps check {selected} blog; or write: dbctl init DIR --config /srv/my.toml;"
         " or run: dbctl data rows a --db b --app c --config /srv/my.toml"
     )
+
+
+@pytest.mark.usefixtures("invocation")
+def test_commands_about_profiles_select_the_app_if_they_read_its_database():
+    assert Remedy("`profiles learn set-role --to P`").write() == (
+        "dbctl profiles learn set-role --to P --config /srv/my.toml --url logs=/srv/a.db --db logs --app blog"
+    )
+    assert Remedy("`profiles list`").write() == "dbctl profiles list --config /srv/my.toml"
 
 
 def test_commands_repeat_the_repository_only_if_they_have_the_option():

@@ -56,7 +56,16 @@ def shorten_details(details: Sequence[str]) -> list[str]:
 
 
 #: Commands of no configured app; of the options that select one, they get the configuration alone.
-WITHOUT_APP = ("apps list", "config", "demo", "help", "init", "profiles")
+WITHOUT_APP = (
+    "apps list",
+    "config",
+    "demo",
+    "help",
+    "init",
+    "profiles draft",
+    "profiles list",
+    "profiles update",
+)
 
 
 class Invocation(NamedTuple):
@@ -163,7 +172,7 @@ def _fill_command(line: str, words: Mapping[str, str]) -> str:
     parts = line.split(" ")
     for first, part in enumerate(parts):
         is_operand = part.startswith("{") and not parts[first - 1].startswith("--")
-        if is_operand and re.search(r"(^| )'?-", part.format(**words)):
+        if is_operand and part.format(**words).lstrip("'").startswith("-"):
             end = next((place for place in range(first, len(parts)) if parts[place].startswith("--")), None)
             options = [] if end is None else parts[end:]
             return " ".join([*parts[:first], *options, "--", *parts[first:end]]).format(**words)
