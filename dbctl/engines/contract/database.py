@@ -136,7 +136,7 @@ class Column(Struct, frozen=True, kw_only=True):
     name: str
     type: str  #: as declared, upper case; empty without a declared type
     nullable: bool
-    required: bool  #: NOT NULL without a default or generated value
+    required: bool  #: NOT NULL or of the primary key, without a default or generated value
     is_primary_key: bool  #: part of the primary key
     #: "time", "boolean", "uuid", "enum": values with a type of the driver; empty: plain values
     native: str = ""

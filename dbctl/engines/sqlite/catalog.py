@@ -158,15 +158,16 @@ def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
             words = [token.text.lower() for token in LEXER.read_significant(str(sql))]
             resolution_clause = " or abort" if ("conflict", "replace") in pairwise(words) else ""
         declared_type = str(declared or "").upper()
-        is_rowid = bool(place) and len(key) == 1 and declared_type == "INTEGER" and not is_without_rowid
-        if is_rowid and kind == "table" and not has_key_index:
+        is_only_key = place == len(key) == 1
+        is_rowid = is_only_key and declared_type == "INTEGER" and not (is_without_rowid or has_key_index)
+        if is_rowid and kind == "table":
             rowid = str(column)
         if column is not None and hidden != 1:
             columns[str(column)] = Column(
                 name=str(column),
                 type=declared_type,
                 nullable=not (not_null or is_rowid),
-                required=bool(not_null) and default is None and not is_rowid and hidden == 0,
+                required=bool(not_null or place) and default is None and not is_rowid and hidden == 0,
                 is_primary_key=bool(place),
                 is_generated=hidden in (2, 3),
                 has_time_default=hidden == 0

@@ -161,3 +161,25 @@ def test_row_that_the_database_does_not_add_is_refused(
         refused = "row-skipped" if words[0] == "add" else "constraint"
         assert (status, error["code"]) == ((2, "not-supported") if engine == "mysql" else (6, refused))
     assert run_sql(url, "select id, code from books") == [(1, "a")]
+
+
+@pytest.mark.parametrize(
+    "key", ["text primary key", "integer primary key desc", "integer, primary key (code, shelf)"]
+)
+@pytest.mark.parametrize("command", ["add", "import"])
+def test_row_without_key_that_sqlite_would_store_as_null_is_refused_by_the_plan(
+    key: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # SQLite permits NULL in these keys, unlike in the alias of the rowid, for which it creates a number
+    path, file = tmp_path / "books.db", tmp_path / "rows.jsonl"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"create table books (shelf integer, code {key})")
+    file.write_text('{"shelf": 1}\n')
+    address = ["--profile", "plain", "--url", f"main={path}"]
+    words = ["add", "books", "shelf=1"] if command == "add" else ["import", "books", str(file)]
+    for option in ("--dry-run", "--yes"):
+        assert main([*address, "data", *words, option]) == 2
+        message = capsys.readouterr().err
+        assert "requires code" in message or "code, which books requires" in message
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select * from books").fetchall() == []
