@@ -27,7 +27,7 @@ class MigrationVariantUnknownError(DbctlError, status=Exit.NOT_FOUND):
 
 class MigrationFilesMissingError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: the ledger lists migrations that are missing in {folder} ({names})"
-    remedy = "Nothing was run. Pass the folder of the deployed app with --migrations DIR, or copy the files into {folder}; remove lost migrations from the ledger with: `migrate repair --missing`"
+    remedy = "Nothing was run. Pass the folder of the deployed app with --migrations DIR, or copy the files into {folder}; remove lost migrations from the ledger with: `migrate repair --missing --db {database}`"
 
 
 class MigrationsAheadError(DbctlError, status=Exit.CHECK_FAILED):
@@ -81,12 +81,12 @@ class LedgerMissingError(DbctlError, status=Exit.REFUSED):
 
 class MigrationChangedError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{target}: {names} changed after being applied"
-    remedy = "Nothing was run. Restore the old text, and write the change as a new migration; or accept the text with: `migrate repair --checksums`"
+    remedy = "Nothing was run. Restore the old text, and write the change as a new migration; or accept the text with: `migrate repair --checksums --db {database}`"
 
 
 class MigrationBrokenError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: the app started {names} but did not complete it"
-    remedy = "Nothing was run. Revert its changes, then run: `migrate repair --failed`; or complete them, then run: `migrate mark NAME --applied`"
+    remedy = "Nothing was run. Revert its changes, then run: `migrate repair --failed --db {database}`; or complete them, then run: `migrate mark NAME --applied --db {database}`"
 
 
 class MigrationFailedError(DbctlError, status=Exit.FAILED):
@@ -111,7 +111,7 @@ class RowsLostError(MigrationFailedError, status=Exit.REFUSED):
 
 class MigrationStatementUnknownError(DbctlError, status=Exit.REFUSED):
     sentence = "{target}: a killed run left it unknown whether statement {number} of {name} ran: {sql}"
-    remedy = "Nothing was run. Check the database; if the statement took effect, record it with: `migrate repair --statement done`; otherwise with: `migrate repair --statement undone`"
+    remedy = "Nothing was run. Check the database; if the statement took effect, record it with: `migrate repair --statement done --db {database}`; otherwise with: `migrate repair --statement undone --db {database}`"
 
 
 class MigrationStepsChangedError(DbctlError, status=Exit.CHECK_FAILED):

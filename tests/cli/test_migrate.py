@@ -204,7 +204,7 @@ def test_command_of_a_hint_has_the_folder_that_was_passed(folder):
     assert (status, answer["error"]["code"]) == (4, "migration-changed")
     command = shlex.split(answer["error"]["hint"])
     words = command[command.index("repair") :]
-    assert words[:4] == ["repair", "--checksums", "--migrations", other.name]
+    assert words[:6] == ["repair", "--checksums", "--db", "user", "--migrations", other.name]
     assert dbctl(folder, *words).returncode == 0
     assert dbctl(folder, "up", "--migrations", other.name).returncode == 0
     assert query(folder, "select count(*) from more") == [(0,)]

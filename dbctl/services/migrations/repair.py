@@ -162,7 +162,7 @@ def mark(
 
     def list_steps(state: DatabaseState) -> list[_Step]:
         if requested == "pending" and not state.has_ledger:
-            raise LedgerMissingError(target=state.target.name, table=state.target.ledger.table)
+            raise LedgerMissingError(target=target.name, table=target.ledger.table)
         migrations = {migration.name: migration for migration in state.migrations}
         selected = _resolve_names(state, names)
         steps = [_create_mark_step(state, migrations[name], requested) for name in selected]
@@ -194,7 +194,7 @@ def repair(
 
     def list_steps(state: DatabaseState) -> list[_Step]:
         if not (state.has_ledger or state.is_empty):
-            raise LedgerMissingError(target=state.target.name, table=state.target.ledger.table)
+            raise LedgerMissingError(target=target.name, table=target.ledger.table)
         selected_names = _resolve_names(state, names)
         selected = [
             migration for migration in state.migrations if not names or migration.name in selected_names

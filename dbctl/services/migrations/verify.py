@@ -37,7 +37,7 @@ FINDINGS: Mapping[State, _StateFinding] = {
     "changed": _StateFinding(
         "{name} changed after it was applied",
         Remedy(
-            "Restore the previous text of the file, or accept the current one with: `migrate repair --checksums`"
+            "Restore the previous text of the file, or accept the current one with: `migrate repair --checksums --db {database}`"
         ),
     ),
     "ahead": _StateFinding(
@@ -52,10 +52,10 @@ FINDINGS: Mapping[State, _StateFinding] = {
     "retired": _StateFinding("{name} was applied; the app has removed its file since", severity="info"),
 }
 INTERRUPTED_HINT = Remedy(
-    "Examine its effects. Revert them, then run: `migrate repair {name} --failed`; or complete them, then run: `migrate mark {name} --applied`"
+    "Examine its effects. Revert them, then run: `migrate repair {name} --failed --db {database}`; or complete them, then run: `migrate mark {name} --applied --db {database}`"
 )
 UNKNOWN_HINT = Remedy(
-    "Find out whether it has run. If it has, run: `migrate repair {name} --statement done`; otherwise: `migrate repair {name} --statement undone`"
+    "Find out whether it has run. If it has, run: `migrate repair {name} --statement done --db {database}`; otherwise: `migrate repair {name} --statement undone --db {database}`"
 )
 CONTINUE_HINTS = {
     "up": Remedy("Correct the next statements in its file, then continue with: `migrate up`"),
@@ -92,7 +92,9 @@ def _create_finding(
     """Return a finding, about the migration of this name if there is one."""
     file = state.target.folder.files.get(name)
     path = str(file.path) if file else None
-    text = hint if isinstance(hint, str) else hint.write(facts={"name": name})
+    text = (
+        hint if isinstance(hint, str) else hint.write(facts={"name": name, "database": state.target.database})
+    )
     return Finding(state.target.name, severity, code, message, text, file=path)
 
 
@@ -100,8 +102,7 @@ def _compare_with_ledger(_app: App, state: DatabaseState) -> Iterator[Finding]:
     if not (state.has_ledger or state.is_empty):
         table = state.target.ledger.table
         message = f"the database has tables but no ledger ({table})"
-        text = UNRECORDED_HINT.write(facts={"database": state.target.database})
-        yield _create_finding(state, "error", "ledger-missing", message, text)
+        yield _create_finding(state, "error", "ledger-missing", message, UNRECORDED_HINT)
     for migration in state.migrations:
         yield from _find_byte_differences(state, migration)
         if migration.state == "failed":

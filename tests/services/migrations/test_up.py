@@ -1,6 +1,8 @@
 """``migrate up`` with concurrent runners and readers, and failures among many migrations."""
 
 import json
+import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -248,8 +250,8 @@ def test_applied_migration_is_reported_while_another_session_reads_the_journal(t
             assert Repository(app).find(migration.safety_backup).kind == "migration"
 
 
-@pytest.mark.parametrize("command", ["up", "baseline"])
-def test_locked_database_names_the_migrations_of_others(tmp_path, answer, command):
+def create_three_databases(folder, *, has_tables=False):
+    """Write an app with three databases and a migration of each; return the options that select it."""
     tables = {
         "chat": ("chats", "messages"),
         "code": ("sessions", "transcript_entries"),
@@ -263,15 +265,29 @@ def test_locked_database_names_the_migrations_of_others(tmp_path, answer, comman
     config = '[apps.desk]\nprofile = "yaai"\n'
     for section, values in sections.items():
         config += f"[apps.desk.{section}]\n" + "".join(f'{key} = "{text}"\n' for key, text in values.items())
-    (tmp_path / "dbctl.toml").write_text(config)
+    (folder / "dbctl.toml").write_text(config)
     for name in names:
         script = "".join(f"create table {table} (x integer);\n" for table in tables[name])
-        deployments.write_files(tmp_path / name, {"001_t": script})
-        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as database:
-            database.executescript(script if command == "baseline" else "")
+        deployments.write_files(folder / name, {"001_t": script})
+        with closing(sqlite3.connect(folder / f"{name}.db")) as database:
+            database.executescript(script if has_tables else "")
+    return ("--config", str(folder / "dbctl.toml"))
+
+
+def test_hint_to_repair_selects_one_of_several_databases(tmp_path, answer):
+    words = create_three_databases(tmp_path)
+    answer(*words, "migrate", "up")
+    (tmp_path / "code" / "001_t.sql").unlink()
+    hint = answer(*words, "migrate", "up", status=6)["error"]["hint"]
+    (command,) = re.findall(r"dbctl (migrate repair .*)", hint)
+    answer(*shlex.split(command), "--dry-run")
+
+
+@pytest.mark.parametrize("command", ["up", "baseline"])
+def test_locked_database_names_the_migrations_of_others(tmp_path, answer, command):
+    words = (*create_three_databases(tmp_path, has_tables=command == "baseline"), "--timeout", "0.2")
     with closing(sqlite3.connect(tmp_path / "code.db", isolation_level=None)) as other:
         other.execute("begin immediate")
-        words = ("--config", str(tmp_path / "dbctl.toml"), "--timeout", "0.2")
         error = answer(*words, "migrate", command, status=11)["error"]
     assert "desk/code was not changed. Done by this run: chat/001_t." in error["hint"]
     assert "Nothing was changed" not in error["hint"]

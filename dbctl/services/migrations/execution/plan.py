@@ -132,7 +132,9 @@ def plan_up(state: DatabaseState, selection: UpSelection = UpSelection()) -> lis
     _refuse_inconsistent(state)
     for name, partial in state.partial.items():
         if name not in files:
-            raise MigrationFilesMissingError(target=target.name, folder=folder.path, names=name)
+            raise MigrationFilesMissingError(
+                target=target.name, database=target.database, folder=folder.path, names=name
+            )
         if partial.direction == "down":
             raise MigrationPartiallyRevertedError(target=target.name, name=name)
     if duplicates := state.names_in("duplicate-version"):
@@ -223,7 +225,9 @@ def refuse_mismatch(state: DatabaseState) -> None:
     if missing := state.names_in("missing-file"):
         shipped = "" if target.folder.is_custom else " (shipped with dbctl, for another variant of this app)"
         folder = f"{target.folder.path}{shipped}"
-        raise MigrationFilesMissingError(target=target.name, folder=folder, names=join_names(missing))
+        raise MigrationFilesMissingError(
+            target=target.name, database=target.database, folder=folder, names=join_names(missing)
+        )
     if not (state.has_ledger or state.is_empty):
         raise LedgerMissingError(target=target.name, table=target.ledger.table)
 
@@ -244,9 +248,9 @@ def _refuse_inconsistent(state: DatabaseState) -> None:
     refuse_foreign(target)
     refuse_mismatch(state)
     if broken := [name for name in state.names_in("failed") if name not in state.partial]:
-        raise MigrationBrokenError(target=target.name, names=join_names(broken))
+        raise MigrationBrokenError(target=target.name, database=target.database, names=join_names(broken))
     if changed := state.names_in("changed"):
-        raise MigrationChangedError(target=target.name, names=join_names(changed))
+        raise MigrationChangedError(target=target.name, database=target.database, names=join_names(changed))
     if out_of_order := state.names_in("out-of-order"):
         newest = [name for name in state.names_in("applied") if name in files][-1]
         raise MigrationsOutOfOrderError(target=target.name, names=join_names(out_of_order), newest=newest)
@@ -270,7 +274,11 @@ def _refuse_unknown_progress(
         is_unchanged = journal.hash_statement(sql) == unknown.sha256
         text = " ".join(sql.split()) if is_unchanged else "the statement is no longer in the file"
         raise MigrationStatementUnknownError(
-            target=target.name, name=file.name, number=unknown.number, sql=text[:MAX_SQL_LENGTH]
+            target=target.name,
+            database=target.database,
+            name=file.name,
+            number=unknown.number,
+            sql=text[:MAX_SQL_LENGTH],
         )
 
 
