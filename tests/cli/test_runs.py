@@ -454,6 +454,11 @@ def test_log_that_cannot_be_written_fails_no_command(blog, target, capsys, monke
     assert main(["data", "set", "posts", "1", "title=b", "--log-file", target]) == 0
     assert len(read_warnings(capsys)) == 1
     assert title(blog) == "b"
+    main(["status", "--quiet"])
+    warnings = capsys.readouterr().err
+    main(["status", "--quiet", "--log-file", target])
+    assert warnings
+    assert capsys.readouterr().err == warnings
 
 
 def test_full_disk_of_the_log_fails_no_command(blog):

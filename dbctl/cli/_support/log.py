@@ -36,6 +36,7 @@ class RunLog:
             handler = _JournaldHandler() if target == JOURNALD else logging.StreamHandler(_open_file(target))
         except OSError as error:
             self.failure = f"{target}: {error.strerror or error}"
+            self._logger.addHandler(logging.NullHandler())  # without a handler, the module prints warnings
             return
         handler.setFormatter(_JsonFormatter() if log_format == LogFormat.JSON else _TextFormatter())
         handler.handleError = self._record_failure  # type: ignore[method-assign, assignment] # the default prints a traceback
