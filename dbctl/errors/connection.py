@@ -231,7 +231,9 @@ def report_file_errors(path: object, *, kind: str = "") -> Iterator[None]:
     except OSError as error:
         if kind and isinstance(error, FileNotFoundError):
             raise FileMissingError(kind=kind, path=path) from error
-        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+        failed = FileFailedError(path=path, reason=error.strerror or str(error))
+        failed.hint = "Nothing was changed. Check the path, its permissions and its disk."
+        raise failed from error
 
 
 class FileExistsAlreadyError(DbctlError, status=Exit.REFUSED, code="file-exists"):

@@ -63,7 +63,9 @@ def test_file_opened_by_shell_is_read(place, shell):
 
 
 def test_directory_instead_of_file_is_reported(place):
-    assert "Is a directory" in dbctl(place, "settings", "diff", ".").stderr
+    for words in (["settings", "diff", "."], ["data", "query", "--file", "."], ["users", "import", "."]):
+        first, hint = dbctl(place, *words).stderr.splitlines()
+        assert ("Is a directory" in first, "Check the path" in hint) == (True, True)
 
 
 # Streams that do not block ----------------------------------------------------------------------------------------
