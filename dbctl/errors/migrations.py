@@ -32,9 +32,7 @@ class MigrationFilesMissingError(DbctlError, status=Exit.REFUSED):
 
 class MigrationsAheadError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "{target} is newer than the files in {folder}: its ledger also lists {names}"
-    remedy = (
-        "Nothing was run. Install the newer version of the app, or pass its folder with --migrations DIR."
-    )
+    remedy = "Nothing was run. Install the newer version of the app, or pass its folder: --migrations DIR."
 
 
 class DuplicateMigrationNumberError(DbctlError, status=Exit.CHECK_FAILED):
