@@ -44,6 +44,8 @@ _PRAGMAS = frozenset(
     | {"mmap_size", "page_size", "synchronous", "temp_store", "wal_autocheckpoint"}
 )
 _PRAGMA_VALUE = re.compile(r"[A-Za-z0-9_-]{1,32}")
+#: Subscripts of arrays, which are in SQLite names of digits, but no functions.
+_SUBSCRIPT = re.compile(r"(?<=[\w)\]\"])\s*\[\d*:?\d+\]")
 #: Comments, further statements, variables, and quotes of single engines.
 _UNSUPPORTED = re.compile(r"/\*|--|[;#$@\[]")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`")
@@ -107,6 +109,7 @@ def _strip(sql: str) -> tuple[str, str]:
     if "\\" in sql:
         return "", "it contains a backslash, which only some engines read as an escape"
     text = _QUOTED.sub(lambda match: " " if match[0][0] == "'" else ' " ', sql.strip().removesuffix(";"))
+    text = _SUBSCRIPT.sub("", text)
     if match := _UNSUPPORTED.search(text):
         return text, f"it contains {match[0]!r}, which may hide or separate statements"
     return text, "it has an unfinished quote" if "'" in text or "`" in text else ""

@@ -285,11 +285,24 @@ def test_folder_without_permission_is_reported(answer, shop):
         "select 'open",
         "select [load_extension]('x')",
         "select [x'], load_extension('y') as [z'] from people",
+        "select load_extension[1]('x')",
+        "select a[load_extension('x')] from people",
         "select next value for people_id",
     ],
 )
 def test_query_that_does_more_than_read_is_found(sql):
     assert find_query_problem(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select tags[1], (string_to_array)[2] from people",
+        'select "tags" [1][2] from people where tags[1:2] is not null',
+    ],
+)
+def test_subscript_of_an_array_only_reads(sql):
+    assert find_query_problem(sql) == ""
 
 
 def test_queries_of_built_in_profiles_only_read():
