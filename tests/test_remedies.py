@@ -209,11 +209,17 @@ def test_commands_quote_names_with_spaces():
         ("data set {other} KEY {name}=TIME", "dbctl data set a KEY --app blog -- -my=TIME"),
         ("users set-role {name} {other} --demote-to ROLE", "dbctl users set-role --demote-to ROLE --app blog -- -my a"),
         ("profiles learn {names} --to {other}", "dbctl profiles learn set-role --login x --to a --app blog"),
+        ("users set-role {ids} {other}", "dbctl users set-role --id 2 --id 3 a --app blog"),
         ("users activate --id {name}", "dbctl users activate --id -my --app blog"),
     ],
 )  # fmt: skip
 def test_names_are_no_options(text, line):
-    facts = {"name": "-my", "other": "a", "names": ["set-role", "--login", "x"]}
+    facts = {
+        "name": "-my",
+        "other": "a",
+        "names": ["set-role", "--login", "x"],
+        "ids": ["--id", "2", "--id", "3"],
+    }
     assert Remedy(f"`{text}`").fill(Invocation(app="blog"), "", facts) == line
     assert find_problem(line.removeprefix("dbctl ")) == ""
 

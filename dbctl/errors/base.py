@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
-from itertools import cycle
+from itertools import cycle, dropwhile
 from shlex import quote  # an error can arise where no module can be imported any more
 from typing import ClassVar, NamedTuple, cast
 
@@ -56,16 +56,7 @@ def shorten_details(details: Sequence[str]) -> list[str]:
 
 
 #: Commands of no configured app; of the options that select one, they get the configuration alone.
-WITHOUT_APP = (
-    "apps list",
-    "config",
-    "demo",
-    "help",
-    "init",
-    "profiles draft",
-    "profiles list",
-    "profiles update",
-)
+WITHOUT_APP = ("apps list", "config", "demo", "help", "init", "profiles draft", "profiles list", "profiles update")  # fmt: skip
 
 
 class Invocation(NamedTuple):
@@ -141,12 +132,12 @@ class Remedy:
     def fill(self, invocation: Invocation, app: str, facts: Mapping[str, object]) -> str:
         """Return the hint for an invocation; commands that the installation lacks are omitted."""
         words = {name: _quote(value) for name, value in facts.items()} if "`" in self._text else {}
-        has_hyphen = " -" in " ".join(["", *words.values()]).replace(" '", " ")
+        # not those of lists, which may contain options
+        names = [name for name, fact in facts.items() if isinstance(fact, str) and fact[:1] == "-"]
+        fill = partial(_fill, names) if names else str.format_map
         return self._join(
             lambda text: text.format(**facts),
-            lambda line: invocation.complete(
-                _fill_command(line, words) if has_hyphen else line.format(**words), app
-            ),
+            lambda line: invocation.complete(fill(line, words), app),
             invocation.absent,
         )
 
@@ -167,15 +158,14 @@ def _omit_commands(text: str, commands: Sequence[str]) -> str:
     return re.sub(r"^; (or )?(.)", lambda start: start[2].upper(), text)
 
 
-def _fill_command(line: str, words: Mapping[str, str]) -> str:
-    """Return a command with quoted values; operands from the first that looks like an option follow ``--``."""
+def _fill(names: Sequence[str], line: str, words: Mapping[str, str]) -> str:
+    """Return a command with quoted values; the operands from the first of ``names``, which look like options, follow ``--``."""
     parts = line.split(" ")
     for first, part in enumerate(parts):
-        is_operand = part.startswith("{") and not parts[first - 1].startswith("--")
-        if is_operand and part.format(**words).lstrip("'").startswith("-"):
-            end = next((place for place in range(first, len(parts)) if parts[place].startswith("--")), None)
-            options = [] if end is None else parts[end:]
-            return " ".join([*parts[:first], *options, "--", *parts[first:end]]).format(**words)
+        if part[:1] == "{" and part[1:].partition("}")[0] in names and not parts[first - 1].startswith("--"):
+            further = [*dropwhile(lambda part: not part.startswith("--"), parts[first:])]
+            operands = parts[first : len(parts) - len(further)]
+            return " ".join([*parts[:first], *further, "--", *operands]).format(**words)
     return line.format(**words)
 
 
