@@ -134,6 +134,7 @@ class StorageManager(ABC):
     """The part that measures the storage of a database, lists its indexes, and runs its maintenance."""
 
     has_versions: ClassVar[bool] = False  #: whether tables have old versions, which ``prune_tasks`` deletes
+    name_quote: ClassVar[str] = '"'  #: the sign around names in statements for other clients
 
     @abstractmethod
     def measure_storage(self) -> Storage:
@@ -153,6 +154,10 @@ class StorageManager(ABC):
         Without ``sized``, an engine that would have to read the whole database for their sizes omits these.
         """
         return None
+
+    def find_schema(self, table: str) -> str:
+        """Return the quoted schema of a table, which statements of other clients must name; empty: there is only one."""
+        return ""
 
     def scans_counted_since(self) -> datetime | None:
         """Return the start of the ``scans`` statistics; None if unknown or not counted."""

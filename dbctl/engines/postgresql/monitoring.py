@@ -125,7 +125,14 @@ from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
 where {IN_TABLES} and not i.relispartition order by c.relname, i.relname"""
 
 
+#: The schema of the table that a name means to this connection.
+SCHEMA = "select quote_ident(n.nspname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(:name)"
+
+
 class PostgreSQLStorage(PostgreSQLPart, StorageManager):
+    def find_schema(self, table: str) -> str:
+        return "".join(str(schema) for (schema,) in self._connection.fetch(SCHEMA, {"name": ident(table)}))
+
     def measure_storage(self) -> Storage:
         return self._connection.fetch_as(Storage, DATABASE_SIZE, tables=len(self._catalog.base_tables()))[0]
 

@@ -18,9 +18,10 @@ from dbctl.errors.users import HashExpensiveError
 from dbctl.model import Finding, Secret, Severity, format_count
 from dbctl.services.app import command_line
 from dbctl.services.app.app import App
-from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check, require
+from dbctl.services.app.evidence.subjects import Check, DoesNotApplyError, Needs, Subject, check, require
 from dbctl.services.app.user_table import UserTable, open_users
 from dbctl.services.checks.base import join_examples
+from dbctl.services.checks.index_advice import read_column, write_statement
 from dbctl.services.hooks.maintenance_mode import find_leftover
 from dbctl.services.hooks.program import find_unusable_programs
 from dbctl.services.migrations import status as migration_status
@@ -39,7 +40,9 @@ SET_PASSWORD = Remedy("`users set-password --id {id} --generate`")
 @check("duplicate-constraint")
 def check_indexes(subject: Subject) -> Iterator[Finding]:
     """Yield duplicate constraints, and columns that lack the index of the profile."""
-    indexes = require(subject.db.storage.list_indexes(sized=False))
+    indexes = subject.db.storage.list_indexes(sized=False)
+    if indexes is None:  # a database without any index lacks those that it requires
+        raise DoesNotApplyError
     yield from _check_constraints(subject, indexes)
     yield from _check_columns(subject, indexes, subject.db.tables())
 
@@ -69,16 +72,18 @@ def _check_columns(
 ) -> Iterator[Finding]:
     """Yield the columns that the profile lists as indexed, and with which no index of all rows begins."""
     first = {
-        (index.table, index.columns[0].split(" ")[0].strip('"`'))
+        (index.table, term)
         for index in indexes
         if index.columns and index.valid and not (index.where or index.is_ignored)
+        for term in (read_column(index.columns[0]), index.columns[0])
     }
     for path in subject.section.indexed:
         table, _, column = path.partition(".")
         if table in tables and column in tables[table].columns and (table, column) not in first:
             message = f"no index begins with {path}, so each read by this column reads every row of {table}"
-            hint = f"create index idx_{table}_{column} on {table} ({column});"
-            yield subject.finding("warning", "column-unindexed", message, hint)
+            yield subject.finding(
+                "warning", "column-unindexed", message, write_statement(subject.db, table, [column])
+            )
 
 
 @check("setting-below")

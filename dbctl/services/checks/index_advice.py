@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract.database import Readable, Reference
+from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.monitoring import Index, SlowQuery
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Finding, format_count, now
-from dbctl.services.app.evidence.subjects import Subject, check, require
+from dbctl.services.app.evidence.subjects import DoesNotApplyError, Subject, check
 from dbctl.services.app.validation import truncate
 from dbctl.services.checks.base import EXAMPLES, join_examples
 from dbctl.services.stats.indexes import IndexProblem, IndexStats, classify_indexes
@@ -40,7 +40,9 @@ _OWNER = "The schema belongs to the app: ask its developers, or expect that an u
 @check("reference-unindexed")
 def check_advice(subject: Subject) -> Iterator[Finding]:
     """Yield at most one remark of each kind for a database, with examples."""
-    indexes = require(subject.db.storage.list_indexes(sized=False))
+    indexes = subject.db.storage.list_indexes(sized=False)
+    if indexes is None:  # a database without any index lacks those that it requires
+        raise DoesNotApplyError
     rows = _RowCounts(subject.db)
     yield from _check_references(subject, indexes, rows)
     problems = list(classify_indexes(subject.target, indexes))
@@ -84,7 +86,9 @@ def _check_references(subject: Subject, indexes: Sequence[Index], rows: _RowCoun
         count = format_count(len(large), "foreign key")
         shown = join_examples([f"{reference.table} ({', '.join(reference.columns)})" for reference in large])
         message = f"{count} without an index, so that each deletion of a referenced row reads the whole table: {shown}"
-        statements = " ".join(map(_create_statement, large[:EXAMPLES]))
+        statements = " ".join(
+            write_statement(db, reference.table, reference.columns) for reference in large[:EXAMPLES]
+        )
         yield subject.finding("info", "reference-unindexed", message, f"{statements} {_OWNER}")
 
 
@@ -92,18 +96,22 @@ def _list_served(index: Index) -> Iterator[str]:
     """Yield the column of whose values the index finds all rows: the first one, also as SQLite writes one with blanks."""
     term = index.columns[0]
     condition = _IS_NOT_NULL.fullmatch(index.where)
-    if not index.where or (condition and _read_column(condition[1]).lower() == _read_column(term).lower()):
-        yield from (_read_column(term), term)
+    if not index.where or (condition and read_column(condition[1]).lower() == read_column(term).lower()):
+        yield from (read_column(term), term)
 
 
-def _read_column(term: str) -> str:
+def read_column(term: str) -> str:
+    """Return the name of the column at the beginning of a term of an index; SQLite does not quote it."""
     match = _COLUMN.match(term)
     return next(filter(None, match.groups())) if match else term
 
 
-def _create_statement(reference: Reference) -> str:
-    name = ident("_".join(["idx", reference.table, *reference.columns])[:MAX_NAME])
-    return f"CREATE INDEX {name} ON {ident(reference.table)} ({', '.join(map(ident, reference.columns))});"
+def write_statement(db: Readable, table: str, columns: Sequence[str]) -> str:
+    """Return the statement that creates an index, for any client of the database."""
+    schema, quote = db.storage.find_schema(table), db.storage.name_quote
+    names = ["_".join(["idx", table, *columns])[:MAX_NAME], table, *columns]
+    name, table, *terms = (ident(text, quote) for text in names)
+    return f"CREATE INDEX {name} ON {schema and f'{schema}.'}{table} ({', '.join(terms)});"
 
 
 def _check_covered(subject: Subject, problems: Sequence[IndexStats], rows: _RowCounts) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import pytest
 
 from dbctl.profiles.loader import load
 from tests import servers
+from tests.databases import empty_database
 from tests.shapes import chat_lancedb, waqtor, yaai
 
 
@@ -56,3 +57,37 @@ def test_index_of_a_server_is_reported_until_it_is_created(create, answer):
         assert "messages.session_id" in finding["message"]
         connection.execute(finding["hint"])
         assert list_unindexed(answer, "waqtor", {"main": url}) == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_statement_of_an_index_quotes_names(engine, tmp_path, monkeypatch, answer):
+    mark = "`" if engine == "mysql" else '"'
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n[databases.main]\n'
+        'engines = ["sqlite", "postgresql", "mysql"]\nneeds = []\nindexed = ["Order.user id", "Order.group"]\n'
+    )
+    with empty_database(engine, tmp_path / "shop.db") as db:
+        db.run(f"create table {mark}Order{mark} ({mark}user id{mark} integer, {mark}group{mark} integer)")
+        findings = list_unindexed(answer, "shop.toml", {"main": db.url})
+        assert len(findings) == 2
+        db.run(*(finding["hint"].rstrip(";") for finding in findings))
+        assert list_unindexed(answer, "shop.toml", {"main": db.url}) == []
+
+
+def test_statement_of_an_index_names_the_schema(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "shop"\ntitle = "Shop"\n[databases.main]\n'
+        'engines = ["postgresql"]\nneeds = []\nindexed = ["carts.owner"]\n'
+    )
+    with (
+        servers.postgresql_database(encoding="UTF8") as url,
+        psycopg.connect(str(url), autocommit=True) as connection,
+    ):
+        connection.execute('create table carts (owner integer); create schema "my shop"')
+        connection.execute('create table "my shop".carts (owner integer)')
+        place = {"main": f"{url}?schema=my%20shop"}
+        (finding,) = list_unindexed(answer, "shop.toml", place)
+        connection.execute(finding["hint"])
+        assert list_unindexed(answer, "shop.toml", place) == []
