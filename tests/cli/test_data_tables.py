@@ -201,10 +201,10 @@ def test_invalid_row_is_refused_and_not_added(dbctl):
         assert len(titles(dbctl)) == 3, words
 
 
-def test_row_without_text_key_is_refused(tmp_path, monkeypatch, answer):
+def test_row_whose_key_is_null_by_default_is_refused(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect("words.db")) as connection:
-        connection.execute("create table words (word text primary key, size int)")
+        connection.execute("create table words (word text primary key default null, size int)")
     response = answer("--url", "words.db", "data", "add", "words", "size=1", status=2)
     assert response["error"]["code"] == "value-invalid"
     assert answer("--url", "words.db", "data", "rows", "words")["data"]["total"] == 0
