@@ -39,6 +39,23 @@ def test_write_to_read_only_database_is_refused(line: str, app_folder: Path) -> 
     assert main(split_line(line, app_folder)) in {2, 6}
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "data set game --filter title!=x developer=x --db flashpoint",
+        "data delete game_data --filter id>0 --db flashpoint",
+        "data import fresh dbctl.toml --create --db flashpoint",
+    ],
+)
+def test_plan_to_write_read_only_database_is_refused(
+    line: str,
+    app_folder: Path,  # noqa: F811 - a fixture
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*split_line(line, app_folder), "--dry-run"]) == 6
+    assert "read-only" in capsys.readouterr().err
+
+
 def test_read_only_database_is_refused_before_opening(app_folder: Path) -> None:  # noqa: F811 - a fixture
     """The file does not even have to exist."""
     from dbctl.services.app.session import open_app

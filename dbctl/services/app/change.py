@@ -218,6 +218,7 @@ class Change(Operation, Generic[R]):
             ProfileContradictionError: the data contradicts what the profile declares.
             NotSupportedError: as ``Readable.require_transactional``.
             ConstraintError: the database would refuse a key, if the change ``ChecksKeys``.
+            ReadOnlyError: the profile declares the database as read-only.
         """
         database = self._app.reader(self._database)
         refuse_contradictions(self._app, self._database, database, self._app.declared_write.facts)
@@ -226,6 +227,8 @@ class Change(Operation, Generic[R]):
             prepared.check_keys()
         for table in prepared.plan.rows:
             database.require_transactional(table)
+        if self._app.database(self._database).mode == "read-only":  # a copy or a replica may be planned for
+            self._app.require_writable(self._database)
         return self._announce(prepared, database)
 
     def describe_proof(self) -> str:
