@@ -255,6 +255,9 @@ class ServerMonitor(ABC):
     def list_lock_waits(self) -> Sequence[LockWait]:
         """Return the pairs of waiting and blocking sessions."""
 
+    def require_complete(self) -> None:
+        """Refuse a database whose tables a restore is replacing, so that ``tables`` may lack some of them; raises BusyError."""
+
     @abstractmethod
     def read_traffic(self) -> Traffic:
         """Return the server's statistics about this database."""

@@ -38,7 +38,7 @@ from dbctl.engines.servers.connection import TRANSACTION_ENDED, ServerConnection
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import Row, is_storable
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import QueryFailedError
+from dbctl.errors.connection import BusyError, QueryFailedError
 from dbctl.errors.operations import CommitInDoubtError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.files.lock import wait_for_lock
@@ -312,6 +312,7 @@ class DbctlLock:
         """Create the lock of ``database``; by default, of the one to which the session is connected."""
         self._connection = connection
         self._name = lock_name(database or connection.session.database)
+        self._swap = format_literal(swap_lock_name(self._name))
 
     @contextmanager
     def acquire(self, purpose: str) -> Iterator[None]:
@@ -327,9 +328,8 @@ class DbctlLock:
             wait_for_lock(self._connection.target, self._connection.timeout, self._try, self._describe_holder)
             since = datetime.now(UTC).isoformat(" ", "seconds")
             description = f"dbctl {purpose} (pid {os.getpid()} on {socket.gethostname()}, since {since})"
-            self._connection.fetch(
-                _call_for_each("get_lock({}, 0)", _description_locks(self._name, description))
-            )
+            names = _description_locks(self._name, description)
+            self._connection.fetch(_call_for_each("get_lock({}, 0)", names))
             yield
         finally:  # the lock ends with the session at the latest
             with suppress(DbctlError, RuntimeError):
@@ -345,22 +345,21 @@ class DbctlLock:
             return False
         return True
 
+    def refuse_swap(self) -> None:
+        """Refuse tables that a restore is replacing; raises BusyError."""
+        if self.is_effective() and self._connection.fetch(f"select is_free_lock({self._swap})") == [(0,)]:
+            raise BusyError(target=self._connection.target, holder=" by a restore", waited="0")
+
     def _try(self) -> bool:
-        swap_lock = format_literal(swap_lock_name(self._name))
-        sql = f"{acquire_sql(self._name)} and is_free_lock({swap_lock})"
-        return self._connection.fetch(sql) == [(1,)]
+        return self._connection.fetch(f"{acquire_sql(self._name)} and is_free_lock({self._swap})") == [(1,)]
 
     def _describe_holder(self) -> str:
         names = [self._name, *_bit_lock_names(self._name)]
         ((*row,),) = self._connection.fetch(_call_for_each("is_used_lock({})", names))
-        connection_id, description = decode_holder(row)
-        if connection_id == self._connection.session.connection_id:
+        holder, description = decode_holder(row)
+        if holder == self._connection.session.connection_id:
             # This session has the lock but waits for the swap.
-            swap_lock = format_literal(swap_lock_name(self._name))
-            ((connection_id,),) = self._connection.fetch(f"select is_used_lock({swap_lock})")
+            ((holder,),) = self._connection.fetch(f"select is_used_lock({self._swap})")
             description = "a killed restore that has not ended yet"
-        return (
-            f" by {description or 'another dbctl'}, session {connection_id} of the server"
-            if connection_id
-            else " by another dbctl"
-        )
+        session = f", session {holder} of the server" if holder else ""
+        return f" by {description or 'another dbctl'}{session}"

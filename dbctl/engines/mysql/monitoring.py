@@ -25,6 +25,7 @@ from dbctl.engines.contract.monitoring import (
     group_locks,
 )
 from dbctl.engines.mysql.catalog import INDEX_SQL
+from dbctl.engines.mysql.connection import DbctlLock
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.engines.mysql.opening import error_number, own_sessions, quote
@@ -119,13 +120,10 @@ class MySQLStorage(MySQLPart, StorageManager):
         sizes, scans = self._by_index(BYTES), self._by_index(SCANS) if self._counts_events() else {}
         keys, indexes = self._foreign_key_columns(), dict[tuple[str, str], dict[str, Any]]()
         for row in self._connection.fetch_by_name(query):
-            indexes.setdefault((row["table"], row["name"]), {**row, "columns": []})["columns"].append(
-                row["term"]
-            )
+            place = row["table"], row["name"]
+            indexes.setdefault(place, {**row, "columns": []})["columns"].append(row["term"])
         for (table, name), index in indexes.items():
-            others = [
-                other["columns"] for key, other in indexes.items() if key[0] == table and key[1] != name
-            ]
+            others = [other["columns"] for at, other in indexes.items() if at[0] == table and at[1] != name]
             index |= {
                 "primary": name == "PRIMARY",
                 "constraint": name == "PRIMARY",  # other indexes belong to no constraint
@@ -272,6 +270,9 @@ class MySQLServerMonitor(MySQLPart, SessionMonitor):
             )
             for row in self._connection.fetch_by_name(query)
         ]
+
+    def require_complete(self) -> None:
+        DbctlLock(self._connection).refuse_swap()
 
     def list_lock_waits(self) -> Sequence[LockWait]:
         sessions = {session.pid: session for session in self.list_sessions()}

@@ -278,9 +278,8 @@ class App:
                 # a migration or a restore may have changed it since the command began
                 if name == self.main_database and self._base.variants:
                     self._select_variant(tables)
-                is_alike = familiar_tables and 2 * sum(table in familiar_tables for table in tables) >= len(
-                    tables
-                )
+                familiar = sum(table in familiar_tables for table in tables)
+                is_alike = familiar_tables and 2 * familiar >= len(tables)
                 if not (is_alike if tables else allow_empty):
                     self._require_tables(name, database)
             except BaseException:  # an open connection must not outlive the failure
@@ -374,11 +373,12 @@ class App:
 
     def _require_tables(self, name: str, database: Readable) -> None:
         """Check that a database is the app's, by its tables; raises as ``writer``."""
-        has_variants, section = name == self.main_database and self._base.variants, self.database(name)
-        tables = database.tables()
-        if has_variants and self._find_variant(tables) != self.variant:
+        is_main, section, tables = name == self.main_database, self.database(name), database.tables()
+        if is_main and self._base.variants and self._find_variant(tables) != self.variant:
             raise ConcurrentChangeError(target=self.target(name))
         if missing_tables := [table for table in section.needs if table not in tables]:
+            if database.server:
+                database.server.require_complete()
             hidden = "The server hides tables from an account that may not read them. "
             raise WrongAppError(
                 target=self.target(name),

@@ -18,6 +18,7 @@ import pymysql
 import pytest
 from msgspec import structs
 
+from dbctl.cli.main import main
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest
 from dbctl.engines.contract.engine import VerifyOptions
@@ -509,6 +510,16 @@ def test_trap_restore_waits_for_session_of_killed_process(pantry):
         )
     assert pantry.content() == before
     assert pantry.databases() == [pantry.own.path]
+
+
+def test_database_whose_tables_are_being_swapped_is_busy(pantry):
+    """In between, views are dropped, and a catalog may lack some of the tables."""
+    pantry.run("rename table members to other")
+    words = ["--config", str(pantry.path.with_name("dbctl.toml")), "data", "rows", "other"]
+    with closing(servers.mysql_connection(pantry.own)) as restore, restore.cursor() as cursor:
+        assert main(words) == 2
+        cursor.execute(acquire_sql(swap_lock_name(lock_name(pantry.own.path))))
+        assert main(words) == 11
 
 
 def test_swap_session_has_lock_for_next_restore(pantry):
