@@ -28,7 +28,7 @@ class CopyLeakError(DbctlError, status=Exit.CHECK_FAILED):
     """Context: ``places``: columns of the originals with their numbers."""
 
     sentence = "{target}: the anonymised copy contains {count} of {searched} searched originals: {places}"
-    remedy = "No copy was created. Another column has the same values: add a rule for it, or list what is copied with: `copy --to FILE --anonymise --dry-run`"
+    remedy = "No copy was created. Another column or a comment has the same values: add a rule for the column, or change the comment. List what is copied with: `copy --to FILE --anonymise --dry-run`"
 
 
 class CopyKeysError(DbctlError, status=Exit.CHECK_FAILED):

@@ -18,6 +18,7 @@ from dbctl.engines.servers.database import ServerWriter
 from dbctl.engines.sql.catalog import quote_literal
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.extensions.copies.contract import Rewriter, create_violation
 from dbctl.extensions.copies.errors import CopyUnreadableError
 from dbctl.extensions.copies.pseudonyms import (
@@ -194,10 +195,10 @@ class ServerRewriter(Rewriter):
 
     @contextmanager
     def _report_violations(self, table: str, columns: Sequence[str]) -> Iterator[None]:
-        """Raise the error about new values that violate a constraint."""
+        """Raise the error about new values that violate a constraint, or that the type of a column lacks."""
         try:
             yield
-        except ConstraintError as error:
+        except (ConstraintError, ValueInvalidError) as error:
             paths = [f"{table}.{name}" for name in columns]
             raise create_violation(self._db, paths, error.context.get("reason", error)) from error
 

@@ -342,6 +342,29 @@ def test_pseudonyms_that_collide_are_refused_before_the_destination_is_touched(
     assert is_empty(destination)
 
 
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_rule_that_does_not_fit_the_type_is_refused_with_its_column(club, destination, run, tmp_path):
+    club.run(
+        "create type place as (street text, town text)",
+        "create table visits (id integer primary key, place place)",
+        "insert into visits values (1, row('Mill Lane', 'York'))",
+    )
+    profile = tmp_path / "app" / "club.toml"
+    profile.write_text(profile.read_text() + '"visits.place" = "text"\n')
+    error = create_copy(run, tmp_path, destination, status=6)["error"]
+    assert (error["code"], "visits.place" in error["message"]) == ("copy-constraint", True)
+    assert is_empty(destination)
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_original_in_a_comment_is_refused_with_that_cause(club, destination, run, tmp_path):
+    ((mail,),) = club.rows("select email from members where id = 1")
+    club.run(f"comment on table members is 'ask {mail}'")
+    error = create_copy(run, tmp_path, destination, status=4)["error"]
+    assert (error["code"], "comment" in error["hint"]) == ("copy-leak", True)
+    assert is_empty(destination)
+
+
 def test_violated_check_is_refused_with_its_column(club, destination, run, tmp_path):
     club.run(
         "create table codes (id integer primary key, code varchar(20) check (code like 'x%'))",
