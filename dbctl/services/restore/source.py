@@ -153,20 +153,19 @@ class BackupSource:
         return list(plan_roles(restore_target, member, self.read_role_policy(member), target))
 
     def verify(self, members: Sequence[Member], reader: MemberReader) -> None:
-        """Verify members: checksums and content.
+        """Verify members: checksums and content; record damage as ``backup verify`` does.
 
         Raises:
             BackupCorruptError: a member is damaged.
             KeyWrongError: the backup is encrypted for other identities.
         """
         prefix, databases = f"backup {self.manifest.id}", [member.database for member in members]
-        problems = verifier.BackupVerifier(
-            self.repository, self.keys, deep=True, quick=True, reader=reader
-        ).find_problems(self.manifest, databases)
-        for finding in problems:
+        check = verifier.BackupVerifier(self.repository, self.keys, deep=True, quick=True, reader=reader)
+        for finding in check.find_problems(self.manifest, databases):
             if finding.code == KeyWrongError.code:
                 raise KeyWrongError(file=prefix, reason=age.NOT_FOR_US)
             if finding.severity == "error":
+                verifier.record_result(self.repository, self.manifest, [finding], all_files=False, deep=True)
                 reason = finding.message.removeprefix(prefix).lstrip(", ")
                 reason = f"it {reason}" if reason.startswith("is ") else reason
                 raise BackupCorruptError(id=self.manifest.id, app=self.app.name, reason=reason)

@@ -311,6 +311,8 @@ def test_changed_backup_is_not_restored(deployed):
     catch_error(BackupCorruptError, lambda: apply_restore(deployed))
     assert deployed.read_bytes() == raw
     assert len(promptvault_app.list_all_backups(deployed).page.items) == 1
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        assert repository.read_verification(backup).failed
 
 
 def test_backup_pruned_after_the_plan_is_missing(deployed):
