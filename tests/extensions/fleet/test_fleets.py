@@ -98,6 +98,13 @@ def test_damaged_tenant_did_not_answer(shop, answer):
     assert states(response) == dict.fromkeys(APPS, "done") | {"shop/bea": "failed"}
 
 
+def test_commands_of_hints_repeat_the_options(shop, answer):
+    words = "--config", "dbctl.toml", "backup", "verify", "--repository", "other backups"
+    for item in answer(*words, status=10)["data"]["items"]:
+        options = f"--config {shop / 'dbctl.toml'} --repository 'other backups' --app {item['app']}"
+        assert item["error"]["hint"].endswith(f"backup create {options}")
+
+
 def test_board_contains_fleets_and_other_apps(shop, run):
     with (shop / "dbctl.toml").open("a") as file:
         file.write('[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n')
