@@ -59,7 +59,9 @@ UNKNOWN_HINT = Remedy(
 )
 CONTINUE_HINTS = {
     "up": Remedy("Correct the next statements in its file, then continue with: `migrate up`"),
-    "down": Remedy("Correct the next statements in its file, then continue with: `migrate down`"),
+    "down": Remedy(
+        "Correct the next statements in its file, then continue with: `migrate down --db {database}`"
+    ),
 }
 UNRECORDED_HINT = Remedy("Create it from the schema with: `migrate baseline --db {database}`")
 SHIPPED_FOLDER_HINT = "Set [apps.NAME.migrations], or use --migrations DIR."
