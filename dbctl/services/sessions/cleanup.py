@@ -218,8 +218,10 @@ class CleanUp(Operation):
             committed = [
                 f"{run.rule.name} ({format_count(run.changed, 'row')})" for run in self._runs if run.changed
             ]
-            if committed:  # the hint of the error would claim that nothing was changed
-                error.hint = f"Committed before: {', '.join(committed)}. Run it again for the rest."
+            if committed:
+                remedy = error.hint.replace("Nothing was changed.", "").strip()
+                parts = [f"Committed before: {', '.join(committed)}.", remedy, "Run it again for the rest."]
+                error.hint = " ".join(filter(None, parts))
             raise
         return CleanupResult(rules=results)
 

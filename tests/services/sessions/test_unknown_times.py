@@ -62,6 +62,23 @@ def test_cleanup_by_unknown_times_is_refused(form, is_known, answer, tmp_path, m
     assert is_known or len(database.rows("select id from logs")) == 4
 
 
+def test_refused_rule_states_its_cause_after_what_other_rules_committed(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rule = PROFILE[PROFILE.index("[[cleanup]]") :]
+    first = rule.replace('"old"', '"visits"').replace('"logs"', '"visits"')
+    (tmp_path / "logs.toml").write_text(PROFILE.replace(rule, first + rule))
+    database = from_url("app.db")
+    for table, time_form in (("visits", "strftime('%s', 'now') - 31 * 86400"), ("logs", "julianday('now')")):
+        database.run(
+            f"create table {table} (id integer primary key, at)", f"insert into {table} select 1, {time_form}"
+        )
+    options = ("--profile", "./logs.toml", "--url", "main=app.db")
+    error = answer("sessions", "cleanup", "--yes", *options, status=6)["error"]
+    parts = ("Committed before: visits (1 row)", "apps check", "Nothing was changed")
+    assert [part in error["hint"] for part in parts] == [True, True, False]
+    assert (database.rows("select id from visits"), database.rows("select id from logs")) == ([], [(1,)])
+
+
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
 def test_exact_numbers_of_seconds_are_known_times(engine, answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
