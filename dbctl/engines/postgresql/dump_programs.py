@@ -230,7 +230,7 @@ def to_error(
         sqlstate = _repeat_query(session, output)
     if sqlstate == "42501" or "permission denied for" in reason:
         user, schema = (session.role, session.schema) if session is not None else ("", "")
-        sql = "copy " if client.name == "psql" else "select "
+        sql = "copy " if client.name == "psql" else f"select {output}"
         return PrivilegeMissingError(
             target=target, reason=reason, hint=grant_hint(reason, ident(user), schema, sql)
         )

@@ -177,7 +177,7 @@ def _format_reason(error: psycopg.Error) -> str:
 
 
 def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> str:
-    """Return a hint with the GRANT statement, if the message names the object; ``account`` is quoted, ``sql`` was refused."""
+    """Return a hint with the GRANT statement, if the message names the object; ``account`` is quoted, ``sql`` was refused or contains what was."""
     if "row-level security policy" in reason:
         return "Nothing was changed. A policy of the table refuses it. Connect as the owner of the table, or as a role with BYPASSRLS."
     match = _PERMISSION_DENIED.search(reason)
@@ -189,6 +189,10 @@ def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> 
     if " on conflict " in sql or " for no key update " in sql:  # row locks need UPDATE
         privileges += ", UPDATE"
     qualified = f"{ident(schema)}.{ident(name)}" if schema else ident(name)
+    # the message has no schema; pg_dump names those of the tables that it reads
+    names = f"(?:{re.escape(ident(name))}|{re.escape(name)})"
+    if place := re.search(rf'(?:LOCK TABLE|COPY) .*?((?:"(?:[^"]|"")+"|\b\w+)\.{names})(?=[\s,;(]|$)', sql):
+        qualified = place[1]
     grant = {
         "schema": f"USAGE ON SCHEMA {ident(name)}",
         "sequence": f"USAGE, SELECT ON SEQUENCE {qualified}",  # a dump reads its last value

@@ -607,6 +607,16 @@ def test_missing_right_has_a_grant_hint(table):
         assert writer.count('a"b') == 0
 
 
+def test_grant_hint_names_the_schema_of_the_refused_statement():
+    output = 'pg_dump: error: permission denied\\nQuery was: LOCK TABLE other.t, "an other"."a""b" IN ACCESS SHARE MODE'
+    hint = errors.grant_hint('permission denied for table a"b', '"me"', "public", f"select {output}")
+    assert hint.endswith('GRANT SELECT ON "an other"."a""b" TO "me";')
+    hint = errors.grant_hint("permission denied for table t", '"me"', "public", f"select {output}")
+    assert hint.endswith('GRANT SELECT ON other.t TO "me";')
+    hint = errors.grant_hint("permission denied for table t", '"me"', "public", 'select t0."t" from "t" t0')
+    assert hint.endswith('GRANT SELECT ON "public"."t" TO "me";')
+
+
 def test_missing_right_to_create_schemas_has_a_grant_hint(table):
     with create_role(table) as name:
         writer = table.writer(user=name)
