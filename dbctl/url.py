@@ -163,7 +163,8 @@ class Url(Struct, frozen=True, kw_only=True):
         """The text with the options that select a socket or a schema, for a command line that reaches the same database."""
         names = (SOCKET_OPTIONS.get(self.engine), "schema")
         options = [option for option in self.options.split("&") if option.partition("=")[0] in names]
-        text = str(self)
+        login, name = _encode(self.user, "%/?#@:"), _encode(self.path, "%?#@")
+        text = str(structs.replace(self, user=login, path=name) if self._kind == "server" else self)
         return (
             text + ("&" if "?" in text else "?") + "&".join(options) if options and not self.routed else text
         )
@@ -179,7 +180,7 @@ class Url(Struct, frozen=True, kw_only=True):
             return f"{self.engine}:{self.path}{route}" if route else self.path
         login = self.user + (":***" if self.password else "") + "@" if self.user else ""
         port = f":{self.port}" if self.port else ""
-        return f"{self.engine}://{login}{_encode_host(self.host)}{port}/{self.path}{route}"
+        return f"{self.engine}://{login}{_encode(self.host)}{port}/{self.path}{route}"
 
 
 def list_engines() -> Iterator[tuple[str, EngineEntry]]:
@@ -375,11 +376,11 @@ def _parse_server(engine: str, address: str) -> Url:
     )
 
 
-def _encode_host(host: str) -> str:
-    """Return a host as part of an address, with the characters encoded that would end it."""
-    for sign in "%/?#@":
-        host = host.replace(sign, f"%{ord(sign):02X}")
-    return host
+def _encode(text: str, signs: str = "%/?#@") -> str:
+    """Return a part of an address, by default a host, with the characters encoded that would end it."""
+    for sign in signs:  # the percent sign first
+        text = text.replace(sign, f"%{ord(sign):02X}")
+    return text
 
 
 def _decode(text: str) -> str:

@@ -195,3 +195,11 @@ def test_route_without_a_database_is_no_address(text):
 def test_invalid_route(route):
     with pytest.raises(UrlInvalidError):
         parse_url(f"postgresql://db/shop?via={route}")
+
+
+@pytest.mark.parametrize("name", ["a@b", "a/b", "a:b", "a#b", "a?b", "a%41", "a b", "ä'"])
+def test_text_for_commands_leads_to_the_same_database(name):
+    encoded = quote(name, safe="")
+    url = parse_url(f"postgresql://{encoded}@127.0.0.1:5433/{encoded}?schema=x")
+    assert (url.user, url.path) == (name, name)
+    assert parse_url(url.command_text) == url
