@@ -191,8 +191,9 @@ def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> 
     qualified = f"{ident(schema)}.{ident(name)}" if schema else ident(name)
     # the message has no schema; pg_dump names those of the tables that it reads
     names = f"(?:{re.escape(ident(name))}|{re.escape(name)})"
-    if place := re.search(rf'(?:LOCK TABLE|COPY) .*?((?:"(?:[^"]|"")+"|\b\w+)\.{names})(?=[\s,;(]|$)', sql):
-        qualified = place[1]
+    place = rf'(?:(?:LOCK TABLE|COPY) .*?|FROM )((?:"(?:[^"]|"")+"|\b\w+)\.{names})(?=[\s,;(]|$)'
+    if read := re.search(place, sql):
+        qualified = read[1]
     grant = {
         "schema": f"USAGE ON SCHEMA {ident(name)}",
         "sequence": f"USAGE, SELECT ON SEQUENCE {qualified}",  # a dump reads its last value

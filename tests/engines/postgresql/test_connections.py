@@ -613,6 +613,13 @@ def test_grant_hint_names_the_schema_of_the_refused_statement():
     assert hint.endswith('GRANT SELECT ON "an other"."a""b" TO "me";')
     hint = errors.grant_hint("permission denied for table t", '"me"', "public", f"select {output}")
     assert hint.endswith('GRANT SELECT ON other.t TO "me";')
+    hint = errors.grant_hint(
+        "permission denied for sequence s",
+        '"me"',
+        "public",
+        "select SELECT last_value, is_called FROM other.s",
+    )
+    assert hint.endswith('GRANT USAGE, SELECT ON SEQUENCE other.s TO "me";')
     hint = errors.grant_hint("permission denied for table t", '"me"', "public", 'select t0."t" from "t" t0')
     assert hint.endswith('GRANT SELECT ON "public"."t" TO "me";')
 
