@@ -39,9 +39,9 @@ from dbctl.spec import EVERYWHERE, Example, Write
 if TYPE_CHECKING:
     from dbctl.services.app.app import App
     from dbctl.services.restore.app_files import FilesRestoreResult
+    from dbctl.services.restore.apply import RestoreResult
     from dbctl.services.restore.copy import CopyResult
     from dbctl.services.restore.preview import Preview
-    from dbctl.services.restore.result import RestoreResult
     from dbctl.services.restore.tables import TablesRestoreResult
 
 

@@ -1,20 +1,23 @@
-"""Write rows exactly as a plan states, or refuse: triggers, rules and types can skip a row, revert it or change others."""
+"""Write rows exactly as a plan states, or refuse: triggers, rules and types can skip a row, revert it or change others; and number new rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from decimal import Decimal
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 from uuid import UUID
 
-from dbctl.engines.contract.database import Condition, Not, ShiftedTime, Where, Writable
+from dbctl.engines.contract.database import Condition, Not, Order, ShiftedTime, Where, Writable
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import is_storable
 from dbctl.engines.sql.query_builder import KEYS_PER_QUERY, match_rows
 from dbctl.errors.connection import ConstraintError, PrivilegeMissingError
 from dbctl.model import format_count, split_batches
 from dbctl.services.app.change import require_row_count
+
+if TYPE_CHECKING:
+    from dbctl.services.app.live_table import LiveTable
 
 #: Rows of one statement that are compared: triggers act on all rows alike, and their values must fit in memory.
 MAX_COMPARED = 10_000
@@ -179,3 +182,26 @@ class KeyedRows:
 def _is_exact(value: object) -> bool:
     """Return whether a condition finds the row with a part of its key; the text of a server for a float, for example, is rounded."""
     return isinstance(value, int | Decimal | UUID) or (isinstance(value, str) and is_storable(value))
+
+
+def count_up(
+    live: LiveTable, constants: Mapping[str, object], row: Mapping[str, object]
+) -> dict[str, object]:
+    """Return columns and the next numbers for the counters (``:next(role_id)``) among constants of a profile.
+
+    ``row`` has the stored values of the new row, among them those of the columns that counters name.
+    """
+    from dbctl.profiles.templates import COUNTER
+
+    numbers = dict[str, object]()
+    for name, constant in constants.items():
+        counter = COUNTER.fullmatch(constant) if isinstance(constant, str) else None
+        column = live.optional_column(name) if counter else None
+        if counter is None or column is None:
+            continue
+        group = live.optional_column(counter[1])
+        where = [Condition(group, "=", row.get(group))] if group else []
+        order = [Order([column], descending=True)]
+        largest = live.db.select(live.name, [column], where, order_by=order, limit=1)
+        numbers[column] = cast("int", largest[0][0] or 0) + 1 if largest else 1
+    return numbers

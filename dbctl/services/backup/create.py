@@ -25,6 +25,7 @@ from dbctl.services.backup.databases import (
     can_be_empty,
     describe_databases,
     find_database_with,
+    require_known_entries,
     select_databases,
     suggest_other_databases,
 )
@@ -50,7 +51,6 @@ from dbctl.services.backup.safety import (
     find_shrinkage,
     pin_larger,
 )
-from dbctl.services.backup.schema_only import require_known
 from dbctl.services.backup.selection import require_form, require_streamable
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS, MemberSource, Source, required_space
 from dbctl.stores.directory import TemporaryWriter
@@ -199,7 +199,7 @@ class CreateBackup(BackupOperation):
         if errors and not (sources and self._allow_missing):
             raise errors[0]
         if self._schema_only and not (self._app.only or errors):
-            require_known(self._app, self._schema_only, [source.emptied for source in sources])
+            require_known_entries(self._app, self._schema_only, [source.emptied for source in sources])
         return sources
 
     def size(self) -> int:

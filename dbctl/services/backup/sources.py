@@ -30,11 +30,10 @@ from dbctl.files.temp import RateLimiter, run_in_parallel
 from dbctl.model import Compression, format_count, now
 from dbctl.progress import Progress
 from dbctl.services.app.app import App
-from dbctl.services.backup.databases import open_dumps
+from dbctl.services.backup.databases import EmptiedTables, open_dumps, select_tables
 from dbctl.services.backup.increments import Base, Copy, Increments, NewContent, name_delta
 from dbctl.services.backup.manifest import SEQUENCE, SINCE, Member, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
-from dbctl.services.backup.schema_only import Selected, select_tables
 
 #: Typical compression ratio. A higher estimate of the space could reject a backup that would fit.
 COMPRESSION_RATIO = 3
@@ -136,10 +135,10 @@ class Source(MemberSource):
         )
 
     @cached_property
-    def emptied(self) -> Selected:
+    def emptied(self) -> EmptiedTables:
         """The tables whose rows are left out; raises as ``select_tables``."""
         if not self._schema_only:  # the database is not opened
-            return Selected()
+            return EmptiedTables()
         return select_tables(self.app, self.database, self.dumps, self._schema_only)
 
     @property

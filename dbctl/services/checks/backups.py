@@ -19,9 +19,14 @@ from dbctl.services.app import clock
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.subjects import Needs, Subject, check, require
 from dbctl.services.backup import status
-from dbctl.services.backup.databases import open_dumps, select_databases
+from dbctl.services.backup.databases import (
+    EmptiedTables,
+    open_dumps,
+    require_known_entries,
+    select_databases,
+    select_tables,
+)
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, load_encryption
-from dbctl.services.backup.schema_only import Selected, require_known, select_tables
 from dbctl.services.backup.sources import SINGLE_DATABASE_ERRORS
 from dbctl.services.checks import files
 from dbctl.services.events.history import find_problems
@@ -87,7 +92,7 @@ def check_schema_only(subject: Subject) -> Iterator[Finding]:
     Raises:
         SchemaOnlyUnknownError, SchemaOnlyRefusedError, NotSupportedError: as ``backup create``.
     """
-    app, selected, is_whole = subject.app, list[Selected](), not subject.app.only
+    app, selected, is_whole = subject.app, list[EmptiedTables](), not subject.app.only
     entries = require(app.configured.backup_settings.schema_only)
     for name in select_databases(app)[0]:
         try:
@@ -97,7 +102,7 @@ def check_schema_only(subject: Subject) -> Iterator[Finding]:
         else:
             selected.append(select_tables(app, name, dumps, entries))
     if is_whole:
-        require_known(app, entries, selected)
+        require_known_entries(app, entries, selected)
     yield from ()
 
 

@@ -11,8 +11,8 @@ from dbctl.model import Struct
 from dbctl.profiles.model.users import CompanionRow
 from dbctl.profiles.templates import NAMED, create_value, fill, list_fields
 from dbctl.services.app.change import require_row_count
-from dbctl.services.app.counters import count_up
 from dbctl.services.app.live_table import LiveTable, list_uncovered
+from dbctl.services.app.row_writes import count_up
 from dbctl.services.app.user_table import UserTable
 
 #: The name of the key of the user in values of a profile.

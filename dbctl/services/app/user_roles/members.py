@@ -171,7 +171,7 @@ class Members(RoleForm):
         member = self._membership
         pair = {**self._pairs.encode_constants(member.new), member.user: user, member.role: role}
         if any(str(value).startswith(":next") for value in member.new.values()):
-            from dbctl.services.app.counters import count_up
+            from dbctl.services.app.row_writes import count_up
 
             pair |= count_up(self._pairs, member.new, pair)
         generator = KEYS[member.id.codec] if member.id else None
