@@ -1,9 +1,8 @@
-"""Contract: a client of storage with keys and files, and a lock there."""
+"""Contract: a client of storage with keys and files, and the locks of files there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -81,28 +80,6 @@ class RemoteClient(Protocol):
 
     def free_space(self) -> int | None:
         """Return the free space in bytes; None if unknown."""
-
-
-class RemoteLock(Protocol):
-    """The lock of a store between machines."""
-
-    def acquire(self, *, timeout: float) -> AbstractContextManager[None]:
-        """Hold the lock during the block.
-
-        Raises:
-            BusyError: another dbctl process held it for ``timeout`` seconds.
-            StorageIncompatibleError: the storage cannot provide a lock.
-        """
-
-    def is_held(self) -> bool:
-        """Return whether any process holds the lock."""
-
-    def renew(self) -> None:
-        """Renew the lock.
-
-        Raises:
-            BusyError: another dbctl process has taken it over.
-        """
 
 
 class ObjectLocker(Protocol):

@@ -75,6 +75,10 @@ class RenewedLock(ABC):
         if self._lost:
             raise BusyError(target=self._location, holder=self._describe_holder(), waited="0")
 
+    @abstractmethod
+    def is_held(self) -> bool:
+        """Return whether any process holds the lock."""
+
     def _renew_repeatedly(self) -> None:
         while not self._is_ended.wait(RENEW_SECONDS):
             with suppress(DbctlError):  # the next renewal may succeed, and every final write renews first

@@ -36,7 +36,8 @@ from dbctl.stores.base import (
     read_each_manifest,
     translate_errors,
 )
-from dbctl.stores.remote.contract import ConflictError, Entry, ObjectLocker, RemoteClient, RemoteLock
+from dbctl.stores.remote.contract import ConflictError, Entry, ObjectLocker, RemoteClient
+from dbctl.stores.remote.lock import RenewedLock
 from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.
@@ -49,7 +50,7 @@ VERIFY = Remedy("verify it with: `backup verify {id}`")
 
 
 #: Returns the lock with a key for this machine, whose local lock is already held, and the command that holds it.
-CreateLock = Callable[[str, str, str], RemoteLock]
+CreateLock = Callable[[str, str, str], RenewedLock]
 
 
 class RemoteStore:
@@ -75,7 +76,7 @@ class RemoteStore:
         self._lock_key = f"{top}/{LOCK}"
         self._create_lock, self._read_protection = create_lock, read_protection
         self.locker = locker
-        self._held_lock: RemoteLock | None = None
+        self._held_lock: RenewedLock | None = None
         #: Folders that had no verification record when they were listed or completed.
         self.unverified = set[str]()
         self._marked = set[str]()  #: folders with a manifest and a mark when they were listed
