@@ -30,11 +30,6 @@ class SalvagedTable(Struct, frozen=True, kw_only=True):
     unread_ranges: int  #: ranges of keys that could not be read, with an unknown number of rows
     rejected: int  #: rows that were read, but violate constraints of the new database
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether every row was saved, as far as known."""
-        return not (self.lost or self.unread_ranges or self.rejected)
-
 
 class SalvageResult(Struct, frozen=True, kw_only=True):
     """The new, synced database; or the result that the old one is not damaged."""

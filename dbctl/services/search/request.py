@@ -34,11 +34,6 @@ class CountResult(Struct, frozen=True, kw_only=True):
     count: SearchCount
     note: str
 
-    @property
-    def total(self) -> int:
-        """Number of rows."""
-        return self.count.total
-
 
 class Step(Struct, frozen=True, kw_only=True):
     """One step of a query plan, in the text of the engine, indented by depth."""

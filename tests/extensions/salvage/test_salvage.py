@@ -19,6 +19,7 @@ from dbctl.errors.connection import BusyError, FileMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.salvage import operation as salvage
 from dbctl.extensions.salvage.operation import SalvageDatabase
+from tests.extensions.salvage.test_recover import list_incomplete
 from tests.services import flashpoint_app, promptvault_app
 
 SERVER_URLS = {
@@ -54,8 +55,7 @@ def test_next_commands_install_the_new_file(path, start):
     flashpoint_app.run_statements(path, "pragma journal_mode = delete")
     damage_page(path, page=root - 1)
     result = recover(path)
-    damaged_tables = {table.table for table in result.tables if not table.is_complete}
-    assert damaged_tables <= {"users"}
+    assert set(list_incomplete(result)) <= {"users"}
     for line in result.next_commands:
         arguments = shlex.split(line)
         process = start(
@@ -64,7 +64,7 @@ def test_next_commands_install_the_new_file(path, start):
         assert process.returncode in (Exit.OK, Exit.CHECK_FAILED), process.stderr
     actual = flashpoint_app.read_all_rows(path)
     # A restore adds a row to the audit table.
-    ignored = {*damaged_tables, promptvault_app.AUDIT_TABLE, "sqlite_sequence"}
+    ignored = {*list_incomplete(result), promptvault_app.AUDIT_TABLE, "sqlite_sequence"}
     assert {name: rows for name, rows in actual.items() if name not in ignored} == {
         name: rows for name, rows in expected.items() if name not in ignored
     }

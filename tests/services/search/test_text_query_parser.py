@@ -300,7 +300,7 @@ def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def search_keys(app: App, *words: str, query: str = "") -> set[object]:
     search_request = SearchRequest(words=words, query=query)
     page = search.find(app, "notes", search_request, PageRequest())
-    assert page.total == len(page.items) == search.count(app, "notes", search_request).total
+    assert page.total == len(page.items) == search.count(app, "notes", search_request).count.total
     return {row["id"] for row in page.items}
 
 
