@@ -51,18 +51,31 @@ class _FaultQuery(Struct, frozen=True):
     parameters: Mapping[str, object] = {}
 
 
-class SQLiteExternalIndexes(ExternalSearch):
-    """The part ``ExternalIndexes``."""
+class ExternalIndexes(ExternalSearch):
+    """The part of a reader that builds, checks and searches an external index."""
 
     def external_index_path(self, folder: Path | None, name: str) -> Path:
+        """Return the path of an index file in ``folder``, or next to the database."""
         return index_path(self._connection.path, folder, name)
 
     def open_external_index(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
+        """As ``ExternalIndexFile.open``."""
         return self._file.open(spec, paths)
 
     # Creation -------------------------------------------------------------------------------------------------
 
     def create_external_index(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
+        """Build or rebuild the index file atomically, and verify it.
+
+        Only users who may read the database may read the file.
+
+        Raises:
+            BusyError: another dbctl process builds one there.
+            ChangedWhileReadError: the database was written concurrently.
+            DiskFullError, FileFailedError: it cannot be written.
+            NotSupportedError: the table has no row numbers, or its app is writing.
+            ExternalIndexInvalidError: the built index is not correct.
+        """
         self._connection.fetch("select 1")
         reason = self._file.define(spec).unsupported_reason() or self._file.unstable_reason()
         if reason:
@@ -133,15 +146,22 @@ class SQLiteExternalIndexes(ExternalSearch):
             time.sleep(RETRY_SECONDS)
 
     def drop_external_index(self, path: Path) -> None:
+        """Delete the index file, and the partial files of killed processes.
+
+        Raises:
+            FileFailedError: it cannot be deleted, or is not a file.
+        """
         self._file.detach()
         remove(path)
 
     # Verification ---------------------------------------------------------------------------------------------
 
     def find_external_index_faults(self, spec: ExternalIndexSpec, *, rows: int) -> Sequence[IndexFault]:
+        """Compare the open index with the database: the stored values of every row, and the text of ``rows`` rows."""
         return self._find_faults([*self._build_fault_queries(spec), self._build_text_query(spec, rows)])
 
     def external_index_differs(self, spec: ExternalIndexSpec) -> bool:
+        """Whether a rebuilt temporary index would differ from the open one; closes the open one."""
         import tempfile
 
         from dbctl.files import temp
@@ -354,4 +374,4 @@ def remove(path: Path) -> None:
 
 
 def create_parts(db: SQLiteDatabase) -> Sequence[object]:
-    return [SQLiteExternalIndexes(db)] if isinstance(db, SQLiteReader) else []
+    return [ExternalIndexes(db)] if isinstance(db, SQLiteReader) else []

@@ -19,7 +19,7 @@ from dbctl.engines.sqlite.connection import build_uri
 from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ExternalIndexInvalidError
-from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.extensions.external_index.contract import ExternalIndexSpec, ExternalIndexState
 from dbctl.extensions.external_index.definition import (
     META,
     PLACES,
@@ -137,7 +137,7 @@ class ExternalIndexFile:
         return ExternalIndexDefinition(self._db, spec)
 
     def open(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
-        """Use the first fresh index of some files, as ``ExternalIndexes.open_external_index`` does."""
+        """Use the first fresh index of some files, and return its state; without a fresh one, the state of the first that exists."""
         states = []
         for path in paths:
             state = self.inspect(spec, path)
@@ -273,17 +273,26 @@ MIN_LENGTH = 3
 MAX_LENGTH = 5_000
 
 
-class ExternalSearch(ExternalIndexes):
-    """Search through an external index."""
+class ExternalSearch:
+    """Search through an external index: rows where any column contains all words, ignoring the case of ASCII letters.
+
+    A result is valid only while the index and the database are as ``open_external_index`` read them; otherwise
+    ``ExternalIndexInvalidError`` is raised.
+    """
 
     def __init__(self, db: SQLiteReader) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
         self._builder, self._file = db.builder, ExternalIndexFile(db)
 
     def can_find_word(self, word: str) -> bool:
+        """Whether an external index can find a word."""
         return is_storable(word) and MIN_LENGTH <= len(word) <= MAX_LENGTH
 
     def search_external(self, spec: ExternalIndexSpec, words: Sequence[str], query: Query) -> list[Row]:
+        """Return rows of the indexed table as ``Readable.read_rows`` does; without ``words`` every row matches.
+
+        Each returned row is compared with the words again.
+        """
         statement = Statement(spec.table)
         sql = self._build_search(statement, spec, words, query)
         rows = self._file.read_attached(lambda: self._connection.rows(sql, statement.parameters))
@@ -294,6 +303,7 @@ class ExternalSearch(ExternalIndexes):
     def count_external(
         self, spec: ExternalIndexSpec, words: Sequence[str], where: Sequence[Where] = ()
     ) -> int:
+        """Return the number of rows that ``search_external`` returns without a limit."""
         statement = Statement(spec.table)
         other_conditions = [condition for condition in where if condition not in spec.stored_conditions]
         source = self._from_clause(spec, words, rows=bool(other_conditions))
@@ -303,6 +313,7 @@ class ExternalSearch(ExternalIndexes):
         )
 
     def explain_external(self, spec: ExternalIndexSpec, words: Sequence[str], query: Query) -> Explanation:
+        """Return how ``search_external`` would run, without running it."""
         statement = Statement(spec.table)
         sql = self._build_search(statement, spec, words, query)
         try:

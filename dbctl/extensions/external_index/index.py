@@ -11,7 +11,8 @@ from dbctl.engines.contract.database import require_supported
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.extensions.external_index.build import ExternalIndexes
+from dbctl.extensions.external_index.contract import ExternalIndexSpec, ExternalIndexState
 from dbctl.extensions.external_index.lookup import STATE_REASONS, define_index, list_locations
 from dbctl.model import Finding, format_count
 from dbctl.profiles.model.search import Search

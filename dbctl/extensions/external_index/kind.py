@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import Order, Where
-from dbctl.extensions.external_index.contract import ExternalIndexes
 from dbctl.extensions.external_index.lookup import (
     ExternalQuery,
     define_index,
@@ -44,6 +43,8 @@ class ExternalIndexKind(IndexKind):
         where: Sequence[Where],
         order: Sequence[Order],
     ) -> tuple[ExternalQuery | None, str]:
+        from dbctl.extensions.external_index.build import ExternalIndexes
+
         db, search = compiler.db.extension_part(ExternalIndexes), compiler.search
         if db is None:
             return None, ""

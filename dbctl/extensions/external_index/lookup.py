@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbctl.config import environment
 from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.database import Query
 from dbctl.errors.base import Remedy
-from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
+from dbctl.extensions.external_index.contract import ExternalIndexSpec, ExternalIndexState
 from dbctl.model import PageRequest, Struct
 from dbctl.profiles.model.search import Search
 from dbctl.services.app.app import App
 from dbctl.services.search.compiler import QueryCompiler, select_existing
 from dbctl.services.search.indexes.kinds import select_page
+
+if TYPE_CHECKING:
+    from dbctl.extensions.external_index.build import ExternalIndexes
 
 #: Note about a search without its external index.
 NOT_USED = Remedy(

@@ -22,7 +22,8 @@ from dbctl.engines.sqlite.database import SQLiteReader
 from dbctl.errors.connection import BusyError, DiskFullError, ExternalIndexInvalidError, FileFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.external_index import build
-from dbctl.extensions.external_index.contract import ExternalIndexes, ExternalIndexSpec
+from dbctl.extensions.external_index.build import ExternalIndexes
+from dbctl.extensions.external_index.contract import ExternalIndexSpec
 
 COLUMNS = ["title", "also"]
 TITLE = Order(("sorted", "title"), nocase=True)
