@@ -55,7 +55,7 @@ BUILT_IN: Sequence[Extension] = (
         commands={
             "profiles draft": "dbctl.extensions.drafts.commands",
             "profiles learn": "dbctl.extensions.drafts.learning.commands",
-            "profiles prove": "dbctl.extensions.drafts.learning.proof_commands",
+            "profiles prove": "dbctl.extensions.drafts.learning.commands",
         },
         parts={"postgresql": "dbctl.extensions.drafts.learning.postgresql:create_parts"},
         errors="dbctl.extensions.drafts.learning.errors",
@@ -136,7 +136,7 @@ BUILT_IN: Sequence[Extension] = (
     Extension(
         name="recover",
         commands={
-            "backup log": "dbctl.extensions.recover.log_commands",
+            "backup log": "dbctl.extensions.recover.commands",
             "backup recover": "dbctl.extensions.recover.commands",
         },
         parts={

@@ -1,4 +1,4 @@
-"""``dbctl profiles learn``: learn what an app writes."""
+"""``dbctl profiles learn`` and ``prove``: learn what an app writes, and replay the recordings."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import sys
@@ -24,6 +24,7 @@ from dbctl.spec import Example
 if TYPE_CHECKING:
     from dbctl.config.model import App as ConfiguredApp
     from dbctl.extensions.drafts.learning.learn import Learned, LearnRequest
+    from dbctl.extensions.drafts.learning.proving import ProfileProved
     from dbctl.model import Secret
     from dbctl.services.app.app import App
     from dbctl.services.backup.encryption import DecryptionKeys
@@ -171,13 +172,13 @@ def _learn_files(
             request,
             before=before,
             after=[*map(Path, after)],
-            server=read_server(session),
+            server=_read_server(session),
             pepper=_read_pepper(app, request.action) if app else None,
         )
     )
 
 
-def read_server(session: Session) -> "Url | None":
+def _read_server(session: Session) -> "Url | None":
     """Return the server of ``--url`` that loads the dumps; None: none is passed."""
     urls = loader.parse_urls(session.options.url or (), Path.cwd())
     if len(urls) > 1:
@@ -224,3 +225,40 @@ def _learn_live(session: Session, request: "LearnRequest", after: Sequence[str],
 
     with show_progress(session, "comparing"):
         return live.learn_live(request, source, perform)
+
+
+@Example("profiles prove app.toml")
+@Example("profiles prove app.toml --dry-run")
+@GROUP.command("prove", answers=lambda: (ProfileProved,), only_answers=False)
+def prove(
+    session: Session,
+    profile: Annotated[Path, argument("PROFILE", "The file of the profile.")],
+    action: Annotated[
+        Action | None, option("--action", "ACTION", "Replay only the recordings of this action.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Compare only, and write no proofs to the profile.")
+    ] = False,
+) -> int:
+    """Replay the recorded demonstrations of a profile with dbctl's own commands, and compare the rows.
+
+    Each command changes a private copy of the state before the action. Its rows must be those that the app wrote, except for
+    times, new keys, random values, and hashes of passwords of the same format. Exit 4 if they are not.
+
+    The configuration of the app, as of --app, has the secret that it appends to passwords, if it does that.
+
+    The section proven of the profile has the actions whose recordings all agree. A later change of the users, or of the settings, of
+    the profile makes their proofs outdated.
+    """
+    from dbctl.extensions.drafts.learning import proving
+
+    request = proving.ProveRequest(
+        profile=profile,
+        action=action,
+        server=_read_server(session),
+        timeout=session.options.timeout,
+        selection=session.selection,
+        stored=not dry_run,
+    )
+    result = proving.prove(request)
+    return emit(session, result, status=result.status)
