@@ -1,4 +1,4 @@
-"""Creates the databases and files of a sample: in a temporary folder, or in empty databases of ``--url``."""
+"""Create a sample deployment with its configuration: databases and files in a temporary folder, or in empty databases of ``--url``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from dbctl.config import loader
 from dbctl.engines.contract.database import Writable, require_supported
 from dbctl.engines.registry import load_engine
 from dbctl.errors.connection import FileExistsAlreadyError, report_file_errors
@@ -24,7 +25,7 @@ from dbctl.extensions.demo.definition import (
     resolve_counts,
 )
 from dbctl.extensions.demo.sample import RowWriter, Sample
-from dbctl.model import Struct, now
+from dbctl.model import Closing, Plan, Row, Struct, now
 from dbctl.profiles.loader import load
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import ledger_detection
@@ -32,6 +33,7 @@ from dbctl.services.migrations.database_plan import apply_all
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import create_shipped_target
 from dbctl.services.search.indexes.text import build_index
+from dbctl.services.setup.init import InitConfig, read_configuration
 from dbctl.url import Url
 
 #: The name of the app in messages.
@@ -237,3 +239,85 @@ def require_empty(db: Writable, profile: Profile, database: str) -> None:
     full = [name for name in tables if name != ledger and db.count(name)]
     if full or (tables and ledger not in tables):
         raise DatabaseNotEmptyError(target=db.target, tables=", ".join((full or tables)[:5]))
+
+
+class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
+    """Result of ``demo``."""
+
+    config: Path
+
+    @property
+    def closing(self) -> Closing:
+        # the rows of each kind are in the summary; other tables, such as those of links, have more
+        return Closing(f"Created a sample of {self.profile}", bytes=self.bytes, is_timed=True)
+
+    def summary(self) -> Row:
+        accounts = [
+            {"login": account.login, "password": account.password, "role": account.role}
+            for account in self.accounts
+        ]
+        return {"directory": self.directory, "config": self.config.name, **self.rows, "accounts": accounts}
+
+
+class CreateSample:
+    """A sample deployment to create."""
+
+    protected, target = False, ""
+
+    def __init__(
+        self,
+        profile: str,
+        directory: Path,
+        *,
+        counts: Mapping[str, int],
+        urls: Sequence[str],
+        variant: str = "",
+        seed: int,
+    ) -> None:
+        """Check the options.
+
+        Raises:
+            NotSupportedError, UsageError: see ``check_urls``.
+            FeatureMissingError, MigrationVariantUnknownError: see ``check_variant``.
+            AlreadyExistsError: the configuration in the directory already has an app with this name.
+        """
+        self.app = profile
+        self._directory, self._seed = directory, seed
+        self._counts, self._urls, self._variant = counts, urls, variant
+        self._urls_by_name = loader.parse_urls(urls, Path.cwd())
+        check_urls(profile, self._urls_by_name)
+        check_variant(profile, variant)
+        read_configuration(directory / loader.FILE_NAME, profile)
+
+    def plan(self) -> Plan:
+        variant = f", variant {self._variant}" if self._variant else ""
+        steps = [
+            f"create databases of {self.app} with generated rows in {self._directory}",
+            *(f"fill the empty database {url} ({name}{variant})" for name, url in self._urls_by_name.items()),
+            f"write {loader.FILE_NAME}",
+        ]
+        return Plan(
+            title=f"Sample of {self.app}", target=str(self._directory), steps=steps, rows=self._counts
+        )
+
+    def apply(self, confirmed: str | None = None) -> SampleBuilt:
+        """Create the sample.
+
+        Raises:
+            FileExistsAlreadyError: the directory already contains a file of the app.
+            NotSupportedError: the profile has no sample.
+        """
+        del confirmed  # the directory is new, so a second plan is not needed
+        built = build_sample(
+            self._directory,
+            profile=self.app,
+            counts=self._counts,
+            urls=self._urls_by_name,
+            variant=self._variant,
+            seed=self._seed,
+        )
+        file = self._directory / loader.FILE_NAME
+        InitConfig(self.app, self._directory, app="", file=file, urls=self._urls, protected=False).apply()
+        return SampleBuilt(
+            **{name: getattr(built, name) for name in DemoBuilt.__struct_fields__}, config=file
+        )

@@ -11,8 +11,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, option, parse_natural
 from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.cli._support.session import Session
-from dbctl.extensions.demo import command
-from dbctl.extensions.demo.command import Sample
+from dbctl.extensions.demo.builder import CreateSample, SampleBuilt
 from dbctl.extensions.demo.definition import resolve_counts
 from dbctl.model import DryRunResult
 from dbctl.spec import Example
@@ -22,7 +21,7 @@ GROUP = Group("demo", section="Set up", position=5, help="Create a sample deploy
 
 @Example("demo flashpoint-web sample")
 @Example("demo chat-lancedb chat --messages 500 --seed 7")
-@GROUP.command(answers=lambda: (command.SampleBuilt, DryRunResult), recorded=True)
+@GROUP.command(answers=lambda: (SampleBuilt, DryRunResult), recorded=True)
 def demo(
     session: Session,
     profile: Annotated[str, argument("[PROFILE]", "Profile of the app.")] = "flashpoint-web",
@@ -67,7 +66,7 @@ def demo(
     }
     counts = resolve_counts(profile, requested_counts)
     with show_progress(session, "creating rows", sum(counts.values()), unit="rows"):
-        operation = Sample(
+        operation = CreateSample(
             profile, directory, counts=counts, urls=session.selection.urls, variant=variant, seed=seed
         )
         return run_change(session, operation, dry_run=dry_run)

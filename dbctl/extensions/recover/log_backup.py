@@ -18,8 +18,8 @@ from dbctl.config import environment
 from dbctl.engines.contract.database import require_supported
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import report_file_errors
+from dbctl.extensions.recover.contract import FetchedLog, ServerCopy, ServerLog
 from dbctl.extensions.recover.errors import LogLostError, StateMissingError
-from dbctl.extensions.recover.server_log import FetchedLog, ServerCopy, ServerLog
 from dbctl.files import atomic
 from dbctl.files.codecs import SUFFIXES
 from dbctl.model import ChangeResult, Compression, Effect, Plan, now

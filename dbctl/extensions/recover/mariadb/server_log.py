@@ -22,6 +22,7 @@ from dbctl.errors.connection import (
     PrivilegeMissingError,
     report_file_errors,
 )
+from dbctl.extensions.recover.contract import FetchedLog, ServerLog
 from dbctl.extensions.recover.errors import LogForeignError, LogUnusableError
 from dbctl.extensions.recover.log_checks import LogChecks
 from dbctl.extensions.recover.mariadb import events
@@ -42,7 +43,6 @@ from dbctl.extensions.recover.mariadb.logs import (
     read_transactions,
     split_position,
 )
-from dbctl.extensions.recover.server_log import FetchedLog, ServerLog
 
 _PROGRAM = "mariadb-binlog"
 _INSTEAD = "Nothing was stored."

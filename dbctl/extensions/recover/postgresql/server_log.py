@@ -17,11 +17,11 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupFailedError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import PrivilegeMissingError
+from dbctl.extensions.recover.contract import CopiedServer, FetchedLog, ServerCopy, ServerLog
 from dbctl.extensions.recover.errors import LogForeignError
 from dbctl.extensions.recover.log_checks import LogChecks
 from dbctl.extensions.recover.postgresql.base import Manifest, check_archive
 from dbctl.extensions.recover.postgresql.log import SEGMENT, format_position, locate, parse_position
-from dbctl.extensions.recover.server_log import CopiedServer, FetchedLog, ServerCopy, ServerLog
 from dbctl.files.codecs import CHUNK
 from dbctl.files.subprocesses import ClientProgram
 from dbctl.files.temp import run_in_parallel
