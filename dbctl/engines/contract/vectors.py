@@ -60,7 +60,6 @@ class VectorIndexSpec(Struct, frozen=True, kw_only=True):
     name: str = ""  #: empty: the name that the engine gives to an index of the column
     metric: Metric = "cosine"
     kind: VectorIndexKind = "ivf-flat"
-    partitions: int | None = None  #: None: a number that suits the row count
 
 
 class Recall(Struct, frozen=True, kw_only=True):

@@ -98,18 +98,14 @@ class LanceVectorIndexes(LancePart, VectorIndexes):
             for fault in self._db.vectors.find_vector_faults(spec.table, spec.column, ())
         }
         rows = self._db.count(spec.table) - sum(faults.values())
-        max_partitions = max(1, rows // ROWS_PER_PARTITION[spec.kind])
         if faults.get("not-finite"):
             reason = f"{faults['not-finite']} of its vectors contain NaN, infinity or NULL"
             hint = "Delete these rows, or let the app recreate their vectors."
         elif rows < MIN_VECTORS:
             reason = f"it has {rows} vectors, fewer than {MIN_VECTORS}"
             hint = "Without an index, each search scans all rows, which is as fast."
-        elif (spec.partitions or 1) > max_partitions:
-            reason = f"{spec.partitions} partitions are too many for {rows} vectors"
-            hint = f"Use at most {max_partitions}."
         else:
-            return spec.partitions or min(isqrt(rows), max_partitions)
+            return min(isqrt(rows), max(1, rows // ROWS_PER_PARTITION[spec.kind]))
         raise self._unsuitable(spec, reason, hint)
 
     def _unsuitable(self, spec: VectorIndexSpec, reason: str, hint: str) -> VectorIndexUnsuitableError:
