@@ -18,7 +18,7 @@ from dbctl.errors.base import Exit, Remedy, load_registry
 from dbctl.errors.connection import StoppedError
 from dbctl.model import Severity
 from dbctl.render.answers import SCHEMAS, describe_answers
-from dbctl.services.fleet.outcome import FleetResult
+from dbctl.services.fleet.instances import FleetResult
 from dbctl.services.migrations.lint_rules import LINT_RULES
 from dbctl.spec import CommandSpec
 from tools.commands import read_groups

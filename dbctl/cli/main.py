@@ -110,7 +110,7 @@ class _Run:
                 try:
                     status = command.invoke(self._ctx)
                 except FleetSelectedError as error:
-                    from dbctl.services.fleet.outcome import load_function
+                    from dbctl.services.fleet.instances import load_function
 
                     status = load_function("fleet_runner", error)(self._ctx.obj, error)
             return status if isinstance(status, int) else 0

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dbctl.services.events.changes.records import Anchor
     from dbctl.services.events.runs import Origin
     from dbctl.services.events.store import EventStore
-    from dbctl.services.fleet.outcome import FleetResult, Outcome
+    from dbctl.services.fleet.instances import FleetResult, Outcome
 
 
 #: Parameters with text that is a name, a key, a pattern or an address. The text of all others may be a secret.

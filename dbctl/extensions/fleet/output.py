@@ -31,7 +31,7 @@ from dbctl.render.envelope import line
 from dbctl.render.streams import Format
 from dbctl.render.tables import list_rows, summary_fields
 from dbctl.render.text import fields_of
-from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.instances import Outcome
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session

@@ -17,8 +17,7 @@ from dbctl.errors.base import Exit, worst_status
 from dbctl.errors.connection import CorruptError, NotADatabaseError
 from dbctl.errors.operations import CanaryFailedError, InstanceSkippedError, WorkerEndedError
 from dbctl.model import Page, Struct
-from dbctl.services.fleet.instances import Instance
-from dbctl.services.fleet.outcome import FleetResult, Outcome, State
+from dbctl.services.fleet.instances import FleetResult, Instance, Outcome, State
 from dbctl.services.migrations.ledger.state import read_state
 from dbctl.services.migrations.status import find_targets
 

@@ -17,8 +17,7 @@ from dbctl.extensions.fleet.run import FleetRun, RunLimits
 from dbctl.extensions.fleet.worker import Confirmation, InstanceCommand
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.store import storable_text
-from dbctl.services.fleet.instances import Instance, list_instances
-from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.instances import Instance, Outcome, list_instances
 from dbctl.signals import Interrupted
 from dbctl.spec import Fleet
 

@@ -20,8 +20,7 @@ from dbctl.extensions.fleet.run import FleetRun, Kind, RunLimits
 from dbctl.model import Finding, Severity, format_count
 from dbctl.services.backup.due import Job
 from dbctl.services.backup.status import DatabaseBackups
-from dbctl.services.fleet.instances import Instance, list_instances
-from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.instances import Instance, Outcome, list_instances
 from dbctl.services.fleet.status import (
     FleetStatus,
     InstanceTotals,

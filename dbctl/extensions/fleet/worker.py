@@ -18,8 +18,7 @@ from dbctl.errors.usage import UsageError, UserMissingError
 from dbctl.extensions.fleet.run import Kind, verify_instance
 from dbctl.model import Page, Struct
 from dbctl.render.streams import Format, ProgressMode
-from dbctl.services.fleet.instances import Instance
-from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.instances import Instance, Outcome
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session

@@ -10,7 +10,7 @@ from dbctl.config.sections import Selection
 from dbctl.errors.usage import FleetSelectedError
 from dbctl.model import Finding, Row, Severity, Struct, format_count
 from dbctl.services.backup.status import DatabaseBackups
-from dbctl.services.fleet.outcome import load_function
+from dbctl.services.fleet.instances import load_function
 from dbctl.services.migrations.ledger.state import Migration
 from dbctl.services.observation import Health
 from dbctl.services.status import DatabaseStatus

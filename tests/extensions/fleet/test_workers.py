@@ -10,7 +10,7 @@ import pytest
 
 from dbctl import signals
 from dbctl.extensions.fleet.run import WorkerPool
-from dbctl.services.fleet.outcome import Outcome
+from dbctl.services.fleet.instances import Outcome
 from dbctl.signals import Interrupted
 
 
