@@ -32,10 +32,11 @@ from dbctl.services.settings.store import find_text_violation
 from dbctl.services.users.last_admin import find_holder_problem
 from dbctl.services.users.passwords import Passwords
 
-SET_HINT = Remedy("`data set {table} KEY {column}=VALUE`")
-LISTED_HINT = Remedy("Allowed: {listed}. Set one with: `data set {table} KEY {column}=VALUE`")
+SET_HINT = Remedy("`data set {table} KEY {column}=VALUE --db {database}`")
+LISTED_HINT = Remedy("Allowed: {listed}. Set one with: `data set {table} KEY {column}=VALUE --db {database}`")
 TIMES_HINT = Remedy(
-    "Rewrite one row, in the form of the app, with: `data set {table} KEY {column}=TIME`; or all rows with: `integrity repair --times`"
+    "Rewrite one row, in the form of the app, with: `data set {table} KEY {column}=TIME --db {database}`;"
+    " or all rows with: `integrity repair --times --db {database}`"
 )
 MISSING_ROLE_HINT = Remedy(
     "Add the roles of the app again, with their ids. Restore roles that dbctl deleted with: `undo OPERATION`; compare a backup with: `restore preview`"

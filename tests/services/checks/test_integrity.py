@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from contextlib import closing, contextmanager
 
@@ -98,6 +99,20 @@ def test_every_checked_database_has_a_line_with_its_state(folder, run_json, caps
 def test_table_option_searches_all_databases(folder, run_json):
     assert run_json("integrity", "check", "--table", "game")["checked"] == 1
     assert run_json("integrity", "check", "--table", "nosuch", status=5)["code"] == "table-missing"
+
+
+def test_commands_of_mixed_times_select_one_of_several_databases(folder, run_json):
+    run_script(
+        folder / "user.db",
+        "update roles set created_at = '2026-01-01 10:00:00' where id = 1;"
+        " update roles set created_at = '2026-01-01T10:00:00.000Z' where id > 1",
+    )
+    (finding,) = [
+        entry for entry in run_json("integrity", "check")["findings"] if entry["code"] == "times-mixed"
+    ]
+    assert "created_at=TIME --db user" in finding["hint"]
+    run_json(*shlex.split(finding["hint"].rpartition("dbctl ")[2]))
+    assert "times-mixed" not in {entry["code"] for entry in run_json("integrity", "check")["findings"]}
 
 
 def test_orphaned_rows_are_errors_only_with_foreign_keys(folder, run_json):
