@@ -43,10 +43,10 @@ FAULT_MESSAGES = {
     "length": "{rows} of {table} with a {column} of unusual length (the first: {first})",
 }
 REPAIR_HINT = Remedy(
-    "Let the app recreate their vectors, or delete these rows; list them with: `data rows {table}`"
+    "Let the app recreate their vectors, or delete these rows; list them with: `data rows {table} --db {database}`"
 )
 DUPLICATES_HINT = Remedy(
-    "The app inserts rows without checking their keys; list them with: `data rows {table}`"
+    "The app inserts rows without checking their keys; list them with: `data rows {table} --db {database}`"
 )
 
 
@@ -233,10 +233,10 @@ class LanceChecks(Checks):
                     yield EngineFinding(severity="info", code="no-vector-index", message=message)
 
     def _check_vectors(self, table: str) -> Iterator[EngineFinding]:
-        key = self._catalog.primary_key(table)
+        key, database = self._catalog.primary_key(table), self._target.rpartition("/")[2]
         for column in self._vectors.vector_columns(table):
             for fault in self._vectors.find_vector_faults(table, column.column, key):
-                yield _create_finding(fault, table, column.column)
+                yield _create_finding(fault, table, column.column, database)
         if key:
             count, first = self._count_duplicates(table, key)
             if count:
@@ -244,7 +244,7 @@ class LanceChecks(Checks):
                     severity="warning",
                     code="duplicate-keys",
                     message=f"{format_count(count, 'row')} of {table} with the {', '.join(key)} of another (the first: {first})",
-                    hint=DUPLICATES_HINT.write(facts={"table": table}),
+                    hint=DUPLICATES_HINT.write(facts={"table": table, "database": database}),
                     column=f"{table}.{key[0]}",
                 )
 
@@ -266,7 +266,7 @@ def _has_magic(files: Files, path: str) -> bool:
         return False
 
 
-def _create_finding(fault: VectorFault, table: str, column: str) -> EngineFinding:
+def _create_finding(fault: VectorFault, table: str, column: str, database: str) -> EngineFinding:
     first = " ".join(str(value) for value in fault.examples[0]) if fault.examples else ""
     template = FAULT_MESSAGES[fault.kind]
     return EngineFinding(
@@ -275,6 +275,6 @@ def _create_finding(fault: VectorFault, table: str, column: str) -> EngineFindin
         message=template.format(
             rows=format_count(fault.count, "row"), table=table, column=column, first=ascii(first)
         ),
-        hint=REPAIR_HINT.write(facts={"table": table}),
+        hint=REPAIR_HINT.write(facts={"table": table, "database": database}),
         column=f"{table}.{column}",
     )

@@ -209,7 +209,10 @@ def test_faulty_vectors_and_duplicate_keys_are_reported(tmp_path):
     )
     table.add([lance.create_row(5), lance.create_row(5)])
     reader = opening.open_reader(tmp_path)
-    messages = {finding.code: finding.message for finding in reader.checks.schema_findings()}
+    findings = list(reader.checks.schema_findings())
+    name = reader.target.rpartition("/")[2]
+    assert all(finding.hint.endswith(f"data rows {TABLE} --db {name}") for finding in findings)
+    messages = {finding.code: finding.message for finding in findings}
     assert set(messages) == {"vector-empty", "vector-zeros", "vector-not-finite", "duplicate-keys"}
     assert messages["vector-zeros"].startswith(f"1 row of {TABLE} with only zeros in vector, ")
     assert "msg-00102" in messages["vector-zeros"]
