@@ -206,6 +206,7 @@ def test_commands_quote_names_with_spaces():
     ("text", "line"),
     [
         ("data rows {name}", "dbctl data rows --app blog -- -my"),
+        ("data rows {dash}", "dbctl data rows 'a -- b' --app blog"),
         ("data set {other} KEY {name}=TIME", "dbctl data set a KEY --app blog -- -my=TIME"),
         ("users set-role {name} {other} --demote-to ROLE", "dbctl users set-role --demote-to ROLE --app blog -- -my a"),
         ("profiles learn {names} --to {other}", "dbctl profiles learn set-role --login x --to a --app blog"),
@@ -217,6 +218,7 @@ def test_names_are_no_options(text, line):
     facts = {
         "name": "-my",
         "other": "a",
+        "dash": "a -- b",
         "names": ["set-role", "--login", "x"],
         "ids": ["--id", "2", "--id", "3"],
     }

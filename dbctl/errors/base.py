@@ -56,7 +56,16 @@ def shorten_details(details: Sequence[str]) -> list[str]:
 
 
 #: Commands of no configured app; of the options that select one, they get the configuration alone.
-WITHOUT_APP = ("apps list", "config", "demo", "help", "init", "profiles draft", "profiles list", "profiles update")  # fmt: skip
+WITHOUT_APP = (
+    "apps list",
+    "config",
+    "demo",
+    "help",
+    "init",
+    "profiles draft",
+    "profiles list",
+    "profiles update",
+)
 
 
 class Invocation(NamedTuple):
@@ -72,9 +81,8 @@ class Invocation(NamedTuple):
     options: Mapping[str, str] = {}
     absent: Sequence[str] = ()  #: groups and commands that this installation lacks
 
-    def complete(self, command: str, app: str = "") -> str:
-        """Return the command line of ``command`` for ``app``; default: the selected one. Operands after ``--`` remain its end."""
-        command, mark, operands = command.partition(" -- ")
+    def complete(self, command: str, operands: str = "", *, app: str = "") -> str:
+        """Return the command line of ``command`` for ``app``; default: the selected one. ``operands`` are its end."""
         words = [self.program, command, self.config]
         if not f"{command} ".startswith(tuple(f"{name} " for name in WITHOUT_APP)):
             # addresses and databases of the selected app mean nothing for another one
@@ -87,7 +95,7 @@ class Invocation(NamedTuple):
             words += [] if is_other or is_set or "restore recover" in command else [option]
             app = (app or self.app) if self.selects_app and "--app " not in command else ""
             words += [f"--app {quote(app)}"] if app else []
-        return " ".join(filter(None, [*words, mark.strip(), operands]))
+        return " ".join(filter(None, [*words, operands]))
 
 
 def _get_app(name: str) -> str:
@@ -134,10 +142,10 @@ class Remedy:
         words = {name: _quote(value) for name, value in facts.items()} if "`" in self._text else {}
         # not those of lists, which may contain options
         names = [name for name, fact in facts.items() if isinstance(fact, str) and fact[:1] == "-"]
-        fill = partial(_fill, names) if names else str.format_map
+        split = partial(_split, names) if names else lambda line: (line, "")
         return self._join(
             lambda text: text.format(**facts),
-            lambda line: invocation.complete(fill(line, words), app),
+            lambda line: invocation.complete(*(part.format(**words) for part in split(line)), app=app),
             invocation.absent,
         )
 
@@ -158,15 +166,15 @@ def _omit_commands(text: str, commands: Sequence[str]) -> str:
     return re.sub(r"^; (or )?(.)", lambda start: start[2].upper(), text)
 
 
-def _fill(names: Sequence[str], line: str, words: Mapping[str, str]) -> str:
-    """Return a command with quoted values; the operands from the first of ``names``, which look like options, follow ``--``."""
+def _split(names: Sequence[str], line: str) -> tuple[str, str]:
+    """Return a command, and its operands behind ``--`` from the first of ``names``, whose values look like options; empty: there is none."""
     parts = line.split(" ")
     for first, part in enumerate(parts):
         if part[:1] == "{" and part[1:].partition("}")[0] in names and not parts[first - 1].startswith("--"):
             further = [*dropwhile(lambda part: not part.startswith("--"), parts[first:])]
             operands = parts[first : len(parts) - len(further)]
-            return " ".join([*parts[:first], *further, "--", *operands]).format(**words)
-    return line.format(**words)
+            return " ".join([*parts[:first], *further]), " ".join(["--", *operands])
+    return line, ""
 
 
 def _quote(value: object) -> str:
