@@ -109,7 +109,7 @@ def _strip(sql: str) -> tuple[str, str]:
     if "\\" in sql:
         return "", "it contains a backslash, which only some engines read as an escape"
     text = _QUOTED.sub(lambda match: " " if match[0][0] == "'" else ' " ', sql.strip().removesuffix(";"))
-    text = _SUBSCRIPT.sub("", text)
+    text = _SUBSCRIPT.sub(" ", text)
     if match := _UNSUPPORTED.search(text):
         return text, f"it contains {match[0]!r}, which may hide or separate statements"
     return text, "it has an unfinished quote" if "'" in text or "`" in text else ""

@@ -287,6 +287,8 @@ def test_folder_without_permission_is_reported(answer, shop):
         "select [x'], load_extension('y') as [z'] from people",
         "select load_extension[1]('x')",
         "select a[load_extension('x')] from people",
+        "select tags[1]into people_copy from people",
+        "select 1 from people where id = ids[1]for share",
         "select next value for people_id",
     ],
 )
