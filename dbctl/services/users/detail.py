@@ -65,14 +65,17 @@ class UsersShown(Page[UserShown], frozen=True, kw_only=True):
 def show_users(app: App, selector: UserSelector) -> UserShown | UsersShown:
     """Return the details of the selected user, or a page with those of several users."""
     users = open_users(app)
-    details = [_create_detail(users, user) for user in mask_secrets(users, users.find_users(selector))]
+    selected = users.find_users(selector)
+    masked = mask_secrets(users, selected)
+    details = [_create_detail(users, *pair) for pair in zip(selected, masked, strict=True)]
     return details[0] if len(details) == 1 else UsersShown(items=details, total=len(details))
 
 
-def _create_detail(users: UserTable, user: User) -> UserShown:
+def _create_detail(users: UserTable, user: User, masked: User) -> UserShown:
+    """Return the details of a user, with the fields of ``masked``, which has no secrets."""
     app = users.app
-    shown = {field: getattr(user, field) for field in User.__struct_fields__}
-    shown["extra"] = {**user.extra, **_read_names(users, user), **_read_related(users, user)}
+    shown = {field: getattr(masked, field) for field in User.__struct_fields__}
+    shown["extra"] = {**masked.extra, **_read_names(users, user), **_read_related(users, user)}
     return UserShown(
         **shown,
         permissions=read_permissions(app, users.db, user),

@@ -85,3 +85,18 @@ def test_secret_fields_are_exported_on_demand_and_can_be_set(desk, answer):
     answer("users", "update", "ann", "--set", "badge=badge-2")
     assert desk.rows("select badge from agents") == [("badge-2",)]
     assert not answer("users", "update", "ann", "--set", "badge=badge-2")["data"]["changed"]
+
+
+def test_row_to_which_a_secret_field_refers_is_named(desk, answer, tmp_path):
+    """Also if the key of the row cannot be compared with the mask."""
+    desk.run(
+        "create table teams (number integer primary key, title varchar(9))",
+        "insert into teams values (7, 'North')",
+    )
+    desk.run("alter table agents add column team integer", "update agents set team = 7")
+    profile = PROFILE.replace('"agents.badge"', '"agents.badge", "agents.team"')
+    profile = profile.replace('city = "city"', 'city = "city", team = "team"')
+    lookup = '[users.lookup]\nteam = { table = "teams", key = "number", name = "title" }\n'
+    (tmp_path / "desk.toml").write_text(profile + lookup)
+    user = answer("users", "show", "ann")["data"]
+    assert (user["team"], user["team_name"]) == ("***", "North")
