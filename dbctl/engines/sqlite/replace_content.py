@@ -118,7 +118,9 @@ class ContentReplacer:
         self, source: sqlite3.Connection, live: sqlite3.Connection, detector: _ChangeDetector | None
     ) -> None:
         """Write everything in one transaction; retry the first step until it gets the lock."""
-        pages, page_size = (source.execute(f"pragma page_{it}").fetchone()[0] for it in ("count", "size"))
+        (page_size,), (pages,) = (
+            source.execute(f"pragma {pragma}").fetchone() for pragma in ("page_size", "page_count")
+        )
         # The first step must not be the last, which commits, nor fill the cache, which would block readers.
         step_pages = min((pages + 1) // 2, STEP_BYTES // page_size)
 

@@ -135,7 +135,8 @@ def find_table_secrets(
         columns += [name for name in texts if is_secret_column(table, name)]
         others = [name for name in texts if name not in columns]
         if others and sampled:
-            try:  # the savepoint lets a transaction continue
+            try:
+                # after an error, a transaction continues only behind a savepoint
                 with db.transaction() if isinstance(db, Writable) else nullcontext():
                     columns += find_secret_values(db, table, others)
             except DbctlError:  # a locked table may be readable later
@@ -185,7 +186,8 @@ def find_setting_secrets(
     settings = [item for item in app.core.settings if item.secret and item.table == table]
     if not any(app.resolve_database(item) == database for item in settings):
         return columns
-    names, keys, secret = list(db.tables()[table].columns), list_key_columns(db, table), set[str]()
+    names, keys = list(db.tables()[table].columns), list_key_columns(db, table)
+    secret = set[str]()
     for row in db.select(table, names, where):
         values = dict(zip(names, row, strict=True))
         secret |= {*list_row_secrets(app, database, lambda _: columns, lambda _: keys, table, values)}

@@ -110,9 +110,8 @@ def _find_missing(
     for table, column in targets:
         where = [Condition(column, "in", remaining)]
         existing = {row[0] for row in other_db.select(table, [column], where)} if remaining else set()
-        existing |= set(
-            map(str, existing)
-        )  # the database has found the number 5 by the text '5', or the reverse
+        # the database finds the number 5 by the text '5', and the reverse
+        existing |= set(map(str, existing))
         remaining = [value for value in remaining if existing.isdisjoint((value, str(value)))]
     return unstorable + remaining
 
