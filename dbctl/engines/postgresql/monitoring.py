@@ -126,7 +126,8 @@ where {IN_TABLES} and not i.relispartition order by c.relname, i.relname"""
 
 
 #: The schema of the table that a name means to this connection.
-SCHEMA = "select quote_ident(n.nspname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass(:name)"
+SCHEMA = """select pg_catalog.quote_ident(n.nspname) from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = pg_catalog.to_regclass(:name)"""
 
 
 class PostgreSQLStorage(PostgreSQLPart, StorageManager):

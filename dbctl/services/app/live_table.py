@@ -72,7 +72,7 @@ def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
 
 
 def list_uncovered(table: Table, covered: Collection[str | None]) -> list[str]:
-    """Return the NOT NULL columns without default that are not among ``covered``."""
+    """Return the required columns that are not among ``covered``."""
     return [name for name, column in table.columns.items() if column.required and name not in covered]
 
 
