@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.services.backup import manifest as backup_manifest
+from dbctl.stores.base import VERIFICATION
 from tests.crash.figures import choose_count, create_rng
 from tests.services import larder_app
 from tests.services.backup.test_increments import ROWS, change, create, make_incremental, read_delta
@@ -86,7 +87,7 @@ def list_entries(app):
     return {
         str(entry.relative_to(app.folder))
         for entry in app.folder.rglob("*")
-        if entry.name != "verification.json"
+        if entry.name != VERIFICATION
         and not entry.name.endswith("dbctl-lock")
         and "state" not in entry.relative_to(app.folder).parts
     }
