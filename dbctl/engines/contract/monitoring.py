@@ -134,7 +134,6 @@ class StorageManager(ABC):
     """The part that measures the storage of a database, lists its indexes, and runs its maintenance."""
 
     has_versions: ClassVar[bool] = False  #: whether tables have old versions, which ``prune_tasks`` deletes
-    name_quote: ClassVar[str] = '"'  #: the sign around names in statements for other clients
 
     @abstractmethod
     def measure_storage(self) -> Storage:
@@ -154,6 +153,11 @@ class StorageManager(ABC):
         Without ``sized``, an engine that would have to read the whole database for their sizes omits these.
         """
         return None
+
+    @staticmethod
+    def quote_name(name: str) -> str:
+        """Quote a name for statements of other clients, whose settings are not those of dbctl; an engine without indexes has none."""
+        return name
 
     def find_schema(self, table: str) -> str:
         """Return the quoted schema of a table, which statements of other clients must name; empty: there is only one."""

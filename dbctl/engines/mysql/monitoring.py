@@ -86,7 +86,7 @@ DUE = """select table_name from information_schema.tables where table_schema = d
 class MySQLStorage(MySQLPart, StorageManager):
     """The part ``StorageManager``; index scans are counted since the server start, and the server removes unfinished tables itself."""
 
-    name_quote = "`"
+    quote_name = staticmethod(quote)
 
     def measure_storage(self) -> Storage:
         return self._connection.fetch_as(Storage, STORAGE, tables=len(self._catalog.base_tables()))[0]

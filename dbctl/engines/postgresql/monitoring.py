@@ -131,6 +131,8 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = pg_catalo
 
 
 class PostgreSQLStorage(PostgreSQLPart, StorageManager):
+    quote_name = staticmethod(ident)
+
     def find_schema(self, table: str) -> str:
         return "".join(str(schema) for (schema,) in self._connection.fetch(SCHEMA, {"name": ident(table)}))
 

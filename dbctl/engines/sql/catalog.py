@@ -24,11 +24,11 @@ def is_storable(text: str) -> bool:
     return "\0" not in text and (text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text))
 
 
-def ident(name: str, sign: str = '"') -> str:
-    """Quote ``name`` as an identifier, by default of standard SQL; it must not contain NUL or lone surrogates."""
+def ident(name: str) -> str:
+    """Quote ``name`` as an identifier of standard SQL; it must not contain NUL or lone surrogates."""
     if not is_storable(name):
         raise ValueInvalidError(name="name", value=ascii(name), reason="no database can store it")
-    return sign + name.replace(sign, sign * 2) + sign
+    return '"' + name.replace('"', '""') + '"'
 
 
 def quote_literal(text: str) -> str:

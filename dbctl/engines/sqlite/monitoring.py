@@ -44,6 +44,8 @@ TABLE_KINDS = ("analyze", "reindex")
 class SQLiteStorage(SQLitePart, StorageManager):
     """The part ``StorageManager``; SQLite has no usage counters, and every maintenance statement is atomic."""
 
+    quote_name = staticmethod(ident)
+
     def measure_storage(self) -> Storage:
         from dbctl.engines.sqlite import files
 

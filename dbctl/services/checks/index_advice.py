@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.monitoring import Index, SlowQuery
-from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import NotSupportedError
@@ -108,9 +107,9 @@ def read_column(term: str) -> str:
 
 def write_statement(db: Readable, table: str, columns: Sequence[str]) -> str:
     """Return the statement that creates an index, for any client of the database."""
-    schema, quote = db.storage.find_schema(table), db.storage.name_quote
+    storage, schema = db.storage, db.storage.find_schema(table)
     names = ["_".join(["idx", table, *columns])[:MAX_NAME], table, *columns]
-    name, table, *terms = (ident(text, quote) for text in names)
+    name, table, *terms = map(storage.quote_name, names)
     return f"CREATE INDEX {name} ON {schema and f'{schema}.'}{table} ({', '.join(terms)});"
 
 
