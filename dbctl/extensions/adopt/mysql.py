@@ -93,8 +93,9 @@ def _require_complete(scanner: DumpScanner, tables: Collection[str], target: str
     if scanner.problem:
         raise CorruptError(target=target, reason=scanner.problem)
     if without_rows := sorted(set(tables) - scanner.rows.keys()):
-        reason = f"it lacks the rows of {', '.join(without_rows)}, as mysqldump --no-data writes it"
-        raise FileNotRestorableError(path=target, reason=reason, hint="Dump it again, with the rows.")
+        reason = f"it lacks the rows of {', '.join(without_rows)}"
+        hint = "Dump it again without --no-data, and without tables of the engine MERGE, whose rows belong to others."
+        raise FileNotRestorableError(path=target, reason=reason, hint=hint)
 
 
 def _require_single_database(databases: set[bytes], target: str) -> None:
