@@ -249,12 +249,35 @@ class ExternalIndexes(ExternalSearch):
         )
 
 
+#: A text in the first page of each index, also of one of another version and of one that was damaged later.
+MARK = b"CREATE TABLE places (place integer primary key"
+#: The size of the largest page of SQLite.
+PAGE_SIZE = 1 << 16
 #: The name of an unfinished file, also of a dbctl that was killed.
 PARTIAL = ".{name}.dbctl-{number}.partial"
 #: The holder of the lock of a folder.
 HOLDER = " by another dbctl that creates a search index in the same folder"
 #: The attribute in which Linux stores access control lists.
 ACCESS_LIST = "system.posix_acl_access"
+
+
+def require_replaceable(path: Path) -> None:
+    """Refuse a directory, and a file with content that is not an index; of a link, only the link would be lost.
+
+    Raises:
+        FileFailedError: dbctl did not create it, or may not read it.
+    """
+    with report_file_errors(path):
+        if not os.path.lexists(path) or stat.S_ISLNK(path.lstat().st_mode):
+            return
+        if path.is_dir():
+            raise FileFailedError(path=path, reason="a directory has this name; move it away first")
+        content = b""
+        if path.is_file():
+            with path.open("rb") as file:
+                content = file.read(PAGE_SIZE)
+    if content and MARK not in content:
+        raise FileFailedError(path=path, reason="dbctl did not create this file; move it away first")
 
 
 @contextmanager
@@ -265,8 +288,6 @@ def create_partial(path: Path, target: str, *, timeout: float) -> Iterator[Path]
         BusyError: another process had the lock for all of ``timeout`` seconds.
         FileFailedError: the file cannot be created.
     """
-    if path.is_dir() and not path.is_symlink():  # refuse before the work, not after it
-        raise FileFailedError(path=path, reason="a directory has this name; move it away first")
     with ExitStack() as stack:
         with atomic.translate_errors(path.parent, path.parent):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

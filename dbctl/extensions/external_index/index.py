@@ -11,7 +11,7 @@ from dbctl.engines.contract.database import require_supported
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ExternalIndexInvalidError
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.external_index.build import ExternalIndexes
+from dbctl.extensions.external_index.build import ExternalIndexes, require_replaceable
 from dbctl.extensions.external_index.contract import ExternalIndexSpec, ExternalIndexState
 from dbctl.extensions.external_index.lookup import STATE_REASONS, define_index, list_locations
 from dbctl.model import Finding, format_count
@@ -126,9 +126,13 @@ class ExternalIndex(SearchIndex):
     def plan(self, action: IndexAction) -> tuple[str, Sequence[str]]:
         subject = f"the search index of {self.name}"
         if action == "drop":
-            return subject, [f"remove {path}" for path in self._locations if os.path.lexists(path)]
+            existing = [path for path in self._locations if os.path.lexists(path)]
+            for path in existing:
+                require_replaceable(path)
+            return subject, [f"remove {path}" for path in existing]
         path = self._select_location()
         if reasons := self._list_reasons(action, path):
+            require_replaceable(path)
             rows = format_count(self.app.reader(self.database).count(self.search.table), "row")
             reasons.append(f"index {rows} of {self.search.table} in {path}")
         return subject, reasons

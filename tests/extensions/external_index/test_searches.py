@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -389,6 +390,43 @@ def test_existing_folder_at_index_path_is_an_error(folder):
     assert list_files(folder) == ["Data/flashpoint.sqlite", "dbctl.toml"]
     assert (folder / "Data/flashpoint.sqlite.dbctl-search-games").is_dir()
     assert run_search(folder, "hero")[1] > 0
+
+
+@pytest.mark.parametrize("content", [b"notes of an admin", None])
+def test_file_that_dbctl_did_not_create_is_not_replaced_or_deleted(folder, content):
+    """A build replaced it, and a drop deleted it."""
+    from dbctl.services.search.indexes.selection import create_change
+
+    path = folder / "Data/flashpoint.sqlite.dbctl-search-games"
+    if content is None:
+        shutil.copy(folder / "Data/flashpoint.sqlite", path)
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    for action in ("build", "repair", "drop"):
+        with open_app(folder) as app:
+            change = create_change(app, "games", action)
+            for run in (change.plan, change.apply):
+                with pytest.raises(FileFailedError, match="move it away"):
+                    run()
+    assert path.read_bytes() == before
+    assert list_files(folder) == [
+        "Data/flashpoint.sqlite",
+        "Data/flashpoint.sqlite.dbctl-search-games",
+        "dbctl.toml",
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 4_096, 6_000])
+def test_truncated_index_and_link_are_replaced(folder, size):
+    path = Path(build(folder).index)
+    path.write_bytes(path.read_bytes()[:size])
+    assert build(folder).changed
+    real = path.rename(folder / "real")
+    path.symlink_to(real)
+    before = real.read_bytes()
+    assert build(folder).changed
+    assert (path.is_symlink(), real.read_bytes()) == (False, before)
 
 
 def test_status_fields_are_typed(folder):
