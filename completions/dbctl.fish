@@ -385,7 +385,7 @@ complete -c dbctl -n '__dbctl_at \'users list\'' -l active -l no-active -d 'Show
 complete -c dbctl -n '__dbctl_at \'users list\'' -l never-signed-in -d 'Show only users who never signed in'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l locked -d 'Show only users who are locked out by failed attempts'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l inactive -x -d 'Select users who have not signed in for this long'
-complete -c dbctl -n '__dbctl_at \'users list\'' -l filter -x -a '(__dbctl_live option:fields=)' -d 'Filter by any mapped field, a time by the 24 hours from it; repeatable. A time without a zone is in UTC'
+complete -c dbctl -n '__dbctl_at \'users list\'' -l filter -x -a '(__dbctl_live option:fields=)' -d 'Filter by any mapped field that is not secret, a time by the 24 hours from it; repeatable. A time without a zone is in UTC'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l limit -x -d 'Show at most N rows'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l offset -x -d 'Skip the first N rows'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l sort -x -d 'Sort by this column; -COLUMN or COLUMN:desc for descending order'

@@ -97,7 +97,7 @@ def list_(
         option(
             "--filter",
             "FIELD=VALUE",
-            f"Filter by any mapped field, a time by the 24 hours from it; repeatable. {FILTER_ZONE}",
+            f"Filter by any mapped field that is not secret, a time by the 24 hours from it; repeatable. {FILTER_ZONE}",
         ),
     ] = None,
     limit: Limit = 100,

@@ -345,4 +345,6 @@ class _SessionTable:
             raise UsageError(
                 detail=f"--sort: there is no field {field!r}; known: {known}", name=field, candidates=names
             )
+        if names[field] in self._secret:
+            raise UsageError(detail=f"{field}: sessions cannot be sorted by a secret")
         return [Order([names[field]], descending, time=field in TIMES, nocase=field in self._extra)]

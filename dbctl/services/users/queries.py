@@ -8,6 +8,7 @@ from datetime import timedelta
 from msgspec import structs
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Order, Where
+from dbctl.errors.usage import UsageError
 from dbctl.model import Page, PageRequest, Struct
 from dbctl.profiles.codecs import read_text
 from dbctl.services.app.app import App
@@ -19,8 +20,17 @@ from dbctl.services.app.validation import day_after, parse_boolean, parse_time
 def list_users(
     app: App, filters: UserFilter, page_request: PageRequest, *, among: Sequence[object] | None = None
 ) -> Page[User]:
-    """Return one page of the users that match all ``filters``; ``among``: only those with one of these keys."""
+    """Return one page of the users that match all ``filters``; ``among``: only those with one of these keys.
+
+    Raises:
+        UsageError: a filter or the order names a field with secrets, which could reveal one step by step.
+    """
     users = open_users(app)
+    named = {*filters.fields, page_request.sort.removeprefix("-")}.difference(["", *User.__struct_fields__])
+    if named and (secret := named & find_secret_fields(users)):
+        raise UsageError(
+            detail=f"{', '.join(sorted(secret))}: users cannot be selected or sorted by a secret"
+        )
     where = build_conditions(users, filters)
     if among is not None:
         where.append(Condition(users.id, "in", among))

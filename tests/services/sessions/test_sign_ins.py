@@ -152,6 +152,7 @@ def test_rows_without_end_are_sessions_until_they_expire(answer, forge, tmp_path
     assert states() == {"active": ["ann", "ann", "bo"], "completed": ["ann"]}
     # the key of these rows is the token, which is secret
     assert {item["id"] for item in answer("sessions", "list")["data"]["items"]} == {"***"}
+    assert answer("sessions", "list", "--sort", "id", status=2)["error"]["code"] == "usage"
     assert states("--state", "completed") == {"active": [], "completed": ["ann"]}
     assert states("--kind", "django") == {
         "active": ["None", "None", "ann", "ann", "bo"],

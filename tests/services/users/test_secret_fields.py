@@ -75,6 +75,15 @@ def test_secret_fields_are_masked(desk, answer, command):
     assert "ann" in str(data)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_secret_fields_neither_select_nor_sort_users(desk, answer, name):
+    """A filter and an order revealed what the output masks."""
+    for option in (f"--filter={name}=x", f"--sort={name}", f"--sort={name}:desc"):
+        assert answer("users", "list", option, status=2)["error"]["code"] == "usage"
+    for option in ("--filter=city=bern", "--sort=city", "--sort=email"):
+        assert len(answer("users", "list", option)["data"]["items"]) == 1
+
+
 def test_secret_fields_are_exported_on_demand_and_can_be_set(desk, answer):
     (user,) = answer("users", "export", "--secrets")["data"]["items"]
     assert [user[name] for name in NAMES] == list(SECRETS)
