@@ -34,7 +34,7 @@ from dbctl.services.undo.refusal import REMEDY, refuse
 from dbctl.services.undo.tables import TableUndo, Values
 from dbctl.services.users.create import hash_password
 from dbctl.services.users.passwords import Passwords
-from dbctl.services.users.sign_in_state import SignInChanges
+from dbctl.services.users.sign_in_state import ChangedRows, SignInChanges
 
 PASSWORD_REMARK = Remedy("{users} restored without the password; set one with: `users set-password LOGIN`")
 MAX_CONFLICTS = 20
@@ -346,7 +346,7 @@ class RevertRows:
             steps.append("set a random password for restored users: the log has no password hashes")
         rows = Counter(self._restored)
         for name, tables in self._tables.items():
-            changes = {table.table: list(table.list_changes()) for table in tables}
+            changes = self._list_changes(name)
             ended, counts = SignInChanges.plan(self._app, self._readers[name], name, changes)
             steps += ended
             rows.update({self._qualify(name, table): count for table, count in counts.items()})
@@ -359,6 +359,9 @@ class RevertRows:
             title=_describe_undo(operation), target=db.target, steps=steps, rows=rows, destructive=True
         )
 
+    def _list_changes(self, database: str) -> ChangedRows:
+        return {table.table: list(table.list_changes()) for table in self._tables[database]}
+
     def _qualify(self, database: str, table: str) -> str:
         return f"{database}.{table}" if len(self._tables) > 1 else table
 
@@ -367,7 +370,7 @@ class RevertRows:
         app, differing = self._app, dict[str, Sequence[str]]()
         if recorder := app.recorder:
             recorder.undoes = self._operation.operation
-        sign_ins = SignInChanges(app)
+        sign_ins = SignInChanges(app, {name: self._list_changes(name) for name in self._tables})
         with ExitStack() as guards:
             for name, tables in self._tables.items():
                 writer = app.writers[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from dbctl.engines.contract.database import (
     AllOf,
@@ -32,6 +32,8 @@ from dbctl.services.users.companions import fill_row
 
 #: The value of a column that counts changes, such as sign-outs: the stored number plus one.
 NEXT = ":next"
+#: By table, rows before and after a change; an empty row does not exist.
+ChangedRows: TypeAlias = Mapping[str, Sequence[tuple[Row, Row]]]
 PAGE_ROWS = 1000  #: rows with encoded data that one query reads
 
 
@@ -309,25 +311,36 @@ class SignInRows(NamedTuple):
 class SignInChanges:
     """Ends the sessions of users whose role or active state differs at the end of an open transaction."""
 
-    def __init__(self, app: App) -> None:
-        """Read the users of the app, if the change writes their database."""
-        self._before = _read_states(app)
+    def __init__(self, app: App, changes: Mapping[str, ChangedRows]) -> None:
+        """Read the users whose state ``changes``, by database as for ``plan``, may change, if it writes their database."""
+        self._changes = changes.get(users_database(app), {}) if app.core.users else {}
+        self._before = self._read_states(app)
 
     def end_sessions(self, app: App) -> int:
         """End the sessions of users with another state; return the number of rows that stored them."""
-        if self._before is None or not (after := _read_states(app)):
-            return 0
-        changed = {key for key, state in after.items() if key in self._before and state != self._before[key]}
-        if not changed:
+        after = self._read_states(app)
+        keys = [key for key, state in after.items() if self._before.get(key, state) != state]
+        if not keys:
             return 0
         db = app.writers[users_database(app)]
         users = UserTable(app, db)
-        leaving = [user for user in users.read([]) if user.id in changed]
-        return SignOut(users, leaving).apply(db)
+        return SignOut(users, users.read([Condition(users.id, "in", keys)])).apply(db)
+
+    def _read_states(self, app: App) -> Mapping[object, object]:
+        """Return roles and active state by the key of the user.
+
+        An app can have a million users, so those whom no changed row names are not read.
+        """
+        if not self._changes:
+            return {}
+        users = UserTable(app, app.writers[users_database(app)])
+        concerned = _Concerned(users, self._changes)
+        where = [] if concerned.can_be_any else [Condition(users.id, "in", concerned.keys)]
+        return _describe_states(users.read(where))
 
     @staticmethod
     def plan(
-        app: App, db: Readable, database: str, changes: Mapping[str, Sequence[tuple[Row, Row]]]
+        app: App, db: Readable, database: str, changes: ChangedRows
     ) -> tuple[Sequence[str], Mapping[str, int]]:
         """Return the steps of ``end_sessions`` after ``changes``, and its rows by table.
 
@@ -337,26 +350,15 @@ class SignInChanges:
         if app.core.users is None or users_database(app) != database:
             return (), {}
         users = UserTable(app, db)
-        both = [rows for rows in changes.get(users.live.name, ()) if all(rows)]
+        concerned = _Concerned(users, changes)
         before, after = (
-            _describe_states(users.build_users([rows[side] for rows in both])) for side in (0, 1)
+            _describe_states(users.build_users([rows[side] for rows in concerned.changed])) for side in (0, 1)
         )
         keys = [key for key, state in before.items() if after.get(key, state) != state]
-        members = users.section.role.members if users.section.role else None
-        links = {
-            pairs.table.removesuffix("?"): pairs.user
-            for pairs in (members, members and members.groups)
-            if pairs
-        }
-        for table, column in links.items():
-            keys += [row[column] for rows in changes.get(table, ()) for row in rows if row]
+        keys += concerned.linked
         sign_out = SignOut(users, users.read([Condition(users.id, "in", keys)]) if keys else [])
-        steps, active = sign_out.plan_steps(), users.section.joined.get("active")
-        others = {
-            *(users.roles.tables if users.roles else ()),
-            active.table.removesuffix("?") if active else "",
-        }
-        if can_sign_out(users) and any(changes.get(name) for name in others - {users.live.name, *links}):
+        steps = sign_out.plan_steps()
+        if can_sign_out(users) and concerned.can_be_any:
             steps.append("end the sessions of users whose role or active state this changes")
         return steps, sign_out.counts
 
@@ -382,15 +384,35 @@ class SignInChanges:
         return [column for name in users.on_sign_out if (column := find_column(live, name))]
 
 
-def _read_states(app: App) -> Mapping[object, object] | None:
-    """Return roles and active state by the key of the user; None if the change does not write the users."""
-    if app.core.users is None:
-        return None
-    try:
-        db = app.writers[users_database(app)]
-    except KeyError:
-        return None
-    return _describe_states(UserTable(app, db).read([]))
+class _Concerned:
+    """The users whose role or active state changes of rows can change."""
+
+    def __init__(self, users: UserTable, changes: ChangedRows) -> None:
+        role = users.section.role
+        members = role.members if role else None
+        links = {
+            pairs.table.removesuffix("?"): pairs.user
+            for pairs in (members, members and members.groups)
+            if pairs
+        }
+        active = users.section.joined.get("active")
+        others = {
+            *(users.roles.tables if users.roles else ()),
+            active.table.removesuffix("?") if active else "",
+        }
+        #: the rows of users that remain, before and after
+        self.changed = [rows for rows in changes.get(users.live.name, ()) if all(rows)]
+        #: the keys of users who are in a changed pair of user and role or group
+        self.linked = [
+            row[column]
+            for table, column in links.items()
+            for rows in changes.get(table, ())
+            for row in rows
+            if row
+        ]
+        #: whether a row that names no user changed, such as one of a role
+        self.can_be_any = any(changes.get(name) for name in others - {users.live.name, *links})
+        self.keys = [*(before[users.id] for before, _ in self.changed), *self.linked]
 
 
 def _describe_states(users: Iterable[User]) -> Mapping[object, object]:
