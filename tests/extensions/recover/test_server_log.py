@@ -481,6 +481,17 @@ def test_user_without_the_privilege_is_refused(shop, answer, fail, tmp_path):
         error = fail(*words, status=None)
         assert error["code"] == "privilege-missing", error
     assert answer("backup", "list", status=None)["data"] in (None, {}) or list_backups(answer, "log") == []
+    assert read_slots(shop) == []
+
+
+def test_server_without_a_line_for_replication_retains_no_log_for_a_refused_call(shop, fail):
+    ((file,),) = shop.execute("show hba_file")
+    Path(file).write_text("local all all trust\nhost all all 127.0.0.1/32 trust\n")
+    shop.execute("select pg_reload_conf()")
+    error = fail("backup", "log", status=6)
+    assert error["code"] == "privilege-missing", error
+    assert "host replication" in error["hint"], error
+    assert read_slots(shop) == []
 
 
 @pytest.mark.slow

@@ -46,7 +46,6 @@ _NO_REPLICATION = re.compile(
 _SIZE = "select sum(pg_catalog.pg_database_size(oid))::int8, count(*) from pg_catalog.pg_database"
 _SLOT = "select wal_status::text from pg_catalog.pg_replication_slots where slot_name = :name"
 _LIMIT = "select current_setting('max_slot_wal_keep_size')"
-_CREATE = "select pg_catalog.pg_create_physical_replication_slot(:name, true)"
 _DROP = "select pg_catalog.pg_drop_replication_slot(:name)"
 #: The end of the name of a segment to which the server adds.
 PARTIAL = ".partial"
@@ -141,10 +140,7 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
             f"--endpos={format_position(end - 1)}",
             "--no-loop",
         ]
-        with self._run("pg_receivewal", arguments) as client:
-            for _ in client.blocks():
-                pass
-            self._require_success(client)
+        self._receive(arguments)
         files = [*(_list_files(earlier) if earlier.is_dir() else ()), *_list_files(folder)]
         own = [path.name for path in _list_files(folder) if SEGMENT.fullmatch(path.name)]
         start = locate(own[0], cast("int", size))
@@ -175,6 +171,12 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
             tool, arguments, session, session.info.dbname, target, instead=_INSTEAD, writes=True
         )
 
+    def _receive(self, arguments: Sequence[str]) -> None:
+        with self._run("pg_receivewal", arguments) as client:
+            for _ in client.blocks():
+                pass
+            self._require_success(client)
+
     def _require_success(self, client: ClientProgram) -> None:
         if not client.finish():
             return
@@ -195,7 +197,8 @@ class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
             if status != "lost":
                 return False
             self._connection.fetch(_DROP, {"name": name})
-        self._connection.fetch(_CREATE, {"name": name})
+        # If the program may not read the log, the server must not retain it for a slot.
+        self._receive([f"--slot={name}", "--create-slot"])
         return True
 
 
