@@ -170,7 +170,7 @@ def require_row_counts(
         raise RestoreFailedError(target=target, reason=reason, hint=UNCHANGED)
 
 
-OMIT_SECRETS = "Omit --secrets, or connect as a user who may read them."
+OMIT_SECRETS = "Connect as a user who may read them, or copy none: omit --secrets of backup create, or pass --roles skip to transfer upgrade."
 
 
 class DumpedRole(Protocol):

@@ -170,7 +170,8 @@ def upgrade(
     with session.open_app() as opened:
         server = find_server(opened, to)
         policy = parse_roles(roles or ["create"])
-        with open_live_source(opened, load_keys(session, opened, None, None), policy, secrets=True) as source:
+        keys, creates_roles = load_keys(session, opened, None, None), policy.missing == "create"
+        with open_live_source(opened, keys, policy, secrets=creates_roles) as source:
             return run_with_progress(session, "copying", UpgradeServer(source, server), dry_run=dry_run)
 
 

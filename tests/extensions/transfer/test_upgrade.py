@@ -188,6 +188,15 @@ def test_what_cannot_be_upgraded_is_refused(answer, old, new, tmp_path):
     assert upgrade(answer, new, status=2)["error"]["code"] == "not-supported"
 
 
+def test_passwords_are_read_only_for_roles_that_are_created(answer, old, new, tmp_path):
+    configure(tmp_path, structs.replace(old, user="shop"))
+    error = upgrade(answer, new, "--dry-run", status=6)["error"]
+    assert error["code"] == "privilege-missing", error
+    assert "--roles skip" in error["hint"], error
+    (database,) = upgrade(answer, new, "--roles", "skip")["data"]["databases"]
+    assert (database["rows"], database["equal"]) == (5, True), database
+
+
 def test_extension_that_the_new_server_lacks_is_refused_by_the_plan(answer, old, new):
     available = {name for (name,) in execute(new, "select name from pg_available_extensions")[0]}
     lacking = [
