@@ -27,9 +27,12 @@ class ExternalIndexDefinition:
     def __init__(self, db: SQLiteReader, spec: ExternalIndexSpec) -> None:
         self.spec = spec
         self._connection, self._catalog, self._builder = db.connection, db.catalog, db.builder
+        self._is_copy = db.taken_at is not None
 
     def unsupported_reason(self) -> str:
         """Return why the table cannot have an external index; empty if it can."""
+        if self._is_copy:
+            return "the database is read from a copy of another machine"
         query = "select 1 from pragma_table_list where schema = 'main' and type = 'table' and not wr and name = :name"
         if not self._connection.fetch(query, {"name": self.spec.table}) or not self.rowid_name():
             return f"{self.spec.table} has no rowids"

@@ -429,6 +429,14 @@ def test_terminal_is_that_of_the_command(dbctl, machine, tmp_path):
     wait_until_empty(machine.temporary)
 
 
+def test_search_of_a_copy_names_no_index_to_build(remote):
+    remote("search", "index", "build", "games")
+    search = json.loads(remote("search", "games", "dusty", "-o", "json").stdout)
+    assert [text for text in search["warnings"] if "index" in text] == []
+    (index,) = json.loads(remote("search", "index", "status", "-o", "json").stdout)["data"]["items"]
+    assert (index["state"], "copy of another machine" in index["reason"]) == ("missing", True)
+
+
 @pytest.mark.slow
 def test_folder_of_lancedb_is_changed_there(remote, machine, tmp_path):
     lancedb = pytest.importorskip("lancedb")
