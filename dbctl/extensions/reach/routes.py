@@ -91,15 +91,16 @@ class Route:
         """Return the socket that is relayed to an address at the end of the route.
 
         Raises:
-            RouteError: the socket cannot be created, or a lost connection not opened again.
+            RouteError: the socket cannot be created, a lost connection not opened again, or the container is not running.
         """
         self.machine.open(target)
         key = host, port, name
         if key not in self._relays:
+            argv = self.end.build_relay(host, port)
             folder = self._folder / f"{os.getpid()}-{len(self._relays)}"
             try:
-                folder.mkdir()
-                self._relays[key] = Relay(folder / name, self.end.build_relay(host, port))
+                folder.mkdir(exist_ok=True)  # an earlier attempt may have failed
+                self._relays[key] = Relay(folder / name, argv)
             except OSError as error:
                 raise self._create_error(target, folder / name, error) from error
         return self._relays[key].path
