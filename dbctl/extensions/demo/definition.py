@@ -12,7 +12,8 @@ import msgspec
 from dbctl.errors.migrations import MigrationVariantUnknownError
 from dbctl.errors.usage import FeatureMissingError, NotSupportedError, UsageError, ValueInvalidError
 from dbctl.model import Struct
-from dbctl.url import Url
+from dbctl.profiles.loader import load
+from dbctl.url import Url, resolve_engine
 
 _DATA = Path(__file__).with_name("data")
 #: Profiles with a sample: ``data/PROFILE.toml`` defines it, and the module of the same name generates its rows.
@@ -106,7 +107,7 @@ def check_urls(profile: str, urls: Mapping[str, Url]) -> None:
     """Refuse databases that the sample does not fill, and required databases without an address.
 
     Raises:
-        NotSupportedError: the profile has no sample, or its sample does not accept an address.
+        NotSupportedError: the profile has no sample, or its sample does not accept an address, or not one of this engine.
         UsageError: a database must be on a server and has no address.
     """
     databases = {
@@ -119,6 +120,14 @@ def check_urls(profile: str, urls: Mapping[str, Url]) -> None:
                 feature=f"--url {name}=…",
                 subject=f"a sample of {profile}",
                 hint=f"It accepts {accepted}." if accepted else "It creates its databases in its directory.",
+            )
+    for name, url in urls.items():
+        engines = load(profile).databases[name].engines
+        if resolve_engine(url, engines).engine not in engines:
+            raise NotSupportedError(
+                feature=f"--url {name}={url.engine}:…",
+                subject=f"a sample of {profile}",
+                hint=f"{profile} uses {' or '.join(engines)} for it.",
             )
     for name, database in databases.items():
         if database.url == "required" and (name not in urls or urls[name].is_file):

@@ -97,9 +97,10 @@ def test_file_of_url_option_is_filled_even_if_already_migrated(
         "flashpoint-web --url user=x.db",
         "promptvault --url vectors=x.db",
         "waqtor --url main=postgresql://h/x --url legacy=x.db",
+        "waqtor --url main=mysql://h/x",
     ],
 )
-def test_url_of_database_that_the_sample_lacks_is_refused_before_any_change(
+def test_url_of_database_or_engine_that_the_sample_lacks_is_refused_before_any_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
