@@ -35,7 +35,7 @@ from dbctl.engines.sqlite.files import SIDE_FILES, list_files, list_partial_file
 from dbctl.engines.sqlite.replace_content import ContentReplacer, refuse_users, remove_files
 from dbctl.engines.sqlite.write_connection import refuse_unsafe
 from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import RoutedReadOnlyError
+from dbctl.errors.connection import NotADatabaseError, RoutedReadOnlyError
 from dbctl.errors.databases import SameFileError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import atomic, mounts
@@ -148,7 +148,14 @@ class SQLiteRestoreTarget(RestoreTarget):
                 subject=f"{self._path}, which {reason}",
                 hint="Nothing was changed. Choose a new file or a database.",
             )
-        if not os.path.lexists(path):
+        is_replaced = not os.path.lexists(path)
+        if not is_replaced:
+            try:
+                with closing(SQLiteReader(self._path, self._target, timeout=0)) as reader:
+                    reader.query("pragma schema_version")
+            except DbctlError as error:
+                is_replaced = isinstance(error, NotADatabaseError)
+        if is_replaced:
             refuse_users(Path(path), self._target)
         return RestoreStrategy(method="in place" if self.exists() else "new")
 

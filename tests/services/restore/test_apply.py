@@ -221,10 +221,16 @@ def test_damaged_file_is_backed_up_and_replaced_with_owner_and_mode(deployed):
 def test_damaged_file_that_is_open_is_not_replaced(deployed):
     create_app_backup(deployed)
     deployed.write_bytes(b"not a database" * 1000)
-    with open_in_process(deployed) as process:
-        error = catch_error(BusyError, lambda: apply_restore(deployed))
+    with (
+        open_in_process(deployed) as process,
+        promptvault_app.open_repository(deployed) as (_app, repository),
+    ):
+        restore = promptvault_app.create_restore(repository, "latest")
+        for attempt in (restore.plan, restore.apply):
+            assert f"pid {process.pid}" in str(catch_error(BusyError, attempt))
+        (database,) = preview.preview(promptvault_app.open_source(repository)).databases
+        assert len(database.held_by) == 1
         process.kill()
-    assert f"pid {process.pid}" in str(error)
     assert deployed.read_bytes() == b"not a database" * 1000
 
 
