@@ -19,6 +19,7 @@ from dbctl.errors.connection import (
     ClientOldError,
     CorruptError,
     DiskFullError,
+    FileFailedError,
     InsufficientSpaceError,
     PrivilegeMissingError,
     ReadOnlyError,
@@ -70,6 +71,9 @@ ENVIRONMENT_ERRORS = (
 )
 INVALID_HINT = "Do not restore it; keep it only if there is no other backup."
 _FILE_PROBLEMS = {"file-missing", "file-changed"}
+#: Problems of a file that cannot be read now, but perhaps later.
+UNREADABLE = {FileFailedError.code, RepositoryFailedError.code}
+UNREADABLE_HINT = "It was not read, so it may be valid. Check its disk, its owner and its mode."
 WRONG_KEY_HINT = "Its files match the manifest. Older backups may require older keys: --identity FILE, --passphrase-file FILE"
 
 
@@ -83,11 +87,11 @@ def record_result(
     drills: Mapping[str, Drill] = {},
 ) -> list[str]:
     """Record the result of a verification; return messages about errors while recording."""
-    # A wrong key is not a problem of the backup.
+    # A wrong key is not a problem of the backup, nor is a file that cannot be read.
     has_wrong_key = any(finding.code == KeyWrongError.code for finding in findings)
-    errors = [
-        finding for finding in findings if finding.severity == "error" and finding.code != KeyWrongError.code
-    ]
+    is_read = not any(finding.code in UNREADABLE for finding in findings)
+    others = {KeyWrongError.code, *UNREADABLE}
+    errors = [finding for finding in findings if finding.severity == "error" and finding.code not in others]
     # Comparing checksums detects these problems, too.
     is_loaded = deep and not (errors and all(finding.code in _FILE_PROBLEMS for finding in errors))
     if any(finding.code == FOREIGN for finding in findings):  # valid for another app
@@ -97,9 +101,9 @@ def record_result(
             repository.store,
             manifest.id,
             [finding.message for finding in errors],
-            all_files=all_files,
+            all_files=all_files and is_read,
             deep=is_loaded and not has_wrong_key,
-            drills=drills,
+            drills=drills if is_read else {},
         )
     except DbctlError as error:  # a read-only repository can still be verified
         return [f"the verification of {manifest.id} cannot be recorded: {error}"]
@@ -254,7 +258,7 @@ def describe_problem(target: str, manifest: Manifest, member: Member, code: str,
     # A file with the recorded checksum remains valid if only the computation of the schema changed.
     severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
     hint = INVALID_HINT if severity == "error" else ""
-    hint = WRONG_KEY_HINT if code == KeyWrongError.code else hint
+    hint = WRONG_KEY_HINT if code == KeyWrongError.code else UNREADABLE_HINT if code in UNREADABLE else hint
     file = f"{member.file} in {member.stored_in}" if member.stored_in else member.file
     return Finding(target, severity, code, f"backup {manifest.id}, {file}: {description}", hint)
 

@@ -15,15 +15,9 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import LoadRequest, MissingRole, RestoreTarget, RolePolicy
-from dbctl.errors.backup import (
-    BackupCorruptError,
-    BackupMissingError,
-    BackupPartialError,
-    KeyWrongError,
-    RepositoryFailedError,
-)
+from dbctl.errors.backup import BackupCorruptError, BackupMissingError, BackupPartialError, KeyWrongError
 from dbctl.errors.base import Remedy
-from dbctl.errors.connection import CorruptError, FileFailedError, FileMissingError, ReadOnlyError
+from dbctl.errors.connection import CorruptError, FileMissingError, ReadOnlyError
 from dbctl.errors.restore import RolesMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import age
@@ -45,9 +39,6 @@ PARTIAL_HINT = Remedy("Restore the rows of a table with: `restore apply {id} --t
 PARTIAL_FILE_HINT = Remedy(
     "Restore the rows of a table with: `restore apply --file {id} --table NAME --merge missing`"
 )
-
-#: Problems of a backup whose file cannot be read now, but perhaps later.
-_UNREADABLE = {FileFailedError.code, RepositoryFailedError.code}
 
 
 class BackupSource:
@@ -174,10 +165,7 @@ class BackupSource:
             if finding.code == KeyWrongError.code:
                 raise KeyWrongError(file=prefix, reason=age.NOT_FOR_US)
             if finding.severity == "error":
-                if finding.code not in _UNREADABLE:
-                    verifier.record_result(
-                        self.repository, self.manifest, [finding], all_files=False, deep=True
-                    )
+                verifier.record_result(self.repository, self.manifest, [finding], all_files=False, deep=True)
                 reason = finding.message.removeprefix(prefix).lstrip(", ")
                 reason = f"it {reason}" if reason.startswith("is ") else reason
                 raise BackupCorruptError(id=self.manifest.id, app=self.app.name, reason=reason)

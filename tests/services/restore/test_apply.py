@@ -322,22 +322,25 @@ def test_changed_backup_is_not_restored(deployed):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="requires root and setpriv")
-def test_backup_whose_file_cannot_be_read_is_not_recorded_as_damaged(deployed):
+@pytest.mark.parametrize(
+    "command", ["restore apply latest --yes", "backup verify", "backup verify --deep", "backup drill"]
+)
+def test_backup_whose_file_cannot_be_read_is_not_recorded_as_damaged(deployed, command):
     backup = create_app_backup(deployed)
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        before = repository.read_verification(backup)
     file = find_backup_file(deployed, backup)
     os.chown(file, 65534, 65534)
     file.chmod(0o600)
     words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", sys.executable, "-m", "dbctl"]
     config = deployed.with_name("dbctl.toml")
     done = subprocess.run(
-        [*words, "restore", "apply", backup.id, "--yes", "--config", str(config)],
-        check=False,
-        capture_output=True,
-        text=True,
+        [*words, *command.split(), "--config", str(config)], check=False, capture_output=True, text=True
     )
-    assert "Permission denied" in done.stderr
+    assert (done.returncode, "Permission denied" in done.stdout + done.stderr) == (4, True)
     with promptvault_app.open_repository(deployed) as (_app, repository):
-        assert repository.read_verification(backup).failed is None
+        after = repository.read_verification(backup)
+    assert (after.failed, after.verified_at, after.drills) == (None, before.verified_at, {})
 
 
 def test_backup_pruned_after_the_plan_is_missing(deployed):
