@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.engine import Engine, OpenOptions, VerifyOptions
 from dbctl.errors.connection import DatabaseMissingError, FolderMissingError
+from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
@@ -54,7 +55,12 @@ class SQLiteEngine(Engine):
         from dbctl.engines import file_locks
 
         path = Path(os.path.realpath(_locate_file(url, target)))
-        holders = file_locks.list_lock_holders(path)
+        holders: Sequence[LockHolder] = ()
+        try:
+            holders = file_locks.list_lock_holders(path)
+        except NotSupportedError:  # other systems than Linux do not list those of deleted files either
+            if os.path.lexists(path):
+                raise
         if not (holders or os.path.lexists(path)):
             raise DatabaseMissingError(target=target, path=path)
         return holders

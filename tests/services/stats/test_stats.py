@@ -223,6 +223,15 @@ def test_missing_database_is_an_error(folder, run_stats, arguments):
     assert run_stats("stats", *arguments, "--db", "user") is not None
 
 
+def test_missing_database_is_an_error_of_locks_on_other_systems(folder, run_stats, monkeypatch):
+    """They do not list the processes that have a file open."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    words = ("stats", "locks", "--db", "flashpoint")
+    assert run_stats(*words, status=2)["code"] == "not-supported"
+    (folder / "flashpoint.sqlite").unlink()
+    assert run_stats(*words, status=10)["code"] == "database-missing"
+
+
 @pytest.mark.parametrize("arguments", [["overview"], ["tables"], ["locks"]])
 def test_missing_database_does_not_hide_others(folder, run_stats, arguments, capsys):
     (folder / "flashpoint.sqlite").unlink()
