@@ -75,8 +75,8 @@ def import_dump(copy: Path, destination: Path, content: Content, target: str) ->
             path=target, reason="it contains rows as INSERT statements", hint=INSTEAD
         )
     if creates and not scanner.rows:
-        reason = "it lacks the rows of its tables, as pg_dump --schema-only writes it"
-        raise FileNotRestorableError(path=target, reason=reason, hint="Dump it again, with the rows.")
+        hint = "Dump it again without --schema-only. Partitioned tables without a partition have no rows."
+        raise FileNotRestorableError(path=target, reason="it lacks the rows of its tables", hint=hint)
     for name, pattern in {"server": _SERVER, "client": _CLIENT}.items():
         if match := pattern.search(head):
             metadata[name] = match[1].decode(errors="replace")
