@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
@@ -26,6 +26,7 @@ from dbctl.engines.contract.database import (
 )
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConcurrentChangeError
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, TimeForm, now
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
@@ -34,6 +35,8 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, retry_conflicts
 from dbctl.services.app.live_table import LiveTable, where_before
 from dbctl.services.app.row_writes import delete_exactly
+from dbctl.services.app.user_table import UserTable
+from dbctl.services.users.last_admin import guard_holders, is_relevant
 from dbctl.units import parse_duration
 
 #: Seconds that a transaction aims to hold the write lock.
@@ -135,13 +138,22 @@ def due_conditions(rule: Cleanup, live: LiveTable, before: datetime) -> list[Con
 
 
 def new_values(rule: Cleanup, live: LiveTable, form: TimeForm) -> dict[str, object]:
+    """Return the new values of the rows of a rule, by column.
+
+    Raises:
+        SchemaMismatchError: the table has none of the columns.
+    """
     constants = {name: value for name, value in rule.set.items() if not isinstance(value, TimeOffset)}
     moved = {
         live.column(name): ShiftedTime(live.column(value.from_), parse_duration(value.plus), form)
         for name, value in rule.set.items()
         if isinstance(value, TimeOffset)
     }
-    return live.encode_constants(constants) | moved
+    values = live.encode_constants(constants) | moved
+    if not values:  # all of the columns are optional
+        missing = f"column {' or '.join(f'{live.name}.{name}' for name in rule.set)}".replace("?", "")
+        raise SchemaMismatchError(target=live.db.target, missing=missing, purpose=f"the rule {rule.name}")
+    return values
 
 
 class RuleRun:
@@ -169,8 +181,7 @@ class RuleRun:
 
     def apply(self) -> RuleResult:
         if self._batches.at_once:
-            with self._batches.measure(self.matched) as restart_clock, self._db.transaction():
-                restart_clock()
+            with self._transaction(self.matched):
                 changed = 0
                 for rows in self._read_pages():
                     changed += self._change(rows, self._find_corrections(rows))
@@ -204,13 +215,29 @@ class RuleRun:
     def _change_batch(self, batch: Sequence[RowKey], corrections: Sequence[Correction]) -> int:
         was_recorded = self._recorded
         try:
-            with self._batches.measure(len(batch)) as restart_clock, self._db.transaction():
-                restart_clock()
+            with self._transaction(len(batch)):
                 return self._change(batch, corrections)
         except ConcurrentChangeError:  # the server has rolled back everything
             self._recorded = was_recorded
             self._checked_groups.difference_update(group for _, group in batch)
             raise
+
+    @contextmanager
+    def _transaction(self, rows: int) -> Iterator[None]:
+        """Begin a measured transaction, which may not remove the last admin."""
+        with self._batches.measure(rows) as restart_clock, self._db.transaction():
+            restart_clock()
+            with self._guard():
+                yield
+
+    def _guard(self) -> AbstractContextManager[None]:
+        app, tables = self._app, [self._live.name]
+        database = app.resolve_database(self.rule)
+        if not (app.core.users and app.resolve_database(app.core.users) == database):
+            return nullcontext()
+        if not is_relevant(UserTable(app, self._db), tables):
+            return nullcontext()
+        return guard_holders(app, database, self._db, tables)
 
     def _read_pages(self) -> Iterator[list[RowKey]]:
         """Yield pages of due rows; rows with the same ``same_transaction`` value are adjacent."""

@@ -152,7 +152,7 @@ class RevokeSessions:
     def __init__(self, users: UserTable, selected: Sequence[User]) -> None:
         self._users, self._selected = users, selected
         self._sign_out = sign_out = sign_in_state.SignOut(users, selected)
-        renewed = {users.live.name: len(selected)} if users.section.on_sign_out and selected else {}
+        renewed = {users.live.name: len(selected)} if selected and sign_in_state.list_renewed(users) else {}
         rows = {**renewed, **sign_out.counts}
         lost = [UNDO_IMPOSSIBLE] if users.app.recorder and any(rows.values()) else []
         plan = Plan(

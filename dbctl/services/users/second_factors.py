@@ -195,7 +195,7 @@ class ResetSecondFactors:
             if not table.values:
                 deleted.setdefault(table.live.name, []).append(where)
         named = {users.live.name: users.where_ids(self._touched)}
-        if users.section.on_sign_out:
+        if sign_in_state.list_renewed(users):
             written[users.live.name] = [*named.values()]
         rows = {name: users.db.count(name, [AnyOf(conditions)]) for name, conditions in written.items()}
         for name, conditions in sign_out.deleted.items():

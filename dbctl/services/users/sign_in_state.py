@@ -64,12 +64,17 @@ def count_tokens(users: UserTable, user: User) -> Tokens | None:
 
 def can_sign_out(users: UserTable) -> bool:
     """Return whether sign-ins can be ended: the app stores them, or compares them with a column of the user."""
-    return bool(users.section.on_sign_out) or any(True for _ in _token_tables(users, users.db))
+    return bool(list_renewed(users)) or any(True for _ in _token_tables(users, users.db))
+
+
+def list_renewed(users: UserTable) -> list[str]:
+    """Return the columns of users whose change ends their sign-ins, without missing optional ones."""
+    return [column for name in users.section.on_sign_out if (column := users.live.optional_column(name))]
 
 
 def find_signed_in(users: UserTable, selected: Sequence[User]) -> list[User]:
     """Return the users of whom ``SignOut`` would change a row."""
-    if users.section.on_sign_out:
+    if list_renewed(users):
         return list(selected)
     owners = {owner for table in _token_tables(users, users.db) for owner in table.find_owners(selected)}
     return [user for user in selected if str(user.id) in owners]
@@ -108,11 +113,9 @@ class SignOut:
     def plan_steps(self) -> list[str]:
         """Return the steps of ``apply``, without the rows that foreign keys delete."""
         steps = [f"end {format_count(count, 'session')} ({table})" for table, count in self.counts.items()]
-        live, renewed = self._users.live, self._users.section.on_sign_out
-        if self._leaving and renewed:
-            columns = ", ".join(live.map_columns({name: name for name in renewed}).values())
+        if self._leaving and (renewed := list_renewed(self._users)):
             users = format_count(len(self._leaving), "user")
-            steps.append(f"change {columns} of {users}, which ends all of their sessions")
+            steps.append(f"change {', '.join(renewed)} of {users}, which ends all of their sessions")
         return steps
 
     def apply(self, db: Writable) -> int:
@@ -124,7 +127,7 @@ class SignOut:
             changed = find_column(live.table, names) if values else None
             stamps = {changed: live.encode(changed, now())} if changed and changed not in values else {}
             ended += write_rows(db, live.name, where, values, stamps=stamps)
-        if self._users.section.on_sign_out:
+        if list_renewed(self._users):
             renew_columns(self._users, db, self._leaving, self._users.section.on_sign_out)
         return ended
 
@@ -148,7 +151,8 @@ def renew_columns(
             if not isinstance(number, int | None):
                 raise ValueInvalidError(name=column, value=ascii(number), reason="it is not an integer")
             values[column] = (number or 0) + 1
-        require_row_count(db.update(live.name, values, [Condition(users.id, "=", key)]), 1, db)
+        if values:  # the deployment may lack the columns
+            require_row_count(db.update(live.name, values, [Condition(users.id, "=", key)]), 1, db)
 
 
 def remaining_sign_in(users: UserTable, changed: Collection[str] = ()) -> str | None:
@@ -253,6 +257,8 @@ def _not_ended(live: LiveTable, section: SignInTable) -> Iterator[Where]:
         for column, value in live.encode_constants({name: constant}).items():
             if constant == ":now":
                 yield Not(Condition(column, ">", EPOCH))
+            elif value is None:
+                yield Not(Condition(column, "=", None))
             else:
                 yield AnyOf([Condition(column, "=", None), Condition(column, "!=", value)])
 
