@@ -131,6 +131,17 @@ def validate_user_role(role: UserRole) -> Iterator[tuple[Sequence[str | int], st
     if role.metadata:
         yield from _validate_metadata(role, role.metadata)
     yield from _validate_names(role)
+    yield from _validate_bits(role.bits)
+
+
+def _validate_bits(bits: Mapping[str, int]) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield the roles that no user has, because an earlier one has none but their bits."""
+    for index, (name, number) in enumerate(bits.items()):
+        if number < 0:
+            yield ("bits", name), "it is negative"
+        for other, earlier in list(bits.items())[:index]:
+            if earlier & number == earlier:
+                yield ("bits", name), f"no user has this role, because {other} precedes it"
 
 
 def _validate_metadata(role: UserRole, metadata: RoleMetadata) -> Iterator[tuple[Sequence[str | int], str]]:

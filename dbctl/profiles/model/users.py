@@ -250,7 +250,7 @@ class Users(Section, frozen=True, kw_only=True):
     admin: str | bool = ""
     #: values of columns of a new user, unless a field has a value for the column; ``{table.column}`` is a value of a row of
     #: ``create``, which is then added before the user
-    new: Mapping[str, NewValue] = {}
+    new: Mapping[ColumnName, NewValue] = {}
     create: Sequence[CompanionRow] = ()  #: rows of other tables that each user has
     #: why only the app can create users, such as ``clients compute the keys of the vault``; empty: dbctl creates them
     only_app_creates: str = ""
@@ -279,7 +279,8 @@ class Users(Section, frozen=True, kw_only=True):
     #: columns of the user that end all sign-ins by a new value, such as a security stamp (``:uuid4``), a time (``:now``) or a version of
     #: tokens (``:next``, the stored number plus one)
     on_sign_out: Mapping[ColumnName, NewValue] = {}
-    #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user
+    #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user; with a user, it deletes the rows of tables
+    #: without ``only`` and ``on_end``
     signed_in: Sequence[SignInTable] = ()
     #: what the app asks for besides the password, for ``users reset-2fa``
     second_factor: Sequence[SecondFactor] = ()
@@ -320,9 +321,16 @@ class Users(Section, frozen=True, kw_only=True):
 
     @property
     def owned(self) -> Sequence[str]:
-        """The rows that are deleted before their user: those of ``cascade``, second factors, and the rows with roles."""
+        """The rows that are deleted before their user: those of ``cascade``, second factors, sign-ins, and the rows with roles."""
         members, metadata = (self.role.members, self.role.metadata) if self.role else (None, None)
         tables = [members, members.groups if members else None, metadata]
         paths = [f"{rows.table.removesuffix('?')}.{rows.user}" for rows in tables if rows]
         factors = [rows.path for rows in self.second_factor if not (rows.only or rows.on_reset)]
-        return list(dict.fromkeys([*self.cascade, *factors, *paths]))
+        sign_ins = [
+            f"{rows.table.removesuffix('?')}.{rows.user}"
+            for rows in self.signed_in
+            if rows.user and not (rows.only or rows.on_end)
+        ]
+        listed = {path.replace("?", "") for path in self.cascade}
+        others = [path for path in dict.fromkeys([*factors, *sign_ins, *paths]) if path not in listed]
+        return [*dict.fromkeys(self.cascade), *others]

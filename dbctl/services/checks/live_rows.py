@@ -11,7 +11,6 @@ from dbctl.engines.sql.catalog import require_column_count, select_all_from
 from dbctl.errors.connection import PrivilegeMissingError, QueryFailedError
 from dbctl.errors.usage import ProfileInvalidError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct
-from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Payload, Users
 from dbctl.profiles.payloads import is_payload, parse_row_path
@@ -178,7 +177,7 @@ def check_owned_rows(subject: Subject) -> Iterator[Contradiction]:
     table = evidence.tables.get(users.table)
     if table is None or users.id.column not in table.columns:
         return
-    listed = set(_list_handled(app.profile, users))
+    listed = set(_list_handled(users))
     compared = {
         name: columns
         for name, names in list_compared_columns(evidence, table, users.id.column).items()
@@ -188,6 +187,7 @@ def check_owned_rows(subject: Subject) -> Iterator[Contradiction]:
         evidence = add_samples(live, evidence, compared)
     for error in evidence.denials:
         yield create_unreadable(("users",), error)
+    yield from _find_uncleared(users, live)
     for reference in find_user_references(evidence, evidence.tables[users.table], users.id.column):
         if reference.deletion != "handled" and reference.path not in listed:
             yield Contradiction(
@@ -210,6 +210,15 @@ def check_owned_rows(subject: Subject) -> Iterator[Contradiction]:
             )
 
 
+def _find_uncleared(users: Users, live: Readable) -> Iterator[Contradiction]:
+    for index, path in enumerate(users.clear):
+        step = parse_row_path(path)[0]
+        column = live.tables()[step.table].columns.get(step.column) if step.table in live.tables() else None
+        if column and not column.nullable:
+            reason, remedy = f"{step.path} cannot be set to NULL", "List it in users.cascade."
+            yield Contradiction(("users", "clear", index), "owned-rows", reason, remedy)
+
+
 def _suggest(blocking: BlockingReference) -> str:
     if not blocking.path:
         return "A profile cannot express the path: delete these rows before their user."
@@ -217,18 +226,12 @@ def _suggest(blocking: BlockingReference) -> str:
     return f"List it in {clear}users.cascade, which deletes the rows."
 
 
-def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
-    """Yield the columns (``table.column``) that sections of the profile name as those of a user."""
+def _list_handled(users: Users) -> Iterator[str]:
+    """Yield the columns (``table.column``) that the profile handles in a deletion."""
     for path in (*users.owned, *users.clear, *users.retained):
         yield parse_row_path(path)[0].path
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
     sections += _list_companions(users)
-    sections += [(section.table, section.user) for section in users.signed_in]
-    sections += [(section.table, section.user) for section in profile.sessions]
-    sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
-    sections += [(rule.table, rule.user) for rule in profile.rebuild]
-    if users.statistics:
-        sections.append((users.statistics.table, users.statistics.user))
     for name, column in sections:
         yield f"{name.removesuffix('?')}.{column}"
 

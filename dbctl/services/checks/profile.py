@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
+
 from dbctl.errors.connection import report_file_errors
 from dbctl.errors.usage import ProfileInvalidError
 from dbctl.files import toml
@@ -21,10 +23,11 @@ from dbctl.profiles.model.databases import Database, Migrations
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.roles import Roles, list_role_names, validate_user_role
 from dbctl.profiles.model.settings import Settings
-from dbctl.profiles.model.users import Password, Users
+from dbctl.profiles.model.users import ActiveValues, Password, Users
 from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit
+from dbctl.profiles.payloads import parse_row_path
 from dbctl.profiles.schema_references import list_database_references
-from dbctl.profiles.templates import COUNTER, find_filter_problem, find_generator_problem, list_fields
+from dbctl.profiles.templates import COUNTER, NAMED, find_filter_problem, find_generator_problem, list_fields
 from dbctl.profiles.variants import apply_variant, locate_key
 from dbctl.services.app import ledger_detection
 from dbctl.services.settings.values import parse_schema
@@ -38,6 +41,10 @@ _UNIQUE_KEYS = (
     ("settings", "scope"), ("sessions", "name"), ("cleanup", "name"), ("rebuild", "name"), ("report", "name"), ("variants", "name"),
     ("known_login", "name"), ("known_secret", "name"), ("invariant", "name"),
 )  # fmt: skip
+#: The keys of tables with values by column, which are constants, ``:now`` or ``:null``.
+_CONSTANTS = {
+    "only", "excluded", "successor", "on_end", "on_reset", "confirmed", "failed", "where", "set", "open", "lasting",
+}  # fmt: skip
 #: The key of the prefix of new hashes.
 PREFIX_KEY = ("users", "password", "writes")
 
@@ -109,6 +116,7 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
     yield from _check_links(profile)
     yield from _check_extension_sections(profile)
     yield from _check_secrets(profile)
+    yield from _check_constants((), msgspec.to_builtins(profile))
     yield from _check_sessions(profile)
     for field, key_name in _UNIQUE_KEYS:
         yield from _find_duplicates(field, key_name, getattr(profile, field))
@@ -174,6 +182,21 @@ def _check_links(profile: Profile) -> Iterator[Problem]:
             yield ("link", index, "targets"), "repeats and every require a single target"
 
 
+def _check_constants(key: Sequence[str | int], value: object) -> Iterator[Problem]:
+    """Yield the values of columns that look like the current time or NULL, but would be stored and compared as texts."""
+    if isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _check_constants((*key, index), entry)
+    for name, entry in value.items() if isinstance(value, dict) else ():
+        yield from _check_constants((*key, name), entry)
+        if key[-1:] and key[-1] in _CONSTANTS:
+            is_list = isinstance(entry, list)
+            for constant in entry if is_list else [entry]:
+                if find_generator_problem(constant) or (is_list and constant in NAMED):
+                    known = "a list has no such values" if is_list else f"known: {', '.join(NAMED)}"
+                    yield (*key, name), f"no value {constant}; {known}"
+
+
 def _check_secrets(profile: Profile) -> Iterator[Problem]:
     for name, database in profile.databases.items():
         for column_path in database.secret:
@@ -214,9 +237,34 @@ def _check_users(users: Users) -> Iterator[Problem]:
     yield from find_value_problems(users)
     if users.password:
         yield from _check_password(users.password)
+    yield from _check_deletion(users)
+    if users.active:
+        yield from _check_active(users.active)
     for field in users.rules:
         if field not in (*users.fields, *users.joined, "password"):
             yield ("users", "rules", field), f"{field} is not in users.fields"
+
+
+def _check_active(active: ActiveValues) -> Iterator[Problem]:
+    if active.inactive in active.values:
+        yield ("users", "active", "inactive"), "it is also in values"
+    constants = [(("values", index), value) for index, value in enumerate(active.values)]
+    for key, value in [*constants, (("inactive",), active.inactive)]:
+        if find_generator_problem(value):
+            yield ("users", "active", *key), f"no value {value}; known: {', '.join(NAMED)}"
+
+
+def _check_deletion(users: Users) -> Iterator[Problem]:
+    """Yield the paths that would delete other users, and those that two keys handle in different ways."""
+    handled = dict[str, str]()
+    for key, paths in (("cascade", users.cascade), ("clear", users.clear), ("retained", [*users.retained])):
+        for index, path in enumerate(paths):
+            place = ("users", key, path if key == "retained" else index)
+            if key == "cascade" and parse_row_path(path)[0].table == users.table:
+                yield place, f"{path} would delete other users"
+            other = handled.setdefault(path.replace("?", ""), key)
+            if other != key:
+                yield place, f"{path} is also in users.{other}"
 
 
 def _check_password(password: Password) -> Iterator[Problem]:

@@ -120,9 +120,7 @@ def delete_users(
             raise NotSupportedError(feature="users delete", subject=app.core.title, hint=hint, cause=reason)
         app.require_decision("rights", "users delete")
         leaving = users.find_users(selector)
-        removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]
-        last_admin.refuse_shared_role(users, removals)
-        last_admin.refuse_last_admin(users, leaving)
+        _refuse_last_holders(users, leaving)
         transfer = _prepare_transfer(users, leaving, new_owner)
         if delete_duplicates and not transfer:
             raise UsageError(detail="--delete-duplicates requires --transfer-to")
@@ -143,6 +141,12 @@ def delete_users(
         return find_written_databases(app, users_database(app), cascading)
 
     return Change(app, users_database(app), draft, cascade_databases=cascade_databases)
+
+
+def _refuse_last_holders(users: UserTable, leaving: Sequence[User]) -> None:
+    removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]
+    last_admin.refuse_shared_role(users, removals)
+    last_admin.refuse_last_admin(users, leaving)
 
 
 def _prepare_transfer(
@@ -180,7 +184,7 @@ class DeleteUsers:
 
         Raises:
             ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
-            InvariantViolatedError: see ``delete_users``.
+            InvariantViolatedError, LastAdminError, RoleExclusiveError: see ``delete_users``.
         """
         self._users, self._leaving, self._transfer = users, leaving, transfer
         self._owned = OwnedRows(users, leaving, transfer)
@@ -191,6 +195,8 @@ class DeleteUsers:
         }
         self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
         self.deleted_rows = deleted = self._find_deleted_rows() if leaving else {}
+        if len(deleted.get(users.live.name, ())) > 1:  # foreign keys delete further users
+            _refuse_last_holders(users, users.read([AnyOf(deleted[users.live.name])]))
         self._related = CrossDatabaseDeletion(users.app, users_database(users.app), users.db, deleted)
         deletion = AffectedRows(
             table=users.live.name,

@@ -16,6 +16,8 @@ from dbctl.engines.contract.database import (
     Writable,
 )
 from dbctl.engines.sql.query_builder import match_rows
+from dbctl.errors.connection import ConstraintError
+from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles.model.users import Users
 from dbctl.profiles.payloads import KEY_IN_TEXT, RowStep, parse_row_path
@@ -126,13 +128,17 @@ class OwnedRows:
         self._cleared = dict[str, list[Where]]()
         for path in [*users.section.clear, *users.section.owned]:
             steps = parse_row_path(path)
-            if any(step.table not in tables for step in steps):
+            missing = [step for step in steps if step.table not in tables]
+            if missing and (path in (*users.section.clear, *users.section.cascade)):
+                _require_optional(users, missing)
+            if missing:
                 continue  # the deployment lacks the table
             if transfer and steps[-1].path in transfer.keys:
                 continue  # it is transferred, or has duplicates, which are added below
             where = follow_steps(users.db, steps, ids)
             self.keys.append(steps[0].path)
             if path in users.section.clear:
+                _require_nullable(users, steps[0], where)
                 self._cleared.setdefault(steps[0].path, []).append(where)
             else:
                 self.conditions.setdefault(steps[0].table, []).append(where)
@@ -178,6 +184,23 @@ class OwnedRows:
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
             write_rows(db, table, [AnyOf(referring)], {column: None})
+
+
+def _require_optional(users: UserTable, missing: Sequence[RowStep]) -> None:
+    """Refuse a path over a table that the deployment lacks, unless the profile declares it as optional: its rows might remain."""
+    for step in missing:
+        if not step.is_optional:
+            raise SchemaMismatchError(
+                target=users.db.target, missing=f"table {step.table}", purpose="the deletion of users"
+            )
+
+
+def _require_nullable(users: UserTable, step: RowStep, where: Where) -> None:
+    column = users.db.tables()[step.table].columns.get(step.column)
+    if column and not column.nullable and users.db.count(step.table, [where]):
+        raise ConstraintError(
+            target=users.db.target, reason=f"{step.path} of users.clear cannot be set to NULL"
+        )
 
 
 def delete_rows(db: Writable, conditions: Mapping[str, Sequence[Where]]) -> None:

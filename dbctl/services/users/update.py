@@ -268,7 +268,7 @@ class UpdateUsers:
         counts.update(self._sign_out.counts)
         # the first plan precedes the hash of a new password
         is_written = bool(self._stored()) or "password" in self._names
-        is_written |= self._ends_sessions and bool(users.section.on_sign_out)
+        is_written |= self._ends_sessions and bool(sign_in_state.list_renewed(users))
         own_rows = counts.pop(users.live.name, 0)  # such as roles in bits, and sign-ins in columns
         own_rows = len(self._touched) if is_written else min(own_rows, len(self._touched))
         return {name: count for name, count in {users.live.name: own_rows, **counts}.items() if count}
@@ -318,6 +318,9 @@ class UpdateUsers:
             details = {"username": user.login, "changed": self._names}
             audit.record(users.app, db, self._action, "users", user.id, details)
         reloaded = {user.id: user for user in users.read([users.where_ids(self._selected)])}
+        if any(user.id not in reloaded for user in self._selected):
+            reason = "a user would not be one of the users afterwards (users.only, users.excluded)"
+            raise ConstraintError(target=db.target, reason=reason)
         for key, assignment in self._assignments.items():
             names = set(reloaded[key].role_names) if key in reloaded else set()
             if not names.issuperset(assignment.added) or not names.isdisjoint(assignment.removed):
