@@ -101,7 +101,11 @@ def _walk_section(section: Section, key: Key, outer: _Scope) -> Iterator[_Marked
             is_compared = not (mark.varying and is_optional)
             scope = _Scope(database, table.removesuffix("?") if is_compared else "", is_optional, outer)
     for field in fields:
-        yield from _walk(getattr(section, field.name), field.type, (*key, field.encode_name), scope)
+        value, field_key = getattr(section, field.name), (*key, field.encode_name)
+        mark, _ = _split_annotation(field.type)
+        if mark and value == "" and field.required:
+            yield _MarkedName(field_key, mark, "", scope)
+        yield from _walk(value, field.type, field_key, scope)
 
 
 def _walk(value: object, kind: object, key: Key, scope: _Scope) -> Iterator[_MarkedName]:

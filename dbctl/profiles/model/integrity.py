@@ -1,7 +1,7 @@
 """Sections about checks of the data: values, links between databases, counters and known secrets."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -156,3 +156,23 @@ class InvariantQuery(Section, frozen=True, kw_only=True):
     hint: FindingHint = ""
     #: whether ``users delete`` refuses a deletion after which there are further such rows
     guards_deletion: bool = False
+
+
+def validate_link(link: CrossLink) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield the errors of a section, with their keys below it."""
+    for key, paths in (
+        ("targets", link.targets),
+        ("renamed_from", [link.renamed_from] if link.renamed_from else []),
+    ):
+        for path in paths:
+            if not all(path.rpartition(".")):
+                yield (key,), f"{path}: write it as TABLE.COLUMN"
+    if len(link.targets) > 1 and (link.repeats or link.every):
+        yield ("targets",), "repeats and every require a single target"
+
+
+def validate_invariant(invariant: InvariantQuery) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield the errors of a section, with their keys below it."""
+    for index, variant in enumerate(invariant.variant):
+        if bool(variant.sql) == bool(variant.times):
+            yield ("variant", index), "it requires either sql or times"

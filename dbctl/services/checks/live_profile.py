@@ -87,15 +87,15 @@ def check_names(subject: Subject) -> Iterator[Problem]:
         if reference.database != database:
             continue
         if reference.column is None and reference.table not in tables and not reference.is_optional:
-            yield reference.key, f"no table {reference.table}"
+            yield reference.key, f"no table {reference.table}" if reference.table else "the name is empty"
         elif (
-            reference.column
+            reference.column is not None
             and reference.table in tables
             and not reference.is_optional
             and not find_column(tables[reference.table], reference.column)
         ):
             column = reference.column if isinstance(reference.column, str) else " or ".join(reference.column)
-            yield reference.key, f"no column {reference.table}.{column}"
+            yield reference.key, f"no column {reference.table}.{column}" if column else "the name is empty"
     for index, settings in enumerate(profile.settings):
         if (settings.database or main) == database and settings.table in tables and settings.variant:
             for missing in _missing_settings_columns(settings, live):

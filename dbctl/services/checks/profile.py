@@ -14,11 +14,11 @@ from dbctl.errors.usage import ProfileInvalidError
 from dbctl.files import toml
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import KEYS
-from dbctl.profiles.model import cleanup
+from dbctl.profiles.model import cleanup, integrity
 from dbctl.profiles.model import cleanup as rebuild_model
 from dbctl.profiles.model import cleanup as sessions_model
 from dbctl.profiles.model import search as search_model
-from dbctl.profiles.model.base import NewValue
+from dbctl.profiles.model.base import NewValue, list_names
 from dbctl.profiles.model.databases import Database, Migrations
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.roles import Roles, list_role_names, validate_user_role
@@ -30,6 +30,7 @@ from dbctl.profiles.schema_references import list_database_references
 from dbctl.profiles.templates import COUNTER, NAMED, find_filter_problem, find_generator_problem, list_fields
 from dbctl.profiles.variants import apply_variant, locate_key
 from dbctl.services.app import ledger_detection
+from dbctl.services.app.secrets import is_secret_setting
 from dbctl.services.settings.values import parse_schema
 from dbctl.services.users.sign_in_state import NEXT
 from dbctl.url import list_engines
@@ -113,9 +114,9 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
         if section.migrations:
             yield from _check_migrations(profile, ("databases", name, "migrations"), section.migrations)
     yield from _check_sections(profile)
-    yield from _check_links(profile)
     yield from _check_extension_sections(profile)
     yield from _check_secrets(profile)
+    yield from _check_secret_settings(profile)
     yield from _check_constants((), msgspec.to_builtins(profile))
     yield from _check_sessions(profile)
     for field, key_name in _UNIQUE_KEYS:
@@ -162,24 +163,13 @@ def _check_sections(profile: Profile) -> Iterator[Problem]:
         "search": search_model.validate_search,
         "cleanup": cleanup.validate_cleanup,
         "rebuild": rebuild_model.validate_rebuild,
+        "link": integrity.validate_link,
+        "invariant": integrity.validate_invariant,
     }
     for section, validate in validations.items():
         for index, entry in enumerate(getattr(profile, section)):
             for key, reason in validate(entry):
                 yield (section, index, *key), reason
-
-
-def _check_links(profile: Profile) -> Iterator[Problem]:
-    for index, link in enumerate(profile.link):
-        for key_name, column_paths in (
-            ("targets", link.targets),
-            ("renamed_from", [link.renamed_from] if link.renamed_from else []),
-        ):
-            for column_path in column_paths:
-                if not all(column_path.rpartition(".")):
-                    yield ("link", index, key_name), f"{column_path}: write it as TABLE.COLUMN"
-        if len(link.targets) > 1 and (link.repeats or link.every):
-            yield ("link", index, "targets"), "repeats and every require a single target"
 
 
 def _check_constants(key: Sequence[str | int], value: object) -> Iterator[Problem]:
@@ -202,6 +192,23 @@ def _check_secrets(profile: Profile) -> Iterator[Problem]:
         for column_path in database.secret:
             if not all(column_path.removesuffix("?").rpartition(".")):
                 yield ("databases", name, "secret"), f"{column_path}: write it as TABLE.COLUMN"
+
+
+def _check_secret_settings(profile: Profile) -> Iterator[Problem]:
+    """Yield the settings in columns that are secret, while commands would show them."""
+    for index, settings in enumerate(profile.settings):
+        database_name = settings.database or profile.main_database
+        paths = profile.databases[database_name].secret if database_name in profile.databases else ()
+        prefix = f"{settings.table.removesuffix('?')}."
+        columns = [path[len(prefix) :].removesuffix("?") for path in paths if path.startswith(prefix)]
+        values = list_names(settings.fields.get("value"))
+        for column in columns:
+            if settings.row:
+                is_shown = column in settings.row.types and not is_secret_setting(settings, column)
+            else:
+                is_shown = column in values and not settings.secret
+            if is_shown:
+                yield ("settings", index, "secret"), f"{prefix}{column} is secret: list its settings"
 
 
 def _find_duplicates(
@@ -318,6 +325,8 @@ def _check_roles(profile: Profile, roles: Roles) -> Iterator[Problem]:
 def _check_setting_keys(settings: Settings) -> Iterator[Problem]:
     if (settings.scope == "object") != bool(settings.of):
         yield ("of",), "scope object requires the table of the objects, and other scopes have none"
+    if settings.true == settings.false:
+        yield ("true",), "it is also the text of false"
     forms = {"stored": settings.stored, **{name: key.stored for name, key in settings.keys.items()}}
     for name, form in forms.items():
         if form not in (None, "text") and (settings.row or settings.object or settings.variant):

@@ -1,0 +1,55 @@
+"""Profiles that name nothing, contradict themselves or would show a secret are refused, with the key."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.services.checks.profile import find_text_problems
+from tests.databases import empty_database
+
+PROFILE = """\
+schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["sqlite"]
+secret = ["conf.smtp?"]
+[users]
+table = "people"
+id = {{ column = "id" }}
+login = ["login"]
+admin = false
+fields = {{ login = "login" }}
+{sections}
+"""
+ROW = '[[settings]]\nscope = "system"\ntable = "conf"\nfields = {}\nrow = { key = "id", value = 1, types = { smtp = "string" } }\n'
+PAIRS = '[[settings]]\nscope = "system"\ntable = "conf"\nkey = "name"\nfields = { value = "smtp" }\n'
+
+
+@pytest.mark.parametrize("section", [ROW, PAIRS])
+def test_settings_in_a_secret_column_are_secret(section):
+    for secret, expected in (("", ["settings[0].secret"]), ('secret = ["smtp*"]\n', [])):
+        text = PROFILE.format(sections=section + secret)
+        assert [problem.key for problem in find_text_problems(text)] == expected
+
+
+def test_text_of_true_differs_from_that_of_false():
+    text = PROFILE.replace("conf.smtp?", "other.smtp").format(sections=f'{PAIRS}true = "1"\nfalse = "1"')
+    assert [problem.key for problem in find_text_problems(text)] == ["settings[0].true"]
+
+
+def test_invariant_has_a_query():
+    text = PROFILE.format(sections='[[invariant]]\nname = "lost rows"\nvariant = [{ needs = ["people"] }]')
+    assert [problem.key for problem in find_text_problems(text)] == ["invariant[0].variant[0]"]
+
+
+@pytest.mark.parametrize(("right", "key"), [('"people"', "users.table"), ('{ column = "id"', "users.id")])
+def test_check_reports_an_empty_name(answer, tmp_path, right, key):
+    wrong = '{ column = ""' if "column" in right else '""'
+    (tmp_path / "club.toml").write_text(PROFILE.format(sections="").replace(right, wrong))
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run("create table people (id integer primary key, login text)")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        (finding,) = answer("apps", "check", *options, status=4)["data"]["findings"]
+        assert finding["code"] == "schema-mismatch"
+        assert f"{key})" in finding["message"]
