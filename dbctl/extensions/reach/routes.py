@@ -81,10 +81,12 @@ class Route:
             if self._container_part:
                 path = locate(self.machine, self._container_part, url, target)
             folder = _choose_path(Path(tempfile.gettempdir()), SNAPSHOT_PREFIX)
-            with report_file_errors(folder.parent):
-                self._stack.enter_context(_open_folder(folder, SNAPSHOT_PREFIX, Machine()))
             facts = {"target": target, "part": self._via}
-            self._copies[url.path] = copy_file(self.machine, path, folder, facts, timeout=timeout)
+            with ExitStack() as stack:
+                with report_file_errors(folder.parent):
+                    stack.enter_context(_open_folder(folder, SNAPSHOT_PREFIX, Machine()))
+                self._copies[url.path] = copy_file(self.machine, path, folder, facts, timeout=timeout)
+                self._stack.enter_context(stack.pop_all())
         return self._copies[url.path]
 
     def open_socket(self, host: str, port: int, name: str, target: str) -> Path:

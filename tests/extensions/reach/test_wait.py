@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from urllib.parse import quote
+
+import pytest
 
 
 def test_server_in_a_container_that_starts_later_is_awaited(dbctl, podman):
@@ -19,6 +22,18 @@ def test_server_in_a_container_that_starts_later_is_awaited(dbctl, podman):
     (row,) = json.loads(dbctl("wait", "--url", url, "--timeout", "60", "-o", "json").stdout)["data"]["items"]
     timer.join()
     assert (row["state"], row["waited"] > 1) == ("ok", True)
+
+
+@pytest.mark.usefixtures("ssh_hosts")
+def test_attempts_to_copy_a_file_that_is_missing_leave_no_folders(start_dbctl, tmp_path):
+    temporary, counts = tmp_path / "temporary", set[int]()
+    temporary.mkdir()
+    url = f"main=sqlite:{tmp_path}/later.db?via=ssh:bastion"
+    process = start_dbctl("wait", "--url", url, "--timeout", "6", environment={"TMPDIR": str(temporary)})
+    while process.poll() is None:
+        counts.add(len(list(temporary.iterdir())))
+        time.sleep(0.01)
+    assert (process.returncode, max(counts)) == (10, 1)
 
 
 def test_missing_program_ends_the_wait_at_once(dbctl, tmp_path):
