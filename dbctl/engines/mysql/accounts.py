@@ -16,7 +16,7 @@ from dbctl.engines.mysql.catalog import matches_pattern, parse_grant
 from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.stored_code import DEFINED
-from dbctl.engines.mysql.values import format_literal
+from dbctl.engines.mysql.values import escape_pattern, format_literal
 from dbctl.engines.servers.dumps import OMIT_SECRETS, ServerRoles
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct, format_count
@@ -115,12 +115,11 @@ class AccountChanges(Struct, frozen=True, kw_only=True):
     def grant(self, session: Session, database: str, *, only_created: bool = False) -> Iterator[str]:
         """Grant the rights on a new database, with ``only_created`` to created accounts; yield what was refused."""
         names = self.created if only_created else self.existing
+        whole = f"{quote(escape_pattern(database))}.*"
         for account in self.accounts:
             name = self.replaced.get(account.name, account.name)
-            if name not in names:
-                continue
-            for grant in account.grants:
-                place = f"{quote(database)}.{quote(grant.name) if grant.name else '*'}"
+            for grant in account.grants if name in names else ():
+                place = f"{quote(database)}.{quote(grant.name)}" if grant.name else whole
                 option = " with grant option" if grant.has_grant_option else ""
                 sql = f"grant {grant.rights} on {grant.kind} {place} to {quote_name(name)}{option}"
                 try:

@@ -155,6 +155,14 @@ def test_restore_creates_accounts_and_rights(shop, source, empty_server):
     assert any("readers" in line for (line,) in fetch(empty_server, "show grants for trainee@localhost"))
 
 
+def test_rights_on_a_database_are_not_those_on_databases_with_similar_names(shop, empty_server):
+    copy = structs.replace(empty_server, path="copy_1")
+    shop("restore", "apply", "latest", "--to", servers.text(copy), "--roles", "create")
+    names = fetch(copy, "select db from mysql.db where user = 'shop owner'")
+    execute(copy, "drop database copy_1")
+    assert names == ((r"copy\_1",),)
+
+
 def test_drill_creates_accounts_for_its_duration(shop, empty_server):
     (drill,) = shop("backup", "drill", "--roles", "create")["data"]["databases"]
     assert drill["passed"]
