@@ -159,5 +159,7 @@ class Endpoints:
 
 
 def name_options(url: Url) -> str:
-    """Return what the text of the address of a destination lacks, as the rest of a sentence."""
-    return f", with the options of --to: {', '.join(url.option_names)}" if url.option_names else ""
+    """Return what ``command_text`` of the address of a destination lacks, as the rest of a sentence."""
+    shown = {option.partition("=")[0] for option in url.command_text.partition("?")[2].split("&")}
+    missing = [name for name in url.option_names if name not in shown]
+    return f", with the options of --to: {', '.join(missing)}" if missing else ""

@@ -229,7 +229,7 @@ class SwitchTransfer(Operation):
         endpoints = self._endpoints
         name, url = endpoints.database, endpoints.destination_url
         steps = [
-            f'set {name} = "{url}"{name_options(url)} in [apps.{self.app}.databases] of the configuration'
+            f'set {name} = "{url.command_text}"{name_options(url)} in [apps.{self.app}.databases] of the configuration'
         ]
         environment = endpoints.app.database(name).environment
         if environment and environment.url:

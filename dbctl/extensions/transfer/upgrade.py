@@ -101,7 +101,7 @@ class UpgradeServer(Operation):
     def apply(self, confirmed: str | None = None) -> UpgradeResult:
         """Create and compare the databases; raises as ``CopyRestore.apply``."""
         copied = self._copy.apply(confirmed)
-        databases, remarks = list[UpgradedDatabase](), list(copied.remarks)
+        databases, remarks, addresses = list[UpgradedDatabase](), list(copied.remarks), dict[str, str]()
         old_version, new_version = self._read_versions()
         for copy in progress.list_parts(copied.databases, "database"):
             url = self._urls[copy.database]
@@ -110,6 +110,7 @@ class UpgradeServer(Operation):
             differences = [*list_tables(verification), *different]
             own = self._live.url(copy.database)
             address = structs.replace(url, user=own.user, password=own.password)
+            addresses[copy.database] = address.command_text
             databases.append(
                 UpgradedDatabase(
                     database=copy.database,
@@ -128,7 +129,7 @@ class UpgradeServer(Operation):
             if not each.equal
         ]
         remarks += [
-            f"to use it, set databases.{each.database} of {self._live.name}, and the address in the app, to {each.destination}{name_options(self._urls[each.database])}"
+            f"to use it, set databases.{each.database} of {self._live.name}, and the address in the app, to {addresses[each.database]}{name_options(self._urls[each.database])}"
             for each in databases
             if each.equal
         ]

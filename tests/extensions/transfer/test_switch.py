@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from urllib.parse import quote
 
 import pytest
+from msgspec import structs
 
 from dbctl import progress
 from dbctl.config.sections import Selection
@@ -18,6 +20,7 @@ from dbctl.extensions.transfer.run import RunTransfer, verify_transfer
 from dbctl.extensions.transfer.schema import SchemaOptions
 from dbctl.extensions.transfer.switch import SwitchTransfer
 from dbctl.url import parse_url
+from tests import servers
 from tests.extensions.transfer.test_json import run_sql
 from tests.observed_progress import observe_progress
 
@@ -74,7 +77,7 @@ def test_changes_are_counted_by_table(start, change, databases, tmp_path, source
         result = SwitchTransfer(endpoints).apply()
         names = endpoints.destination_url.option_names
     assert ("schema" in names) == (engine == "postgresql")
-    assert all(name in result.next_steps[0].partition("options of --to")[2] for name in names)
+    assert all(name in result.next_steps[0] for name in names)
     changes = {part.table: (part.added, part.changed, part.deleted) for part in result.changes}
     assert changes == {"person": (3, 2, 1), "member": (0, 0, 1)}
     assert result.effect is not None
@@ -250,3 +253,15 @@ def test_unlocking_counts_the_tables(answer, start, databases, tmp_path, source)
     result = start("switch", "--unlock", "--yes")["data"]
     assert (result["effect"]["count"], result["source"]) == (4, str(source))
     assert start("switch", "--unlock", "--yes")["data"]["effect"] is None
+
+
+def test_next_step_has_the_address_of_the_destination(start, source):
+    with servers.mysql_database() as url:
+        name = f"{url.path}_a?b%41"
+        with closing(servers.mysql_connection(url)) as db, db.cursor() as cursor:
+            cursor.execute(f'create database "{name}"')
+        to = servers.text(structs.replace(url, path=quote(name)))
+        start("run", "--to", to)
+        warnings = start("switch", "--to", to, "--yes")["warnings"]
+    (address,) = re.findall('set main = "(.*?)"', "\n".join(warnings))
+    assert parse_url(address).path == name

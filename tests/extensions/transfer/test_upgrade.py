@@ -119,8 +119,7 @@ def test_everything_of_the_database_is_on_the_newer_server(answer, old, new):
     ]  # 17 has MAINTAIN
     assert execute(shop, *facts) == execute(old, *FACTS)
     assert any(
-        f"set databases.main of shop, and the address in the app, to {shop}, with the options of --to: host"
-        in text
+        text.endswith(f"set databases.main of shop, and the address in the app, to {shop.command_text}")
         for text in result["warnings"]
     )
     execute(shop, "set role shop", "insert into orders (note) values ('new')")
@@ -237,7 +236,8 @@ def test_databases_of_mariadb_are_upgraded(answer, tmp_path, monkeypatch):
             cursor.execute("insert into notes (text, ratio) values ('ä', 0.1), (null, null)")
             cursor.execute("alter table notes auto_increment 500")
             cursor.execute("create user shop@localhost identified by 'old secret'")
-            cursor.execute(f'grant select on "{source.path}".* to shop@localhost')
+            pattern = source.path.replace("_", r"\_")  # ``_`` would be any character
+            cursor.execute(f'grant select on "{pattern}".* to shop@localhost')
         configure(tmp_path, source)
         result = upgrade(answer, parse_url(second.url))
         (database,) = result["data"]["databases"]
