@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: pipx and pip install for a user, whose folder the PATH of a command through ssh rarely has.
 _PATH = "PATH=$PATH:/usr/local/bin:$HOME/.local/bin"
+#: Prints the version of the dbctl that the machine runs.
+_VERSION = ["sh", "-c", f"{_PATH}; dbctl --version"]
 #: Prints the version of dbctl, stores files in a private folder, of which it prints the name, and then sends the signals that it reads to
 #: the process in ``pid``. The end of its input is that of dbctl here, or of the connection: it ends the process, and deletes the folder.
 #: That of a watcher that was killed itself is deleted by the next one.
@@ -163,7 +165,7 @@ class _Forwarder:
         watcher.finish()
         report = watcher.error_output().splitlines() or [*self._machine.read_report()] or ["it has ended"]
         target = self._facts["target"]
-        command = self._machine.describe(["dbctl", "--version"])
+        command = self._machine.describe(_VERSION)
         raise (
             self._machine.explain(target, report)
             or self._machine.find_loss(target)
@@ -175,7 +177,7 @@ class _Forwarder:
         if version == __version__:
             return
         facts = {**self._facts, "path": self._path, "version": __version__, "place": self._place}
-        facts["command"] = self._machine.describe(["dbctl", "--version"])
+        facts["command"] = self._machine.describe(_VERSION)
         if not version:
             raise RouteDbctlMissingError(**facts)
         raise RouteDbctlVersionError(**facts, remote=choose_reason([version]))
@@ -219,9 +221,7 @@ class _Forwarder:
         reason = loss.context["reason"] if loss else f"dbctl was killed on {self._place}"
         if not self._reads_only:
             return CommitInDoubtError(target=self._facts["target"], reason=reason)
-        return loss or RouteError(
-            **self._facts, reason=reason, command=self._machine.describe(["dbctl", "--version"])
-        )
+        return loss or RouteError(**self._facts, reason=reason, command=self._machine.describe(_VERSION))
 
 
 def _is_in_foreground() -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from dbctl import __version__
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer
 from tests.extensions.reach.processes import SECONDS, find_ssh, wait_until, wait_until_empty
@@ -197,10 +198,15 @@ def test_dry_run_changes_nothing(remote, machine):
 
 @pytest.mark.slow
 def test_other_version_is_refused(remote, machine):
+    (machine.programs / "dbctl").unlink()
+    machine.set_path("/usr/bin:/bin")
+    machine.programs = machine.home / ".local/bin"
+    machine.programs.mkdir(parents=True)
     machine.install('[ "$*" != --version ] || { echo dbctl 9.9; exit; }')
     error = read_error(remote("users", "delete", "demo", "--yes", "-o", "json", status=6))
-    assert error["code"] == "route-dbctl-version"
-    assert "9.9" in error["message"]
+    assert (error["code"], "9.9" in error["message"]) == ("route-dbctl-version", True)
+    command = error["hint"].rpartition(f"{__version__}: ")[2]
+    assert subprocess.check_output(["sh", "-c", command]) == b"dbctl 9.9\n"
 
 
 @pytest.mark.slow
