@@ -105,7 +105,7 @@ class AlreadyAdoptedError(DbctlError, status=Exit.REFUSED):
 
 class RepositoryUnsafeError(DbctlError, status=Exit.REFUSED):
     sentence = "other users can write to {place} (mode {mode}) and replace backups"
-    remedy = "Nothing was changed. Run: chmod go-w {quoted}; for a disk without modes, such as NTFS, mount it with umask=022."
+    remedy = "Nothing was changed. Run on {machine}: chmod go-w {quoted}; for a disk without modes, such as NTFS, mount it with umask=022."
 
 
 class ClockImplausibleError(DbctlError, status=Exit.REFUSED):

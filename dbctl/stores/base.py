@@ -269,7 +269,7 @@ def require_private(path: Path, status: os.stat_result) -> None:
     """Refuse a directory that other users can write to; raises ``RepositoryUnsafeError``."""
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
         mode = f"{stat.S_IMODE(status.st_mode):o}"
-        raise RepositoryUnsafeError(place=path, mode=mode, quoted=quote(str(path)))
+        raise RepositoryUnsafeError(place=path, mode=mode, machine="this machine", quoted=quote(str(path)))
 
 
 @contextmanager

@@ -198,6 +198,8 @@ def test_repository_of_all_users_is_refused(place):
     with pytest.raises(RepositoryUnsafeError) as caught:
         create_backup(place.open(), a=b"1")
     assert caught.value.exit_status == Exit.REFUSED
+    assert str(caught.value).startswith(f"other users can write to {place.open().location} (mode 777)")
+    assert f"Run on the server: chmod go-w {place.root};" in caught.value.hint
 
 
 def test_lost_connection_leaves_a_marked_folder_that_is_deleted(hosts, place):

@@ -292,8 +292,10 @@ class SftpClient:
                     raise self._create_error(folder, "it is not a directory")
                 if attributes.mode & 0o022 and not attributes.mode & stat.S_ISVTX:
                     mode = f"{stat.S_IMODE(attributes.mode):o}"
-                    path = self._path(folder)
-                    raise RepositoryUnsafeError(place=path, mode=mode, quoted=quote(path))
+                    place = f"{self.location}/{folder}".rstrip("/")
+                    raise RepositoryUnsafeError(
+                        place=place, mode=mode, machine="the server", quoted=quote(self._path(folder))
+                    )
             self._folders.add(folder)
 
     # ---------------------------------------------------------------------------------------------------------------
