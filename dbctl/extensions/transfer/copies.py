@@ -35,6 +35,7 @@ from dbctl.extensions.transfer.copy import (
 from dbctl.extensions.transfer.endpoints import REMEDY, Endpoints
 from dbctl.extensions.transfer.errors import TransferOtherError, TransferSchemaError
 from dbctl.extensions.transfer.portable.contract import (
+    LARGE_OBJECT,
     ColumnPair,
     DerivedSchema,
     LineColumn,
@@ -209,10 +210,15 @@ class PortableCopy:
     """A copy with the app's migrations, or a derived schema; the source is in a snapshot."""
 
     def __init__(self, endpoints: Endpoints, source: Readable, db: Readable, options: SchemaOptions) -> None:
-        """Read the schema of the source."""
+        """Read the schema of the source.
+
+        Raises:
+            TransferSchemaError: it has large objects.
+        """
         self._endpoints, self._source, self._db = endpoints, source, db
         self._options = options
         self.schema = select_schema(endpoints, source, db, options)
+        refuse_losses([part for part in self.schema.source.omissions if part.kind == LARGE_OBJECT], db.target)
         self.origin: SchemaOrigin = self.schema.origin  #: where the schema of the destination comes from
         self.rows, self.destination_rows = require(source, RowSource), require(db, RowSource)
         self.final: Sequence[str] = ()

@@ -83,6 +83,20 @@ def test_hint_for_inherited_tables_names_a_way_that_works(answer, databases, tmp
     assert "same engine" in error["hint"]
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "mysql"])
+def test_large_objects_are_refused_for_another_engine(answer, databases, tmp_path, engine):
+    """The rows were copied without the content to which they refer."""
+    source = databases("postgresql", tmp_path)
+    run_sql(source, "create table t (id int primary key, content oid)")
+    run_sql(source, "insert into t values (1, lo_from_bytea(0, 'content'))")
+    destination = databases(engine, tmp_path)
+    for command in ("plan", "run"):
+        words = ("--url", f"main={source}", "transfer", command, "--to", destination)
+        error = answer(*words, status=4)["error"]
+        assert (error["code"], "large object" in error["message"]) == ("transfer-schema", True)
+        assert "same engine" not in error["hint"]
+
+
 def test_default_of_a_moment_does_not_depend_on_the_zone_of_the_session(answer, databases, tmp_path):
     path, destination = tmp_path / "times.db", databases("postgresql", tmp_path)
     with closing(sqlite3.connect(path)) as db:

@@ -158,6 +158,10 @@ class PortableView(Struct, frozen=True, kw_only=True):
     query: str
 
 
+#: The kind of an omission that no engine and no schema avoids.
+LARGE_OBJECT = "large object"
+
+
 class Omission(Struct, frozen=True, kw_only=True):
     """A part of the schema that the derived schema lacks, or has in a weaker form."""
 

@@ -20,6 +20,7 @@ from dbctl.engines.postgresql.catalog import (
 from dbctl.engines.postgresql.dump_programs import create_schema_if_missing
 from dbctl.engines.postgresql.statements import LEXER
 from dbctl.engines.sql.catalog import ident
+from dbctl.extensions.transfer.engines.postgresql.schema import LARGE_OBJECTS
 from dbctl.extensions.transfer.portable.native import NativeObject
 
 IN_SCOPE = f"{IN_USER_SCHEMA} and (:scope = '' or n.nspname = :scope)"
@@ -57,8 +58,7 @@ where c.relkind = 'S' and {IN_SCOPE}
 POPULATED = f"""select n.nspname::text, c.relname::text {RELATIONS}
 where c.relkind = 'm' and c.relispopulated and {IN_SCOPE} and {OWN_RELATION} order by c.oid"""
 #: What pg_dump describes, and a copy of the rows of tables lacks.
-OMISSIONS = """select 'large object' as kind, count(*)::text as name, 'only a backup contains large objects' as reason, true as is_blocking
-  from pg_catalog.pg_largeobject_metadata having count(*) > 0
+OMISSIONS = f"""{LARGE_OBJECTS}
 union all select 'subscription', s.subname, 'it would receive changes of another server', false from pg_catalog.pg_subscription s
   where s.subdbid = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
 union all select 'foreign table', c.oid::regclass::text, 'its rows are on another server', false

@@ -24,6 +24,7 @@ from dbctl.engines.sql.catalog import ident, is_storable, quote_literal
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.extensions.transfer.engines.postgresql.types import IGNORES_CASE, read_type
 from dbctl.extensions.transfer.portable.contract import (
+    LARGE_OBJECT,
     DerivedSchema,
     IndexTerm,
     LogicalType,
@@ -73,6 +74,9 @@ _INDEX_PROPERTIES = {
     left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = x.indkey[k - 1] and a.attnum <> 0
     join pg_catalog.pg_collation l on l.oid = x.indcollation[k - 1] where l.collname <> 'default' and l.oid is distinct from a.attcollation)""",
 }
+#: Content that no table has.
+LARGE_OBJECTS = f"""select '{LARGE_OBJECT}' as kind, count(*)::text as name, 'only a backup contains large objects' as reason, true as is_blocking
+  from pg_catalog.pg_largeobject_metadata having count(*) > 0"""
 OMISSIONS = (
     "\nunion all ".join(
         [
@@ -189,7 +193,8 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
         with self._connection.read_transaction():
             schema = self._db.schema_reader.schema()
             columns, indexes = (group_rows(fetch(sql)) for sql in (COLUMNS, INDEXES))
-            views, omissions = fetch(VIEWS), [Omission(**row) for row in fetch(OMISSIONS)]
+            views = fetch(VIEWS)
+            omissions = [Omission(**row) for row in [*fetch(OMISSIONS), *fetch(LARGE_OBJECTS)]]
         tables = []
         for table in schema.tables:
             if table.name in columns:
