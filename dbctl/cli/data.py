@@ -368,7 +368,7 @@ def export(
         target = ExportTarget(
             write=write,
             file=file,
-            form=file_format or _detect_format(file),
+            form=file_format or _detect_format(file, output.format),
             secrets=secrets,
             excel_safe=output.excel_safe,
         )
@@ -465,7 +465,12 @@ def _read_statement(sql: str, file: Path | None) -> str:
         raise UsageError(detail=f"{file or 'standard input'} is not UTF-8") from None
 
 
-def _detect_format(file: str) -> Form:
+def _detect_format(file: str, output: Format = Format.TABLE) -> Form:
+    """Return the format of a file by its suffix; that of standard output by ``-o``."""
+    if file == "-" and output not in (Format.TABLE, Format.CSV, Format.JSONL):
+        raise UsageError(detail=f"rows are not written as {output}; pass --format csv or --format jsonl")
+    if file == "-" and output is Format.JSONL:
+        return Form.JSONL
     if file.endswith(".json"):
         detail = (
             f"{file} has the suffix of one JSON value; write one object per line, and pass --format jsonl"

@@ -480,8 +480,17 @@ def test_query_export_and_excel_safe_export(path, dbctl, answer):
         answer("data", "export", "users", "-", "--format", "jsonl", "--excel-safe", status=2)["code"]
         == "usage"
     )
-    assert answer("data", "export", "users", "-", "--columns", "password_hash", status=2)["code"] == "usage"
+    words = ("data", "export", "users", "-", "--columns", "password_hash", "--format", "csv")
+    assert "password_hash" in answer(*words, status=2)["message"]
     assert dbctl("data", "export", "--query", "select token from refresh_tokens", "-")[0] == 6
+
+
+def test_export_to_standard_output_has_the_selected_format(dbctl, answer):
+    words = ("data", "export", "--query", "select id from users where id = 3", "-")
+    assert dbctl(*words, "-o", "csv")[1] == "id\n3\n"
+    assert dbctl(*words, "-o", "jsonl")[1] == '{"id":3}\n'
+    assert dbctl(*words, "-o", "jsonl", "--format", "csv")[1] == "id\n3\n"
+    assert "--format jsonl" in answer(*words, status=2)["message"]  # with -o json
 
 
 def test_import_adds_all_rows_and_is_logged(path, dbctl, answer):

@@ -73,7 +73,7 @@ def test_part_of_new_engine_is_used(run, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("data", "export", "users", "-"), ("search", "all", "ada"), ("stats", "indexes")]
+    "words", [("data", "export", "users", "rows.csv"), ("search", "all", "ada"), ("stats", "indexes")]
 )
 def test_missing_part_of_new_engine_is_refused(run, folder: Path, words: tuple[str, ...]) -> None:
     code, result = run(*words)
