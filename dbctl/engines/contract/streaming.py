@@ -8,7 +8,9 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract.database import Column, Query, Row
+from dbctl.engines.contract.database import Column, Query, Readable, Row
+from dbctl.errors.databases import AlreadyExistsError
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 
 #: Rows in one batch.
@@ -135,6 +137,30 @@ class ValueCodec(ABC):
         """
         return None
 
+    def find_name_problem(self, name: str) -> str:
+        """Return why a new table cannot have a name in this engine; empty: it can."""
+        del name
+        return ""
+
+    def find_name_conflict(self, name: str) -> str:
+        """Return the kind of object, other than a table, that has the name of a new table, for example ``an index``; empty: none."""
+        del name  # by default, no other object shares the names of tables
+        return ""
+
+
+def require_table_name(db: Readable, name: str) -> None:
+    """Check the name of a new table; the names of tables are not looked up.
+
+    Raises:
+        ValueInvalidError: a table of this engine cannot have it.
+        AlreadyExistsError: another object has it, such as an index.
+    """
+    if reason := db.codec.find_name_problem(name):
+        raise ValueInvalidError(name="name of a table", value=name, reason=reason)
+    if kind := db.codec.find_name_conflict(name):
+        hint = f"Choose another name: in this database, {kind} and a table cannot have the same name."
+        raise AlreadyExistsError(target=db.target, kind=kind, name=name, hint=hint)
+
 
 class TimeFormCount(Struct, frozen=True, kw_only=True):
     """The rows of a column whose times have the same form."""
@@ -217,11 +243,6 @@ class StagingTables(ABC):
             ConstraintError, ValueInvalidError: a value does not fit its column.
             DiskFullError: not enough free space for temporary tables.
         """
-
-    def find_name_conflict(self, name: str) -> str:
-        """Return the kind of object that uses a name for a new table, for example ``an index``; empty if it is free."""
-        del name  # by default, no other object shares the names of tables
-        return ""
 
     @abstractmethod
     def create_table(

@@ -334,19 +334,17 @@ class MySQLCodec(ServerCodec):
             return codec.encode_json(value) if kind_of(column) in ("text", "other") else None
         return str(int(value)) if isinstance(value, bool) else str(value)
 
+    def find_name_problem(self, name: str) -> str:
+        if len(name) > MAX_NAME_LENGTH:
+            return f"it has more than {MAX_NAME_LENGTH} characters"
+        return "MySQL and MariaDB store no characters beyond U+FFFF in names" if max(name) > "\uffff" else ""
+
     def define_column(self, column: NewColumn) -> Column:
-        if len(column.name) > MAX_NAME_LENGTH:
-            reason = f"it has more than {MAX_NAME_LENGTH} characters"
-            raise ValueInvalidError(name="name of a column", value=column.name, reason=reason)
-        if max(column.name) > "\uffff":
-            reason = "MySQL and MariaDB store no characters beyond U+FFFF in names"
+        if reason := self.find_name_problem(column.name):
             raise ValueInvalidError(name="name of a column", value=column.name, reason=reason)
         declared, kind = _NEW_TYPES.get(column.kind, _NEW_TEXT)
-        if (
-            column.kind == "decimal"
-            and column.digits + column.scale <= MAX_DIGITS
-            and column.scale <= MAX_SCALE
-        ):
+        fits = column.digits + column.scale <= MAX_DIGITS and column.scale <= MAX_SCALE
+        if column.kind == "decimal" and fits:
             declared, kind = f"DECIMAL({column.digits + column.scale},{column.scale})", "number"
         if column.is_key and declared in ("LONGTEXT", "LONGBLOB"):
             if column.length > MAX_KEY_LENGTH:

@@ -230,6 +230,13 @@ def _parse_raw_text(column: Column, text: str) -> RawText:
     return RawText(text)
 
 
+NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end
+from pg_catalog.pg_class c where c.relname = :name and c.relkind in ('i', 'I', 'S', 'c')
+  and c.relnamespace = current_schema()::regnamespace
+union all select 'a type' from pg_catalog.pg_type t where t.typname = :name and t.typrelid = 0
+  and t.typnamespace = current_schema()::regnamespace"""
+
+
 class PostgreSQLCodec(ServerCodec):
     """The part ``ValueCodec``: the text of the server, whose settings are those of the session."""
 
@@ -285,13 +292,19 @@ class PostgreSQLCodec(ServerCodec):
             return format_array([_format_element(column, item) for item in value])
         return None
 
-    def define_column(self, column: NewColumn) -> Column:
+    def find_name_problem(self, name: str) -> str:
         from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 
-        reason = ""
-        if len(column.name.encode()) > MAX_NAME_BYTES:  # the server would truncate it silently
-            reason = f"it has more than {MAX_NAME_BYTES} bytes"
-        elif column.name in SYSTEM_COLUMNS:
+        # the server would truncate it silently
+        return f"it has more than {MAX_NAME_BYTES} bytes" if len(name.encode()) > MAX_NAME_BYTES else ""
+
+    def find_name_conflict(self, name: str) -> str:
+        rows = self._db.connection.fetch(NAME_CONFLICTS, {"name": name})
+        return str(rows[0][0]) if rows else ""
+
+    def define_column(self, column: NewColumn) -> Column:
+        reason = self.find_name_problem(column.name)
+        if column.name in SYSTEM_COLUMNS:
             reason = "each table of PostgreSQL has a system column of this name"
         if reason:
             raise ValueInvalidError(name="name of a column", value=column.name, reason=reason)

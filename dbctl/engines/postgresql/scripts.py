@@ -8,17 +8,14 @@ from typing import cast
 
 from dbctl.engines.contract.database import Column
 from dbctl.engines.contract.schema import ScriptDialect
-from dbctl.engines.contract.streaming import Begin
 from dbctl.engines.postgresql import statements
 from dbctl.engines.postgresql.catalog import IN_SEARCH_PATH
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLWriter
-from dbctl.engines.postgresql.session import MAX_NAME_BYTES
 from dbctl.engines.postgresql.values import base_type
 from dbctl.engines.servers.database import ServerScripts
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.staging import SqlStagingTables
 from dbctl.errors.connection import ConstraintError, QueryFailedError
-from dbctl.errors.usage import ValueInvalidError
 from dbctl.url import Url
 
 #: Queries of a table wait behind an ALTER that waits for its lock, so the ALTER times out early, and is tried at least so often.
@@ -135,11 +132,6 @@ def open_scratch(url: Url, target: str) -> PostgreSQLWriter:
 
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.
-NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end
-from pg_catalog.pg_class c where c.relname = :name and c.relkind in ('i', 'I', 'S', 'c')
-  and c.relnamespace = current_schema()::regnamespace
-union all select 'a type' from pg_catalog.pg_type t where t.typname = :name and t.typrelid = 0
-  and t.typnamespace = current_schema()::regnamespace"""
 
 
 class PostgreSQLStaging(PostgreSQLPart, SqlStagingTables):
@@ -174,20 +166,5 @@ class PostgreSQLStaging(PostgreSQLPart, SqlStagingTables):
         self._db.transactions.require()
         return self._connection.execute_write(sql)
 
-    def find_name_conflict(self, name: str) -> str:
-        rows = self._connection.fetch(NAME_CONFLICTS, {"name": name})
-        return str(rows[0][0]) if rows else ""
-
     def declare_type(self, column: Column) -> str:
         return base_type(column)
-
-    @contextmanager
-    def create_table(
-        self, name: str, columns: Sequence[Column], key: Sequence[str], begin: Begin
-    ) -> Iterator[None]:
-        if len(name.encode()) > MAX_NAME_BYTES:  # the server would truncate it silently
-            raise ValueInvalidError(
-                name="name of a table", value=name, reason=f"it has more than {MAX_NAME_BYTES} bytes"
-            )
-        with super().create_table(name, columns, key, begin):
-            yield

@@ -200,10 +200,6 @@ class SQLiteStagingTables(SQLitePart, SqlStagingTables):
             )
         return super().stage(table, key, columns, rows)
 
-    def find_name_conflict(self, name: str) -> str:
-        sql = "select 1 from sqlite_master where type = 'index' and name = :name collate nocase"
-        return "an index" if self._connection.run(sql, {"name": name}) else ""
-
     def _create_staging_table(
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:

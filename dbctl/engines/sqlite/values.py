@@ -125,6 +125,13 @@ class SQLiteCodec(SQLitePart, ValueCodec):
             is_primary_key=column.is_key,
         )
 
+    def find_name_problem(self, name: str) -> str:
+        return "SQLite reserves sqlite_ at the beginning" if name.lower().startswith("sqlite_") else ""
+
+    def find_name_conflict(self, name: str) -> str:
+        sql = "select 1 from sqlite_master where type = 'index' and name = :name collate nocase"
+        return "an index" if self._db.connection.run(sql, {"name": name}) else ""
+
 
 _NEW_TYPES = {"integer": "INTEGER", "boolean": "INTEGER", "float": "REAL", "bytes": "BLOB"}
 

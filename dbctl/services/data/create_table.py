@@ -13,7 +13,7 @@ import msgspec
 
 from dbctl import signals
 from dbctl.engines.contract.database import Column, Readable, Writable, require_supported
-from dbctl.engines.contract.streaming import Kind, NewColumn
+from dbctl.engines.contract.streaming import Kind, NewColumn, require_table_name
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import is_storable
 from dbctl.errors.base import Remedy
@@ -295,6 +295,7 @@ class CreateTable(Operation):
         refuse_ledger_name(self._app, self._database, db, name)
         if not name.isprintable() or name != name.strip():
             raise UsageError(detail=f"the name of a table cannot be {name!r}")
+        require_table_name(db, name)
         return [
             require_supported(db, db.codec.define_column(column), "creating tables", _NO_TABLES)
             for column in self._detected.define(self._key)
@@ -332,9 +333,6 @@ class CreateTable(Operation):
     def _create(self, db: Writable, columns: Sequence[Column], deferred: ExitStack) -> ImportResult:
         name, detected = self._file.table, self._detected
         staging = require_supported(db, db.staging, "creating tables", _NO_TABLES)
-        if kind := staging.find_name_conflict(name):
-            hint = f"Choose another name: in this database, {kind} and a table cannot have the same name."
-            raise AlreadyExistsError(target=self.target, kind=kind, name=name, hint=hint)
         texts = frozenset(
             column.name for column in detected.define(self._key) if column.kind in ("text", "json", "decimal")
         )

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from dbctl import signals
 from dbctl.engines.contract.database import Readable, Table, Writable
+from dbctl.engines.contract.streaming import require_table_name
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import IN_DOUBT
 from dbctl.errors.databases import AlreadyExistsError
@@ -236,9 +237,7 @@ class RestoreTables(RestoreOperation):
         if new.casefold() in {name.casefold() for name in db.tables()}:
             hint = "Choose another name, or merge the rows into the existing table: --merge missing"
             raise AlreadyExistsError(target=self.target, kind="a table", name=new, hint=hint)
-        if kind := require_staging(db).find_name_conflict(new):
-            hint = f"Choose another name: in this database, {kind} and a table cannot have the same name."
-            raise AlreadyExistsError(target=self.target, kind=kind, name=new, hint=hint)
+        require_table_name(db, new)
 
     def _plan_table(self, db: Writable, source: Readable) -> Plan:
         """Return the plan of a new table, which gets no earlier versions of rows."""

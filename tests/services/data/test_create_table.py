@@ -223,8 +223,9 @@ def test_only_a_nul_in_json_is_refused(place, tmp_path):
 NAMES_IN_USE = [("shelves", 6), ("SHELVES", 6), ("schema_migrations", 2), (" x", 2)]
 
 
-def test_name_in_use_is_refused(place, tmp_path):
-    for name, status in NAMES_IN_USE:
+def test_name_that_is_in_use_or_not_allowed_is_refused(place, tmp_path):
+    not_allowed = {"sqlite": ("sqlite_x", 2), "postgresql": ("shelves_pkey", 6), "mysql": ("n" * 65, 2)}
+    for name, status in [*NAMES_IN_USE, not_allowed[place.kind]]:
         (tmp_path / "rows.csv").write_text("a\n1\n")
         for more in ([], ["--dry-run"]):
             assert place.command("data", "import", name, "rows.csv", "--create", *more) == status

@@ -10,7 +10,7 @@ from dbctl.errors.backup import BackupPartialError
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError
 from dbctl.errors.restore import TableNotRestoredError
-from dbctl.errors.usage import NotSupportedError, PlanChangedError, UsageError
+from dbctl.errors.usage import NotSupportedError, PlanChangedError, UsageError, ValueInvalidError
 from dbctl.errors.users import LastAdminError
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.restore.merge import TableSelection
@@ -107,6 +107,14 @@ def test_existing_name_is_refused(pantry):
                 AlreadyExistsError, lambda action=action, name=name: action(pantry, "shelf", new_name=name)
             )
             assert f"already has {kind} {name!r}" in str(error)
+
+
+def test_name_that_the_engine_refuses_is_refused_by_the_plan(pantry):
+    create_app_backup(pantry.path)
+    name = "sqlite_then" if pantry.engine == "sqlite" else "n" * 65
+    for action in (plan_restore, restore_tables):
+        error = catch_error(ValueInvalidError, lambda action=action: action(pantry, "shelf", new_name=name))
+        assert name in str(error)
 
 
 #: A column of text whose values are equal in each case, or not.
