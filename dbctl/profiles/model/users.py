@@ -320,6 +320,15 @@ class Users(Section, frozen=True, kw_only=True):
         return dict.fromkeys(rows.table.removesuffix("?") for rows in self.signed_in)
 
     @property
+    def rights_tables(self) -> set[str]:
+        """The tables whose rows decide who is a user, who is active, and which roles users have; a database may lack some."""
+        role, members = self.role, self.role.members if self.role else None
+        groups = members.groups if members else None
+        rows = [members, groups, groups and groups.grants, role and role.metadata, self.joined.get("active")]
+        names = [self.table, role.role_table if role else "", *(item.table for item in rows if item)]
+        return {name.removesuffix("?") for name in names if name}
+
+    @property
     def owned(self) -> Sequence[str]:
         """The rows that are deleted before their user: those of ``cascade``, second factors, sign-ins, and the rows with roles."""
         members, metadata = (self.role.members, self.role.metadata) if self.role else (None, None)

@@ -35,7 +35,6 @@ from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, retry_conflicts
 from dbctl.services.app.live_table import LiveTable, where_before
 from dbctl.services.app.row_writes import delete_exactly
-from dbctl.services.app.user_table import UserTable
 from dbctl.services.users.last_admin import guard_holders, is_relevant
 from dbctl.units import parse_duration
 
@@ -231,13 +230,13 @@ class RuleRun:
                 yield
 
     def _guard(self) -> AbstractContextManager[None]:
-        app, tables = self._app, [self._live.name]
+        app, users, tables = self._app, self._app.core.users, [self._live.name]
         database = app.resolve_database(self.rule)
-        if not (app.core.users and app.resolve_database(app.core.users) == database):
-            return nullcontext()
-        if not is_relevant(UserTable(app, self._db), tables):
-            return nullcontext()
-        return guard_holders(app, database, self._db, tables)
+        is_same = users is not None and app.resolve_database(users) == database
+        # The cleanup of other tables must not fail because the profile does not match the users.
+        if users and is_same and is_relevant(users, self._db, tables):
+            return guard_holders(app, database, self._db, tables)
+        return nullcontext()
 
     def _read_pages(self) -> Iterator[list[RowKey]]:
         """Yield pages of due rows; rows with the same ``same_transaction`` value are adjacent."""

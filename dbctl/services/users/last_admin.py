@@ -11,6 +11,7 @@ from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
 from dbctl.errors.users import AdminUndecidedError, LastAdminError, RoleExclusiveError, RoleFormError
 from dbctl.profiles.codecs import read_boolean, read_known_time
+from dbctl.profiles.model.users import Users
 from dbctl.services.app.app import App
 from dbctl.services.app.user_roles.form import Assignment
 from dbctl.services.app.user_table import User, UserTable, users_database
@@ -73,7 +74,7 @@ def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]
         return
     users = UserTable(app, db)
     with guard_unknown_admin(users, tables):
-        takes_part = is_relevant(users, tables)
+        takes_part = is_relevant(section, db, tables)
         if not (section.admin or exclusive) or not (takes_part or can_read_roles(users)):
             yield
             return
@@ -103,7 +104,7 @@ def guard_unknown_admin(users: UserTable, tables: Collection[str]) -> Iterator[N
     Raises:
         AdminUndecidedError: there was such a user.
     """
-    if users.section.admin != "" or not is_relevant(users, tables):
+    if users.section.admin != "" or not is_relevant(users.section, users.db, tables):
         yield
         return
     before = _read_rights(users)
@@ -147,14 +148,11 @@ def _find_enabled(users: UserTable, admins: Sequence[User]) -> set[object]:
     }
 
 
-def is_relevant(users: UserTable, tables: Collection[str]) -> bool:
+def is_relevant(section: Users, db: Readable, tables: Collection[str]) -> bool:
     """Return whether a change of a table can change the roles of users or who is active, also by its foreign keys."""
     from dbctl.services.deletion.cascade import find_dependent_tables
 
-    relevant = {users.live.name, *(users.roles.tables if users.roles else ())}
-    if joined := users.section.joined.get("active"):
-        relevant.add(joined.table.removesuffix("?"))
-    return any(relevant.intersection(find_dependent_tables(users.db, table)) for table in tables)
+    return any(section.rights_tables.intersection(find_dependent_tables(db, table)) for table in tables)
 
 
 def can_read_roles(users: UserTable) -> bool:

@@ -54,6 +54,18 @@ def test_cleanup_of_users_keeps_the_last_admin(answer, tmp_path, engine, change,
         assert result["changed"] == 1
 
 
+def test_cleanup_of_other_tables_does_not_need_the_columns_of_users(answer, tmp_path):
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *SCHEMA, INSERT, "alter table visits add column seen", "insert into visits values (1, 1, 'a', 1)"
+        )
+        database.run(f"update visits set seen = '{OLD}'", "alter table people rename column login to name")
+        rule = RULE.replace('"people"', '"visits"').format(change="delete = true")
+        (result,) = answer("sessions", "cleanup", *write_profile(tmp_path, database, rule))["data"]["rules"]
+        assert result["changed"] == 1
+        assert database.rows("select count(*) from visits") == [(0,)]
+
+
 def test_rule_without_any_of_its_columns_is_refused(answer, tmp_path):
     with empty_database("sqlite", tmp_path / "club.db") as database:
         database.run(*SCHEMA, INSERT)
