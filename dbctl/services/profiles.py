@@ -22,7 +22,8 @@ from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.session import read_profile
 from dbctl.services.backup.retention.rules import rules_by_name
-from dbctl.services.checks.profile import Problem, find_file_problems
+from dbctl.services.checks.profile import find_file_problems
+from dbctl.services.checks.user_values import Problem
 from dbctl.url import resolve_engine
 
 

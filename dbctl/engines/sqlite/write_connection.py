@@ -17,6 +17,7 @@ from dbctl.engines.sqlite.errors import MISSING
 from dbctl.engines.sqlite.files import may_reappear
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError, ReadOnlyError
+from dbctl.errors.usage import ValueInvalidError
 from dbctl.files.atomic import sync_directory
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ CACHE_PRAGMA = ("cache_size", "-64000")
 #: Without a -wal, deleting the journal commits a change, and the deletion must be synced too: a journal that reappears
 #: after a power failure reverts the change, and if the file was truncated, its last pages are lost.
 DURABLE_PRAGMA = ("synchronous", "extra")
+#: The values of ``synchronous``: SQLite reads any other as ``normal``.
+SYNCHRONOUS = ("off", "normal", "full", "extra", "0", "1", "2", "3")
 DEFINITIONS = "select type || ' ' || name, sql from sqlite_master where sql is not null order by rowid"
 
 
@@ -89,6 +92,8 @@ class WriteConnection(SQLiteConnection):
         if create and size == 0:  # new, or left empty by a killed process
             for name, value in create.items():
                 self.set_pragma(name, value)
+        if pragmas:
+            self._refuse_idle_pragmas(pragmas)
         for name, value in (("foreign_keys", "1"), CACHE_PRAGMA, DURABLE_PRAGMA, *pragmas.items()):
             self.set_pragma(name, value)
         # The version is read here, because each statement has a cost under the lock of another process.
@@ -100,6 +105,16 @@ class WriteConnection(SQLiteConnection):
                 target=self.target, reason="this build of SQLite does not enforce foreign keys"
             )
         self.schema_version = int(str(version))
+
+    def _refuse_idle_pragmas(self, pragmas: Mapping[str, str]) -> None:
+        """Refuse pragmas of a profile that SQLite would ignore or weaken."""
+        known = {str(name) for (name,) in self.run("select name from pragma_pragma_list")}
+        for name, value in pragmas.items():
+            reason = "" if name.lower() in known else "SQLite has no such pragma"
+            if name.lower() == "synchronous" and value.lower() not in SYNCHRONOUS:
+                reason = "it is not off, normal, full or extra"
+            if reason:
+                raise ValueInvalidError(name="pragma", value=f"{name} = {value}", reason=reason)
 
     def _create_empty(self) -> None:
         try:

@@ -171,6 +171,12 @@ def validate_link(link: CrossLink) -> Iterator[tuple[Sequence[str | int], str]]:
         yield ("targets",), "repeats and every require a single target"
 
 
+def validate_values(values: Values) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Yield the errors of a section, with their keys below it."""
+    if not (values.allowed or values.format):
+        yield (), "it requires allowed or format"
+
+
 def validate_invariant(invariant: InvariantQuery) -> Iterator[tuple[Sequence[str | int], str]]:
     """Yield the errors of a section, with their keys below it."""
     for index, variant in enumerate(invariant.variant):

@@ -2,7 +2,9 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from dbctl.profiles.model.base import (
     Alternatives,
@@ -96,9 +98,13 @@ class Settings(Section, frozen=True, kw_only=True):
     cache: str = ""  #: how long a running app may use the old value
 
 
+#: What the app's audit log stores of a change.
+AuditField = Annotated[str, msgspec.Meta(pattern="^(at|user|username|action|resource|resource_id|details)$")]
+
+
 class Audit(Section, frozen=True, kw_only=True):
     """The audit log of the app, in the database of the changed rows."""
 
     table: TableName  #: the table of the audit log
-    fields: Mapping[str, ColumnNames]  #: at, user, username, action, resource, resource_id, details
+    fields: Mapping[AuditField, ColumnNames]  #: at, user, username, action, resource, resource_id, details
     actions: Mapping[str, str] = {}  #: dbctl's name of an action to the app's

@@ -26,7 +26,7 @@ from dbctl.services.app.evidence.subjects import (
     require,
 )
 from dbctl.services.app.live_table import find_column, list_uncovered
-from dbctl.services.checks.profile import Problem, list_referenced
+from dbctl.services.checks.user_values import Problem, list_referenced
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.search.compiler import QueryCompiler
 

@@ -26,7 +26,7 @@ from dbctl.services.app.evidence.subjects import Contradiction, Subject, check, 
 from dbctl.services.app.live_table import find_column, select_variant
 from dbctl.services.app.user_table import UserTable
 from dbctl.services.checks.live_profile import rule
-from dbctl.services.checks.profile import Problem
+from dbctl.services.checks.user_values import Problem
 from dbctl.services.deletion.cascade import create_query
 from dbctl.services.sessions.rebuild_statistics import create_recount
 from dbctl.services.settings.encodings import decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -13,12 +13,11 @@ from dbctl.errors.connection import report_file_errors
 from dbctl.errors.usage import ProfileInvalidError
 from dbctl.files import toml
 from dbctl.profiles import loader
-from dbctl.profiles.codecs import KEYS
 from dbctl.profiles.model import cleanup, integrity
 from dbctl.profiles.model import cleanup as rebuild_model
 from dbctl.profiles.model import cleanup as sessions_model
 from dbctl.profiles.model import search as search_model
-from dbctl.profiles.model.base import NewValue, list_names
+from dbctl.profiles.model.base import list_names
 from dbctl.profiles.model.databases import Database, Migrations
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.model.roles import Roles, list_role_names, validate_user_role
@@ -26,17 +25,15 @@ from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import ActiveValues, Password, Users
 from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit
 from dbctl.profiles.payloads import parse_row_path
-from dbctl.profiles.schema_references import list_database_references
-from dbctl.profiles.templates import COUNTER, NAMED, find_filter_problem, find_generator_problem, list_fields
+from dbctl.profiles.schema_references import list_database_references, list_schema_references
+from dbctl.profiles.templates import NAMED, find_generator_problem
 from dbctl.profiles.variants import apply_variant, locate_key
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.secrets import is_secret_setting
+from dbctl.services.checks.user_values import Problem, check_renewed, find_value_problems
 from dbctl.services.settings.values import parse_schema
-from dbctl.services.users.sign_in_state import NEXT
 from dbctl.url import list_engines
 
-#: A key in a profile, and the problem with its value.
-Problem: TypeAlias = tuple[Sequence[str | int], str]
 #: The sections whose entries differ by the value of a key.
 _UNIQUE_KEYS = (
     ("settings", "scope"), ("sessions", "name"), ("cleanup", "name"), ("rebuild", "name"), ("report", "name"), ("variants", "name"),
@@ -46,6 +43,8 @@ _UNIQUE_KEYS = (
 _CONSTANTS = {
     "only", "excluded", "successor", "on_end", "on_reset", "confirmed", "failed", "where", "set", "open", "lasting",
 }  # fmt: skip
+#: Sections whose columns ``users show`` prints as they are.
+_SHOWN = (("users", "statistics"), ("users", "lookup"))
 #: The key of the prefix of new hashes.
 PREFIX_KEY = ("users", "password", "writes")
 
@@ -117,6 +116,7 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
     yield from _check_extension_sections(profile)
     yield from _check_secrets(profile)
     yield from _check_secret_settings(profile)
+    yield from _check_shown_secrets(profile)
     yield from _check_constants((), msgspec.to_builtins(profile))
     yield from _check_sessions(profile)
     for field, key_name in _UNIQUE_KEYS:
@@ -165,6 +165,7 @@ def _check_sections(profile: Profile) -> Iterator[Problem]:
         "rebuild": rebuild_model.validate_rebuild,
         "link": integrity.validate_link,
         "invariant": integrity.validate_invariant,
+        "values": integrity.validate_values,
     }
     for section, validate in validations.items():
         for index, entry in enumerate(getattr(profile, section)):
@@ -209,6 +210,18 @@ def _check_secret_settings(profile: Profile) -> Iterator[Problem]:
                 is_shown = column in values and not settings.secret
             if is_shown:
                 yield ("settings", index, "secret"), f"{prefix}{column} is secret: list its settings"
+
+
+def _check_shown_secrets(profile: Profile) -> Iterator[Problem]:
+    """Yield the columns that searches, statistics and lookups would show, although they are secret."""
+    databases = profile.databases.items()
+    secret = {(name, path.removesuffix("?")) for name, section in databases for path in section.secret}
+    for reference in list_schema_references(profile, profile.main_database) if secret else ():
+        if reference.key[0] == "search" or tuple(reference.key[:2]) in _SHOWN:
+            for column in list_names(reference.column):
+                path = f"{reference.table}.{column.removesuffix('?')}"
+                if (reference.database, path) in secret:
+                    yield reference.key, f"{path} is secret"
 
 
 def _find_duplicates(
@@ -281,7 +294,7 @@ def _check_password(password: Password) -> Iterator[Problem]:
         yield PREFIX_KEY, reason
     if password.hmac_key and password.writes and has_byte_limit(password.writes):
         yield PREFIX_KEY, "the format reads only the first bytes of an HMAC, which dbctl does not write"
-    yield from _check_renewed(("users", "password", "also"), password.also)
+    yield from check_renewed(("users", "password", "also"), password.also)
 
 
 def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
@@ -358,100 +371,3 @@ def _check_settings(settings: Settings) -> Iterator[Problem]:
         for key, standard in variant.standard.items():
             if standard.type not in variant.types:
                 yield ("variant", index, "standard", key), f"{standard.type!r} is not in types"
-
-
-# Values of users ----------------------------------------------------------------------------------------------------
-
-
-def find_value_problems(users: Users) -> Iterator[Problem]:
-    """Yield the values of users that name an unknown field, row, filter or generator, and tables of sign-ins without users."""
-    yield from _check_new_values(users)
-    for field in users.joined:
-        if field in users.fields:
-            yield ("users", "joined", field), "it is also in users.fields"
-        is_read_only = field == "active" and users.only_app_deactivates
-        for name in ("expires_at", "owner"):
-            if getattr(users.joined[field], name) and not is_read_only:
-                reason = (
-                    "it requires the field active and users.only_app_deactivates: dbctl writes no such rows"
-                )
-                yield ("users", "joined", field, name), reason
-    for index, table in enumerate(users.signed_in):
-        if bool(table.user) == bool(table.payload):
-            yield ("users", "signed_in", index), "it requires user or payload"
-    yield from _check_renewed(("users", "on_sign_out"), users.on_sign_out)
-
-
-def _check_renewed(key: Sequence[str], values: Mapping[str, NewValue]) -> Iterator[Problem]:
-    for column, value in values.items():
-        reason = find_generator_problem(value) if value != NEXT else ""
-        if reason or any(list_fields(value)):
-            yield (*key, column), reason or "it must not depend on fields of the user"
-
-
-def _check_new_values(users: Users) -> Iterator[Problem]:
-    tables = [row.table.removesuffix("?") for row in users.create]
-    first = {
-        name.partition(".")[0] for value in users.new.values() for name in list_fields(value) if "." in name
-    }
-    known_key = KEYS[users.id.codec] is not None
-    for column, value in users.new.items():
-        yield from _check_value(("users", "new", column), value, users, tables, has_key=known_key)
-    for index, row in enumerate(users.create):
-        key, is_first = ("users", "create", index), tables[index] in first
-        has_key = known_key or not is_first
-        for column, value in _skip_counters(row.values):
-            yield from _check_value((*key, "values", column), value, users, tables[:index], has_key=has_key)
-        for position, entry in enumerate(row.rows):
-            for column, value in _skip_counters(entry):
-                yield from _check_value(
-                    (*key, "rows", position, column), value, users, tables[:index], has_key=has_key
-                )
-        if row.user and not has_key:
-            yield (*key, "user"), "the row is added before the user, who has no key then"
-        for column in row.same:
-            if column not in row.values or any(list_fields(row.values[column])):
-                yield (*key, "same"), f"{column} has no constant in values"
-        yield from _check_references(key, index, users)
-
-
-def _skip_counters(values: Mapping[str, NewValue]) -> Iterator[tuple[str, NewValue]]:
-    for column, value in values.items():
-        if not (isinstance(value, str) and COUNTER.fullmatch(value)):
-            yield column, value
-
-
-def _check_value(
-    key: Sequence[str | int], value: object, users: Users, tables: Sequence[str], *, has_key: bool
-) -> Iterator[Problem]:
-    for reason in (find_generator_problem(value), find_filter_problem(value)):
-        if reason:
-            yield key, reason
-    for name in list_fields(value):
-        table = name.partition(".")[0]
-        if "." in name and table not in tables:
-            yield key, f"{{{name}}}: no earlier row of users.create has the table {table}"
-        elif name == "id" and not has_key:
-            yield key, "{id}: the database creates the key of the user later"
-        elif "." not in name and name not in ("id", "role", *users.fields, *users.joined):
-            yield key, f"{{{name}}}: {name} is not in users.fields"
-
-
-def _check_references(key: Sequence[str | int], index: int, users: Users) -> Iterator[Problem]:
-    """Yield why other rows cannot refer to the rows of a section: at most one of its columns may be generated, in one row."""
-    row = users.create[index]
-    columns = list_referenced(users, row.table.removesuffix("?"))
-    generated = [column for column in columns if column not in row.values]
-    if len(generated) > 1:
-        yield key, f"other rows refer to {' and '.join(generated)}; only one of them may be missing in values"
-    if columns and row.rows:
-        yield (*key, "rows"), "other rows refer to it, so it must be a single row"
-    if not (row.user or columns):
-        yield key, "user is missing, and no other row refers to it, so it cannot be deleted with the user"
-
-
-def list_referenced(users: Users, table: str) -> list[str]:
-    """Return the columns of a table to which values of new users refer."""
-    mappings = [users.new, *(values for row in users.create for values in (row.values, *row.rows))]
-    names = {name for values in mappings for value in values.values() for name in list_fields(value)}
-    return sorted(name.partition(".")[2] for name in names if name.startswith(f"{table}."))

@@ -87,7 +87,7 @@ class QueryCompiler:
         """Read the live schema.
 
         Raises:
-            SchemaMismatchError: the table of the search does not exist.
+            SchemaMismatchError: the table of the search, or a column of its words, does not exist.
         """
         self.search, self.db, self.tables = search, db, db.tables()
         self._true = {native: True if native else BOOLEANS[profile.boolean][True] for native in (False, True)}
@@ -96,6 +96,12 @@ class QueryCompiler:
             raise SchemaMismatchError(
                 target=db.target, missing=f"table {search.table}", purpose=f"the search {search.name}"
             )
+        for name in search.words:
+            if not (name.endswith("?") or _has(self.tables, search.table, name)):
+                missing = f"column {search.table}.{name}"
+                raise SchemaMismatchError(
+                    target=db.target, missing=missing, purpose=f"the search {search.name}"
+                )
         self.keys_by_name = {key.names[0]: key for key in search.key}
         self.keys = {
             spelling.lower(): Key(key.names[0], key.kind) for key in search.key for spelling in key.names

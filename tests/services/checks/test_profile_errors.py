@@ -53,3 +53,48 @@ def test_check_reports_an_empty_name(answer, tmp_path, right, key):
         (finding,) = answer("apps", "check", *options, status=4)["data"]["findings"]
         assert finding["code"] == "schema-mismatch"
         assert f"{key})" in finding["message"]
+
+
+def test_secret_columns_are_neither_searched_nor_shown():
+    shown = 'table = "conf"\nid = "id"\nwords = ["smtp"]\nshow = ["id", "smtp"]\nsort = [{ name = "id", columns = ["id"] }]'
+    sections = f'[users.statistics]\ntable = "conf"\nuser = "id"\ncolumns = ["smtp"]\n[[search]]\nname = "conf"\ndatabase = "main"\n{shown}'
+    problems = {problem.key for problem in find_text_problems(PROFILE.format(sections=sections))}
+    assert problems == {"users.statistics.columns", "search[0].words", "search[0].show"}
+
+
+def test_list_of_values_is_not_empty():
+    text = PROFILE.format(sections='[[values]]\ntable = "people"\ncolumn = "login"')
+    assert [problem.key for problem in find_text_problems(text)] == ["values[0]"]
+
+
+def test_field_of_the_audit_log_is_known():
+    text = PROFILE.format(sections='[audit]\ntable = "log"\nfields = { at = "at", detail = "details" }')
+    (problem,) = find_text_problems(text)
+    assert problem.key == "audit.fields.detail"
+    assert "details" in problem.reason
+
+
+def test_search_without_the_column_of_its_words_is_refused(answer, tmp_path):
+    shown = 'table = "people"\nid = "id"\nwords = ["titel"]\nshow = ["id"]\nsort = [{ name = "id", columns = ["id"] }]'
+    (tmp_path / "club.toml").write_text(
+        PROFILE.format(sections=f'[[search]]\nname = "people"\ndatabase = "main"\n{shown}')
+    )
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run("create table people (id integer primary key, login text)")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        error = answer("search", "people", "ida", *options, status=2)["error"]
+        assert error["code"] == "schema-mismatch"
+
+
+@pytest.mark.parametrize("pragma", ['synchronus = "full"', 'synchronous = "fulll"'])
+def test_pragma_that_sqlite_would_ignore_is_refused(answer, tmp_path, pragma):
+    text = PROFILE.replace("[users]", "pragmas = {{ " + pragma + " }}\n[users]").format(sections="")
+    (tmp_path / "club.toml").write_text(text)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, login text)", "insert into people values (1, 'ida')"
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        error = answer("users", "update", "ida", "--set", "login=bo", *options, status=2)["error"]
+        assert pragma.partition(" ")[0] in error["message"]
+        assert database.rows("select login from people") == [("ida",)]
