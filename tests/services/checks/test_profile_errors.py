@@ -40,7 +40,9 @@ def test_text_of_true_differs_from_that_of_false():
 
 def test_invariant_has_a_query():
     text = PROFILE.format(sections='[[invariant]]\nname = "lost rows"\nvariant = [{ needs = ["people"] }]')
-    assert [problem.key for problem in find_text_problems(text)] == ["invariant[0].variant[0]"]
+    assert [problem.key for problem in find_text_problems(text)] == ["invariant[0].variant"]
+    one_schema = text.replace("}]", '}, { needs = ["visits"], sql = "select 1" }]')
+    assert [*find_text_problems(one_schema)] == []
 
 
 @pytest.mark.parametrize(("right", "key"), [('"people"', "users.table"), ('{ column = "id"', "users.id")])
