@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -132,3 +135,22 @@ def test_validate_checks_an_address_of_storage_with_the_value_of_its_variable(pl
     for bucket, status in (("backups", 0), ("No_Bucket", 2)):
         monkeypatch.setenv("BUCKET", bucket)
         assert answer("config", "validate", status=status)
+
+
+def test_app_with_a_secret_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("good.db")) as db:
+        db.execute("create table things (id integer primary key)")
+    Path("dbctl.toml").write_text(
+        '[apps.good]\nprofile = "plain"\ndatabases = "good.db"\nbackup = { repository = "backups" }\n'
+        '[apps.bad]\nprofile = "plain"\ndatabases = "postgresql://shop:${LOST}@127.0.0.1/shop"\n'
+        '[secrets]\nLOST = { command = ["false"] }\n'
+    )
+    answer("backup", "create", "--app", "good")
+    rows = answer("status", status=12)["data"]["items"]
+    assert [(row["app"], row["state"]) for row in rows] == [("bad", "config-invalid"), ("good", "ok")]
+    (backup,) = answer("backup", "status", "--all-apps", status=12)["data"]["databases"]
+    assert (backup["database"], backup["backups"]) == ("main", 1)
+    findings = answer("doctor", "--all-apps", status=2)["data"]["findings"]
+    assert {"config-invalid", "journal-not-wal"} <= {finding["code"] for finding in findings}
+    assert answer("migrate", "status", "--all-apps", status=2)["error"]["code"] == "config-invalid"

@@ -14,9 +14,10 @@ from msgspec import structs
 from dbctl.cli._support.emit import read_logins
 from dbctl.cli._support.options import argument, flag, option, parse_natural, parse_positive
 from dbctl.config import loader
+from dbctl.config.model import App as ConfiguredApp
 from dbctl.config.sections import Selection
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError, report_file_errors
-from dbctl.errors.usage import FleetSelectedError, UsageError
+from dbctl.errors.usage import ConfigInvalidError, FleetSelectedError, UsageError
 from dbctl.files import atomic
 from dbctl.files.atomic import write_atomically
 from dbctl.model import KeyText, PageRequest
@@ -140,13 +141,13 @@ AllApps: TypeAlias = Annotated[bool, flag("--all-apps", "Apply to every configur
 
 
 def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = False) -> list[Selection]:
-    """Return one selection for the app of the options, or one per configured app.
+    """Return one selection for the app of the options, or one per configured app; the values of an app may have errors.
 
     With ``allow_fleets``, a selection may be a fleet, and not an instance.
 
     Raises:
         UsageError: ``--all-apps`` and options that describe one app are combined.
-        ConfigMissingError: there is no configuration, or it has no app.
+        ConfigMissingError, ConfigInvalidError: there is no valid configuration, or it has no app.
         FleetSelectedError: one of the apps is a fleet.
     """
     selection = session.selection
@@ -156,18 +157,27 @@ def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = 
         return [selection]
     if selection.urls or selection.profile:
         raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
-    configuration = loader.load(selection)
-    apps = configuration.apps
-    if not apps:
-        raise loader.no_app_error(configuration.path)
+    sections = loader.load_sections(selection)
+    if not sections.apps:
+        raise loader.no_app_error(sections.files[0].path)
+    apps, errors = dict[str, ConfiguredApp](), list[ConfigInvalidError]()
+    for name in sections.apps:
+        try:
+            apps |= loader.load(selection, only=name).apps
+        except (
+            ConfigInvalidError
+        ) as error:  # such as of a secret in a stopped container: it does not hide the other apps
+            errors.append(error)
     fleet = next((app for app in apps.values() if app.is_fleet), None)
     if fleet and not allow_fleets:
         from dbctl.config.resolver import FleetSelection
 
+        if errors:
+            raise errors[0]
         if selection.replica:
             apps = {name: loader.select_replicas(app) for name, app in apps.items()}
         raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
-    return [structs.replace(selection, app=name) for name in apps]
+    return [structs.replace(selection, app=name) for name in sections.apps]
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
