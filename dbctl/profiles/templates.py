@@ -35,7 +35,7 @@ MAX_LENGTH = 512
 
 def create_value(value: object) -> object:
     """Return a new key or random text for a generator, and any other value unchanged."""
-    if not isinstance(value, str) or find_generator_problem(value) or not _is_generator(value):
+    if not isinstance(value, str) or find_generator_problem(value) or not is_generator(value):
         return value
     if key := KEY_GENERATORS.get(value[1:]):
         return key()
@@ -47,7 +47,7 @@ def create_value(value: object) -> object:
 
 def find_generator_problem(value: object) -> str:
     """Return why a value looks like a generator, but is none; empty: it is a generator or a constant."""
-    if not _is_generator(value):
+    if not is_generator(value):
         return ""
     name = str(value)[1:]
     alphabet, _, length = name.partition("-")
@@ -58,7 +58,8 @@ def find_generator_problem(value: object) -> str:
     return f"no generator {value}; known: {', '.join([*NAMED, *known])}"
 
 
-def _is_generator(value: object) -> bool:
+def is_generator(value: object) -> bool:
+    """Return whether a value looks like a generator."""
     return (
         isinstance(value, str)
         and re.fullmatch(r":[a-z][\w-]*(\([^()]*\))?", value) is not None

@@ -26,7 +26,7 @@ from dbctl.profiles.model.users import ActiveValues, Password, Users
 from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit
 from dbctl.profiles.payloads import parse_row_path
 from dbctl.profiles.schema_references import list_database_references, list_schema_references
-from dbctl.profiles.templates import NAMED, find_generator_problem
+from dbctl.profiles.templates import NAMED, is_generator
 from dbctl.profiles.variants import apply_variant, locate_key
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.secrets import is_secret_setting
@@ -183,7 +183,7 @@ def _check_constants(key: Sequence[str | int], value: object) -> Iterator[Proble
         if key[-1:] and key[-1] in _CONSTANTS:
             is_list = isinstance(entry, list)
             for constant in entry if is_list else [entry]:
-                if find_generator_problem(constant) or (is_list and constant in NAMED):
+                if is_generator(constant) or (is_list and constant in NAMED):
                     known = "a list has no such values" if is_list else f"known: {', '.join(NAMED)}"
                     yield (*key, name), f"no value {constant}; {known}"
 
@@ -270,7 +270,7 @@ def _check_active(active: ActiveValues) -> Iterator[Problem]:
         yield ("users", "active", "inactive"), "it is also in values"
     constants = [(("values", index), value) for index, value in enumerate(active.values)]
     for key, value in [*constants, (("inactive",), active.inactive)]:
-        if find_generator_problem(value):
+        if is_generator(value):
             yield ("users", "active", *key), f"no value {value}; known: {', '.join(NAMED)}"
 
 

@@ -121,9 +121,10 @@ def test_paths_that_contradict_each_other_are_errors():
 def test_unknown_values_of_columns_are_errors():
     rows = 'where = { left = ":null", kind = ["a", ":null"] }\nset = { ended = ":nwo", left = ":now" }'
     rule = f'[[cleanup]]\nname = "old"\ntable = "visits"\nkey = "id"\nage = {{ column = "at", older_than = "1d" }}\n{rows}'
-    keys = f'[[users.signed_in]]\ntable = "visits"\nuser = "person"\non_end = {{ token = ":uuid" }}\n{rule}'
+    keys = f'[[users.signed_in]]\ntable = "visits"\nuser = "person"\non_end = {{ token = ":uuid", code = ":uuid4" }}\n{rule}'
     problems = [problem.key for problem in find_text_problems(PROFILE.format(keys=keys))]
-    assert problems == ["users.signed_in[0].on_end.token", "cleanup[0].where.kind", "cleanup[0].set.ended"]
+    assert problems[:2] == ["users.signed_in[0].on_end.token", "users.signed_in[0].on_end.code"]
+    assert problems[2:] == ["cleanup[0].where.kind", "cleanup[0].set.ended"]
 
 
 def test_roles_that_no_user_has_are_errors():
