@@ -336,10 +336,10 @@ class Users(Section, frozen=True, kw_only=True):
         paths = [f"{rows.table.removesuffix('?')}.{rows.user}" for rows in tables if rows]
         factors = [rows.path for rows in self.second_factor if not (rows.only or rows.on_reset)]
         sign_ins = [
-            f"{rows.table.removesuffix('?')}.{rows.user}"
+            f"{rows.table.removesuffix('?')}.{rows.user.removesuffix('?')}"
             for rows in self.signed_in
             if rows.user and not (rows.only or rows.on_end)
         ]
-        listed = {path.replace("?", "") for path in self.cascade}
+        listed = {path.replace("?", "") for path in (*self.cascade, *self.clear, *self.retained)}
         others = [path for path in dict.fromkeys([*factors, *sign_ins, *paths]) if path not in listed]
         return [*dict.fromkeys(self.cascade), *others]

@@ -280,11 +280,17 @@ def _check_deletion(users: Users) -> Iterator[Problem]:
     for key, paths in (("cascade", users.cascade), ("clear", users.clear), ("retained", [*users.retained])):
         for index, path in enumerate(paths):
             place = ("users", key, path if key == "retained" else index)
-            if key == "cascade" and parse_row_path(path)[0].table == users.table:
+            if key == "cascade" and _names_users(users, path):
                 yield place, f"{path} would delete other users"
             other = handled.setdefault(path.replace("?", ""), key)
             if other != key:
                 yield place, f"{path} is also in users.{other}"
+
+
+def _names_users(users: Users, path: str) -> bool:
+    """Return whether all rows of a path are users, not other rows of their table."""
+    step = parse_row_path(path)[0]
+    return step.table == users.table and not (step.filter or users.only or users.excluded)
 
 
 def _check_password(password: Password) -> Iterator[Problem]:

@@ -190,12 +190,13 @@ class DeleteUsers:
         self._owned = OwnedRows(users, leaving, transfer)
         self._conditions: dict[str, list[Where]] = {
             **self._owned.conditions,
-            users.live.name: [users.where_ids(leaving)],
+            users.live.name: [*self._owned.conditions.get(users.live.name, ()), users.where_ids(leaving)],
             **self._owned.later_conditions,
         }
         self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
         self.deleted_rows = deleted = self._find_deleted_rows() if leaving else {}
-        if len(deleted.get(users.live.name, ())) > 1:  # foreign keys delete further users
+        # the profile or foreign keys delete further rows of the table of users
+        if len(deleted.get(users.live.name, ())) > 1 or users.live.name in self._owned.conditions:
             _refuse_last_holders(users, users.read([AnyOf(deleted[users.live.name])]))
         self._related = CrossDatabaseDeletion(users.app, users_database(users.app), users.db, deleted)
         deletion = AffectedRows(

@@ -67,6 +67,51 @@ def test_sign_ins_are_deleted_with_their_user(answer, tmp_path, engine):
         assert database.rows("select token from visits") == [("a",)]
 
 
+@pytest.mark.parametrize("table", ["visits", "visits?"])
+@pytest.mark.parametrize(("key", "left"), [("retained", ("b", 2)), ("clear", ("b", None))])
+def test_sign_ins_that_the_profile_retains_or_clears_are_not_deleted(answer, tmp_path, key, left, table):
+    paths = f'{{ "{table}.person" = "history" }}' if key == "retained" else f'["{table}.person"]'
+    keys = f'{key} = {paths}\n[[users.signed_in]]\ntable = "visits?"\nuser = "person"'
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(f"{PEOPLE})", INSERT, "create table visits (token text primary key, person integer)")
+        database.run("insert into visits values ('b', 2)")
+        answer("users", "delete", "bo", "--yes", *write_profile(tmp_path, database, keys))
+        assert database.rows("select * from visits") == [left]
+
+
+def test_sign_ins_with_an_optional_user_are_deleted(answer, tmp_path):
+    keys = '[[users.signed_in]]\ntable = "visits"\nuser = "person?"'
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(f"{PEOPLE})", INSERT, "create table visits (token text primary key, person integer)")
+        database.run("insert into visits values ('b', 2)")
+        answer("users", "delete", "bo", "--yes", *write_profile(tmp_path, database, keys))
+        assert database.rows("select * from visits") == []
+
+
+@ENGINES
+def test_other_rows_of_the_table_of_users_are_deleted_as_planned(answer, tmp_path, engine):
+    keys = 'cascade = ["people[kind=bot].parent"]'
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            f"{PEOPLE})", INSERT, "insert into people values (4, 'r2', 'bot', 2), (5, 'c3', 'bot', 1)"
+        )
+        options = write_profile(tmp_path, database, keys)
+        plan = answer("users", "delete", "bo", "--dry-run", *options)["data"]["plan"]
+        assert plan["rows"] == {"people": 2}
+        assert answer("users", "delete", "bo", "--yes", *options)["data"]["rows"] == plan["rows"]
+        assert database.rows("select id from people order by id") == [(1,), (3,), (5,)]
+
+
+def test_cascade_of_the_profile_keeps_the_last_admin(answer, tmp_path):
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(f"{PEOPLE})", INSERT)  # ida, the only admin, has the parent bo
+        options = write_profile(tmp_path, database, 'cascade = ["people[kind=boss].parent"]')
+        for option in ("--dry-run", "--yes"):
+            error = answer("users", "delete", "bo", option, *options, status=6)["error"]
+            assert error["code"] == "last-admin"
+        assert database.rows("select count(*) from people") == [(3,)]
+
+
 @pytest.mark.parametrize("end", ["only = { kind = 1 }", "on_end = { kind = 2 }"])
 def test_check_reports_sign_ins_that_remain_without_their_user(answer, tmp_path, end):
     with empty_database("sqlite", tmp_path / "club.db") as database:
