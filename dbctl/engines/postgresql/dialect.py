@@ -230,6 +230,7 @@ def _parse_raw_text(column: Column, text: str) -> RawText:
     return RawText(text)
 
 
+#: Objects that share their names with tables: other relations, and types, since each table has a type.
 NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end
 from pg_catalog.pg_class c where c.relname = :name and c.relkind in ('i', 'I', 'S', 'c')
   and c.relnamespace = current_schema()::regnamespace

@@ -131,9 +131,6 @@ def open_scratch(url: Url, target: str) -> PostgreSQLWriter:
     return db
 
 
-#: Objects that share their names with tables: other relations, and types, since each table has a type.
-
-
 class PostgreSQLStaging(PostgreSQLPart, SqlStagingTables):
     _db: PostgreSQLWriter
 
