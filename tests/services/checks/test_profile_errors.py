@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from dbctl.profiles import loader
 from dbctl.services.checks.profile import find_text_problems
 from tests.databases import empty_database
 
@@ -36,6 +39,12 @@ def test_settings_in_a_secret_column_are_secret(section):
 def test_text_of_true_differs_from_that_of_false():
     text = PROFILE.replace("conf.smtp?", "other.smtp").format(sections=f'{PAIRS}true = "1"\nfalse = "1"')
     assert [problem.key for problem in find_text_problems(text)] == ["settings[0].true"]
+
+
+def test_profiles_of_dbctl_have_no_errors():
+    paths = list(Path(loader.__file__).with_name("builtin").glob("*.toml"))
+    assert len(paths) > 20
+    assert [(path.name, problem) for path in paths for problem in find_text_problems(path.read_text())] == []
 
 
 def test_invariant_has_a_query():
