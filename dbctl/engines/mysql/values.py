@@ -337,7 +337,8 @@ class MySQLCodec(ServerCodec):
     def find_name_problem(self, name: str) -> str:
         if len(name) > MAX_NAME_LENGTH:
             return f"it has more than {MAX_NAME_LENGTH} characters"
-        return "MySQL and MariaDB store no characters beyond U+FFFF in names" if max(name) > "\uffff" else ""
+        is_storable = all(character <= "\uffff" for character in name)
+        return "" if is_storable else "MySQL and MariaDB store no characters beyond U+FFFF in names"
 
     def define_column(self, column: NewColumn) -> Column:
         if reason := self.find_name_problem(column.name):

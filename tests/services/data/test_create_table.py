@@ -220,7 +220,7 @@ def test_only_a_nul_in_json_is_refused(place, tmp_path):
 
 
 #: Names that a new table cannot have, and the exit code.
-NAMES_IN_USE = [("shelves", 6), ("SHELVES", 6), ("schema_migrations", 2), (" x", 2)]
+NAMES_IN_USE = [("shelves", 6), ("SHELVES", 6), ("schema_migrations", 2), (" x", 2), ("", 2)]
 
 
 def test_name_that_is_in_use_or_not_allowed_is_refused(place, tmp_path):
