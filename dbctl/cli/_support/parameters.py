@@ -162,11 +162,10 @@ def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = 
         raise loader.no_app_error(sections.files[0].path)
     apps, errors = dict[str, ConfiguredApp](), list[ConfigInvalidError]()
     for name in sections.apps:
+        # An error, such as that of a secret in a stopped container, must not hide the other apps.
         try:
             apps |= loader.load(selection, only=name).apps
-        except (
-            ConfigInvalidError
-        ) as error:  # such as of a secret in a stopped container: it does not hide the other apps
+        except ConfigInvalidError as error:
             errors.append(error)
     fleet = next((app for app in apps.values() if app.is_fleet), None)
     if fleet and not allow_fleets:
