@@ -316,7 +316,7 @@ def test_command_of_the_hint_quotes_the_folder(deployed):
     folder.mkdir()
     folder.chmod(0o777)
     hint = catch_error(RepositoryUnsafeError, lambda: create_app_backup(deployed)).hint
-    subprocess.run(["sh", "-c", hint.partition("Run: ")[2].partition("; for")[0]], check=True)
+    subprocess.run(["sh", "-c", hint.partition("Run on this machine: ")[2].partition("; for")[0]], check=True)
     create_app_backup(deployed)
 
 
