@@ -89,6 +89,9 @@ def test_large_objects_are_refused_for_another_engine(answer, databases, tmp_pat
     source = databases("postgresql", tmp_path)
     run_sql(source, "create table t (id int primary key, content oid)")
     run_sql(source, "insert into t values (1, lo_from_bytea(0, 'content'))")
+    other = databases("postgresql", tmp_path)  # another schema of the same database
+    run_sql(other, "create table t (id int primary key)")
+    answer("--url", f"main={other}", "transfer", "plan", "--to", databases(engine, tmp_path))
     destination = databases(engine, tmp_path)
     for command in ("plan", "run"):
         words = ("--url", f"main={source}", "transfer", command, "--to", destination)

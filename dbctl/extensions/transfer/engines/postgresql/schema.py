@@ -77,6 +77,11 @@ _INDEX_PROPERTIES = {
 #: Content that no table has.
 LARGE_OBJECTS = f"""select '{LARGE_OBJECT}' as kind, count(*)::text as name, 'only a backup contains large objects' as reason, true as is_blocking
   from pg_catalog.pg_largeobject_metadata having count(*) > 0"""
+#: The same if a table may refer to them: they have no schema, so that they may be those of another app in the database.
+_REFERENCED_OBJECTS = f"""select o.* from ({LARGE_OBJECTS}) o where exists (select {RELATIONS}
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  join pg_catalog.pg_type t on t.oid = a.atttypid
+  where {VISIBLE} and c.relkind in ('r', 'p') and 'pg_catalog.oid'::regtype in (a.atttypid, t.typbasetype))"""
 OMISSIONS = (
     "\nunion all ".join(
         [
@@ -194,7 +199,7 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
             schema = self._db.schema_reader.schema()
             columns, indexes = (group_rows(fetch(sql)) for sql in (COLUMNS, INDEXES))
             views = fetch(VIEWS)
-            omissions = [Omission(**row) for row in [*fetch(OMISSIONS), *fetch(LARGE_OBJECTS)]]
+            omissions = [Omission(**row) for row in [*fetch(OMISSIONS), *fetch(_REFERENCED_OBJECTS)]]
         tables = []
         for table in schema.tables:
             if table.name in columns:
