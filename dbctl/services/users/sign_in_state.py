@@ -401,11 +401,7 @@ class _Concerned:
             for pairs in (members, members and members.groups)
             if pairs
         }
-        active = users.section.joined.get("active")
-        others = {
-            *(users.roles.tables if users.roles else ()),
-            active.table.removesuffix("?") if active else "",
-        }
+        others = users.section.rights_tables - {users.live.name, *links}
         #: the rows of users that remain, before and after
         self.changed = [rows for rows in changes.get(users.live.name, ()) if all(rows)]
         #: the keys of users who are in a changed pair of user and role or group
@@ -417,7 +413,7 @@ class _Concerned:
             if row
         ]
         #: whether a row that names no user changed, such as one of a role
-        self.can_be_any = any(changes.get(name) for name in others - {users.live.name, *links})
+        self.can_be_any = any(changes.get(name) for name in others)
         self.keys = [*(before[users.id] for before, _ in self.changed), *self.linked]
 
 
