@@ -167,6 +167,12 @@ def test_failed_before_hook_refuses_the_action(blog, answer, newest):
     assert newest()["error"]["code"] == "hook-failed"
 
 
+def test_database_that_a_hook_moves_is_missing_and_not_its_backups(blog, answer):
+    (blog / "do.before").write_text("mv blog.db away.db")
+    error = answer("backup", "create", status=10)["error"]
+    assert error["code"] == "database-missing"
+
+
 def test_failed_after_hook_fails_the_command_with_its_result(blog, answer, newest):
     (blog / "do.after").write_text("exit 3")
     backup = answer("backup", "create", status=1)
