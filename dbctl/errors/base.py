@@ -217,8 +217,8 @@ class DbctlError(Exception):
         facts |= {name: remedy.fill(invocation, app, facts) for name, remedy in remedies.items()}
         hint = Remedy(self.remedy).fill(invocation, app, facts)
         if self._candidates:
-            hint = f"{suggest_sentence(str(self.context[self.misspelled]), self._candidates)} {hint}".strip()
-        return hint
+            hint = f"{suggest_sentence(str(self.context[self.misspelled]), self._candidates)} {hint}"
+        return hint.strip()
 
     def __init_subclass__(cls, status: Exit | None = None, code: str = "") -> None:
         """Register the class; its code is ``code`` or its name: that of ``RunNotFoundError`` is ``run-not-found``."""

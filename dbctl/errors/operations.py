@@ -37,12 +37,12 @@ class TableNotSampledError(DbctlError, status=Exit.NOT_FOUND):
 
 class HookFailedError(DbctlError, status=Exit.REFUSED):
     sentence = "the hook before {action} of {app} failed: {program}: {reason}"
-    remedy = "Nothing was changed. Its output is in the journal: `runs list`"
+    remedy = "Nothing was changed. {hint}"
 
 
 class MaintenanceOnError(DbctlError, status=Exit.REFUSED, code="maintenance-on-failed"):
     sentence = "{app} was not put into maintenance mode: {program}: {reason}"
-    remedy = "Nothing was changed in its databases. Its output is in the journal: `runs list`"
+    remedy = "Nothing was changed in its databases. {hint}"
 
 
 class MaintenanceOffError(DbctlError, status=Exit.FAILED, code="maintenance-off-failed"):

@@ -165,6 +165,13 @@ def test_failed_before_hook_refuses_the_action(blog, answer, newest):
     assert variables(blog, "finally")["RESULT"] == "refused"
     assert "note" not in tables(blog)
     assert newest()["error"]["code"] == "hook-failed"
+    assert error["hint"].endswith(f"runs show {newest()['id']} --app blog")
+
+
+def test_failed_hook_without_a_journal_names_no_record(blog, answer, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    (blog / "do.before").write_text("exit 1")
+    assert answer("backup", "create", status=6)["error"]["hint"] == "Nothing was changed."
 
 
 def test_database_that_a_hook_moves_is_missing_and_not_its_backups(blog, answer):

@@ -156,6 +156,7 @@ class HookedAction:
                 app=self._app.name,
                 program=record.program,
                 reason=describe_failure(record),
+                **self._context.output_facts,
             )
 
     def _begin_maintenance(self, is_empty: Callable[[], bool]) -> None:

@@ -138,7 +138,9 @@ class MaintenanceMode:
         record = run_program(self._context, name, program)
         if record.reason:
             facts = {"app": self._app.name, "program": record.program, "reason": describe_failure(record)}
-            raise MaintenanceOnError(**facts) if name == "on" else MaintenanceOffError(**facts)
+            if name == "off":
+                raise MaintenanceOffError(**facts)
+            raise MaintenanceOnError(**facts, **self._context.output_facts)
 
     def _lock(self) -> str:
         """Lock the record; return why that is not possible, or nothing."""

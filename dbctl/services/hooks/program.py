@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.files import limited_program
 from dbctl.model import Finding, Struct
 from dbctl.services.events.runs import HookRun
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PREFIX = "DBCTL_HOOK_"
 #: Bytes of the output of a program that the journal stores.
 MAX_OUTPUT_BYTES = 8 << 10
+#: The hint about the output of a program, for ``HookContext.output_facts``.
+OUTPUT = Remedy("Its output is in the journal: `runs show {run}`")
 #: Maximum seconds of a program after a signal, because a supervisor kills dbctl soon.
 SECONDS_AFTER_SIGNAL = 30.0
 #: Characters of a variable; the kernel refuses longer environments.
@@ -41,6 +43,11 @@ class HookContext(Struct, frozen=True, kw_only=True):
     config: str = ""  #: the path of the configuration
     directory: Path  #: where the app is installed
     report: Callable[[HookRun], None]  #: receives the record of each program
+
+    @property
+    def output_facts(self) -> Mapping[str, object]:
+        """Facts for an error: where the output of the programs is; none if it is not recorded."""
+        return {"hint": OUTPUT, "run": self.run_id} if self.run_id else {}
 
 
 class Program(NamedTuple):
