@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from dbctl.model import format_count
 from dbctl.profiles.model.base import TextFormat
 
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -59,7 +60,7 @@ def _email(text: str) -> str:
 def _cron(text: str) -> str:
     parts = text.split()
     if len(parts) not in (len(CRON_FIELDS) - 1, len(CRON_FIELDS)):
-        return f"it is not a cron expression: it has {len(parts)} fields instead of 5, such as 0 3 * * *"
+        return f"it is not a cron expression: it has {format_count(len(parts), 'field')} instead of 5, such as 0 3 * * *"
     for part, (field, least, most, names) in zip(parts, CRON_FIELDS[-len(parts) :], strict=True):
         if not all(_is_cron_range(item, least, most, names) for item in part.split(",")):
             return f"it is not a cron expression: {part} is not a {field} ({least} to {most})"

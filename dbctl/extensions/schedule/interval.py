@@ -5,32 +5,20 @@ from __future__ import annotations
 from dbctl.config import model
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.schedule.section import Schedule
+from dbctl.extensions.schedule.times import find_interval
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
-from dbctl.units import is_duration, parse_duration
 from dbctl.url import find_engine, resolve_engine
-
-#: The schedules of intervals by their minutes; ``{}`` is a minute of the hour.
-INTERVALS: dict[float, str] = {
-    minutes: f"*/{minutes} * * * *" for minutes in range(1, 60) if 60 % minutes == 0
-}
-INTERVALS |= {60 * hours: f"{{}} */{hours} * * *" for hours in range(1, 24) if 24 % hours == 0}
 
 
 def convert_interval(app: model.App, profile: Profile, section: Schedule, minute: int) -> str:
     """Return the schedule of backups with a short interval, which is ``every`` of ``section``; one of hours begins at ``minute``.
 
     Raises:
-        UsageError: cron has no such interval, or so many backups would take too much space.
+        UsageError: so many backups would take too much space.
     """
     key = f"[apps.{app.name}.schedule] every = {section.every!r}"
-    seconds = parse_duration(section.every).total_seconds() if is_duration(section.every) else 0
-    schedule = INTERVALS.get(seconds / 60, "")
-    if not schedule:
-        reason = "it must be shorter than a day, and an hour or a day must be a multiple of it, as of 5m, 15m, 1h and 6h"
-        raise UsageError(detail=f"{key}: {reason}")
-    if section.backup:
-        raise UsageError(detail=f"{key}: backup is also set; remove one of the two")
+    schedule = find_interval(section.every)
     if app.backup is None:
         return schedule  # without backups, there is no such job
     for name, database in profile.databases.items():

@@ -1,15 +1,12 @@
-"""Scheduled jobs of the configured apps: their commands, their times, and the next start of each."""
+"""Scheduled jobs of the configured apps: their commands and their times."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dbctl.config import loader as config
 from dbctl.config import model
@@ -20,9 +17,9 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
 from dbctl.extensions import registry as extensions
 from dbctl.extensions.schedule.interval import convert_interval
-from dbctl.extensions.schedule.section import Schedule, read_section
+from dbctl.extensions.schedule.section import OFF, Schedule, read_section
+from dbctl.extensions.schedule.times import normalize
 from dbctl.model import Struct
-from dbctl.profiles.formats import CRON_FIELDS, FORMATS
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import command_line
 from dbctl.services.app.session import open_app, read_profile
@@ -31,114 +28,9 @@ from dbctl.services.search.indexes.kinds import find_kind
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.url import resolve_engine
 
-if TYPE_CHECKING:
-    from cronsim import CronSim
-
-
-#: The five fields of cron.
-_FIELDS = CRON_FIELDS[1:]
-_WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
-#: A second number of Sunday, which only cron accepts.
-_SECOND_SUNDAY = 7
-SECONDS = 60
-
-
-def find_schedule_error(text: str) -> str:
-    """Return why cron rejects a schedule, or an empty string; cron has no field for seconds."""
-    if reason := FORMATS["cron"](text):
-        return reason
-    if len(text.split()) != len(_FIELDS):
-        return "it has 6 fields, not 5"
-    from cronsim import CronSimError
-
-    try:
-        _parse(text, datetime.now())  # noqa: DTZ005 - schedules have local times
-    except CronSimError:
-        return "it has no times"
-    return ""
-
-
-def normalize(schedule: str) -> str:
-    """Return a schedule without names of months and days, with 0 for Sunday and a range before each step, as every implementation reads it."""
-    fields = []
-    for part, (field, _, most, names) in zip(schedule.split(), _FIELDS, strict=True):
-        text = re.sub(r"(^|,)(\d+)/", rf"\1\2-{most}/", _replace_names(part, names))
-        if field == "day of the week" and "7" in text and not text.startswith("*"):
-            times = _parse(f"* * * * {text}", datetime.now())  # noqa: DTZ005
-            text = ",".join(map(str, sorted(_list_weekdays(times))))
-        fields.append(text)
-    return " ".join(fields)
-
-
-def find_next_run(schedule: str, after: datetime) -> datetime:
-    """Return the first start after a time; both have a time zone, and the schedule has times of this machine."""
-    local = after.astimezone().replace(tzinfo=None)
-    # A change of the clock skips or repeats local times, so that the first meaning of one may be before ``after``.
-    starts = (time.replace(fold=fold).astimezone() for time in _parse(schedule, local) for fold in (0, 1))
-    return next(start for start in starts if start > after)
-
-
-def list_calendar_events(schedule: str, second: int) -> Sequence[str]:
-    """Return the calendar events of systemd at the times of a schedule, in a second of the minute.
-
-    Two events are needed for cron's rule that a day matches if the day of the month or the day of the week matches.
-    """
-    times = _parse(schedule, datetime.now())  # noqa: DTZ005
-    clock = f"{_join(times.hours, 0, 23)}:{_join(times.minutes, 0, 59)}:{second:02}"
-    months, days = _join(times.months, 1, 12), _join(times.days, 1, 31)
-    weekdays = _list_weekdays(times)
-    names = ",".join(_WEEKDAYS[day] for day in sorted(weekdays)) + " "
-    if len(weekdays) == len(_WEEKDAYS):
-        names = ""
-    if times.day_and:
-        return [f"{names}*-{months}-{days} {clock}"]
-    return [f"*-{months}-{days} {clock}", f"{names}*-{months}-* {clock}"]
-
-
-def spread_seconds(names: Iterable[str]) -> Mapping[str, int]:
-    """Return a second of the minute for each name, by its hash; up to 60 names have different seconds."""
-    seconds, used = dict[str, int](), set[int]()
-    for name in sorted(names):
-        second = int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8]) % SECONDS
-        while second in used:
-            second = (second + 1) % SECONDS
-        seconds[name] = second
-        used.add(second)
-        if len(used) == SECONDS:
-            used.clear()
-    return seconds
-
-
-def _parse(schedule: str, at: datetime) -> CronSim:
-    from cronsim import CronSim
-
-    parts = schedule.split()
-    numbers = [_replace_names(part, names) for part, (_, _, _, names) in zip(parts, _FIELDS, strict=True)]
-    return CronSim(" ".join(numbers), at)
-
-
-def _replace_names(part: str, names: Mapping[str, int]) -> str:
-    return re.sub("[A-Za-z]+", lambda match: str(names[match[0].lower()]), part)
-
-
-def _list_weekdays(times: CronSim) -> set[int]:
-    """Return the days of the week, 0 to 6."""
-    return {day % _SECOND_SUNDAY for day in times.weekdays if isinstance(day, int)}
-
-
-def _join(numbers: Iterable[int], least: int, most: int) -> str:
-    """Return the numbers as a field of a calendar event."""
-    ordered = sorted(numbers)
-    if ordered == list(range(least, most + 1)):
-        return "*"
-    return ",".join(f"{number:02}" for number in ordered)
-
-
 #: Jobs wait long for locks, because no user waits for them.
 TIMEOUT_OPTIONS = ("--timeout", "600")
 
-#: The value of a schedule that disables the job.
-OFF = "off"
 #: The job that sends messages, also if another job was killed.
 NOTIFY = "notify"
 #: The job that closes and deletes expired rows.
@@ -397,8 +289,6 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
         for schedule, target in entries:
             if schedule == OFF:
                 continue
-            if reason := find_schedule_error(schedule):
-                raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {schedule!r}: {reason}")
             arguments = [*kind.arguments, *([target] if target else [])]
             is_confirmed = kind.is_destructive or (kind.name == CLEANUP and section.cleanup_dependents)
             confirmation = ["--confirm", app.name] if app.protected else ["--yes"]

@@ -18,7 +18,8 @@ from dbctl.extensions.schedule.cron import (
     join_command,
     read_unit,
 )
-from dbctl.extensions.schedule.jobs import PlannedJob, find_next_run, list_calendar_events, list_jobs
+from dbctl.extensions.schedule.jobs import PlannedJob, list_jobs
+from dbctl.extensions.schedule.times import find_next_run, list_calendar_events
 from dbctl.extensions.schedule.units import name_unit, quote_word, read_mark
 from dbctl.files import limited_program
 from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now

@@ -14,13 +14,8 @@ from dbctl.config import model
 from dbctl.config.environment import secret_file, state_folder
 from dbctl.config.sections import Selection
 from dbctl.errors.usage import UsageError
-from dbctl.extensions.schedule.jobs import (
-    NOTIFY,
-    PlannedJob,
-    list_app_names,
-    list_calendar_events,
-    spread_seconds,
-)
+from dbctl.extensions.schedule.jobs import NOTIFY, PlannedJob, list_app_names
+from dbctl.extensions.schedule.times import list_calendar_events, spread_seconds
 from dbctl.model import Struct
 from dbctl.services.app import command_line
 from dbctl.url import is_foreign_address

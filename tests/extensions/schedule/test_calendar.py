@@ -13,7 +13,12 @@ from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.extensions.schedule.jobs import find_next_run, find_schedule_error, list_calendar_events, normalize
+from dbctl.extensions.schedule.times import (
+    find_next_run,
+    find_schedule_error,
+    list_calendar_events,
+    normalize,
+)
 
 START = datetime(2026, 11, 22, 19, 30)  # noqa: DTZ001 - schedules have local times
 KNOWN = [

@@ -395,10 +395,10 @@ def test_database_has_separate_schedules(scheduled):
 @pytest.mark.parametrize(
     ("lines", "code"),
     [
-        ('cleanup = "nonsense"', "usage"),
-        ('cleanup = "61 * * * *"', "usage"),
-        ('cleanup = "0 0 3 * * *"', "usage"),
-        ('cleanup = "* * * * *\\n1 1 1 1 1 rm"', "usage"),
+        ('cleanup = "nonsense"', "config-invalid"),
+        ('cleanup = "61 * * * *"', "config-invalid"),
+        ('cleanup = "0 0 3 * * *"', "config-invalid"),
+        ('cleanup = "* * * * *\\n1 1 1 1 1 rm"', "config-invalid"),
         ('backup = "0 * * * *"', "usage"),  # there is no repository
         ('[apps.fp.schedule.databases.user]\nbackup = "0 * * * *"', "usage"),
         ('sweep = "0 * * * *"', "config-invalid"),
@@ -408,3 +408,19 @@ def test_database_has_separate_schedules(scheduled):
 )
 def test_invalid_schedules_are_refused(scheduled, lines, code):
     assert scheduled(lines, status=2)["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ('cleanup = "@daily"', "cleanup"),
+        ('cleanup = "0 0 31 2 *"', "cleanup"),
+        ('every = "7m"', "every"),
+        ('every = "15m"\nbackup = "0 1 * * *"', "every"),
+        ('databases.user.vacuum = "soon"', "databases.user.vacuum"),
+    ],
+)
+def test_validation_of_the_configuration_reports_times_that_cron_refuses(scheduled, answer, lines, key):
+    assert scheduled(lines, status=2)["code"] == "config-invalid"
+    (finding,) = answer("config", "validate", status=2)["data"]["findings"]
+    assert f"apps.fp.schedule.{key}: " in finding["message"]

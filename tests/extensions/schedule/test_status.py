@@ -13,7 +13,7 @@ from msgspec import structs
 from dbctl.cli.main import main
 from dbctl.config.model import JournalConfig
 from dbctl.extensions.schedule import status as schedule_status
-from dbctl.extensions.schedule.jobs import find_next_run
+from dbctl.extensions.schedule.times import find_next_run
 from dbctl.services.events.recorder import RunRecorder
 from dbctl.services.events.runs import Run, name_result
 from tests.extensions.schedule.test_units import add_app, folder, install  # noqa: F401 - a fixture

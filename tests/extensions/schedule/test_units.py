@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from dbctl.extensions.schedule.jobs import spread_seconds
+from dbctl.extensions.schedule.times import spread_seconds
 from dbctl.extensions.schedule.units import quote_word
 from tests.services import flashpoint_app
 
