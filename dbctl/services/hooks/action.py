@@ -74,9 +74,7 @@ class HookedAction:
         from dbctl.config.model import ActionHooks
 
         self._app, self._action, self._context, self._timeout = app, action, context, timeout
-        self._hooks = ActionHooks()
-        if runs_hooks:
-            self._hooks = app.hooks.get(action, self._hooks)
+        self._hooks = (runs_hooks and app.hooks.get(action)) or ActionHooks()
         mode = app.maintenance_mode
         self._uses_maintenance = mode is not None and action in mode.actions
         self._maintenance: MaintenanceMode | None = None
