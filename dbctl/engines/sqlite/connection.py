@@ -159,19 +159,14 @@ class SQLiteConnection:
     def _must_interrupt(self) -> bool:
         return signals.received_signal() is not None or time.monotonic() > self._deadline
 
-    @contextmanager
-    def _report_file_errors(self) -> Iterator[None]:
+    def _read_file_state(self) -> tuple[int, int, int, int]:
+        """Return device, inode, size and modification time of the file that is at the path now."""
         try:
-            yield
+            status = self.path.stat()
         except FileNotFoundError:
             raise DatabaseMissingError(target=self.target, path=self.path) from None
         except OSError as error:
             raise self._unreachable_error(error.strerror or str(error)) from error
-
-    def _read_file_state(self) -> tuple[int, int, int, int]:
-        """Return device, inode, size and modification time of the file that is at the path now."""
-        with self._report_file_errors():
-            status = self.path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UnreachableError(
@@ -423,8 +418,12 @@ class ReadConnection(SQLiteConnection):
             return super().read_journal_mode()
         # Without locks SQLite reports "delete" for both kinds. Closing a file drops the locks of this process on it,
         # but an unlocked reader has none.
-        with self._report_file_errors(), self.path.open("rb") as file:
-            return "wal" if file.read(20)[18:] == b"\2\2" else "delete"
+        try:
+            with self.path.open("rb") as file:
+                return "wal" if file.read(20)[18:] == b"\2\2" else "delete"
+        except OSError as error:
+            self._read_file_state()  # raises that the file is missing
+            raise self._unreachable_error(error.strerror or str(error)) from error
 
     def _was_replaced(self) -> bool:
         """Whether the path refers to another file, or (read without locks) the file changed since it was opened."""
