@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbctl.engines.contract.database import Table
 from dbctl.engines.parsing.lexer import Lexer
 
 if TYPE_CHECKING:
@@ -22,25 +21,26 @@ Sources: TypeAlias = Mapping[str, Collection[Source] | None]
 
 def find_dependent_views(queries: Mapping[str, str], tables: Collection[str]) -> dict[str, str]:
     """Return the views that refer to one of ``tables``, directly or through views, and views whose text is unknown."""
-    words = {view: _words(text) for view, text in queries.items()}
-    names = {table.lower() for table in tables}
+    words = {view: list_words(text) for view, text in queries.items()}
+    names = [list_words(table) for table in tables]
     dependent_views: dict[str, str] = {}
     while added := {
         view: queries[view]
         for view in queries.keys() - dependent_views.keys()
-        if not queries[view] or not names.isdisjoint(words[view])
+        if not queries[view] or any(map(words[view].issuperset, names))
     }:
         dependent_views |= added
-        names |= {view.lower() for view in added}
+        names = [list_words(view) for view in added]
     return dependent_views
 
 
 def trace_sources(
-    queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str
+    queries: Mapping[str, str], tables: Mapping[str, Collection[str]], dialect: str
 ) -> dict[str, Sources]:
     """Return the sources of the columns of these views, each given as ``create view`` or as its query; empty if unknown.
 
-    ``tables`` is the live schema, with the views, and ``dialect`` the name of the SQL dialect in sqlglot.
+    ``tables`` has the columns of each table and view, and ``dialect`` is the name of the SQL dialect in sqlglot. A
+    number of values, and whether there is one, have no sources: they do not show a value.
     """
     import sqlglot  # noqa: F401 - a missing package must not look like SQL that cannot be parsed
 
@@ -50,25 +50,30 @@ def trace_sources(
     return lineage.known
 
 
-def _words(text: str) -> set[str]:
+def list_words(text: str) -> set[str]:
+    """Return the words of a statement, or of a name: a statement has all words of each name that it uses."""
     return set(re.findall(r"\w+", text.lower()))
 
 
 class _Lineage:
-    def __init__(self, queries: Mapping[str, str], tables: Mapping[str, Table], dialect: str) -> None:
+    def __init__(
+        self, queries: Mapping[str, str], tables: Mapping[str, Collection[str]], dialect: str
+    ) -> None:
         self._queries, self._tables, self._dialect = queries, tables, dialect
         self._views = {view.lower(): view for view in queries}
+        self._words = {name: list_words(name) for name in (*queries, *tables)}
         self.known: dict[str, Sources] = {}
 
     def resolve(self, view: str) -> None:
         """Resolve a view, the views that it reads first."""
         if view in self.known:
             return
-        columns = list(self._tables[view].columns) if view in self._tables else []
+        columns = list(self._tables.get(view, ()))
         self.known[view] = dict.fromkeys(columns)  # also ends a cycle of views
-        words = _words(self._queries[view])
-        for name in words & self._views.keys():
-            self.resolve(self._views[name])
+        words = list_words(self._queries[view])
+        for other in self._queries:
+            if words.issuperset(self._words[other]):
+                self.resolve(other)
         with suppress(Exception):  # a parser of foreign SQL may raise anything; unknown is the safe result
             self.known[view] = self._sources(columns, self._queries[view], words)
 
@@ -80,18 +85,23 @@ class _Lineage:
         query = parse_one(text, dialect=self._dialect)
         if isinstance(query, exp.Create):
             query = query.expression
+        query = query.transform(_omit_value)
         if not isinstance(query, exp.Query):
             return dict.fromkeys(columns)
         schema: dict[str, object] = {
-            name: dict.fromkeys(table.columns, "text")
-            for name, table in self._tables.items()
-            if name.lower() in words
+            name: dict.fromkeys(columns, "text")
+            for name, columns in self._tables.items()
+            if words.issuperset(self._words[name])
         }
         qualify(query, schema=schema, dialect=self._dialect, validate_qualify_columns=False)
         selects = query.selects
         names = [select.alias_or_name for select in selects]
-        if len(names) != len(columns) or len(set(names)) != len(names):
+        if len(names) != len(columns):
             return dict.fromkeys(columns)
+        if len(set(names)) != len(names):
+            names = [f"{name}_{position}" for position, name in enumerate(names)]
+            for select, name in zip(selects, names, strict=True):
+                select.set("alias", exp.to_identifier(name))
         result: dict[str, Collection[Source] | None] = {}
         for column, name, select in zip(columns, names, selects, strict=True):
             if _has_whole_row(select):
@@ -129,7 +139,16 @@ def _has_whole_row(select: exp.Expr) -> bool:
     """Whether an expression takes a row as one value, such as ``row_to_json(u.*)``."""
     from sqlglot import exp
 
-    return any(not isinstance(star.parent, exp.Count) for star in select.find_all(exp.Star))
+    return select.find(exp.Star) is not None
+
+
+def _omit_value(node: exp.Expr) -> exp.Expr:
+    """Return a constant in place of ``count(value)`` and ``value is null``, or the expression itself."""
+    from sqlglot import exp
+
+    if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
+        return exp.true()
+    return exp.Literal.number(1) if isinstance(node, exp.Count) else node
 
 
 #: Maximum length of a displayed statement.

@@ -123,6 +123,34 @@ def find_secret_columns(
     return secret_columns
 
 
+def mask_results(
+    app: App, database: str, db: Readable, sql: str, rows: Sequence[tuple[object, ...]]
+) -> Sequence[tuple[object, ...]]:
+    """Return the rows of a query of the profile, with ``MASK`` in place of values that depend on secret columns.
+
+    All values are masked if the query names a table with secrets, and its lineage cannot be determined.
+    """
+    if not rows:
+        return rows
+    secret_columns = find_secret_columns(app, database, db, list_named_tables(db, sql))
+    columns = [str(position) for position in range(len(rows[0]))]
+    secret = _find_derived_columns(db, secret_columns, {"": sql}, {"": columns}).get("", ())
+    return [tuple(mask(dict(zip(columns, row, strict=True)), secret).values()) for row in rows]
+
+
+def list_named_tables(db: Readable, sql: str) -> Collection[str]:
+    """Return the tables that a statement names; all tables if it names a view, which may read any."""
+    from dbctl.engines.parsing.lineage import list_words
+
+    words = list_words(sql)
+    named_tables = [table for table in db.tables().values() if words.issuperset(list_words(table.name))]
+    return (
+        list(db.tables())
+        if any(table.is_view for table in named_tables)
+        else [table.name for table in named_tables]
+    )
+
+
 def find_table_secrets(
     app: App, database: str, db: Readable, table: str, *, sampled: bool = False
 ) -> list[str]:
@@ -377,19 +405,29 @@ def _list_generated_columns(db: Readable, table: str, secret: Sequence[str]) -> 
 
 def _find_view_columns(db: Readable, secret_columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Return the columns of views that depend on secret columns of tables."""
+    if not (secret_columns and db.streams and any(table.is_view for table in db.tables().values())):
+        return {}
+    return _find_derived_columns(db, secret_columns, db.streams.view_queries())
+
+
+def _find_derived_columns(
+    db: Readable,
+    secret_columns: Mapping[str, Sequence[str]],
+    queries: Mapping[str, str],
+    results: Mapping[str, Collection[str]] = {},
+) -> dict[str, list[str]]:
+    """Return the columns of views and of other queries, whose ``results`` are named, that depend on secret columns."""
     from dbctl.engines.parsing import lineage
 
-    tables = db.tables()
-    if not (secret_columns and db.streams and any(table.is_view for table in tables.values())):
+    queries = lineage.find_dependent_views(queries, secret_columns)
+    if not (queries and db.streams):
         return {}
-    queries = lineage.find_dependent_views(db.streams.view_queries(), secret_columns)
+    tables = {name: [*table.columns] for name, table in db.tables().items()} | {**results}
     secret = {
         (table.lower(), column.lower()) for table, columns in secret_columns.items() for column in columns
     }
     views = dict[str, list[str]]()
-    for view, columns in (
-        lineage.trace_sources(queries, tables, db.streams.sql_dialect).items() if queries else ()
-    ):
+    for view, columns in lineage.trace_sources(queries, tables, db.streams.sql_dialect).items():
         derived = [
             column for column, sources in columns.items() if sources is None or not secret.isdisjoint(sources)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from dbctl.config.secrets import MASK
 from dbctl.engines.contract.database import Condition, Readable
 from dbctl.engines.sql.catalog import ident, is_storable
 from dbctl.errors.base import Remedy
@@ -14,6 +15,7 @@ from dbctl.profiles.model.integrity import CrossLink, Recount
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.subjects import Check, DoesNotApplyError, Needs, Subject, check, require
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.secrets import find_secret_columns, mask_results
 from dbctl.services.checks.base import EXAMPLES, find_examples, join_examples
 from dbctl.services.checks.duplicated_columns import DuplicatedColumns, KeySample
 from dbctl.services.sessions.rebuild_statistics import create_recount
@@ -48,7 +50,12 @@ def check_link(subject: Subject) -> Sequence[Finding]:
     targets = [target.rpartition(".")[::2] for target in link.targets]
     first, *others = targets
     targets = [first, *(pair for pair in others if pair[0] in other_db.tables())]
-    missing_values, renamed_values, values = _UnmatchedValues(), _UnmatchedValues(), 0
+    secret_columns = find_secret_columns(app, subject.database, db, [link.table]).get(link.table, ())
+    is_secret, values = link_column in secret_columns, 0
+    missing_values, renamed_values = (
+        _UnmatchedValues(is_secret=is_secret),
+        _UnmatchedValues(is_secret=is_secret),
+    )
     table, _, name = link.renamed_from.rpartition(".")
     former = find_column(other_db.tables().get(table), name)
     former_targets = [(table, former)] if former else []
@@ -88,8 +95,9 @@ def _check_missing_table(subject: Subject, link: CrossLink) -> list[Finding]:
 class _UnmatchedValues:
     """Values without a matching row: their number, the number of rows, and examples."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_secret: bool) -> None:
         self.values = self.rows = 0
+        self._is_secret = is_secret
         self._examples: list[object] = []
 
     def add(self, batch: Mapping[object, int], values: Sequence[object]) -> None:
@@ -98,7 +106,7 @@ class _UnmatchedValues:
         self._examples += values[: EXAMPLES - len(self._examples)]
 
     def format_examples(self) -> str:
-        return join_examples(self._examples, self.values)
+        return MASK if self._is_secret else join_examples(self._examples, self.values)
 
 
 def _find_missing(
@@ -217,6 +225,7 @@ def _check_recount(subject: Subject, recount: Recount) -> Sequence[Finding]:
             detail=f"{recount.name}: the query returns {format_count(len(rows[0]), 'column')}, without the stored and the actual count",
             hint="Correct the recount in the profile.",
         )
+    rows = mask_results(subject.app, subject.database, db, recount.sql, rows)
     examples = [
         f"{', '.join(map(str, key))}: stored {'none' if stored is None else stored}, counted {'none' if actual is None else actual}"
         for *key, stored, actual in rows

@@ -17,7 +17,7 @@ from dbctl.profiles.model.integrity import InvariantQuery, KeySearch, KnownSecre
 from dbctl.profiles.passwords import estimate_cost, verify_password
 from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check
 from dbctl.services.app.live_table import LiveTable, find_column, select_variant
-from dbctl.services.app.secrets import KEY_FORMS
+from dbctl.services.app.secrets import KEY_FORMS, mask_results
 from dbctl.services.checks.base import EXAMPLES, escape_bytes, find_examples, join_examples
 from dbctl.services.checks.duplicated_columns import stream_batches
 from dbctl.services.deletion.cascade import create_query
@@ -79,6 +79,7 @@ def _find_violations(subject: Subject, flaw: InvariantQuery) -> tuple[int, str]:
     if query is None:
         return 0, ""
     total, rows = find_examples(subject.db, *query)
+    rows = mask_results(subject.app, subject.database, subject.db, query[0], rows)
     return total, join_examples([row[0] for row in rows], total)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 
-from dbctl.engines.contract.database import Order, Readable
+from dbctl.engines.contract.database import Order
 from dbctl.engines.contract.streaming import RowStream, UserQuery
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import QueryFailedError
@@ -16,7 +16,7 @@ from dbctl.errors.usage import UsageError
 from dbctl.model import Page, PageRequest, Row, StoredRow, Struct
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import require_streams
-from dbctl.services.app.secrets import find_secret_columns
+from dbctl.services.app.secrets import find_secret_columns, list_named_tables
 from dbctl.services.data.table import DataTable, Filters, selected_database
 
 QUERY_HELP = Remedy(
@@ -109,7 +109,7 @@ def run_query(
     """
     name = selected_database(app)
     db = app.reader(name)
-    secret_columns = {} if secrets else find_secret_columns(app, name, db, _named_tables(db, sql))
+    secret_columns = {} if secrets else find_secret_columns(app, name, db, list_named_tables(db, sql))
     try:
         query = UserQuery(
             sql, parameters, timeout=within, hidden=secret_columns, calls_stored_functions=secrets
@@ -120,19 +120,6 @@ def run_query(
         target, reason = error.context["target"], error.context["reason"]
         hint = CHECKPOINT_HELP if CHECKPOINT.search(sql) else QUERY_HELP
         raise QueryFailedError(target=target, reason=reason, hint=hint) from error
-
-
-def _named_tables(db: Readable, sql: str) -> Collection[str]:
-    """Return the tables that a statement names; all tables if it names a view, which may read any."""
-    words = set(re.findall(r"\w+", sql.lower()))
-    named_tables = [
-        table for table in db.tables().values() if words.issuperset(re.findall(r"\w+", table.name.lower()))
-    ]
-    return (
-        list(db.tables())
-        if any(table.is_view for table in named_tables)
-        else [table.name for table in named_tables]
-    )
 
 
 def read_first_rows(stream: RowStream, limit: int) -> QueryResult:

@@ -27,6 +27,7 @@ from dbctl.profiles.codecs import TIMES
 from dbctl.profiles.model.integrity import InvariantQuery
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
+from dbctl.services.app.secrets import mask_results
 from dbctl.units import parse_duration
 
 
@@ -366,7 +367,7 @@ class GuardedInvariants:
     """
 
     def __init__(self, app: App, db: Readable, database: str) -> None:
-        self._db = db
+        self._app, self._db, self._database = app, db, database
         self._queries = {
             flaw.name: query
             for flaw in app.profile.invariant
@@ -391,10 +392,12 @@ class GuardedInvariants:
         for name, query in self._queries.items():
             self._refuse(name, self._db.query(*query))
 
-    def _refuse(self, name: str, rows: Sequence[Sequence[object]]) -> None:
-        if violations := _read_keys(rows) - self._before[name]:
+    def _refuse(self, name: str, rows: Sequence[tuple[object, ...]]) -> None:
+        sql, _ = self._queries[name]
+        if violations := [row for row in rows if str(row[0]) not in self._before[name]]:
+            shown = mask_results(self._app, self._database, self._db, sql, violations)
             raise InvariantViolatedError(
-                target=self._db.target, name=name, keys=", ".join(sorted(violations))
+                target=self._db.target, name=name, keys=", ".join(sorted(_read_keys(shown)))
             )
 
 

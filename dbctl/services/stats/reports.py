@@ -14,6 +14,7 @@ from dbctl.profiles.model.profile import Profile, RelativeTime, Report
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import select_variant
 from dbctl.services.app.results import paginate, paginate_rows
+from dbctl.services.app.secrets import mask_results
 from dbctl.services.app.validation import parse_time
 from dbctl.services.search.request import Step
 from dbctl.units import parse_duration
@@ -83,15 +84,16 @@ def run(app: App, name: str, values: Mapping[str, str], page_request: PageReques
             detail=f"the report {name} returns {returned}, and the profile names {len(report.columns)}",
             hint=Remedy("Correct the profile. Check it with: `apps check`"),
         )
+    items = _read_items(report, mask_results(app, app.resolve_database(report), db, sql, rows))
     if page_request.sort:  # all rows; equal ones keep the order of the report
-        return paginate_rows(_read_items(report, rows), report.columns, page_request)
+        return paginate_rows(items, report.columns, page_request)
 
     def count_all() -> int:
         unlimited = {**parameters, "limit": NO_LIMIT, "offset": 0}
         return int(str(db.query(f"select count(*) from ({sql}) q", unlimited)[0][0]))
 
     return Page(
-        items=_read_items(report, rows),
+        items=items,
         total=page_request.find_total(len(rows), count_all),
         limit=page_request.limit,
         offset=page_request.offset,

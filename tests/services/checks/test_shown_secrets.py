@@ -1,0 +1,96 @@
+"""Reports, findings and refusals print no value that depends on a secret column, and print what only counts such values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.databases import empty_database
+
+PROFILE = """\
+schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+secret = ["sign-ins.badge"]
+[databases.other]
+engines = ["sqlite", "postgresql", "mysql"]
+[users]
+table = "people"
+id = { column = "id" }
+login = ["login"]
+admin = false
+fields = { login = "login" }
+
+[[report]]
+name = "badges"
+title = "Badges"
+columns = ["login", "badge", "start", "total", "present", "all"]
+parameters = { login = "ida" }
+[[report.variant]]
+needs = ["people", "sign-ins"]
+sql = '''
+select p.login, max(s.badge), substr(max(s.badge), 1, 4), count(s.badge), max(s.badge) is not null, count(*)
+from people p join QsQ s on s.person = p.id where p.login = :login
+group by p.login order by 1 limit :limit offset :offset'''
+
+[[invariant]]
+name = "badges of nobody"
+guards_deletion = true
+[[invariant.variant]]
+needs = ["people", "sign-ins"]
+sql = 'select s.badge from QsQ s where s.person not in (select id from people)'
+
+[[recount]]
+name = "badges"
+sql = 'select s.badge, 1, 2 from QsQ s'
+
+[[link]]
+name = "badges"
+table = "sign-ins"
+column = "badge"
+to = "other"
+targets = ["badges.badge"]
+"""
+BADGE = "b4dge-of-ida"
+TABLES = (
+    "create table people (id integer primary key, login varchar(40))",
+    "create table QsQ (id integer primary key, person integer, badge varchar(40))",
+    "create view QshownQ as select id, badge from QsQ",
+    "insert into people values (1, 'ida'), (2, 'bo')",
+    f"insert into QsQ values (1, 1, '{BADGE}'), (2, 2, '{BADGE}-2')",
+)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_secrets_in_queries_of_the_profile_are_masked(answer, tmp_path, engine):
+    quote = "`" if engine == "mysql" else '"'
+
+    def write(text):
+        return text.replace("QsQ", f"{quote}sign-ins{quote}").replace("QshownQ", f"{quote}shown-ins{quote}")
+
+    (tmp_path / "club.toml").write_text(write(PROFILE))
+    with empty_database(engine, tmp_path / "a") as main, empty_database(engine, tmp_path / "b") as other:
+        main.run(*map(write, TABLES))
+        other.run("create table badges (badge varchar(40))")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={main.url}")
+        options += ("--url", f"other={other.url}")
+
+        (row,) = answer("stats", "run", "badges", *options)["data"]["items"]
+        assert (row["login"], row["badge"], row["start"]) == ("ida", "***", "***")
+        assert (row["total"], bool(row["present"]), row["all"]) == (1, True, 1)
+
+        findings = answer("integrity", "cross-check", *options, status=None)["data"]["findings"]
+        assert {finding["code"] for finding in findings} >= {"recount", "missing-reference"}
+        assert BADGE not in json.dumps(findings)
+        assert "***" in json.dumps(findings)
+
+        error = answer("users", "delete", "ida", "--yes", *options, status=6)["error"]
+        assert error["code"] == "invariant-violated"
+        assert error["message"].endswith("badges of nobody: ***")
+
+        refusal = answer("data", "query", write("select badge from QshownQ"), *options, status=6)["error"]
+        assert refusal["code"] == "secret-column"
+        assert answer("data", "query", write("select id from QshownQ"), *options)["data"]["total"] == 2
