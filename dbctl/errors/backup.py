@@ -54,7 +54,7 @@ class StorageFailedError(DbctlError, status=Exit.UNREACHABLE):
 
 class BackupMissingError(DbctlError, status=Exit.NOT_FOUND):
     sentence = "no backup {name!r} of {app} in {place}"
-    remedy = "List backups with: `backup list`"
+    remedy = "{hint}List backups with: `backup list`"
 
 
 class BackupIdInvalidError(DbctlError, status=Exit.NOT_FOUND):

@@ -43,6 +43,7 @@ ID = re.compile(r"\d{8}_\d{6}")
 LATEST = "latest"
 #: Characters of the beginning of an id that selects a backup.
 MIN_PREFIX = 4
+NO_FOLDER_HINT = "The folder of an app has its name, which --app NAME sets if there is no configuration. "
 
 
 #: A ``Kind``, or ``foreign``: an unverified file that dbctl did not create, with its path as id.
@@ -327,6 +328,7 @@ class Repository:
             app=self.app.name,
             place=self.store.location,
             candidates=[LATEST, *known] if manifests and name != LATEST else known,
+            hint="" if known else NO_FOLDER_HINT,
         )
 
     def _latest_unknown_error(self, folder: str, unreadable: Mapping[str, str]) -> BackupCorruptError:
