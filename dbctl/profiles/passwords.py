@@ -134,6 +134,11 @@ def compute_hmac(password: str, key: Secret) -> Secret:
     return Secret(b64encode(digest).decode())
 
 
+def trim_password(text: str, *, slashes: bool) -> str:
+    """Return a password without whitespace at its ends, with ``slashes`` as PHP with a backslash before its quotes and backslashes."""
+    return re.sub(r"['\"\\]", r"\\\g<0>", text).strip(" \t\n\r\v") if slashes else text.strip()
+
+
 def find_prefix_problem(prefix: str) -> str:
     """Return why a text is not the prefix of hashes that dbctl can write; empty: it is one."""
     match = match_prefix(prefix)

@@ -53,6 +53,9 @@ class Password(Section, frozen=True, kw_only=True):
     hmac_key: PasswordKey | None = None
     #: the Unicode normal form of hashed passwords
     normal_form: Literal["NFC", "NFKC", "NFKD"] | None = None
+    #: what the forms of the app do to a typed password: ``trimmed`` removes whitespace at its ends, ``slashed`` also writes a
+    #: backslash before quotes and backslashes, as WordPress does
+    typed: Literal["trimmed", "slashed"] | None = None
     #: columns of the user that change with the password, with the new value: such as ``:now``, ``:null``, ``:next`` or a constant
     also: Mapping[SubjectColumn, NewValue] = {}
     #: values that the app stores for accounts without password sign-in; ``*``: any text

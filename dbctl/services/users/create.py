@@ -103,6 +103,8 @@ def check_password(app: App, password: Secret) -> str:
     users = app.require_section(app.core.users, "users")
     prefix = require_prefix(app)
     text = password.reveal()
+    if users.password and users.password.typed:
+        text = text.strip()
     if "\0" in text:
         reason = "it contains a NUL character"
     elif not is_storable(text):

@@ -21,6 +21,7 @@ from dbctl.profiles.passwords import (
     has_hash_form,
     identify_format,
     match_prefix,
+    trim_password,
     verify_password,
 )
 from dbctl.services.app.app import App
@@ -216,7 +217,7 @@ def read_key(app: App, db: Readable, section: PasswordKey) -> Secret:
 
 
 def add_pepper(app: App, password: Secret) -> Secret:
-    """Return the text that the app hashes: the password in the normal form of the app, and its secret, or the HMAC with its key.
+    """Return the text that the app hashes: the password as its forms pass it on, and its secret, or the HMAC with its key.
 
     Raises:
         PepperMissingError: the secret is not available.
@@ -224,6 +225,8 @@ def add_pepper(app: App, password: Secret) -> Secret:
     """
     section = require_passwords(app)
     text = password.reveal()
+    if section.typed:
+        text = trim_password(text, slashes=section.typed == "slashed")
     if section.normal_form:
         from unicodedata import normalize
 

@@ -483,3 +483,26 @@ def test_columns_change_with_the_password(answer, forge):
     ((changed_at, *values),) = forge.run("select changed_at, must_change, version, note from people")
     assert changed_at
     assert values == [0, 5, None]
+
+
+@pytest.mark.parametrize(
+    ("typed", "hashed"),
+    [("trimmed", """o'neil "two" \\ ways"""), ("slashed", """o\\'neil \\"two\\" \\\\ ways""")],
+)
+@pytest.mark.parametrize("prefix", ["$P$5", "$2b$04$"])
+def test_password_is_hashed_as_the_form_of_the_app_changes_it(answer, forge, tmp_path, typed, hashed, prefix):
+    forge.declare(f'writes = "{prefix}", typed = "{typed}"')
+    (tmp_path / "password").write_text(""" \to'neil "two" \\ ways  \n""")
+    answer(*WRITES[0])
+    ((stored,),) = forge.run("select passwd from people")
+    assert verify_password(Secret(hashed), stored, ["phpass", "bcrypt"])
+    for text in (""" \to'neil "two" \\ ways  \n""", """o'neil "two" \\ ways\n"""):
+        (tmp_path / "password").write_text(text)
+        answer("users", "check-password", "bo", "--password-file", "password")
+
+
+def test_rules_apply_to_a_password_without_its_whitespace(answer, forge, tmp_path):
+    forge.declare('writes = "$2b$04$", typed = "trimmed" }\nrules = { password = { length = [8, 72] }')
+    for text, status in (("         ", 2), ("     short", 2), (" long enough", 0)):
+        (tmp_path / "password").write_text(f"{text}\n")
+        answer(*WRITES[1], status=status)
