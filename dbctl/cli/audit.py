@@ -63,6 +63,9 @@ def read_manifest_anchors(session: Session, folder: Path) -> tuple[Sequence[Anch
     except DbctlError as error:
         return anchors, [error]
     for instance in instances:
+        if instance.problem:  # one with a name has no backups
+            errors += [] if instance.name else [instance.problem]
+            continue
         configured = structs.replace(selection, app=instance.app, configured=instance.configure())
         try:
             anchors += _read_repository(configured, folder, timeout)

@@ -25,6 +25,7 @@ from dbctl.config.model import (
     Replica,
     SearchConfig,
 )
+from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import FleetSelectedError, UrlInvalidError
 from dbctl.files import atomic, toml
 from dbctl.model import join_hint
@@ -326,6 +327,7 @@ class FleetSelection(msgspec.Struct, frozen=True):
 
     app: App
     pattern: str = ""  #: of names of instances: ``a*``; empty: all
+    problem: DbctlError | None = None  #: why no command works on the app, of which only the name is known
 
 
 def is_pattern(text: str) -> bool:

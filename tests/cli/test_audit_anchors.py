@@ -221,6 +221,22 @@ def test_end_of_a_fleet_is_stored_once(answer, blog):
     assert read_end(blog) == anchor
 
 
+@pytest.mark.needs_extension("fleet")
+def test_instances_that_cannot_be_used_do_not_prevent_the_verification(answer, blog):
+    answer(*SET, "title=b")
+    (blog / "shop").mkdir()
+    sqlite3.connect(blog / "shop/-x.db").close()
+    messages = []
+    for name in ("shop", "gone"):
+        with (blog / "dbctl.toml").open("a") as file:
+            file.write(f'[apps.{name}]\nprofile = "plain"\ndatabases = "{name}/*.db"\n')
+            file.write(f'[apps.{name}.backup]\nrepository = "backups"\n')
+        findings = answer("audit", "verify")["data"]["findings"]
+        messages.append([finding["message"] for finding in findings])
+    assert messages[0] == []
+    assert "gone" in messages[1][0]
+
+
 @pytest.mark.parametrize("state", ["full", "read-only"])
 @pytest.mark.parametrize("is_required", [False, True])
 def test_change_with_a_state_directory_that_cannot_be_written(

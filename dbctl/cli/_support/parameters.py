@@ -160,23 +160,30 @@ def read_selections(session: "Session", *, all_apps: bool, allow_fleets: bool = 
     sections = loader.load_sections(selection)
     if not sections.apps:
         raise loader.no_app_error(sections.files[0].path)
-    apps, errors = dict[str, ConfiguredApp](), list[ConfigInvalidError]()
+    apps, errors = dict[str, ConfiguredApp](), dict[str, ConfigInvalidError]()
     for name in sections.apps:
         # An error, such as that of a secret in a stopped container, must not hide the other apps.
         try:
             apps |= loader.load(selection, only=name).apps
         except ConfigInvalidError as error:
-            errors.append(error)
+            errors[name] = error
     fleet = next((app for app in apps.values() if app.is_fleet), None)
     if fleet and not allow_fleets:
         from dbctl.config.resolver import FleetSelection
 
-        if errors:
-            raise errors[0]
         if selection.replica:
             apps = {name: loader.select_replicas(app) for name, app in apps.items()}
-        raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
+        apps |= {name: _create_unknown(name) for name in errors}
+        fleets = [FleetSelection(apps[name], problem=errors.get(name)) for name in sections.apps]
+        raise FleetSelectedError(app=fleet.name, selections=fleets)
     return [structs.replace(selection, app=name) for name in sections.apps]
+
+
+def _create_unknown(name: str) -> ConfiguredApp:
+    """Return an app whose values have errors."""
+    return ConfiguredApp(
+        name=name, profile="", protected=False, databases={}, migrations={}, folder=Path(), directory=Path()
+    )
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:

@@ -31,7 +31,8 @@ class ListedInstance(Struct, frozen=True, kw_only=True):
 def instances(session: Session) -> int:
     """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
 
-    Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
+    Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance; or if those of one of
+    several fleets cannot be listed.
     """
     selection = session.selection
     if selection.app or selection.urls:
@@ -48,7 +49,7 @@ def describe_instances(instances: Sequence[Instance]) -> Page[ListedInstance]:
     """Return the list of instances with their addresses and problems."""
     items = []
     for instance in instances:
-        has_address = not isinstance(instance.problem, InstanceNameInvalidError)
+        has_address = instance.name and not isinstance(instance.problem, InstanceNameInvalidError)
         urls = instance.configure().databases if has_address else {}
         items.append(
             ListedInstance(

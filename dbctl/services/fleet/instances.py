@@ -36,7 +36,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     """One instance of a fleet, or a plain app."""
 
     fleet: App
-    name: str  #: of the instance; empty: the plain app itself
+    name: str  #: of the instance; empty: the plain app, or the fleet itself
     problem: DbctlError | None = None  #: why no command works on it
 
     @property
@@ -52,15 +52,27 @@ class Instance(Struct, frozen=True, kw_only=True):
 def list_instances(selections: Sequence[FleetSelection], *, timeout: float) -> list[Instance]:
     """Return the selected instances of fleets, by name; those with a problem are included.
 
+    Of several fleets, one whose instances cannot be listed is an instance with this problem, which must not hide the others.
+
     Raises:
-        FleetEmptyError: a fleet has no instance, or none matches the pattern.
-        InstanceListingError: the instances cannot be listed.
+        FleetEmptyError: the fleet has no instance, or none matches the pattern.
+        InstanceListingError, UnreachableError: its instances cannot be listed.
     """
-    return [instance for selection in selections for instance in _list_selected(selection, timeout)]
+    instances = list[Instance]()
+    for selection in selections:
+        try:
+            instances += _list_selected(selection, timeout)
+        except DbctlError as error:
+            if len(selections) == 1:
+                raise
+            instances.append(Instance(fleet=selection.app, name="", problem=error))
+    return instances
 
 
 def _list_selected(selection: FleetSelection, timeout: float) -> Iterator[Instance]:
     app, pattern = selection.app, selection.pattern
+    if selection.problem:
+        raise selection.problem
     if not app.is_fleet:
         yield Instance(fleet=app, name="")
         return

@@ -114,6 +114,29 @@ def test_board_contains_fleets_and_other_apps(shop, run):
     assert [line.split()[0] for line in run("status", "--all", "--app", "blog")] == ["app", "blog"]
 
 
+def test_fleet_without_a_list_and_app_with_an_error_do_not_hide_the_others(shop, answer):
+    with (shop / "dbctl.toml").open("a") as file:
+        file.write(
+            '[apps.gone]\nprofile = "plain"\ndatabases = "gone/*/app.db"\n'
+            '[apps.bad]\nprofile = "plain"\ndatabases = "postgresql://shop:${LOST}@127.0.0.1/shop"\n'
+        )
+    for words in (("status", "--check"), ("backup", "status", "--all-apps"), ("doctor", "--all-apps")):
+        result = answer(*words, status=12)
+        assert {**dict.fromkeys(APPS, "done"), "gone": "failed", "bad": "failed"} == states(result)
+        errors = {item["app"]: item["error"]["code"] for item in result["data"]["items"] if item["error"]}
+        assert errors == {"gone": "instance-listing-failed", "bad": "config-invalid"}
+    answer("status", "--app", "gone", status=10)
+
+
+def test_list_of_instances_contains_a_fleet_that_cannot_be_listed(shop, answer):
+    with (shop / "dbctl.toml").open("a") as file:
+        file.write('[apps.gone]\nprofile = "plain"\ndatabases = "gone/*/app.db"\n')
+    *listed, last = answer("apps", "instances", status=4)["data"]["items"]
+    assert [item["app"] for item in listed] == APPS
+    assert (last["app"], last["address"]) == ("gone", None)
+    assert last["problem"]
+
+
 def test_backup_that_is_due_is_the_exit_code_of_check(shop, run):
     text = (shop / "dbctl.toml").read_text()
     (shop / "dbctl.toml").write_text(text + 'max_age = "26h"\n')
