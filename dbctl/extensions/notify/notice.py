@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-from msgspec import field
+from msgspec import field, structs
 
 from dbctl.errors.base import Remedy
 from dbctl.extensions.notify.section import NotifyEvent
@@ -37,7 +37,7 @@ class Notice(Struct, frozen=True, kw_only=True):
     text: str
     time: datetime = field(default_factory=now)
     host: str = field(default_factory=lambda: os.uname().nodename)
-    run: Run | None = None  #: that failed or recovered
+    run: Run | None = None  #: that failed or recovered, of ``remove_outputs``
     findings: Sequence[Finding] = ()
     attachment: Attachment | None = None  #: only e-mail has it
 
@@ -58,6 +58,11 @@ def clean_text(text: str) -> str:
     return "".join(
         letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
+
+
+def remove_outputs(run: Run) -> Run:
+    """Return a run without the outputs of its hooks, which may contain secrets, and stay in the journal."""
+    return structs.replace(run, hooks=[structs.replace(hook, output="") for hook in run.hooks])
 
 
 def describe_failure(

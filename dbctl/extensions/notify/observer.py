@@ -19,7 +19,14 @@ from dbctl.extensions.notify.dispatch import (
     Task,
     run_tasks,
 )
-from dbctl.extensions.notify.notice import RECORD, Notice, describe_failure, describe_success, list_findings
+from dbctl.extensions.notify.notice import (
+    RECORD,
+    Notice,
+    describe_failure,
+    describe_success,
+    list_findings,
+    remove_outputs,
+)
 from dbctl.model import Finding, Severity, count_severities, format_counts
 from dbctl.services.events.history import UNATTENDED, RunProblem, find_problems, read_history
 from dbctl.services.events.runs import (
@@ -111,7 +118,7 @@ class RunNotifier:
         outcomes: Sequence[RunOutcome],
         findings: Sequence[Finding],
     ) -> None:
-        apps = self._location.apps or ("",)
+        run, apps = remove_outputs(run), self._location.apps or ("",)
         failed, is_reported = is_failure(run.result), is_failed_job(run)
         history = _read_history(self._location, run) if failed else None
         text = describe_failure(run, outcomes, findings, history) if failed else describe_success(run)
@@ -175,7 +182,7 @@ def create_interruption(run: Run) -> Problem:
         severity="error",
         headline=f"{run.command} was interrupted",
         text=text,
-        run=run,
+        run=remove_outputs(run),
     )
     return Problem(run.command, INTERRUPTED, notice)
 

@@ -118,6 +118,19 @@ def test_two_failures_send_one_message_and_the_next_success_is_a_recovery(blog, 
     assert list_events(receiver)[2:] == ["dbctl.failed"]
 
 
+def test_output_of_a_hook_stays_in_the_journal(blog, receiver, answer):
+    hooks = '[apps.blog.hooks.backup]\nbefore = ["sh", "-c", "echo hunter2; test -e ready"]\n'
+    configure(blog, f'[notify.webhook]\nurl = "{receiver.url}/hook"\n', f"{APP}{hooks}")
+    assert run("backup", "create") == 6
+    (blog / "ready").touch()
+    assert run("backup", "create") == 0
+    for notice in list_notices(receiver):
+        (hook,) = notice["data"]["run"]["hooks"]
+        assert (hook["program"], hook["output"], hook["output_bytes"]) == ("sh", "", 8)
+    assert list_events(receiver) == ["dbctl.failed", "dbctl.recovered"]
+    assert "hunter2" in answer("runs", "show", "1")["data"]["hooks"][0]["output"]
+
+
 def test_another_error_is_another_failure(blog, receiver):
     break_app(blog)
     run("backup", "create")
