@@ -7,4 +7,6 @@ from dbctl.errors.base import DbctlError, Exit
 
 class NotifyNotConfiguredError(DbctlError, status=Exit.USAGE):
     sentence = "no {channel} is configured for notifications"
-    remedy = "Add a section such as [notify.email]; list its keys with: `config explain notify`"
+    remedy = (
+        "Add a section such as [notify.email], or the rule to on; list the keys with: `config explain notify`"
+    )

@@ -280,6 +280,13 @@ def test_server_that_is_no_mail_server_is_a_reason(tmp_path, greeting):
         assert read_reason(lambda: send_mail(tmp_path, section))
 
 
+def test_silent_mail_server_is_a_reason(tmp_path, monkeypatch):
+    monkeypatch.setattr("dbctl.extensions.notify.channels.email.SOCKET_SECONDS", 0.2)
+    with listen(b"220 mail.example.org ESMTP\r\n", repeat=False) as port:
+        section = EmailConfig(to=["a@b.org"], host="127.0.0.1", port=port, tls="none")
+        assert "in time" in read_reason(lambda: send_mail(tmp_path, section))
+
+
 def test_missing_password_is_a_reason(tmp_path, monkeypatch):
     monkeypatch.delenv("PASSWORD")
     section = EmailConfig(to=["a@b.org"], host="127.0.0.1", port=1, user="u", password_env="PASSWORD")

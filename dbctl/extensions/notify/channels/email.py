@@ -108,7 +108,8 @@ def _explain(error: smtplib.SMTPException) -> str:
         codes = sorted({str(code) for code, _ in error.recipients.values()})
         return f"it refuses all recipients ({', '.join(codes)})"
     if isinstance(error, smtplib.SMTPServerDisconnected):
-        return "the connection was interrupted"
+        is_slow = isinstance(error.__context__, TimeoutError)
+        return "it did not respond in time" if is_slow else "the connection was interrupted"
     if isinstance(error, smtplib.SMTPResponseException):
         return f"it responds with {error.smtp_code}"
     if isinstance(error, smtplib.SMTPNotSupportedError):
