@@ -108,6 +108,9 @@ IS_SPECIAL = """(f.contype = 'x' or to_jsonb(f) ->> 'conperiod' is not distinct 
 #: SQL for the statements that create foreign key ``f`` of table ``c`` again.
 CREATE_KEY = """array[format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_catalog.pg_get_constraintdef(f.oid)),
     format('comment on constraint %I on %s is %L', f.conname, c.oid::regclass, pg_catalog.obj_description(f.oid, 'pg_constraint'))]"""
+#: SQL for the statements that remove a subscription, and not its slot on the other server, which it may share with that of the app.
+DROP_SUBSCRIPTION = """array[format('alter subscription %I disable', s.subname),
+    format('alter subscription %I set (slot_name = none)', s.subname), format('drop subscription %I', s.subname)]"""
 #: SQL for the name of a referential action, from the column of its code.
 ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
     when 'd' then 'SET DEFAULT' end"""

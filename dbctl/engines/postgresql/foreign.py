@@ -9,12 +9,19 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from typing import cast
 from urllib.parse import quote
 
 import psycopg
 from msgspec import structs
 
-from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_RELATION, OWN_SCHEMA
+from dbctl.engines.postgresql.catalog import (
+    DROP_SUBSCRIPTION,
+    IN_USER_SCHEMA,
+    OWN_FUNCTION,
+    OWN_RELATION,
+    OWN_SCHEMA,
+)
 from dbctl.engines.postgresql.dump_limits import UNRESOLVED
 from dbctl.engines.postgresql.dump_programs import create_schema_if_missing
 from dbctl.engines.postgresql.dump_statements import NAME, PsqlCommandError, StatementFilter
@@ -33,6 +40,9 @@ RIGHTS = """select current_user::text, rolsuper, rolsuper or rolcreatedb, rolsup
 from pg_catalog.pg_roles where rolname = current_user"""
 SESSIONS = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity where usename = $1"
 PREPARED = "select gid from pg_catalog.pg_prepared_xacts where database = $1"
+#: No database with a subscription can be dropped.
+SUBSCRIPTIONS = f"""select {DROP_SUBSCRIPTION} from pg_catalog.pg_subscription s
+  join pg_catalog.pg_database d on d.oid = s.subdbid where d.datname = $1"""
 IS_ROLE = "select 1 from pg_catalog.pg_roles where rolname = $1 and not rolsuper"
 #: Databases with objects that a role owns or has grants on; no name: shared objects.
 DATABASES_WITH_OBJECTS = """select distinct d.datname from pg_catalog.pg_shdepend s left join pg_catalog.pg_database d on d.oid = s.dbid
@@ -224,6 +234,10 @@ def remove(central: Session, connect: Connect, name: str) -> Sequence[str]:
     for (transaction,) in central.run(PREPARED, name):
         with suppress(psycopg.Error, DbctlError), connect(name) as scratch:
             scratch.run(f"rollback prepared {quote_literal(str(transaction))}")
+    for (statements,) in central.run(SUBSCRIPTIONS, name):
+        with suppress(psycopg.Error, DbctlError), connect(name) as scratch:
+            for statement in cast("list[str]", statements):
+                scratch.run(statement)
     try:
         central.run(f"drop database if exists {ident(name)} with (force)")
     except psycopg.Error as error:

@@ -176,6 +176,8 @@ class AppDrill:
         #: errors by backup id
         self._problems: dict[str, list[Finding]] = {name: [] for name in self._manifests}
         #: problems of the rows that existed when the backup was created
+        #: of each temporary database: its target, its remarks, and the number of those that are reported
+        self._trial_remarks = list[tuple[str, Sequence[str], int]]()
         self._original_problems = list[Finding]()
         self._migrations = dict[str, SchemaState | None]()
         self._checks = 0
@@ -235,7 +237,14 @@ class AppDrill:
                 self._restore(manifest, member, partial(self._load, stack, reader, folder))
             progress.start_stage("checking")
             self._check()
-            return self._create_result()
+            result = self._create_result()
+        # A temporary database that could not be dropped still has all rows.
+        leftovers = [
+            Finding(target, "warning", "maintenance", remark)
+            for target, remarks, known in self._trial_remarks
+            for remark in remarks[known:]
+        ]
+        return structs.replace(result, findings=[*result.findings, *leftovers])
 
     def _restore(
         self, manifest: Manifest, member: Member, load: Callable[[Manifest, Member], TrialRestore]
@@ -252,6 +261,7 @@ class AppDrill:
             except DbctlError as error:
                 findings.append(verifier.describe_problem(target, manifest, member, error.code, str(error)))
             else:
+                self._trial_remarks.append((target, trial.remarks, len(trial.remarks)))
                 url, digests = trial.url, len(list_comparable(trial.verification.digests, member.digests))
                 # such as what the server of the drill lacks, although the backup is valid
                 findings += [

@@ -166,6 +166,7 @@ comment on subscription remote is 'of the dump';
 OBJECTS = (
     "select 'event trigger', evtname from pg_event_trigger union all select 'publication', pubname from pg_publication"
     " union all select 'subscription', subname from pg_subscription"
+    " where subdbid = (select oid from pg_database where datname = current_database())"
 )
 
 

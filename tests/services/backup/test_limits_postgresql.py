@@ -12,6 +12,7 @@ from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupUnloadableError
 from dbctl.errors.connection import QueryFailedError
+from dbctl.services.restore.drill import RunDrills
 from tests import caching, servers
 from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app
@@ -189,6 +190,24 @@ def test_subscription_is_restored_disabled_and_reported(tmp_path):
         assert connection.execute(
             "select subname, subenabled from pg_subscription s join pg_database d on d.oid = subdbid and datname = current_database()"
         ).fetchall() == ([] if is_omitted else [("sub", False)])
+
+
+def test_drill_of_a_database_with_a_subscription_leaves_no_database(tmp_path):
+    url = structs.replace(servers.parse_url(servers.private_postgresql()), path="subscribed_again")
+    with closing(servers.connection(structs.replace(url, path="postgres"))) as admin:
+        admin.execute("create database subscribed_again")
+        with closing(servers.connection(url)) as connection:
+            connection.execute("create table t (id int primary key)")
+            connection.execute(
+                "create subscription again connection 'host=/nowhere' publication pub with (connect = false)"
+            )
+        (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
+        promptvault_app.create_app_backup(tmp_path / "any")
+        with promptvault_app.open_repository(tmp_path / "any") as (app, _):
+            result = RunDrills([app], promptvault_app.create_keys).apply()
+        assert [finding.code for finding in result.findings] == []
+        names = "select datname from pg_database where datname like 'subscribed_again%'"
+        assert admin.execute(names).fetchall() == [("subscribed_again",)]
 
 
 @pytest.mark.slow
