@@ -10,6 +10,7 @@ from typing import cast
 from dbctl.engines.contract.database import Column
 from dbctl.engines.postgresql.catalog import (
     CREATE_KEY,
+    DROP_SUBSCRIPTION,
     IN_USER_SCHEMA,
     OWN_COLUMNS,
     OWN_RELATION,
@@ -56,6 +57,12 @@ OWN_SETTINGS = """select format(case when s.setrole = 0 then 'database %2$I' els
     pg_catalog.pg_get_userbyid(s.setrole), d.datname), split_part(c, '=', 1)
 from pg_catalog.pg_db_role_setting s join pg_catalog.pg_database d on d.oid = s.setdatabase, unnest(s.setconfig) c
 where d.datname = current_database() and split_part(c, '=', 1) like '%.%' order by 1, 2"""
+#: Connections to other servers: their names, and the statements that remove each without its other server.
+CONNECTIONS = f"""select format('user mapping of server %s', srvname),
+  array[format('drop user mapping for %s server %I', case umuser when 0 then 'public' else quote_ident(usename) end, srvname)]
+from pg_catalog.pg_user_mappings
+union all select format('subscription %s', s.subname), {DROP_SUBSCRIPTION} from pg_catalog.pg_subscription s
+where s.subdbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 1"""
 PARTITIONED = "select relname::text from pg_catalog.pg_class where relkind = 'p'"
 TEXT_BASES = ("text", "varchar", "bpchar", "citext", "character varying", "character", "bytea")
 #: COPY escapes these characters.
@@ -77,12 +84,20 @@ class PostgreSQLRewriter(ServerRewriter):
         remarks = [*super().rewrite(tables, pseudonyms), *self.describe_omitted()]
         for place, name in self._connection.fetch(OWN_SETTINGS):
             self._connection.run(f"alter {place} reset {'.'.join(map(ident, str(name).split('.')))}")
+        for _, statements in self._connection.fetch(CONNECTIONS):
+            for sql in cast("list[str]", statements):
+                self._connection.run(sql)
         return remarks
 
     def describe_omitted(self) -> Sequence[str]:
-        names = ", ".join(dict.fromkeys(str(name) for _, name in self._connection.fetch(OWN_SETTINGS)))
         # such as the key with which PostgREST verifies tokens
-        return [f"settings of the database that can hold secrets are not copied: {names}"] if names else []
+        settings = dict.fromkeys(str(name) for _, name in self._connection.fetch(OWN_SETTINGS))
+        connections = dict.fromkeys(str(name) for name, _ in self._connection.fetch(CONNECTIONS))
+        omitted = {
+            "settings of the database that can hold secrets": settings,
+            "connections to other servers": connections,
+        }
+        return [f"{kind} are not copied: {', '.join(names)}" for kind, names in omitted.items() if names]
 
     @contextmanager
     def without_triggers(self) -> Iterator[None]:

@@ -586,6 +586,36 @@ def test_settings_that_apps_define_are_not_copied(club, destination, run, tmp_pa
     assert remark in plan["steps"]
 
 
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_connections_to_other_servers_are_not_copied(club, destination, run, tmp_path):
+    club.run(
+        "create foreign data wrapper bare",
+        "create server far foreign data wrapper bare",
+        "create user mapping for public server far options (password 's3cret-of-production')",
+        "create user mapping for current_user server far options (password 's3cret-of-production')",
+        "create subscription remote connection 'host=/nowhere password=s3cret-of-production' publication p with (connect = false)",
+    )
+    try:
+        plan = create_copy(run, tmp_path, destination, "--dry-run")["data"]["plan"]
+        result = create_copy(run, tmp_path, destination)
+    finally:  # otherwise the database cannot be dropped
+        club.run(
+            "alter subscription remote disable",
+            "alter subscription remote set (slot_name = none)",
+            "drop subscription remote",
+        )
+    assert read(destination, "select count(*) from pg_user_mappings") == [(0,)]
+    subscriptions = "select count(*) from pg_subscription s join pg_database d on d.oid = s.subdbid where d.datname = current_database()"
+    assert read(destination, subscriptions) == [(0,)]
+    (remark,) = [text for text in result["data"]["remarks"] if "other servers" in text]
+    assert remark.endswith("subscription remote, user mapping of server far")
+    assert remark in plan["steps"]
+    assert (
+        read(destination, f"select datname from pg_database where datname like '{club.own.path}_dbctl%'")
+        == []
+    )
+
+
 def test_sample_leaves_rows_and_their_dependents_out(club, destination, run, tmp_path):
     before = club.content()
     create_copy(run, tmp_path, destination, "--sample", "members:id <= 5", "--sample", "places:100%")
