@@ -50,6 +50,8 @@ from dbctl.url import Url, parse_url
 
 #: Columns that a remark names.
 NAMED = 5
+#: In ``Proof.copied_in``.
+SCHEMA = "the schema"
 
 
 class CopyOptions(Struct, frozen=True, kw_only=True):
@@ -317,6 +319,7 @@ class AnonymiseCopy(PrivateCopy):
         if hits:
             with self._private.open_writer(name) as (writer, rewriter):
                 copied = Scanner(hits).find([rewriter.encode(CONSTANTS), *rewriter.read_schema()])
+                copied_in[SCHEMA] = len(copied)
                 for column, places in find_copied(writer, rules, hits, rewriter):
                     copied_in[column], undecided[column] = len(places.copied), len(places.undecided)
                     copied |= places.copied
@@ -382,7 +385,7 @@ def _describe_copied(proofs: Sequence[Proof]) -> Iterator[str]:
     """Yield which copied columns contain originals of others; the first of them may need a rule."""
     for proof in proofs:
         if proof.copied:
-            columns = [f"{column} ({count})" for column, count in proof.copied_in.items()] or ["the schema"]
+            columns = [f"{column} ({count})" for column, count in proof.copied_in.items()]
             others = f" and {len(columns) - NAMED} more columns" if len(columns) > NAMED else ""
             originals = format_count(proof.copied, "original")
             yield f"{proof.database}: {originals} also in what is copied: {', '.join(columns[:NAMED])}{others}"

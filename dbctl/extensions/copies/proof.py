@@ -50,7 +50,7 @@ class Proof(Struct, frozen=True, kw_only=True):
     is_sample: bool  #: whether there were more
     too_short: int  #: values that identify no one, because they are too short
     copied: int  #: originals that the copied columns, or the schema, contain as well
-    copied_in: Mapping[str, int]  #: the number of these by column
+    copied_in: Mapping[str, int]  #: the number of these by column, and in ``the schema``
     bytes: int  #: of the dump
     hits: int  #: originals in the copy that no copied column contains
 
