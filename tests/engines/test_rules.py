@@ -40,6 +40,7 @@ OPENERS = {
     "engines/sqlite/replace_content.py": "a new file with a temporary name (O_EXCL), before it connects to it",
     "extensions/adopt/sqlite.py": "private copies of dumps",
     "engines/sqlite/connection.py": "the first bytes of a database that it reads without locks, so none can be lost",
+    "engines/sqlite/errors.py": "the header of a database whose definitions it cannot read, which remains open, so that no lock is lost",
     "extensions/salvage/sqlite/image.py": "private copies of damaged files, and a reference file, without open connections to them",
     "extensions/external_index/file.py": "the first bytes of a database that it reads without locks, so none can be lost, and of its external index",
     "extensions/external_index/build.py": "the external index while it is created (O_EXCL), and its folder",

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from dbctl.errors.base import DbctlError, Remedy
@@ -22,6 +23,7 @@ from dbctl.errors.connection import (
     ReadOnlyError,
     UnreachableError,
 )
+from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Struct
 
 #: The remedy of damage.
@@ -33,6 +35,10 @@ MIN_FREE_BYTES = 1 << 20
 
 #: The messages of SQLite about a function or a collation that only the app defines; they have no error name. The first one is of generated columns.
 MISSING = r"(?:unknown|no such) (function|collation)(?: sequence)?: (.+?)(?:\(\))?$"
+NEWER_HINT = (
+    "The definition may have a form that only a newer SQLite reads. Install dbctl for a Python that brings one:"
+    " uv tool install --managed-python DIR. Only if that cannot read it either, the file is damaged."
+)
 #: The journal was deleted, which commits the change, but the deletion was not synced to disk.
 UNSYNCED = "SQLITE_IOERR_DIR_FSYNC"
 
@@ -161,6 +167,31 @@ def _translate_io(context: ErrorContext, name: str, reason: str) -> DbctlError:
     return FileFailedError(path=context.path, reason=f"{reason} ({name}): {cause}")
 
 
+def _translate_corrupt(context: ErrorContext, _name: str, reason: str) -> DbctlError:
+    """Return the error for damage, or for a definition that a newer SQLite wrote: both are reported in the same way."""
+    written = _read_writer_version(context.path) if reason.startswith("malformed database schema") else ()
+    if written > sqlite3.sqlite_version_info:
+        return NotSupportedError(
+            feature=f"{context.target}, which SQLite {'.'.join(map(str, written))} wrote,",
+            subject=f"SQLite {sqlite3.sqlite_version}, which this Python uses: {reason}",
+            hint=NEWER_HINT,
+        )
+    return CorruptError(target=context.target, reason=reason, hint=SALVAGE)
+
+
+@cache
+def _read_writer_version(path: Path) -> tuple[int, ...]:
+    """Return the version of SQLite that has last changed a file, from its header; empty if it cannot be read.
+
+    The file remains open, once for each path: closing it would drop the locks that SQLite has on it in this process.
+    """
+    try:
+        number = int.from_bytes(os.pread(os.open(path, os.O_RDONLY), 4, 96))
+    except OSError:
+        return ()
+    return number // 1_000_000, number // 1000 % 1000, number % 1000
+
+
 #: Errors that a quota, a file size limit, or delayed allocation on a full disk can also cause.
 _WRITE_ERRORS = {
     "SQLITE_IOERR_WRITE",
@@ -177,7 +208,7 @@ _TRANSLATIONS: dict[str, Callable[[ErrorContext, str, str], DbctlError]] = {
     "SQLITE_NOTADB": lambda place, *_: NotADatabaseError(
         target=place.target, path=place.path, engine="SQLite"
     ),
-    "SQLITE_CORRUPT": lambda place, _, reason: CorruptError(target=place.target, reason=reason, hint=SALVAGE),
+    "SQLITE_CORRUPT": _translate_corrupt,
     "SQLITE_FULL": _translate_full,
     UNSYNCED: lambda place, name, reason: FileUnsyncedError(path=place.path, reason=f"{reason} ({name})"),
     "SQLITE_IOERR": _translate_io,
