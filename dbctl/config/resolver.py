@@ -106,7 +106,7 @@ class Resolver:
             databases={name: resolve_path(url, folder) for name, url in databases.items() if url},
             replicas=dict(self._replicas(databases)) if app.replicas else {},
             migrations={
-                database: folder / self._fill(path, "migrations", database)
+                database: folder / self._fill(path, "migrations", database, required=True)
                 for database, path in app.migrations.items()
                 if path != NO_MIGRATIONS
             },
@@ -124,7 +124,7 @@ class Resolver:
             else {},
             maintenance_mode=self._maintenance_mode(app.maintenance_mode) if app.maintenance_mode else None,
             env_file=folder / app.env_file if app.env_file else None,
-            pepper_file=Path(self.resolve_file(self._fill(app.pepper_file, "pepper_file")))
+            pepper_file=Path(self.resolve_file(self._fill(app.pepper_file, "pepper_file", required=True)))
             if app.pepper_file
             else None,
             pepper_env=app.pepper_env,
@@ -151,10 +151,13 @@ class Resolver:
     def _append(self, key: Sequence[toml.Key], reason: str) -> None:
         self.problems.append((key, reason))
 
-    def _fill(self, text: str, *key: toml.Key) -> str:
-        if "${" not in text:
-            return text
-        return fill_variables(text, ("apps", self._name, *key), self._append, self._variables)
+    def _fill(self, text: str, *key: toml.Key, required: bool = False) -> str:
+        """Return a text with its variables; ``required``: report one that is empty, as a path that would be the folder of the configuration."""
+        if "${" in text:
+            text = fill_variables(text, ("apps", self._name, *key), self._append, self._variables)
+        if required and not text:
+            self.report("it is empty", *key)
+        return text
 
     def resolve_file(self, text: str) -> str:
         """Return a path, which may be relative to the folder of the configuration; empty for none."""
@@ -196,9 +199,9 @@ class Resolver:
                 yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
 
     def _search_folder(self, section: SearchConfig) -> Path:
-        if not section.folder:
-            self.report("it is empty", "search", "folder")
-        return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
+        return self._folder / atomic.expand_home(
+            self._fill(section.folder, "search", "folder", required=True)
+        )
 
     def resolve_command(self, words: Sequence[str]) -> Sequence[str]:
         """Return a program and its arguments; a program without a slash is searched on the PATH."""
@@ -241,9 +244,7 @@ class Resolver:
             self.report(reason, "backup", "keep", name)
         for database, limits in section.databases.items():
             self._database_backup(limits, "backup", "databases", database)
-        if not section.repository:
-            self.report("it is empty", "backup", "repository")
-        repository = self._fill(section.repository, "backup", "repository")
+        repository = self._fill(section.repository, "backup", "repository", required=True)
         if urls.is_foreign_address(repository):
             self._check_storage(repository, "backup", "repository")
         if section.object_lock and section.object_lock[:-1].strip("0") == "":
@@ -304,8 +305,9 @@ class Resolver:
         if not (has_recipients or passphrases):
             self.report("recipients, recipients_file, passphrase_file or passphrase_env is missing", *key)
         files = {
-            name: self.resolve_file(self._fill(getattr(section, name), *key, name))
+            name: self.resolve_file(self._fill(getattr(section, name), *key, name, required=True))
             for name in ("recipients_file", "passphrase_file", "identity_file")
+            if getattr(section, name)
         }
         return msgspec.structs.replace(section, **files)
 

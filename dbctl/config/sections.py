@@ -154,6 +154,9 @@ def _find_problems(content: ConfigFile) -> Iterator[tuple[Sequence[toml.Key], st
     for name in OF_ONE_APP:
         if name in content.defaults:
             yield (DEFAULTS, name), f"each app has its own; set it in [apps.NAME.{name}]"
+    for name in content.apps:
+        if not name.strip():
+            yield ("apps", name), "the name of the app is empty"
     for name, secret in content.secrets.items():
         for key, reason in environment.check_secret(name, secret):
             yield ("secrets", name, *key), reason

@@ -137,6 +137,35 @@ def test_validate_checks_an_address_of_storage_with_the_value_of_its_variable(pl
         assert answer("config", "validate", status=status)
 
 
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ('migrations = { main = "VALUE" }', "migrations.main"),
+        ('backup = { repository = "VALUE" }', "backup.repository"),
+        (
+            'backup = { repository = "b", encrypt = { recipients_file = "${EMPTY}" } }',
+            "backup.encrypt.recipients_file",
+        ),
+        ('search = { folder = "VALUE" }', "search.folder"),
+        ('pepper_file = "${EMPTY}"', "pepper_file"),
+    ],
+)
+@pytest.mark.parametrize("value", ["", "${EMPTY}"])
+def test_empty_path_is_not_the_folder_of_the_configuration(place, answer, monkeypatch, lines, key, value):
+    monkeypatch.setenv("EMPTY", "")
+    (place / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\ndatabases = "shop.db"\n{lines.replace("VALUE", value)}\n'
+    )
+    (finding,) = answer("config", "validate", status=2)["data"]["findings"]
+    assert f"apps.shop.{key}: it is empty" in finding["message"]
+
+
+def test_app_without_a_name_is_invalid(place, answer):
+    (place / "dbctl.toml").write_text('[apps.""]\nprofile = "plain"\ndatabases = "shop.db"\n')
+    (finding,) = answer("config", "validate", status=2)["data"]["findings"]
+    assert finding["line"] == 1
+
+
 def test_app_with_a_secret_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     with closing(sqlite3.connect("good.db")) as db:
