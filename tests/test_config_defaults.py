@@ -97,12 +97,19 @@ def test_invalid_default_is_reported_once_where_it_is(folder, answer, lines, key
     assert find_problems(answer) == [("dbctl.toml", line, f"line {line}, {key}")]
 
 
-def test_default_that_every_app_replaces_is_checked(folder, answer):
+@pytest.mark.parametrize("value", ["26", '"26 hours"'])
+def test_default_that_every_app_replaces_is_checked(folder, answer, value):
     write(
         folder,
-        f'[defaults.backup]\nmax_age = 26\n{APP.format(name="blog")}[apps.blog.backup]\nrepository = "b"\nmax_age = "26h"\n',
+        f'[defaults.backup]\nmax_age = {value}\n{APP.format(name="blog")}[apps.blog.backup]\nrepository = "b"\nmax_age = "26h"\n',
     )
     assert find_problems(answer) == [("dbctl.toml", 2, "line 2, defaults.backup.max_age")]
+
+
+def test_limits_of_an_unknown_database_are_reported_in_the_defaults(folder, answer):
+    text = '[defaults.backup]\nrepository = "b"\n[defaults.backup.databases.other]\nmax_age = "7d"\n'
+    write(folder, text + APP.format(name="blog") + APP.format(name="shop"))
+    assert find_problems(answer) == [("dbctl.toml", 3, "line 3, defaults.backup.databases.other")]
 
 
 def test_missing_key_of_an_app_is_reported_in_the_app(folder, answer):

@@ -30,6 +30,13 @@ class SourceFile(msgspec.Struct, frozen=True):
         is_default = self.defaults.count_existing(default) - len(default) > own - len(key)
         return (self.defaults, default) if is_default else (self, key)
 
+    def has_variable(self, key: Sequence[toml.Key]) -> bool:
+        """Whether the value of a key contains a variable."""
+        value: Any = self.values
+        for part in key:
+            value = value.get(part) if isinstance(value, dict) else value
+        return isinstance(value, str) and "${" in value
+
     def count_existing(self, key: Sequence[toml.Key]) -> int:
         """Return how many parts of a key are in the file."""
         value: Any = self.values

@@ -5,18 +5,17 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from dbctl import url as urls
 from dbctl.config import environment
-from dbctl.config.defaults import SourceFile
 from dbctl.config.model import PLAIN, UNNAMED_APP, App, Configuration
 from dbctl.config.resolver import Resolver, resolve_path, select_instance
 from dbctl.config.sections import (
     Sections,
     Selection,
+    check_replaced_defaults,
     locate_problems,
     read_sections,
     report_first_problem,
@@ -189,22 +188,17 @@ def resolve(sections: Sections, *, only: str = "") -> Configuration:
 
 def find_problems(sections: Sections) -> list[toml.Problem]:
     """Return the invalid values of apps, without reading a variable or secret: texts that contain one are not checked."""
-    problems = list[toml.Problem]()
+    problems = check_replaced_defaults(sections)
     for name, app in sections.apps.items():
         source = sections.origins["apps", name]
         resolver = Resolver(name, app, sections.folder, reads_variables=False)
         resolver.resolve()
+        places = [(*source.locate(key), key, reason) for key, reason in resolver.problems]
         problems += locate_problems(
-            source, [entry for entry in resolver.problems if not _has_variable(*source.locate(entry[0]))]
+            source,
+            [(key, reason) for place, written, key, reason in places if not place.has_variable(written)],
         )
     return problems
-
-
-def _has_variable(source: SourceFile, key: Sequence[toml.Key]) -> bool:
-    value: Any = source.values
-    for part in key:
-        value = value.get(part) if isinstance(value, dict) else value
-    return isinstance(value, str) and "${" in value
 
 
 def referenced_variables(file: Path) -> Sequence[str]:

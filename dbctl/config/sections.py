@@ -25,7 +25,7 @@ from dbctl.config.model import (
     SecretSource,
     Section,
 )
-from dbctl.config.resolver import ConfigSection, list_app_sections
+from dbctl.config.resolver import ConfigSection, Resolver, list_app_sections
 from dbctl.errors.connection import FileFailedError, FileMissingError, report_file_errors
 from dbctl.errors.usage import ConfigInvalidError, ConfigUntrustedError
 from dbctl.files import atomic, toml
@@ -299,23 +299,57 @@ def _check_sections(sections: Sections) -> list[toml.Problem]:
 
 def _check_defaults(sections: Sections, defaults: SourceFile) -> list[toml.Problem]:
     """Return invalid defaults that an app replaces, or that only several apps together make invalid."""
-    source = next((source for source in sections.files if source.values.get("apps")), None)
-    if source is None:
-        return []
-    problems = list[toml.Problem]()
     try:
-        content = _structure(
-            source, merge_apps(source, reverse=True), lambda key: (defaults, (DEFAULTS, *key[2:]))
-        )
+        app = _apply_defaults(sections, defaults)
     except toml.TomlError as error:
         return [*error.problems]
-    app = next(iter(content.apps.values()))
-    for name, section in list_app_sections(app).items():
-        reasons = [((DEFAULTS, name, *key), reason) for key, reason in section.find_problems(sections.apps)]
-        problems += locate_problems(
-            defaults, [entry for entry in reasons if defaults.count_existing(entry[0]) == len(entry[0])]
-        )
-    return problems
+    own = list_app_sections(app).items() if app else ()
+    reasons = [
+        ((name, *key), reason)
+        for name, section in own
+        for key, reason in section.find_problems(sections.apps)
+    ]
+    return _locate_defaults(defaults, reasons)
+
+
+def check_replaced_defaults(sections: Sections) -> list[toml.Problem]:
+    """Return invalid defaults, also those that every app replaces, without reading a variable or secret."""
+    defaults = sections.files[0].defaults
+    app = _apply_defaults(sections, defaults) if defaults else None
+    if not (defaults and app):
+        return []
+    resolver = Resolver("", app, sections.folder, reads_variables=False)
+    resolver.resolve()
+    return _locate_defaults(defaults, [(key[2:], reason) for key, reason in resolver.problems])
+
+
+def _apply_defaults(sections: Sections, defaults: SourceFile) -> AppConfig | None:
+    """Return an app whose values the defaults replace; None: there is no app.
+
+    Raises:
+        TomlError: as ``_structure``.
+    """
+    source = next((source for source in sections.files if source.values.get("apps")), None)
+    if source is None:
+        return None
+    merged = merge_apps(source, reverse=True)
+    content = _structure(source, merged, lambda key: (defaults, (DEFAULTS, *key[2:])))
+    return next(iter(content.apps.values()))
+
+
+def _locate_defaults(
+    defaults: SourceFile, problems: Sequence[tuple[Sequence[toml.Key], str]]
+) -> list[toml.Problem]:
+    """Return those problems of keys of an app that are problems of defaults."""
+    entries = [((DEFAULTS, *key), reason) for key, reason in problems]
+    return locate_problems(
+        defaults,
+        [
+            entry
+            for entry in entries
+            if defaults.count_existing(entry[0]) == len(entry[0]) and not defaults.has_variable(entry[0])
+        ],
+    )
 
 
 def _has_commands(sections: Sections) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 
 from dbctl.config import loader as config
 from dbctl.config import model
-from dbctl.config.sections import Selection
+from dbctl.config.sections import Selection, check_replaced_defaults, locate_problems, read_sections
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileMissingError
 from dbctl.errors.usage import ProfileInvalidError, ProfileMissingError
@@ -202,19 +202,19 @@ def check_files(selection: Selection, file: str) -> Findings:
         return Findings(checked=1, findings=_check_profile_file(file))
     path = config.config_path(selection)
     try:
-        configuration = config.parse(path)
+        sections = read_sections(path)
+        configuration = config.resolve(sections)
     except toml.TomlError as error:
         return Findings(checked=1, findings=[_problem_finding(path, problem) for problem in error.problems])
-    findings: list[Finding] = []
+    findings = [_problem_finding(path, problem) for problem in check_replaced_defaults(sections)]
     for name in dict.fromkeys(app.profile for app in configuration.apps.values()):
         with suppress(ProfileMissingError, FileMissingError):  # reported below, for each app that names it
             findings += _check_profile_file(name)
     for app in configuration.apps.values():
-        source = configuration.files[app.name]
-        for key, reason in _check_app(app):
-            problem = toml.create_problem(toml.read_text(source), ("apps", app.name, *key), reason)
-            findings.append(_problem_finding(source, problem))
-    return Findings(checked=1 + len(configuration.apps), findings=findings)
+        problems = [(("apps", app.name, *key), reason) for key, reason in _check_app(app)]
+        located = locate_problems(sections.origins["apps", app.name], problems)
+        findings += [_problem_finding(path, problem) for problem in located]
+    return Findings(checked=1 + len(configuration.apps), findings=list(dict.fromkeys(findings)))
 
 
 def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[DatabaseListed]:
