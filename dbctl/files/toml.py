@@ -196,13 +196,16 @@ def _matching_alternative(error: Any) -> list[Any]:
 
 
 def _describe(error: Any) -> str:
-    # An address may contain a password, and so may a list or a table: only their kinds are shown.
+    # An address may contain a password, and so may a list, a table, or the words of a program: only their kinds are shown.
     value = repr(error.instance)
     is_hidden = (
-        type(error.instance) in (list, dict) or len(value) > MAX_SHOWN or "@" in value or "//" in value
+        type(error.instance) in (list, dict)
+        or len(value) > MAX_SHOWN
+        or re.search("[@= ]|//" if error.validator == "type" else "@|//", value)
     )
-    kinds_by_type: dict[type, str] = {str: "text", list: "a list", dict: "a table"}
-    shown = kinds_by_type.get(type(error.instance), "a number") if is_hidden else value
+    kinds_by_type: dict[type, str] = {str: "text", list: "a list", dict: "a table", int: "a number"}
+    shown = kinds_by_type.get(type(error.instance), "a time") if is_hidden else value
+    shown = shown.lower() if isinstance(error.instance, bool) else shown  # as TOML writes it
     if error.validator == "type":
         expected = (
             [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
@@ -217,12 +220,18 @@ def _describe(error: Any) -> str:
         return (
             f"must be {' or '.join(dict.fromkeys(filter(None, kinds)))}, not {shown}"
             if any(kinds)
-            else f"{shown} is invalid"
+            else _describe_choice(shown, error.context)
         )
     if error.validator == "enum":
-        return f"{shown} is not one of {', '.join(map(str, error.validator_value))}"
+        return _describe_choice(shown, [error])
     message = str(error.message).replace(value, shown)
     return message if len(message) <= 3 * MAX_SHOWN else f"{shown} is invalid"
+
+
+def _describe_choice(shown: str, errors: Sequence[Any]) -> str:
+    """Return the reason of a value that is no element of the enumerations in errors; empty ones are not named."""
+    values = [value for item in errors if item.validator == "enum" for value in item.validator_value if value]
+    return f"{shown} is not one of {', '.join(map(str, values))}" if values else f"{shown} is invalid"
 
 
 def create_problem(text: str, path: Sequence[Key], reason: str) -> Problem:

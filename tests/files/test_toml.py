@@ -118,6 +118,9 @@ def test_all_problems_are_reported_in_line_order():
     ("text", "problem"),
     [
         ("name = 1", (1, "name", "must be text, not 1")),
+        ("name = true", (1, "name", "must be text, not true")),
+        ("name = 2026-11-22", (1, "name", "must be text, not a time")),
+        ("name = 'x'\nmany = 'curl --token=pw'", (2, "many", "must be a list, not text")),
         ("name = 'x'\nkind = 3", (2, "kind", "must be text or a list, not 3")),
         ("name = 'x'\nkind = ['a', 3]", (2, "kind[1]", "must be text, not 3")),
         ("name = 'x'\ninner = 3", (2, "inner", "must be a table, not 3")),
