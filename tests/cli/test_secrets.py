@@ -181,6 +181,17 @@ def test_lineage_of_view_chain_is_resolved_once_per_view():
     assert lineage.trace_sources(queries, tables, "sqlite")["v299"] == {"a": {("users", "token")}}
 
 
+@pytest.mark.parametrize("dialect", ["postgres", "sqlite", "mysql"])
+def test_columns_with_upper_case_letters_are_traced(dialect):
+    quote = "`" if dialect == "mysql" else '"'
+    query = 'select "createdAt" as "madeAt", "apiToken" from "Team"'.replace('"', quote)
+    tables = {"Team": ["createdAt", "apiToken"], "v": ["madeAt", "apiToken"]}
+    assert lineage.trace_sources({"v": query}, tables, dialect)["v"] == {
+        "madeAt": {("team", "createdat")},
+        "apiToken": {("team", "apitoken")},
+    }
+
+
 SECRETS_OF_A_CONFIGURATION = """[apps.blog]
 profile = "plain"
 databases = "postgresql://ann:hunter2@h/d?sslmode=require&sslpassword=hunter2&password=hunter2&application_name=x"

@@ -95,13 +95,12 @@ class _Lineage:
         }
         qualify(query, schema=schema, dialect=self._dialect, validate_qualify_columns=False)
         selects = query.selects
-        names = [select.alias_or_name for select in selects]
-        if len(names) != len(columns):
+        if len(selects) != len(columns):
             return dict.fromkeys(columns)
-        if len(set(names)) != len(names):
-            names = [f"{name}_{position}" for position, name in enumerate(names)]
-            for select, name in zip(selects, names, strict=True):
-                select.set("alias", exp.to_identifier(name))
+        # Names in a result may be equal, and sqlglot finds none that has upper-case letters in PostgreSQL.
+        names = [f"column_{position}" for position in range(len(columns))]
+        for select, name in zip(selects, names, strict=True):
+            select.set("alias", exp.to_identifier(name))
         result: dict[str, Collection[Source] | None] = {}
         for column, name, select in zip(columns, names, selects, strict=True):
             if _has_whole_row(select):
