@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from dbctl.engines.contract.database import Query, Where
+from dbctl.engines.contract.database import Query, Readable, Where
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError
 from dbctl.errors.usage import NotSupportedError
@@ -268,3 +269,17 @@ class Explainer(ABC):
         self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
     ) -> list[tuple[object, ...]]:
         """Return the rows of ``Readable.query`` as after ``changes``, without triggers; views show the rows before it. It writes nothing."""
+
+    @abstractmethod
+    def read_after(self, changes: Sequence[PlannedRows]) -> AbstractContextManager[None]:
+        """Let ``Readable.select``, ``count`` and ``count_by`` read rows as ``query_after`` does, inside the block; rows are in any order."""
+
+
+def describe_references(db: Readable, tables: Collection[str]) -> list[str]:
+    """Return the foreign keys of other tables that refer to some tables: ``orders.user refers to users``."""
+    return [
+        f"{reference.table}.{', '.join(reference.columns)} refers to {table}"
+        for table in tables
+        for reference in db.references(table)
+        if reference.table not in tables
+    ]

@@ -141,7 +141,7 @@ class MySQLDatabase(ServerDatabase):
         super().__init__(MySQLCatalog(connection), MySQLDialect(lambda: connection.server))
 
     def read_rows(self, query: Query) -> list[Row]:
-        rows = self.connection.fetch(*self.select_statement(query, exact_expression))
+        rows = self._fetch(*self.select_statement(query, exact_expression))
         singles = [is_single(self.catalog.require_column(query.table, name)) for name in query.columns]
         if not any(singles):
             return rows
@@ -258,9 +258,6 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
             return ""
         return " for update" if self.connection.timeout > 0 else " for update nowait"
 
-    def _encode(self, column: Column, value: object) -> object:
-        return encode_for_column(column, value)
-
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         statement = Statement()
         sql = self._insert_statement(statement, table, values)
@@ -289,7 +286,7 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
             )
         statement = Statement()
         condition = " and ".join(
-            f"{self.catalog.quote_column(table, name, '')} = {self._value(statement, table, name, value)}"
+            f"{self.catalog.quote_column(table, name, '')} = {self.builder.new_value(statement, table, name, value)}"
             for name, value in key.items()
         )
         sql = f"select {self.catalog.quote_column(table, returning, '')} from {self.catalog.quote_table(table)} where {condition}"
@@ -308,7 +305,7 @@ class MySQLWriter(MySQLDatabase, ServerWriter):
         # A server runs the assignments in order, so those that read a column come before those that write it.
         ordered = sorted(values.items(), key=lambda assignment: not isinstance(assignment[1], ShiftedTime))
         sets = ", ".join(
-            f"{self.catalog.quote_column(table, name, 't0')} = {self._value(statement, table, name, value)}"
+            f"{self.catalog.quote_column(table, name, 't0')} = {self.builder.new_value(statement, table, name, value)}"
             for name, value in ordered
         )
         tables, condition = self._select_for_change(statement, table, where)

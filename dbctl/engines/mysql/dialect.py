@@ -274,6 +274,9 @@ class MySQLDialect(ServerDialect):
     def as_text(self, value: str, column: Column) -> str:
         return value if kind_of(column) == "text" else f"convert({value} using utf8mb4)"
 
+    def bind(self, statement: Statement, column: Column, value: object) -> str:
+        return statement.bind(encode_for_column(column, value))
+
     def fold_case(self, value: str, column: Column) -> str:
         """Return SQL that folds ASCII letters only: the Hebrew character set accepts any bytes, and has no other letter cases."""
         raw = value if kind_of(column) == "bytes" else f"cast(convert({value} using utf8mb4) as binary)"

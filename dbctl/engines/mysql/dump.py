@@ -11,6 +11,7 @@ from typing import cast
 
 import pymysql
 
+from dbctl.engines.contract.checks import describe_references
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, exact_values, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
@@ -24,7 +25,6 @@ from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import MySQLColumn, charset_of, escape_pattern
 from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql import checks
-from dbctl.engines.sql.catalog import describe_references
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ClientFailedError, ConcurrentChangeError, PrivilegeMissingError

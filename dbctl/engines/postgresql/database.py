@@ -22,7 +22,7 @@ from dbctl.engines.postgresql.connection import (
     PostgreSQLTransactions,
 )
 from dbctl.engines.postgresql.dialect import PostgreSQLCodec, PostgreSQLDialect
-from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type, encode_for_column
+from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
 from dbctl.engines.sql.catalog import Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
@@ -163,9 +163,6 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     def _lock_clause(self, table: str) -> str:
         is_lockable = self.transactions.depth and not self.catalog.require_table(table).is_view
         return ROW_LOCK if is_lockable and self.connection.can_lock_rows else ""
-
-    def _encode(self, column: Column, value: object) -> object:
-        return encode_for_column(column, value)
 
     def require_writable(self, table: str) -> None:
         del table  # every table can be rolled back

@@ -26,6 +26,7 @@ from dbctl.engines.postgresql.values import (
     RawText,
     base_type,
     comparable_value,
+    encode_for_column,
     encode_value,
     format_array,
     is_extreme_time,
@@ -170,6 +171,9 @@ class PostgreSQLDialect(ServerDialect):
         if base_type(column) == ADDRESS:  # the value may be text already, so ``abbrev`` would not do
             return rf"regexp_replace({value}::text, '{HOST_MASK}', '\1')"
         return value if kind_of(column) == "text" else f"{value}::text"
+
+    def bind(self, statement: Statement, column: Column, value: object) -> str:
+        return statement.bind(encode_for_column(column, value))
 
     def fold_case(self, value: str, column: Column) -> str:
         return f'lower({self.as_text(value, column)} collate "C")'  # only ASCII letters

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 from msgspec import structs
 
 from dbctl.engines.contract.checks import Checks, EngineFinding, FindingQuery, LockHolder, OrphanedRows
-from dbctl.engines.contract.database import Column, Reference, ShiftedTime, Where, Writable
+from dbctl.engines.contract.database import Column, Reference, Where, Writable
 from dbctl.engines.contract.monitoring import ServerMonitor
 from dbctl.engines.contract.schema import Schema, SchemaReader, ScriptRunner
 from dbctl.engines.contract.streaming import ValueCodec
@@ -71,10 +71,6 @@ class ServerWriter(ServerDatabase, Writable):
     transactions: ServerTransactions
 
     @abstractmethod
-    def _encode(self, column: Column, value: object) -> object:
-        """Return a value in the form that a parameter for ``column`` needs."""
-
-    @abstractmethod
     def require_writable(self, table: str) -> None:
         """Refuse to write to a table outside of a transaction, or without the possibility to roll back."""
 
@@ -86,7 +82,7 @@ class ServerWriter(ServerDatabase, Writable):
         self, statement: Statement, table: str, values: Mapping[str, object], where: Sequence[Where]
     ) -> str:
         sets = ", ".join(
-            f"{self.catalog.quote_column(table, name, '')} = {self._value(statement, table, name, value)}"
+            f"{self.catalog.quote_column(table, name, '')} = {self.builder.new_value(statement, table, name, value)}"
             for name, value in values.items()
         )
         condition = self.builder.where_clause(statement, table, where)
@@ -118,18 +114,10 @@ class ServerWriter(ServerDatabase, Writable):
 
     def _insert_statement(self, statement: Statement, table: str, values: Mapping[str, object]) -> str:
         names = ", ".join(self.catalog.quote_column(table, name, "") for name in values)
-        expressions = ", ".join(self._value(statement, table, name, value) for name, value in values.items())
+        expressions = ", ".join(
+            self.builder.new_value(statement, table, name, value) for name, value in values.items()
+        )
         return f"insert into {self.catalog.quote_table(table)} ({names}){self._insert_clause} values ({expressions})"
-
-    def _value(self, statement: Statement, table: str, name: str, value: object) -> str:
-        """Return SQL for the new value of a column."""
-        column = self.catalog.require_column(table, name)
-        if isinstance(value, ShiftedTime):
-            source = self.catalog.require_column(table, value.column)
-            return self.dialect.shift_time(
-                self.catalog.quote_column(table, value.column, "t0"), source, value, column
-            )
-        return statement.bind(self._encode(column, value))
 
 
 class ServerCodec(SqlPart, ValueCodec):

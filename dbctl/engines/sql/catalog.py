@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from itertools import count
 from math import isnan
 from typing import Protocol
 
-from dbctl.engines.contract.database import Column, MergeRule, Readable, Reference, Table
+from dbctl.engines.contract.database import Column, MergeRule, Reference, Table
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
 
 Row = tuple[object, ...]
@@ -206,13 +206,3 @@ class Catalog(LiveTables):
         """Return the name of a live column in SQL, after ``alias`` and a point unless it is empty."""
         name = ident(self.require_column(table, column).name)
         return f"{alias}.{name}" if alias else name
-
-
-def describe_references(db: Readable, tables: Collection[str]) -> list[str]:
-    """Return the foreign keys of other tables that refer to some tables: ``orders.user refers to users``."""
-    return [
-        f"{reference.table}.{', '.join(reference.columns)} refers to {table}"
-        for table in tables
-        for reference in db.references(table)
-        if reference.table not in tables
-    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from dbctl import signals
 from dbctl.engines.contract.checks import Explainer, Explanation, PlannedRows
@@ -46,11 +47,16 @@ class SqlExplainer(SqlPart, Explainer):
             tables.append(f"{self._db.catalog.quote_table(table)} as (select * from dbctl_rows_{number})")
         return self._db.query(self._hide_tables(rows, tables, sql) if rows else sql, bound)
 
-    def _hide_tables(self, rows: Sequence[str], tables: Sequence[str], sql: str) -> str:
-        """Return ``sql`` with ``tables`` before its own expressions.
+    @contextmanager
+    def read_after(self, changes: Sequence[PlannedRows]) -> Iterator[None]:
+        self._db.planned = changes
+        try:
+            yield
+        finally:
+            self._db.planned = ()
 
-        ``rows`` name tables, too, and must not see ``tables``: they belong to an outer query.
-        """
+    def _hide_tables(self, rows: Sequence[str], tables: Sequence[str], sql: str) -> str:
+        """Return ``sql`` with ``tables`` before its own expressions; ``rows``, which must not see them, belong to an outer query."""
         return f"with {', '.join(rows)} select * from ({add_expressions(tables, sql)}) dbctl_result"
 
     def _select_rows(self, table: str, changes: Sequence[PlannedRows], bound: dict[str, object]) -> str:
@@ -64,7 +70,7 @@ class SqlExplainer(SqlPart, Explainer):
         for change in changes:
             condition = builder.condition(statement, table, AllOf(change.where))
             for name, value in change.values.items():
-                new = "null" if value is None else statement.bind(value)
+                new = "null" if value is None else builder.new_value(statement, table, name, value)
                 columns[name] = f"case when {condition} then {new} else {columns[name]} end"
         deleted = [AllOf(change.where) for change in changes if not change.values]
         where = builder.where_clause(statement, table, [Not(AnyOf(deleted))] if deleted else [])

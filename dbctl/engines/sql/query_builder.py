@@ -86,6 +86,10 @@ class Dialect(ABC):
             return f"{self.to_milliseconds(value, column)} {op} {statement.bind(round(operand.timestamp() * 1000))}"
         return f"{value} {op} {statement.bind(operand)}"
 
+    def bind(self, statement: Statement, column: Column, value: object) -> str:
+        """Return SQL for a value that a column stores."""
+        return statement.bind(value)
+
     def is_null(self, value: str, column: Column) -> str:
         return f"{value} is null"
 
@@ -185,6 +189,13 @@ class QueryBuilder:
         """Return WHERE for the rows ``alias`` of ``table`` that meet all conditions; empty without any."""
         parts = [self.condition(statement, table, condition, alias) for condition in where]
         return " where " + " and ".join(parts) if parts else ""
+
+    def new_value(self, statement: Statement, table: str, name: str, value: object) -> str:
+        """Return SQL for the new value of a column of rows ``t0``."""
+        column = self._catalog.require_column(table, name)
+        if isinstance(value, ShiftedTime):
+            return self._dialect.shift_time(*self._operand(table, value.column, "t0"), value, column)
+        return self._dialect.bind(statement, column, value)
 
     def condition(self, statement: Statement, table: str, where: Where, alias: str = "t0") -> str:
         """Return SQL for one condition on the rows ``alias`` of ``table``."""

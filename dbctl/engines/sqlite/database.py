@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract.database import Merge, ShiftedTime, Where, Writable
+from dbctl.engines.contract.database import Merge, Where, Writable
 from dbctl.engines.contract.engine import OpenOptions
 from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
@@ -249,7 +249,7 @@ class SQLiteWriter(SQLiteDatabase, Writable):
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         statement = Statement(table)
         sets = ", ".join(
-            f"{self.catalog.quote_column(table, name, '')} = {self._value_sql(table, name, value, statement)}"
+            f"{self.catalog.quote_column(table, name, '')} = {self.builder.new_value(statement, table, name, value)}"
             for name, value in values.items()
         )
         condition = self.builder.where_clause(statement, table, where, "t0")
@@ -257,16 +257,6 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         # meet conditions.
         sql = f"update{self.catalog.tables()[table].resolution_clause} {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
         return self.connection.execute_write(sql, statement.parameters)
-
-    def _value_sql(self, table: str, column: str, value: object, statement: Statement) -> str:
-        if isinstance(value, ShiftedTime):
-            return self.dialect.shift_time(
-                self.catalog.quote_column(table, value.column, "t0"),
-                self.catalog.require_column(table, value.column),
-                value,
-                self.catalog.require_column(table, column),
-            )
-        return bind_value(statement, value)
 
     def merge(self, merge: Merge) -> int:
         table = merge.table

@@ -73,6 +73,9 @@ class SQLiteDialect(Dialect):
             f"{self.to_milliseconds(value, column)} + {shift.offset // timedelta(milliseconds=1)}"
         )
 
+    def bind(self, statement: Statement, _column: Column, value: object) -> str:
+        return bind_value(statement, value)
+
     def fold_case(self, value: str, _column: Column) -> str:
         return f"{value} collate nocase"
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import IO, cast
 
 from dbctl import signals
+from dbctl.engines.contract.checks import describe_references
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.file_locks import describe_lock_holders
-from dbctl.engines.sql.catalog import describe_references, ident, lower_ascii
+from dbctl.engines.sql.catalog import ident, lower_ascii
 from dbctl.engines.sql.checks import digest_tables
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.connection import STEPS_BETWEEN_CHECKS, ReadConnection, build_uri

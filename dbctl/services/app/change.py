@@ -80,10 +80,10 @@ class DeletesRows(Protocol):
 
 
 @runtime_checkable
-class ChecksKeys(Protocol):
-    """A prepared change whose plan compares its keys with the stored rows, as the database does when it is applied."""
+class ChecksPlan(Protocol):
+    """A prepared change whose plan also refuses what the database, or a guard, refuses when it is applied."""
 
-    def check_keys(self) -> None: ...
+    def check_plan(self) -> None: ...
 
 
 class PreparedChange(msgspec.Struct, Generic[R], frozen=True):
@@ -217,14 +217,14 @@ class Change(Operation, Generic[R]):
         Raises:
             ProfileContradictionError: the data contradicts what the profile declares.
             NotSupportedError: as ``Readable.require_transactional``.
-            ConstraintError: the database would refuse a key, if the change ``ChecksKeys``.
+            ConstraintError: the database would refuse a key, if the change ``ChecksPlan``.
             ReadOnlyError: the profile declares the database as read-only.
         """
         database = self._app.reader(self._database)
         refuse_contradictions(self._app, self._database, database, self._app.declared_write.facts)
         prepared = self.draft(database)
-        if isinstance(prepared, ChecksKeys):
-            prepared.check_keys()
+        if isinstance(prepared, ChecksPlan):
+            prepared.check_plan()
         for table in prepared.plan.rows:
             database.require_transactional(table)
         if self._app.database(self._database).mode == "read-only":  # a copy or a replica may be planned for

@@ -199,7 +199,7 @@ class AddRow:
             rows={name: 1},
         )
 
-    def check_keys(self) -> None:
+    def check_plan(self) -> None:
         """Compare the keys of the row with the stored ones."""
         check_unique(self._table, {}, self._values)
         check_references(self._table, {}, self._values)

@@ -25,6 +25,7 @@ from dbctl.services.deletion.cascade import (
     deletion_conditions,
     find_affected_rows,
     find_cascading_tables,
+    plan_rows,
     select_deleted,
 )
 from dbctl.services.deletion.cross_database import (
@@ -35,6 +36,7 @@ from dbctl.services.deletion.cross_database import (
 from dbctl.services.rules.rows import RowRules, guard_constraints
 from dbctl.services.search.fulltext import add_repair_hint
 from dbctl.services.users.delete import DeleteUsers, delete_users
+from dbctl.services.users.last_admin import refuse_planned
 
 R = TypeVar("R")
 
@@ -234,6 +236,11 @@ class DeleteRows(Generic[R]):
             deleted=count_affected_rows(db, select_deleted(affected)),
             destructive=True,
         )
+
+    def check_plan(self) -> None:
+        """Apply the guards to all rows that the database would delete or change."""
+        app, database, db = self._table.app, self._table.database, self._table.db
+        refuse_planned(app, database, db, plan_rows(db, self._table.name, self._where))
 
     def apply(self, db: Writable) -> R:
         """Delete the rows and record the deletion."""

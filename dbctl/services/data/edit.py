@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
+from dbctl.engines.contract.checks import PlannedRows
 from dbctl.engines.contract.database import AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import QueryFailedError
@@ -31,6 +32,7 @@ from dbctl.services.data.table import CONFLICT_HINT, DataTable, Filters, row_key
 from dbctl.services.deletion.cascade import add_changed_rows, count_affected_rows, find_changed_rows
 from dbctl.services.rules.rows import RowRules, SingleTrueUpdate, guard_constraints
 from dbctl.services.search.fulltext import add_repair_hint
+from dbctl.services.users.last_admin import refuse_planned
 from dbctl.services.users.update import UpdateUsers, UserUpdate
 
 #: The rows that foreign keys changed, in the closing line.
@@ -146,6 +148,11 @@ def _open_table(app: App, db: Readable, name: str, columns: set[str]) -> DataTab
     return table
 
 
+def _refuse_planned(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> None:
+    changes = [PlannedRows(table=table.name, where=where, values=values)] if values else []
+    refuse_planned(table.app, table.database, table.db, changes)
+
+
 class UpdateRow:
     """Change columns of one row, in three parts: fields of a user, other rows of a single true column, the other columns."""
 
@@ -210,9 +217,11 @@ class UpdateRow:
         plan = self._user_update.plan
         return structs.replace(plan, title=title, steps=[*plan.steps, *steps], rows={**plan.rows, **rows})
 
-    def check_keys(self) -> None:
-        """Compare the keys of the changed columns with the stored ones."""
-        check_unique(self._table, self._before, self._values, self._table.key_conditions(self._key))
+    def check_plan(self) -> None:
+        """Compare the keys of the changed columns with the stored ones, and apply the guards."""
+        where = self._table.key_conditions(self._key)
+        _refuse_planned(self._table, where, self._values)
+        check_unique(self._table, self._before, self._values, where)
         check_references(self._table, self._before, self._values)
 
     def apply(self, db: Writable) -> RowChangeResult:
@@ -276,9 +285,10 @@ class UpdateRows:
         )
         self.plan = add_changed_rows(plan, table.db, affected)
 
-    def check_keys(self) -> None:
-        """Compare the keys and references of the rows with the stored rows."""
+    def check_plan(self) -> None:
+        """Compare the keys and references of the rows with the stored rows, and apply the guards."""
         if self._changed:
+            _refuse_planned(self._table, self._where, self._values)
             check_unique_rows(self._table, self._where, self._values)
             check_references(self._table, {}, self._values)
 

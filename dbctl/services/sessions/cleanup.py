@@ -178,14 +178,17 @@ class CleanUp(Operation):
         Raises:
             ClockImplausibleError: rows are due, and the clock contradicts timestamps in the database.
             ProfileContradictionError: rows are due by a column without times that dbctl can read.
+            Others: see ``guard_holders``.
         """
-        steps, rows, overlap = [], dict[str, int](), RuleOverlap()
+        steps, rows, overlap = [], dict[str, int](), RuleOverlap(self._app.core.users)
         deleted = dict[str, dict[str, list[Where]]]()
         for rule, db, live, where in self._open_tables():
             values = None if rule.delete else new_values(rule, live, self._app.profile.time)
             count = overlap.count_and_apply(db, live.name, where, values)
             if count:
-                refuse_unknown_times(self._app, self._app.resolve_database(rule), db, rule)
+                database = self._app.resolve_database(rule)
+                refuse_unknown_times(self._app, database, db, rule)
+                overlap.refuse_changes(self._app, database, db)
                 suffix = (
                     f", and merge them into {', '.join(after_rule.into for after_rule in rule.after)}"
                     if rule.after
@@ -195,7 +198,7 @@ class CleanUp(Operation):
                 steps.append(f"{rule.name}: {step}")
                 rows[live.name] = rows.get(live.name, 0) + count
                 if rule.delete:
-                    tables = deleted.setdefault(self._app.resolve_database(rule), {})
+                    tables = deleted.setdefault(database, {})
                     tables.setdefault(live.name, []).append(AllOf(where))
         if steps:
             clock.check(self._app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
@@ -13,8 +13,10 @@ from typing import TypeAlias
 from msgspec import structs
 
 from dbctl import progress, signals
+from dbctl.engines.contract.checks import PlannedRows
 from dbctl.engines.contract.database import (
     AllOf,
+    AnyOf,
     Condition,
     Merge,
     Not,
@@ -30,12 +32,14 @@ from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, TimeForm, now
 from dbctl.profiles.codecs import TIMES, read_time
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
+from dbctl.profiles.model.users import Users
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, retry_conflicts
 from dbctl.services.app.live_table import LiveTable, where_before
 from dbctl.services.app.row_writes import delete_exactly
-from dbctl.services.users.last_admin import guard_holders, is_relevant
+from dbctl.services.deletion.cascade import plan_rows
+from dbctl.services.users.last_admin import guard_holders, is_relevant, refuse_planned
 from dbctl.units import parse_duration
 
 #: Seconds that a transaction aims to hold the write lock.
@@ -226,17 +230,12 @@ class RuleRun:
         """Begin a measured transaction, which may not remove the last admin."""
         with self._batches.measure(rows) as restart_clock, self._db.transaction():
             restart_clock()
-            with self._guard():
+            app, users, tables = self._app, self._app.core.users, [self._live.name]
+            # The cleanup of other tables must not fail because the profile does not match the users.
+            is_guarded = users and is_relevant(users, self._db, tables)
+            database = app.resolve_database(self.rule)
+            with guard_holders(app, database, self._db, tables) if is_guarded else nullcontext():
                 yield
-
-    def _guard(self) -> AbstractContextManager[None]:
-        app, users, tables = self._app, self._app.core.users, [self._live.name]
-        database = app.resolve_database(self.rule)
-        is_same = users is not None and app.resolve_database(users) == database
-        # The cleanup of other tables must not fail because the profile does not match the users.
-        if users and is_same and is_relevant(users, self._db, tables):
-            return guard_holders(app, database, self._db, tables)
-        return nullcontext()
 
     def _read_pages(self) -> Iterator[list[RowKey]]:
         """Yield pages of due rows; rows with the same ``same_transaction`` value are adjacent."""
@@ -360,25 +359,36 @@ class _Rows(Struct, frozen=True):
 class RuleOverlap:
     """Conditions of the rows of each table, after the previous rules."""
 
-    def __init__(self) -> None:
+    def __init__(self, users: Users | None) -> None:
+        self._users = users
         self._rows: dict[str, list[_Rows]] = defaultdict(lambda: [_Rows((), {})])
+        self._changes: dict[str, list[PlannedRows]] = defaultdict(list)
 
     def count_and_apply(
         self, db: Readable, table: str, due: Sequence[Condition], values: Mapping[str, object] | None
     ) -> int:
         """Count the rows that are ``due`` by a rule, and apply the rule to them: without ``values``, it deletes them."""
-        count, remaining = 0, list[_Rows]()
+        count, remaining, applied = 0, list[_Rows](), list[Where]()
         for rows in self._rows[db.target + "/" + table]:
             conditions = _before(due, rows.changed)
             if conditions is None:
                 remaining.append(rows)
                 continue
             count += db.count(table, [*rows.where, *conditions])
+            applied.append(AllOf([*rows.where, *conditions]))
             remaining.append(_Rows([*rows.where, Not(AllOf(conditions))], rows.changed))
             if values is not None:
                 remaining.append(_Rows([*rows.where, *conditions], {**rows.changed, **values}))
         self._rows[db.target + "/" + table] = remaining
+        if count and self._users and is_relevant(self._users, db, [table]):
+            where = [AnyOf(applied)]
+            updates = [] if values is None else [PlannedRows(table=table, where=where, values=values)]
+            self._changes[db.target] += updates or plan_rows(db, table, where)
         return count
+
+    def refuse_changes(self, app: App, database: str, db: Readable) -> None:
+        """Refuse what the rules have applied to a database so far, as the guards of ``RuleRun`` do."""
+        refuse_planned(app, database, db, self._changes[db.target])
 
 
 def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Condition] | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
+from dbctl.engines.contract.checks import PlannedRows
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError
@@ -95,6 +96,15 @@ def guard_holders(app: App, database: str, db: Readable, tables: Collection[str]
         _require_admin(users, admins, admins_after)
         if enabled and not _find_enabled(after, admins_after):
             users.app.require_decision("active", "the deactivation of the last admin")
+
+
+def refuse_planned(app: App, database: str, db: Readable, changes: Sequence[PlannedRows]) -> None:
+    """Refuse planned changes as ``guard_holders``; an engine without ``Readable.explainer`` refuses them when they are applied."""
+    section, tables = app.core.users, {change.table for change in changes}
+    # Other tables must not fail because the profile does not match the users.
+    if section and db.explainer and is_relevant(section, db, tables):
+        with ExitStack() as planned, guard_holders(app, database, db, tables):
+            planned.enter_context(db.explainer.read_after(changes))
 
 
 @contextmanager

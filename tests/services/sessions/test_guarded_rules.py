@@ -54,6 +54,61 @@ def test_cleanup_of_users_keeps_the_last_admin(answer, tmp_path, engine, change,
         assert result["changed"] == 1
 
 
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("people", "delete = true"),
+        ("people", "set = { active = 0 }"),
+        ("people", 'set = { kind = "user", token = "x" }'),
+        # by their foreign key
+        ("invitations", "delete = true"),
+    ],
+)
+def test_plan_of_cleanup_refuses_what_the_cleanup_refuses(answer, tmp_path, engine, table, change):
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            "create table invitations (id integer primary key, seen varchar(40), note varchar(9))",
+            f"{SCHEMA[0][:-1]}, invitation integer, foreign key (invitation) references invitations (id) on delete cascade)",
+            f"insert into invitations values (1, '{OLD}', 'x'), (2, '{OLD}', 'y')",
+            f"insert into people values (1, 'ida', 'boss', 1, '{OLD}', 'a', 1), (2, 'bo', 'user', 1, '{OLD}', 'b', 2)",
+        )
+        rule = RULE.replace('"people"', f'"{table}"').format(change=change)
+        options, before = write_profile(tmp_path, database, rule), database.content()
+        for option in ("--dry-run", "--yes"):
+            error = answer("sessions", "cleanup", option, *options, status=6)["error"]
+            assert (error["code"], database.content()) == ("last-admin", before), error
+        database.run("insert into people values (3, 'eve', 'boss', 1, null, 'c', null)")
+        plan = answer("sessions", "cleanup", "--dry-run", *options)["data"]["plan"]
+        assert plan["rows"]["people"] == 2
+        assert answer("sessions", "cleanup", "--yes", *options)["data"]["rules"][0]["changed"] == 2
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_plan_of_cleanup_refuses_to_delete_the_last_row_with_the_admin_role(answer, tmp_path, engine):
+    keys = (
+        'members = { table = "ranks", user = "person", role = "name" }\nvalues = ["boss", "user"]\n'
+        + RULE.replace('"people"', '"ranks"').format(change="delete = true")
+    )
+    text = PROFILE.replace('{{ column = "kind", values = ["boss", "user"], default = "user" }}', "{{}}")
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            SCHEMA[0],
+            INSERT,
+            "create table ranks (id integer primary key default 0, person integer, name varchar(9), seen varchar(40))",
+            f"insert into ranks values (1, 1, 'boss', '{OLD}'), (2, 2, 'user', '{OLD}')",
+        )
+        path = tmp_path / "ranks.toml"
+        path.write_text(text.format(keys="").replace("role = {}", "[users.role]") + keys)
+        options = ("--profile", str(path), "--url", f"main={database.url}")
+        before = database.content()
+        for option in ("--dry-run", "--yes"):
+            error = answer("sessions", "cleanup", option, *options, status=6)["error"]
+            assert (error["code"], database.content()) == ("last-admin", before), error
+        database.run("update ranks set seen = null where id = 1")
+        assert answer("sessions", "cleanup", "--dry-run", *options)["data"]["plan"]["rows"] == {"ranks": 1}
+
+
 def test_cleanup_of_other_tables_does_not_need_the_columns_of_users(answer, tmp_path):
     with empty_database("sqlite", tmp_path / "club.db") as database:
         database.run(

@@ -178,6 +178,8 @@ class Club:
         before = self.database.content()
         error = self.run(*words, status=6)
         assert (error["code"], self.database.content()) == (code, before)
+        if words[:2] != ("data", "add"):
+            assert self.run(*words, "--dry-run", status=6)["code"] == code
         return error
 
     def roles(self):
