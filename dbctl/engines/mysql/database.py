@@ -141,7 +141,7 @@ class MySQLDatabase(ServerDatabase):
         super().__init__(MySQLCatalog(connection), MySQLDialect(lambda: connection.server))
 
     def read_rows(self, query: Query) -> list[Row]:
-        rows = self._fetch(*self.select_statement(query, exact_expression))
+        rows = self.fetch(*self.select_statement(query, exact_expression))
         singles = [is_single(self.catalog.require_column(query.table, name)) for name in query.columns]
         if not any(singles):
             return rows

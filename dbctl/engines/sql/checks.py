@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from dbctl import signals
 from dbctl.engines.contract.checks import Explainer, Explanation, PlannedRows
@@ -49,11 +50,11 @@ class SqlExplainer(SqlPart, Explainer):
 
     @contextmanager
     def read_after(self, changes: Sequence[PlannedRows]) -> Iterator[None]:
-        self._db.planned = changes
+        self._db.fetch = partial(self.query_after, changes)
         try:
             yield
         finally:
-            self._db.planned = ()
+            self._db.fetch = self._connection.fetch
 
     def _hide_tables(self, rows: Sequence[str], tables: Sequence[str], sql: str) -> str:
         """Return ``sql`` with ``tables`` before its own expressions; ``rows``, which must not see them, belong to an outer query."""

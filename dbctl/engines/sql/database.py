@@ -13,7 +13,6 @@ from dbctl.engines.sql.catalog import BoundQuery, Catalog, Row, Statement
 from dbctl.engines.sql.query_builder import Dialect, QueryBuilder
 
 if TYPE_CHECKING:
-    from dbctl.engines.contract.checks import PlannedRows
     from dbctl.engines.contract.fulltext import TextScanner
     from dbctl.engines.sql.checks import SqlExplainer
 
@@ -22,12 +21,12 @@ class SqlDatabase(Readable):
     """The rows of the database; everything else is a part."""
 
     _builder: ClassVar[type[QueryBuilder]] = QueryBuilder
-    planned: Sequence[PlannedRows] = ()  #: changes after which rows are read
+    fetch: Callable[[str, Mapping[str, object]], list[Row]]  #: reads rows, perhaps as after planned changes
 
     def __init__(self, catalog: Catalog, dialect: Dialect) -> None:
         self.target, self.connection = catalog.target, catalog.connection
         self.catalog, self.dialect = catalog, dialect
-        self.builder = self._builder(catalog, dialect)
+        self.builder, self.fetch = self._builder(catalog, dialect), catalog.connection.fetch
         self.native_types = dialect.native_types
 
     @property
@@ -50,12 +49,7 @@ class SqlDatabase(Readable):
         return self.builder
 
     def read_rows(self, query: Query) -> list[Row]:
-        return self._fetch(*self.select_statement(query))
-
-    def _fetch(self, sql: str, parameters: Mapping[str, object]) -> list[Row]:
-        if self.planned:
-            return self.explainer.query_after(self.planned, sql, parameters)
-        return self.connection.fetch(sql, parameters)
+        return self.fetch(*self.select_statement(query))
 
     def select_statement(
         self, query: Query, express: Callable[[Column, str], str] | None = None
@@ -108,7 +102,7 @@ class SqlDatabase(Readable):
         statement = Statement(table)
         condition = self.builder.where_clause(statement, table, where)
         sql = f"select count(*) from {self.catalog.quote_table(table)} t0{condition}"
-        return int(str(self._fetch(sql, statement.parameters)[0][0]))
+        return int(str(self.fetch(sql, statement.parameters)[0][0]))
 
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
         statement = Statement(table)
@@ -119,7 +113,7 @@ class SqlDatabase(Readable):
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         statement = Statement(table)
         sql = self.builder.count_by(statement, table, column, where)
-        return {value: int(str(count)) for value, count in self._fetch(sql, statement.parameters)}
+        return {value: int(str(count)) for value, count in self.fetch(sql, statement.parameters)}
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         return self.connection.fetch(sql, parameters)
