@@ -239,6 +239,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     destructive: bool = False  #: whether it deletes data that the command cannot restore
     #: rows that still refer to a deleted row afterwards; also in ``steps``
     retained: Sequence[RetainedRows] = ()
+    failed: Sequence[str] = ()  #: why the command would not do a part of the change; also in ``steps``
 
     @property
     def digest(self) -> str:

@@ -434,6 +434,7 @@ def test_dry_run_shows_plan_without_change(tmp_path):
         "destructive",
         "digest",
         "retained",
+        "failed",
     }
     assert result["target"] == "shop/main"
     assert not (tmp_path / "done").exists()

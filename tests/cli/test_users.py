@@ -370,7 +370,17 @@ def test_dry_run_prints_plan_without_prompt_or_change(path, words):
     before, files = read_all_rows(path), sorted(path.parent.iterdir())
     raw = path.read_bytes()
     plan = data(path, *words, "--dry-run")["plan"]
-    assert set(plan) == {"title", "target", "steps", "rows", "deleted", "destructive", "retained", "digest"}
+    assert set(plan) == {
+        "title",
+        "target",
+        "steps",
+        "rows",
+        "deleted",
+        "destructive",
+        "retained",
+        "failed",
+        "digest",
+    }
     assert plan["target"] == "fp/user"
     assert plan["steps"]
     assert plan["destructive"] is (words[0] == "delete")

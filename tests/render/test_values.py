@@ -67,7 +67,7 @@ def test_page_has_has_more_and_plan_has_digest():
     assert fields_of(Page(items=[1], total=2, limit=1))["has_more"] is True
     plan = Plan(title="t", target="a/b", steps=["s"], rows={})
     assert jsonable(plan)["digest"] == plan.digest
-    fields = {"title", "target", "steps", "rows", "deleted", "destructive", "retained", "digest"}
+    fields = {"title", "target", "steps", "rows", "deleted", "destructive", "retained", "failed", "digest"}
     assert set(jsonable(plan)) == fields
 
 

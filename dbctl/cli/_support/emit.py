@@ -16,7 +16,7 @@ import typer
 from msgspec import structs
 
 from dbctl import progress, signals
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.connection import OutputFailedError, report_file_errors
 from dbctl.errors.usage import (
     ConfirmationMissingError,
@@ -200,6 +200,7 @@ def run_change(
         return emit(
             session,
             DryRunResult(plan=plan),
+            status=Exit.PARTIAL if plan.failed else Exit.OK,
             target=operation.target,
             notes=[f"{session.spec.name} is {proof}"] if proof else (),
         )

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from math import isfinite
 
+from dbctl.engines.contract.database import Condition
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import format_count
 from dbctl.profiles.codecs import read_time
@@ -145,3 +146,12 @@ def normalise_value(value: object) -> str:
     if isinstance(value, float | Decimal) and isfinite(value) and value == int(value):
         return str(int(value))
     return str(value)
+
+
+def meets_condition(value: object, condition: Condition) -> bool:
+    """Return whether a stored value meets a condition of equality, of membership, or on a time."""
+    expected = condition.value
+    if isinstance(expected, datetime):
+        time = read_time(value)
+        return time is not None and (time > expected if condition.op == ">" else time < expected)
+    return value in expected if isinstance(expected, list) else value == expected

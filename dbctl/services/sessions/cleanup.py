@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+from msgspec import structs
 
 from dbctl import progress
-from dbctl.engines.contract.database import AllOf, Condition, Readable, Where
-from dbctl.errors.base import DbctlError
+from dbctl.engines.contract.database import AllOf, Condition, Where
+from dbctl.errors.backup import ClockImplausibleError
+from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.model import ChangeResult, Closing, Effect, Page, Plan, Row, Struct, format_count, time_before
 from dbctl.profiles.model.base import is_optional
-from dbctl.profiles.model.cleanup import Cleanup, TimeOffset, expand_variants, validate_cleanup
+from dbctl.profiles.model.cleanup import Cleanup, validate_cleanup
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.app.evidence.facts import refuse_unknown_times
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.deletion.cascade import add_dependent_rows, find_dependent_tables
+from dbctl.services.deletion.cascade import add_dependent_rows, find_affected_rows, find_dependent_tables
 from dbctl.services.sessions.cleanup_rule import (
     RuleOverlap,
     RuleResult,
     RuleRun,
     due_conditions,
-    new_values,
     select_variant,
 )
 from dbctl.signals import Interrupted
 from dbctl.units import parse_duration
 
+T = TypeVar("T")
 #: A daily cleanup leaves no row that has been due for longer.
 GRACE_PERIOD = timedelta(days=1)
 
@@ -40,13 +45,20 @@ class CleanupResult(ChangeResult, frozen=True, kw_only=True):
     is_timed = True
 
     rules: Sequence[RuleResult]
+    failed: Sequence[str] = ()  #: messages of the rules that failed
 
     @property
     def effect(self) -> Effect | None:
-        if not self.changed:
-            return None
-        rules = sum(bool(result.changed) for result in self.rules)
-        return Effect("cleaned up", "row", count=self.changed, counts={"rules": rules})
+        counts = {"rules": sum(bool(result.changed) for result in self.rules), "failed": len(self.failed)}
+        return Effect("cleaned up", "row", count=self.changed, counts=counts) if self.changed else None
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.failed
+
+    @property
+    def exit_status(self) -> int:
+        return Exit.PARTIAL if self.failed else Exit.OK
 
     @property
     def changed(self) -> int:
@@ -115,17 +127,17 @@ class CleanUp(Operation):
             raise UsageError(detail="--older-than requires --rule NAME: each rule has its own age")
         # One time for all rules: a row that a rule sets to the current time is not due for the next rule.
         self._time = time_before(timedelta(0))
-        self._named, self._older_than, self._at_once = bool(names), older_than, at_once
-        self._runs = list[RuleRun]()
+        self._named, self._at_once = bool(names), at_once
+        self._runs, self._errors = list[RuleRun](), dict[str, DbctlError]()  # errors by rule
         self._rules = [
-            rule
+            _replace_age(rule, older_than)
             for name, rule in rules_by_name.items()
             if name in names or not (names or rule.on_demand_only)
         ]
         for rule in self._rules:
             for _, reason in validate_cleanup(rule):  # the profile may not have been validated
-                raise UsageError(detail=f"the rule {rule.name} of the profile {app.profile.name}: {reason}")
-            _check_age(rule, self._age_of(rule))
+                place = f"of the profile {app.profile.name}" if older_than is None else "with --older-than"
+                raise UsageError(detail=f"the rule {rule.name} {place}: {reason}")
         super().__init__(
             app, ", ".join(dict.fromkeys(app.target(app.resolve_database(rule)) for rule in self._rules))
         )
@@ -139,159 +151,155 @@ class CleanUp(Operation):
         """Return how many rows of each rule have been due for at least ``since``; reads only.
 
         Raises:
-            ProfileContradictionError: as for ``plan``.
+            ProfileContradictionError: rows are due by a column without times that dbctl can read.
         """
         items = list[DueRows]()
-        for rule, db, live, where in self._open_tables(since):
-            if matched := db.count(live.name, where):
-                refuse_unknown_times(self._app, self._app.resolve_database(rule), db, rule)
-            items.append(DueRows(rule=rule.name, matched=matched, older_than=self._age_of(rule)))
+        for rule, live, where in self._open_tables(self._rules, since):
+            if matched := live.db.count(live.name, where):
+                refuse_unknown_times(self._app, self._app.resolve_database(rule), live.db, rule)
+            age = parse_duration(rule.age.older_than)
+            items.append(DueRows(rule=rule.name, matched=matched, older_than=age))
         return DueRules(items=items, total=len(items), column_names=DueRows.__struct_fields__)
 
     def find_overdue(self, database: str, *, within: timedelta) -> OverdueRules:
-        """Return the rules of one database that have been due for longer than ``GRACE_PERIOD``.
-
-        Rows are not counted: the first one is enough. ``within`` is the time limit of all checks.
-        """
-        rules, unknown = list[str](), list[str]()
+        """Return the rules of one database that have been due for longer than ``GRACE_PERIOD``; ``within`` limits all checks."""
+        overdue, unknown = list[str](), list[str]()
+        rules = [rule for rule in self._rules if self._app.resolve_database(rule) == database]
         end = time.monotonic() + within.total_seconds()
-        for rule, db, live, where in self._open_tables(GRACE_PERIOD, database):
+        for rule, live, where in self._open_tables(rules, GRACE_PERIOD):
             remaining = timedelta(seconds=max(0.0, end - time.monotonic()))
-            exists = db.exists(live.name, where, timeout=remaining)
+            exists = live.db.exists(live.name, where, timeout=remaining)
             if exists is None:
                 unknown.append(rule.name)
             elif exists:
-                rules.append(rule.name)
-        return OverdueRules(rules=rules, unknown=unknown)
+                overdue.append(rule.name)
+        return OverdueRules(rules=overdue, unknown=unknown)
 
     def list_dependents(self) -> list[str]:
         """Return the tables whose rows foreign keys delete or change with those that the rules delete."""
         tables = dict[str, None]()
-        for rule, db, live, _ in self._open_tables():
+        for rule, live, _ in self._open_tables(self._rules):
             if rule.delete:
-                tables |= dict.fromkeys(find_dependent_tables(db, live.name)[1:])
+                tables |= dict.fromkeys(find_dependent_tables(live.db, live.name)[1:])
         return list(tables)
 
     def plan(self) -> Plan:
-        """Return the plan; reads only.
-
-        Raises:
-            ClockImplausibleError: rows are due, and the clock contradicts timestamps in the database.
-            ProfileContradictionError: rows are due by a column without times that dbctl can read.
-            Others: see ``guard_holders``.
-        """
-        steps, rows, overlap = [], dict[str, int](), RuleOverlap(self._app.core.users)
+        """Return the plan, with the rules that would fail; reads only, and raises as ``apply``."""
         deleted = dict[str, dict[str, list[Where]]]()
-        for rule, db, live, where in self._open_tables():
-            values = None if rule.delete else new_values(rule, live, self._app.profile.time)
-            count = overlap.count_and_apply(db, live.name, where, values)
-            if count:
-                database = self._app.resolve_database(rule)
-                refuse_unknown_times(self._app, database, db, rule)
-                overlap.refuse_changes(self._app, database, db)
-                suffix = (
-                    f", and merge them into {', '.join(after_rule.into for after_rule in rule.after)}"
-                    if rule.after
-                    else ""
-                )
-                step = f"{'delete' if rule.delete else 'close'} {format_count(count, 'row')} of {live.name}{suffix}"
-                steps.append(f"{rule.name}: {step}")
-                rows[live.name] = rows.get(live.name, 0) + count
-                if rule.delete:
-                    tables = deleted.setdefault(database, {})
-                    tables.setdefault(live.name, []).append(AllOf(where))
+        planned = self._collect(partial(self._plan_rule, RuleOverlap(self._app), deleted))
+        steps, rows = list[str](), dict[str, int]()
+        for rule, table, count in planned:
+            merged = ", ".join(after_rule.into for after_rule in rule.after)
+            step = f"{'delete' if rule.delete else 'close'} {format_count(count, 'row')} of {table}"
+            steps.append(f"{rule.name}: {step}" + (f", and merge them into {merged}" if merged else ""))
+            rows[table] = rows.get(table, 0) + count
         if steps:
             clock.check(self._app)
-        plan = self._create_plan("Clean up", steps, rows)
+        failed = self._list_failed(is_changed=bool(steps))
+        plan = self._create_plan("Clean up", [*steps, *(f"fails: {text}" for text in failed)], rows)
         for database, tables in deleted.items():
             plan = add_dependent_rows(plan, self._app.reader(database), tables)
-        return plan
+        return structs.replace(plan, failed=failed)
+
+    def _plan_rule(
+        self, overlap: RuleOverlap, deleted: dict[str, dict[str, list[Where]]], rule: Cleanup
+    ) -> Iterator[tuple[Cleanup, str, int]]:
+        for variant, live, where in self._open_tables([rule]):
+            tables = {**deleted.get(name := self._app.resolve_database(rule), {})}
+            tables[live.name] = [*tables.get(live.name, ()), AllOf(where)]
+            if rule.delete:
+                find_affected_rows(live.db, tables)  # refuses rows to which others refer
+            if count := overlap.count_and_apply(variant, live, where):
+                deleted |= {name: tables} if rule.delete else {}
+                yield rule, live.name, count
 
     def apply(self, confirmed: str | None = None) -> CleanupResult:  # noqa: ARG002 - cleanup requires no confirmation
-        """Apply the rules. If the process is killed, complete batches are committed, and the next run does the rest.
+        """Apply the rules; the failure of one does not prevent the others.
+
+        If the process is killed, complete batches are committed, and the next run does the rest.
 
         Raises:
-            ClockImplausibleError: as for ``plan``; nothing was changed.
+            ClockImplausibleError: rows are due, and the clock contradicts timestamps in the database; nothing was changed.
+            DbctlError: a rule failed, and no other one changed rows.
         """
         try:
-            results = [
-                result for rule in progress.list_parts(self._rules, "rule") if (result := self._run(rule))
-            ]
-        except (DbctlError, Interrupted) as error:
+            results = self._collect(self._run)
+        except Interrupted as error:
             committed = [
                 f"{run.rule.name} ({format_count(run.changed, 'row')})" for run in self._runs if run.changed
             ]
             if committed:
-                remedy = error.hint.replace("Nothing was changed.", "").strip()
-                parts = [f"Committed before: {', '.join(committed)}.", remedy, "Run it again for the rest."]
-                error.hint = " ".join(filter(None, parts))
+                error.hint = f"Committed before: {', '.join(committed)}. Run it again for the rest."
             raise
-        return CleanupResult(rules=results)
+        results += [run.result for run in self._runs if run.rule.name in self._errors]
+        failed = self._list_failed(is_changed=any(result.changed for result in results))
+        return CleanupResult(rules=results, failed=failed)
 
-    def _run(self, rule: Cleanup) -> RuleResult | None:
-        name, before = self._app.resolve_database(rule), self._due_before(rule)
-        reader = self._app.reader(name)
-        variant, live = self._resolve_rule(rule, reader)
-        if live is None:
-            return None
-        matched = reader.count(live.name, due_conditions(variant, live, before))
-        if not matched:  # a writer would be an operation of the audit log
-            return RuleResult(rule=rule.name, matched=0, changed=0, batches=0, longest_lock=timedelta(0))
-        refuse_unknown_times(self._app, name, reader, variant)
-        if not self._runs:
-            clock.check(self._app)
-        with self._app.writer(name) as db:
-            live = LiveTable(self._app.profile, db, live.name, f"the rule {rule.name}")
-            age, at_once = self._age_of(rule), self._at_once
-            run = RuleRun(self._app, variant, db, live, age, before=before, matched=matched, at_once=at_once)
-            self._runs.append(run)
-            return run.apply()
+    def _collect(self, work: Callable[[Cleanup], Iterable[T]]) -> list[T]:
+        """Return the results for all rules; a rule may fail, unless the clock is wrong for all."""
+        results, self._errors = list[T](), {}
+        for rule in progress.list_parts(self._rules, "rule"):
+            try:
+                results += work(rule)
+            except ClockImplausibleError:
+                raise
+            except DbctlError as error:
+                self._errors[rule.name] = error
+        return results
+
+    def _list_failed(self, *, is_changed: bool) -> list[str]:
+        """Return the messages of the rules that failed; raises the first error if the others change nothing."""
+        failed = [
+            f"{name}: {error}. {error.hint.replace('Nothing was changed.', '').strip()}".strip()
+            for name, error in self._errors.items()
+        ]
+        for error in () if is_changed else self._errors.values():
+            error.hint = " ".join([error.hint, *failed[1:]])
+            raise error
+        return failed
+
+    def _run(self, rule: Cleanup) -> Iterator[RuleResult]:
+        name = self._app.resolve_database(rule)
+        for variant, live, where in self._open_tables([rule]):
+            matched = live.db.count(live.name, where)
+            if not matched:  # a writer would be an operation of the audit log
+                yield RuleResult(rule=rule.name)
+                continue
+            refuse_unknown_times(self._app, name, live.db, variant)
+            if not self._runs:
+                clock.check(self._app)
+            with self._app.writer(name) as db:
+                run = RuleRun(self._app, variant, db, live, where, matched, at_once=self._at_once)
+                self._runs.append(run)
+                run.apply()
+                yield run.result
 
     def _open_tables(
-        self, since: timedelta = timedelta(0), database: str = ""
-    ) -> Iterator[tuple[Cleanup, Readable, LiveTable, Sequence[Condition]]]:
-        for rule in self._rules:
-            if database not in ("", self._app.resolve_database(rule)):
-                continue
-            db = self._app.reader(self._app.resolve_database(rule))
-            variant, live = self._resolve_rule(rule, db)
-            if live:
-                yield variant, db, live, due_conditions(variant, live, self._due_before(rule) - since)
-
-    def _resolve_rule(self, rule: Cleanup, db: Readable) -> tuple[Cleanup, LiveTable | None]:
-        """Return the variant of a rule for the live schema, and its table, or None if an optional table is missing.
+        self, rules: Sequence[Cleanup], since: timedelta = timedelta(0)
+    ) -> Iterator[tuple[Cleanup, LiveTable, Sequence[Condition]]]:
+        """Yield the variants of rules for the live schema, with their tables and due rows; rules that lack an optional table or column are skipped.
 
         Raises:
             SchemaMismatchError: the rule was selected by name, and its table or column is missing.
         """
-        table = rule.table.removesuffix("?")
-        live_table = db.tables().get(table)
-        is_skipped = (live_table is None and table != rule.table) or (
-            live_table is not None
-            and is_optional(rule.age.column)
-            and not find_column(live_table, rule.age.column)
-        )
-        if is_skipped and self._named:
-            missing = (
-                f"table {table}" if live_table is None else f"column {table}.{rule.age.column}".rstrip("?")
-            )
-            raise SchemaMismatchError(target=db.target, missing=missing, purpose=f"the rule {rule.name}")
-        if is_skipped:
-            return rule, None
-        live = LiveTable(self._app.profile, db, table, f"the rule {rule.name}")
-        return select_variant(rule, live), live
-
-    def _age_of(self, rule: Cleanup) -> timedelta:
-        return parse_duration(rule.age.older_than) if self._older_than is None else self._older_than
-
-    def _due_before(self, rule: Cleanup) -> datetime:
-        return self._time - self._age_of(rule)
+        for rule in rules:
+            db, table = self._app.reader(self._app.resolve_database(rule)), rule.table.removesuffix("?")
+            live_table, missing, purpose = db.tables().get(table), "", f"the rule {rule.name}"
+            if live_table is None and table != rule.table:
+                missing = f"table {table}"
+            elif live_table and is_optional(rule.age.column) and not find_column(live_table, rule.age.column):
+                missing = f"column {table}.{rule.age.column}".rstrip("?")
+            if missing and self._named:
+                raise SchemaMismatchError(target=db.target, missing=missing, purpose=purpose)
+            if not missing:
+                live = LiveTable(self._app.profile, db, table, purpose)
+                before = self._time - parse_duration(rule.age.older_than) - since
+                variant = select_variant(rule, live)
+                yield variant, live, due_conditions(variant, live, before)
 
 
-def _check_age(rule: Cleanup, age: timedelta) -> None:
-    """Refuse an age with which the rule would set a time in the future."""
-    for value in [value for variant in expand_variants(rule) for value in variant.set.values()]:
-        if isinstance(value, TimeOffset) and age < parse_duration(value.plus):
-            raise UsageError(
-                detail=f"--older-than: {rule.name} sets a time {value.plus} after {value.from_}, so it requires at least that age"
-            )
+def _replace_age(rule: Cleanup, age: timedelta | None) -> Cleanup:
+    seconds = int(age.total_seconds()) if age else 0
+    span = f"{seconds}s" if seconds % 60 else f"{seconds // 60}m"  # a span has at most nine digits
+    span = span if age else rule.age.older_than
+    return structs.replace(rule, age=structs.replace(rule.age, older_than=span))

@@ -21,7 +21,6 @@ from dbctl.engines.contract.database import (
     Merge,
     Not,
     Order,
-    Readable,
     ShiftedTime,
     Where,
     Writable,
@@ -30,14 +29,15 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, TimeForm, now
-from dbctl.profiles.codecs import TIMES, read_time
+from dbctl.profiles.codecs import TIMES
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
-from dbctl.profiles.model.users import Users
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, retry_conflicts
+from dbctl.services.app.evidence.facts import refuse_unknown_times
 from dbctl.services.app.live_table import LiveTable, where_before
 from dbctl.services.app.row_writes import delete_exactly
+from dbctl.services.app.validation import meets_condition
 from dbctl.services.deletion.cascade import plan_rows
 from dbctl.services.users.last_admin import guard_holders, is_relevant, refuse_planned
 from dbctl.units import parse_duration
@@ -114,10 +114,10 @@ class RuleResult(Struct, frozen=True, kw_only=True):
     """The result of one rule."""
 
     rule: str
-    matched: int  #: rows that were due at the start
-    changed: int  #: closed or deleted rows
-    batches: int  #: transactions
-    longest_lock: timedelta  #: the duration of the longest transaction
+    matched: int = 0  #: rows that were due at the start
+    changed: int = 0  #: closed or deleted rows
+    batches: int = 0  #: transactions
+    longest_lock: timedelta = timedelta(0)  #: the duration of the longest transaction
 
 
 class Correction(Struct, frozen=True, kw_only=True):
@@ -168,21 +168,20 @@ class RuleRun:
         rule: Cleanup,
         db: Writable,
         live: LiveTable,
-        age: timedelta,
-        *,
-        before: datetime,
+        due: Sequence[Condition],
         matched: int,
+        *,
         at_once: bool,
     ) -> None:
         self.rule, self.matched = rule, matched  #: rows that were due at the start
         self.changed = 0  #: rows with a committed change
-        self._app, self._db, self._live, self._age = app, db, live, age
-        self._due, self._batches = due_conditions(rule, live, before), BatchSizer(at_once=at_once)
+        self._app, self._db, self._due, self._batches = app, db, due, BatchSizer(at_once=at_once)
+        self._live = LiveTable(app.profile, db, live.name, f"the rule {rule.name}")
         self._key = live.column(rule.key)
         self._recorded = False
         self._checked_groups = set[object]()
 
-    def apply(self) -> RuleResult:
+    def apply(self) -> None:
         if self._batches.at_once:
             with self._transaction(self.matched):
                 changed = 0
@@ -192,6 +191,9 @@ class RuleRun:
             self.changed = changed
         else:
             self._apply_in_batches()
+
+    @property
+    def result(self) -> RuleResult:
         return RuleResult(
             rule=self.rule.name,
             matched=self.matched,
@@ -257,30 +259,25 @@ class RuleRun:
     def _change(self, rows: Sequence[RowKey], corrections: Sequence[Correction]) -> int:
         """Change those of ``rows`` that are still due, and return their number."""
         rule, db, table = self.rule, self._db, self._live.name
-        keys = [key for key, _ in rows]
-        due_keys = db.select(table, [self._key], [Condition(self._key, "in", keys), *self._due])
-        keys_due = [key for (key,) in due_keys]
+        where = [Condition(self._key, "in", [key for key, _ in rows]), *self._due]
+        keys_due = [key for (key,) in db.select(table, [self._key], where)]
         if not keys_due:
             return 0
         if not self._recorded:
             self._recorded = True
-            details = {"rule": rule.name, "older_than": self._age.total_seconds()}
+            details = {"rule": rule.name, "older_than": parse_duration(rule.age.older_than).total_seconds()}
             audit.record(self._app, db, "sessions.cleanup", table, rule.name, details)
-        where = [Condition(self._key, "in", keys_due)]
+        changed = [Condition(self._key, "in", keys_due)]
         unchanged = [correction for correction in corrections if self._is_unchanged(correction)]
         if rule.delete:
-            delete_exactly(db, table, where, len(keys_due))
+            delete_exactly(db, table, changed, len(keys_due))
         else:
             values = new_values(rule, self._live, self._app.profile.time)
-            require_row_count(db.update(table, values, where), len(keys_due), db)
-        timestamp = TIMES[self._app.profile.time](now())
-        for after_rule in rule.after:
+            require_row_count(db.update(table, values, changed), len(keys_due), db)
+        bound = {"picked": keys_due, "now": TIMES[self._app.profile.time](now())}
+        for after in rule.after:
             merge = Merge(
-                table=after_rule.into,
-                select=after_rule.select,
-                parameters={"picked": keys_due, "now": timestamp},
-                key=after_rule.key,
-                columns=after_rule.merge,
+                table=after.into, select=after.select, parameters=bound, key=after.key, columns=after.merge
             )
             db.merge(merge)
         for correction in unchanged:
@@ -299,11 +296,8 @@ class RuleRun:
         new_groups = {group: key for key, group in rows if group not in self._checked_groups}
         self._checked_groups.update(new_groups)
         keys = list(new_groups.values())
-        return (
-            [correction for rule in self.rule.recount for correction in self._compare_recount(rule, keys)]
-            if keys
-            else []
-        )
+        rules = self.rule.recount if keys else ()
+        return [correction for rule in rules for correction in self._compare_recount(rule, keys)]
 
     def _compare_recount(self, rule: RecountRule, keys: Sequence[object]) -> Iterator[Correction]:
         table = LiveTable(self._app.profile, self._db, rule.table, f"the rule {self.rule.name}")
@@ -337,10 +331,10 @@ class RuleRun:
 
     def _correct(self, correction: Correction) -> None:
         for row in self._db.select(correction.table, list(correction.differences), correction.where):
-            current = dict(zip(correction.differences, row, strict=True))
+            differences = correction.differences.items()
             values = {
-                name: _to_int(current[name]) + difference
-                for name, difference in correction.differences.items()
+                name: _to_int(value) + difference
+                for (name, difference), value in zip(differences, row, strict=True)
             }
             self._db.update(correction.table, values, correction.where)
 
@@ -357,38 +351,39 @@ class _Rows(Struct, frozen=True):
 
 
 class RuleOverlap:
-    """Conditions of the rows of each table, after the previous rules."""
+    """Conditions of the rows of each table, after the previous rules, of which a refused one changes nothing."""
 
-    def __init__(self, users: Users | None) -> None:
-        self._users = users
+    def __init__(self, app: App) -> None:
+        self._app = app
         self._rows: dict[str, list[_Rows]] = defaultdict(lambda: [_Rows((), {})])
         self._changes: dict[str, list[PlannedRows]] = defaultdict(list)
 
-    def count_and_apply(
-        self, db: Readable, table: str, due: Sequence[Condition], values: Mapping[str, object] | None
-    ) -> int:
-        """Count the rows that are ``due`` by a rule, and apply the rule to them: without ``values``, it deletes them."""
+    def count_and_apply(self, rule: Cleanup, live: LiveTable, due: Sequence[Condition]) -> int:
+        """Count the rows that are ``due`` by a rule, and apply the rule to them; raises as ``RuleRun.apply``."""
+        db, table, place = live.db, live.name, f"{live.db.target}/{live.name}"
+        values = None if rule.delete else new_values(rule, live, self._app.profile.time)
         count, remaining, applied = 0, list[_Rows](), list[Where]()
-        for rows in self._rows[db.target + "/" + table]:
+        for rows in self._rows[place]:
             conditions = _before(due, rows.changed)
             if conditions is None:
                 remaining.append(rows)
                 continue
-            count += db.count(table, [*rows.where, *conditions])
             applied.append(AllOf([*rows.where, *conditions]))
+            count += db.count(table, applied[-1:])
             remaining.append(_Rows([*rows.where, Not(AllOf(conditions))], rows.changed))
             if values is not None:
                 remaining.append(_Rows([*rows.where, *conditions], {**rows.changed, **values}))
-        self._rows[db.target + "/" + table] = remaining
-        if count and self._users and is_relevant(self._users, db, [table]):
-            where = [AnyOf(applied)]
-            updates = [] if values is None else [PlannedRows(table=table, where=where, values=values)]
-            self._changes[db.target] += updates or plan_rows(db, table, where)
+        if count:
+            database, users = self._app.resolve_database(rule), self._app.core.users
+            refuse_unknown_times(self._app, database, db, rule)
+            if users and is_relevant(users, db, [table]):
+                where, changes = [AnyOf(applied)], self._changes[db.target]
+                updates = [] if values is None else [PlannedRows(table=table, where=where, values=values)]
+                planned = [*changes, *(updates or plan_rows(db, table, where))]
+                refuse_planned(self._app, database, db, planned)
+                self._changes[db.target] = planned
+        self._rows[place] = remaining
         return count
-
-    def refuse_changes(self, app: App, database: str, db: Readable) -> None:
-        """Refuse what the rules have applied to a database so far, as the guards of ``RuleRun`` do."""
-        refuse_planned(app, database, db, self._changes[db.target])
 
 
 def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Condition] | None:
@@ -406,11 +401,3 @@ def _before(due: Sequence[Condition], changed: Mapping[str, object]) -> list[Con
         elif isinstance(value, ShiftedTime) or not meets_condition(value, condition):
             return None
     return conditions
-
-
-def meets_condition(value: object, condition: Condition) -> bool:
-    expected = condition.value
-    if isinstance(expected, datetime):
-        time = read_time(value)
-        return time is not None and (time > expected if condition.op == ">" else time < expected)
-    return value in expected if isinstance(expected, list) else value == expected

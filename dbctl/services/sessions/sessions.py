@@ -32,8 +32,9 @@ from dbctl.services.app.change import UNDO_IMPOSSIBLE, Change
 from dbctl.services.app.live_table import LiveTable, where_before
 from dbctl.services.app.secrets import find_secret_columns
 from dbctl.services.app.user_table import User, UserSelector, UserTable, users_database
+from dbctl.services.app.validation import meets_condition
 from dbctl.services.deletion.cascade import add_dependent_rows
-from dbctl.services.sessions.cleanup_rule import meets_condition, select_variant
+from dbctl.services.sessions.cleanup_rule import select_variant
 from dbctl.services.users import sign_in_state
 from dbctl.services.users.queries import mask_secrets
 from dbctl.services.users.sign_in_state import where_payload

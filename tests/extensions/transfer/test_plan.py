@@ -198,6 +198,7 @@ def test_plan_of_a_copy_to_the_same_engine(answer, source, tmp_path):
         "deleted": {},
         "destructive": False,
         "retained": [],
+        "failed": [],
         "digest": "",
     }
     assert not destination.exists()

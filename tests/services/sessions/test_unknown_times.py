@@ -62,21 +62,29 @@ def test_cleanup_by_unknown_times_is_refused(form, is_known, answer, tmp_path, m
     assert is_known or len(database.rows("select id from logs")) == 4
 
 
-def test_refused_rule_states_its_cause_after_what_other_rules_committed(answer, tmp_path, monkeypatch):
+def test_refused_rule_does_not_prevent_the_others(answer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rule = PROFILE[PROFILE.index("[[cleanup]]") :]
-    first = rule.replace('"old"', '"visits"').replace('"logs"', '"visits"')
-    (tmp_path / "logs.toml").write_text(PROFILE.replace(rule, first + rule))
+    last = rule.replace('"old"', '"visits"').replace('"logs"', '"visits"')
+    (tmp_path / "logs.toml").write_text(PROFILE + last)
     database = from_url("app.db")
     for table, time_form in (("visits", "strftime('%s', 'now') - 31 * 86400"), ("logs", "julianday('now')")):
         database.run(
             f"create table {table} (id integer primary key, at)", f"insert into {table} select 1, {time_form}"
         )
     options = ("--profile", "./logs.toml", "--url", "main=app.db")
-    error = answer("sessions", "cleanup", "--yes", *options, status=6)["error"]
-    parts = ("Committed before: visits (1 row)", "apps check", "Nothing was changed")
-    assert [part in error["hint"] for part in parts] == [True, True, False]
+    plan = answer("sessions", "cleanup", "--dry-run", *options, status=12)["data"]["plan"]
+    assert (plan["rows"], len(plan["failed"]), len(plan["steps"])) == ({"visits": 1}, 1, 2)
+    result = answer("sessions", "cleanup", *options, status=12)
+    (message,) = result["data"]["failed"]
+    assert [part in message for part in ("old: ", "apps check", "Nothing was changed")] == [True, True, False]
+    assert message in result["warnings"]
+    assert [(rule["rule"], rule["changed"]) for rule in result["data"]["rules"]] == [("visits", 1)]
     assert (database.rows("select id from visits"), database.rows("select id from logs")) == ([], [(1,)])
+    # now no rule can change rows
+    for option in ("--dry-run", "--yes"):
+        error = answer("sessions", "cleanup", option, *options, status=6)["error"]
+        assert (error["code"], "apps check" in error["hint"]) == ("profile-contradiction", True)
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
