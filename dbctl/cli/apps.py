@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import structs
 
-from dbctl.cli._support.emit import emit, note, run_change
+from dbctl.cli._support.emit import emit, note, run_change, warn
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import create_hook_context
 from dbctl.cli._support.options import argument
@@ -37,7 +37,10 @@ class MaintenanceSwitch(StrEnum):
 @GROUP.command("list", answers=lambda: (Page[profiles.AppListed],))
 def list_(session: Session) -> int:
     """List the configured apps and their databases."""
-    return emit(session, profiles.list_apps(session.selection))
+    apps = profiles.list_apps(session.selection)
+    for error in apps.failed:
+        warn(session, str(error))
+    return emit(session, apps.page, status=apps.status)
 
 
 @Example("apps show --app {app}", on=EVERYWHERE)

@@ -74,14 +74,16 @@ def status(
     variant: Variant = "",
 ) -> int:
     """Show applied and pending migrations; nothing is created, and no write access is required."""
-    with open_apps(session, all_apps=all_apps) as app:
-        report = migration_status.collect_status(app, session.options.db, migrations, variant=variant)
+    with open_apps(session, all_apps=all_apps) as (apps, errors):
+        report = migration_status.collect_status(
+            apps, session.options.db, migrations, variant=variant, unread=errors
+        )
     for target in report.unrecorded:
         warn(session, f"{target} has tables but no ledger of applied migrations")
     for error in report.failed:
         warn(session, str(error))
     exit_status = report.check if check else report.status
-    return emit(session, report.page, status=exit_status, target=", ".join(app.name for app in app))
+    return emit(session, report.page, status=exit_status, target=", ".join(app.name for app in apps))
 
 
 @Example("migrate plan", on=EVERYWHERE)

@@ -20,6 +20,7 @@ from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
+from dbctl.services.app.results import DatabaseResults
 from dbctl.services.app.session import read_profile
 from dbctl.services.backup.retention.rules import rules_by_name
 from dbctl.services.checks.profile import find_file_problems
@@ -70,14 +71,16 @@ class AppListed(Struct, frozen=True, kw_only=True):
     profile: str
     #: the variant of the profile that the live schema has; None: the profile as written
     variant: str | None = None
-    protected: bool
-    databases: Sequence[DatabaseListed]
+    protected: bool | None = None
+    databases: Sequence[DatabaseListed] = ()
     file: str  #: that configures it
+    problem: str = ""  #: why it cannot be read; then only its name, profile and file are known
 
     def summary(self) -> Row:
         variant = {"variant": self.variant} if self.variant else {}
         row = {"name": self.name, "profile": self.profile, **variant, "protected": self.protected}
-        return row | {"databases": [database.name for database in self.databases if database.url]}
+        databases = [database.name for database in self.databases if database.url]
+        return {**row, "databases": databases, **({"problem": self.problem} if self.problem else {})}
 
 
 class ProfileListed(Struct, frozen=True, kw_only=True):
@@ -118,12 +121,24 @@ class ProfileShown(Struct, frozen=True, kw_only=True):
     variant: str | None = None  #: the variant that its live schema has; None: the profile as written
 
 
-def list_apps(selection: Selection) -> Page[AppListed]:
-    """Return every configured app."""
-    items = []
-    configuration = config.load(selection)
-    for app in configuration.apps.values():
-        profile, variant = read_profile(app)
+def list_apps(selection: Selection) -> DatabaseResults[AppListed]:
+    """Return every configured app.
+
+    Raises:
+        DbctlError: the configuration has an error, or the only app. The error of one of several apps is part of the result.
+    """
+    items, failed, sections = list[AppListed](), list[DbctlError](), config.load_sections(selection)
+    for name, section in sections.apps.items():
+        file = str(sections.origins["apps", name].path)
+        try:
+            app = config.load(selection, only=name).apps[name]
+            profile, variant = read_profile(app)
+        except DbctlError as error:
+            if len(sections.apps) == 1:
+                raise
+            failed.append(error)
+            items.append(AppListed(name=name, profile=section.profile, file=file, problem=str(error)))
+            continue
         items.append(
             AppListed(
                 name=app.name,
@@ -131,10 +146,11 @@ def list_apps(selection: Selection) -> Page[AppListed]:
                 variant=variant,
                 protected=app.protected,
                 databases=_list_databases(profile, app.databases),
-                file=str(configuration.files[app.name]),
+                file=file,
             )
         )
-    return Page(items=items, total=len(items), column_names=AppListed.__struct_fields__)
+    page = Page(items=items, total=len(items), column_names=AppListed.__struct_fields__)
+    return DatabaseResults(page=page, failed=failed)
 
 
 def list_profiles() -> Page[ProfileListed]:

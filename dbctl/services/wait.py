@@ -22,7 +22,7 @@ class DatabaseReadiness(Struct, frozen=True, kw_only=True):
     """Whether a database answered."""
 
     app: str
-    database: str
+    database: str | None  #: None: the app could not be opened
     state: str  #: ``ok``, or the code of the last error
     waited: timedelta  #: until the answer, or the last error
     message: str | None = None  #: of the last error
@@ -55,17 +55,23 @@ def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only:
     0: one attempt for each.
 
     Raises:
-        DbctlError: an app cannot be opened.
+        DbctlError: the only app cannot be opened. With several apps, the error is part of the result.
     """
     begin = time.monotonic()
+    unread = dict[str, DbctlError]()
     errors: dict[tuple[App, str], DbctlError | None] = {}
     waited: dict[tuple[App, str], timedelta] = {}
     with ExitStack() as stack:
         # Above this limit, an engine itself waits for its server, and no other database is tried.
         limit = min(timeout, CONNECT_SECONDS)
-        apps = [
-            stack.enter_context(open_app(selection, timeout=limit, only=only)) for selection in selections
-        ]
+        apps = list[App]()
+        for selection in selections:
+            try:
+                apps.append(stack.enter_context(open_app(selection, timeout=limit, only=only)))
+            except DbctlError as error:
+                if len(selections) == 1:
+                    raise
+                unread[selection.app] = error
         names = [(app, name) for app in apps for name in ([only] if only else app.configured.databases)]
         waiting = names
         while waiting:
@@ -77,11 +83,11 @@ def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only:
                     errors[app, name] = _find_error(app, name)
                 waited[app, name] = timedelta(seconds=time.monotonic() - begin)
             waiting = [key for key in waiting if errors[key]]
-            can_pass = all(map(_can_pass, filter(None, errors.values())))
+            can_pass = all(map(_can_pass, filter(None, [*unread.values(), *errors.values()])))
             if not can_pass or time.monotonic() - begin >= timeout:
                 break
             time.sleep(RETRY_SECONDS)
-    status = worst_status([error.exit_status for error in errors.values() if error])
+    status = worst_status([error.exit_status for error in [*unread.values(), *errors.values()] if error])
     rows = [
         DatabaseReadiness(
             app=app.name,
@@ -92,6 +98,10 @@ def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only:
         )
         for (app, name), error in errors.items()
     ]
+    rows += [
+        DatabaseReadiness(app=app, database=None, state=error.code, waited=timedelta(0), message=str(error))
+        for app, error in unread.items()
+    ]
     return WaitResult(
         page=ReadinessPage(
             items=rows,
@@ -100,7 +110,7 @@ def wait_for_databases(selections: Sequence[Selection], *, timeout: float, only:
             empty_message="no databases are configured",
         ),
         apps=[app.name for app in apps],
-        status=Exit.PARTIAL if status and len(waiting) < len(rows) else status,
+        status=Exit.PARTIAL if status and len(waiting) + len(unread) < len(rows) else status,
     )
 
 

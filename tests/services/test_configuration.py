@@ -182,4 +182,34 @@ def test_app_with_a_secret_that_cannot_be_read_does_not_hide_the_others(tmp_path
     assert (backup["database"], backup["backups"]) == ("main", 1)
     findings = answer("doctor", "--all-apps", status=2)["data"]["findings"]
     assert {"config-invalid", "journal-not-wal"} <= {finding["code"] for finding in findings}
-    assert answer("migrate", "status", "--all-apps", status=2)["error"]["code"] == "config-invalid"
+    apps = answer("apps", "list", status=12)["data"]["items"]
+    assert [(app["name"], app["profile"], bool(app["problem"])) for app in apps] == [
+        ("good", "plain", False),
+        ("bad", "plain", True),
+    ]
+    databases = answer("wait", "--all-apps", "--timeout", "1", status=12)["data"]["items"]
+    assert [(row["app"], row["state"]) for row in databases] == [("good", "ok"), ("bad", "config-invalid")]
+    (warning,) = answer("migrate", "status", "--all-apps", status=12)["warnings"]
+    assert "secrets.LOST" in warning
+    schedule = answer("schedule", "status", "--all-apps", status=12)
+    assert {row["app"] for row in schedule["data"]["items"]} == {"good"}
+    assert any("secrets.LOST" in warning for warning in schedule["warnings"])
+    # a crontab without the jobs of one app would replace a complete one
+    assert answer("schedule", "cron", "--all-apps", status=2)["error"]["code"] == "config-invalid"
+
+
+def test_migrations_of_the_other_apps_are_shown(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    Path("migrations").mkdir()
+    Path("migrations/001_first.sql").write_text(
+        "-- UP\ncreate table first (id integer primary key);\n-- DOWN\ndrop table first;\n"
+    )
+    with closing(sqlite3.connect("good.db")) as db:
+        db.execute("create table things (id integer primary key)")
+    Path("dbctl.toml").write_text(
+        '[apps.good]\nprofile = "plain"\ndatabases = "good.db"\nmigrations = { main = "migrations" }\n'
+        '[apps.bad]\nprofile = "plain"\ndatabases = "${LOST}"\n'
+    )
+    result = answer("migrate", "status", "--all-apps", status=12)
+    assert [(row["app"], row["state"]) for row in result["data"]["items"]] == [("good", "pending")]
+    assert any("LOST" in warning for warning in result["warnings"])

@@ -245,7 +245,7 @@ def test_list_of_apps_masks_passwords(tmp_path):
         '[apps.a]\nprofile = "flashpoint-web"\nprotected = true\ndatabases.user = "postgresql://u:hunter2@h/d"\n',
         encoding="utf-8",
     )
-    page = profiles.list_apps(Selection(config=str(tmp_path / "dbctl.toml")))
+    page = profiles.list_apps(Selection(config=str(tmp_path / "dbctl.toml"))).page
     (app,) = page.items
     assert (app.name, app.protected, app.summary()["databases"]) == ("a", True, ["user"])
     assert app.databases[0].url == "postgresql://u:***@h/d"

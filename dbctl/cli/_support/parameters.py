@@ -16,6 +16,7 @@ from dbctl.cli._support.options import argument, flag, option, parse_natural, pa
 from dbctl.config import loader
 from dbctl.config.model import App as ConfiguredApp
 from dbctl.config.sections import Selection
+from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileExistsAlreadyError, FileFailedError, report_file_errors
 from dbctl.errors.usage import ConfigInvalidError, FleetSelectedError, UsageError
 from dbctl.files import atomic
@@ -203,20 +204,32 @@ def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
 
 
 @contextmanager
-def open_apps(session: "Session", *, all_apps: bool) -> Iterator[Sequence["App"]]:
-    """Yield the app of the options, or every configured app; their databases are closed at the end."""
+def open_apps(
+    session: "Session", *, all_apps: bool
+) -> Iterator[tuple[Sequence["App"], Sequence[DbctlError]]]:
+    """Yield the app of the options, or every configured app, and the errors of others; their databases are closed at the end.
+
+    Raises:
+        DbctlError: the only app cannot be opened.
+    """
     from dbctl.services.app.session import open_app
 
     with ExitStack() as stack:
         app_selections = read_selections(session, all_apps=all_apps)
-        apps = [
-            stack.enter_context(open_app(selection, timeout=session.timeout, spec=session.spec))
-            for selection in app_selections
-        ]
+        apps, errors = list["App"](), list[DbctlError]()
+        for selection in app_selections:
+            try:
+                apps.append(
+                    stack.enter_context(open_app(selection, timeout=session.timeout, spec=session.spec))
+                )
+            except DbctlError as error:
+                if len(app_selections) == 1:
+                    raise
+                errors.append(error)
         for app in apps:
             if app.configured.maintenance_mode:
                 session.warn_about_maintenance(app)
-        yield apps
+        yield apps, errors
 
 
 def read_duration(text: str) -> timedelta:

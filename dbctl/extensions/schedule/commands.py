@@ -217,7 +217,7 @@ def status(
     return emit(
         session,
         report.page,
-        status=Exit.ACTION_NEEDED if is_due else Exit.OK,
+        status=report.status or (Exit.ACTION_NEEDED if is_due else Exit.OK),
         target=", ".join(dict.fromkeys(job.app for job in report.page.items)),
         findings=findings.raise_warnings() if check else findings,
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from dbctl.config import loader as config
 from dbctl.config.sections import Selection
-from dbctl.errors.base import DbctlError, Remedy
+from dbctl.errors.base import DbctlError, Exit, Remedy, worst_status
+from dbctl.errors.usage import ConfigInvalidError
 from dbctl.extensions.schedule.cron import (
     SYSTEM_FOLDER,
     find_obsolete,
@@ -58,11 +59,14 @@ class JobPage(Page[JobStatus], frozen=True, kw_only=True):
     """The jobs of the selected apps."""
 
     obsolete: int  #: timers of jobs that the configuration does not have
+    unread: int = 0  #: apps that cannot be read
 
     @property
     def closing(self) -> Closing:
         problems = self.obsolete + sum(job.state not in ("ok", "unknown") for job in self.items)
-        return Closing(f"Checked {format_count(len(self.items), 'job')}", [format_count(problems, "problem")])
+        unread = [f"{format_count(self.unread, 'app')} unread"] if self.unread else []
+        details = [format_count(problems, "problem"), *unread]
+        return Closing(f"Checked {format_count(len(self.items), 'job')}", details)
 
 
 class ScheduleReport(Struct, frozen=True, kw_only=True):
@@ -70,6 +74,13 @@ class ScheduleReport(Struct, frozen=True, kw_only=True):
 
     page: JobPage
     findings: Findings
+    failed: Sequence[DbctlError]  #: of apps that cannot be read
+
+    @property
+    def status(self) -> Exit:
+        """The exit code without ``--check``."""
+        failure = worst_status([error.exit_status for error in self.failed])
+        return Exit.PARTIAL if failure and self.page.items else failure
 
 
 def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None) -> ScheduleReport:
@@ -77,13 +88,24 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
 
     Raises:
         UsageError: a schedule is invalid.
+        DbctlError: the only app cannot be read. With several apps, the error is a finding.
         FileFailedError: a unit cannot be read.
     """
     folders = [folder] if folder else [SYSTEM_FOLDER, *filter(None, [find_user_folder()])]
     crontabs = _read_crontabs()
     items, planned = list[JobStatus](), list[PlannedJob]()
+    readable, failed = list[Selection](), list[DbctlError]()
+    unread = list[Finding]()
     for selection in selections:
-        jobs = list_jobs([selection])
+        try:
+            jobs = list_jobs([selection])
+        except ConfigInvalidError as error:
+            if len(selections) == 1:
+                raise
+            failed.append(error)
+            unread.append(Finding.from_error(selection.app, error))
+            continue
+        readable.append(selection)
         planned += jobs
         histories: Mapping[str, CommandHistory] = {}
         with suppress(DbctlError):  # status reports it
@@ -100,8 +122,9 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
                     is_in_use=folder is None,
                 )
             )
-    obsolete = list(_find_obsolete(selections, planned, folders))
+    obsolete = list(_find_obsolete(readable, planned, folders)) if readable else []
     findings = [
+        *unread,
         *(finding for item, job in zip(items, planned, strict=True) for finding in _find_problem(item, job)),
         *obsolete,
     ]
@@ -111,8 +134,9 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
         column_names=JobStatus.__struct_fields__,
         empty_message="no jobs are configured",
         obsolete=len(obsolete),
+        unread=len(failed),
     )
-    return ScheduleReport(page=page, findings=Findings(checked=len(items), findings=findings))
+    return ScheduleReport(page=page, findings=Findings(checked=len(items), findings=findings), failed=failed)
 
 
 def _read_job(

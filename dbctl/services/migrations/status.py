@@ -246,21 +246,26 @@ def _missing_feature_error(
 
 
 def collect_status(
-    apps: Sequence[App], database: str = "", folder: Path | None = None, *, variant: str = ""
+    apps: Sequence[App],
+    database: str = "",
+    folder: Path | None = None,
+    *,
+    variant: str = "",
+    unread: Sequence[DbctlError] = (),
 ) -> MigrationStatus:
-    """Return the state of the migrations of some apps; writes nothing.
+    """Return the state of the migrations of some apps; writes nothing. ``unread`` are the errors of further apps.
 
     Raises:
         DbctlError: the only target cannot be read; errors of one of several targets are part of the result.
     """
-    states, failed = list[DatabaseState](), list[DbctlError]()
+    states, failed = list[DatabaseState](), [*unread]
     app_targets: list[tuple[App, MigrationTarget]] = []
     for app in apps:
         try:
             targets = find_targets(app, database, folder, variant=variant, may_lack_folder=True)
             app_targets += [(app, target) for target in targets]
         except DbctlError as error:
-            if len(apps) == 1:
+            if len(apps) == 1 and not unread:
                 raise
             if not isinstance(error, FeatureMissingError):  # some of several apps have no migrations
                 failed.append(error)
