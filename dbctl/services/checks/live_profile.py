@@ -9,7 +9,7 @@ from dbctl.errors.base import Remedy
 from dbctl.errors.migrations import MigrationsMissingError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Finding, Severity, group
-from dbctl.profiles.model.base import ColumnNames, list_names
+from dbctl.profiles.model.base import ColumnNames, is_optional, list_names
 from dbctl.profiles.model.cleanup import Cleanup, Sessions
 from dbctl.profiles.model.settings import Settings
 from dbctl.profiles.model.users import Users
@@ -119,6 +119,18 @@ def check_search_keys(subject: Subject) -> Iterator[Problem]:
                     ("search", index, "key", key_index),
                     f"the database has no columns for the key {key.names[0]}",
                 )
+
+
+@rule("cleanup-idle", "warning", "Describe the rows of this deployment in [[cleanup.variant]].")
+def check_cleanup(subject: Subject) -> Iterator[Problem]:
+    """Yield the rules of the cleanup that are not applied, because the table lacks the column of a condition."""
+    for index, entry in enumerate(subject.app.profile.cleanup):
+        table = subject.db.tables().get(entry.table.removesuffix("?"))
+        if table and subject.app.resolve_database(entry) == subject.database:
+            for name in entry.where:
+                if is_optional(name) and not find_column(table, name):
+                    column = f"{table.name}.{name.removesuffix('?')}"
+                    yield ("cleanup", index, "where", name), f"{entry.name} is not applied without {column}"
 
 
 @rule(

@@ -16,19 +16,19 @@ from dbctl.errors.backup import ClockImplausibleError
 from dbctl.errors.base import DbctlError, Exit
 from dbctl.errors.usage import RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.model import ChangeResult, Closing, Effect, Page, Plan, Row, Struct, format_count, time_before
-from dbctl.profiles.model.base import is_optional
 from dbctl.profiles.model.cleanup import Cleanup, validate_cleanup
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.app.evidence.facts import refuse_unknown_times
-from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.live_table import LiveTable
 from dbctl.services.deletion.cascade import add_dependent_rows, find_affected_rows, find_dependent_tables
 from dbctl.services.sessions.cleanup_rule import (
     RuleOverlap,
     RuleResult,
     RuleRun,
     due_conditions,
+    find_absent,
     select_variant,
 )
 from dbctl.signals import Interrupted
@@ -66,9 +66,7 @@ class CleanupResult(ChangeResult, frozen=True, kw_only=True):
         return sum(result.changed for result in self.rules)
 
     def summary(self) -> Sequence[Row]:
-        return [
-            {name: getattr(result, name) for name in RuleResult.__struct_fields__} for result in self.rules
-        ]
+        return [structs.asdict(result) for result in self.rules]
 
 
 class DueRows(Struct, frozen=True, kw_only=True):
@@ -138,9 +136,8 @@ class CleanUp(Operation):
             for _, reason in validate_cleanup(rule):  # the profile may not have been validated
                 place = f"of the profile {app.profile.name}" if older_than is None else "with --older-than"
                 raise UsageError(detail=f"the rule {rule.name} {place}: {reason}")
-        super().__init__(
-            app, ", ".join(dict.fromkeys(app.target(app.resolve_database(rule)) for rule in self._rules))
-        )
+        targets = dict.fromkeys(app.target(app.resolve_database(rule)) for rule in self._rules)
+        super().__init__(app, ", ".join(targets))
 
     @property
     def matched(self) -> int:
@@ -284,17 +281,15 @@ class CleanUp(Operation):
         """
         for rule in rules:
             db, table = self._app.reader(self._app.resolve_database(rule)), rule.table.removesuffix("?")
-            live_table, missing, purpose = db.tables().get(table), "", f"the rule {rule.name}"
-            if live_table is None and table != rule.table:
-                missing = f"table {table}"
-            elif live_table and is_optional(rule.age.column) and not find_column(live_table, rule.age.column):
-                missing = f"column {table}.{rule.age.column}".rstrip("?")
+            missing, purpose = f"table {table}", f"the rule {rule.name}"
+            if rule.table == table or table in db.tables():
+                live = LiveTable(self._app.profile, db, table, purpose)
+                variant = rule if find_absent(rule, live.table) else select_variant(rule, live)
+                missing = find_absent(variant, live.table)
             if missing and self._named:
                 raise SchemaMismatchError(target=db.target, missing=missing, purpose=purpose)
             if not missing:
-                live = LiveTable(self._app.profile, db, table, purpose)
                 before = self._time - parse_duration(rule.age.older_than) - since
-                variant = select_variant(rule, live)
                 yield variant, live, due_conditions(variant, live, before)
 
 

@@ -22,6 +22,7 @@ from dbctl.engines.contract.database import (
     Not,
     Order,
     ShiftedTime,
+    Table,
     Where,
     Writable,
 )
@@ -30,12 +31,13 @@ from dbctl.errors.connection import ConcurrentChangeError
 from dbctl.errors.usage import SchemaMismatchError
 from dbctl.model import Struct, TimeForm, now
 from dbctl.profiles.codecs import TIMES
+from dbctl.profiles.model.base import is_optional, list_names
 from dbctl.profiles.model.cleanup import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import require_row_count, retry_conflicts
 from dbctl.services.app.evidence.facts import refuse_unknown_times
-from dbctl.services.app.live_table import LiveTable, where_before
+from dbctl.services.app.live_table import LiveTable, find_column, where_before
 from dbctl.services.app.row_writes import delete_exactly
 from dbctl.services.app.validation import meets_condition
 from dbctl.services.deletion.cascade import plan_rows
@@ -133,6 +135,14 @@ def select_variant(rule: Cleanup, live: LiveTable) -> Cleanup:
     """Return the rule with the variant whose columns the table has; raises as ``LiveTable.select_variant``."""
     variant = live.select_variant(rule.variant, lambda variant: variant.needs, f"the rule {rule.name}")
     return expand_variants(rule)[rule.variant.index(variant)] if variant else rule
+
+
+def find_absent(rule: Cleanup, table: Table) -> str:
+    """Return the optional column without which a rule is not applied, because it would change more rows; empty: the table has all."""
+    for column in (rule.age.column, *rule.where):
+        if is_optional(column) and not find_column(table, column):
+            return f"column {table.name}.{' or '.join(list_names(column))}".replace("?", "")
+    return ""
 
 
 def due_conditions(rule: Cleanup, live: LiveTable, before: datetime) -> list[Condition]:

@@ -132,6 +132,27 @@ def test_rule_without_any_of_its_columns_is_refused(answer, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_rule_without_the_column_of_a_condition_is_not_applied(answer, tmp_path, engine):
+    rule = RULE.replace('"people"', '"visits"').format(change='delete = true\nwhere = { "done?" = 1 }')
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(*SCHEMA, "alter table visits add column seen varchar(40)")
+        database.run(f"insert into visits values (1, 1, 'a', '{OLD}'), (2, 1, 'b', '{OLD}')")
+        options, before = write_profile(tmp_path, database, rule), database.content()
+        assert answer("sessions", "cleanup", "--check", *options)["data"]["items"] == []
+        assert answer("sessions", "cleanup", "--yes", *options)["data"]["rules"] == []
+        error = answer("sessions", "cleanup", "--yes", "--rule", "unused", *options, status=2)["error"]
+        assert (error["code"], "visits.done" in error["message"]) == ("schema-mismatch", True)
+        assert database.content() == before
+        findings = answer("apps", "check", *options)["data"]["findings"]
+        assert [finding["code"] for finding in findings if "unused" in finding["message"]] == ["cleanup-idle"]
+        database.run("alter table visits add column done integer", "update visits set done = id - 1")
+        assert answer("sessions", "cleanup", "--yes", *options)["data"]["rules"][0]["changed"] == 1
+        assert database.rows("select id from visits") == [(1,)]
+        findings = answer("apps", "check", *options)["data"]["findings"]
+        assert [finding["code"] for finding in findings if "unused" in finding["message"]] == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
 def test_sign_out_without_its_columns_changes_no_user(answer, tmp_path, engine):
     keys = 'on_sign_out = { "version?" = ":next", "stamp?" = ":uuid4" }'
     with empty_database(engine, tmp_path / "club.db") as database:
