@@ -342,10 +342,10 @@ class Readable(ABC):
         """Return the number of rows with each value of ``column``."""
 
     def require_transactional(self, table: str) -> None:
-        """Refuse a table whose changes cannot be rolled back; other names are ignored.
+        """Refuse a table whose changes cannot be rolled back or counted; other names are ignored.
 
         Raises:
-            NotSupportedError: the engine of the server that stores it has no transactions.
+            NotSupportedError: the engine of the server that stores it has no transactions, or it is a view of SQLite.
         """
 
     def list_dump_tables(self) -> Collection[str]:

@@ -19,6 +19,7 @@ from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
 from dbctl.engines.sqlite.dialect import SQLiteDialect, SQLiteQueryBuilder, bind_value, expand_sets
 from dbctl.engines.sqlite.errors import MISSING
 from dbctl.errors.connection import QueryFailedError, RowSkippedError
+from dbctl.errors.usage import NotSupportedError
 
 if TYPE_CHECKING:
     from dbctl.engines.contract.checks import Checks
@@ -123,6 +124,13 @@ class SQLiteDatabase(SqlDatabase):
             if where or entries not in self.tables():
                 raise
             return super().count(entries)
+
+    def require_transactional(self, table: str) -> None:
+        live = self.tables().get(table)
+        if live and live.is_view:  # the rows that its triggers write instead are not counted
+            hint = "Nothing was changed. Name the table whose rows it shows in the profile."
+            feature = f"writing to {table} of {self.target}"
+            raise NotSupportedError(feature=feature, subject="a view of SQLite", hint=hint)
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         with self.connection.query_only():

@@ -55,7 +55,7 @@ SETS: Mapping[SetName, Sequence[str]] = {
     ),
     "profile": (
         "live_profile:check_folder", "live_profile:check_privileges", "live_profile:check_decisions", "live_profile:check_names",
-        "live_profile:check_new_users", "live_profile:check_search_keys", "live_profile:check_cleanup", "live_rows:check_unique_keys", "live_profile:check_variants",
+        "live_profile:check_new_users", "live_profile:check_search_keys", "live_profile:check_cleanup", "live_profile:check_views", "live_rows:check_unique_keys", "live_profile:check_variants",
         "live_rows:check_stored_forms", "live_rows:check_role_form", "live_rows:check_reports", "live_rows:check_statements",
         "live_rows:check_passwords", "live_rows:check_owned_rows", "live_profile:FACTS", "live_profile:UNCOVERED_ROWS",
         "live_profile:check_proofs", "backups:check_schema_only",

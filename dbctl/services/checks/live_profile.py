@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import Remedy
 from dbctl.errors.migrations import MigrationsMissingError
-from dbctl.errors.usage import SchemaMismatchError
+from dbctl.errors.usage import NotSupportedError, SchemaMismatchError
 from dbctl.model import Finding, Severity, group
 from dbctl.profiles.model.base import ColumnNames, is_optional, list_names
 from dbctl.profiles.model.cleanup import Cleanup, Sessions
@@ -29,6 +29,9 @@ from dbctl.services.app.live_table import find_column, list_uncovered
 from dbctl.services.checks.user_values import Problem, list_referenced
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.search.compiler import QueryCompiler
+
+#: The sections of a profile by which commands write.
+WRITTEN = ("users", "roles", "settings", "cleanup", "rebuild")
 
 
 def rule(
@@ -119,6 +122,21 @@ def check_search_keys(subject: Subject) -> Iterator[Problem]:
                     ("search", index, "key", key_index),
                     f"the database has no columns for the key {key.names[0]}",
                 )
+
+
+@rule("table-view", "warning", "Name the table whose rows it shows.")
+def check_views(subject: Subject) -> Iterator[Problem]:
+    """Yield the views that commands would have to write, and cannot."""
+    database, tables = subject.database, subject.db.tables()
+    if subject.app.database(database).mode == "read-only":
+        return
+    for reference in list_schema_references(subject.app.profile, subject.app.main_database):
+        table = tables.get(reference.table) if reference.database == database else None
+        if table and table.is_view and reference.column is None and reference.key[0] in WRITTEN:
+            try:
+                subject.db.require_transactional(table.name)
+            except NotSupportedError:
+                yield reference.key, f"{table.name} is a view, to which dbctl cannot write"
 
 
 @rule("cleanup-idle", "warning", "Describe the rows of this deployment in [[cleanup.variant]].")

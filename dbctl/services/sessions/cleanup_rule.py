@@ -187,6 +187,7 @@ class RuleRun:
         self.changed = 0  #: rows with a committed change
         self._app, self._db, self._due, self._batches = app, db, due, BatchSizer(at_once=at_once)
         self._live = LiveTable(app.profile, db, live.name, f"the rule {rule.name}")
+        db.require_transactional(live.name)
         self._key = live.column(rule.key)
         self._recorded = False
         self._checked_groups = set[object]()
@@ -386,6 +387,7 @@ class RuleOverlap:
         if count:
             database, users = self._app.resolve_database(rule), self._app.core.users
             refuse_unknown_times(self._app, database, db, rule)
+            db.require_transactional(table)
             if users and is_relevant(users, db, [table]):
                 where, changes = [AnyOf(applied)], self._changes[db.target]
                 updates = [] if values is None else [PlannedRows(table=table, where=where, values=values)]

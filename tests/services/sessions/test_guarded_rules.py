@@ -121,6 +121,45 @@ def test_cleanup_of_other_tables_does_not_need_the_columns_of_users(answer, tmp_
         assert database.rows("select count(*) from visits") == [(0,)]
 
 
+INSTEAD = (
+    "create trigger removal instead of delete on people begin delete from persons where id = old.id; end"
+)
+
+
+@pytest.mark.parametrize("trigger", [[], [INSTEAD]])
+def test_plan_refuses_a_view_in_place_of_a_table(answer, tmp_path, trigger):
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(SCHEMA[0].replace("people", "persons"), INSERT.replace("people", "persons"))
+        database.run("create view people as select * from persons", *trigger)
+        database.run("insert into persons values (3, 'eve', 'boss', 1, null, 'c')")
+        options, before = (
+            write_profile(tmp_path, database, RULE.format(change="delete = true")),
+            database.content(),
+        )
+        for words in (["sessions", "cleanup"], ["users", "delete", "bo"], ["users", "deactivate", "bo"]):
+            for option in ("--dry-run", "--yes"):
+                error = answer(*words, option, *options, status=2)["error"]
+                assert (error["code"], "people" in error["message"]) == ("not-supported", True)
+        assert database.content() == before
+        findings = answer("apps", "check", *options)["data"]["findings"]
+        places = [finding["message"] for finding in findings if finding["code"] == "table-view"]
+        assert [("users.table" in place, "cleanup[0].table" in place) for place in places] == [
+            (True, False),
+            (False, True),
+        ]
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_view_of_a_server_can_be_written(answer, tmp_path, engine):
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(SCHEMA[0].replace("people", "persons"), INSERT.replace("people", "persons"))
+        database.run("create view people as select * from persons")
+        options = write_profile(tmp_path, database, RULE.format(change="delete = true"))
+        assert "table-view" not in [f["code"] for f in answer("apps", "check", *options)["data"]["findings"]]
+        answer("users", "deactivate", "bo", "--yes", *options)
+        assert database.rows("select active from persons where id = 2") == [(0,)]
+
+
 def test_rule_without_any_of_its_columns_is_refused(answer, tmp_path):
     with empty_database("sqlite", tmp_path / "club.db") as database:
         database.run(*SCHEMA, INSERT)
