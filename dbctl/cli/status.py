@@ -55,9 +55,9 @@ def status(
     """Show the state of every database of every configured app, one line each, worst first; --app NAME selects one app.
 
     It shows whether each database is readable, its size, pending migrations, cleanup that is overdue by more than
-    a day, and the newest backup. If a database cannot be read, the exit code is that of its error, or 12 if others can
-    be read. Without --record, nothing is written, and nothing large is read: dbctl integrity check examines the
-    content. Of a fleet, the instances with a problem are listed.
+    a day, and the newest backup. If a database, or the repository of backups, cannot be read, the exit code is that of
+    the error, or 12 if a database can be read. Without --record, nothing is written, and nothing large is read: dbctl
+    integrity check examines the content. Of a fleet, the instances with a problem are listed.
     """
     options, selection = session.options, session.selection
     all_apps = not (selection.app or selection.profile or selection.urls)

@@ -319,7 +319,7 @@ class _Observer:
         try:
             backups = backup_status.read_status(self._app)
         except DbctlError as error:
-            self._add(error.exit_status, Finding.from_error(name, error))
+            self._add_failure(error, name)
             return None
         for finding in backups.find_broken() if backups else ():
             if finding.code != "backup-from-future":

@@ -58,7 +58,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     problems: Sequence[str]  #: messages about them
     notes: Sequence[str]  #: checks that were skipped because of their duration
     check: Exit  #: exit code of ``--check``
-    status: Exit  #: exit code without ``--check``: databases that could not be read
+    status: Exit  #: exit code without ``--check``: databases and repositories that could not be read
     unrecorded: str = ""  #: why the sizes and rows were not recorded
 
 
@@ -78,7 +78,7 @@ def collect_status(
     failures = [problem.status for problem in problems if problem.is_failure]
     rows = [row for app in observed for row in list_rows(app)]
     status = worst_status(failures)
-    if failures and len(failures) < len(rows):
+    if failures and any(row.state == "ok" for row in rows):  # others, or its repository, cannot be read
         status = Exit.PARTIAL
     return StatusReport(
         page=StatusPage(

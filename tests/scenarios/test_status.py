@@ -297,7 +297,7 @@ def test_failed_job_is_named_with_its_app_and_its_command_once(path, run_status,
     monkeypatch.setenv("DBCTL_STATE", str(path.parent / "state"))
     configure(path, 'repository = "backups"', 'repository = "user.db"')
     answer("backup", "create", status=10)
-    (warning,) = (text for text in run_status()[1] if "backup create failed" in text)
+    (warning,) = (text for text in run_status(status=12)[1] if "backup create failed" in text)
     assert warning.startswith("fp: backup create failed ")
     assert warning.endswith("runs show 1 --app fp)")
     (finding,) = (item for item in answer("report")["data"]["findings"] if item["code"] == "run-failing")
@@ -313,11 +313,15 @@ def test_unreadable_backup_manifest_is_reported(path, run_status):
     assert manifest.parent.name in warnings[0]
 
 
-def test_unreadable_repository_is_a_warning_and_the_database_is_reported(path, run_status):
+def test_unreadable_repository_is_a_failure_and_the_database_is_reported(path, run_status):
     configure(path, '"backups"', '"user.db"')
-    items, warnings = run_status()
-    assert items[0]["state"] == "ok"
-    assert len(warnings) == 1
+    for words in ([], ["--check"]):
+        items, warnings = run_status(*words, status=12)
+        assert (items[0]["state"], items[0]["health"], items[0]["backup_at"]) == ("ok", "error", None)
+        assert len(warnings) == 1
+    path.unlink()
+    (item,), _ = run_status(status=10)
+    assert item["state"] != "ok"
 
 
 def test_app_with_own_profile_has_a_status(tmp_path, run_status):
