@@ -140,7 +140,7 @@ class BaseMissingError(DbctlError, status=Exit.REFUSED):
 
 class BackupRetainedError(DbctlError, status=Exit.REFUSED):
     sentence = "{place}: backup {id} is {reason}"
-    remedy = "Nothing was deleted. Delete it afterwards with: `backup prune`"
+    remedy = "Nothing was deleted. Delete it afterwards with: `backup delete {id}`"
 
 
 class RepositoryUnreadableError(DbctlError, status=Exit.CHECK_FAILED):

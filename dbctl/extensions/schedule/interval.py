@@ -7,7 +7,7 @@ from dbctl.errors.usage import UsageError
 from dbctl.extensions.schedule.section import Schedule
 from dbctl.extensions.schedule.times import find_interval
 from dbctl.profiles.model.profile import Profile
-from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
+from dbctl.services.backup.due import database_retentions, has_rules, retention_for
 from dbctl.url import find_engine, resolve_engine
 
 

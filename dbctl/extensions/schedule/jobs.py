@@ -23,7 +23,7 @@ from dbctl.model import Struct
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import command_line
 from dbctl.services.app.session import open_app, read_profile
-from dbctl.services.backup.retention.rules import database_retentions, has_rules, retention_for
+from dbctl.services.backup.due import database_retentions, has_rules, retention_for
 from dbctl.services.search.indexes.kinds import find_kind
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.url import resolve_engine

@@ -1,4 +1,4 @@
-"""Which ``backup`` commands are due, by the limits of the configuration."""
+"""Which ``backup`` commands are due, by the limits of the configuration, and whether it has rules of retention."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from dbctl.config.model import BackupConfig
+from dbctl.config import model as config
+from dbctl.config.model import BackupConfig, Retention
 from dbctl.errors.base import Remedy
 from dbctl.model import MAX_SKEW, format_count
+from dbctl.profiles.model.profile import Profile
+from dbctl.services.app.app import App
 from dbctl.services.backup.log_range import LogRange
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import RepositoryContent
@@ -34,6 +37,30 @@ DUE_HINTS: Mapping[Job, Remedy] = {
     ),
 }
 NO_DRILL = "no drill was recorded yet"
+
+
+def has_rules(retention: Retention) -> bool:
+    """Whether any rule is set."""
+    return retention != Retention()
+
+
+def retention_for(app: config.App, profile: Profile) -> Retention:
+    """Return the rules of an app: from its configuration, otherwise from its profile."""
+    configured = app.backup_settings.keep
+    return configured if has_rules(configured) else profile.backup.keep
+
+
+def database_retentions(app: config.App) -> Mapping[str, Retention]:
+    """Return the rules of databases with their own rules, by database."""
+    sections = app.backup_settings.databases.items()
+    return {name: section.keep for name, section in sections if has_rules(section.keep)}
+
+
+def write_prune_command(app: App) -> str:
+    """Return the command that removes interrupted backups; without rules, it needs one, which deletes no other backup."""
+    is_ruled = has_rules(retention_for(app.configured, app.profile)) or database_retentions(app.configured)
+    remedy = Remedy("`backup prune`") if is_ruled else Remedy("`backup prune --keep-last 9999`")
+    return remedy.write(app.name)
 
 
 def find_max_age(backup_config: BackupConfig, database: str) -> str:

@@ -13,7 +13,14 @@ from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, n
 from dbctl.services.app import clock
 from dbctl.services.app.app import App
 from dbctl.services.backup import log_range
-from dbctl.services.backup.due import DUE_CODES, DUE_HINTS, Job, find_due_jobs, find_overdue_log
+from dbctl.services.backup.due import (
+    DUE_CODES,
+    DUE_HINTS,
+    Job,
+    find_due_jobs,
+    find_overdue_log,
+    write_prune_command,
+)
 from dbctl.services.backup.log_range import LogRange, find_range
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
@@ -204,6 +211,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
 
     databases: Sequence[DatabaseBackups]
     repository: RepositoryStatus
+    prune_command: str  #: that removes interrupted backups
 
     def find_database(self, database: str) -> DatabaseBackups | None:
         """Return the status of a database, or None."""
@@ -235,7 +243,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             yield Finding(app, "error", "backup-damaged", f"backup {folder} is damaged: {reason}", hint)
         for name in repository.interrupted:
             message = f"{name} is an incomplete backup, and no process is writing it"
-            yield Finding(app, "warning", "backup-incomplete", message, Remedy("`backup prune`").write(app))
+            yield Finding(app, "warning", "backup-incomplete", message, self.prune_command)
         for name in repository.future:
             hint = _FROM_FUTURE.write(app, {"id": name})
             message = (
@@ -335,6 +343,7 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
             retained_until=protection.retained_until,
             future=clock.find_future((manifest.id, manifest.created_at) for manifest in manifests),
         ),
+        prune_command=write_prune_command(app),
     )
 
 

@@ -12,6 +12,7 @@ from dbctl.errors.base import DbctlError, Exit, Remedy
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
+from dbctl.services.backup.due import write_prune_command
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.manifest import Manifest, Member
 from dbctl.services.backup.named_files import StagedBackup, count_bytes, stage_backup
@@ -134,7 +135,7 @@ class VerifyBackups:
                 "info",
                 "backup-incomplete",
                 f"{folder} was interrupted, or is being created",
-                Remedy("It is not a backup. Remove it with: `backup prune`").write(),
+                f"It is not a backup. Remove it with: {write_prune_command(self._app)}",
             )
 
     def _report_no_backup(self) -> Finding:

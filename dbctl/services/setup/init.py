@@ -25,7 +25,8 @@ from dbctl.profiles import loader
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
-from dbctl.services.backup.retention.rules import has_rules, rules_by_name
+from dbctl.services.backup.due import has_rules
+from dbctl.services.backup.retention.rules import rules_by_name
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import Address, SecretPlace, hide_password
 from dbctl.services.setup.database_files import (

@@ -21,6 +21,7 @@ from dbctl.services.backup.due import NO_DRILL
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import drill_run
 from dbctl.services.restore.drill import RunDrills
+from tests.databases import from_url
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
 from tests.services.promptvault_app import (
@@ -186,6 +187,33 @@ def test_incomplete_backup_without_writer_requires_action(deployed, answer, monk
     assert interrupted.id in " ".join(answer("status", "--check", status=3)["warnings"])
     codes = {finding["code"] for finding in answer("doctor", status=None)["data"]["findings"]}
     assert "backup-incomplete" in codes
+
+
+@pytest.mark.parametrize("keep", ["", "keep = { last = 2 }"])
+def test_hint_about_incomplete_backup_removes_only_that_backup(tmp_path, answer, monkeypatch, keep):
+    monkeypatch.chdir(tmp_path)
+    from_url("shop.db").run("create table things (id integer primary key)")
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\ndatabases = "shop.db"\n[apps.shop.backup]\nrepository = "backups"\n{keep}\n'
+    )
+    complete = [answer("backup", "create")["data"]["id"] for _ in range(2)]
+    interrupted = tmp_path / "backups/shop/20201101_010203"
+    for words in (["backup", "verify"], ["backup", "status"], ["doctor"]):
+        interrupted.mkdir()
+        (interrupted / ".dbctl-incomplete").touch()
+        result = answer(*words, status=None)
+        texts = [
+            finding["hint"]
+            for finding in result["data"].get("findings", ())
+            if finding["code"] == "backup-incomplete"
+        ]
+        (command,) = {
+            match[1]
+            for match in re.finditer(r"(backup prune[^;)]*)", " ".join([*texts, *result["warnings"]]))
+        }
+        pruned = answer(*command.split())["data"]
+        assert (pruned["leftovers"], pruned["deleted"]) == ([interrupted.name], [])
+    assert sorted(path.name for path in interrupted.parent.glob("2*")) == sorted(complete)
 
 
 def test_backup_from_future_does_not_prevent_due_create(deployed, monkeypatch):

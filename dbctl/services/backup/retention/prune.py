@@ -15,18 +15,11 @@ from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import clock
 from dbctl.services.backup import deltas
 from dbctl.services.backup.app_files import BackupOperation
+from dbctl.services.backup.due import database_retentions, has_rules, retention_for
 from dbctl.services.backup.log_range import find_required_log
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent
-from dbctl.services.backup.retention.rules import (
-    FUTURE,
-    NEWEST,
-    Candidate,
-    database_retentions,
-    has_rules,
-    retention_for,
-    retention_reasons,
-)
+from dbctl.services.backup.retention.rules import FUTURE, NEWEST, Candidate, retention_reasons
 from dbctl.services.backup.status import MOVED, describe_others
 from dbctl.services.backup.verification_record import UNREADABLE, UNREADABLE_RECORD, Verification
 from dbctl.signals import Interrupted

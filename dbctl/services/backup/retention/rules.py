@@ -9,12 +9,10 @@ from types import MappingProxyType
 from msgspec import structs
 
 from dbctl import model
-from dbctl.config import model as config
 from dbctl.config.environment import operator_name
 from dbctl.config.model import Retention
 from dbctl.errors.usage import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, now
-from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import clock
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.app_files import BackupOperation
@@ -44,23 +42,6 @@ PERIODS: Mapping[str, Callable[[datetime], object]] = {
     "monthly": lambda time: (time.year, time.month),
     "yearly": lambda time: time.year,
 }
-
-
-def has_rules(retention: Retention) -> bool:
-    """Whether any rule is set."""
-    return retention != Retention()
-
-
-def retention_for(app: config.App, profile: Profile) -> Retention:
-    """Return the rules of an app: from its configuration, otherwise from its profile."""
-    configured = app.backup_settings.keep
-    return configured if has_rules(configured) else profile.backup.keep
-
-
-def database_retentions(app: config.App) -> Mapping[str, Retention]:
-    """Return the rules of databases with their own rules, by database."""
-    sections = app.backup_settings.databases.items()
-    return {name: section.keep for name, section in sections if has_rules(section.keep)}
 
 
 def rules_by_name(retention: Retention) -> dict[str, int | str]:
