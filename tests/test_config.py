@@ -189,6 +189,14 @@ def test_problems_in_urls_are_reported_with_others():
     ) == [(4, "apps.a.databases.x"), (5, "apps.a.databases.y"), (7, "apps.a.migrations.z")]
 
 
+def test_invalid_route_is_reported_with_its_own_key():
+    problems = read_problems(
+        '[apps.a]\nprofile = "p"\nvia = "shh:h"\n[apps.a.databases]\nx = "x.db"\ny = { url = "y.db", via = "ssh:" }\n'
+        '[apps.b]\nprofile = "p"\nvia = "${NIX}"\n[apps.b.databases]\nx = "x.db"\n'
+    )
+    assert problems == [(3, "apps.a.via"), (6, "apps.a.databases.y.via"), (9, "apps.b.via")]
+
+
 def test_password_of_invalid_url_is_not_shown():
     write_config('[apps.a]\nprofile = "p"\ndatabases.main = "postgresql://u:hunter2/x@h/d"\n')
     with pytest.raises(ConfigInvalidError, match=r"line 3, apps\.a\.databases\.main") as caught:

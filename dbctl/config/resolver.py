@@ -163,18 +163,30 @@ class Resolver:
         """Return a path, which may be relative to the folder of the configuration; empty for none."""
         return str(self._folder / atomic.expand_home(text)) if text else ""
 
-    def _url(self, text: str | DatabaseConfig, *key: toml.Key, via: str = "") -> Url | None:
+    def _url(
+        self,
+        text: str | DatabaseConfig,
+        *key: toml.Key,
+        via: str = "",
+        via_key: Sequence[toml.Key] = ("via",),
+    ) -> Url | None:
         """Return a URL; None if it is empty, or invalid, which is reported. It has the route ``via``, unless it names one."""
         if isinstance(text, DatabaseConfig):
-            return self._url(text.url, *key, "url", via=via if text.via is None else text.via)
+            if text.via is not None:
+                via, via_key = text.via, (*key, "via")
+            return self._url(text.url, *key, "url", via=via, via_key=via_key)
         if not text and key[0] not in ("databases", "replicas"):
             return None
+        place: Sequence[toml.Key] = key
         try:
             url = urls.parse_url(self._fill(text, *key))
             if via and not url.via and not url.path.startswith(urls.S3_PREFIX):
-                url = msgspec.structs.replace(url, via=urls.check_route(self._fill(via, "via")))
+                place, known, route = via_key, len(self.problems), self._fill(via, *via_key)
+                if len(self.problems) > known:  # its variable is missing
+                    return None
+                url = msgspec.structs.replace(url, via=urls.check_route(route))
         except UrlInvalidError as error:
-            self.report(str(error), *key)
+            self.report(str(error), *place)
             return None
         if url.path.startswith(urls.S3_PREFIX):
             self._check_storage(url.path, *key)
