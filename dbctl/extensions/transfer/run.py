@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dbctl import progress
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.base import DbctlError, Exit
+from dbctl.extensions.transfer.check import refuse_problems
 from dbctl.extensions.transfer.compare import MAX_DIFFERENCES, TableComparison, TableDigest, digest_table
 from dbctl.extensions.transfer.comparison.differing_rows import RowValues
 from dbctl.extensions.transfer.copies import Copy, NativeCopy, drop_refused_copy, open_copy
@@ -81,10 +82,19 @@ class RunTransfer(Operation):
         self._endpoints, self._options = endpoints, options
 
     def plan(self) -> Plan:
-        """Return the tables to copy; reads only."""
+        """Return the tables to copy; reads only.
+
+        Raises:
+            ValuesUnstorableError: the destination would not accept the copy; a copy that is continued has tried that.
+            And as ``plan_transfer``.
+        """
         from dbctl.extensions.transfer.plan import plan_transfer
 
-        return plan_transfer(self._endpoints, self._options).to_plan()
+        plan = plan_transfer(self._endpoints, self._options)
+        with self._endpoints.open_destination_for_reading() as db:
+            if db is None or not has_state(db):
+                refuse_problems(self._endpoints.open_source(), plan.problems)
+        return plan.to_plan()
 
     def apply(self, confirmed: str | None = None) -> TransferResult:
         """Copy and verify all tables.
