@@ -193,7 +193,7 @@ def quote_account(account: str) -> str:
     return f"{format_literal(user)}@{format_literal(host)}"
 
 
-_VALUE_ERRORS = (1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078)
+_VALUE_ERRORS = (1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1416, 1690, 3037, 3140, 4025, 4078)
 _CONSTRAINTS = (1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025)
 #: Those below 1000 are numbers of the storage engine, which MySQL passes on.
 _DAMAGES = (126, 127, 144, 145, 1016, 1017, 1033, 1034, 1035, 1194, 1195, 1712, 1812, 1814, 1877, 1932)

@@ -140,6 +140,19 @@ def test_documents_of_a_table_with_inheriting_ones_are_refused(club, destination
     assert "notes" in copy(run, destination, status=6)["error"]["message"]
 
 
+@pytest.mark.parametrize("club", ["mysql"], indirect=True)
+def test_rule_that_the_type_of_a_column_lacks_names_the_column(club, destination, run, tmp_path):
+    club.run(
+        "create table visits (id integer primary key, place point)",
+        "insert into visits values (1, point(1, 2))",
+    )
+    with (tmp_path / "app" / "club.toml").open("a") as file:
+        file.write('"visits.place" = "text"\n')
+    error = copy(run, destination, status=6)["error"]
+    assert error["code"] == "copy-constraint"
+    assert "visits.place" in error["message"]
+
+
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("options", [["--anonymise", "--empty", "far"], ["--sample", "far:id < 0"]])
 def test_rows_of_another_server_are_not_changed(club, destination, run, options):
