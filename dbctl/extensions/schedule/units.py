@@ -18,7 +18,7 @@ from dbctl.extensions.schedule.jobs import NOTIFY, PlannedJob, list_app_names
 from dbctl.extensions.schedule.times import list_calendar_events, spread_seconds
 from dbctl.model import Struct
 from dbctl.services.app import command_line
-from dbctl.url import is_foreign_address
+from dbctl.url import PLACEHOLDER, is_foreign_address
 
 #: The line of a unit that names the configuration for which it was written; systemd ignores keys that begin with ``X-``.
 MARK = "X-DbctlConfig="
@@ -202,8 +202,8 @@ def _list_data_paths(app: model.App, selection: Selection) -> Iterator[Path]:
         if folder := state_folder(settings.folder):
             yield folder
     for url in app.databases.values():
-        if url.is_local:
-            yield Path(url.path).parent
+        if url.is_local:  # systemd reads * as a letter: of a fleet, the folder with the instances
+            yield Path(f"{url.path.partition(PLACEHOLDER)[0]}_").parent
         elif url.host.startswith("/"):
             yield Path(url.host)
         yield from (Path(text) for text in re.findall(r"=(/[^&]*)", url.options))

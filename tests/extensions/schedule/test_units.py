@@ -320,6 +320,18 @@ def test_data_below_read_only_folders_stays_writable(folder):
     assert "ReadWritePaths" not in units["dbctl-backup-fp.service"]
 
 
+def test_folder_with_the_instances_of_a_fleet_stays_writable(folder):
+    for name, address in (
+        ("folders", "/usr/local/tenants/*/app.db"),
+        ("files", "/usr/local/shops/shop_*.db"),
+    ):
+        with (folder / "dbctl.toml").open("a") as file:
+            file.write(f'\n[apps.{name}]\nprofile = "plain"\ndatabases = "{address}"\n')
+    units = install("units", "--all-apps")
+    assert "\nReadWritePaths=-/usr/local/tenants\n" in units["dbctl-status-folders.service"]
+    assert "\nReadWritePaths=-/usr/local/shops\n" in units["dbctl-status-files.service"]
+
+
 def test_different_apps_have_different_seconds_and_units(folder, answer):
     names = ["a b", "a-b", "a/b", "a:b", "ä", *(f"app{number}" for number in range(20))]
     for name in names:
