@@ -69,7 +69,7 @@ def open_store(
             from dbctl.stores.objects.protection import read_protection
             from dbctl.stores.remote.store import RemoteStore
 
-        name = _folder_name(app)
+        name = folder_name(app)
         bucket = Client(f"{location.text}/{name}", location, timeout=timeout)
         locker = None
         if object_lock:
@@ -91,7 +91,7 @@ def open_store(
         from dbctl.stores.sftp.protocol import Connection
         from dbctl.stores.staging import Staging
 
-        server, name = parse_file_server(address), _folder_name(app)
+        server, name = parse_file_server(address), folder_name(app)
         place = f"{server.text}/{name}"
         kind = SftpClient if server.scheme == SFTP else ReplacingClient
         files = kind(Connection(server.list_words(timeout), place, server.hint), server.root, place)
@@ -107,10 +107,10 @@ def open_store(
 
     if "\0" in address:
         raise UsageError(detail=f"the repository {address!r}: a path must not contain a NUL character")
-    return DirectoryStore(folder / expand_home(address), _folder_name(app))
+    return DirectoryStore(folder / expand_home(address), folder_name(app))
 
 
-def _folder_name(app: str) -> str:
+def folder_name(app: str) -> str:
     """Return the name of an app as a valid folder name."""
     if re.fullmatch(r"\w[\w.-]*", app):
         return app

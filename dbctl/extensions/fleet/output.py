@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from bisect import insort
 from collections import Counter
@@ -32,6 +33,7 @@ from dbctl.render.streams import Format
 from dbctl.render.tables import list_rows, summary_fields
 from dbctl.render.text import fields_of
 from dbctl.services.fleet.instances import Outcome
+from dbctl.stores.registry import folder_name
 
 if TYPE_CHECKING:
     from dbctl.cli._support.session import Session
@@ -62,11 +64,11 @@ class PlanCollector:
         if plan.is_empty:
             return
         self._changed += 1
-        self._title = self._title or plan.title.replace(outcome.app, self._target)
+        self._title = self._title or _generalize(plan.title, outcome.app, self._target)
         self._is_destructive |= plan.destructive
         self._rows.update(plan.rows)
         for step in plan.steps:
-            text = step.replace(outcome.app, "INSTANCE")
+            text = _generalize(step, outcome.app, "INSTANCE")
             if text not in self._steps and len(self._steps) >= COUNTED_STEPS:
                 text = "further steps"
             self._steps[text] += 1
@@ -88,6 +90,13 @@ class PlanCollector:
             rows=dict(self._rows),
             destructive=self._is_destructive,
         )
+
+
+def _generalize(text: str, app: str, target: str) -> str:
+    """Return a text about one instance for all of them; the folder of its backups has its name in another form."""
+    folder = folder_name(app)
+    text = text if folder == app else text.replace(folder, "INSTANCE")
+    return re.sub(rf"(?<![\w/.-]){re.escape(app)}(?!\w)", lambda _: target, text)  # not in a path
 
 
 #: Messages about instances that are shown; further ones are counted.

@@ -213,6 +213,12 @@ def test_dry_run_shows_one_plan_and_changes_nothing(shop, run, answer):
     assert all(is_enabled(shop, name, "ana") for name in NAMES)
 
 
+def test_plan_of_all_does_not_name_the_backups_of_one(shop, run):
+    folder = shop / "shop" / f"{NAMES[0]}s"  # its path contains the name of an instance
+    title = run("backup", "create", "--repository", str(folder), "--dry-run")[0]
+    assert title == f"Back up to {folder}/INSTANCE, on 4 instances (shop)"
+
+
 def test_deletion_is_confirmed_once(shop, answer):
     assert answer("users", "delete", "ana", status=6)["error"]["code"] == "confirmation-missing"
     assert all(is_enabled(shop, name, "ana") for name in NAMES)
