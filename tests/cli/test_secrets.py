@@ -182,9 +182,12 @@ def test_lineage_of_view_chain_is_resolved_once_per_view():
 
 
 @pytest.mark.parametrize("dialect", ["postgres", "sqlite", "mysql"])
-def test_columns_with_upper_case_letters_are_traced(dialect):
-    quote = "`" if dialect == "mysql" else '"'
-    query = 'select "createdAt" as "madeAt", "apiToken" from "Team"'.replace('"', quote)
+@pytest.mark.parametrize("quote", ['"', "`"])
+@pytest.mark.parametrize("alias", ["", "t."])
+def test_columns_with_upper_case_letters_are_traced(dialect, quote, alias):
+    if (dialect, quote) == ("postgres", "`"):
+        pytest.skip("PostgreSQL has one kind of quotes")
+    query = f'select {alias}"createdAt" as "madeAt", {alias}"apiToken" from "Team" t'.replace('"', quote)
     tables = {"Team": ["createdAt", "apiToken"], "v": ["madeAt", "apiToken"]}
     assert lineage.trace_sources({"v": query}, tables, dialect)["v"] == {
         "madeAt": {("team", "createdat")},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from dbctl.engines.parsing.lexer import Lexer
 
 if TYPE_CHECKING:
-    from sqlglot import exp
+    from sqlglot import Dialect, exp
 
 
 #: A column of a base table; both names in lower case.
@@ -42,9 +42,16 @@ def trace_sources(
     ``tables`` has the columns of each table and view, and ``dialect`` is the name of the SQL dialect in sqlglot. A
     number of values, and whether there is one, have no sources: they do not show a value.
     """
-    import sqlglot  # noqa: F401 - a missing package must not look like SQL that cannot be parsed
+    import sqlglot  # a missing package must not look like SQL that cannot be parsed
 
-    lineage = _Lineage(queries, tables, dialect)
+    parent = type(sqlglot.Dialect.get_or_raise(dialect))
+    # Double quotes enclose names also in the sessions of dbctl on MySQL.
+    quotes = {
+        "QUOTES": [quote for quote in parent.tokenizer_class.QUOTES if quote != '"'],
+        "IDENTIFIERS": [*parent.tokenizer_class.IDENTIFIERS, '"'],
+    }
+    tokenizer = type("Tokenizer", (parent.tokenizer_class,), quotes)
+    lineage = _Lineage(queries, tables, type("QuotedNames", (parent,), {"Tokenizer": tokenizer}))
     for view in queries:
         lineage.resolve(view)
     return lineage.known
@@ -57,7 +64,7 @@ def list_words(text: str) -> set[str]:
 
 class _Lineage:
     def __init__(
-        self, queries: Mapping[str, str], tables: Mapping[str, Collection[str]], dialect: str
+        self, queries: Mapping[str, str], tables: Mapping[str, Collection[str]], dialect: str | type[Dialect]
     ) -> None:
         self._queries, self._tables, self._dialect = queries, tables, dialect
         self._views = {view.lower(): view for view in queries}
@@ -85,11 +92,11 @@ class _Lineage:
         query = parse_one(text, dialect=self._dialect)
         if isinstance(query, exp.Create):
             query = query.expression
-        query = query.transform(_omit_value)
+        query = query.transform(_simplify)
         if not isinstance(query, exp.Query):
             return dict.fromkeys(columns)
         schema: dict[str, object] = {
-            name: dict.fromkeys(columns, "text")
+            name.lower(): dict.fromkeys(map(str.lower, columns), "text")
             for name, columns in self._tables.items()
             if words.issuperset(self._words[name])
         }
@@ -97,13 +104,13 @@ class _Lineage:
         selects = query.selects
         if len(selects) != len(columns):
             return dict.fromkeys(columns)
-        # Names in a result may be equal, and sqlglot finds none that has upper-case letters in PostgreSQL.
+        # names in a result may be equal
         names = [f"column_{position}" for position in range(len(columns))]
         for select, name in zip(selects, names, strict=True):
             select.set("alias", exp.to_identifier(name))
         result: dict[str, Collection[Source] | None] = {}
         for column, name, select in zip(columns, names, selects, strict=True):
-            if _has_whole_row(select):
+            if select.find(exp.Star):  # a row as one value, such as row_to_json(u.*)
                 result[column] = None
                 continue
             leaves = [
@@ -134,17 +141,15 @@ class _Lineage:
         return sources
 
 
-def _has_whole_row(select: exp.Expr) -> bool:
-    """Whether an expression takes a row as one value, such as ``row_to_json(u.*)``."""
+def _simplify(node: exp.Expr) -> exp.Expr:
+    """Return a name in lower case, a constant in place of ``count(value)`` and ``value is null``, or the expression itself.
+
+    sqlglot finds a name of the schema that has upper-case letters in some dialects only.
+    """
     from sqlglot import exp
 
-    return select.find(exp.Star) is not None
-
-
-def _omit_value(node: exp.Expr) -> exp.Expr:
-    """Return a constant in place of ``count(value)`` and ``value is null``, or the expression itself."""
-    from sqlglot import exp
-
+    if isinstance(node, exp.Identifier):
+        return exp.to_identifier(node.name.lower(), quoted=True)
     if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
         return exp.true()
     return exp.Literal.number(1) if isinstance(node, exp.Count) else node
