@@ -12,7 +12,7 @@ import pymysql
 from dbctl import signals
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
 from dbctl.engines.mysql import foreign
-from dbctl.engines.mysql.catalog import matches_pattern, parse_grant
+from dbctl.engines.mysql.grants import matches_pattern, parse_grant
 from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.stored_code import DEFINED

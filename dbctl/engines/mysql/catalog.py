@@ -1,4 +1,4 @@
-"""Live tables, the schema as a value, sequences, and rights of the account."""
+"""Live tables, the schema as a value, and sequences."""
 
 from __future__ import annotations
 
@@ -15,14 +15,7 @@ from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.opening import quote
-from dbctl.engines.mysql.values import (
-    KINDS,
-    MySQLColumn,
-    MySQLTable,
-    escape_pattern,
-    normalize_type,
-    parse_labels,
-)
+from dbctl.engines.mysql.values import KINDS, MySQLColumn, MySQLTable, normalize_type, parse_labels
 from dbctl.engines.parsing.statements import unquote_name
 from dbctl.engines.servers.database import (
     NamedRow,
@@ -35,7 +28,6 @@ from dbctl.engines.servers.database import (
 )
 from dbctl.engines.servers.values import NATIVE, Kind
 from dbctl.engines.sql.catalog import ident
-from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct
 
 TABLES = """select t.table_name, t.table_type = 'VIEW', coalesce(t.engine, ''),
@@ -345,113 +337,3 @@ def read_numbered_columns(connection: MySQLConnection, table: str) -> Iterator[N
             is_descending,
             bool(cycles),
         )
-
-
-_NAME = r'(?:`(?:[^`]|``)*`|"(?:[^"]|"")*"|\*)'
-_KIND = "TABLE|PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|LIBRARY"
-_GRANT = re.compile(
-    rf"(?P<verb>GRANT|REVOKE) (?P<rights>.+?) ON (?:(?P<kind>{_KIND}) )?(?P<database>{_NAME})\.(?P<name>{_NAME}) (?:TO|FROM) ",
-    re.DOTALL,
-)
-#: Signs of a pattern for names of databases.
-_SIGNS = re.compile(r"\\(.)|([_%])|(.)", re.DOTALL)
-
-
-class GrantLine(NamedTuple):
-    """A line of SHOW GRANTS."""
-
-    verb: str  #: GRANT or REVOKE
-    rights: str
-    kind: str  #: of a routine; empty for tables
-    database: str  #: for all of its objects, the pattern of its name; ``*``: every database
-    name: str  #: of the object; ``*``: every object
-    has_grant_option: bool
-
-    @property
-    def words(self) -> Sequence[str]:
-        """The rights, each with its columns."""
-        return [right.strip() for right in re.split(r",(?![^(]*\))", self.rights)]
-
-    def is_of(self, database: str) -> bool:
-        """Whether it is about a database, or about an object of it."""
-        return self.database == database if self.name != "*" else matches_pattern(self.database, database)
-
-
-#: Each shows all functions and procedures.
-ROUTINE_RIGHTS = ["EXECUTE", "CREATE ROUTINE", "ALTER ROUTINE", "SHOW_ROUTINE"]
-
-
-def find_missing_rights(
-    connection: MySQLConnection, rights: Sequence[str], table: str = "", *, database: str = ""
-) -> list[str]:
-    """Return those of ``rights`` that a user lacks on a database (default: that of the connection), or on ``table``."""
-    database = database or connection.session.database
-    granted: dict[str, set[str]] = {"GRANT": set(), "REVOKE": set()}
-    for (line,) in connection.fetch("show grants"):
-        grant = parse_grant(str(line))
-        if grant is None or grant.name not in ("*", table):
-            continue
-        if grant.database == "*" or grant.is_of(database):
-            granted[grant.verb] |= set(rights if "ALL PRIVILEGES" in grant.words else grant.words)
-    return [right for right in rights if right not in granted["GRANT"] - granted["REVOKE"]]
-
-
-def find_hidden_objects(connection: MySQLConnection) -> Mapping[str, str]:
-    """Return the kinds of objects of which the server may hide some from this user without an error, with the right that shows them.
-
-    ``SHOW GRANTS`` of MySQL lists no rights of roles, so nothing is known of a user with one.
-    """
-    server, place = connection.server, f"{quote(escape_pattern(connection.session.database))}.*"
-    if not server.is_mariadb and connection.fetch("select current_role()") != [("NONE",)]:
-        return {}
-    missing = find_missing_rights(connection, ["SELECT", "TRIGGER", *ROUTINE_RIGHTS])
-    hidden = {"tables and views": f"SELECT ON {place}"} if "SELECT" in missing else {}
-    if "TRIGGER" in missing:
-        hidden["triggers"] = f"TRIGGER ON {place}"
-    if missing[-len(ROUTINE_RIGHTS) :] == ROUTINE_RIGHTS and find_missing_rights(
-        connection, ["SELECT"], "proc", database="mysql"
-    ):
-        hidden["functions and procedures"] = (
-            "SELECT ON `mysql`.`proc`" if server.is_mariadb else "SHOW_ROUTINE ON *.*"
-        )
-    return hidden
-
-
-def require_rights(connection: MySQLConnection, rights: Sequence[str], table: str = "") -> None:
-    """Refuse a user who may not see every object of the database, or every column of a table.
-
-    Raises:
-        PrivilegeMissingError: it lacks one of ``rights`` on the database, or on ``table``.
-    """
-    missing = find_missing_rights(connection, rights, table)
-    if not missing:
-        return
-    session = connection.session
-    place = f"{quote(session.database)}.{quote(table)}"
-    if not table:
-        place = f"{quote(escape_pattern(session.database))}.*"
-    raise PrivilegeMissingError(
-        target=connection.target,
-        reason=f"it may not {', '.join(missing)} on {f'every column of {table}' if table else 'every object of the database'}, and would leave out the others",
-        hint=f"Nothing was changed. As an administrator: GRANT {', '.join(missing)} ON {place} TO {session.account};",
-    )
-
-
-def parse_grant(line: str) -> GrantLine | None:
-    """Return a line about rights on objects; None for other ones."""
-    if (match := _GRANT.match(line)) is None:
-        return None
-    database, name = (
-        text if text == "*" else unquote_name(text) for text in (match["database"], match["name"])
-    )
-    option = line.endswith(" WITH GRANT OPTION")
-    kind = "" if match["kind"] == "TABLE" else match["kind"] or ""
-    return GrantLine(match["verb"], match["rights"], kind, database, name, option)
-
-
-def matches_pattern(pattern: str, database: str) -> bool:
-    """Whether the pattern of a grant is that of a database."""
-    regex = _SIGNS.sub(
-        lambda match: {"_": ".", "%": ".*"}.get(match[2]) or re.escape(match[1] or match[3]), pattern
-    )
-    return re.fullmatch(regex, database, re.DOTALL) is not None

@@ -23,9 +23,10 @@ from dbctl.engines.mysql.catalog import (
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.dialect import PROCESSES
+from dbctl.engines.mysql.grants import find_place
 from dbctl.engines.mysql.opening import GLOBALLY, quote
 from dbctl.engines.mysql.options import read_encryption
-from dbctl.engines.mysql.values import escape_pattern, format_literal
+from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import LOCK_MISSING, ForeignKey, ServerChecks, find_problems
 from dbctl.engines.servers.dumps import scratch_name_pattern
 from dbctl.engines.sql.catalog import ident
@@ -339,7 +340,7 @@ class MySQLChecks(MySQLPart, ServerChecks):
         for missing, scope in lacking.items():
             objects = [f"{quote(session.database)}.{quote(table)}" for table in scope]
             if scope == tables:
-                objects = [f"{quote(escape_pattern(session.database))}.*"]
+                objects = [find_place(session)]
             lines = [
                 f"GRANT {', '.join(missing)} ON {object_name} TO {session.account};"
                 for object_name in objects

@@ -167,12 +167,15 @@ class MySQLConnection(ServerConnection[Session]):
 
     def error_context(self, session: Session) -> ErrorContext:
         """Return the context for messages about errors of ``session``."""
+        from dbctl.engines.mysql.grants import find_place
+
         return ErrorContext(
             url=self.url,
             target=self.target,
             timeout=lock_wait_seconds(self.timeout, session.server),
             account=session.account,
             schema=session.database,
+            find_place=lambda: find_place(session),
             blockers=lambda _message: describe_blockers(self.url, self.target, session),
         )
 

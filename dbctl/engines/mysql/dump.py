@@ -15,14 +15,15 @@ from dbctl.engines.contract.checks import describe_references
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, exact_values, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
-from dbctl.engines.mysql.catalog import find_hidden_objects, find_history
+from dbctl.engines.mysql.catalog import find_history
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
+from dbctl.engines.mysql.grants import find_hidden_objects, find_place, require_dump_rights
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
 from dbctl.engines.mysql.opening import error_number, format_reason, open_dump_session, quote, translate_error
 from dbctl.engines.mysql.queries import parse_again
 from dbctl.engines.mysql.session import Session
-from dbctl.engines.mysql.values import MySQLColumn, charset_of, escape_pattern
+from dbctl.engines.mysql.values import MySQLColumn, charset_of
 from dbctl.engines.servers.dumps import NO_BACKUP, copy_output, estimate_dump_size
 from dbctl.engines.sql import checks
 from dbctl.engines.sql.checks import digest_tables
@@ -104,7 +105,7 @@ class TableLocks:
 
     def _lock_error(self, error: pymysql.Error, session: Session, sql: str) -> DbctlError:
         if error_number(error) in DENIED:
-            grant = f"GRANT LOCK TABLES ON {quote(escape_pattern(session.database))}.* TO {session.account};"
+            grant = f"GRANT LOCK TABLES ON {find_place(self._connection.session)} TO {session.account};"
             return PrivilegeMissingError(
                 target=self._connection.target,
                 reason=format_reason(error),
@@ -175,6 +176,10 @@ class MySQLDumper(MySQLPart, Dumps):
     def estimate_dump_size(self) -> int:
         return estimate_dump_size(int(str(self._connection.fetch(SIZE)[0][0])))
 
+    def require_rights(self, schema_only: Collection[str] = ()) -> None:
+        del schema_only
+        require_dump_rights(self._connection)
+
     def require_programs(self) -> bool:
         server, url, target = self._connection.server, self._connection.url, self._connection.target
         dump_programs.find_dump_program(server, target, url, relays=bool(self._find_exact_columns(())))
@@ -194,6 +199,7 @@ class MySQLDumper(MySQLPart, Dumps):
         return read_passwords(self._connection.session, self._connection.target)
 
     def dump(self, request: DumpRequest) -> DumpResult:
+        self.require_rights()
         self._refuse_unwritable(request.tables)
         with self._locks.acquire(self._locks.find(request.tables)) as check_lock:
             for _ in range(MAX_ATTEMPTS):

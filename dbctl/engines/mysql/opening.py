@@ -178,7 +178,7 @@ def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> s
         rights = re.split(r", | or ", match["right"], flags=re.IGNORECASE)
         grant = f"{next((right for right in rights if right != 'SUPER'), 'SUPER')} ON *.*"
     else:
-        grant = f"{ALL} ON {quote(escape_pattern(context.schema))}.*"
+        grant = f"{ALL} ON {context.find_place() or quote(escape_pattern(context.schema)) + '.*'}"
     return f"Nothing was changed. As an administrator: GRANT {grant} TO {context.account};"
 
 

@@ -179,13 +179,18 @@ def _format_reason(error: psycopg.Error) -> str:
 def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> str:
     """Return a hint with the GRANT statement, if the message names the object; ``account`` is quoted, ``sql`` was refused or contains what was."""
     if "row-level security policy" in reason:
-        return "Nothing was changed. A policy of the table refuses it. Connect as the owner of the table, or as a role with BYPASSRLS."
+        return (
+            "Nothing was changed. A policy of the table refuses it. Connect as the owner of the table, if its policies are"
+            f" not forced. As a superuser: ALTER ROLE {account} BYPASSRLS;"
+        )
     match = _PERMISSION_DENIED.search(reason)
     words = sql.split(None, 1)
     if match is None or not words:
         return "Nothing was changed. The owner or a superuser can grant it."
     kind, name = match["kind"].strip(), match["name"]
     privileges = PRIVILEGES.get(words[0].lower(), "SELECT")
+    if words[0].lower() == "copy" and " to stdout" in sql.lower():
+        privileges = "SELECT"
     if " on conflict " in sql or " for no key update " in sql:  # row locks need UPDATE
         privileges += ", UPDATE"
     qualified = f"{ident(schema)}.{ident(name)}" if schema else ident(name)

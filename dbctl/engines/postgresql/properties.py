@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import psycopg
@@ -17,14 +17,15 @@ from psycopg.rows import dict_row
 
 from dbctl import signals
 from dbctl.engines.contract.dumps import LoadRequest, RolePolicy
-from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_TYPE
+from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_RELATION, OWN_TYPE, RELATIONS
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.dump_statements import RoleFilter
 from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.settings import quote_literal
 from dbctl.engines.servers.dumps import OMIT_SECRETS, ServerRoles
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.model import Struct
+from dbctl.model import Struct, format_count
 
 #: Properties of database $1. The columns of locales differ between versions; older versions have collations from libc only.
 _PROPERTIES = b"""select d.datname as database, d.oid::int8 as oid, pg_catalog.pg_get_userbyid(d.datdba) as owner,
@@ -361,6 +362,49 @@ class Roles(ServerRoles[Role]):
             for role in roles:
                 with suppress(psycopg.Error):
                     self._session.run(f"drop role {ident(role.name)}")
+
+
+#: The tables and sequences of schema :scope (empty: of all) that a dump reads, and whether this role may.
+READABLE = f"""select n.nspname::text, c.relname::text, c.relkind = 'S', has_schema_privilege(n.oid, 'USAGE'),
+  case when c.relkind = 'S' then has_sequence_privilege(c.oid, 'SELECT') else has_table_privilege(c.oid, 'SELECT') end,
+  row_security_active(c.oid)
+{RELATIONS} where c.relkind in ('r', 'p', 'S') and c.relpersistence <> 't' and {IN_USER_SCHEMA} and {OWN_RELATION}
+  and (:scope = '' or n.nspname = :scope) order by 1, 2"""
+
+
+def require_readable(
+    connection: PostgreSQLConnection, scope: str, emptied: Collection[tuple[str, str]]
+) -> None:
+    """Refuse a role that may not read a whole schema (empty ``scope``: the database); of ``emptied`` it reads no rows.
+
+    Raises:
+        PrivilegeMissingError: the hint has every statement that it lacks.
+    """
+    relations = cast(
+        "list[tuple[str, str, bool, bool, bool, bool]]", connection.fetch(READABLE, {"scope": scope})
+    )
+    role, reasons, statements = connection.session.role, list[str](), list[str]()
+    unreadable = list[str]()
+    if schemas := sorted({ident(relation[0]) for relation in relations if not relation[3]}):
+        reasons.append(f"use schema {', '.join(schemas)}")
+        statements.append(f"GRANT USAGE ON SCHEMA {', '.join(schemas)} TO {ident(role)};")
+    for kind, is_sequence in (("TABLE", False), ("SEQUENCE", True)):
+        existing = [relation for relation in relations if relation[2] is is_sequence]
+        if not (missing := [relation for relation in existing if not relation[4]]):
+            continue
+        unreadable.append(format_count(len(missing), kind.lower()))
+        names = f"{kind} {', '.join(f'{ident(schema)}.{ident(name)}' for schema, name, *_ in missing)}"
+        if missing == existing and len({schema for schema, *_ in missing}) == 1:
+            names = f"ALL {kind}S IN SCHEMA {ident(missing[0][0])}"
+        statements.append(f"GRANT SELECT ON {names} TO {ident(role)};")
+    reasons += [f"read {' and '.join(unreadable)}"] if unreadable else []
+    if hidden := [name for schema, name, *_, active in relations if active and (schema, name) not in emptied]:
+        reasons.append(f"read the rows of {', '.join(hidden)} that a policy hides")
+        statements.append(f"ALTER ROLE {ident(role)} BYPASSRLS;")
+    if reasons:
+        hint = f"Nothing was changed. As a superuser: {' '.join(statements)}"
+        reason = f"role {role} may not {', or '.join(reasons)}"
+        raise PrivilegeMissingError(target=connection.target, reason=reason, hint=hint)
 
 
 #: Statements that create, in an empty database, the types that tables of this database may use.

@@ -79,6 +79,8 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     #: whether the server is a replica, which cancels reads that conflict with replicated changes
     in_standby: bool = False
     schema: str = ""  #: the schema, or the database on a server without schemas
+    #: returns the database as GRANT names it, if rights on all of its objects are missing
+    find_place: Callable[[], str] = str
     #: describes the lock holders as `` by …``, from the server's message
     blockers: Callable[[str], str] = lambda _message: ""
 

@@ -170,7 +170,7 @@ class Source(MemberSource):
         """Yield the files to write.
 
         Raises:
-            PrivilegeMissingError: the passwords of roles are requested, and this user may not read them.
+            PrivilegeMissingError: this user may not read what the dump contains, or requested passwords of roles.
         """
         subject = f"{', '.join(self._tables)} of {self.database}" if self._tables else self.database
         # The size of a compressed dump is known when it is complete.
@@ -179,6 +179,8 @@ class Source(MemberSource):
         if unchanged := self._find_unchanged()[0]:
             yield f"refer to the copy of {subject} in {unchanged.stored_in}, since which it is unchanged"
         else:
+            if not self._tables:
+                self.dumps.require_rights(self.emptied.tables)
             base = self._increments.find_base(self.database, self.engine) if self._increments else ""
             method = f"as {self._file_name('TIME')}"
             if isinstance(base, Base):

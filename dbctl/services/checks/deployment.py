@@ -20,6 +20,7 @@ from dbctl.services.app import command_line
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence.subjects import Check, DoesNotApplyError, Needs, Subject, check, require
 from dbctl.services.app.user_table import UserTable, open_users
+from dbctl.services.backup.databases import select_tables
 from dbctl.services.checks.base import join_examples
 from dbctl.services.checks.index_advice import read_column, write_statement
 from dbctl.services.hooks.maintenance_mode import find_leftover
@@ -104,9 +105,12 @@ def check_server(subject: Subject) -> Iterator[Finding]:
 
 @check("client-missing")
 def check_programs(subject: Subject) -> Sequence[Finding]:
-    """Return nothing; raise the error of the first backup if its programs are missing or older than the server."""
-    dumps = require(subject.db.dumps if subject.app.configured.backup else None)
+    """Return nothing; raise the error of the first backup if its programs are missing or old, or it may not read something."""
+    app = subject.app
+    dumps = require(subject.db.dumps if app.configured.backup else None)
     require(dumps.require_programs())
+    emptied = select_tables(app, subject.database, dumps, app.configured.backup_settings.schema_only)
+    dumps.require_rights(emptied.tables)
     return ()
 
 

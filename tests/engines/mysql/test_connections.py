@@ -1279,6 +1279,41 @@ def test_backup_states_objects_that_the_server_may_hide_from_its_user(tmp_path):
             execute("drop user limited@localhost")
 
 
+@pytest.mark.parametrize("role", [False, True])
+def test_plan_of_a_backup_is_refused_without_the_rights_of_the_dump_program(tmp_path, role):
+    with open_limited(tmp_path) as (url, _, execute):
+        repository = ["backup", "create", "--repository", "backups"]
+        words = ["--url", servers.text(structs.replace(url, user="limited")), *repository]
+        execute(
+            "create table t (id integer primary key)",
+            "create view v as select id from t",
+            "create user limited@localhost",
+            f'grant select on "{url.path}".* to limited@localhost',
+        )
+
+        def back_up(*options):
+            environment = CLEAN_ENVIRONMENT | {"HOME": str(tmp_path)}
+            return run_command([*words, *options], environment=environment, cwd=tmp_path)
+
+        try:
+            for right in ("EVENT", "SHOW VIEW"):
+                for options in (["--dry-run"], []):
+                    result = back_up(*options)
+                    assert result.returncode == 6, result.stderr.decode()
+                    grant = result.stderr.decode().partition("As an administrator: ")[2].strip()
+                    assert grant.startswith(f"GRANT {right} ON `{url.path}`.")  # as the first grant
+                if role:
+                    execute("create role if not exists readers", "grant readers to limited@localhost")
+                    execute("set default role readers for limited@localhost")
+                    grant = grant.replace("'limited'@'localhost'", "readers")
+                execute(grant)
+            for options in (["--dry-run"], []):
+                result = back_up(*options)
+                assert result.returncode == 0, result.stderr.decode()
+        finally:
+            execute("drop user limited@localhost", "drop role if exists readers")
+
+
 def test_rows_that_violate_a_check_are_reported_and_restored(tmp_path):
     repository = ["--repository", "backups"]
     with open_limited(tmp_path) as (_, run, execute):

@@ -567,9 +567,34 @@ def test_dump_of_a_table_with_policies_names_them(table, tmp_path, monkeypatch, 
         (tmp_path / "dbctl.toml").write_text(
             f'[apps.plain]\nprofile = "plain"\ndatabases = "{url}"\nbackup.repository = "backups"\n'
         )
-        error = answer("backup", "create", status=6)["error"]
-    assert error["code"] == "privilege-missing"
-    assert "BYPASSRLS" in error["hint"]
+        for words in (["--dry-run"], []):
+            error = answer("backup", "create", *words, status=6)["error"]
+            assert (error["code"], "rows of t that" in error["message"]) == ("privilege-missing", True)
+        table.execute(error["hint"].partition("superuser: ")[2])
+        answer("backup", "create")
+
+
+def test_plan_of_a_backup_grants_all_that_the_role_lacks_and_runs_as_planned(
+    table, tmp_path, monkeypatch, answer
+):
+    monkeypatch.chdir(tmp_path)
+    table.execute('create table "a""b" (id serial primary key, o int generated always as identity)')
+    table.execute("alter table t enable row level security, force row level security")
+    with create_role(table, f"select on all tables in schema {table.schema}") as name:
+        url = servers.text(structs.replace(table.url, user=name))
+        config = f'[apps.plain]\nprofile = "plain"\ndatabases = "{url}"\n[apps.plain.backup]\nrepository = "backups"\n'
+        (tmp_path / "dbctl.toml").write_text(f"{config}schema_only = ['t']\n")
+        error = answer("backup", "create", "--dry-run", status=6)["error"]
+        assert f"role {name} may not read 2 sequences" in error["message"]
+        assert "BYPASSRLS" not in error["hint"]  # the backup has no rows of the table
+        doctor = answer("doctor", status=None)["data"]["findings"]
+        assert error["hint"] in [finding["hint"] for finding in doctor]
+        table.execute(f'revoke all on "a""b" from {name}')
+        error = answer("backup", "create", "--dry-run", status=6)["error"]
+        assert "may not read 1 table and 2 sequences" in error["message"]
+        table.execute(error["hint"].partition("superuser: ")[2])
+        answer("backup", "create", "--dry-run")
+        answer("backup", "create")
 
 
 def test_deletion_is_refused_if_a_policy_hides_rows_that_it_would_delete(table):
@@ -596,6 +621,7 @@ def test_missing_right_has_a_grant_hint(table):
             (lambda: writer.select("t", ["n"], for_update=True), "GRANT SELECT, UPDATE ON"),
             (lambda: writer.insert("t", {"id": 9}), "GRANT SELECT, INSERT ON"),
             (lambda: writer.insert_many("t", ["id"], [(9,)]), "GRANT INSERT ON"),
+            (lambda: writer.streams.stream('a"b', ["id"]).__enter__(), "GRANT SELECT ON"),
         ):
             with pytest.raises(PrivilegeMissingError) as caught, writer.transaction():
                 write()
@@ -654,7 +680,7 @@ def test_full_server_is_reported(table):
 
 
 def test_limit_that_lets_only_the_reader_connect_is_explained(table, tmp_path):
-    with create_role(table, options="connection limit 1") as name:
+    with create_role(table, "select on t", options="connection limit 1") as name:
         reader = table.reader(user=name)
         with pytest.raises(ClientFailedError, match="too many connections") as caught:
             reader.dumps.dump(DumpRequest(tmp_path / "dump"))
