@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 from typer.core import TyperOption
 
-from dbctl import __version__, signals
+from dbctl import __version__, progress, signals
 from dbctl.cli._support.group import Root, find_spec
 from dbctl.cli._support.options import add_common_options, command_path, current_command, is_verbose
 from dbctl.errors.base import DbctlError, Exit
@@ -142,6 +142,12 @@ class _Run:
     ) -> int:
         self.error, session = error, self.session
         from dbctl.render import envelope
+
+        if session:
+            from dbctl.cli._support.emit import note
+
+            for text in progress.take_notes():
+                note(session, text)
 
         path = current_command(self._ctx) if command is None else command
         if error.hint.endswith(UsageError.default_hint):

@@ -54,6 +54,7 @@ class GrantLine(NamedTuple):
 
 
 #: Each shows all functions and procedures.
+HIDDEN_TABLES = "tables and views"
 ROUTINE_RIGHTS = ["EXECUTE", "CREATE ROUTINE", "ALTER ROUTINE", "SHOW_ROUTINE"]
 
 
@@ -81,7 +82,7 @@ def find_hidden_objects(connection: MySQLConnection) -> Mapping[str, str]:
     if not server.is_mariadb and connection.fetch("select current_role()") != [("NONE",)]:
         return {}
     missing = find_missing_rights(connection, ["SELECT", "TRIGGER", *ROUTINE_RIGHTS])
-    hidden = {"tables and views": f"SELECT ON {place}"} if "SELECT" in missing else {}
+    hidden = {HIDDEN_TABLES: f"SELECT ON {place}"} if "SELECT" in missing else {}
     if "TRIGGER" in missing:
         hidden["triggers"] = f"TRIGGER ON {place}"
     if missing[-len(ROUTINE_RIGHTS) :] == ROUTINE_RIGHTS and find_missing_rights(
@@ -109,6 +110,12 @@ def require_rights(connection: MySQLConnection, rights: Sequence[str], table: st
         reason=f"it may not {', '.join(missing)} on {f'every column of {table}' if table else 'every object of the database'}, and would leave out the others",
         hint=f"Nothing was changed. As an administrator: GRANT {', '.join(missing)} ON {place} TO {session.account};",
     )
+
+
+def require_all_tables(connection: MySQLConnection) -> None:
+    """Refuse a user from whom the server may hide tables; raises as ``require_rights``."""
+    if HIDDEN_TABLES in find_hidden_objects(connection):
+        require_rights(connection, ["SELECT"])
 
 
 def find_place(session: Session) -> str:

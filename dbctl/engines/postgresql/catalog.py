@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from dbctl import progress
 from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.postgresql.session import Session
@@ -74,7 +75,7 @@ COLUMNS = f"""with recursive domains (oid, base, not_null, has_default) as (
   select oid, typbasetype, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype = 'd'
   union all select d.oid, t.typbasetype, d.not_null or t.typnotnull, d.has_default or t.typdefault is not null
   from domains d join pg_catalog.pg_type t on t.oid = d.base where t.typtype = 'd')
-select c.relname as table, c.relkind in ('v', 'm') as is_view, a.attname as name,
+select c.relname as table, c.relkind in ('v', 'm') as is_view, row_security_active(c.oid) as hides_rows, a.attname as name,
   c.relkind = 'r' and exists (select from pg_catalog.pg_inherits h where h.inhparent = c.oid) as is_inherited,
   pg_catalog.format_type(a.atttypid, a.atttypmod) as type, not (a.attnotnull or coalesce(d.not_null, false)) as nullable,
   (a.attnotnull or coalesce(d.not_null, false))
@@ -125,6 +126,8 @@ where f.contype = 'f' and f.conparentid = 0 and not {IS_SPECIAL} and pg_catalog.
   and ({VISIBLE} or f.confdeltype in ('c', 'n', 'd') or f.confupdtype in ('c', 'n', 'd'))
 order by c.relname, f.conname"""
 
+#: The setting with which the server refuses to read a table of which policies hide rows, if it is off.
+ROW_SECURITY = "row_security"
 INACCESSIBLE_SCHEMAS = """select n.nspname, current_user from pg_catalog.pg_namespace n
 where n.nspname = any(string_to_array(translate(current_setting('search_path'), '" ', ''), ','))
   and not has_schema_privilege(n.oid, 'USAGE')"""
@@ -138,16 +141,32 @@ def quoted(*names: str) -> str:
 class PostgreSQLCatalog(ServerCatalog):
     connection: PostgreSQLConnection
     _outside: defaultdict[str, list[Reference]]
+    _hiding: set[str]  #: the tables of which policies may hide rows from this role
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, PostgreSQLColumn]] = {}
+        self._hiding = set()
         kinds: dict[str, dict[str, bool]] = {}
         for row in self.connection.fetch_by_name(COLUMNS):
             columns.setdefault(row["table"], {})[row["name"]] = _create_column(row)
+            self._hiding |= {row["table"]} if row["hides_rows"] else set()
             kinds[row["table"]] = {"is_view": row["is_view"], "is_inherited": row["is_inherited"]}
         if not columns:
             self._require_access()
         return {name: Table(name=name, columns=columns, **kinds[name]) for name, columns in columns.items()}
+
+    def quote_table(self, table: str) -> str:
+        self.note_hidden_rows([table])
+        return super().quote_table(table)
+
+    def note_hidden_rows(self, tables: Iterable[str]) -> None:
+        """Note of which of these tables policies may hide rows, unless the server refuses to read them."""
+        self.tables()
+        session = self.connection.session
+        for table in (
+            sorted(self._hiding.intersection(tables)) if ROW_SECURITY not in session.settings else ()
+        ):
+            progress.add_note(f"{self.target}: policies may hide rows of {table} from role {session.role}")
 
     def _require_access(self) -> None:
         """Refuse to report an empty database when this role may not use its schema."""

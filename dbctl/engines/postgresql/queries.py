@@ -19,6 +19,7 @@ from dbctl.engines.contract.checks import Explanation
 from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery, positive_terms
 from dbctl.engines.contract.streaming import BATCH_ROWS, RowStream, RowStreams, UserQuery
 from dbctl.engines.postgresql import statements
+from dbctl.engines.postgresql.catalog import ROW_SECURITY
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.dialect import exact_reader
 from dbctl.engines.postgresql.session import Session
@@ -287,6 +288,7 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
 
     def _refuse_stored_functions(self, sql: str) -> None:
         words, signs = statements.list_words_and_signs(sql)
+        self._catalog.note_hidden_rows(words)
         called, _ = statements.find_called_functions(sql)
         values = {"words": words, "signs": signs, "called": called}
         for (name,) in self._connection.fetch(statements.STORED_FUNCTION, values):
@@ -309,7 +311,7 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
 @contextmanager
 def read_all_rows(db: PostgreSQLDatabase, table: str) -> Iterator[None]:
     """Implement ``Readable.read_all_rows``; inside another such block, it does nothing."""
-    connection, name = db.connection, "row_security"
+    connection, name = db.connection, ROW_SECURITY
     is_view = bool(table) and db.catalog.require_table(table).is_view  # the policies of its owner apply
     if is_view or name in connection.session.settings:
         yield

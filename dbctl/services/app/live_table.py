@@ -153,6 +153,7 @@ class LiveTable:
         live_table = db.tables().get(table)
         if live_table is None:
             other = f" (it has {table.lower()})" if table.lower() in db.tables() else ""
+            db.require_all_tables()
             raise SchemaMismatchError(target=db.target, missing=f"table {table}{other}", purpose=purpose)
         self.table = live_table
         self._time_forms: dict[str, TimeForm] = {}

@@ -82,7 +82,21 @@ def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") 
     )
 
 
-class _DeploymentRun(CheckRun):
+class _AllRowsRun(CheckRun):
+    """A row that a policy hides is not missing: the server refuses to read such a table."""
+
+    def run_group(self, checks: Sequence[Check], part: Subject) -> None:
+        with ExitStack() as self._blocks:  # one block for several checks, as each one sends two requests
+            super().run_group(checks, part)
+
+    def open(self, part: Subject, needs: Needs) -> bool:
+        can_open = super().open(part, needs)
+        if can_open and needs not in (Needs.NOTHING, Needs.FILES):
+            self._blocks.enter_context(part.db.read_all_rows())
+        return can_open
+
+
+class _DeploymentRun(_AllRowsRun):
     def add_unreadable(self, part: Subject, error: DbctlError) -> None:
         hint = ""
         if isinstance(error, BusyError):
@@ -130,20 +144,6 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
 def _find_state(target: str, findings: Sequence[Finding]) -> Literal["ok"] | Severity:
     severities = [finding.severity for finding in findings if finding.target == target]
     return max(severities, key=get_args(Severity).index, default="ok")
-
-
-class _AllRowsRun(CheckRun):
-    """A row that a policy hides is not missing: the server refuses to read such a table."""
-
-    def run_group(self, checks: Sequence[Check], part: Subject) -> None:
-        with ExitStack() as self._blocks:  # one block for several checks, as each one sends two requests
-            super().run_group(checks, part)
-
-    def open(self, part: Subject, needs: Needs) -> bool:
-        can_open = super().open(part, needs)
-        if can_open and needs not in (Needs.NOTHING, Needs.FILES):
-            self._blocks.enter_context(part.db.read_all_rows())
-        return can_open
 
 
 class _IntegrityRun(_AllRowsRun):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 
 from dbctl.config.secrets import MASK
@@ -76,6 +77,13 @@ def collect_user_data(app: App, selector: UserSelector, *, secrets: bool = False
     """
     users = open_users(app)
     user = users.find_single_user(selector)
+    with ExitStack() as blocks:
+        return _collect_user_data(app, users, user, blocks, secrets=secrets)
+
+
+def _collect_user_data(
+    app: App, users: UserTable, user: User, blocks: ExitStack, *, secrets: bool
+) -> UserData:
     main_database = users_database(app)
     user_rows = _user_rows(users, user)
     conditions = {main_database: user_rows}
@@ -85,6 +93,8 @@ def collect_user_data(app: App, selector: UserSelector, *, secrets: bool = False
     left_out: list[str] = []
     for name, tables in conditions.items():
         db = app.reader(name)
+        db.require_all_tables()
+        blocks.enter_context(db.read_all_rows())
         secret = {} if secrets else find_secret_columns(app, name, db)
         for table, where in tables.items():
             settings = [] if secrets else list(_find_settings(app, name, db.tables()[table]))

@@ -90,11 +90,12 @@ def validate(app: App, *, login: SettingOwner = "") -> Findings:
 def export(app: App, *, login: SettingOwner = "", secrets: bool = False) -> Mapping[str, object]:
     """Return the typed values by key, as ``apply_file`` accepts them; secrets are omitted without ``secrets``."""
     store = open_for_login(app, login)
-    return {
-        setting.key: setting.value
-        for setting in store.read()
-        if secrets or not is_secret_setting(store.section, setting.key)
-    }
+    with store.db.read_all_rows(store.section.table):
+        return {
+            setting.key: setting.value
+            for setting in store.read()
+            if secrets or not is_secret_setting(store.section, setting.key)
+        }
 
 
 def open_for_login(app: App, login: SettingOwner, db: Readable | None = None) -> SettingStore:

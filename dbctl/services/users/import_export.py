@@ -305,6 +305,11 @@ class ImportUsers:
 def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
     """Return all users in the format of ``users import``; with password hashes and secret fields only if ``secrets`` is true."""
     users = open_users(app)
+    with users.db.read_all_rows(users.live.name):
+        return _export_users(app, users, secrets=secrets)
+
+
+def _export_users(app: App, users: UserTable, *, secrets: bool) -> Page[Mapping[str, object]]:
     hidden = set() if secrets else find_secret_fields(users)
     hashes: dict[object, object] = {}
     if secrets and users.section.password:

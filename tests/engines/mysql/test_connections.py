@@ -1279,6 +1279,61 @@ def test_backup_states_objects_that_the_server_may_hide_from_its_user(tmp_path):
             execute("drop user limited@localhost")
 
 
+@pytest.mark.parametrize("pattern", [True, False])
+def test_hidden_tables_are_missing_in_no_export_and_granted_by_the_existing_pattern(tmp_path, pattern):
+    profile = """schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["mysql"]
+needs = ["people"]
+[users]
+table = "people"
+id = { column = "id" }
+login = ["login"]
+admin = false
+fields = { login = "login" }
+cascade = ["notes?.person"]
+[[settings]]
+table = "options"
+key = "name"
+scope = "system"
+fields = { value = "value" }
+"""
+    with open_limited(tmp_path) as (url, _, execute):
+        name = url.path.replace("_", "\\_") if pattern else url.path
+        execute(
+            "create table people (id integer primary key, login varchar(20) unique)",
+            "create table notes (id integer primary key, person integer, foreign key (person) references people (id))",
+            "create table options (name varchar(20) primary key, value varchar(20))",
+            "insert into people values (1, 'ann')",
+            "insert into notes values (1, 1)",
+            "create user limited@localhost",
+            f'grant select, delete on "{url.path}".people to limited@localhost',
+        )
+        address = servers.text(structs.replace(url, user="limited"))
+        (tmp_path / "club.toml").write_text(profile)
+        (tmp_path / "dbctl.toml").write_text(f'[apps.club]\nprofile = "club.toml"\ndatabases = "{address}"\n')
+
+        def run(*words):
+            environment = CLEAN_ENVIRONMENT | {"HOME": str(tmp_path)}
+            return run_command(words, environment=environment, cwd=tmp_path)
+
+        try:
+            for words in (["users", "export-data", "ann", "-"], ["settings", "list"]):
+                result = run(*words)
+                assert (result.returncode, b"would leave out the others" in result.stderr) == (6, True)
+            # Of several patterns for a database, the server uses the rights by one.
+            execute(f'grant delete on "{name}".* to limited@localhost')
+            grant = run("settings", "list").stderr.decode().partition("As an administrator: ")[2].strip()
+            assert grant == f"GRANT SELECT ON `{name}`.* TO 'limited'@'localhost';"
+            execute(grant)
+            assert b'"notes"' in run("users", "export-data", "ann", "-").stdout
+            assert run("settings", "list").returncode == 0
+        finally:
+            execute("drop user limited@localhost")
+
+
 @pytest.mark.parametrize("role", [False, True])
 def test_plan_of_a_backup_is_refused_without_the_rights_of_the_dump_program(tmp_path, role):
     with open_limited(tmp_path) as (url, _, execute):

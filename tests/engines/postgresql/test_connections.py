@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ import pytest
 import trustme
 from msgspec import structs
 
+from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.dumps import DumpRequest
@@ -45,6 +47,7 @@ from dbctl.model import Secret
 from dbctl.services.deletion.cascade import find_affected_rows
 from dbctl.url import parse_url
 from tests import servers
+from tests.in_process import CLEAN_ENVIRONMENT, run_command
 
 
 @pytest.fixture
@@ -572,6 +575,59 @@ def test_dump_of_a_table_with_policies_names_them(table, tmp_path, monkeypatch, 
             assert (error["code"], "rows of t that" in error["message"]) == ("privilege-missing", True)
         table.execute(error["hint"].partition("superuser: ")[2])
         answer("backup", "create")
+
+
+READERS = """schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["postgresql"]
+needs = ["people"]
+[users]
+table = "people"
+id = { column = "id" }
+login = ["login"]
+admin = "admin"
+role = { column = "role", values = ["admin", "user"] }
+fields = { login = "login" }
+"""
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_rows_that_policies_hide_are_noted_and_missing_in_no_export_or_finding(postgresql, tmp_path, forced):
+    def answer(*words, status=0):
+        progress._notes.clear()  # a process writes each note once
+        result = run_command([*words, "-o", "json"], environment=CLEAN_ENVIRONMENT, cwd=tmp_path)
+        assert status in (None, result.returncode), result.stdout.decode()
+        return json.loads(result.stdout)
+
+    postgresql.execute("create table people (id integer primary key, login text, role text)")
+    postgresql.execute("insert into people values (1, 'ann', 'admin'), (2, 'bo', 'user')")
+    postgresql.execute("alter table people enable row level security")
+    postgresql.execute("create policy p on people using (role <> 'admin')")
+    with create_role(postgresql, "all on people") as name:
+        if forced:
+            postgresql.execute(
+                f"alter table people force row level security; alter table people owner to {name}"
+            )
+        url = servers.text(structs.replace(postgresql.url, user=name))
+        (tmp_path / "club.toml").write_text(READERS)
+        (tmp_path / "dbctl.toml").write_text(f'[apps.club]\nprofile = "club.toml"\ndatabases = "{url}"\n')
+        hidden = [f"club/main: policies may hide rows of people from role {name}"]
+        for words in (["users", "list"], ["data", "rows", "people"], ["stats", "tables"], ["roles", "list"]):
+            assert answer(*words)["warnings"] == hidden
+        for sql in ("select count(*) from people", "select 1"):
+            assert answer("data", "query", sql)["warnings"] == (hidden if "people" in sql else [])
+        assert answer("users", "show", "ann", status=5)["warnings"] == hidden
+        for words in (["users", "export"], ["users", "export-data", "bo", "bo.json"]):
+            error = answer(*words, status=6)["error"]
+            assert error["code"] == "privilege-missing"
+        findings = answer("doctor", status=None)["data"]["findings"]
+        codes = {finding["code"] for finding in findings if finding["severity"] == "error"}
+        assert ("privilege-missing" in codes, "no-admin" in codes) == (True, False)
+        postgresql.execute(error["hint"].partition("superuser: ")[2])
+        assert answer("users", "list")["warnings"] == []
+        assert answer("users", "export")["data"]["total"] == 2
 
 
 def test_plan_of_a_backup_grants_all_that_the_role_lacks_and_runs_as_planned(
