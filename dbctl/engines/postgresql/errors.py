@@ -56,6 +56,9 @@ MORE_LOCKS = "It locks each table: ALTER SYSTEM SET max_locks_per_transaction = 
 _PERMISSION_DENIED = re.compile(
     r"permission denied for (?P<kind>(?:foreign |materialized )?\w+) (?P<name>.+)", re.DOTALL
 )
+_NOT_A_MEMBER = re.compile(
+    r"must be (?:a member of role|member of role|able to SET ROLE) \"(.+)\"", re.DOTALL
+)
 #: libpq has no SQLSTATE of a refused login; a server with messages in another language does not match.
 _LOGIN_REFUSED = re.compile(
     r"authentication failed for user|no password supplied|role \".*\" (?:does not exist|is not permitted)|pg_hba\.conf",
@@ -183,6 +186,10 @@ def grant_hint(reason: str, account: str, schema: str, sql: str = "select ") -> 
             "Nothing was changed. A policy of the table refuses it. Connect as the owner of the table, if its policies are"
             f" not forced. As a superuser: ALTER ROLE {account} BYPASSRLS;"
         )
+    if reason.startswith("must be owner of "):
+        return "Nothing was changed. Sign in as its owner, or as a superuser."
+    if role := _NOT_A_MEMBER.fullmatch(reason):
+        return f"Nothing was changed. As a superuser: GRANT {ident(role[1])} TO {account};"
     match = _PERMISSION_DENIED.search(reason)
     words = sql.split(None, 1)
     if match is None or not words:

@@ -66,6 +66,10 @@ where {_OWN_TABLE}"""
 TABLES = f"""select format('%I.%I', n.nspname, c.relname)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where {_OWN_TABLE} order by 1"""
+#: Tables that this role may not drop, with their owners.
+FOREIGN_TABLES = f"""select c.relname::text, pg_get_userbyid(c.relowner)::text
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where {_OWN_TABLE} and not pg_has_role(c.relowner, 'USAGE') and not pg_has_role(n.nspowner, 'USAGE') order by 1"""
 #: Whether a database contains user objects; objects of extensions in the template are ignored.
 HAS_OBJECTS = f"""select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   where {IN_USER_SCHEMA} and {OWN_RELATION})
@@ -354,8 +358,27 @@ def _in_place_strategy(server: PostgreSQLServer, dump: Dump, reason: str) -> Res
         refuse_newer(dump, session, server.target)
         location = _describe_location(session, server.name)
         notes = _describe_other_server(session, dump)
+        _require_owner(session, server)
     steps = [f"empty {location} and fill it in one transaction, which blocks all other sessions: {reason}"]
     return RestoreStrategy(method="in place", steps=[*steps, *notes])
+
+
+def _require_owner(session: Session, server: PostgreSQLServer) -> None:
+    """Refuse a role that may not drop the tables that a restore in place replaces.
+
+    Raises:
+        PrivilegeMissingError: they have other owners.
+    """
+    refused = {
+        str(name): str(owner) for name, owner in session.run(FOREIGN_TABLES, server.read_scope(session))
+    }
+    if refused:
+        owners = ", ".join(sorted(set(refused.values())))
+        raise PrivilegeMissingError(
+            target=server.target,
+            reason=f"only the owner of {', '.join(refused)} may replace it",
+            hint=f"Nothing was changed. Sign in as {owners}, or as a superuser.",
+        )
 
 
 def _require_same_schema(server: PostgreSQLServer, dump: Dump) -> None:

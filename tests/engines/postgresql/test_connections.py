@@ -653,6 +653,38 @@ def test_plan_of_a_backup_grants_all_that_the_role_lacks_and_runs_as_planned(
         answer("backup", "create")
 
 
+def test_plan_of_a_restore_in_place_is_refused_to_a_role_that_owns_no_tables(
+    table, tmp_path, monkeypatch, answer
+):
+    monkeypatch.chdir(tmp_path)
+
+    def configure(url):
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.plain]\nprofile = "plain"\ndatabases = "{servers.text(url)}"\nbackup.repository = "backups"\n'
+        )
+
+    configure(table.url)
+    answer("backup", "create")
+    with create_role(table, f"all on all tables in schema {table.schema}") as name:
+        configure(structs.replace(table.url, user=name))
+        for option in ("--dry-run", "--yes"):
+            error = answer("restore", "apply", "latest", option, status=6)["error"]
+            assert (error["code"], "only the owner of t may" in error["message"]) == (
+                "privilege-missing",
+                True,
+            )
+        (compared,) = answer("restore", "preview")["data"]["databases"]
+        assert (compared["strategy"], "only the owner of t" in compared["steps"][0]) == ("", True)
+        table.execute(f"alter table t owner to {name}")
+        assert answer("restore", "apply", "latest", "--dry-run")
+
+
+def test_role_that_is_missing_in_a_statement_is_granted():
+    for reason in ('must be member of role "a""b"', 'must be able to SET ROLE "a""b"'):
+        assert errors.grant_hint(reason, '"me"', "").endswith('GRANT "a""""b" TO "me";')
+    assert "its owner" in errors.grant_hint("must be owner of table t", '"me"', "")
+
+
 def test_deletion_is_refused_if_a_policy_hides_rows_that_it_would_delete(table):
     table.execute("create table child (id integer primary key, t integer references t on delete cascade)")
     table.execute("insert into child values (1, 1)")
