@@ -8,16 +8,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, suppress
+from errno import EACCES, EPERM
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.errors.connection import UnreachableError
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import ReadOnlyError, UnreachableError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import lock
 
 if TYPE_CHECKING:  # most commands only lock a file
     from dbctl.engines.contract.checks import LockHolder
+
+RUN_AS_OWNER = "Run dbctl as the owner of the app's files."
 
 
 def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
@@ -25,13 +29,16 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Abst
 
     Raises:
         BusyError: another dbctl process held it for all of ``timeout`` seconds.
+        ReadOnlyError: this user may not write it.
+        UnreachableError: it cannot be locked for another reason.
     """
     lock_path = _lock_path(path)
 
-    def lock_error(reason: str) -> UnreachableError:
-        return UnreachableError(
-            target=target, reason=f"its lock {lock_path}: {reason}", hint="Nothing was changed."
-        )
+    def lock_error(reason: str) -> ReadOnlyError | UnreachableError:
+        text = f"its lock {lock_path}: {reason}"
+        if reason in map(os.strerror, (EACCES, EPERM)):
+            return ReadOnlyError(target=target, reason=text, hint=f"Nothing was changed. {RUN_AS_OWNER}")
+        return UnreachableError(target=target, reason=text, hint="Nothing was changed.")
 
     return lock.exclusive(
         lock_path,
@@ -52,7 +59,7 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.dbctl-lock")
 
 
-def _copy_permissions(path: Path, lock_error: Callable[[str], UnreachableError], descriptor: int) -> None:
+def _copy_permissions(path: Path, lock_error: Callable[[str], DbctlError], descriptor: int) -> None:
     """Let all users who may write the database use its lock file, too, regardless of its creator.
 
     The lock file was checked to have no other hard link, so root does not change the owner of another user's file.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.contract.engine import OpenOptions
+from dbctl.engines.file_locks import RUN_AS_OWNER
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.engines.sqlite.errors import MISSING
 from dbctl.engines.sqlite.files import may_reappear
@@ -45,7 +46,7 @@ def refuse_unsafe(path: Path, target: str) -> None:
         ReadOnlyError: the file or its directory is not writable, or the file has a second hard link.
     """
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        reason, hint = "is not writable for this user", "Run dbctl as the owner of the app's files."
+        reason, hint = "is not writable for this user", RUN_AS_OWNER
         if any(os.statvfs(place).f_flag & os.ST_RDONLY for place in (path, path.parent)):
             reason, hint = (
                 "is mounted read-only",

@@ -343,6 +343,30 @@ def test_backup_whose_file_cannot_be_read_is_not_recorded_as_damaged(deployed, c
     assert (after.failed, after.verified_at, after.drills) == (None, before.verified_at, {})
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="requires root and setpriv")
+def test_restore_over_the_file_of_another_user_names_the_remedy(deployed):
+    create_app_backup(deployed)
+    config = deployed.with_name("dbctl.toml")
+    for path in (deployed.parent, deployed):
+        os.chown(path, 65534, 65534)
+    words = [
+        "setpriv",
+        "--bounding-set=-dac_override",
+        sys.executable,
+        "-m",
+        "dbctl",
+        "restore",
+        "apply",
+        "latest",
+    ]
+    done = subprocess.run(
+        [*words, "--yes", "--config", str(config)], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, "Run dbctl as the owner of the app's files." in done.stderr) == (6, True), (
+        done.stderr
+    )
+
+
 def test_backup_pruned_after_the_plan_is_missing(deployed):
     backup = create_app_backup(deployed)
     with promptvault_app.open_repository(deployed) as (_app, repository):
