@@ -113,9 +113,8 @@ class BackupSource:
 
     def missing_error(self, database: str = "") -> BackupMissingError:
         """Return the error for a backup that does not exist any more, or that does not contain a database."""
-        target = self.app.target(database) if database else self.app.name
-        place = self.repository.store.location
-        return BackupMissingError(name=self.manifest.id, app=target, place=place)
+        place = self.repository.store.location + (f" contains {database}" if database else "")
+        return BackupMissingError(name=self.manifest.id, app=self.app.name, place=place)
 
     def require_existing(self) -> None:
         """Check that the backup still exists; the caller holds the lock of the repository.
