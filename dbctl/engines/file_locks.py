@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import RUN_AS_OWNER
 from dbctl.errors.connection import ReadOnlyError, UnreachableError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import lock
@@ -21,24 +21,21 @@ from dbctl.files import lock
 if TYPE_CHECKING:  # most commands only lock a file
     from dbctl.engines.contract.checks import LockHolder
 
-RUN_AS_OWNER = "Run dbctl as the owner of the app's files."
-
 
 def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
     """Hold the lock of all dbctl writers of the database file ``path``, in a lock file next to it.
 
     Raises:
         BusyError: another dbctl process held it for all of ``timeout`` seconds.
-        ReadOnlyError: this user may not write it.
-        UnreachableError: it cannot be locked for another reason.
+        ReadOnlyError, UnreachableError: this user may not write it, or it cannot be locked for another reason.
     """
     lock_path = _lock_path(path)
 
     def lock_error(reason: str) -> ReadOnlyError | UnreachableError:
-        text = f"its lock {lock_path}: {reason}"
+        facts = {"target": target, "reason": f"its lock {lock_path}: {reason}"}
         if reason in map(os.strerror, (EACCES, EPERM)):
-            return ReadOnlyError(target=target, reason=text, hint=f"Nothing was changed. {RUN_AS_OWNER}")
-        return UnreachableError(target=target, reason=text, hint="Nothing was changed.")
+            return ReadOnlyError(**facts, hint=f"Nothing was changed. {RUN_AS_OWNER}")
+        return UnreachableError(**facts, hint="Nothing was changed.")
 
     return lock.exclusive(
         lock_path,
@@ -59,7 +56,7 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.dbctl-lock")
 
 
-def _copy_permissions(path: Path, lock_error: Callable[[str], DbctlError], descriptor: int) -> None:
+def _copy_permissions(path: Path, lock_error: Callable[[str], Exception], descriptor: int) -> None:
     """Let all users who may write the database use its lock file, too, regardless of its creator.
 
     The lock file was checked to have no other hard link, so root does not change the owner of another user's file.

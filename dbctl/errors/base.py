@@ -113,6 +113,10 @@ def set_invocation(describe: Callable[[], Invocation]) -> Callable[[], Invocatio
     return previous
 
 
+#: The remedy for a file of the app that this user may not write.
+RUN_AS_OWNER = "Run dbctl as the owner of the app's files."
+
+
 class Remedy:
     """A text that names command lines of dbctl, each between backticks and without ``dbctl``; a format string.
 

@@ -364,11 +364,7 @@ def _in_place_strategy(server: PostgreSQLServer, dump: Dump, reason: str) -> Res
 
 
 def _require_owner(session: Session, server: PostgreSQLServer) -> None:
-    """Refuse a role that may not drop the tables that a restore in place replaces.
-
-    Raises:
-        PrivilegeMissingError: they have other owners.
-    """
+    """Raise PrivilegeMissingError for a role that may not drop the tables that a restore in place replaces."""
     refused = {
         str(name): str(owner) for name, owner in session.run(FOREIGN_TABLES, server.read_scope(session))
     }

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from dbctl.engines.contract.engine import OpenOptions
-from dbctl.engines.file_locks import RUN_AS_OWNER
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.engines.sqlite.errors import MISSING
 from dbctl.engines.sqlite.files import may_reappear
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import RUN_AS_OWNER, DbctlError
 from dbctl.errors.connection import CommitUnsyncedError, NotADatabaseError, QueryFailedError, ReadOnlyError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.files.atomic import sync_directory
