@@ -24,6 +24,9 @@ _GRANT = re.compile(
     re.DOTALL,
 )
 EVENTS = "show events"
+#: Routines of other definers whose code the server hides from this user.
+HIDDEN_CODE = """select distinct routine_name from information_schema.routines where routine_schema = database()
+and routine_body = 'SQL' and routine_definition is null order by 1"""
 VIEWS = (
     "select table_name from information_schema.tables where table_schema = database() and table_type = 'VIEW'"
 )
@@ -88,10 +91,12 @@ def find_hidden_objects(connection: MySQLConnection) -> Mapping[str, str]:
     if missing[-len(ROUTINE_RIGHTS) :] == ROUTINE_RIGHTS and find_missing_rights(
         connection, ["SELECT"], "proc", database="mysql"
     ):
-        hidden["functions and procedures"] = (
-            "SELECT ON `mysql`.`proc`" if server.is_mariadb else "SHOW_ROUTINE ON *.*"
-        )
+        hidden["functions and procedures"] = _code_right(connection)
     return hidden
+
+
+def _code_right(connection: MySQLConnection) -> str:
+    return "SELECT ON `mysql`.`proc`" if connection.server.is_mariadb else "SHOW_ROUTINE ON *.*"
 
 
 def require_rights(connection: MySQLConnection, rights: Sequence[str], table: str = "") -> None:
@@ -128,14 +133,8 @@ def find_place(session: Session) -> str:
     with suppress(pymysql.Error):
         for (line,) in session.run("show grants"):
             grant = parse_grant(str(line))
-            if (
-                grant
-                and grant.verb == "GRANT"
-                and grant.name == "*"
-                and not grant.kind
-                and grant.database != "*"
-            ):
-                names += [grant.database] if grant.is_of(session.database) else []
+            if grant and (grant.verb, grant.name) == ("GRANT", "*") and grant.is_of(session.database):
+                names.append(grant.database)
     name = max(
         names, key=lambda name: len(_WILDCARD.split(name)[0]), default=escape_pattern(session.database)
     )
@@ -143,7 +142,7 @@ def find_place(session: Session) -> str:
 
 
 def require_dump_rights(connection: MySQLConnection) -> None:
-    """Refuse a user who may not read the events or the definition of a view: the dump program would fail.
+    """Refuse a user who may not read the events, a view or the code of a routine: the dump program would fail.
 
     Raises:
         PrivilegeMissingError: the hint has the statement that grants it.
@@ -160,6 +159,12 @@ def require_dump_rights(connection: MySQLConnection) -> None:
             raise
         except DbctlError:  # a view without its table, which the program reports or dumps
             continue
+    if hidden := connection.fetch(HIDDEN_CODE):
+        raise PrivilegeMissingError(
+            target=connection.target,
+            reason=f"it may not read the code of {', '.join(str(name) for (name,) in hidden)}, which has another definer",
+            hint=f"Nothing was changed. As an administrator: GRANT {_code_right(connection)} TO {session.account};",
+        )
 
 
 def parse_grant(line: str) -> GrantLine | None:

@@ -185,11 +185,7 @@ class LiveTable:
     def select_variant(
         self, variants: Sequence[T], list_columns: Callable[[T], Sequence[str]], purpose: str = ""
     ) -> T | None:
-        """Return the first of the variants whose columns the table has; None if there are no variants.
-
-        Raises:
-            SchemaMismatchError: the table has the columns of no variant.
-        """
+        """Return the first variant whose columns the table has; None: there is none. Raises SchemaMismatchError if it has others."""
         missing = list[str]()
         for variant in variants:
             columns = list_columns(variant)
@@ -197,6 +193,7 @@ class LiveTable:
                 return variant
             missing.append(", ".join(f"{self.name}.{name}" for name in columns))
         if missing:
+            self.db.require_all_tables()
             text = f"column {' or '.join(missing)}"
             raise SchemaMismatchError(target=self.db.target, missing=text, purpose=purpose or self._purpose)
         return None
@@ -328,6 +325,7 @@ class LiveTable:
     def _missing_column_error(self, names: ColumnNames) -> SchemaMismatchError:
         candidates = [candidate.removesuffix("?") for candidate in list_names(names)]
         missing = f"column {self.name}.{' or '.join(candidates)}"
+        self.db.require_all_tables()
         return SchemaMismatchError(target=self.db.target, missing=missing, purpose=self._purpose)
 
 

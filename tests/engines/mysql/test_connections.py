@@ -1328,6 +1328,11 @@ fields = { value = "value" }
             grant = run("settings", "list").stderr.decode().partition("As an administrator: ")[2].strip()
             assert grant == f"GRANT SELECT ON `{name}`.* TO 'limited'@'localhost';"
             execute(grant)
+            execute(f'revoke select on "{name}".* from limited@localhost')
+            execute(f'revoke select on "{url.path}".people from limited@localhost')
+            execute(f'grant select (id) on "{url.path}".people to limited@localhost')
+            assert run("users", "list").returncode == 6  # a column that the server hides
+            execute(grant)
             assert b'"notes"' in run("users", "export-data", "ann", "-").stdout
             assert run("settings", "list").returncode == 0
         finally:
@@ -1342,8 +1347,9 @@ def test_plan_of_a_backup_is_refused_without_the_rights_of_the_dump_program(tmp_
         execute(
             "create table t (id integer primary key)",
             "create view v as select id from t",
+            "create procedure r() select 1",
             "create user limited@localhost",
-            f'grant select on "{url.path}".* to limited@localhost',
+            f'grant select, execute on "{url.path}".* to limited@localhost',
         )
 
         def back_up(*options):
@@ -1351,12 +1357,13 @@ def test_plan_of_a_backup_is_refused_without_the_rights_of_the_dump_program(tmp_
             return run_command([*words, *options], environment=environment, cwd=tmp_path)
 
         try:
-            for right in ("EVENT", "SHOW VIEW"):
+            rights = {"EVENT": url.path, "SHOW VIEW": url.path, "SELECT": "mysql"}
+            for right, place in rights.items():
                 for options in (["--dry-run"], []):
                     result = back_up(*options)
                     assert result.returncode == 6, result.stderr.decode()
                     grant = result.stderr.decode().partition("As an administrator: ")[2].strip()
-                    assert grant.startswith(f"GRANT {right} ON `{url.path}`.")  # as the first grant
+                    assert grant.startswith(f"GRANT {right} ON `{place}`.")  # as the first grant
                 if role:
                     execute("create role if not exists readers", "grant readers to limited@localhost")
                     execute("set default role readers for limited@localhost")
