@@ -179,7 +179,7 @@ class Source(MemberSource):
         if unchanged := self._find_unchanged()[0]:
             yield f"refer to the copy of {subject} in {unchanged.stored_in}, since which it is unchanged"
         else:
-            if not self._tables:
+            if self.dumps.has_roles and not self._tables:
                 self.dumps.require_rights(self.emptied.tables)
             base = self._increments.find_base(self.database, self.engine) if self._increments else ""
             method = f"as {self._file_name('TIME')}"
