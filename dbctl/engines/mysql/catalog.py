@@ -1,4 +1,4 @@
-"""Live tables, the schema as a value, and sequences."""
+"""Live tables, the schema as a value, sequences, and rights of the account."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import msgspec
 from dbctl.engines.contract.database import Reference, Table
 from dbctl.engines.contract.schema import Schema, collapse_spaces
 from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.grants import find_place, parse_grant
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.values import KINDS, MySQLColumn, MySQLTable, normalize_type, parse_labels
 from dbctl.engines.parsing.statements import unquote_name
@@ -28,6 +29,8 @@ from dbctl.engines.servers.database import (
 )
 from dbctl.engines.servers.values import NATIVE, Kind
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.model import Struct
 
 TABLES = """select t.table_name, t.table_type = 'VIEW', coalesce(t.engine, ''),
@@ -336,4 +339,104 @@ def read_numbered_columns(connection: MySQLConnection, table: str) -> Iterator[N
             None if furthest is None else int(str(furthest)),
             is_descending,
             bool(cycles),
+        )
+
+
+HIDDEN_TABLES = "tables and views"
+#: Each shows all functions and procedures.
+ROUTINE_RIGHTS = ["EXECUTE", "CREATE ROUTINE", "ALTER ROUTINE", "SHOW_ROUTINE"]
+EVENTS = "show events"
+#: Routines of other definers whose code the server hides from this user.
+HIDDEN_CODE = """select distinct routine_name from information_schema.routines where routine_schema = database()
+and routine_body = 'SQL' and routine_definition is null order by 1"""
+VIEW_NAMES = (
+    "select table_name from information_schema.tables where table_schema = database() and table_type = 'VIEW'"
+)
+
+
+def find_missing_rights(
+    connection: MySQLConnection, rights: Sequence[str], table: str = "", *, database: str = ""
+) -> list[str]:
+    """Return those of ``rights`` that a user lacks on a database (default: that of the connection), or on ``table``."""
+    database = database or connection.session.database
+    granted: dict[str, set[str]] = {"GRANT": set(), "REVOKE": set()}
+    for (line,) in connection.fetch("show grants"):
+        grant = parse_grant(str(line))
+        if grant is None or grant.name not in ("*", table):
+            continue
+        if grant.database == "*" or grant.is_of(database):
+            granted[grant.verb] |= set(rights if "ALL PRIVILEGES" in grant.words else grant.words)
+    return [right for right in rights if right not in granted["GRANT"] - granted["REVOKE"]]
+
+
+def find_hidden_objects(connection: MySQLConnection) -> Mapping[str, str]:
+    """Return the kinds of objects of which the server may hide some from this user without an error, with the right that shows them.
+
+    ``SHOW GRANTS`` of MySQL lists no rights of roles, so nothing is known of a user with one.
+    """
+    server, place = connection.server, find_place(connection.session)
+    if not server.is_mariadb and connection.fetch("select current_role()") != [("NONE",)]:
+        return {}
+    missing = find_missing_rights(connection, ["SELECT", "TRIGGER", *ROUTINE_RIGHTS])
+    hidden = {HIDDEN_TABLES: f"SELECT ON {place}"} if "SELECT" in missing else {}
+    if "TRIGGER" in missing:
+        hidden["triggers"] = f"TRIGGER ON {place}"
+    if missing[-len(ROUTINE_RIGHTS) :] == ROUTINE_RIGHTS and find_missing_rights(
+        connection, ["SELECT"], "proc", database="mysql"
+    ):
+        hidden["functions and procedures"] = _code_right(connection)
+    return hidden
+
+
+def _code_right(connection: MySQLConnection) -> str:
+    return "SELECT ON `mysql`.`proc`" if connection.server.is_mariadb else "SHOW_ROUTINE ON *.*"
+
+
+def require_rights(connection: MySQLConnection, rights: Sequence[str], table: str = "") -> None:
+    """Refuse a user who may not see every object of the database, or every column of a table.
+
+    Raises:
+        PrivilegeMissingError: it lacks one of ``rights`` on the database, or on ``table``.
+    """
+    missing = find_missing_rights(connection, rights, table)
+    if not missing:
+        return
+    session = connection.session
+    place = f"{quote(session.database)}.{quote(table)}" if table else find_place(session)
+    raise PrivilegeMissingError(
+        target=connection.target,
+        reason=f"it may not {', '.join(missing)} on {f'every column of {table}' if table else 'every object of the database'}, and would leave out the others",
+        hint=f"Nothing was changed. As an administrator: GRANT {', '.join(missing)} ON {place} TO {session.account};",
+    )
+
+
+def require_all_tables(connection: MySQLConnection) -> None:
+    """Refuse a user from whom the server may hide tables; raises as ``require_rights``."""
+    if HIDDEN_TABLES in find_hidden_objects(connection):
+        require_rights(connection, ["SELECT"])
+
+
+def require_dump_rights(connection: MySQLConnection) -> None:
+    """Refuse a user who may not read the events, a view or the code of a routine: the dump program would fail.
+
+    Raises:
+        PrivilegeMissingError: the hint has the statement that grants it.
+    """
+    session = connection.session
+    views = [f"show create view {quote(str(name))}" for (name,) in connection.fetch(VIEW_NAMES)]
+    for sql in (EVENTS, *views):
+        try:
+            connection.fetch(sql)
+        except PrivilegeMissingError as error:
+            if sql == EVENTS:  # its message does not name the right
+                grant = f"GRANT EVENT ON {find_place(session)} TO {session.account};"
+                error.hint = f"Nothing was changed. As an administrator: {grant}"
+            raise
+        except DbctlError:  # a view without its table, which the program reports or dumps
+            continue
+    if hidden := connection.fetch(HIDDEN_CODE):
+        raise PrivilegeMissingError(
+            target=connection.target,
+            reason=f"it may not read the code of {', '.join(str(name) for (name,) in hidden)}, which has another definer",
+            hint=f"Nothing was changed. As an administrator: GRANT {_code_right(connection)} TO {session.account};",
         )

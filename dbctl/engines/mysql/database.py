@@ -153,7 +153,7 @@ class MySQLDatabase(ServerDatabase):
         ]
 
     def require_all_tables(self) -> None:
-        from dbctl.engines.mysql.grants import require_all_tables
+        from dbctl.engines.mysql.catalog import require_all_tables
 
         require_all_tables(self.connection)
 

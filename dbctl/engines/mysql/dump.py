@@ -15,10 +15,10 @@ from dbctl.engines.contract.checks import describe_references
 from dbctl.engines.contract.dumps import DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.mysql import dump_programs, exact_values, stored_code
 from dbctl.engines.mysql.accounts import read_accounts, read_passwords
-from dbctl.engines.mysql.catalog import find_history
+from dbctl.engines.mysql.catalog import find_hidden_objects, find_history, require_dump_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
-from dbctl.engines.mysql.grants import find_hidden_objects, find_place, require_dump_rights
+from dbctl.engines.mysql.grants import find_place
 from dbctl.engines.mysql.load import LOG_OPTION, DumpScanner, describe_log, has_log
 from dbctl.engines.mysql.opening import error_number, format_reason, open_dump_session, quote, translate_error
 from dbctl.engines.mysql.queries import parse_again

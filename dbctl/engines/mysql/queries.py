@@ -17,10 +17,9 @@ from dbctl.engines.contract.fulltext import IndexState, TextIndexSpec, TextQuery
 from dbctl.engines.contract.schema import ScriptDialect
 from dbctl.engines.contract.streaming import BATCH_ROWS, Begin, RowStream, RowStreams, UserQuery
 from dbctl.engines.mysql import statements
-from dbctl.engines.mysql.catalog import INDEX_SQL
+from dbctl.engines.mysql.catalog import INDEX_SQL, require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLPart, MySQLWriter, RowInserter
-from dbctl.engines.mysql.grants import require_rights
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.statements import (
     LEXER,

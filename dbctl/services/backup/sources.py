@@ -179,8 +179,6 @@ class Source(MemberSource):
         if unchanged := self._find_unchanged()[0]:
             yield f"refer to the copy of {subject} in {unchanged.stored_in}, since which it is unchanged"
         else:
-            if self.dumps.has_roles and not self._tables:
-                self.dumps.require_rights(self.emptied.tables)
             base = self._increments.find_base(self.database, self.engine) if self._increments else ""
             method = f"as {self._file_name('TIME')}"
             if isinstance(base, Base):
@@ -194,6 +192,8 @@ class Source(MemberSource):
         if self._passwords:
             roles = format_count(len(self._passwords), "role")
             yield f"store the password hashes of {roles} of its server as {self._password_file('TIME')}"
+        if self.dumps.has_roles and not self._tables:
+            self.dumps.require_rights(self.emptied.tables)
 
     def _find_unchanged(self) -> tuple[Member | None, str]:
         """Return a reference to the copy in an earlier backup, if the files of the database show that it is unchanged, and their identity."""

@@ -10,11 +10,10 @@ from typing import cast
 
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.mysql import stored_code
-from dbctl.engines.mysql.catalog import HISTORY_VERSION, SCHEMA_COLUMNS, VERSIONED
+from dbctl.engines.mysql.catalog import HISTORY_VERSION, SCHEMA_COLUMNS, VERSIONED, require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLWriter
 from dbctl.engines.mysql.dialect import Server
-from dbctl.engines.mysql.grants import require_rights
 from dbctl.engines.mysql.load import TABLE_SETTINGS
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.queries import OBJECTS, parse_again

@@ -10,8 +10,8 @@ from hashlib import blake2b
 
 from dbctl import signals
 from dbctl.engines.contract.schema import WRITE_LOCK
+from dbctl.engines.mysql.catalog import require_rights
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.grants import require_rights
 from dbctl.engines.mysql.opening import error_number
 from dbctl.engines.mysql.queries import stream_rows
 from dbctl.engines.mysql.values import exact_expression, exact_reader, is_binary, is_single
