@@ -274,9 +274,6 @@ class Readable(ABC):
         del table
         return nullcontext()
 
-    def require_all_tables(self) -> None:
-        """Raise PrivilegeMissingError if the server may hide tables from this role."""
-
     @abstractmethod
     def references(self, table: str) -> Sequence[Reference]:
         """Return the foreign keys that refer to ``table``."""

@@ -262,6 +262,9 @@ class ServerMonitor(ABC):
     def require_complete(self) -> None:
         """Refuse a database whose tables a restore is replacing, so that ``tables`` may lack some of them; raises BusyError."""
 
+    def require_all_tables(self) -> None:
+        """Raise PrivilegeMissingError if the server may hide tables from this role."""
+
     @abstractmethod
     def read_traffic(self) -> Traffic:
         """Return the server's statistics about this database."""

@@ -152,11 +152,6 @@ class MySQLDatabase(ServerDatabase):
             for row in rows
         ]
 
-    def require_all_tables(self) -> None:
-        from dbctl.engines.mysql.catalog import require_all_tables
-
-        require_all_tables(self.connection)
-
     def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
         counts = dict(super().count_dump_rows(extra))
         for table in find_history(self.connection).dumped:

@@ -24,7 +24,7 @@ from dbctl.engines.contract.monitoring import (
     Traffic,
     group_locks,
 )
-from dbctl.engines.mysql.catalog import INDEX_SQL
+from dbctl.engines.mysql.catalog import INDEX_SQL, require_all_tables
 from dbctl.engines.mysql.connection import DbctlLock
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.dialect import PROCESSES
@@ -273,6 +273,9 @@ class MySQLServerMonitor(MySQLPart, SessionMonitor):
 
     def require_complete(self) -> None:
         DbctlLock(self._connection).refuse_swap()
+
+    def require_all_tables(self) -> None:
+        require_all_tables(self._connection)
 
     def list_lock_waits(self) -> Sequence[LockWait]:
         sessions = {session.pid: session for session in self.list_sessions()}

@@ -153,7 +153,8 @@ class LiveTable:
         live_table = db.tables().get(table)
         if live_table is None:
             other = f" (it has {table.lower()})" if table.lower() in db.tables() else ""
-            db.require_all_tables()
+            if db.server:
+                db.server.require_all_tables()
             raise SchemaMismatchError(target=db.target, missing=f"table {table}{other}", purpose=purpose)
         self.table = live_table
         self._time_forms: dict[str, TimeForm] = {}
@@ -193,7 +194,6 @@ class LiveTable:
                 return variant
             missing.append(", ".join(f"{self.name}.{name}" for name in columns))
         if missing:
-            self.db.require_all_tables()
             text = f"column {' or '.join(missing)}"
             raise SchemaMismatchError(target=self.db.target, missing=text, purpose=purpose or self._purpose)
         return None
@@ -325,7 +325,8 @@ class LiveTable:
     def _missing_column_error(self, names: ColumnNames) -> SchemaMismatchError:
         candidates = [candidate.removesuffix("?") for candidate in list_names(names)]
         missing = f"column {self.name}.{' or '.join(candidates)}"
-        self.db.require_all_tables()
+        if self.db.server:
+            self.db.server.require_all_tables()
         return SchemaMismatchError(target=self.db.target, missing=missing, purpose=self._purpose)
 
 

@@ -93,7 +93,8 @@ def _collect_user_data(
     left_out: list[str] = []
     for name, tables in conditions.items():
         db = app.reader(name)
-        db.require_all_tables()
+        if db.server:
+            db.server.require_all_tables()
         blocks.enter_context(db.read_all_rows())
         secret = {} if secrets else find_secret_columns(app, name, db)
         for table, where in tables.items():
