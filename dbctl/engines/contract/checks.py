@@ -91,9 +91,9 @@ class Checks(ABC):
         del line
         return False
 
-    def concerns_text_index(self, line: str) -> bool:
-        """Return whether a line of ``find_damage`` reports a full-text index, which can be rebuilt: no row is damaged."""
-        del line
+    def concerns_text_index(self, line: str, name: str = "") -> bool:
+        """Return whether a line of ``find_damage`` reports a full-text index (any, or the named one), which can be rebuilt: no row is damaged."""
+        del line, name
         return False
 
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:

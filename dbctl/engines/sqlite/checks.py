@@ -245,8 +245,9 @@ class SQLiteChecks(SQLitePart, Checks):
         match = re.fullmatch(INDEX_DAMAGE, line)
         return match and IndexDamage(index=match["name"], has_duplicates=match["duplicate"] is not None)
 
-    def concerns_text_index(self, line: str) -> bool:
-        return bool(re.match(TEXT_INDEX_DAMAGE, line))
+    def concerns_text_index(self, line: str, name: str = "") -> bool:
+        named = rf'.*\btable (main\.|"){re.escape(name)}("|:|$)' if name else ""
+        return all(re.match(pattern, line) for pattern in (TEXT_INDEX_DAMAGE, named))
 
     def concerns_values(self, line: str) -> bool:
         return any(re.fullmatch(pattern, line) for pattern in (VALUE_IN, CHECK_IN))

@@ -45,15 +45,18 @@ def check_damage(subject: Subject) -> Sequence[Finding]:
     else:
         lines = checks.find_damage(quick=subject.quick, table=subject.table)
         values = [line for line in lines if checks.concerns_values(line)]
-        texts = [line for line in lines if checks.concerns_text_index(line)]
-        damage = [line for line in lines if line not in {*values, *texts}]
+        subject.broken_indexes = [line for line in lines if checks.concerns_text_index(line)]
+        damage = [line for line in lines if line not in {*values, *subject.broken_indexes}]
         subject.damage = list(_describe_damage(subject, checks, damage))
         violations = [
             subject.finding("error", "constraint-violated", message, VIOLATION_HINT)
             for message in group_lines(values)
         ]
-        # Repeated by the check of such indexes, which a quick run omits, and which has to open the file to write.
-        broken = [subject.finding("error", "text-index-damaged", line, TEXT_INDEX_HINT) for line in texts]
+        # Only a newer SQLite reports them here. The check of such indexes is omitted by a quick run, and opens the file to write.
+        broken = [
+            subject.finding("error", "text-index-damaged", line, TEXT_INDEX_HINT)
+            for line in subject.broken_indexes
+        ]
         unchecked = [subject.finding("info", "not-checked", text) for text in checks.list_unchecked()]
         return [*subject.damage, *broken, *violations, *unchecked]
     return subject.damage
@@ -96,11 +99,16 @@ def check_schema(subject: Subject) -> Iterator[Finding]:
 
 
 @check("text-index-damaged", needs=Needs.SCAN)
-def check_indexes(subject: Subject) -> Iterator[Finding]:
+def check_indexes(subject: Subject) -> Sequence[Finding]:
     """Return the damage of full-text indexes."""
-    names = require(subject.db.checks).list_text_indexes()
-    indexes = require([name for name in names if subject.table in ("", name)])
-    return check_text_indexes(subject.app, subject.database, indexes)
+    checks = require(subject.db.checks)
+    indexes = require([name for name in checks.list_text_indexes() if subject.table in ("", name)])
+    unreported = [
+        name
+        for name in indexes
+        if not any(checks.concerns_text_index(line, name) for line in subject.broken_indexes)
+    ]
+    return list(check_text_indexes(subject.app, subject.database, unreported)) if unreported else []
 
 
 def _describe_damage(subject: Subject, checks: Checks, lines: Sequence[str]) -> Iterator[Finding]:

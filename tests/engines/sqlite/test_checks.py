@@ -96,6 +96,10 @@ def test_damage_of_text_index_is_distinguished_from_that_of_rows(reader):
     # as SQLite 3.53 reports it
     assert checks.concerns_text_index('fts5: corruption found reading blob 137438953473 from table "f"')
     assert checks.concerns_text_index("malformed inverted index for FTS4 table main.g")
+    assert checks.concerns_text_index("malformed inverted index for FTS4 table main.g", "g")
+    assert not checks.concerns_text_index("malformed inverted index for FTS4 table main.gh", "g")
+    assert checks.concerns_text_index('fts5: corruption found reading blob 1 from table "f"', "f")
+    assert not checks.concerns_text_index('fts5: corruption found reading blob 1 from table "f"', "blob")
     assert not checks.concerns_text_index("Tree 5 page 5: btreeInitPage() returns error code 11")
     assert not checks.concerns_text_index("wrong # of entries in index fts5: ")
 

@@ -113,6 +113,7 @@ class Subject(msgspec.Struct, dict=True, eq=False):
     opened: Readable | None = None  #: the database, if it is open for writing
     is_excluded: bool = False  #: an earlier check could not read it
     damage: Sequence[Finding] = ()  #: that an earlier check found
+    broken_indexes: Sequence[str] = ()  #: the lines of that check about full-text indexes
 
     @property
     def target(self) -> str:
