@@ -263,6 +263,10 @@ def to_error(
     number = int(match[1]) if (match := _NUMBER.search(message)) else -1
     kind = ERRORS.get(number)
     reason = message.partition(": ")[2] or message
+    if "insufficient privileges to SHOW CREATE" in message:  # of routines with another definer
+        right = "SELECT ON `mysql`.`proc`" if client.name.startswith("mariadb") else "SHOW_ROUTINE ON *.*"
+        hint = f"{instead} As an administrator: GRANT {right} TO the user in the message;"
+        return PrivilegeMissingError(target=target, reason=message, hint=hint)
     instead = " ".join(filter(None, [instead, HINTS.get(number, "")]))
     if number in CONNECTION_ERRORS:
         if number in FULL:
