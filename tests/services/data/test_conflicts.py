@@ -44,7 +44,8 @@ def test_hint_excludes_rows_that_other_sessions_add(words, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with open_busy_table(10**6) as (url, _):
         command = ["--profile", "plain", "--url", f"main={url}", "data", *words, "--yes"]
-        command += ["--filter", "state=new"]
+        # a fast machine repeats the change more often than the default limit has rows
+        command += ["--filter", "state=new", "--limit", "1000000"]
         error = answer(*command, status=11)["error"]
         result = answer(*command, "--filter", "id<=2")
     assert (error["code"], "--filter 'id<=" in error["hint"]) == ("concurrent-change", True)
