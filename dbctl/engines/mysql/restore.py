@@ -30,6 +30,7 @@ from dbctl.engines.mysql.accounts import Accounts
 from dbctl.engines.mysql.catalog import IS_OUTSIDE
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
 from dbctl.engines.mysql.dump import describe_server
+from dbctl.engines.mysql.dump_programs import find_program
 from dbctl.engines.mysql.opening import quote
 from dbctl.engines.mysql.session import FOLDS, Session
 from dbctl.engines.mysql.swap import (
@@ -64,6 +65,7 @@ SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 def _refuse_unloadable(server: MySQLServer, dump: Dump, central: Session) -> None:
     """Refuse a dump that the server cannot load; raises RestoreFailedError."""
     server.refuse_newer(dump, central)
+    find_program("client", central.server, server.target, server.url)
     if names := central.list_folded_names(dump.tables):
         raise RestoreFailedError(
             target=server.target,

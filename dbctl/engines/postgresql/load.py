@@ -275,6 +275,13 @@ class Psql:
         return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
 
 
+def find_psql(session: Session, metadata: Mapping[str, str], target: str) -> dump_programs.Tool:
+    """Return the psql that loads a dump with this metadata; raises as ``find_program``."""
+    decoder = 0 if metadata.get("format") == "plain" else major_version(metadata.get("client", ""))
+    min_version = max(session.info.server_version // 10000, decoder)
+    return dump_programs.find_program("psql", target, min_version=min_version, url=session.url)
+
+
 @contextmanager
 def begin_psql(
     place: LoadTarget, metadata: Mapping[str, str], *, read_output: bool = False, atomic: bool = True
@@ -285,11 +292,8 @@ def begin_psql(
     which exceeds the default limits of a server.
     ``metadata`` is that of the dump that psql will read; ``read_output``: whether the output of psql is read.
     """
-    decoder = 0 if metadata.get("format") == "plain" else major_version(metadata.get("client", ""))
     session, target = place.session, place.target
-    tool = dump_programs.find_program(
-        "psql", target, min_version=max(session.info.server_version // 10000, decoder), url=session.url
-    )
+    tool = find_psql(session, metadata, target)
     options = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
     with dump_programs.run_client(
         tool, options, session, place.database, target, instead=UNCHANGED, reads=True, writes=read_output

@@ -34,7 +34,7 @@ from dbctl.engines.postgresql.catalog import IN_USER_SCHEMA, OWN_FUNCTION, OWN_R
 from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key
 from dbctl.engines.postgresql.dump_programs import major_version
 from dbctl.engines.postgresql.errors import unreachable_error
-from dbctl.engines.postgresql.load import LoadTarget, list_sessions, lock_tables, swap_lock_key
+from dbctl.engines.postgresql.load import LoadTarget, find_psql, list_sessions, lock_tables, swap_lock_key
 from dbctl.engines.postgresql.properties import Roles
 from dbctl.engines.postgresql.restore_methods import (
     WITHOUT_STANDBYS,
@@ -327,6 +327,7 @@ def _select(server: PostgreSQLServer, central: Session, dump: Dump) -> RestoreSt
         steps = [f"rename {dump.metadata['kept']} to replace {location}", *end_steps]
         return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
     refuse_newer(dump, central, server.target)
+    find_psql(central, dump.metadata, server.target)
     if dump.foreign:
         foreign.require_rights(central, server.target)
     notes = _describe_other_server(central, dump)
@@ -356,6 +357,7 @@ def _in_place_strategy(server: PostgreSQLServer, dump: Dump, reason: str) -> Res
         )
     with server.open_session(server.url) as session:
         refuse_newer(dump, session, server.target)
+        find_psql(session, dump.metadata, server.target)
         location = _describe_location(session, server.name)
         notes = _describe_other_server(session, dump)
         _require_owner(session, server)

@@ -866,6 +866,7 @@ def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, t
         return [finding for finding in findings if finding["code"] in codes]
 
     assert find() == []
+    answer(*command[:2], "backup", "create")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [finding["code"] for finding in find()] == ["client-missing"]
     old = tmp_path / program_name("dump")
@@ -874,6 +875,10 @@ def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, t
     (finding,) = find()
     assert finding["code"] == "client-old"
     required = finding["message"].partition("but version ")[2].split()[0]
+    old.rename(tmp_path / program_name("client"))
+    for option in ("--dry-run", "--yes"):
+        restore = answer(*command[:2], "restore", "apply", "latest", option, status=None)
+        assert restore["error"]["code"] == "client-old"
     assert f"the client programs of MariaDB {required} or newer" in finding["hint"]
 
 

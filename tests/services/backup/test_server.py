@@ -518,6 +518,7 @@ def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, t
         return [finding for finding in findings if finding["code"] in codes]
 
     assert find() == []
+    answer(*command[:2], "backup", "create")
     monkeypatch.setattr(dump_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [finding["code"] for finding in find()] == ["client-missing"]
@@ -527,6 +528,11 @@ def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, t
     (finding,) = find()
     assert finding["code"] == "client-old"
     required = finding["message"].partition("but version ")[2].split()[0]
+    for program in ("psql", "pg_restore"):
+        (tmp_path / program).symlink_to(old)
+    for option in ("--dry-run", "--yes"):
+        restore = answer(*command[:2], "restore", "apply", "latest", option, status=None)
+        assert restore["error"]["code"] == "client-old", restore["error"]
     assert f"the client programs of PostgreSQL {required} or newer" in finding["hint"]
 
 
