@@ -1339,6 +1339,25 @@ fields = { value = "value" }
             execute("drop user limited@localhost")
 
 
+def test_ledger_that_the_server_hides_is_not_reported_as_missing(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "001_t.sql").write_text("create table t (id integer primary key);")
+    with open_limited(tmp_path) as (url, run, execute):
+        run("migrate", "up", "--migrations", "m")
+        execute("create user limited@localhost", f'grant select on "{url.path}".t to limited@localhost')
+        words = ["--url", servers.text(structs.replace(url, user="limited")), "migrate"]
+        environment = CLEAN_ENVIRONMENT | {"HOME": str(tmp_path)}
+        try:
+            for command in ("status", "plan", "baseline", "verify"):
+                result = run_command(
+                    [*words, command, "--migrations", "m"], environment=environment, cwd=tmp_path
+                )
+                assert result.returncode == 6, (command, result.stderr.decode())
+                assert b"GRANT SELECT ON" in result.stderr + result.stdout
+        finally:
+            execute("drop user limited@localhost")
+
+
 @pytest.mark.parametrize("role", [False, True])
 def test_plan_of_a_backup_is_refused_without_the_rights_of_the_dump_program(tmp_path, role):
     with open_limited(tmp_path) as (url, _, execute):

@@ -135,6 +135,7 @@ def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
     Raises:
         WrongAppError: it has tables, but neither those of the app nor its ledger.
         SchemaMismatchError: its ledger has other columns.
+        PrivilegeMissingError: the server may hide the ledger from this role.
         MigrationVariantMismatchError: it has another variant than the requested one.
     """
     ledger, database = target.ledger, target.profile.databases[target.database]
@@ -150,6 +151,8 @@ def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
             or "Check the path in the configuration; nothing was run.",
         )
     has_ledger = ledger.table in tables or target.foreign is not None
+    if db.hides_tables and db.server and not has_ledger:
+        db.server.require_all_tables()
     rows: list[Record] = []
     if target.foreign:
         rows = read_foreign_records(target.foreign, db, target.engine)
