@@ -69,13 +69,16 @@ OWN_SEQUENCE = """q.relkind = 'S' and q.relnamespace = c.relnamespace and q.reln
     and not (a.atthasdef or a.attidentity <> '' or coalesce(d.has_default, false) or b.typdefault is not null)
     and not exists (select from pg_catalog.pg_depend o where o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
       and o.objid = q.oid and o.deptype in ('a', 'i'))"""
+#: Whether policies of table ``c`` apply to this role, as ``row_security_active``, which compatible servers may lack.
+HIDES_ROWS = """(c.relrowsecurity and (c.relforcerowsecurity or not pg_has_role(c.relowner, 'USAGE'))
+    and not (select r.rolsuper or r.rolbypassrls from pg_catalog.pg_roles r where r.rolname = current_user))"""
 #: Type ``b`` is that of column ``a``, or the one below its domain ``d``; ``domains`` also has those in between. Few databases have domains:
 #: with all types in the recursion, the query takes a quarter longer.
 COLUMNS = f"""with recursive domains (oid, base, not_null, has_default) as (
   select oid, typbasetype, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype = 'd'
   union all select d.oid, t.typbasetype, d.not_null or t.typnotnull, d.has_default or t.typdefault is not null
   from domains d join pg_catalog.pg_type t on t.oid = d.base where t.typtype = 'd')
-select c.relname as table, c.relkind in ('v', 'm') as is_view, row_security_active(c.oid) as hides_rows, a.attname as name,
+select c.relname as table, c.relkind in ('v', 'm') as is_view, {HIDES_ROWS} as hides_rows, a.attname as name,
   c.relkind = 'r' and exists (select from pg_catalog.pg_inherits h where h.inhparent = c.oid) as is_inherited,
   pg_catalog.format_type(a.atttypid, a.atttypmod) as type, not (a.attnotnull or coalesce(d.not_null, false)) as nullable,
   (a.attnotnull or coalesce(d.not_null, false))

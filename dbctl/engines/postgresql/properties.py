@@ -375,11 +375,7 @@ READABLE = f"""select n.nspname::text, c.relname::text, c.relkind = 'S', has_sch
 def require_readable(
     connection: PostgreSQLConnection, scope: str, emptied: Collection[tuple[str, str]]
 ) -> None:
-    """Refuse a role that may not read a whole schema (empty ``scope``: the database); of ``emptied`` it reads no rows.
-
-    Raises:
-        PrivilegeMissingError: the hint has every statement that it lacks.
-    """
+    """Raise PrivilegeMissingError, with all remedies, if this role may not read a schema (empty: any), but for rows of ``emptied``."""
     relations = cast(
         "list[tuple[str, str, bool, bool, bool, bool]]", connection.fetch(READABLE, {"scope": scope})
     )
