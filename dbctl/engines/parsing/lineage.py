@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,6 +11,7 @@ from dbctl.engines.parsing.lexer import Lexer
 
 if TYPE_CHECKING:
     from sqlglot import Dialect, exp
+    from sqlglot.lineage import Node
 
 
 #: A column of a base table; both names in lower case.
@@ -109,28 +110,26 @@ class _Lineage:
         for select, name in zip(selects, names, strict=True):
             select.set("alias", exp.to_identifier(name))
         result: dict[str, Collection[Source] | None] = {}
-        for column, name, select in zip(columns, names, selects, strict=True):
-            if select.find(exp.Star):  # a row as one value, such as row_to_json(u.*)
-                result[column] = None
-                continue
-            leaves = [
-                node
-                for node in lineage(name, query, schema=schema, dialect=self._dialect).walk()
-                if not node.downstream
-            ]
-            result[column] = self._merge_sources(
-                leaf for leaf in leaves if isinstance(leaf.source, exp.Table)
-            )
+        for column, name in zip(columns, names, strict=True):
+            node = lineage(name, query, schema=schema, dialect=self._dialect)
+            result[column] = self._merge_sources(list(node.walk()))
         return result
 
-    def _merge_sources(self, leaves: Iterator[object]) -> Collection[Source] | None:
+    def _merge_sources(self, nodes: Sequence[Node]) -> Collection[Source] | None:
         """Return the sources of columns of tables and of resolved views."""
         from sqlglot import exp
 
+        leaves = [(node.name, node.source) for node in nodes if isinstance(node.source, exp.Table)]
+        names = {name for name, _ in leaves}
+        for node in nodes:
+            # a column of a function or a subquery, such as of unnest, unless it is the reference of a recursive query to itself
+            if isinstance(node.source, exp.Placeholder) and node.name not in names:
+                return None
+            if node.expression.find(exp.Star, exp.TableColumn):  # a row as one value, such as row_to_json(u)
+                return None
         sources: set[Source] = set()
-        for leaf in leaves:
-            table = leaf.source.name.lower()  # type: ignore[attr-defined]
-            column = exp.to_column(leaf.name, dialect=self._dialect).name.lower()  # type: ignore[attr-defined]
+        for name, leaf in leaves:
+            table, column = leaf.name.lower(), exp.to_column(name, dialect=self._dialect).name.lower()
             if table not in self._views:
                 sources.add((table, column))
                 continue

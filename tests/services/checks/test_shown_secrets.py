@@ -104,6 +104,30 @@ def test_secrets_in_queries_of_the_profile_are_masked(answer, tmp_path, engine):
         assert answer("data", "query", write("select id from QshownQ"), *options)["data"]["total"] == 2
 
 
+#: Queries of one column, which shows the secret.
+READERS = (
+    "select row_to_json(s)::text from QsQ s",
+    "select (s).badge from QsQ s",
+    "select r from (select row_to_json(s.*)::text as r from QsQ s) x",
+    "select x from QsQ s, unnest(string_to_array(s.badge, ',')) x",
+    "select z.badge from people p, lateral (select badge from QsQ where person = p.id) z",
+)
+
+
+@pytest.mark.parametrize("query", READERS)
+def test_rows_and_columns_of_functions_are_masked(answer, tmp_path, query):
+    start, end = PROFILE.index("sql = '''"), PROFILE.index("[[invariant]]")
+    reports = f"sql = \"select '', ({query} limit 1), 1, 1, 1, 1 limit :limit offset :offset\"\n\n"
+    (tmp_path / "club.toml").write_text(
+        (PROFILE[:start] + reports + PROFILE[end:]).replace("QsQ", "sign_ins").replace("sign-ins", "sign_ins")
+    )
+    with empty_database("postgresql", tmp_path / "a") as main:
+        main.run(*(text.replace("QsQ", "sign_ins") for text in TABLES if "view" not in text))
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={main.url}")
+        (row,) = answer("stats", "run", "badges", *options)["data"]["items"]
+    assert row["badge"] == "***"
+
+
 #: Its columns are those of a function, which may return any value of its argument.
 UNKNOWN = {"attachments in the list of a message that have no row"}
 DIALECTS = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql"}
