@@ -41,7 +41,7 @@ def trace_sources(
     """Return the sources of the columns of these views, each given as ``create view`` or as its query; empty if unknown.
 
     ``tables`` has the columns of each table and view, and ``dialect`` is the name of the SQL dialect in sqlglot. A
-    number of values, and whether there is one, have no sources: they do not show a value.
+    number of values, whether there is one, and its length have no sources: they do not show a value.
     """
     import sqlglot  # a missing package must not look like SQL that cannot be parsed
 
@@ -141,7 +141,7 @@ class _Lineage:
 
 
 def _simplify(node: exp.Expr) -> exp.Expr:
-    """Return a name in lower case, a constant in place of ``count(value)`` and ``value is null``, or the expression itself.
+    """Return a name in lower case, a constant in place of what shows no value, such as ``count(value)``, or the expression itself.
 
     sqlglot finds a name of the schema that has upper-case letters in some dialects only.
     """
@@ -151,7 +151,7 @@ def _simplify(node: exp.Expr) -> exp.Expr:
         return exp.to_identifier(node.name.lower(), quoted=True)
     if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
         return exp.true()
-    return exp.Literal.number(1) if isinstance(node, exp.Count) else node
+    return exp.Literal.number(1) if isinstance(node, exp.Count | exp.Length) else node
 
 
 #: Maximum length of a displayed statement.

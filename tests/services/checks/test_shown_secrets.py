@@ -35,12 +35,12 @@ fields = { login = "login" }
 [[report]]
 name = "badges"
 title = "Badges"
-columns = ["login", "badge", "start", "total", "present", "all"]
+columns = ["login", "badge", "start", "total", "present", "all", "length"]
 parameters = { login = "ida" }
 [[report.variant]]
 needs = ["people", "sign-ins"]
 sql = '''
-select p.login, max(s.badge), substr(max(s.badge), 1, 4), count(s.badge), max(s.badge) is not null, count(*)
+select p.login, max(s.badge), substr(max(s.badge), 1, 4), count(s.badge), max(s.badge) is not null, count(*), max(length(s.badge))
 from people p join QsQ s on s.person = p.id where p.login = :login
 group by p.login order by 1 limit :limit offset :offset'''
 
@@ -88,7 +88,7 @@ def test_secrets_in_queries_of_the_profile_are_masked(answer, tmp_path, engine):
 
         (row,) = answer("stats", "run", "badges", *options)["data"]["items"]
         assert (row["login"], row["badge"], row["start"]) == ("ida", "***", "***")
-        assert (row["total"], bool(row["present"]), row["all"]) == (1, True, 1)
+        assert (row["total"], bool(row["present"]), row["all"], row["length"]) == (1, True, 1, len(BADGE))
 
         findings = answer("integrity", "cross-check", *options, status=None)["data"]["findings"]
         assert {finding["code"] for finding in findings} >= {"recount", "missing-reference"}
@@ -117,7 +117,7 @@ READERS = (
 @pytest.mark.parametrize("query", READERS)
 def test_rows_and_columns_of_functions_are_masked(answer, tmp_path, query):
     start, end = PROFILE.index("sql = '''"), PROFILE.index("[[invariant]]")
-    reports = f"sql = \"select '', ({query} limit 1), 1, 1, 1, 1 limit :limit offset :offset\"\n\n"
+    reports = f"sql = \"select '', ({query} limit 1), 1, 1, 1, 1, 1 limit :limit offset :offset\"\n\n"
     (tmp_path / "club.toml").write_text(
         (PROFILE[:start] + reports + PROFILE[end:]).replace("QsQ", "sign_ins").replace("sign-ins", "sign_ins")
     )
