@@ -290,8 +290,8 @@ class Dumps(ABC):
         """
         return ""
 
-    def require_rights(self, schema_only: Collection[str] = ()) -> None:
-        """Raise PrivilegeMissingError if this user may not read all that a dump without the rows of ``schema_only`` contains."""
+    def require_rights(self, schema_only: Collection[str] = (), tables: Collection[str] = ()) -> None:
+        """Raise PrivilegeMissingError if this user may not read all that a dump of ``tables`` (empty: all) without the rows of ``schema_only`` contains."""
 
     def require_programs(self) -> bool:
         """Check that the programs which create and load dumps are installed, and not older than the server; return whether it needs any.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
@@ -416,14 +416,11 @@ def require_all_tables(connection: MySQLConnection) -> None:
         require_rights(connection, ["SELECT"])
 
 
-def require_dump_rights(connection: MySQLConnection) -> None:
-    """Refuse a user who may not read the events, a view or the code of a routine: the dump program would fail.
-
-    Raises:
-        PrivilegeMissingError: the hint has the statement that grants it.
-    """
+def require_dump_rights(connection: MySQLConnection, tables: Collection[str]) -> None:
+    """Raise PrivilegeMissingError, with the remedy, if the program may not dump the events, code of routines, or views of ``tables`` (empty: all)."""
     session = connection.session
-    views = [f"show create view {quote(str(name))}" for (name,) in connection.fetch(VIEW_NAMES)]
+    names = [str(name) for (name,) in connection.fetch(VIEW_NAMES) if not tables or name in tables]
+    views = [f"show create view {quote(name)}" for name in names]
     for sql in (EVENTS, *views):
         try:
             connection.fetch(sql)

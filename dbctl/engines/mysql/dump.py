@@ -176,9 +176,9 @@ class MySQLDumper(MySQLPart, Dumps):
     def estimate_dump_size(self) -> int:
         return estimate_dump_size(int(str(self._connection.fetch(SIZE)[0][0])))
 
-    def require_rights(self, schema_only: Collection[str] = ()) -> None:
+    def require_rights(self, schema_only: Collection[str] = (), tables: Collection[str] = ()) -> None:
         del schema_only
-        require_dump_rights(self._connection)
+        require_dump_rights(self._connection, tables)
 
     def require_programs(self) -> bool:
         server, url, target = self._connection.server, self._connection.url, self._connection.target
@@ -199,7 +199,7 @@ class MySQLDumper(MySQLPart, Dumps):
         return read_passwords(self._connection.session, self._connection.target)
 
     def dump(self, request: DumpRequest) -> DumpResult:
-        self.require_rights()
+        self.require_rights((), request.tables)
         self._refuse_unwritable(request.tables)
         with self._locks.acquire(self._locks.find(request.tables)) as check_lock:
             for _ in range(MAX_ATTEMPTS):

@@ -174,9 +174,10 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             )
         return True
 
-    def require_rights(self, schema_only: Collection[str] = ()) -> None:
-        scope = read_scope(self._connection.session)
-        database_properties.require_readable(self._connection, scope, self.find(schema_only))
+    def require_rights(self, schema_only: Collection[str] = (), tables: Collection[str] = ()) -> None:
+        if not tables:  # of tables, pg_dump names what this role may not read
+            scope = read_scope(self._connection.session)
+            database_properties.require_readable(self._connection, scope, self.find(schema_only))
 
     def read_role_passwords(self) -> Mapping[str, str]:
         session = self._connection.session
@@ -184,8 +185,7 @@ class PostgreSQLDumper(DumpedTables, Dumps):
             return read_passwords(session, read_scope(session), self._connection.target)
 
     def dump(self, request: DumpRequest) -> DumpResult:
-        if not request.tables:
-            self.require_rights(request.schema_only)
+        self.require_rights(request.schema_only, request.tables)
         for _ in range(MAX_ATTEMPTS):
             schemas = list[str]()
             try:

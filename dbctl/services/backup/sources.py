@@ -192,8 +192,8 @@ class Source(MemberSource):
         if self._passwords:
             roles = format_count(len(self._passwords), "role")
             yield f"store the password hashes of {roles} of its server as {self._password_file('TIME')}"
-        if self.dumps.has_roles and not self._tables:
-            self.dumps.require_rights(self.emptied.tables)
+        if self.dumps.has_roles:
+            self.dumps.require_rights(self.emptied.tables, self._tables)
 
     def _find_unchanged(self) -> tuple[Member | None, str]:
         """Return a reference to the copy in an earlier backup, if the files of the database show that it is unchanged, and their identity."""

@@ -1383,6 +1383,11 @@ def test_plan_of_a_backup_is_refused_without_the_rights_of_the_dump_program(tmp_
                     assert result.returncode == 6, result.stderr.decode()
                     grant = result.stderr.decode().partition("As an administrator: ")[2].strip()
                     assert grant.startswith(f"GRANT {right} ON `{place}`.")  # as the first grant
+                # with some tables, the program also dumps events and routines, but no other view
+                for options in (["--table", "t", "--dry-run"], ["--table", "t"]):
+                    result = back_up(*options)
+                    assert result.returncode == 6, result.stderr.decode()
+                    assert (f"GRANT {right} ON" in result.stderr.decode()) == (right != "SHOW VIEW")
                 if role:
                     execute("create role if not exists readers", "grant readers to limited@localhost")
                     execute("set default role readers for limited@localhost")
