@@ -175,9 +175,9 @@ class AppDrill:
         self._restored = list[_RestoredDatabase]()
         #: errors by backup id
         self._problems: dict[str, list[Finding]] = {name: [] for name in self._manifests}
-        #: problems of the rows that existed when the backup was created
         #: of each temporary database: its target, its remarks, and the number of those that are reported
         self._trial_remarks = list[tuple[str, Sequence[str], int]]()
+        #: problems of the rows that existed when the backup was created
         self._original_problems = list[Finding]()
         self._migrations = dict[str, SchemaState | None]()
         self._checks = 0
