@@ -78,7 +78,8 @@ def collect_status(
     failures = [problem.status for problem in problems if problem.is_failure]
     rows = [row for app in observed for row in list_rows(app)]
     status = worst_status(failures)
-    if failures and any(row.state == "ok" for row in rows):  # others, or its repository, cannot be read
+    is_any_readable = any(database.is_readable for app in observed for database in app.databases)
+    if failures and is_any_readable:  # others, or its repository, cannot be read
         status = Exit.PARTIAL
     return StatusReport(
         page=StatusPage(

@@ -267,6 +267,11 @@ def test_read_only_disk_is_reported(small_disk, monkeypatch, run_status):  # noq
     items, warnings = run_status("--check", status=6)
     assert (items[0]["state"], items[0]["migrations"]) == ("read-only", "current")
     assert "read-only" in warnings[0]
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    configure(small_disk / "user.db", '"backups"', '"user.db"')
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    items, _ = run_status(status=12)  # the database is readable, and the repository is not
+    assert items[0]["state"] == "read-only"
 
 
 def configure(path, old, new):
