@@ -78,8 +78,14 @@ def collect_status(
     failures = [problem.status for problem in problems if problem.is_failure]
     rows = [row for app in observed for row in list_rows(app)]
     status = worst_status(failures)
-    is_any_readable = any(database.is_readable for app in observed for database in app.databases)
-    if failures and is_any_readable:  # others, or its repository, cannot be read
+    failed = {problem.finding.target for problem in problems if problem.is_failure}
+    readable = {
+        f"{database.sample.app}/{database.sample.database}"
+        for app in observed
+        for database in app.databases
+        if database.is_readable
+    }
+    if failed and readable - failed:  # others, or a repository, cannot be read
         status = Exit.PARTIAL
     return StatusReport(
         page=StatusPage(

@@ -248,7 +248,7 @@ def test_objects_that_the_destination_cannot_have_are_problems(answer, pair):
     ]
     (problem,) = plan["problems"]
     assert (problem["column"], problem["table"], problem["rows"]) == ("trigger", "t", 0)
-    run(answer, first, second, "run", status=4)
+    assert run(answer, first, second, "run", status=6)["error"]["code"] == "values-unstorable"
     assert describe(second) == ({}, {})  # nothing remains
     execute(first, "drop trigger t")
     run(answer, first, second, "run")

@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch):
         databases = "{MARK}.db"
         migrations = {{ main = "{MARK}" }}
         [apps.{MARK}.schedule]
-        backup = "{MARK}"
+        backup = "17 3 * * *"
         [apps.{MARK}.backup]
         repository = "s3://{MARK.lower()}/{MARK}"
         max_age = "26h"
