@@ -292,7 +292,8 @@ def test_app_files_are_encrypted_and_extract_command_works(tmp_path, monkeypatch
     (archive,) = [
         backup_file for backup_file in backup_files(tmp_path / "x") if backup_file.name.startswith("files_")
     ]
-    archive.write_bytes(archive.read_bytes()[:-1] + b"?")
+    content = archive.read_bytes()
+    archive.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     answer("backup", "verify", status=4)
 
 
