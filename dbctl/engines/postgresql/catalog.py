@@ -144,15 +144,15 @@ def quoted(*names: str) -> str:
 class PostgreSQLCatalog(ServerCatalog):
     connection: PostgreSQLConnection
     _outside: defaultdict[str, list[Reference]]
-    _hiding: set[str]  #: the tables of which policies may hide rows from this role
+    hiding: set[str]  #: the tables of which policies may hide rows from this role
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, PostgreSQLColumn]] = {}
-        self._hiding = set()
+        self.hiding = set()
         kinds: dict[str, dict[str, bool]] = {}
         for row in self.connection.fetch_by_name(COLUMNS):
             columns.setdefault(row["table"], {})[row["name"]] = _create_column(row)
-            self._hiding |= {row["table"]} if row["hides_rows"] else set()
+            self.hiding |= {row["table"]} if row["hides_rows"] else set()
             kinds[row["table"]] = {"is_view": row["is_view"], "is_inherited": row["is_inherited"]}
         if not columns:
             self._require_access()
@@ -166,9 +166,7 @@ class PostgreSQLCatalog(ServerCatalog):
         """Note of which of these tables policies may hide rows, unless the server refuses to read them."""
         self.tables()
         session = self.connection.session
-        for table in (
-            sorted(self._hiding.intersection(tables)) if ROW_SECURITY not in session.settings else ()
-        ):
+        for table in sorted(self.hiding.intersection(tables)) if ROW_SECURITY not in session.settings else ():
             progress.add_note(f"{self.target}: policies may hide rows of {table} from role {session.role}")
 
     def _require_access(self) -> None:

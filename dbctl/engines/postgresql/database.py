@@ -24,7 +24,7 @@ from dbctl.engines.postgresql.connection import (
 from dbctl.engines.postgresql.dialect import PostgreSQLCodec, PostgreSQLDialect
 from dbctl.engines.postgresql.values import PostgreSQLColumn, base_type
 from dbctl.engines.servers.database import ServerDatabase, ServerWriter
-from dbctl.engines.sql.catalog import Statement, conflict_clause
+from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.checks import SqlExplainer
 from dbctl.engines.sql.database import SqlPart
 from dbctl.errors.connection import RowSkippedError
@@ -118,6 +118,12 @@ class PostgreSQLDatabase(ServerDatabase):
     def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
         return self._row_counter.count_dump_rows(extra)
 
+    def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        from dbctl.engines.postgresql.statements import list_words_and_signs
+
+        self.catalog.note_hidden_rows(list_words_and_signs(sql)[0])
+        return super().query(sql, parameters)
+
     def read_all_rows(self, table: str = "") -> AbstractContextManager[None]:
         from dbctl.engines.postgresql.queries import read_all_rows
 
@@ -203,17 +209,13 @@ class PostgreSQLWriter(PostgreSQLDatabase, ServerWriter):
     def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
         names, count = [column.name for column in columns], 0
         is_view, name = self.catalog.require_table(table).is_view, self.catalog.quote_table(table)
-        if not (is_view or self._list_sequences(table, names) or self._has_policies(name)):
+        # COPY does not support policies
+        if not (is_view or self._list_sequences(table, names) or table in self.catalog.hiding):
             return self.connection.copy_rows(name, columns, rows)
         for row in rows:
             self.insert(table, dict(zip(names, row, strict=True)))
             count += 1
         return count
-
-    def _has_policies(self, name: str) -> bool:
-        """Return whether policies apply to the rows of a table for this role; COPY does not support them."""
-        sql = "select row_security_active(cast(:table as regclass))"
-        return bool(self.connection.fetch(sql, {"table": name})[0][0])
 
     def merge(self, merge: Merge) -> int:
         table = merge.table

@@ -214,8 +214,10 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
         with self._connection.read_transaction():
             session = self._connection.session  # a new one, if the server closed the idle one
             self._refuse_side_effects(query.sql)
+            words, signs = statements.list_words_and_signs(query.sql)
+            self._catalog.note_hidden_rows(words)
             if not query.calls_stored_functions:
-                self._refuse_stored_functions(query.sql)
+                self._refuse_stored_functions(query.sql, words, signs)
             if query.hidden:
                 self._refuse_secrets(query)
             if timeout is not None:
@@ -286,9 +288,7 @@ class PostgreSQLStreams(PostgreSQLPart, RowStreams):
         if secret:
             raise SecretColumnError(target=self._connection.target, column=secret)
 
-    def _refuse_stored_functions(self, sql: str) -> None:
-        words, signs = statements.list_words_and_signs(sql)
-        self._catalog.note_hidden_rows(words)
+    def _refuse_stored_functions(self, sql: str, words: list[str], signs: str) -> None:
         called, _ = statements.find_called_functions(sql)
         values = {"words": words, "signs": signs, "called": called}
         for (name,) in self._connection.fetch(statements.STORED_FUNCTION, values):

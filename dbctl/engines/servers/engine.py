@@ -29,7 +29,7 @@ from dbctl.url import Url
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import LockHolder
-    from dbctl.engines.servers.database import SessionMonitor
+    from dbctl.engines.servers.database import ServerDatabase, SessionMonitor
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
 #: Instead of ``CHECK_URL``, if the server, or the account, has too many connections.
@@ -56,7 +56,7 @@ class ServerEngine(Engine):
 
         central = structs.replace(url, path=self.central_database)
         with closing(self.open_for_reading(central, target, timeout=timeout)) as db:
-            names = [str(name) for (name,) in db.query(self.databases_sql)]
+            names = [str(name) for (name,) in cast("ServerDatabase", db).connection.fetch(self.databases_sql)]
         return sorted(name for name in names if not is_derived_name(name))
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:

@@ -590,6 +590,14 @@ login = ["login"]
 admin = "admin"
 role = { column = "role", values = ["admin", "user"] }
 fields = { login = "login" }
+[[report]]
+name = "roles"
+title = "People by role"
+database = "main"
+columns = ["role", "people"]
+[[report.variant]]
+needs = ["people"]
+sql = "select role, count(*) from people group by role limit :limit offset :offset"
 """
 
 
@@ -614,7 +622,8 @@ def test_rows_that_policies_hide_are_noted_and_missing_in_no_export_or_finding(p
         (tmp_path / "club.toml").write_text(READERS)
         (tmp_path / "dbctl.toml").write_text(f'[apps.club]\nprofile = "club.toml"\ndatabases = "{url}"\n')
         hidden = [f"club/main: policies may hide rows of people from role {name}"]
-        for words in (["users", "list"], ["data", "rows", "people"], ["stats", "tables"], ["roles", "list"]):
+        lists = (["users", "list"], ["data", "rows", "people"], ["stats", "tables"], ["roles", "list"])
+        for words in (*lists, ["stats", "run", "roles"]):
             assert answer(*words)["warnings"] == hidden
         for sql in ("select count(*) from people", "select 1"):
             assert answer("data", "query", sql)["warnings"] == (hidden if "people" in sql else [])
