@@ -315,12 +315,13 @@ class Catalog(LiveTables):
             except (ValueError, FileNotFoundError, RuntimeError) as error:
                 if "was not found" in str(error):
                     folder = self.location.folder
-                    if folder and is_lost_link(folder / f"{name}{SUFFIX}"):
-                        raise CorruptError(
-                            target=self.target, reason=f"{name}{SUFFIX} {LOST_LINK}"
-                        ) from error
-                    return None
-                if not tries_left:
+                    is_lost = folder is not None and is_lost_link(folder / f"{name}{SUFFIX}")
+                    reason = LOST_LINK if is_lost else self.history(name).describe_loss()
+                    if not reason:
+                        return None
+                    if is_lost or not tries_left:
+                        raise CorruptError(target=self.target, reason=f"{name}{SUFFIX} {reason}") from error
+                elif not tries_left:
                     raise self._open_error(name, error) from error
                 signals.raise_if_interrupted()
             else:

@@ -86,7 +86,8 @@ class Snapshot:
             child = f"{folder}/{name}" if folder else name
             path = self.root / child
             # a copy by another program may contain links to any place
-            if not folder and is_table(path, follow_link=not allow_older):
+            is_named = name.endswith(SUFFIX) and path.is_dir() and not path.is_symlink()
+            if not folder and (is_named or is_table(path, follow_link=not allow_older)):
                 self._add_table(name, allow_older=allow_older)
             elif path.is_symlink():
                 if not folder and is_lost_link(path):
@@ -112,6 +113,8 @@ class Snapshot:
                 f"{folder}: version {hint} is missing; {newest} is the newest remaining version"
             )
         if not manifests:  # being created or removed; LanceDB cannot open it either
+            if not allow_older and (loss := history.describe_loss()):
+                raise FileRemovedError(folder, loss)
             self.remarks.append(f"{folder} has no version and was skipped")
             return
         failed: FileRemovedError | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -35,7 +36,16 @@ def move_away(table):
     table.symlink_to(table.with_name("unmounted"))
 
 
-@pytest.mark.parametrize("damage", [damage_manifest, move_away])
+def lose_versions(table):
+    shutil.rmtree(table / "_versions")
+
+
+def lose_manifests(table):
+    for path in (table / "_versions").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_manifest, move_away, lose_versions, lose_manifests])
 def test_other_tables_of_a_damaged_one_are_usable(shop, damage, answer):
     damage(shop / f"vectors/{TABLE}.lance")
     for command in (("schema", "show"), ("stats", "tables")):
@@ -53,6 +63,14 @@ def test_other_tables_of_a_damaged_one_are_usable(shop, damage, answer):
         ("backup", "create"),
     ):
         answer(*command, status=4)
+
+
+def test_table_whose_creation_was_not_completed_is_no_part_of_a_backup(shop, answer):
+    (shop / "vectors/half.lance/data").mkdir(parents=True)
+    (shop / "vectors/half.lance/data/x.lance").write_bytes(b"cut")
+    result = answer("backup", "create")
+    assert "half.lance has no version and was skipped" in str(result["warnings"])
+    assert result["data"]["members"][0]["rows"] == {TABLE: 5, "notes": 1}
 
 
 def test_restore_of_a_damaged_database_is_reverted(shop, answer):
