@@ -18,7 +18,7 @@ from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError, QueryFailedError
 from dbctl.extensions.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
 from dbctl.extensions.lancedb.manifest import History, ManifestError
-from dbctl.extensions.lancedb.snapshot import LOST_LINK, is_lost_link
+from dbctl.extensions.lancedb.snapshot import LOST_LINK, describe_loss, is_lost_link
 from dbctl.extensions.lancedb.values import Family, decoded_type, quote_name, type_family
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ class Catalog(LiveTables):
                 if "was not found" in str(error):
                     folder = self.location.folder
                     is_lost = folder is not None and is_lost_link(folder / f"{name}{SUFFIX}")
-                    reason = LOST_LINK if is_lost else self.history(name).describe_loss()
+                    reason = LOST_LINK if is_lost else describe_loss(self.history(name))
                     if not reason:
                         return None
                     if is_lost or not tries_left:

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from dbctl.extensions.lancedb.location import Files
-from dbctl.model import JSON_ERRORS, Struct, format_count
+from dbctl.model import JSON_ERRORS, Struct
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_LENGTHS = {_FIXED64: 8, _FIXED32: 4}
@@ -120,7 +120,7 @@ def _encode_varint(value: int) -> bytes:
 #: The end of a manifest and of a data file.
 MAGIC = b"LANC"
 #: The folder with the manifests of a table.
-VERSIONS_FOLDER, TRANSACTIONS_FOLDER = "_versions", "_transactions"
+VERSIONS_FOLDER = "_versions"
 #: A file in it with the number of the newest version at the last write.
 HINT_FILE = "latest_version_hint.json"
 
@@ -264,7 +264,7 @@ def _parse(content: bytes) -> Manifest:
         format=message.message(_DATA_FORMAT).text(_FORMAT_VERSION) or LEGACY_FORMAT,
         fragments=[_parse_fragment(fragment) for fragment in fragments],
         indexes=[_parse_index(index) for index in indexes],
-        transaction=_require_inside(f"{TRANSACTIONS_FOLDER}/{transaction}") if transaction else "",
+        transaction=_require_inside(f"_transactions/{transaction}") if transaction else "",
         is_branch=_BRANCH in message,
         is_external=any(map(_is_external, fragments)) or any(_INDEX_BASE in index for index in indexes),
         reader_features=message.number(_READER_FEATURES),
@@ -411,13 +411,6 @@ class History:
             return msgspec.json.decode(content, type=_Hint).version
         except (OSError, *JSON_ERRORS):
             return 0
-
-    def describe_loss(self) -> str:
-        """Return that a table without versions had one: each commit leaves a transaction; empty if it was not completely created."""
-        count = sum(1 for _ in self._files.walk(f"{self.folder}/{TRANSACTIONS_FOLDER}"))
-        if not count or self.versions():
-            return ""
-        return f"has no version in {VERSIONS_FOLDER}, but {format_count(count, 'transaction')}"
 
     def read_version(self, version: int) -> Manifest:
         """Return the manifest of a version.

@@ -25,7 +25,7 @@ from dbctl.extensions.lancedb import manifest
 from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX, SYSTEM_FOLDER, LocalFiles
 from dbctl.extensions.lancedb.manifest import VERSIONS_FOLDER, DataFile, History, Manifest, ManifestError
 from dbctl.files import atomic
-from dbctl.model import Struct, now
+from dbctl.model import Struct, format_count, now
 
 #: The first descriptor of a snapshot (``select`` does not support higher ones), the number reserved for others, and the limit.
 FIRST_DESCRIPTOR, SPARE_DESCRIPTORS, MAX_DESCRIPTORS = 1024, 200, 1 << 20
@@ -113,7 +113,7 @@ class Snapshot:
                 f"{folder}: version {hint} is missing; {newest} is the newest remaining version"
             )
         if not manifests:  # being created or removed; LanceDB cannot open it either
-            if not allow_older and (loss := history.describe_loss()):
+            if not allow_older and (loss := describe_loss(history)):
                 raise FileRemovedError(folder, loss)
             self.remarks.append(f"{folder} has no version and was skipped")
             return
@@ -372,6 +372,13 @@ def is_table(path: Path, *, follow_link: bool = False) -> bool:
 def is_lost_link(path: Path) -> bool:
     """Whether the folder of a table is a symbolic link to a missing one."""
     return path.name.endswith(SUFFIX) and path.is_symlink() and not path.exists()
+
+
+def describe_loss(history: History) -> str:
+    """Return that a table without a version had one, because each commit leaves a transaction; empty if its creation was not completed."""
+    count = sum(path.startswith("_transactions/") for path in history.file_sizes())
+    is_lost = count and not history.versions()
+    return f"has no version in {VERSIONS_FOLDER}, but {format_count(count, 'transaction')}" if is_lost else ""
 
 
 def _folder_state(root: Path) -> Sequence[tuple[str, Mapping[int, str]]]:
