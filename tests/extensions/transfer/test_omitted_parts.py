@@ -52,6 +52,20 @@ def test_tables_of_other_schemas_to_which_tables_refer(answer, databases, tmp_pa
         db.commit()
 
 
+def test_tables_of_all_other_schemas_if_the_address_names_none(answer, tmp_path):
+    with servers.postgresql_database(encoding="UTF8") as url:
+        run_sql(
+            servers.text(url),
+            "create table t (id int primary key)",
+            "create schema other",
+            "create table other.t (id int)",
+        )
+        assert list_omissions(answer, servers.text(url), str(tmp_path / "to.db")) == {
+            ("table", "t", ""): "it is in schema other, which is not in the search path"
+        }
+        assert list_omissions(answer, f"{servers.text(url)}?schema=public", str(tmp_path / "to.db")) == {}
+
+
 @pytest.mark.postgresql(18)
 def test_constraints_of_periods_and_those_that_are_not_enforced(answer, databases, tmp_path):
     source, file = databases("postgresql", tmp_path), tmp_path / "to.db"

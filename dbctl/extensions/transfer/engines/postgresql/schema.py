@@ -11,11 +11,14 @@ from dbctl.engines.contract.schema import WRITE_LOCK, SchemaTable
 from dbctl.engines.postgresql.catalog import (
     CLEARS_PART,
     IN_SEARCH_PATH,
+    IN_USER_SCHEMA,
     IS_SPECIAL,
     OWN_COLUMNS,
     OWN_FUNCTION,
+    OWN_RELATION,
     RELATIONS,
     VISIBLE,
+    read_scope,
 )
 from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.errors import SELECT_SCHEMA
@@ -95,10 +98,9 @@ where {IN_SEARCH_PATH} and p.proname <> '"""
   and {IN_SEARCH_PATH} and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype in ('a', 'i', 'e'))""",
             f"""select 'table', c.relname, '', 'it is in schema ' || n.nspname || ', which is not in the search path' {RELATIONS}
-  where c.relkind in ('r', 'p') and not c.relispartition and n.nspname not in ('pg_catalog', 'information_schema')
-  and n.nspname not like 'pg\\_%' and n.nspname <> all(pg_catalog.current_schemas(false))
-  and exists (select from pg_catalog.pg_constraint f join pg_catalog.pg_class o on f.contype = 'f' and (f.conrelid, f.confrelid) in ((c.oid, o.oid), (o.oid, c.oid))
-    where o.relnamespace::regnamespace::text = any(array(select quote_ident(s) from unnest(pg_catalog.current_schemas(false)) s)))""",
+  where c.relkind in ('r', 'p') and not c.relispartition and {IN_USER_SCHEMA} and {OWN_RELATION} and n.nspname <> all(pg_catalog.current_schemas(false))
+  and (:scope = '' or exists (select from pg_catalog.pg_constraint f join pg_catalog.pg_class o on f.contype = 'f' and (f.conrelid, f.confrelid) in ((c.oid, o.oid), (o.oid, c.oid))
+    where o.relnamespace::regnamespace::text = any(array(select quote_ident(s) from unnest(pg_catalog.current_schemas(false)) s))))""",
             *(
                 "select '" + kind + "', " + _DOMAIN.format(text, condition)
                 for kind, text, condition in _DOMAIN_PARTS
@@ -199,7 +201,8 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
             schema = self._db.schema_reader.schema()
             columns, indexes = (group_rows(fetch(sql)) for sql in (COLUMNS, INDEXES))
             views = fetch(VIEWS)
-            omissions = [Omission(**row) for row in [*fetch(OMISSIONS), *fetch(_REFERENCED_OBJECTS)]]
+            scope = {"scope": read_scope(self._connection.session)}
+            omissions = [Omission(**row) for row in [*fetch(OMISSIONS, scope), *fetch(_REFERENCED_OBJECTS)]]
         tables = []
         for table in schema.tables:
             if table.name in columns:
