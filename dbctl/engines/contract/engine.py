@@ -59,7 +59,7 @@ class OpenOptions(Struct, frozen=True, kw_only=True):
     """How a database is opened; an engine ignores what it does not have."""
 
     timeout: float = 5.0  #: seconds to wait for a lock
-    #: for tables of an engine without primary keys: the first existing one of these columns identifies a row
+    #: for tables of an engine without primary keys: the first existing one of these columns identifies a row, as a profile names them
     keys: Mapping[str, Sequence[str]] = {}
     #: for reading: fail instead of changing a file or leaving one next to the database
     traceless: bool = False

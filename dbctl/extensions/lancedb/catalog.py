@@ -38,7 +38,8 @@ NATIVE_TYPES: dict[Family, str] = {"boolean": "boolean", "time": "time"}
 def describe_table(name: str, schema: pa.Schema, keys: Sequence[str]) -> Table:
     """Return a live table; without a declared key, the first existing column of ``keys`` is the key."""
     key_fields = [field.name for field in schema if is_key(field)]
-    key = key_fields or [name for name in keys if name in schema.names][:1]
+    names = [name.removesuffix("?") for name in ([keys] if isinstance(keys, str) else keys)]
+    key = key_fields or [name for name in names if name in schema.names][:1]
     columns = {
         field.name: Column(
             name=field.name,

@@ -16,7 +16,6 @@ from dbctl.profiles.model.base import (
     Section,
     SubjectColumn,
     TableName,
-    list_names,
 )
 
 
@@ -194,13 +193,6 @@ class Database(Section, frozen=True, kw_only=True):
     migrations: Migrations | None = None  #: the migrations; without it, dbctl runs none
     #: recommended settings of its server, by engine: numbers and sizes are minimums, other values must be equal
     recommended: Mapping[EngineName, Mapping[str, str | int | float | bool]] = {}
-
-    def identity_columns(self) -> dict[str, list[str]]:
-        """Return the columns that identify rows, by table, for engines without primary keys."""
-        return {
-            table: [column.removesuffix("?") for column in list_names(names)]
-            for table, names in self.keys.items()
-        }
 
     def find_wrong_app_hint(self, tables: Collection[str]) -> str:
         """Return the first ``wrong_app_hint`` that matches one of ``tables``; empty: no match."""

@@ -297,7 +297,7 @@ class App:
         url, target, section = self.url(name), self.target(name), self.database(name)
         engine = registry.load_engine(url.engine)
         options = OpenOptions(
-            timeout=self.timeout, traceless=self.session.traceless, keys=section.identity_columns()
+            timeout=self.timeout, traceless=self.session.traceless, keys=section.keys
         )
         try:
             database = engine.create_reader(url, target, options)
@@ -355,7 +355,7 @@ class App:
             exclusive=exclusive,
             # An instance of a fleet may have been deleted since it was listed.
             create=section.create if create and not self.configured.fleet else None,
-            keys=section.identity_columns(),
+            keys=section.keys,
             fill=partial(default_times, self.core),
             reader=reader,
         )

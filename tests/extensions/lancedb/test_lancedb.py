@@ -54,6 +54,13 @@ def test_columns_have_arrow_types(tmp_path, deployed):
     assert (column.column, column.dimension) == (vector, SIZE)
 
 
+@pytest.mark.parametrize("names", ["id?", ["message_id?", "id"]])
+def test_key_is_first_existing_column_of_those_that_profile_names(tmp_path, names):
+    lance.create_table(tmp_path, deployed=False)
+    columns = opening.open_reader(tmp_path, {TABLE: names}).tables()[TABLE].columns
+    assert [name for name, description in columns.items() if description.is_primary_key] == ["id"]
+
+
 @VARIANTS
 def test_rows_are_sorted_by_key_and_paged(tmp_path, deployed):
     lance.create_table(tmp_path, [5, 3, 9, 1], deployed=deployed)
