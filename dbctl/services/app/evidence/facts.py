@@ -216,16 +216,11 @@ def _list_end_times(users: Users) -> Iterator[_Column]:
 
 
 def _check_active(subject: Subject) -> Iterator[Contradiction]:
-    users = require(subject.app.core.users if subject.has_users else None)
-    if not users.active:
-        yield from _check_booleans(users, subject)
-
-
-def _check_booleans(users: Users, subject: Subject) -> Iterator[Contradiction]:
     """Yield the field ``active`` if no value is a boolean of the profile: all users would seem inactive."""
+    users = require(subject.app.core.users if subject.has_users else None)
     table, codec = subject.db.tables().get(users.table), subject.app.core.boolean
     name = find_column(table, users.fields.get("active"))
-    if table is None or name is None or table.columns[name].native == "boolean":
+    if users.active or table is None or name is None or table.columns[name].native == "boolean":
         return
     stored = {
         str(value).lower() for value in _sample(subject, table, name) if not isinstance(value, bool | bytes)
@@ -249,7 +244,7 @@ def _check_known_states(subject: Subject) -> Iterator[Contradiction]:
     users = require(subject.app.core.users if subject.has_users else None)
     active = users.active
     if active is None:
-        yield from (entry for entry in _check_booleans(users, subject) if entry.key != _BOOLEAN_KEY)
+        yield from (entry for entry in _check_active(subject) if entry.key != _BOOLEAN_KEY)
         return
     table = subject.db.tables().get(users.table)
     name = find_column(table, users.fields.get("active"))
