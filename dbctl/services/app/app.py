@@ -296,9 +296,7 @@ class App:
         """
         url, target, section = self.url(name), self.target(name), self.database(name)
         engine = registry.load_engine(url.engine)
-        options = OpenOptions(
-            timeout=self.timeout, traceless=self.session.traceless, keys=section.keys
-        )
+        options = OpenOptions(timeout=self.timeout, traceless=self.session.traceless, keys=section.keys)
         try:
             database = engine.create_reader(url, target, options)
         except InterruptedWriteError as interrupted:

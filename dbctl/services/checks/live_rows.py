@@ -343,5 +343,5 @@ def _sample(subject: Subject, table_name: str, names: Sequence[str]) -> list[tup
     if table is None or len(columns) != len(names):
         return []
     with suppress(PrivilegeMissingError):  # reported by ``find_unreadable_tables``
-        return [row for row in subject.sample(table.name, columns) if row[-1] is not None]
+        return subject.sample(table.name, columns)
     return []

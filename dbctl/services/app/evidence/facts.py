@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
-from dbctl.engines.contract.database import Readable, Table
+from dbctl.engines.contract.database import Readable
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError, SchemaMismatchError
 from dbctl.model import Severity, Struct
@@ -89,6 +89,11 @@ def _create_error(app: App, db: Readable, problem: Contradiction) -> ProfileCont
     )
 
 
+def _show(stored: Sequence[object]) -> str:
+    shown = [ascii(value) for value in dict.fromkeys(map(str, stored)) if len(value) <= 40][:MOST_SHOWN]  # noqa: PLR2004 - a key
+    return f", such as {', '.join(shown)}" if shown else ""
+
+
 # Keys -----------------------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +107,7 @@ def _check_keys(name: Literal["users", "roles"], subject: Subject) -> Iterator[C
     column = table.columns.get(column_name) if table else None
     if table is None or column is None or codec == "given":
         return
-    stored = _sample(subject, table, column.name)
+    stored = [value for (value,) in subject.sample(table.name, [column.name])]
     actual, evidence = subjects.guess_key_codec(column, stored)
     is_created = codec == "autoincrement" and not (
         column.required or (column.nullable and not subjects.is_whole(column))
@@ -140,7 +145,7 @@ def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
         if table is None or name is None or table.columns[name].native == "time":
             continue
         form = LiveTable(subject.app.core, subject.db, table.name, "times").time_form(name)
-        stored = _sample(subject, table, name)
+        stored = [value for (value,) in subject.sample(table.name, [name])]
         expected = _TEXT_FORMS if form in _TEXT_FORMS else {form}
         if any(subjects.read_time_form(value) in expected for value in stored):
             continue
@@ -222,9 +227,8 @@ def _check_active(subject: Subject) -> Iterator[Contradiction]:
     name = find_column(table, users.fields.get("active"))
     if users.active or table is None or name is None or table.columns[name].native == "boolean":
         return
-    stored = {
-        str(value).lower() for value in _sample(subject, table, name) if not isinstance(value, bool | bytes)
-    }
+    sample = (value for (value,) in subject.sample(table.name, [name]))
+    stored = {str(value).lower() for value in sample if not isinstance(value, bool | bytes)}
     pairs = {name: {str(value) for value in pair} for name, pair in BOOLEANS.items()}
     if not stored or stored & pairs[codec]:
         return
@@ -251,7 +255,7 @@ def _check_known_states(subject: Subject) -> Iterator[Contradiction]:
     known = {str(value).lower() for value in [*active.values, active.inactive] if value is not None}
     if table is None or name is None or any(text.startswith(":") for text in known):
         return
-    stored = {str(value).lower() for value in _sample(subject, table, name)}
+    stored = {str(value).lower() for (value,) in subject.sample(table.name, [name])}
     if stored and not stored & (known | (_NUMBERS if known & {"true", "false"} else set())):
         yield Contradiction(
             ("users", "active"),
@@ -357,18 +361,6 @@ def _check_ledger(subject: Subject) -> Iterator[Contradiction]:
             f"{sum(counts.values())} rows of {table.name} would be {len(counts)} migrations{_show(repeated)}",
             'A migration needs a column, or a name, that no other row has; a foreign ledger is detected with ledger = "auto".',
         )
-
-
-# Samples --------------------------------------------------------------------------------------------------------------
-
-
-def _sample(subject: Subject, table: Table, column: str) -> list[object]:
-    return [value for (value,) in subject.sample(table.name, [column]) if value is not None]
-
-
-def _show(stored: Sequence[object]) -> str:
-    shown = [ascii(value) for value in dict.fromkeys(map(str, stored)) if len(value) <= 40][:MOST_SHOWN]  # noqa: PLR2004 - a key
-    return f", such as {', '.join(shown)}" if shown else ""
 
 
 # The checks -----------------------------------------------------------------------------------------------------------

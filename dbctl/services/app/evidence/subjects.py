@@ -190,14 +190,15 @@ class Subject(msgspec.Struct, dict=True, eq=False):
         raise error
 
     def sample(self, table: str, columns: Sequence[str]) -> list[tuple[object, ...]]:
-        """Return columns of rows at both ends of a table; empty if it cannot be read in time.
+        """Return columns of rows at both ends of a table, without NULL in the last one; empty if it cannot be read in time.
 
         The first sample of a table has all columns that the profile names, for other checks; a command that writes reads only
         those that it needs.
         """
         if not self.opened and set(columns) <= set(self.named_columns.get(table, ((), ()))[1]):
             self._sample_named(table)  # if the role may read some columns only, each check reads its own
-        return LiveTable(self.app.core, self.db, table, "checks").sample(columns)
+        rows = LiveTable(self.app.core, self.db, table, "checks").sample(columns)
+        return [row for row in rows if row[-1] is not None]
 
     @cached_property
     def _denials(self) -> dict[str, DbctlError | None]:
