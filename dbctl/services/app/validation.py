@@ -28,7 +28,7 @@ def check_rule(label: str, value: str, rule: Rule | None, *, is_padded_valid: bo
     Raises:
         ValueInvalidError: names the violated rule.
     """
-    reason = text_problem(value, rule)
+    reason = rule_problem(value, rule)
     if not (reason or is_padded_valid) and value != value.strip():
         reason = "it begins or ends with a space"
     if reason:
@@ -111,13 +111,10 @@ def truncate(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:
     return text if len(text) <= longest else text[:longest] + "…"
 
 
-def text_problem(value: str, rule: Rule | None) -> str:
-    """Return how a text violates ``rule``, or that it is not printable; empty: it is valid."""
-    return rule_problem(value, rule) if value.isprintable() else "it contains unprintable characters"
-
-
-def rule_problem(value: str, rule: Rule | None) -> str:
-    """Return how a text violates ``rule``; empty: it is valid."""
+def rule_problem(value: str, rule: Rule | None, *, is_printable: bool = True) -> str:
+    """Return how a text violates ``rule``, or that it is not printable although ``is_printable``; empty: it is valid."""
+    if is_printable and not value.isprintable():
+        return "it contains unprintable characters"
     if rule is None:
         return ""
     if rule.length and not rule.length[0] <= len(value) <= rule.length[1]:

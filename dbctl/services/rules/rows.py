@@ -21,7 +21,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
 from dbctl.services.app.row_writes import update_exactly
 from dbctl.services.app.user_table import TIMES
-from dbctl.services.app.validation import text_problem, value_problem
+from dbctl.services.app.validation import rule_problem, value_problem
 from dbctl.services.rules.columns import (
     ColumnRule,
     OpenSession,
@@ -230,7 +230,7 @@ def _changed_columns(before: Row, after: Row) -> dict[str, object]:
 def find_unlisted(section: Values, value: object) -> str:
     """Return why a column must not have a value by its list or format; empty: it is allowed."""
     if section.format and value != "":
-        return text_problem(str(value), Rule(format=section.format))
+        return rule_problem(str(value), Rule(format=section.format))
     return value_problem(value, section.allowed)
 
 

@@ -22,7 +22,7 @@ from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.secrets import is_secret_setting
 from dbctl.services.app.user_table import User
-from dbctl.services.app.validation import text_problem, truncate
+from dbctl.services.app.validation import rule_problem, truncate
 from dbctl.services.settings.values import (
     MAX_SHOWN_CHARACTERS,
     SettingTypes,
@@ -310,7 +310,7 @@ class SettingStore(ABC):
 def find_text_violation(section: Settings, key: str, value: str) -> str:
     """Return why a text violates the rules of the table or of the key, or an empty text."""
     text = value.replace("\n", " ").replace("\t", " ")
-    reasons = (text_problem(text, rule) for rule in (section.rules.get("value"), find_key(section, key)))
+    reasons = (rule_problem(text, rule) for rule in (section.rules.get("value"), find_key(section, key)))
     return next(filter(None, reasons), "")
 
 

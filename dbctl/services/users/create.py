@@ -110,7 +110,7 @@ def check_password(app: App, password: Secret) -> str:
     elif not is_storable(text):
         reason = "it contains half of a surrogate pair"
     else:
-        reason = rule_problem(text, users.rules.get("password"))
+        reason = rule_problem(text, users.rules.get("password"), is_printable=False)
     if reason:
         raise ValueInvalidError(name="the password", value="(not shown)", reason=reason)
     return prefix
