@@ -29,7 +29,7 @@ READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 def identify_format(stored: str) -> HashFormat | None:
     """Return the format of a stored text; None if it is no hash of a known format."""
-    match = _match(stored)
+    match = match_format(stored)
     return match[0] if match else None
 
 
@@ -48,7 +48,7 @@ def read_prefix(stored: str) -> str:
 
     It is empty if the hash has no known format.
     """
-    match = _match(stored)
+    match = match_format(stored)
     if match is None:
         return ""
     entry = PASSWORD_FORMATS[match[0]]
@@ -60,7 +60,7 @@ def read_prefix(stored: str) -> str:
 
 def find_hash_problem(stored: str, accepted: Collection[HashFormat]) -> str:
     """Return why a text is not a password hash in one of the accepted formats; empty: it is one."""
-    match = _match(stored)
+    match = match_format(stored)
     if match is None or match[0] not in accepted:
         return f"it is not a {' or '.join(accepted)} hash"
     cost = PASSWORD_FORMATS[match[0]].cost(match[1])
@@ -69,7 +69,7 @@ def find_hash_problem(stored: str, accepted: Collection[HashFormat]) -> str:
 
 def estimate_cost(stored: str) -> Cost:
     """Return the cost of verifying a password; none for a text in no known format."""
-    match = _match(stored)
+    match = match_format(stored)
     return PASSWORD_FORMATS[match[0]].cost(match[1]) if match else Cost(0)
 
 
@@ -81,7 +81,7 @@ def verify_password(password: Secret, stored: str, accepted: Collection[HashForm
     """
     from hmac import compare_digest
 
-    match = _match(stored)
+    match = match_format(stored)
     if match is None or match[0] not in accepted:
         return False
     hash_format, parts = PASSWORD_FORMATS[match[0]], match[1]
@@ -107,7 +107,7 @@ def hash_password(password: Secret, prefix: str) -> str:
     Raises:
         ValueInvalidError: the format does not accept the password; the message does not contain it.
     """
-    match = match_prefix(prefix)
+    match = match_format(prefix, is_prefix=True)
     if match is None:
         raise ValueError(prefix)
     name, parts = match
@@ -141,7 +141,7 @@ def trim_password(text: str, *, slashes: bool) -> str:
 
 def find_prefix_problem(prefix: str) -> str:
     """Return why a text is not the prefix of hashes that dbctl can write; empty: it is one."""
-    match = match_prefix(prefix)
+    match = match_format(prefix, is_prefix=True)
     if match is None:
         return "no known hash begins with it; it must end where the salt begins"
     return "" if PASSWORD_FORMATS[match[0]].cost(match[1]).is_accepted else "its cost is too high"
@@ -149,7 +149,7 @@ def find_prefix_problem(prefix: str) -> str:
 
 def has_byte_limit(prefix: str) -> bool:
     """Return whether the format of hashes with a prefix ignores bytes after the first ones of a password."""
-    match = match_prefix(prefix)
+    match = match_format(prefix, is_prefix=True)
     return match is not None and PASSWORD_FORMATS[match[0]].max_bytes is not None
 
 
@@ -161,19 +161,14 @@ def new_password(length: int = 20) -> Secret:
 # Matching -------------------------------------------------------------------------------------------------------------
 
 
-def _match(text: str, *, is_prefix: bool = False) -> tuple[HashFormat, Parts] | None:
-    """Return the first format of which a text is a hash, or the prefix of hashes, and its parts."""
+def match_format(text: str, *, is_prefix: bool = False) -> tuple[HashFormat, Parts] | None:
+    """Return the format of which a text is a hash, or the prefix of hashes, and the parts of the text; None: it has no known format.
+
+    The name of a format whose hashes have no prefix is its prefix.
+    """
     for name, entry in PASSWORD_FORMATS.items() if len(text) <= MAX_LENGTH else ():
-        pattern = entry.prefix if is_prefix else entry.prefix + entry.rest
-        match = re.fullmatch(pattern, text, re.ASCII) if pattern else None
+        pattern = entry.prefix + entry.rest if not is_prefix else entry.prefix or name
+        match = re.fullmatch(pattern, text, re.ASCII)
         if match and entry.is_valid(parts := match.groupdict(default="")):
             return name, parts
     return None
-
-
-def match_prefix(prefix: str) -> tuple[HashFormat, Parts] | None:
-    """Return the format of hashes that begin with a prefix, and the parts of the prefix; None: no format has it."""
-    for name, entry in PASSWORD_FORMATS.items():
-        if name == prefix and not entry.prefix:
-            return name, {}
-    return _match(prefix, is_prefix=True)

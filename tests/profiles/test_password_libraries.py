@@ -12,7 +12,7 @@ import pytest
 
 from dbctl.model import Secret
 from dbctl.profiles import loader
-from dbctl.profiles.passwords import hash_password, match_prefix, read_prefix, verify_password
+from dbctl.profiles.passwords import hash_password, match_format, read_prefix, verify_password
 from tests import external_tools
 from tests.servers import skip_or_fail
 
@@ -86,9 +86,9 @@ def run_script(program: external_tools.Script, text: str) -> dict[str, Any]:
 def assert_agreement(result: dict[str, Any], prefix: str) -> None:
     """Assert that a library and dbctl accept the hashes of each other, and only with the password."""
     assert (result["accepts"], result["accepts_other"]) == (True, False)
-    assert match_prefix(read_prefix(result["hash"])) == match_prefix(prefix)
-    assert verify_password(Secret(PASSWORD), result["hash"], [match_prefix(prefix)[0]])
-    assert not verify_password(Secret(OTHER), result["hash"], [match_prefix(prefix)[0]])
+    assert match_format(read_prefix(result["hash"]), is_prefix=True) == match_format(prefix, is_prefix=True)
+    assert verify_password(Secret(PASSWORD), result["hash"], [match_format(prefix, is_prefix=True)[0]])
+    assert not verify_password(Secret(OTHER), result["hash"], [match_format(prefix, is_prefix=True)[0]])
 
 
 @pytest.mark.slow
@@ -121,7 +121,9 @@ def test_node_and_dbctl_verify_hashes_of_each_other(node: dict[str, Any], packag
 
 def test_prefix_of_profile_is_that_of_package_with_default_cost(node: dict[str, Any]) -> None:
     for name, package in PACKAGES.items():
-        assert match_prefix(node["prefixes"][package]) == match_prefix(find_written_prefix(name)), name
+        assert match_format(node["prefixes"][package], is_prefix=True) == match_format(
+            find_written_prefix(name), is_prefix=True
+        ), name
 
 
 def find_written_prefix(name: str) -> str:

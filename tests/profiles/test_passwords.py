@@ -25,7 +25,7 @@ from dbctl.profiles.passwords import (
     find_prefix_problem,
     hash_password,
     identify_format,
-    match_prefix,
+    match_format,
     read_prefix,
     verify_password,
 )
@@ -175,7 +175,7 @@ def matches(password: str, stored: str) -> bool:
 
 def test_each_name_has_an_implementation():
     assert tuple(PASSWORD_FORMATS) == ALL_FORMATS
-    assert {match_prefix(prefix)[0] for prefix in PREFIXES} == {*ALL_FORMATS}
+    assert {match_format(prefix, is_prefix=True)[0] for prefix in PREFIXES} == {*ALL_FORMATS}
 
 
 @pytest.mark.parametrize(("name", "password", "stored"), REAL)
@@ -190,10 +190,12 @@ def test_hash_of_application_is_verified(name, password, stored):
 def test_created_hash_matches_only_its_password(prefix):
     assert find_prefix_problem(prefix) == ""
     stored, other = (hash_password(Secret("pässword"), prefix) for _ in range(2))
-    assert stored.startswith(prefix if PASSWORD_FORMATS[match_prefix(prefix)[0]].prefix else "")
+    assert stored.startswith(
+        prefix if PASSWORD_FORMATS[match_format(prefix, is_prefix=True)[0]].prefix else ""
+    )
     assert stored != other
     assert read_prefix(stored) == prefix
-    assert identify_format(stored) == match_prefix(prefix)[0]
+    assert identify_format(stored) == match_format(prefix, is_prefix=True)[0]
     assert matches("pässword", stored)
     assert not matches("passw\xf6rd", stored)
 
@@ -420,5 +422,8 @@ def test_prefix_of_hashes_that_cannot_be_computed_or_verified_is_refused(prefix)
     "prefix", ["scrypt:32768:1:1$", ":pbkdf2:sha512:9:10:", ":pbkdf2:sha512:9:299:", "pbkdf2$9$299$"]
 )
 def test_hash_of_an_extreme_prefix_is_verified(prefix):
-    stored, formats = hash_password(Secret("a long passphrase"), prefix), [match_prefix(prefix)[0]]
+    stored, formats = (
+        hash_password(Secret("a long passphrase"), prefix),
+        [match_format(prefix, is_prefix=True)[0]],
+    )
     assert verify_password(Secret("a long passphrase"), stored, formats)

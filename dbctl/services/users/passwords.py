@@ -20,7 +20,7 @@ from dbctl.profiles.passwords import (
     find_hash_problem,
     has_hash_form,
     identify_format,
-    match_prefix,
+    match_format,
     trim_password,
     verify_password,
 )
@@ -76,7 +76,7 @@ class Passwords:
     @cached_property
     def formats(self) -> Sequence[HashFormat]:
         """The formats that the app accepts, first the format that it writes."""
-        written = match_prefix(self.section.writes) if self.section.writes else None
+        written = match_format(self.section.writes, is_prefix=True) if self.section.writes else None
         return list(dict.fromkeys([*([written[0]] if written else []), *self.section.accepts]))
 
     def join(self, values: Sequence[object]) -> str | None:

@@ -19,7 +19,7 @@ from dbctl.extensions.drafts.learning.rules.user_rows import RECORD, UserRule
 from dbctl.extensions.drafts.learning.scene import ChangedRow, Lesson, Scene, decode_changes
 from dbctl.model import Row, Secret, format_count
 from dbctl.profiles.codecs import read_text
-from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit, match_prefix, read_prefix
+from dbctl.profiles.passwords import find_prefix_problem, has_byte_limit, match_format, read_prefix
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.users.sign_in_state import NEXT
 
@@ -233,6 +233,7 @@ class PasswordRule(UserRule):
 def _is_log(row: ChangedRow) -> bool:
     """Return whether a row was added to a log; one with a hash of the password, as in a history of passwords, belongs to the change."""
     has_hash = any(
-        isinstance(value, str) and match_prefix(read_prefix(value)) for value in (row.after or {}).values()
+        isinstance(value, str) and match_format(read_prefix(value), is_prefix=True)
+        for value in (row.after or {}).values()
     )
     return row.before is None and usual_names.is_log(row.table) and not has_hash
