@@ -84,7 +84,7 @@ class Dialect(ABC):
         """Return SQL for a comparison with an operand that is neither None nor a sequence."""
         if isinstance(operand, datetime):
             return f"{self.to_milliseconds(value, column)} {op} {statement.bind(round(operand.timestamp() * 1000))}"
-        return f"{value} {op} {statement.bind(operand)}"
+        return f"{value} {op} {self.bind(statement, column, operand)}"
 
     def bind(self, statement: Statement, column: Column, value: object) -> str:
         """Return SQL for a value that a column stores."""

@@ -16,7 +16,7 @@ from dbctl.engines.sql.catalog import Row, Statement, conflict_clause
 from dbctl.engines.sql.database import SqlDatabase, SqlPart
 from dbctl.engines.sqlite.catalog import SQLiteCatalog
 from dbctl.engines.sqlite.connection import ReadConnection, SQLiteConnection
-from dbctl.engines.sqlite.dialect import SQLiteDialect, SQLiteQueryBuilder, bind_value, expand_sets
+from dbctl.engines.sqlite.dialect import SQLiteDialect, SQLiteQueryBuilder, expand_sets
 from dbctl.engines.sqlite.errors import MISSING
 from dbctl.errors.connection import QueryFailedError, RowSkippedError
 from dbctl.errors.usage import NotSupportedError
@@ -230,9 +230,9 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         source = "default values"
         if values:
             names = ", ".join(self.catalog.quote_column(table, column, "") for column in values)
-            source = (
-                f"({names}) values ({', '.join(bind_value(statement, value) for value in values.values())})"
-            )
+            columns = self.catalog.require_table(table).columns
+            bound = [self.dialect.bind(statement, columns[name], value) for name, value in values.items()]
+            source = f"({names}) values ({', '.join(bound)})"
         sql = f"insert{self.catalog.tables()[table].resolution_clause} into {self.catalog.quote_table(table)} {source}"
         sql += f" returning {self.catalog.quote_column(table, returning, '') if returning else 1}"
         # Fetch all rows, because an unfinished statement would stay open.

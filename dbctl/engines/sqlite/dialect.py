@@ -74,19 +74,25 @@ class SQLiteDialect(Dialect):
         )
 
     def bind(self, statement: Statement, _column: Column, value: object) -> str:
-        return bind_value(statement, value)
+        # the driver can pass text with bytes that are not UTF-8 only as bytes
+        if isinstance(value, bytes) and type(value) is not bytes:  # RawText
+            return f"cast({statement.bind(bytes(value))} as text)"
+        if isinstance(value, str) and not is_storable(value.replace("\0", "")):
+            with suppress(UnicodeEncodeError):  # the driver refuses other surrogates
+                return f"cast({statement.bind(value.encode('utf-8', 'surrogateescape'))} as text)"
+        return statement.bind(value)
 
     def fold_case(self, value: str, _column: Column) -> str:
         return f"{value} collate nocase"
 
-    def text_test(self, value: str, _column: Column, op: str, statement: Statement, text: str) -> str:
+    def text_test(self, value: str, column: Column, op: str, statement: Statement, text: str) -> str:
         if "\0" in text:  # LIKE and NOCASE stop at a NUL
             folded = f"lower({statement.bind(text)})"
             if op == "same":
                 return f"lower({value}) = {folded}"
             return f"instr(lower({value}), {folded}) {'= 1' if op == 'starts' else '> 0'}"
         if op == "same":
-            operand = bind_value(statement, text)
+            operand = self.bind(statement, column, text)
             # on the left: SQLite turns several of these joined by OR into one IN, and drops a collation on the right
             return f"{value} collate nocase = {operand}"
         pattern = escape_like(text)
@@ -113,13 +119,8 @@ class SQLiteDialect(Dialect):
             f"(typeof({value}) = 'text' and ({super().contains(value, column, statement, text)} or {rest}))"
         )
 
-    def compare(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
-        if isinstance(operand, str | bytes):
-            return f"{value} {op} {bind_value(statement, operand)}"
-        return super().compare(value, column, op, statement, operand)
-
     def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
-        bound = bind_value(statement, operand)
+        bound = self.bind(statement, column, operand)
         test = f"{value} collate binary = {bound}"
         if column.type not in ("", "ANY") and "BLOB" not in column.type:
             return test
@@ -132,7 +133,7 @@ class SQLiteDialect(Dialect):
         plain = [item for item in values if _is_json_safe(item)]
         listed = statement.bind(json.dumps(plain))
         test = f"{value} in (select value from json_each({listed}))"
-        placeholders = [bind_value(statement, item) for item in values if not _is_json_safe(item)]
+        placeholders = [self.bind(statement, column, item) for item in values if not _is_json_safe(item)]
         return f"({test} or {value} in ({', '.join(placeholders)}))" if placeholders else test
 
 
@@ -147,16 +148,6 @@ class SQLiteQueryBuilder(QueryBuilder):
         left, right = super()._comparable_pair(table, column, alias, other, to, inner)
         collation = self._catalog.key_collations.get((other, to))
         return f"{left} collate {collation}" if collation else left, right
-
-
-def bind_value(statement: Statement, value: object) -> str:
-    """Return the SQL of a value; the driver can pass text with bytes that are not UTF-8 only as bytes."""
-    if isinstance(value, bytes) and type(value) is not bytes:  # RawText
-        return f"cast({statement.bind(bytes(value))} as text)"
-    if isinstance(value, str) and not is_storable(value.replace("\0", "")):
-        with suppress(UnicodeEncodeError):  # the driver refuses other surrogates
-            return f"cast({statement.bind(value.encode('utf-8', 'surrogateescape'))} as text)"
-    return statement.bind(value)
 
 
 def _apply_affinity(column: Column, item: object) -> object:
