@@ -11,7 +11,7 @@ from dbctl.errors.base import MAX_COMPARED
 from dbctl.errors.usage import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles.codecs import EPOCH, decode_text, read_boolean, read_text, read_time, text_or_none
-from dbctl.profiles.model.base import Constant, Lookup
+from dbctl.profiles.model.base import Constant
 from dbctl.profiles.model.users import ActiveValues
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import (
@@ -119,6 +119,8 @@ class UserTable:
             self.only.append(Not(AllOf(self.live.conditions(section.excluded))))
         #: how the app stores the roles of users; None: it has none
         self.roles = create_role_form(section, self.live, self.only)
+        #: by field, the tables that the live schema has with the names of its values
+        self.lookups = {name: item for name, item in section.lookup.items() if item.table in db.tables()}
         #: the names of all fields, also of those in other tables
         self.field_names = [*self.fields, *self.joined.names]
         first, *others = section.login
@@ -400,7 +402,7 @@ class UserTable:
                 return None
             time = parse_time(field, text)
             return parse_day(field, text, time) if column and stores_days(self.live, column) else time
-        if lookup := self._find_lookup(field):
+        if lookup := self.lookups.get(field):
             key = find_named_key(self.db, lookup.table, lookup.key, [lookup.name], text)
             if key is not None:
                 return key
@@ -413,13 +415,9 @@ class UserTable:
 
     def lookup_keys(self, field: str, name: str) -> list[object]:
         """Return the keys of the rows called ``name`` in the lookup table of a field."""
-        lookup = self._find_lookup(field)
+        lookup = self.lookups.get(field)
         rows = list_named_rows(self.db, lookup.table, lookup.key, [lookup.name], name) if lookup else []
         return [row[0] for row in rows]
-
-    def _find_lookup(self, field: str) -> Lookup | None:
-        lookup = self.section.lookup.get(field)
-        return lookup if lookup and lookup.table in self.db.tables() else None
 
     def require_deactivation(self) -> None:
         """Refuse a change of the field ``active`` that only the app can make.

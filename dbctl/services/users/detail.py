@@ -91,9 +91,9 @@ def _create_detail(users: UserTable, user: User, masked: User) -> UserShown:
 def _read_names(users: UserTable, user: User) -> dict[str, object]:
     """Return the names of the rows to which fields of the user refer, as ``FIELD_name``."""
     names: dict[str, object] = {}
-    for field, lookup in users.section.lookup.items():
+    for field, lookup in users.lookups.items():
         key = user.extra.get(field)
-        if key is not None and lookup.table in users.db.tables():
+        if key is not None:
             rows = users.db.select(lookup.table, [lookup.name], [Condition(lookup.key, "=", key)])
             names[f"{field}_name"] = rows[0][0] if rows else None
     return names
