@@ -105,7 +105,7 @@ def supports_drawing(stream: TextIO) -> bool:
 #: Output for the pager, which starts at the end of the command: while the user reads, no database is open.
 _pages: list[str] = []
 #: The remarks that follow the pages.
-_remarks: list[str] = []
+_remarks: list[tuple[str, Role | None]] = []
 
 
 def prepare(color: ColorChoice) -> None:
@@ -222,12 +222,15 @@ def finish() -> None:
 
         show_in_pager(text)
     flush()
-    if is_paged:
-        _write_remark("".join(_remarks))
+    for remarked in _remarks if is_paged else ():
+        remark(*remarked)
 
 
 def remark(text: str, role: Role | None = None) -> None:
     """Write one line to standard error; a failure to write it is ignored. On a terminal it is wrapped, and ``role`` colors its first word."""
+    if _pages:
+        _remarks.append((text, role))
+        return
     line = escape(text)
     if supports_drawing(sys.stderr) or supports_color(sys.stderr):
         from dbctl.render.terminal.layout import wrap_remark
@@ -235,13 +238,6 @@ def remark(text: str, role: Role | None = None) -> None:
 
         screen = Screen.of(sys.stderr)
         line = "\n".join(map(screen.render, wrap_remark(line, role, screen)))
-    if _pages:
-        _remarks.append(line + "\n")
-    else:
-        _write_remark(line + "\n")
-
-
-def _write_remark(text: str) -> None:
     with progress.pause(), contextlib.suppress(OSError):
-        sys.stderr.write(text)
+        sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
