@@ -214,6 +214,7 @@ class JournalLocation(Struct, frozen=True, kw_only=True):
     config: str = ""  #: the absolute path of the configuration; empty: none
     apps: tuple[str, ...] = ()  #: those that the command selects, or all
     configuration: Sections | None = None  #: its sections; None: it is missing or invalid
+    observes_runs: bool = False  #: whether one of the sections requires that runs are observed
 
     def require_folder(self) -> Path:
         """Return the folder.
@@ -225,12 +226,6 @@ class JournalLocation(Struct, frozen=True, kw_only=True):
             reason = "the directory of the journal is off" if has_home() else "the user has no home directory"
             raise JournalDisabledError(reason=reason)
         return self.folder
-
-    @property
-    def observes_runs(self) -> bool:
-        """Whether a section of the configuration requires that runs are observed."""
-        sections = self.configuration.extension_sections.values() if self.configuration else ()
-        return any(section.observes_runs for section in sections)
 
 
 def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLocation:
@@ -255,4 +250,6 @@ def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLo
         config=config,
         apps=tuple(names),
         configuration=sections,
+        observes_runs=sections is not None
+        and any(section.observes_runs for section in sections.extension_sections.values()),
     )
