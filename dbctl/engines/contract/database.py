@@ -188,7 +188,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     deferrable: bool = False  #: whether ``Writable.defer_references`` applies to it
 
 
-#: Returns values for further columns of a new row of a table; ``provided`` are the columns that already have a value.
+#: Returns values for columns of a new row of a table, whose default is the current time; without a value, the database writes it.
 FillRow: TypeAlias = "Callable[[Readable, str, Collection[str]], Mapping[str, object]]"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property, partial
@@ -207,9 +207,11 @@ class SQLiteWriter(SQLiteDatabase, Writable):
         _ = self.connection.database
         return self.connection.transaction()
 
-    def fill_values(self, table: str, columns: Iterable[str]) -> Mapping[str, object]:
-        """Return the values of further columns for each new row, besides ``columns``."""
-        return self._fill(self, table, list(columns)) if self._fill else {}
+    def fill_values(self, table: str, columns: Collection[str]) -> Mapping[str, object]:
+        """Return the values of further columns for each new row, besides ``columns``: those whose default is the current time."""
+        live = self.catalog.require_table(table).columns.values()
+        clocks = [column.name for column in live if column.has_time_default and column.name not in columns]
+        return self._fill(self, table, clocks) if clocks and self._fill else {}
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         live = self.catalog.require_table(table)

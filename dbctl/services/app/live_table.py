@@ -116,23 +116,15 @@ def select_variant(variants: Sequence[V], tables: Mapping[str, Table]) -> V | No
 
 
 def default_times(
-    profile: CoreProfile, db: Readable, table: str, provided_columns: Collection[str]
+    profile: CoreProfile, db: Readable, table: str, columns: Collection[str]
 ) -> dict[str, object]:
     """Return the current time for the columns of a new row whose database default is the current time.
 
     The default may write another time format than the app; the returned values have the format of the column, so it stays
     sortable. The default of a column of integers has the unit of the column, unless the app stores numbers.
     """
-    definition = db.tables().get(table)
-    clocks = [
-        column.name
-        for column in (definition.columns.values() if definition else ())
-        if column.has_time_default and column.name not in provided_columns
-    ]
-    if not clocks:
-        return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
-    return {name: live.encode(name, timestamp) for name in clocks if not live.has_own_unit(name)}
+    return {name: live.encode(name, timestamp) for name in columns if not live.has_own_unit(name)}
 
 
 def where_before(column: str, limit: datetime, op: Literal["<", "<="] = "<") -> list[Condition]:
