@@ -72,12 +72,9 @@ class Passwords:
         self.section = require_passwords(app)
         self._app, self._live = app, live
         self.columns = [live.column(name) for name in self.section.columns]
-
-    @cached_property
-    def formats(self) -> Sequence[HashFormat]:
-        """The formats that the app accepts, first the format that it writes."""
-        written = match_format(self.section.writes, is_prefix=True) if self.section.writes else None
-        return list(dict.fromkeys([*([written[0]] if written else []), *self.section.accepts]))
+        written = match_format(self.section.writes, is_prefix=True)
+        #: the formats that the app accepts, first the format that it writes
+        self.formats = list(dict.fromkeys([*(written[:1] if written else ()), *self.section.accepts]))
 
     def join(self, values: Sequence[object]) -> str | None:
         """Return the text of the hash in the values of ``columns``; None: the user has no password."""
