@@ -178,18 +178,6 @@ class SQLiteConnection:
         """Return the journal mode in lower case."""
         return str(self.run("pragma journal_mode")[0][0])
 
-    def set_pragma(self, name: str, value: str) -> None:
-        """Set a pragma.
-
-        Raises:
-            ValueInvalidError: the name or the value is not a word.
-        """
-        if not (name.isidentifier() and value.removeprefix("-").isalnum()):  # profiles are written by hand
-            raise ValueInvalidError(
-                name="pragma", value=f"{name} = {value}", reason="a pragma must be a name and a word"
-            )
-        self.run(f"pragma {name} = {value}")
-
     def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one reading statement and return its rows, from one state of the file."""
         return self.retry_if_changed(partial(self.rows, sql, parameters))

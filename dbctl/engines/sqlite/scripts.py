@@ -55,7 +55,7 @@ class SQLiteScriptRunner(SQLitePart, ScriptRunner):
             raise RuntimeError("schema transaction inside another transaction")
         self._connection.accept_invalid_text()  # a script may read text that is not UTF-8
         # A rebuilt table would fire ON DELETE CASCADE, and inside a transaction this pragma does nothing.
-        self._connection.set_pragma("foreign_keys", "0")
+        self._connection.run("pragma foreign_keys = 0")
         try:
             with self._connection.transaction():
                 self._catalog.forget_changed()
@@ -70,7 +70,7 @@ class SQLiteScriptRunner(SQLitePart, ScriptRunner):
             self._last_orphans = version, orphans
         finally:
             if self._connection.is_open:
-                self._connection.set_pragma("foreign_keys", "1")
+                self._connection.run("pragma foreign_keys = 1")
 
     @contextmanager
     def outside_transaction(self) -> Iterator[None]:
@@ -96,9 +96,9 @@ class SQLiteScriptRunner(SQLitePart, ScriptRunner):
         if not self._in_step_mode:  # inside a transaction, no such pragma was possible
             return
         for name, value in {**self._pragmas, **FIXED_PRAGMAS}.items():
-            self._connection.set_pragma(name, value)
+            self._connection.run(f"pragma {name} = {value}")
         if self._read_pragma("journal_mode") in UNSAFE_JOURNALS:
-            self._connection.set_pragma("journal_mode", "delete")
+            self._connection.run("pragma journal_mode = delete")
 
     def _run_step(self, sql: str) -> None:
         if reason := lint.SCRIPTS.unsupported_reason(sql, outside=True):

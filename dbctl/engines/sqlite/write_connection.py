@@ -89,13 +89,12 @@ class WriteConnection(SQLiteConnection):
             raise NotADatabaseError(target=self.target, path=self.path, engine="SQLite")
         refuse_unsafe(self.path, self.target)
         self._connect("mode=rw")
-        if create and size == 0:  # new, or left empty by a killed process
-            for name, value in create.items():
-                self.set_pragma(name, value)
-        if pragmas:
-            self._refuse_idle_pragmas(pragmas)
-        for name, value in (("foreign_keys", "1"), CACHE_PRAGMA, DURABLE_PRAGMA, *pragmas.items()):
-            self.set_pragma(name, value)
+        created = create if create and size == 0 else {}  # new, or left empty by a killed process
+        if created or pragmas:
+            self._check_pragmas([*created.items(), *pragmas.items()])
+        fixed = (("foreign_keys", "1"), CACHE_PRAGMA, DURABLE_PRAGMA)
+        for name, value in (*created.items(), *fixed, *pragmas.items()):
+            self.run(f"pragma {name} = {value}")
         # The version is read here, because each statement has a cost under the lock of another process.
         ((_, enforces, version),) = self.fetch(
             "select (select count(*) from sqlite_master), foreign_keys, schema_version from pragma_foreign_keys, pragma_schema_version"
@@ -106,11 +105,13 @@ class WriteConnection(SQLiteConnection):
             )
         self.schema_version = int(str(version))
 
-    def _refuse_idle_pragmas(self, pragmas: Mapping[str, str]) -> None:
-        """Refuse pragmas of a profile that SQLite would ignore or weaken."""
+    def _check_pragmas(self, pragmas: Sequence[tuple[str, str]]) -> None:
+        """Refuse pragmas of a profile, which is written by hand, that SQLite would ignore or weaken, or that are no words."""
         known = {str(name) for (name,) in self.run("select name from pragma_pragma_list")}
-        for name, value in pragmas.items():
+        for name, value in pragmas:
             reason = "" if name.lower() in known else "SQLite has no such pragma"
+            if not value.removeprefix("-").isalnum():
+                reason = "its value is not a word"
             if name.lower() == "synchronous" and value.lower() not in SYNCHRONOUS:
                 reason = "it is not off, normal, full or extra"
             if reason:
@@ -158,11 +159,11 @@ class WriteConnection(SQLiteConnection):
 
     @contextmanager
     def query_only(self) -> Iterator[None]:
-        self.set_pragma("query_only", "1")
+        self.run("pragma query_only = 1")
         try:
             yield
         finally:
-            self.set_pragma("query_only", "0")
+            self.run("pragma query_only = 0")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -240,4 +241,4 @@ class ScratchConnection(WriteConnection):
     def _open(self, create: Mapping[str, str] | None, pragmas: Mapping[str, str]) -> None:
         del create, pragmas  # there is no file to create or configure
         self._connect("mode=memory")
-        self.set_pragma("foreign_keys", "1")
+        self.run("pragma foreign_keys = 1")

@@ -244,12 +244,12 @@ class SQLiteRowSink(RowSink):
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
-        self._connection.set_pragma("foreign_keys", "0")
+        self._connection.run("pragma foreign_keys = 0")
         try:
             yield
         finally:
             if self._connection.is_open:
-                self._connection.set_pragma("foreign_keys", "1")
+                self._connection.run("pragma foreign_keys = 1")
 
     def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         parsers = self._create_parsers(table, columns)
