@@ -178,9 +178,12 @@ class SQLiteConnection:
         """Return the journal mode in lower case."""
         return str(self.run("pragma journal_mode")[0][0])
 
-    def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one reading statement and return its rows, from one state of the file."""
-        return self.retry_if_changed(partial(self.rows, sql, parameters))
+    def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        """Run one statement as ``rows`` does, waiting for locks."""
+        return self.retry_while_locked(partial(self.rows, sql, parameters))
+
+    #: runs one reading statement and returns its rows, from one state of the file
+    fetch = run
 
     def fetch_within(
         self, timeout: timedelta, sql: str, parameters: Mapping[str, object]
@@ -242,10 +245,6 @@ class SQLiteConnection:
         self._authorizer = authorizer
         if self._connection is not None:
             self._connection.set_authorizer(authorizer)
-
-    def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
-        """Run one statement as ``rows`` does, waiting for locks."""
-        return self.retry_while_locked(partial(self.rows, sql, parameters))
 
     def retry_while_locked(self, call: Callable[[], T], *, seconds: float | None = None) -> T:
         """Return the result of ``call``, which uses the driver, with translated errors.
@@ -385,6 +384,9 @@ class ReadConnection(SQLiteConnection):
         for rows in super()._batches(cursor):
             self.require_unchanged()
             yield rows
+
+    def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
+        return self.retry_if_changed(partial(self.rows, sql, parameters))
 
     def retry_if_changed(self, read: Callable[[], T], *, unlocked_tries: int = UNLOCKED_TRIES) -> T:
         tries = 0
