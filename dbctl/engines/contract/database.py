@@ -205,6 +205,8 @@ class Readable(ABC):
     native_types: frozenset[str]
     has_privileges = False  #: whether its role may be denied to read a table
     hides_tables = False  #: whether ``tables`` lacks those that its role may not read
+    #: what services remember about the rows, until a transaction begins or ends, or the schema changes; None: the engine does not know when
+    memo: dict[object, object] | None = None
 
     # The parts. One without a body is None, because the database lacks the capability. An engine overrides the property; the
     # import is inside.
@@ -256,13 +258,6 @@ class Readable(ABC):
     @cached_property
     def _extension_parts(self) -> dict[str, Sequence[object]]:
         """The parts of the extensions that were searched, by the place of the function that creates them."""
-        return {}
-
-    def memo(self) -> dict[object, object]:
-        """Return what services remember about the rows, until a transaction begins or ends, or the schema changes.
-
-        An engine that does not know when remembers nothing.
-        """
         return {}
 
     @abstractmethod

@@ -67,6 +67,7 @@ class ServerConnection(ABC, Generic[S]):
         """
         self.url, self.target, self.timeout, self.read_only = url, target, timeout, read_only
         self.on_change: list[Callable[[], None]] = []  #: called when a new session begins
+        self.memo: dict[object, object] | None = {} if read_only else None
         self.cleanup = ExitStack()  #: runs before the session ends
         self._session: S | None = self._connect_when_started()
 

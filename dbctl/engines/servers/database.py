@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
 
 from msgspec import structs
@@ -34,13 +34,6 @@ class ServerDatabase(SqlDatabase):
     connection: ServerConnection[Any]
     catalog: ServerCatalog
     has_privileges = True
-
-    def memo(self) -> dict[object, object]:
-        return self._memo if self.read_only else {}
-
-    @cached_property
-    def _memo(self) -> dict[object, object]:
-        return {}
 
     def find_outside_table(self, table: str, where: Sequence[Where], changed: Collection[str] = ()) -> str:
         for key in self.catalog.outside_references(table):

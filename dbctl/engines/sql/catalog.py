@@ -110,6 +110,9 @@ class Connection(Protocol):
     target: str  #: ``app/database``, for messages
     on_change: list[Callable[[], None]]  #: called when the tables of the connection may have changed
 
+    @property
+    def memo(self) -> dict[object, object] | None: ...  #: as in ``Readable``
+
     def fetch(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one reading statement and return all its rows."""
 

@@ -24,7 +24,7 @@ class SqlDatabase(Readable):
     fetch: Callable[[str, Mapping[str, object]], list[Row]]  #: reads rows, perhaps as after planned changes
 
     def __init__(self, catalog: Catalog, dialect: Dialect) -> None:
-        self.target, self.connection = catalog.target, catalog.connection
+        self.target, self.connection, self.memo = catalog.target, catalog.connection, catalog.connection.memo
         self.catalog, self.dialect = catalog, dialect
         self.builder, self.fetch = self._builder(catalog, dialect), catalog.connection.fetch
         self.native_types = dialect.native_types

@@ -105,9 +105,6 @@ class SQLiteDatabase(SqlDatabase):
 
         return SQLiteStorage(self)
 
-    def memo(self) -> dict[object, object]:
-        return self.connection.memo
-
     def _sample_key(self, table: str) -> str:
         return "t0._rowid_" if self.catalog.require_table(table).has_rowid else super()._sample_key(table)
 

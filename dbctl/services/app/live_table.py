@@ -259,7 +259,7 @@ class LiveTable:
 
         A connection reads them once. If commands also need the form of their times, the sample has all fields of users.
         """
-        memo, users = self.db.memo(), self.profile.users
+        memo, users = {} if self.db.memo is None else self.db.memo, self.profile.users
         names, rows = cast("_Sample", memo.get(self.name, ([], [])))
         if not set(columns) <= set(names):
             fields: list[ColumnNames] = []

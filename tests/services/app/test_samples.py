@@ -74,7 +74,7 @@ def test_commands_have_same_results_without_memory(tmp_path, monkeypatch, answer
     results = {}
     for folder in ("first", "second"):
         if folder == "second":
-            monkeypatch.setattr(SQLiteDatabase, "memo", lambda _: {})
+            monkeypatch.setattr(SQLiteDatabase, "memo", property(lambda _: None, lambda *_: None))
         monkeypatch.chdir(tmp_path / folder)
         errors = [answer("--yes", *command.split(), status=None).get("error") for command in COMMANDS]
         results[folder] = [error and error["code"] for error in errors], read_content(tmp_path / folder)
@@ -88,13 +88,13 @@ def test_time_form_is_read_again_after_transaction(tmp_path):
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("create table t (at)")
     with closing(SQLiteWriter(path, "app/main")) as writer:
-        writer.memo()["t"] = "rows"
+        writer.memo["t"] = "rows"
         with writer.transaction():
             with writer.transaction():
                 writer.insert("t", {"at": 1})
-            assert writer.memo() == {"t": "rows"}
-        assert writer.memo() == {}
-        writer.memo()["t"] = "rows"
+            assert writer.memo == {"t": "rows"}
+        assert writer.memo == {}
+        writer.memo["t"] = "rows"
         with pytest.raises(KeyError), writer.transaction():
             raise KeyError
-        assert writer.memo() == {}
+        assert writer.memo == {}
