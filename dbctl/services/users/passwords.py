@@ -47,15 +47,9 @@ class StoredFormats(Struct, frozen=True):
     """The formats of a sample of stored passwords."""
 
     row_count: int  #: rows with a value that is not empty
-    declared: int  #: hashes in formats that the profile declares
     undeclared: Mapping[HashFormat, int]  #: hashes in known formats that the profile does not declare
     unknown: int  #: values in no known format that the profile does not list as unusable
-    unknown_hashes: int  #: those of ``unknown`` that have the form of a hash
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether the app may write another format: users have hashes in an unknown one, or none in a declared one."""
-        return self.unknown_hashes > 0 or (self.unknown > 0 and not self.declared)
+    is_unknown: bool  #: whether the app may write another format: users have hashes in an unknown one, or none in a declared one
 
     def describe_undeclared(self) -> str:
         """Return the undeclared formats with the numbers of their hashes."""
@@ -121,9 +115,8 @@ class Passwords:
         formats = Counter(name for _, name in hashes if name)
         unknown = [stored for stored, name in hashes if name is None]
         declared = sum(formats.pop(name, 0) for name in self.formats)
-        return StoredFormats(
-            len(rows), declared, formats, len(unknown), sum(has_hash_form(stored) for stored in unknown)
-        )
+        is_unknown = any(map(has_hash_form, unknown)) or (bool(unknown) and not declared)
+        return StoredFormats(len(rows), formats, len(unknown), is_unknown)
 
     def require_declared_formats(self) -> None:
         """Refuse a new password if stored hashes have a format that the profile does not declare.
