@@ -111,9 +111,9 @@ class Passwords:
         where = [Condition(self.columns[-1], "!=", None), *live.conditions(section.only)]
         sample = live.db.sample(live.name, self.columns, where, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
         rows = [self.join(values) or "" for values in sample if any(values)]
-        hashes = [(stored, identify_format(stored)) for stored in rows if not self._is_unusable(stored)]
-        formats = Counter(name for _, name in hashes if name)
-        unknown = [stored for stored, name in hashes if name is None]
+        matches = [(stored, match_format(stored)) for stored in rows if not self._is_unusable(stored)]
+        formats = Counter(match[0] for _, match in matches if match)
+        unknown = [stored for stored, match in matches if match is None]
         declared = sum(formats.pop(name, 0) for name in self.formats)
         is_unknown = any(map(has_hash_form, unknown)) or (bool(unknown) and not declared)
         return StoredFormats(len(rows), formats, len(unknown), is_unknown)
