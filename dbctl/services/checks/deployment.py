@@ -210,7 +210,7 @@ def _check_unknown_roles(subject: Subject, user_table: UserTable) -> Iterator[Fi
     affected = user_table.read([roles.where_unknown()])
     if not affected:
         return
-    role = roles.section.default if roles.section.default in roles.names() else "ROLE"
+    role = roles.section.default if roles.section.default in roles.keys.values() else "ROLE"
     examples = join_examples([f"{user.login} {', '.join(user.role_names)}" for user in affected])
     message = f"{format_count(len(affected), 'user')} with an unknown role may be locked out: {examples}"
     id_options = [option for user in affected[:MAX_IDS] for option in ("--id", str(user.id))]

@@ -167,7 +167,7 @@ def _check_roles(subject: Subject) -> Iterator[Finding]:
 
 def _find_missing_roles(subject: Subject, users: UserTable, section: UserRole) -> Iterator[Finding]:
     """Yield the roles that the app needs and its table of roles lacks: the default, that of admins, the built-in ones."""
-    roles, names = subject.app.profile.roles, users.require_roles().names()
+    roles, names = subject.app.profile.roles, users.require_roles().keys.values()
     if not names:
         message = f"{section.role_table} has no rows, so that no user has a role"
         yield subject.finding("error", "roles-incomplete", message, MISSING_ROLE_HINT)

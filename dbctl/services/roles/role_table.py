@@ -115,7 +115,7 @@ class RoleTable:
 
     def _refuse_fixed_role(self, name: str) -> None:
         users = UserTable(self.app, self.db) if self.app.core.users else None
-        if users and users.roles and name.casefold() in map(str.casefold, users.roles.names()):
+        if users and users.roles and name.casefold() in map(str.casefold, users.roles.keys.values()):
             hint = f"The rows of users contain it; change roles of {self.live.name} only."
             raise NotSupportedError(
                 feature=f"changing the role {name}", subject=self.app.core.title, hint=hint

@@ -217,7 +217,9 @@ def list_admins(users: UserTable, *, for_update: bool) -> list[User]:
 
 def admin_role(users: UserTable) -> str:
     """Return the name of the admin role, as the app spells it; empty if the app has none."""
-    return next((name for name in users.roles.names() if is_admin(users, name)), "") if users.roles else ""
+    return (
+        next((name for name in users.roles.keys.values() if is_admin(users, name)), "") if users.roles else ""
+    )
 
 
 def may_sign_in(users: UserTable, user: User) -> bool:
@@ -263,7 +265,7 @@ def find_exclusive_role(users: UserTable) -> str:
     """Return the name of the exclusive role, as the app spells it; empty if the app has none."""
     if not (users.roles and (exclusive := users.roles.section.exclusive.casefold())):
         return ""
-    return next((name for name in users.roles.names() if name.casefold() == exclusive), "")
+    return next((name for name in users.roles.keys.values() if name.casefold() == exclusive), "")
 
 
 def find_holder_problem(users: UserTable) -> str:

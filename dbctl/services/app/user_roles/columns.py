@@ -85,15 +85,15 @@ class Ranks(RoleForm):
 
     def where(self, name: str, *, for_update: bool = False) -> Where:
         del for_update  # the role is in the row of the user
-        known = self.resolve(name)
-        earlier = [self._where_match(other) for other in self.names()[: self.names().index(known)]]
+        known, names = self.resolve(name), [*self.keys.values()]
+        earlier = [self._where_match(other) for other in names[: names.index(known)]]
         return AllOf([self._where_match(known), *map(Not, earlier)])
 
     def _where_match(self, name: str) -> Where:
         return AllOf([Condition(column, "=", self._stored[name][column]) for column in self._matches[name]])
 
     def where_unknown(self) -> Where:
-        return Not(AnyOf([self._where_match(name) for name in self.names()]))
+        return Not(AnyOf([self._where_match(name) for name in self.keys.values()]))
 
     def encode(self, names: Iterable[str]) -> dict[str, object]:
         return {column: value for name in names for column, value in self._stored[name].items()}

@@ -83,9 +83,6 @@ class RoleForm(ABC):
     def keys(self) -> Mapping[object, str]:
         """All roles in the order of the app: what the database stores for a role, and its name."""
 
-    def names(self) -> list[str]:
-        return list(self.keys.values())
-
     def name_of(self, key: object) -> str:
         text = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
         return self.keys.get(key) or self.keys.get(text) or f"(unknown: {text})"
@@ -96,12 +93,11 @@ class RoleForm(ABC):
         Raises:
             RoleMissingError: the role does not exist.
         """
-        for known in self.names():
+        for known in self.keys.values():
             if known.casefold() == name.casefold():
                 return known
-        raise RoleMissingError(
-            name=name, target=self.db.target, names=", ".join(self.names()), candidates=self.names()
-        )
+        names = self.keys.values()
+        raise RoleMissingError(name=name, target=self.db.target, names=", ".join(names), candidates=names)
 
     def key_of(self, name: str) -> object:
         """Return the key of a role; raises as ``resolve``."""
@@ -116,7 +112,7 @@ class RoleForm(ABC):
 
     @abstractmethod
     def read(self, rows: Sequence[Row]) -> list[list[str]]:
-        """Return the roles of users in the order of ``names``, one list for each of their rows.
+        """Return the roles of users in the order of ``keys``, one list for each of their rows.
 
         A row has at least the primary key and ``columns``.
         """
@@ -223,7 +219,7 @@ class RoleForm(ABC):
         if problems := list(self.find_type_problems()):
             yield from problems  # they cause the others
             return
-        names = {name.casefold() for name in self.names()}
+        names = {name.casefold() for name in self.keys.values()}
         has_roles = bool(names) or bool(self.db.select(self.live.name, [self.id], limit=1))
         for key, name in (
             (("admin",), self.users.admin_role),
@@ -237,7 +233,7 @@ class RoleForm(ABC):
             yield ("role",), f"{stored} are none of the declared ones: {self._describe_names()}"
 
     def _describe_names(self) -> str:
-        return join_first(self.names(), MAX_NAMED) or "none"
+        return join_first([*self.keys.values()], MAX_NAMED) or "none"
 
     def require_consistent(self) -> None:
         """Refuse a write if the profile contradicts the database: it could damage accounts or remove the last admin.

@@ -223,7 +223,7 @@ class RankedMembers(RoleForm):
         return {**self._ranks.keys, **groups}
 
     def _is_rank(self, name: str) -> bool:
-        return name in self._ranks.names()
+        return name in self._ranks.keys.values()
 
     def _part(self, name: str) -> Ranks | Members:
         return self._ranks if self._is_rank(self.resolve(name)) else self._members
@@ -253,7 +253,7 @@ class RankedMembers(RoleForm):
 
     def _split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the ranks and the groups; a rank that dbctl does not recognize is a rank."""
-        groups = [name for name in names if name in self._members.names() and not self._is_rank(name)]
+        groups = [name for name in names if name in self._members.keys.values() and not self._is_rank(name)]
         return [name for name in names if name not in groups], groups
 
     def select_new(self, names: Sequence[str] | None) -> list[str]:

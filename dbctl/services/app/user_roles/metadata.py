@@ -45,7 +45,7 @@ class Metadata(RoleForm):
         return [self._select_roles(flags.get(row[self.id], {})) for row in rows]
 
     def _select_roles(self, flags: Mapping[str, bool] | None) -> list[str]:
-        return [UNREADABLE] if flags is None else [name for name in self.names() if flags.get(name)]
+        return [UNREADABLE] if flags is None else [name for name in self.keys.values() if flags.get(name)]
 
     def _load(
         self, where: Sequence[Where], *, for_update: bool = False
@@ -81,7 +81,7 @@ class Metadata(RoleForm):
     def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
         maps = self._load([] if with_others else [self.where_users(self._rows.user)])
         roles = [name for flags in maps.values() for name in self._select_roles(flags)]
-        return {name: roles.count(name) for name in self.names()}
+        return {name: roles.count(name) for name in self.keys.values()}
 
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
         return {self._table.name: len(list(self._list_changes(assignments)))}
