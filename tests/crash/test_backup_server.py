@@ -222,6 +222,17 @@ def test_signal_after_the_destination_exists_leaves_a_reported_copy_or_nothing(p
             assert destination.content() == content
 
 
+@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)
+def test_signal_while_a_complete_restore_is_cleaned_up_does_not_hide_the_copy(pantry):
+    promptvault_app.create_app_backup(pantry.path)
+    with databases.empty_database(pantry.engine, pantry.folder / "copy.db") as destination:
+        destination.destroy()
+        words = "restore", "apply", "latest", "--to", destination.url, "--yes"
+        status, result = forge.run(pantry.folder, *words, extension="tests.crash.signal_after_swap")
+        assert (status, result["data"]["effect"]["count"]) == (0, 1)
+        assert destination.content() == pantry.content()
+
+
 @pytest.mark.parametrize("pantry", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("is_copy", [True, False])
 def test_signal_ends_a_restore_during_a_long_statement(pantry, is_copy):

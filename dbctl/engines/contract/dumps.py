@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -417,11 +417,14 @@ class RestoreTarget(ABC):
             WriteConflictError: another process wrote after the locks were released; nothing was changed.
             ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
         """
-        with self.stage(request) as staged:
+        with ExitStack() as committed, self.stage(request) as staged:
             staged.write_marker(request.retained)
-            # A swap is short, and an exception in it could hide that it has committed. A load in place must stay interruptible.
+            # A swap is short, and an exception in it, or in what the end of the stage removes, could hide that it has committed.
+            # A load in place must stay interruptible.
             with signals.defer_signals() if staged.can_revert else nullcontext():
-                return staged.swap()
+                result = staged.swap()
+                committed.enter_context(signals.defer_signals())
+        return result
 
     @abstractmethod
     def stage(self, request: LoadRequest) -> AbstractContextManager[StagedDump]:
