@@ -63,12 +63,12 @@ class EventStore:
         self._close()
 
     @contextmanager
-    def writing(self, *, sync: bool = False, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, sync: bool = False, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a transaction that is committed at the end; the store is created if it is missing.
 
         Args:
             sync: whether to wait at the end until the disk has it. Otherwise, a power failure can lose the newest events, but damages nothing.
-            seconds: how long to wait for other writers.
+            seconds: how long to wait for other writers; None: ``BUSY_SECONDS``.
 
         Raises:
             JournalUnavailableError: it cannot be created, opened or written, or is locked.
@@ -80,7 +80,7 @@ class EventStore:
                 if sync is not self._is_synced:
                     connection.execute(f"pragma synchronous = {'full' if sync else 'normal'}")
                     self._is_synced = sync
-                _begin(connection, seconds)
+                _begin(connection, BUSY_SECONDS if seconds is None else seconds)
                 log_bytes = self._find_log()
                 try:
                     # Another program may have upgraded it since it was opened.
