@@ -53,6 +53,7 @@ class Larder:
             cursor.execute(f"create database {self.name} character set utf8mb4")
             cursor.execute(f"use {self.name}")
             larder_app.fill_mysql(cursor)
+        self.wait_until_applied(1, 2)
         self.use(0)
 
     def use(self, number):
@@ -65,10 +66,14 @@ class Larder:
     def on(self, number):
         return MySQL(self.url(number))
 
+    def wait_until_applied(self, *numbers):
+        """Wait until nodes have applied the changes of all."""
+        for number in numbers:
+            MySQL(self.cluster.nodes[number].url).run("set session wsrep_sync_wait = 1", "select 1")
+
     def contents(self, *numbers):
         """Return the content on each node, after it has applied the changes of all."""
-        for number in numbers:
-            self.on(number).run("set session wsrep_sync_wait = 1", "select 1")
+        self.wait_until_applied(*numbers)
         return [self.on(number).content() for number in numbers]
 
 
@@ -176,9 +181,9 @@ def test_plan_names_schema_changes_that_block_the_cluster(larder, answer):
     steps = answer("migrate", "up", "--dry-run")["data"]["plan"]["steps"]
     assert any("2 schema changes, in total order isolation" in step for step in steps), steps
     answer("migrate", "up")
+    larder.wait_until_applied(1, 2)
     for number in (1, 2):
         other = MySQL(node_url(larder.cluster.nodes[number], f"{larder.name}_plain"))
-        other.run("set session wsrep_sync_wait = 1", "select 1")
         assert other.rows("select id, name from kinds") == [(1, None)]
     assert "total order" in str(answer("migrate", "down", "--dry-run", "--yes")["data"]["plan"]["steps"])
 
