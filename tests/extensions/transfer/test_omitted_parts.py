@@ -66,6 +66,14 @@ def test_tables_of_all_other_schemas_if_the_address_names_none(answer, tmp_path)
         assert list_omissions(answer, f"{servers.text(url)}?schema=public", str(tmp_path / "to.db")) == {}
 
 
+@pytest.mark.mariadb
+def test_history_of_versioned_tables(answer, databases, tmp_path):
+    source = databases("mysql", tmp_path)
+    run_sql(source, "create table price (id int primary key) with system versioning")
+    omissions = list_omissions(answer, source, str(tmp_path / "to.db"))
+    assert omissions["system versioning", "price", ""] == "its earlier rows are not copied"
+
+
 @pytest.mark.postgresql(18)
 def test_constraints_of_periods_and_those_that_are_not_enforced(answer, databases, tmp_path):
     source, file = databases("postgresql", tmp_path), tmp_path / "to.db"

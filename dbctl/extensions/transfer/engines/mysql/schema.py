@@ -179,6 +179,8 @@ _WRITERS: Mapping[LogicalKind, Callable[[LogicalType], str]] = {
 OMISSIONS = """select lower(routine_type) as kind, routine_name as name, 'routines have to be written again' as reason
 from information_schema.routines where routine_schema = database()
 union all select 'event', event_name, 'events have to be written again' from information_schema.events where event_schema = database()
+union all select 'system versioning', table_name, 'its earlier rows are not copied' from information_schema.tables
+  where table_schema = database() and table_type = 'SYSTEM VERSIONED'
 union all select 'sequence', table_name, 'no column owns it' from information_schema.tables
   where table_schema = database() and table_type = 'SEQUENCE' order by 1, 2"""
 COUNTERS = """select table_name, auto_increment from information_schema.tables
