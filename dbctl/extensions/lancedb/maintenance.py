@@ -1,18 +1,25 @@
-"""Sizes of a LanceDB from its manifests, and maintenance: compact tables, prune versions, rebuild vector indexes."""
+"""Sizes of a LanceDB from its manifests, and maintenance: compact tables, prune versions, rebuild indexes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, MaintenanceKind, MaintenanceTask, StorageManager
-from dbctl.errors.connection import CorruptError
+from dbctl.errors.connection import ConcurrentChangeError, CorruptError
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb.manifest import History, Manifest, ManifestError
-from dbctl.extensions.lancedb.vector_indexes import LanceVectorIndexes, change_table, describe_index
+from dbctl.extensions.lancedb.vector_indexes import (
+    LanceVectorIndexes,
+    change_table,
+    describe_index,
+    describe_other_index,
+)
 from dbctl.files import atomic, mounts
 from dbctl.model import format_count
 
@@ -116,12 +123,9 @@ class LanceStorage(StorageManager):
         selected = self._select_tables(tables)
         if kind == "reindex":
             return [
-                MaintenanceTask(
-                    table=name,
-                    statement=f"reindex {name}.{index.column}: {index.name}, {index.kind}, {index.metric}",
-                )
+                MaintenanceTask(table=name, statement=statement)
                 for name in selected
-                for index in self._db.vectors.vector_indexes(name)
+                for statement in self._list_rebuilds(name)
             ]
         if kind == "vacuum":
             return self.prune_tasks(tables, DEFAULT_AGE)
@@ -129,6 +133,28 @@ class LanceStorage(StorageManager):
             MaintenanceTask(table=size.table, statement=f"compact {_describe_size(size)}")
             for size in self._select_sizes(selected)
         ]
+
+    def _list_rebuilds(self, table: str) -> Mapping[str, Callable[[], object]]:
+        """Return for each index of a table its statement, and a function that creates the index again."""
+        rebuilds: dict[str, Callable[[], object]] = {}
+        vectors = {index.name: index for index in self._db.vectors.vector_indexes(table)}
+        with self._catalog.translate_errors():
+            indexes = list(self._catalog.open_table(table).list_indices())
+        for index in indexes:
+            statement, vector = f"reindex {table}.{index.columns[0]}: {index.name}", vectors.get(index.name)
+            if vector:
+                create = LanceVectorIndexes(self._db).create_vector_index
+                rebuilds[f"{statement}, {vector.kind}, {vector.metric}"] = partial(
+                    create, describe_index(table, vector)
+                )
+            elif options := describe_other_index(index):
+                change = methodcaller("create_index", index.columns[0], replace=True, **options)
+                is_lost = index.index_type == "FTS" and index.index_details is None
+                note = ", with default options, because its own are missing" if is_lost else ""
+                rebuilds[f"{statement}, {index.index_type}{note}"] = partial(
+                    change_table, self._catalog, table, change
+                )
+        return rebuilds
 
     def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask]:
         if older_than < MIN_AGE:
@@ -162,8 +188,10 @@ class LanceStorage(StorageManager):
         if self._catalog.read_only:
             raise RuntimeError(f"a reader cannot {task.statement}")
         if task.statement.startswith("reindex "):
-            for index in self._db.vectors.vector_indexes(task.table):
-                LanceVectorIndexes(self._db).create_vector_index(describe_index(task.table, index))
+            rebuilds = self._list_rebuilds(task.table)
+            if task.statement not in rebuilds:  # it was dropped or replaced
+                raise ConcurrentChangeError(target=self._target)
+            rebuilds[task.statement]()
             return
         # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.
         age = KEEP_ALL if task.older_than is None else task.older_than

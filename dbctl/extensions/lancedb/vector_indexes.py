@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -25,6 +27,7 @@ from dbctl.extensions.lancedb.reader import LancePart
 from dbctl.extensions.lancedb.vectors import LanceVectors
 
 if TYPE_CHECKING:
+    from lancedb.index import IndexConfig
     from lancedb.table import LanceTable
 
 
@@ -125,6 +128,26 @@ def describe_index(table: str, index: VectorIndex) -> VectorIndexSpec:
         metric=metrics.get(index.metric, "cosine"),
         kind=kinds.get(index.kind.replace("_", "").lower(), "ivf-flat"),
     )
+
+
+def describe_other_index(description: IndexConfig) -> Mapping[str, object] | None:
+    """Return the options that create an existing index that is not one of vectors again; None if the library has none for all of its details."""
+    from lancedb import index
+
+    kinds = {"BTree": index.BTree, "Bitmap": index.Bitmap, "LabelList": index.LabelList}
+    if kind := kinds.get(description.index_type):
+        return {"config": kind(), "name": description.name}
+    if description.index_type != "FTS":
+        return None
+    details = {
+        re.sub("^(min|max)_ngram", r"ngram_\1", name): value
+        for name, value in (description.index_details or {}).items()
+    }
+    known = inspect.signature(index.FTS).parameters
+    if any(value not in (False, None, "text") for name, value in details.items() if name not in known):
+        return None
+    config = index.FTS(**{name: value for name, value in details.items() if name in known})
+    return {"config": config, "name": description.name}
 
 
 def change_table(catalog: Catalog, table: str, change: Callable[[LanceTable], object]) -> None:

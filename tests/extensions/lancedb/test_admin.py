@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -12,7 +13,7 @@ from datetime import timedelta
 import lancedb
 import pyarrow as pa
 import pytest
-from lancedb.index import HnswPq, HnswSq, IvfRq
+from lancedb.index import FTS, Bitmap, BTree, HnswPq, HnswSq, IvfRq
 
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.dumps import DumpRequest
@@ -178,6 +179,38 @@ def test_manifest_of_another_version_is_reported(two_fragments, tmp_path):
     assert "version, 2, cannot be read: it is that of version 1; version 1 can be read" in line
     with pytest.raises(CorruptError, match=f"{newest.name}: it is that of version 1"):
         FolderDumps(folder, "app/main").dump(DumpRequest(tmp_path / "copy"))
+
+
+def test_indexes_of_values_and_words_are_rebuilt(tmp_path):
+    table = lance.create_table(tmp_path, range(20))
+    table.create_index("message_id", config=BTree())
+    table.create_index("role", config=Bitmap(), name="roles")
+    options = {"base_tokenizer": "ngram", "ngram_min_length": 2, "stem": False}
+    table.create_index("content", config=FTS(**options), name="words")
+
+    def rebuild():
+        writer = opening.open_writer(tmp_path)
+        tasks = writer.storage.maintenance_tasks("reindex", [])
+        for task in tasks:
+            writer.storage.maintain(task)
+        table.checkout_latest()
+        return [task.statement for task in tasks], table.list_indices()
+
+    before = table.list_indices()
+    _, after = rebuild()
+    assert [(item.name, item.index_type, item.index_details) for item in after] == [
+        (item.name, item.index_type, item.index_details) for item in before
+    ]
+    shutil.rmtree(tmp_path / f"{TABLE}.lance/_indices")
+    assert len(opening.open_reader(tmp_path).checks.find_damage()) == 3
+    statements, after = rebuild()
+    assert opening.open_reader(tmp_path).checks.find_damage() == []
+    assert [(item.name, item.index_type) for item in after] == [
+        (item.name, item.index_type) for item in before
+    ]
+    assert [statement for statement in statements if "default options" in statement] == [
+        f"reindex {TABLE}.content: words, FTS, with default options, because its own are missing"
+    ]
 
 
 def test_missing_newest_version_is_reported(two_fragments):
