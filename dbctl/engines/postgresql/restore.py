@@ -156,7 +156,7 @@ class PostgreSQLRestoreTarget(RestoreTarget):
                 connection = PostgreSQLConnection(url, server.target, timeout=timeout, read_only=False)
                 return stack.enter_context(closing(connection))
 
-            central = server.central_url()
+            central = server.central_url
             if central is not None:
                 lock = DbctlLock(open_connection(central), lock_key(f"{server.name}/{server.schema}"))
                 stack.enter_context(lock.acquire(purpose))
@@ -176,15 +176,14 @@ class PostgreSQLRestoreTarget(RestoreTarget):
         if dump.form != "kept":
             _require_same_schema(server, dump)
         with server.translate_errors():
-            central_url = server.central_url()
-            if central_url is None:
+            if server.central_url is None:
                 return _in_place_strategy(server, dump, "no other database of the server accepts connections")
-            with server.open_session(central_url) as central:
+            with server.open_session(server.central_url) as central:
                 return _select(server, central, dump)
 
     def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
         server = self._server
-        with server.translate_errors(), server.open_session(server.central_url() or server.url) as session:
+        with server.translate_errors(), server.open_session(server.central_url or server.url) as session:
             return Roles(session, server.target).find_missing(dump, policy)
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
+from functools import cached_property
 
 import psycopg
 from msgspec import structs
@@ -70,6 +71,7 @@ class PostgreSQLServer(RestoreServer[Session]):
         )
         return structs.replace(self.url, path=name, options=options)
 
+    @cached_property
     def central_url(self) -> Url | None:
         """Return the URL of a database that every server has and that accepts connections, if any."""
         for name in CENTRAL:
@@ -83,7 +85,7 @@ class PostgreSQLServer(RestoreServer[Session]):
     def central(
         self, timeout: float = SHORT_TIMEOUT, *, read_only: bool = False
     ) -> AbstractContextManager[Session]:
-        url = self.central_url() or self.sibling_url(CENTRAL[0])
+        url = self.central_url or self.sibling_url(CENTRAL[0])
         return self.open_session(url, timeout=timeout, read_only=read_only)
 
     @contextmanager
