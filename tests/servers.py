@@ -457,7 +457,9 @@ def postgresql_database(*, encoding: str, template: str = "template0") -> Iterat
     server = postgresql()
     name = f"t_{os.getpid()}_{next(_number)}_{time.time_ns():x}"
     with closing(connection(server)) as own:
-        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template {template}")
+        # copying files takes half the time of writing them to the log, the default since version 15
+        strategy = "strategy file_copy" if own.info.server_version >= 150_000 else ""
+        own.execute(f"create database {name} encoding '{encoding}' locale 'C' template {template} {strategy}")
         try:
             yield structs.replace(server, path=name)
         finally:
