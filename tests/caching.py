@@ -1,7 +1,8 @@
-"""Databases that several tests reuse one after the other; each is reset between tests, or replaced.
+"""Databases with the same content for several tests.
 
-Creating and dropping a database, or tables of MySQL, makes the server wait for its disk, and takes ten to a hundred times
-as long as deleting the rows of a test.
+Those of MySQL are reused one after the other; each is reset between tests, or replaced: creating and dropping a database, or
+tables, makes the server wait for its disk, and takes ten to a hundred times as long as deleting the rows of a test. Those of
+PostgreSQL are copies of one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from itertools import count
 from time import sleep
 
@@ -157,104 +159,21 @@ def mysql_database(fill: Fill) -> Iterator[Url]:
             database.drop()
 
 
-#: System catalogs whose rows are counted; schemas are compared one by one.
-CATALOGS = [
-    "class",
-    "proc",
-    "type",
-    "operator",
-    "opclass",
-    "opfamily",
-    "collation",
-    "conversion",
-    "cast",
-    "language",
-    "am",
-    "ts_config",
-    "ts_dict",
-    "extension",
-    "policy",
-    "event_trigger",
-    "publication",
-    "foreign_data_wrapper",
-    "foreign_server",
-    "default_acl",
-    "largeobject_metadata",
-    "statistic_ext",
-    "transform",
-]
-STATE_QUERIES = (
-    """select pg_encoding_to_char(encoding), datcollate, datctype, datdba, datacl::text, datconnlimit, datallowconn, datistemplate,
-        dattablespace, shobj_description(oid, 'pg_database'), (select count(*) from pg_stat_activity a
-        where a.datid = d.oid and a.pid <> pg_backend_pid() and a.backend_type = 'client backend')
-        from pg_database d where datname = current_database()""",
-    """select setrole, setconfig::text from pg_db_role_setting
-        where setdatabase = (select oid from pg_database where datname = current_database())""",
-    """select nspname, nspowner, nspacl::text, obj_description(oid, 'pg_namespace') from pg_namespace
-        where nspname !~ '^pg_(toast_)?temp_' order by 1""",
-    """select relname, relacl::text from pg_class where relnamespace = 'pg_catalog'::regnamespace order by 1""",
-    "select " + ", ".join(f"(select count(*) from pg_{catalog})" for catalog in CATALOGS),
-)
-
-
-class _EmptyDatabase:
-    """An empty PostgreSQL database; it is replaced after ``MAX_USES`` tests, because its catalogs become slow to read."""
-
-    MAX_USES = 40
-
-    def __init__(self) -> None:
-        self._server_database = servers.postgresql_database(encoding="UTF8")
-        self.url = self._server_database.__enter__()
-        self._uses = 0
-        with closing(servers.connection(self.url)) as own:
-            self._initial_state = self._read_state(own)
-        atexit.register(self.drop)  # registered after the private server, so it runs before the server stops
-
-    def _read_state(self, own: psycopg.Connection) -> list[list[tuple[object, ...]]]:
-        return [own.execute(sql).fetchall() for sql in STATE_QUERIES]
-
-    def empty(self) -> bool:
-        """Drop everything in the database; return whether its state equals the initial one."""
-        self._uses += 1
-        if self._uses >= self.MAX_USES:
-            return False
-        with closing(servers.connection(servers.postgresql())) as central:
-            for (name,) in central.execute(  # databases that restores created
-                "select datname from pg_database where starts_with(datname, %s)", [f"{self.url.path}_"]
-            ).fetchall():
-                central.execute(f"drop database {ident(name)} with (force)")
-        try:
-            with closing(servers.connection(self.url)) as own:
-                own.execute("set synchronous_commit = off")
-                with own.transaction():
-                    for (name,) in own.execute(
-                        "select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'"
-                    ).fetchall():
-                        own.execute(f"drop schema {ident(name)} cascade")
-                    # the default since PostgreSQL 15; a database of an earlier version differs from it, and is not reused
-                    own.execute("create schema public authorization pg_database_owner")
-                    own.execute("grant usage on schema public to public")
-                    own.execute("comment on schema public is 'standard public schema'")
-                return self._read_state(own) == self._initial_state
-        except psycopg.Error:
-            return False
-
-    def drop(self) -> None:
-        atexit.unregister(self.drop)
-        self._server_database.__exit__(None, None, None)
-
-
-_empty_databases: list[_EmptyDatabase] = []
+@cache
+def _create_template(fill: Callable[[psycopg.Connection], None]) -> str:
+    """Return the name of a PostgreSQL database with the content of ``fill``, which is dropped at the end of this process."""
+    database = servers.postgresql_database(encoding="UTF8")
+    url = database.__enter__()
+    atexit.register(
+        database.__exit__, None, None, None
+    )  # registered after the private server, so it runs before the server stops
+    with closing(servers.connection(url)) as own:
+        fill(own)
+    return url.path
 
 
 @contextmanager
-def postgresql_database() -> Iterator[Url]:
-    """Yield an empty database."""
-    database = _empty_databases.pop() if _empty_databases else _EmptyDatabase()
-    try:
-        yield database.url
-    finally:
-        if database.empty():
-            _empty_databases.append(database)
-        else:
-            database.drop()
+def postgresql_database(fill: Callable[[psycopg.Connection], None]) -> Iterator[Url]:
+    """Yield a database with only the content of ``fill``: a copy of one takes less than the statements."""
+    with servers.postgresql_database(encoding="UTF8", template=_create_template(fill)) as url:
+        yield url

@@ -17,7 +17,7 @@ from msgspec import structs
 from dbctl import url
 from dbctl.engines.mysql import dump_programs
 from tests import servers
-from tests.services.larder_app import MySQLPantry, ServedPantry, fill_mysql
+from tests.services.larder_app import MySQLPantry, ServedPantry, fill_mysql, fill_postgresql
 
 #: Session counters and clocks, which change by themselves.
 VOLATILE = re.compile(
@@ -96,7 +96,10 @@ class PostgreSQLVictim(Victim):
         with closing(servers.connection(neighbour)) as own:
             own.execute("create table keep (id int primary key, text text)")
             own.execute("insert into keep values (1, 'unchanged')")
-        self.pantry = ServedPantry(self.folder / "app", structs.replace(self.server, path="larder"))
+        own_url = structs.replace(self.server, path="larder")
+        with closing(servers.connection(own_url)) as own:
+            fill_postgresql(own)
+        self.pantry = ServedPantry(self.folder / "app", own_url)
         self.text = self._dump("--format=plain").decode()
         self.witness = servers.connection(self.server)
 

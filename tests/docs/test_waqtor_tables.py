@@ -14,7 +14,6 @@ from dbctl.cli.main import main
 from dbctl.errors.base import Exit
 from docs.documents import read_rows
 from tests import servers
-from tests.caching import postgresql_database
 from tests.examples import mark_command
 from tests.shapes import waqtor
 
@@ -60,7 +59,7 @@ def create_variant(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "new-users.csv").write_text(IMPORTED, encoding="utf-8")
     (tmp_path / "own").mkdir()
-    with postgresql_database() as url:
+    with servers.postgresql_database(encoding="UTF8") as url:
 
         def run_command(words):
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"pass123\n")))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests import servers
+from tests.caching import postgresql_database
 from tests.shapes import waqtor as shapes
 from tests.shapes.waqtor import ANA, BOSS, PASSWORD, UNUSED, key
 
@@ -38,8 +39,7 @@ class Deployment:
 
 
 def deployment(variant):
-    with servers.postgresql_schema() as url, closing(servers.connection(url)) as connection:
-        getattr(shapes, variant)(connection)
+    with postgresql_database(getattr(shapes, variant)) as url, closing(servers.connection(url)) as connection:
         connection.execute("set timezone = 'UTC'")
         yield Deployment(variant, url, connection)
 

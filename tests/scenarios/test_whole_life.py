@@ -12,7 +12,6 @@ from jsonschema import Draft202012Validator
 
 from dbctl.cli.main import main
 from tests import examples, servers
-from tests.caching import postgresql_database
 from tests.databases import File, Folder, MySQL, PostgreSQL
 from tools import reference
 
@@ -179,7 +178,7 @@ def create_empty_database(engine: str):
     if engine == "sqlite":
         yield File(Path("main.db").absolute())
     elif engine == "postgresql":
-        with postgresql_database() as url:
+        with servers.postgresql_database(encoding="UTF8") as url:
             yield PostgreSQL(url)
     else:
         with servers.mysql_database() as url:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pymysql
 
 from dbctl.engines.mysql.statements import SCRIPTS
@@ -63,8 +64,6 @@ class ServedPantry(PostgreSQL):
         super().__init__(url)
         self.folder, self.path = folder, folder / "larder.db"
         configure(folder, self.url)
-        script = SCRIPT.read_text(encoding="utf-8").replace(":password_hash", f"'{PASSWORD_HASH}'")
-        self.run(script)
 
     def change_data(self) -> None:
         change_data(self)
@@ -95,6 +94,11 @@ class MySQLPantry(MySQL):
     def databases(self) -> list[str]:
         """Return the databases whose names start with the name of this one."""
         return list_mysql_databases(self.own.path)
+
+
+def fill_postgresql(connection: psycopg.Connection) -> None:
+    script = SCRIPT.read_text(encoding="utf-8")
+    connection.execute(script.replace(":password_hash", f"'{PASSWORD_HASH}'"))
 
 
 def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
@@ -136,10 +140,12 @@ def open_pantry(kind: str, folder: Path):
         yield Pantry(folder)
     elif kind == "postgresql schema":
         with servers.postgresql_schema() as url:
+            with closing(servers.connection(url)) as connection:
+                fill_postgresql(connection)
             yield ServedPantry(folder, url)
     elif kind == "mysql":
         with mysql_database(fill_mysql) as url:
             yield MySQLPantry(folder, url)
     else:
-        with postgresql_database() as url:
+        with postgresql_database(fill_postgresql) as url:
             yield ServedPantry(folder, url)

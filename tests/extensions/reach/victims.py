@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -163,6 +163,8 @@ def open_container_pantry(container: Container, folder: Path):
             larder_app.fill_mysql(cursor)
             connection.commit()
         return larder_app.MySQLPantry(folder, url)
+    with closing(servers.connection(url)) as connection:
+        larder_app.fill_postgresql(connection)
     return larder_app.ServedPantry(folder, url)
 
 

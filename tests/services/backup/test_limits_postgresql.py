@@ -13,7 +13,7 @@ from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupUnloadableError
 from dbctl.errors.connection import QueryFailedError
 from dbctl.services.restore.drill import RunDrills
-from tests import caching, servers
+from tests import servers
 from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.test_every_kind_postgresql import PROFILE
@@ -87,7 +87,7 @@ def test_unloadable_dump_is_not_created(pantry, statements):
     error = catch_error(BackupUnloadableError, lambda: promptvault_app.create_app_backup(pantry.path))
     assert "odd" in str(error)
     text = dump_database(pantry, "pg_dump", pantry.own)
-    with caching.postgresql_database() as url:
+    with servers.postgresql_database(encoding="UTF8") as url:
         result = subprocess.run(
             [servers.client("psql"), "-Xq1", "-v", "ON_ERROR_STOP=1", "-d", servers.text(url)],
             input=text,

@@ -52,7 +52,6 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from dbctl.services.restore.preview import preview
 from tests import servers
-from tests.caching import postgresql_database
 from tests.receivers import wait_until
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.test_compression import change_manifest
@@ -185,7 +184,7 @@ def test_pg_restore_restores_backup_without_dbctl(pantry, compress):
     assert file.name == f"pantry_{backup.id}.dump{codecs.SUFFIXES[compress]}"
     assert (backup.members[0].compress, backup.members[0].size) == (compress, len(archive))
     assert b"Lentil Soup" in archive  # pg_dump has not compressed the rows
-    with postgresql_database() as url:
+    with servers.postgresql_database(encoding="UTF8") as url:
         run_program(
             servers.client("pg_restore"),
             *connection_options(pantry),
@@ -235,7 +234,7 @@ def test_gunzip_and_psql_restore_plain_backup(pantry):
     catch_error(NotSupportedError, lambda: create_with_options(pantry.path, form="plain", compress="zstd"))
     text = run_program("gunzip", "-c", file).stdout
     first = pantry.own
-    with postgresql_database() as url:
+    with servers.postgresql_database(encoding="UTF8") as url:
         run_program(
             servers.client("psql"),
             *connection_options(pantry),
@@ -398,6 +397,8 @@ def test_trap_password_is_in_no_process_file_or_message(tmp_path):
         connection.execute("create database jars")
     url = structs.replace(server, path="jars", password=Secret(secret))
     (folder / "secret").write_text(secret)
+    with closing(servers.connection(url)) as connection:
+        larder_app.fill_postgresql(connection)
     app = larder_app.ServedPantry(folder, url)
     quoted = servers.text(url).replace(quote(secret, safe=""), "${DBCTL_TEST_SECRET}")
     file = folder / "dbctl.toml"

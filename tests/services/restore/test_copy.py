@@ -19,7 +19,7 @@ from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import atomic, mounts
 from dbctl.services.backup import member_files
 from dbctl.services.restore.copy import CopyRestore
-from tests import caching, databases, rewriting_proxy, servers
+from tests import databases, rewriting_proxy, servers
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import apply_restore, create_app_backup
@@ -337,7 +337,10 @@ def test_copy_that_was_not_synced_is_not_renamed(tmp_path, monkeypatch):
 def test_copy_of_tables_that_the_search_path_distinguishes(answer, tmp_path, monkeypatch):
     """The destination has another search path, in which the same name is that of the other table."""
     monkeypatch.chdir(tmp_path)
-    with caching.postgresql_database() as first, caching.postgresql_database() as second:
+    with (
+        servers.postgresql_database(encoding="UTF8") as first,
+        servers.postgresql_database(encoding="UTF8") as second,
+    ):
         source, copy = databases.PostgreSQL(first), databases.PostgreSQL(second)
         source.run(
             "create schema app",

@@ -11,7 +11,6 @@ import pytest
 
 from dbctl import signals
 from tests import servers
-from tests.caching import postgresql_database
 from tests.databases import File, MySQL, PostgreSQL
 from tests.services import promptvault_app
 from tests.services.restore.test_apply import call_at_progress, stop  # noqa: F401
@@ -72,7 +71,7 @@ def pair(request, tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     Path("pair.toml").write_text(PROFILE)
     on_postgresql = request.param == "postgresql"
-    provider = postgresql_database() if on_postgresql else servers.mysql_database()
+    provider = servers.postgresql_database(encoding="UTF8") if on_postgresql else servers.mysql_database()
     with provider as url:
         main = PostgreSQL(url) if on_postgresql else MySQL(url)
         side = File(tmp_path / "side.db")
