@@ -88,7 +88,7 @@ class _Bounded(FileIO):
 
 class _Extraction:
     def __init__(self, top: Path, name: str, max_bytes: int, max_members: int, max_depth: int) -> None:
-        self._top, self._name = top, name
+        self._name = name
         self._max_bytes, self._max_members, self._max_depth = max_bytes, max_members, max_depth
         self.files = self.bytes = 0
         self.left_out = list[str]()

@@ -40,7 +40,7 @@ class RunLog:
             return
         handler.setFormatter(_JsonFormatter() if log_format == LogFormat.JSON else _TextFormatter())
         handler.handleError = self._record_failure  # type: ignore[method-assign, assignment] # the default prints a traceback
-        self._target, self._handler = target, handler
+        self._target = target
         self._logger.addHandler(handler)
 
     def write(self, level: str, event: str, message: str, **fields: object) -> None:

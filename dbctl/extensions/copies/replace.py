@@ -128,7 +128,7 @@ class ReplaceEverywhere:
 
     def __init__(self, app: App, databases: Sequence[str], request: ReplaceRequest) -> None:
         """Read the rows, and check every rule; raises as ``replace_text``."""
-        self._app, self._request = app, request
+        self._app = app
         self._replacements = [ReplaceInDatabase(app, name, app.reader(name), request) for name in databases]
         _require_tables(app, databases, request)
         counted = {replacement.name: replacement.count() for replacement in self._replacements}

@@ -229,7 +229,6 @@ class _FileRows:
 
     def __init__(self, table: DataTable, file: RowFile) -> None:
         self.columns, self.lines = file.read(table.name)
-        self._table = table
         for name in self.columns:
             if table.column(name).is_generated:
                 raise UsageError(detail=f"{table.name}.{name} is a generated column; remove it from the file")

@@ -29,7 +29,7 @@ class CrossDatabaseDeletion:
         Raises:
             CascadeUnreachableError: another database cannot be read, or exists but is not configured.
         """
-        self._app, self._database, self._db, self._deleted = app, database, db, deleted
+        self._app, self._db, self._deleted = app, db, deleted
         #: by database and table: the conditions of one statement each, and the number of its rows
         self._statements: dict[tuple[str, str], list[tuple[list[Where], int]]] = {}
         for link in [] if app.only else find_cascading_links(app, database):

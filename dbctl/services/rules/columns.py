@@ -212,7 +212,7 @@ class UserSetting(RowRule):
     """A setting of one user in a row, without a stored type or schema."""
 
     def __init__(self, live: LiveTable, section: Settings) -> None:
-        self._live, self._section = live, section
+        self._section = section
         self._key, self._value = (
             find_column(live.table, name or "") for name in (section.key, section.fields["value"])
         )
@@ -262,7 +262,7 @@ class OpenSession(RowRule):
     """Rows of valid sessions cannot be added by user input: an ended session would be valid again."""
 
     def __init__(self, live: LiveTable, section: SignInTable) -> None:
-        self._live, self._section = live, section
+        self._live = live
         self._ends = {
             column: end_value
             for name, end_value in section.on_end.items()

@@ -19,8 +19,6 @@ MAGIC = b"\xfebin"
 _HEAD = struct.Struct("<IBIIIH")
 CHECKSUM_BYTES = 4
 _MAX_POSITION = 0xFFFFFFFF
-#: Of the format of a log, before the lengths of its events, the last byte of which is the kind of checksums.
-_VERSION = slice(2, 52)
 #: Set in the format while a server writes the log; its checksum is that without this flag.
 _IN_USE = 1
 _CRC32 = 1
@@ -71,7 +69,6 @@ class EventReader:
         #: a stored log can begin in the middle of that of its server: what the position there is larger by
         self.shift = 0
         self._is_part = False
-        self.version = ""  #: of its server, after the first event
         self.end = len(MAGIC)  #: of the last complete event
 
     def __iter__(self) -> Iterator[Event]:
@@ -90,7 +87,6 @@ class EventReader:
                 if event.kind == ENCRYPTION:
                     raise EncryptedLogError
                 if event.kind == FORMAT:
-                    self.version = event.body[_VERSION].rstrip(b"\0").decode(errors="replace")
                     has_checksums = event.body[-1] == _CRC32
                 self.end = event.end
                 yield event

@@ -239,7 +239,7 @@ class SQLiteRowSink(RowSink):
     """
 
     def __init__(self, db: SQLiteWriter, names: TableNames | None = None) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+        self._connection, self._catalog = db.connection, db.catalog
         self._names: TableNames = names or db.catalog
 
     @contextmanager
