@@ -252,7 +252,6 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the plan has no steps."""
         return not self.steps
 
 

@@ -109,12 +109,10 @@ class Url(Struct, frozen=True, kw_only=True):
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file of this machine."""
         return self._kind == "file" and not self.via
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder of this machine."""
         return self._kind == "folder" and not self.via
 
     @property
@@ -283,7 +281,6 @@ def check_route(text: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine."""
     return host in {"localhost", "[::1]"} or bool(re.fullmatch(r"127(\.[0-9]{1,3}){3}", host))
 
 

@@ -352,7 +352,6 @@ class HashingCounter:
             self._hash.update(block)
 
     def count(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the blocks and add each one."""
         for block in blocks:
             self.add(block)
             yield block

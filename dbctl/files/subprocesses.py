@@ -112,8 +112,6 @@ def _read_cpu_ticks(pid: int) -> float:
 
 
 class ClientProgram:
-    """One running program."""
-
     def __init__(
         self, argv: Sequence[str], process: subprocess.Popen[bytes], stderr: IO[bytes], watch: ProgramWatch
     ) -> None:

@@ -28,8 +28,6 @@ MAX_TIMESTAMP = 253_402_300_799
 
 
 class ExtractResult(Struct, frozen=True, kw_only=True):
-    """The result of an extraction."""
-
     files: int
     bytes: int
     skipped_links: Sequence[str]  #: links, which are never created: ``name -> target``

@@ -34,8 +34,6 @@ RECORD_SECONDS = 30
 
 
 class FolderState(Enum):
-    """The state of a folder."""
-
     COMPLETE = "whole"  #: its manifest was written
     INCOMPLETE = "incomplete"  #: dbctl began to fill it and was interrupted
     FOREIGN = "foreign"  #: another program created it; dbctl does not change it

@@ -111,7 +111,6 @@ def open_store(
 
 
 def folder_name(app: str) -> str:
-    """Return the name of an app as a valid folder name."""
     if re.fullmatch(r"\w[\w.-]*", app):
         return app
     from urllib.parse import quote

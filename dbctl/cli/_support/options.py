@@ -79,8 +79,6 @@ JOURNALD = "journald"
 
 
 class LogFormat(StrEnum):
-    """Formats of log files."""
-
     TEXT = "text"
     JSON = "json"
 
@@ -375,5 +373,4 @@ def current_command(ctx: "Context | None") -> tuple[str, ...]:
 
 
 def is_verbose(ctx: "Context | None") -> bool:
-    """Whether ``--verbose`` was parsed."""
     return ctx is not None and bool(ctx.meta.get(_VALUES, {}).get("verbose"))

@@ -236,12 +236,10 @@ class ObservedRun:
         self._run = structs.replace(self._run, instances=instances)
 
     def add_warning(self, text: str) -> None:
-        """Record a warning."""
         self._warnings.append(self._text.mask(text))
         self._write_log("warning", "warning", text)
 
     def receive_hook(self, record: HookRun) -> None:
-        """Record and log a hook."""
         record = structs.replace(
             record, reason=self._text.mask(record.reason), output=self._text.mask(record.output)
         )

@@ -27,8 +27,6 @@ _SIGNS = re.compile(r"\\(.)|([_%])|(.)", re.DOTALL)
 
 
 class GrantLine(NamedTuple):
-    """A line of SHOW GRANTS."""
-
     verb: str  #: GRANT or REVOKE
     rights: str
     kind: str  #: of a routine; empty for tables
@@ -77,7 +75,6 @@ def parse_grant(line: str) -> GrantLine | None:
 
 
 def matches_pattern(pattern: str, database: str) -> bool:
-    """Whether the pattern of a grant is that of a database."""
     regex = _SIGNS.sub(
         lambda match: {"_": ".", "%": ".*"}.get(match[2]) or re.escape(match[1] or match[3]), pattern
     )

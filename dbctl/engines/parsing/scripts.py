@@ -28,7 +28,6 @@ class Rule(NamedTuple):
     message: str  #: a template for the names in the pattern; of an action also for ``table``
 
     def match(self, words: WordReader, **names: str) -> CodedMessage | None:
-        """Return the code and the message if the words match."""
         match = words.match(self.pattern)
         return None if match is None else (self.code, self.message.format_map({**names, **match}))
 

@@ -175,8 +175,6 @@ UNDECLARED = "SQL_ASCII"
 
 
 class _NumberLoader(Loader):
-    """Loader of a number with all of its digits."""
-
     def load(self, data: Buffer) -> object:
         return codec.parse_number(bytes(data).decode())
 

@@ -140,8 +140,6 @@ class ServerCodec(SqlPart, ValueCodec):
 
 
 class ServerScripts(SqlPart, ScriptRunner):
-    """What the parts ``ScriptRunner`` of all servers share."""
-
     _db: ServerWriter
     _in_step_mode = False  #: whether statements may run outside a transaction
 
@@ -240,8 +238,6 @@ LOCK_MISSING = EngineFinding(
 
 
 class SessionMonitor(SqlPart, ServerMonitor):
-    """What the parts ``ServerMonitor`` of all servers share."""
-
     @abstractmethod
     def _read_holders(self) -> Sequence[LockHolder]:
         """Return the sessions of other processes in the database, as far as this user may see them."""

@@ -67,8 +67,6 @@ def round_single(number: Decimal) -> Decimal:
 
 
 class ServerDialect(Dialect):
-    """The SQL of all servers."""
-
     def roughly_before(self, value: str, column: Column, timestamp: datetime, statement: Statement) -> str:
         limit = round(timestamp.timestamp()) + 1
         match kind_of(column):

@@ -159,8 +159,6 @@ def text_parser(column: Column, *, nul: bool = False) -> Parser:
 
 
 def integer_parser(column: Column, smallest: int, largest: int) -> Parser:
-    """Return a parser for integers from ``smallest`` to ``largest``."""
-
     def read(value: str) -> object:
         try:
             integer = int(value) if value.isascii() and "_" not in value else None

@@ -34,8 +34,6 @@ class Ranking(Struct, frozen=True):
 
 
 class RankedSearch(SqlPart, FullText):
-    """The queries of the part ``FullText``."""
-
     @abstractmethod
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
         """Return the SQL that ranks the rows of ``spec.table`` by a query."""

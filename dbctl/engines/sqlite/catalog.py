@@ -188,7 +188,6 @@ def _build_table(row: Row, rows: Sequence[Row]) -> SQLiteTable:
 
 
 def _resolve_spelling(table: Table, columns: Sequence[str]) -> list[str]:
-    """Return those of ``columns`` that the table has, in its spelling."""
     spelling = {name.lower(): name for name in table.columns}
     return [spelling[column.lower()] for column in columns if column.lower() in spelling]
 

@@ -266,7 +266,6 @@ class SQLiteConnection:
                 raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
 
     def translate(self, error: sqlite3.Error) -> DbctlError:
-        """Return the error to raise for an error of the driver."""
         return translate_error(error, self._context)
 
     def _unreachable_error(self, reason: str) -> DbctlError:

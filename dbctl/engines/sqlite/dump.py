@@ -218,8 +218,6 @@ def create_step_callback(
 
 
 class SQLiteDumps(SQLitePart, Dumps):
-    """The part ``Dumps`` of a reader."""
-
     forms: Mapping[str, str] = {"file": ""}  # a copy of the file, without a further suffix
     supports_partial = False
     is_compressed = False

@@ -88,8 +88,6 @@ class BackupsAdopted(ChangeResult, frozen=True, kw_only=True):
 
 
 class AdoptBackup(BackupOperation):
-    """A planned ``backup adopt``."""
-
     def __init__(
         self,
         repository: Repository,

@@ -40,7 +40,6 @@ class CopyKey:
 
     @property
     def secret(self) -> bytes:
-        """The key of the digests."""
         return hashlib.sha256(self._content).digest()
 
     def save(self) -> None:

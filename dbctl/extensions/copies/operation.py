@@ -113,7 +113,6 @@ class AnonymisedCopy(ChangeResult, frozen=True, kw_only=True):
 
 
 def describe_proof(proof: Proof) -> str:
-    """Return a proof as text."""
     kind = "a sample of " if proof.is_sample else ""
     return f"{kind}{format_count(proof.searched, 'original')} searched in {proof.bytes:,} bytes, {proof.hits} hits"
 

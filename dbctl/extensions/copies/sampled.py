@@ -48,8 +48,6 @@ def state_originals(copied: CopyResult) -> OriginalCopy:
 
 
 class CopyOriginals(CopyRestore):
-    """Copy databases as they are."""
-
     def plan(self, left_out: Mapping[str, int] = {}, *, limit: str = "") -> Plan:
         plan = super().plan(left_out, limit=limit)
         return structs.replace(plan, steps=[*plan.steps, ORIGINALS])

@@ -61,7 +61,6 @@ class ExternalIndexDefinition:
         }
 
     def fill_statements(self) -> list[tuple[str, Mapping[str, object]]]:
-        """Return the statements that fill the tables."""
         statement = Statement(self.spec.table)
         table, rowid = self._catalog.quote_table(self.spec.table), self.rowid_name()
         tests = [

@@ -285,7 +285,6 @@ class ExternalSearch:
         self._builder, self._file = db.builder, ExternalIndexFile(db)
 
     def can_find_word(self, word: str) -> bool:
-        """Whether an external index can find a word."""
         return is_storable(word) and MIN_LENGTH <= len(word) <= MAX_LENGTH
 
     def search_external(self, spec: ExternalIndexSpec, words: Sequence[str], query: Query) -> list[Row]:

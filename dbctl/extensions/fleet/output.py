@@ -74,7 +74,6 @@ class PlanCollector:
             self._steps[text] += 1
 
     def create_plan(self) -> Plan:
-        """Return the combined plan."""
         steps = [
             f"{format_count(count, 'instance')}: {step}"
             for step, count in self._steps.most_common(SHOWN_STEPS)

@@ -194,7 +194,6 @@ class Tally:
         self._failed_codes, self._done_codes, self._skipped_codes = set[int](), set[int](), set[int]()
 
     def add(self, outcome: Outcome) -> None:
-        """Count an outcome."""
         self._states[outcome.state] += 1
         codes = {"done": self._done_codes, "failed": self._failed_codes, "skipped": self._skipped_codes}
         codes[outcome.state].add(outcome.exit_code)

@@ -77,8 +77,6 @@ class Files(Protocol):
 
 
 class LocalFiles:
-    """``Files`` of a local folder."""
-
     def __init__(self, root: Path) -> None:
         self._root = root
 
@@ -115,8 +113,6 @@ class LocalFiles:
 
 
 class StoredFiles:
-    """``Files`` in a bucket."""
-
     def __init__(self, location: Location) -> None:
         self._location = location
 
@@ -351,7 +347,6 @@ def translate_panics() -> Iterator[None]:
 
 
 def translate_error(error: Exception, location: Location) -> DbctlError:
-    """Return the error of dbctl for an error of the library."""
     reason = extract_reason(error)
     for pattern, create_error in _ERROR_PATTERNS.items():
         if re.search(pattern, str(error), re.IGNORECASE):

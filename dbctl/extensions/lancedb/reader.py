@@ -145,7 +145,6 @@ class LanceReader(Readable):
 
 
 def sql_error(target: str) -> NotSupportedError:
-    """Return the error for an SQL statement."""
     return NotSupportedError(
         feature="an SQL statement",
         subject=f"{target}, a LanceDB",
@@ -168,8 +167,6 @@ class LancePart:
 
 
 class LanceStreams(LancePart, RowStreams):
-    """``RowStreams``."""
-
     sql_dialect = ""
 
     def view_queries(self) -> Mapping[str, str]:
@@ -192,8 +189,6 @@ class LanceStreams(LancePart, RowStreams):
 
 
 class LanceCodec(LancePart, ValueCodec):
-    """``ValueCodec``."""
-
     def read(self, query: Query) -> list[Row]:
         return [
             tuple(value.isoformat() if isinstance(value, date) else value for value in row)

@@ -349,8 +349,6 @@ class RowReader:
 
 
 class LanceTextScanner(TextScanner):
-    """``TextScanner``."""
-
     def __init__(self, db: LanceReader) -> None:
         self._catalog, self._rows = db.catalog, db.rows
 

@@ -70,7 +70,6 @@ class Snapshot:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Rows by table."""
         return {name: version.rows for name, version in self.tables.items()}
 
     @property

@@ -47,8 +47,6 @@ ROWS_PER_PARTITION: Mapping[VectorIndexKind, int] = {
 
 
 class LanceVectorIndexes(LancePart, VectorIndexes):
-    """``VectorIndexes`` of a writer."""
-
     def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:
         from lancedb import index
 

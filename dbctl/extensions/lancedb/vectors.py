@@ -97,8 +97,6 @@ PARTITION_COUNT = re.compile(r"partitions_(?:ranked|searched)=(\d+)")
 
 
 class LanceVectors(LancePart, VectorSearch):
-    """``VectorSearch``."""
-
     def vector_columns(self, table: str) -> Sequence[VectorColumn]:
         return catalog.vector_columns(table, self._catalog.arrow_schema(table))
 

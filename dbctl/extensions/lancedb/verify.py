@@ -199,7 +199,6 @@ class _ContentDigest:
         self._hashes.setdefault((path, part), sha256()).update(data)
 
     def digest(self) -> str:
-        """Return the digest, hexadecimal."""
         lines = [
             f"{path}\0{part}\0{hash_.hexdigest()}" for (path, part), hash_ in sorted(self._hashes.items())
         ]

@@ -26,8 +26,6 @@ PREFIX = ".dbctl-drill-"
 
 
 class DrillMoment(BackupOperation):
-    """A planned ``backup drill --at``."""
-
     def __init__(
         self, repository: Repository, at: datetime, keys: DecryptionKeys, *, roles: RolePolicy
     ) -> None:

@@ -79,8 +79,6 @@ class ServerCopied(BackupCreated, frozen=True, kw_only=True):
 
 
 class BackUpLog(BackupOperation):
-    """A planned ``backup log``."""
-
     def __init__(self, repository: Repository) -> None:
         """Select the database: that of ``--db``, or the main one.
 

@@ -41,8 +41,6 @@ from dbctl.services.backup.sources import Source
 
 
 class RecoverBackup(BackupOperation):
-    """A planned ``backup recover``."""
-
     def __init__(self, repository: Repository, at: datetime, keys: DecryptionKeys) -> None:
         """Select the database: that of ``--db``, or the only one with an archive.
 

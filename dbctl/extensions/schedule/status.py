@@ -187,7 +187,6 @@ def _read_job(
 
 
 def _read_delay(timers: Sequence[Path]) -> timedelta:
-    """Return the longest delay of the timers."""
     texts = [read_unit(unit.with_name(f"{unit.name}.timer")) for unit in timers]
     delays = [
         int(seconds)

@@ -40,7 +40,6 @@ class TableDigest(Struct, frozen=True, kw_only=True):
 
     @property
     def hexadecimal(self) -> str:
-        """The digest as text."""
         return f"{self.total:0{2 * DIGEST_BYTES}x}"
 
     @classmethod

@@ -84,7 +84,6 @@ class MigrationsVariant(Section, frozen=True, kw_only=True):
 
     @property
     def directory(self) -> str:
-        """The folder of its migrations."""
         return self.folder or self.name
 
 

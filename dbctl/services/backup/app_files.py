@@ -60,7 +60,6 @@ class AppFiles(MemberSource):
                 del self._files[name]
 
     def __bool__(self) -> bool:
-        """Whether the app has such files."""
         return bool(self._files)
 
     def size(self) -> int:

@@ -92,8 +92,6 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
 
 
 class CopyBackups(BackupOperation):
-    """A planned ``backup copy``."""
-
     def __init__(self, source: Repository, destination: Repository, names: Sequence[str]) -> None:
         """Select the named backups with their bases, or all with a readable manifest.
 

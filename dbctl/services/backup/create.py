@@ -95,8 +95,6 @@ class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
 
 
 class CreateBackup(BackupOperation):
-    """A planned ``backup create``."""
-
     def __init__(
         self,
         repository: Repository,

@@ -40,7 +40,6 @@ NO_DRILL = "no drill was recorded yet"
 
 
 def has_rules(retention: Retention) -> bool:
-    """Whether any rule is set."""
     return retention != Retention()
 
 

@@ -64,8 +64,6 @@ def open_writer(
 
 
 class BackupWriter:
-    """Writer of the files of one backup."""
-
     def __init__(
         self,
         folder: FolderWriter,

@@ -95,8 +95,6 @@ class BackupsRekeyed(ChangeResult, frozen=True, kw_only=True):
 
 
 class RekeyBackups(BackupOperation):
-    """A planned ``backup rekey``."""
-
     def __init__(self, repository: Repository, names: Sequence[str], keys: DecryptionKeys) -> None:
         """Select the named backups with their bases, or all with a readable manifest.
 

@@ -123,7 +123,6 @@ def refuse_role_table(table: DataTable) -> None:
 
 
 def _is_users_database(table: DataTable) -> bool:
-    """Whether the table is in the database of users and roles."""
     return table.app.resolve_database(table.app.profile.users) == table.database
 
 
@@ -172,8 +171,6 @@ def add_row(app: App, name: str, new_values: Mapping[str, str], nulls: Sequence[
 
 
 class AddRow:
-    """Add one row."""
-
     def __init__(self, table: DataTable, new_values: Mapping[str, str], nulls: Sequence[str]) -> None:
         """Check the rules of the app; the errors are those of ``add_row``."""
         name = table.name

@@ -225,7 +225,6 @@ class UpdateRow:
         check_references(self._table, self._before, self._values)
 
     def apply(self, db: Writable) -> RowChangeResult:
-        """Apply the parts of the change."""
         table = self._table
         users_changed = self._user_update.apply(db) if self._user_update else None
         self._single_true.apply(db)

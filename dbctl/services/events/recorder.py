@@ -71,8 +71,6 @@ class RunsPruned(ChangeResult, frozen=True, kw_only=True):
 
 
 class PruneRuns:
-    """A planned ``runs prune``."""
-
     app, protected, target = "journal", False, ""
 
     def __init__(self, folder: Path, *, keep: int | None, older_than: timedelta | None) -> None:

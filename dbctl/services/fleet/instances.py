@@ -178,7 +178,6 @@ def _list_by_paths(app: App, address: str) -> list[Instance]:
 
 
 def _list_by_query(app: App, timeout: float) -> list[Instance]:
-    """Return an instance for each row of the query."""
     url = app.listing_url
     if url is None:
         raise ValueError(app.name)

@@ -111,7 +111,6 @@ class KeyRename(Struct, frozen=True, kw_only=True):
 
     @property
     def step(self) -> str:
-        """The step of the plan."""
         rows = format_count(self.row_count, "row")
         return f"change {self.column} of {rows} of {self.table} from {truncate(str(self.old))} to {truncate(str(self.new))}"
 
@@ -131,7 +130,6 @@ class ColumnFix(Struct, frozen=True, kw_only=True):
 
     @property
     def step(self) -> str:
-        """The step of the plan."""
         return f"change {self.column} of {format_count(self.row_count, 'row')} of {self.table} to the original values"
 
     def apply(self, db: Writable) -> int:
@@ -158,7 +156,6 @@ class RowDelete(Struct, frozen=True, kw_only=True):
 
     @property
     def step(self) -> str:
-        """The step of the plan."""
         return f"delete {format_count(self.row_count, 'row')} of {self.table} without an original"
 
     @property

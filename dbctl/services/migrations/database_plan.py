@@ -79,7 +79,6 @@ class DatabasePlan(Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> list[str]:
-        """The names of the migrations."""
         return [plan.file.name for plan in self.plans]
 
     @property

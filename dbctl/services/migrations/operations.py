@@ -293,8 +293,6 @@ class _RunMigrations(_MigrationOperation):
 
 
 class MigrateUp(_RunMigrations):
-    """Run pending migrations."""
-
     direction, verb = "up", "run"
     result, empty_message = AppliedMigration, NOTHING_PENDING
     _selection: UpSelection

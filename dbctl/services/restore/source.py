@@ -199,8 +199,6 @@ class BackupSource:
 
 
 class RestoreOperation(BackupOperation):
-    """A command that restores a backup."""
-
     def __init__(self, source: BackupSource, database: str = "") -> None:
         """Read the keys of the backup; ``database`` is the only one that the operation affects, if any.
 

@@ -139,7 +139,6 @@ class RestoreTables(RestoreOperation):
         )
 
     def _restore_rows(self, reader: MemberReader, confirmed: str | None) -> Sequence[RestoredTable]:
-        """Restore the rows in one transaction."""
         with (
             self._source.open_content(self._member, reader) as source,
             self._open_writer(RESTORED_TABLE) as db,

@@ -106,7 +106,6 @@ class CreateRole:
         )
 
     def apply(self, db: Writable) -> RoleChangeResult:
-        """Insert the role and its permissions."""
         table, section = self._table, self._table.section
         generator = KEYS[section.codec]
         values = self._values | ({section.key: generator()} if generator else {})

@@ -157,8 +157,6 @@ def find_object_violation(value: object) -> str:
 
 
 class StateTransition(ColumnRule):
-    """A state with allowed transitions."""
-
     def __init__(self, live: LiveTable, column: str, section: States) -> None:
         self._section, self._known = section, known_states(section)
         super().__init__(live, column, lambda value: value_problem(value, self._known))
@@ -186,7 +184,6 @@ class StateTransition(ColumnRule):
 
 
 def known_states(section: States) -> list[str]:
-    """Return all defined states."""
     targets = (state for states in section.transitions.values() for state in states)
     return list(dict.fromkeys([*section.transitions, *targets]))
 

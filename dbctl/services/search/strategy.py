@@ -56,8 +56,6 @@ class CandidateQuery(Struct, frozen=True):
 
 
 class TextColumns(Struct, frozen=True, kw_only=True):
-    """The text columns of a table."""
-
     table: str
     id: str
     columns: Sequence[str]

@@ -85,8 +85,6 @@ class TextMatcher:
 
 
 class _TermMatcher:
-    """Matcher of texts with one term."""
-
     def __init__(self, term: TextTerm) -> None:
         self._pattern = re.compile(_GAP.join(map(_ignore_case, term.words)))
         words = term.match != "part"

@@ -170,8 +170,6 @@ def new_values(rule: Cleanup, live: LiveTable, form: TimeForm) -> dict[str, obje
 
 
 class RuleRun:
-    """One run of a rule."""
-
     def __init__(
         self,
         app: App,

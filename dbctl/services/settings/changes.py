@@ -168,8 +168,6 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class PreparedSettings(Prepared[R_co], Protocol[R_co]):
-    """A prepared change of settings."""
-
     def list_writes(self) -> Sequence[str]:
         """Return what it writes, as ``SettingStore.describe_write``."""
 

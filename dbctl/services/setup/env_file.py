@@ -103,7 +103,6 @@ def fill(address: str, variables: Mapping[str, str]) -> str:
 
 
 def join_variable_names(section: Database) -> str:
-    """Return the names of the variables with the URL of a database."""
     if section.environment is None:
         return ""
     return ", ".join(

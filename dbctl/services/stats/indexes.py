@@ -16,8 +16,6 @@ from dbctl.services.app.results import DatabaseResults, collect_results, create_
 
 
 class IndexProblem(StrEnum):
-    """Problem of an index."""
-
     INVALID = "invalid"  #: its creation failed
     DUPLICATE = "duplicate"  #: another index is equal
     REDUNDANT = "redundant"  #: another index starts with its columns
@@ -63,7 +61,6 @@ class TableBloat(Struct, frozen=True, kw_only=True):
 def list_indexes(
     app: App, page_request: PageRequest, *, only: IndexProblem | None = None
 ) -> DatabaseResults[IndexStats]:
-    """Return the indexes of each configured database, with their problems; with ``only``, those with this problem."""
     notes: list[str] = []
 
     def read_database(name: str) -> list[IndexStats]:

@@ -18,8 +18,6 @@ class UnorderableRowsError(Exception):
 
 
 class InsertOrder(NamedTuple):
-    """The rows to insert, in their order."""
-
     rows: Sequence[tuple[TableUndo, Restoration]]
     postponed: Mapping[str, Sequence[str]]  #: columns that are NULL until all rows exist, by table
 

@@ -36,8 +36,6 @@ class Lock(Struct, frozen=True, kw_only=True):
 
 
 class Locks(Struct, frozen=True, kw_only=True):
-    """All locks at one time."""
-
     logins: Mapping[str, Lock]  #: by the login as typed
     addresses: Mapping[str, Lock]
     typed_at: Mapping[str, Sequence[str]]  #: logins typed at each locked address

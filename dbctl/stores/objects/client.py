@@ -65,8 +65,6 @@ ABSENT_KEY = ".dbctl-nobodys"
 
 
 class Client:
-    """One bucket."""
-
     part = PART
 
     def __init__(self, location: str, address: Address, *, timeout: float) -> None:

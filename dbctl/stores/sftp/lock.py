@@ -26,8 +26,6 @@ LEFTOVER_SECONDS = 86_400.0
 
 
 class ClaimLock(RenewedLock):
-    """The lock of one store."""
-
     pause = 0.2
 
     def __init__(self, client: SftpClient, key: str, machine: str, purpose: str) -> None:

@@ -63,8 +63,6 @@ def open_snapshot(url: Url, target: str, *, timeout: float) -> Iterator[PostgreS
 
 
 class PostgreSQLSnapshotExport(PostgreSQLPart, SnapshotExport):
-    """The part ``SnapshotExport``."""
-
     def export_snapshot(self) -> AbstractContextManager[ExportedSnapshot]:
         connection = self._connection
         return open_snapshot(connection.url, connection.target, timeout=connection.timeout)

@@ -102,7 +102,6 @@ class ProfileProved(Struct, frozen=True, kw_only=True):
 
     @property
     def status(self) -> Exit:
-        """The exit code."""
         is_failed = any(entry.status == "failed" for entry in self.recordings)
         return Exit.CHECK_FAILED if is_failed else Exit.OK
 

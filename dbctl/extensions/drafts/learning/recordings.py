@@ -142,6 +142,5 @@ def create_folder(profile: Path, action: Action) -> Path:
 
 
 def write_content(folder: Path, recording: Recording) -> None:
-    """Write the file of a recording into its folder."""
     with atomic.write_atomically(folder / CONTENT, mode=0o600, replace=False) as file:
         file.write(msgspec.json.format(msgspec.json.encode(recording), indent=1).decode())

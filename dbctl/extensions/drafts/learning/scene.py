@@ -61,7 +61,6 @@ class Scene(Struct, frozen=True, kw_only=True):
 
     @property
     def users_database(self) -> str:
-        """The name of the database with the users."""
         return self.users.database or self.profile.main_database
 
     @property

@@ -115,8 +115,6 @@ class _Copy:
 
 
 class MariaDBServerLog(MySQLPart, ServerLog, LogChecks):
-    """The server of a database."""
-
     copy_remedy = Remedy("Create one with: `backup create`")
 
     def describe_fetch(self, name: str) -> Sequence[str]:

@@ -53,8 +53,6 @@ _INSTEAD = "No backup was created."
 
 
 class PostgreSQLServerLog(PostgreSQLPart, ServerCopy, ServerLog):
-    """The server of a database."""
-
     copy_remedy = Remedy("Create one with: `backup create --physical`")
 
     def estimate_size(self) -> int:

@@ -37,8 +37,6 @@ REFERENCE_HINT = "Take the catalog from the newest backup with --reference lates
 
 
 class SQLiteSalvage(Salvage):
-    """The salvage of files."""
-
     def salvage(
         self, request: SalvageRequest, target: str, *, progress: Progress = no_progress
     ) -> SalvageResult:

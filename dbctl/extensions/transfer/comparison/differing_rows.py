@@ -147,8 +147,6 @@ def _sort_value(value: bytes) -> tuple[int, bytes]:
 
 
 class DifferingRows(NamedTuple):
-    """The rows of one table that differ."""
-
     table: TransferTable
     comparison: TableComparison
     differences: Differences

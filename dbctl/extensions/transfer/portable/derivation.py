@@ -107,7 +107,6 @@ class Derivation(ABC):
         return ""
 
     def can_comment(self, comment: str, *, is_column: bool) -> bool:
-        """Whether a table or column can have a comment."""
         del comment, is_column
         return True
 

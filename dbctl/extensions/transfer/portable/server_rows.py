@@ -18,8 +18,6 @@ from dbctl.model import split_batches
 
 
 class ServerRowSource(RowSource):
-    """The part ``RowSource``."""
-
     def __init__(self, db: ServerDatabase, names: TableNames | None = None) -> None:
         self._connection, self._catalog = db.connection, db.catalog
         self._names: TableNames = names or db.catalog
@@ -71,8 +69,6 @@ class ServerRowSource(RowSource):
 
 
 class ServerRowSink(RowSink):
-    """The part ``RowSink``."""
-
     _connection: ServerConnection[Any]
 
     def __init__(self, db: ServerWriter, names: TableNames | None = None) -> None:

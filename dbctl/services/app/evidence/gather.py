@@ -85,7 +85,6 @@ class Evidence(Struct, frozen=True, kw_only=True):
     denials: Sequence[PrivilegeMissingError] = ()  #: for each table whose rows the role may not read
 
     def base_tables(self) -> Iterable[TableEvidence]:
-        """Return the tables that are not views."""
         return [table for table in self.tables.values() if not table.is_view]
 
 

@@ -127,7 +127,6 @@ class Subject(msgspec.Struct, dict=True, eq=False):
         return {name: structs.replace(self, database=name) for name in names}
 
     def open(self, needs: Needs) -> None:
-        """Open what a check needs."""
         if needs:
             _ = self.files if needs is Needs.FILES else self.db
 

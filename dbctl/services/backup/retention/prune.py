@@ -64,8 +64,6 @@ class BackupsPruned(ChangeResult, frozen=True, kw_only=True):
 
 
 class PruneBackups(BackupOperation):
-    """A planned ``backup prune``."""
-
     def __init__(self, repository: Repository, retention: Retention, moved: Collection[str] = ()) -> None:
         """Use ``retention`` for all databases if it has rules, otherwise the configured rules.
 

@@ -107,8 +107,6 @@ class BackupsPinned(ChangeResult, frozen=True, kw_only=True):
 
 
 class PinBackups(BackupOperation):
-    """Pin backups, or remove their pins."""
-
     def __init__(self, repository: Repository, names: Sequence[str], reason: str | None) -> None:
         """Select the backups by id or ``latest``; ``reason`` None removes their pins.
 

@@ -57,7 +57,6 @@ class UserPaths:
 
     @property
     def table(self) -> TableEvidence:
-        """The table of users."""
         return self.evidence.tables[self.users.table]
 
     def is_known(self, path: str) -> bool:

@@ -194,8 +194,6 @@ _COUNTER, _SEQUENCE = "AUTO_INCREMENT", "sequence"
 
 
 class MySQLNativeSchemas(NativeSchemas):
-    """The part ``NativeSchemas``."""
-
     row_source, row_sink = MySQLNativeRows, MySQLNativeSink
     _db: MySQLDatabase
     _connection: MySQLConnection

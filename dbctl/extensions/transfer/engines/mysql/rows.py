@@ -48,7 +48,6 @@ _PLAIN = frozenset({"integer", "number", "timestamp", "date", "uuid"})
 
 
 def quote_value(column: LineColumn, value: bytes) -> str:
-    """Return SQL for a value of a line."""
     if column.kind == "bytes":
         return f"x'{value[2:].decode('ascii')}'"
     if b"\\" in value or b"\0" in value or not value.isascii():
@@ -76,8 +75,6 @@ def _write_document(value: object) -> str:
 
 
 class MySQLRowSource(ServerRowSource):
-    """The part ``RowSource``."""
-
     _connection: MySQLConnection
     quote_value = staticmethod(quote_value)
 
@@ -146,8 +143,6 @@ _OTHER_LITERALS = BARE_KINDS | {"json-float"}
 
 
 class MySQLRowSink(ServerRowSink):
-    """The part ``RowSink``."""
-
     _connection: MySQLConnection
     quote_value = staticmethod(quote_value)
 
@@ -225,8 +220,6 @@ _READ_ONLY = 1836
 
 
 class MySQLWriteLock(WriteLock):
-    """The part ``WriteLock``."""
-
     exceptions = "TRUNCATE TABLE, and changes of the schema"
     triggers = _TRIGGERS
     refusal = f"for each row signal sqlstate '45000' set mysql_errno = {_READ_ONLY}, message_text = {quote_literal(WRITE_LOCK_MESSAGE)}"

@@ -198,8 +198,6 @@ _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 
 
 class MySQLPortableSchemas(MySQLPart, PortableSchemas):
-    """The part ``PortableSchemas``."""
-
     #: those of a current MariaDB
     limits = StorageLimits(
         stores_zero_dates=True,

@@ -127,8 +127,6 @@ WITHOUT_ROLES = ("--no-owner", "--no-privileges")
 
 
 class PostgreSQLNativeSchemas(NativeSchemas):
-    """The part ``NativeSchemas``."""
-
     row_source, row_sink = PostgreSQLNativeRows, PostgreSQLNativeSink
     _db: PostgreSQLDatabase
     _connection: PostgreSQLConnection

@@ -47,8 +47,6 @@ def quote_value(column: LineColumn, value: bytes) -> str:
 
 
 class PostgreSQLRowSource(ServerRowSource):
-    """The part ``RowSource``."""
-
     _connection: PostgreSQLConnection
     quote_value = staticmethod(quote_value)
 
@@ -145,8 +143,6 @@ order by 1, 2"""
 
 
 class PostgreSQLRowSink(ServerRowSink):
-    """The part ``RowSink``."""
-
     _connection: PostgreSQLConnection
     quote_value = staticmethod(quote_value)
 
@@ -208,8 +204,6 @@ where p.proname = :lock and (:scope = '' or n.nspname = :scope) and not exists (
 
 
 class PostgreSQLWriteLock(WriteLock):
-    """The part ``WriteLock``."""
-
     exceptions = "changes of the schema, and rows of subscriptions"
     _connection: PostgreSQLConnection
 
@@ -254,8 +248,6 @@ _INCREMENT = "select seqincrement from pg_catalog.pg_sequence where seqrelid = c
 
 
 class PostgreSQLWriteProofs(WriteProofs):
-    """The part ``WriteProofs``."""
-
     def __init__(self, db: PostgreSQLWriter) -> None:
         super().__init__(db)
         self._connection, self._catalog = db.connection, db.catalog

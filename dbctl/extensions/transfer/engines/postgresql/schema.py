@@ -183,8 +183,6 @@ _CHECK = re.compile(r"CHECK \((.*)\)(?: NO INHERIT)?(?: NOT VALID)?", re.DOTALL)
 
 
 class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
-    """The part ``PortableSchemas``."""
-
     limits = StorageLimits(stores_nul=False)
 
     def read_portable(self) -> PortableSchema:

@@ -47,8 +47,6 @@ class _Side(NamedTuple):
 
 
 class PostgreSQLVersions(PostgreSQLPart, ChangedRows):
-    """The part ``ChangedRows``."""
-
     def select_changed(
         self, other: Readable, tables: Collection[str], *, private: bool
     ) -> tuple[PostgreSQLRowSource, PostgreSQLRowSource] | None:

@@ -78,8 +78,6 @@ _PRAGMAS = ("user_version", "application_id")
 
 
 class SQLiteNativeSchemas(NativeSchemas):
-    """The part ``NativeSchemas``."""
-
     row_source, row_sink = SQLiteNativeRows, SQLiteNativeSink
     _db: SQLiteDatabase
     _connection: SQLiteConnection

@@ -124,8 +124,6 @@ class _File:
 
 
 class SQLitePages(SQLitePart, ChangedRows):
-    """The part ``ChangedRows``."""
-
     def select_changed(
         self, other: Readable, tables: Collection[str], *, private: bool
     ) -> tuple[SQLiteRowSource, SQLiteRowSource] | None:

@@ -63,8 +63,6 @@ class _Statements(NamedTuple):
 
 
 class SQLiteRowSource(SQLitePart, RowSource):
-    """The part ``RowSource``."""
-
     def __init__(self, db: SQLiteDatabase, names: TableNames | None = None) -> None:
         super().__init__(db)
         self._names: TableNames = names or db.catalog
@@ -309,8 +307,6 @@ where type = 'trigger' and substr(name, 1, {len(WRITE_LOCK)}) = '{WRITE_LOCK}' o
 
 
 class SQLiteWriteLock(WriteLock):
-    """The part ``WriteLock``."""
-
     exceptions = "changes of the schema, such as DROP TABLE"
     triggers = _TRIGGERS
     refusal = f"begin select raise(abort, {quote_literal(WRITE_LOCK_MESSAGE)}); end"

@@ -132,8 +132,6 @@ _SET_COUNTER = (
 
 
 class SQLitePortableSchemas(SQLitePart, PortableSchemas):
-    """The part ``PortableSchemas``."""
-
     limits = StorageLimits(
         enforces_types=False,
         stores_nan=False,
