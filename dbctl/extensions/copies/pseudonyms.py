@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import hmac
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation, localcontext
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
 from msgspec import structs
 
 from dbctl.engines.contract.database import Column
+from dbctl.extensions.copies.errors import CopyKeyInvalidError
 from dbctl.extensions.copies.rules import ColumnRule, ValueRule
 from dbctl.extensions.copies.section import Kind
+from dbctl.files import atomic
 from dbctl.model import Struct
 
 #: Digits of the digest in a group, and what joins the groups.
@@ -35,8 +39,6 @@ BLOCK = 64
 DIGITS = str.maketrans("abcdef", "012345")
 #: What the password of an account becomes if it has no known hash: no format of hashes begins with it.
 UNUSABLE = "!"
-#: The shortest pseudonym of an e-mail address has one group before the domain.
-SHORTEST_EMAIL = GROUP + len(f"@{DOMAIN}")
 #: The length of columns whose type implies it, in bytes.
 _IMPLIED_LENGTHS = {"TINYTEXT": 255, "TINYBLOB": 255}
 #: Smallest numbers that are a time in nanoseconds, microseconds, milliseconds and seconds, and a day in each of these units; smaller ones
@@ -104,6 +106,57 @@ def read_length(column: Column) -> int | None:
     """Return the number of characters that a column stores; None: any number that a pseudonym may have."""
     match = re.search(r"(?:CHAR|BINARY|CHARACTER VARYING|CHARACTER)\s*\((\d+)\)", column.type)
     return int(match[1]) if match else _IMPLIED_LENGTHS.get(column.type)
+
+
+#: Bytes of the file of a key.
+_LEAST_BYTES, _MAX_BYTES = 16, 4096
+
+
+class CopyKey:
+    """The key of one copy. A missing file is created before a destination is written."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Read the file.
+
+        Raises:
+            CopyKeyInvalidError: it is too short, too long, or cannot be read.
+        """
+        self._path, self._is_new, self._is_saved = path, path is None or not path.exists(), False
+        content = secrets.token_hex(32).encode()
+        if path and not self._is_new:
+            try:
+                content = atomic.read_whole(path, _MAX_BYTES).strip()
+            except OSError as error:
+                raise self._error(path, error.strerror or str(error)) from error
+            if len(content) < _LEAST_BYTES:
+                raise self._error(path, f"it has {len(content)} bytes")
+        elif path and not path.parent.is_dir():
+            raise self._error(path, "its folder does not exist")
+        self._content = content
+
+    @staticmethod
+    def _error(path: Path, reason: str) -> CopyKeyInvalidError:
+        return CopyKeyInvalidError(path=path, reason=reason, least=_LEAST_BYTES)
+
+    @property
+    def secret(self) -> bytes:
+        return sha256(self._content).digest()
+
+    def save(self) -> None:
+        """Create the file if it was missing, readable for this user alone.
+
+        Raises:
+            DiskFullError, FileFailedError: it cannot be written, or another process has created it since then, with another key.
+        """
+        if self._path and self._is_new:
+            with atomic.create_file(self._path) as file:
+                file.write(self._content + b"\n")
+            self._is_saved = True
+
+    def discard(self) -> None:
+        """Delete the file that ``save`` created, because the copy failed."""
+        if self._path and self._is_saved:
+            self._path.unlink(missing_ok=True)
 
 
 class Pseudonyms:

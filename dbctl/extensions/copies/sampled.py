@@ -15,9 +15,8 @@ from dbctl.engines.contract.database import Writable
 from dbctl.errors.base import Remedy
 from dbctl.extensions.copies.contract import Rewriter
 from dbctl.extensions.copies.errors import CopyUnreadableError
-from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.private import PrivateDatabases
-from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.pseudonyms import CopyKey, Pseudonyms
 from dbctl.extensions.copies.rules import TableRule
 from dbctl.extensions.copies.sample import Sample, SampledTable, Sampling
 from dbctl.model import Effect, Plan

@@ -7,12 +7,15 @@ import secrets
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from dbctl import __version__, signals
 from dbctl.cli._support.emit import note
 from dbctl.cli._support.options import WORDS, CommonOptions, common_parameter_names
+from dbctl.config.model import STATE_OFF
+from dbctl.config.secrets import read_pepper
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.operations import CommitInDoubtError
@@ -23,8 +26,8 @@ from dbctl.extensions.reach.errors import (
     RouteLocalNeedError,
 )
 from dbctl.extensions.reach.machines import SshMachine
-from dbctl.extensions.reach.remote_app import list_files
 from dbctl.extensions.reach.routes import ROUTES
+from dbctl.files import toml
 from dbctl.files.ssh import choose_reason
 from dbctl.files.subprocesses import ClientProgram, ProgramWatch, run_program
 from dbctl.profiles import loader
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from dbctl.cli._support.session import Session
     from dbctl.config import model
+    from dbctl.url import Url
 
 
 #: pipx and pip install for a user, whose folder the PATH of a command through ssh rarely has.
@@ -148,7 +152,7 @@ class _Forwarder:
             lines = _read_lines(watcher)
             self._require_version(self._receive("dbctl-version", watcher, lines))
             run = _RUN + shlex.join(["--app", self._app.name, *_write_words(self._session)])
-            for name, text in {**list_files(self._session, self._app), "run": run}.items():
+            for name, text in {**_list_files(self._session, self._app), "run": run}.items():
                 watcher.write(os.fsencode(f"{name}\n{text.removesuffix(chr(10))}\n{self._end}\n"))
             watcher.write(f"{self._end}\n".encode())
             folder = self._receive("dbctl-folder", watcher, lines)
@@ -288,3 +292,53 @@ def _write_common_options(session: Session) -> Iterator[str]:
             continue
         yield parameter.opts[0] if value is True else f"{parameter.opts[0]}={value}"
     yield f"--color={'always' if supports_color(sys.stdout) else 'never'}"
+
+
+#: The files of the configuration on the machine of an app.
+_PROFILE, _PEPPER = "profile.toml", "pepper"
+
+
+def _list_files(session: Session, app: App) -> Mapping[str, str]:
+    """Return the texts of the files by their names: the configuration on that machine, which is what dbctl there needs, and what it refers to.
+
+    Raises:
+        PepperMissingError: the secret that the app appends to passwords is configured, and cannot be read.
+    """
+    configured, files = app.configured, dict[str, str]()
+    section: dict[str, str | bool] = {"profile": configured.profile, "protected": configured.protected}
+    if not loader.find_profile(configured.profile):
+        section["profile"] = f"./{_PROFILE}"
+        files[_PROFILE] = toml.read_text(loader.path_of(configured.profile))
+    if configured.require:
+        section["require"] = configured.require
+    if configured.prefix is not None:
+        section["prefix"] = configured.prefix
+    if configured.pepper_file or configured.pepper_env:
+        section["pepper_file"] = _PEPPER
+        files[_PEPPER] = read_pepper(configured).reveal()
+    audit = session.journal.audit
+    tables: dict[str, Mapping[str, str | bool | int]] = {
+        f"apps.{toml.quoted(app.name)}": section,
+        f"apps.{toml.quoted(app.name)}.databases": {
+            name: _write_address(url) for name, url in configured.databases.items()
+        },
+        "audit": {"required": audit.required, "values": audit.values, "max_rows": audit.max_rows},
+    }
+    if configured.state == STATE_OFF:
+        tables["journal"] = {"folder": STATE_OFF}
+    files["dbctl.toml"] = "\n".join(
+        line for name, table in tables.items() for line in (f"[{name}]", *map(_write_key, table.items()))
+    )
+    return files
+
+
+def _write_key(item: tuple[str, str | bool | int]) -> str:
+    name, value = item
+    text = toml.quoted(value, value=True) if isinstance(value, str) else str(value).lower()
+    return f"{toml.quoted(name)} = {text}"
+
+
+def _write_address(url: Url) -> str:
+    """Return the address without its route; a relative path begins in the home of the login, and nothing in it is a variable."""
+    path = url.path if url.path.startswith(("/", "~/")) else f"~/{url.path}"
+    return f"{url.engine}:{quote(path)}"

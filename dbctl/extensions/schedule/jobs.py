@@ -16,9 +16,8 @@ from dbctl.engines import registry
 from dbctl.errors.base import DbctlError
 from dbctl.errors.usage import CleanupUnconfirmedError, UsageError
 from dbctl.extensions import registry as extensions
-from dbctl.extensions.schedule.interval import convert_interval
 from dbctl.extensions.schedule.section import OFF, Schedule, read_section
-from dbctl.extensions.schedule.times import normalize
+from dbctl.extensions.schedule.times import find_interval, normalize
 from dbctl.model import Struct
 from dbctl.profiles.model.profile import Profile
 from dbctl.services.app import command_line
@@ -26,7 +25,7 @@ from dbctl.services.app.session import open_app, read_profile
 from dbctl.services.backup.due import database_retentions, has_rules, retention_for
 from dbctl.services.search.indexes.kinds import find_kind
 from dbctl.services.sessions.cleanup import CleanUp
-from dbctl.url import resolve_engine
+from dbctl.url import find_engine, resolve_engine
 
 #: Jobs wait long for locks, because no user waits for them.
 TIMEOUT_OPTIONS = ("--timeout", "600")
@@ -269,7 +268,7 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
     for kind in KINDS:
         configured = str(getattr(section, kind.name))
         if kind.name == "backup" and section.every:
-            configured = convert_interval(app, profile, section, (kind.minute + offset) % 60)
+            configured = _convert_interval(app, profile, section, (kind.minute + offset) % 60)
         entries = [
             (schedules[kind.name], f"--db={database}")
             for database, schedules in section.databases.items()
@@ -308,6 +307,32 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
                     is_silent=kind.is_silent,
                 )
             )
+
+
+def _convert_interval(app: model.App, profile: Profile, section: Schedule, minute: int) -> str:
+    """Return the schedule of backups with a short interval, which is ``every`` of ``section``; one of hours begins at ``minute``.
+
+    Raises:
+        UsageError: so many backups would take too much space.
+    """
+    key = f"[apps.{app.name}.schedule] every = {section.every!r}"
+    schedule = find_interval(section.every)
+    if app.backup is None:
+        return schedule  # without backups, there is no such job
+    for name, database in profile.databases.items():
+        if name in app.databases and database.backup:
+            url = resolve_engine(app.databases[name], database.engines)
+            entry = find_engine(url.engine)
+            if entry is None or entry.kind != "file" or url.via:
+                reason = f"{name} is no SQLite file of this machine, so each backup reads all of its data"
+                raise UsageError(detail=f"{key}: {reason}; set a time of backup instead")
+    if not app.backup.incremental:
+        raise UsageError(
+            detail=f"{key}: each backup would be a full copy; set incremental in [apps.{app.name}.backup]"
+        )
+    if not (has_rules(retention_for(app, profile)) or database_retentions(app)):
+        raise UsageError(detail=f"{key}: no rule deletes backups; set keep in [apps.{app.name}.backup]")
+    return schedule.format(minute)
 
 
 def _is_default(selection: Selection, app: str, job: str, section: Schedule) -> bool:

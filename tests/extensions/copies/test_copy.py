@@ -12,8 +12,7 @@ import pytest
 
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import FileFailedError
-from dbctl.extensions.copies.key import CopyKey
-from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.pseudonyms import CopyKey, Pseudonyms
 from dbctl.extensions.copies.rewrite_sqlite import match_pattern
 from dbctl.model import Secret
 from dbctl.profiles.passwords import verify_password

@@ -19,9 +19,8 @@ import pytest
 from lancedb.index import FTS, BTree, Fm, IvfFlat, LabelList
 
 from dbctl.engines import registry
-from dbctl.extensions.copies.key import CopyKey
 from dbctl.extensions.copies.private import require_rewriter
-from dbctl.extensions.copies.pseudonyms import Pseudonyms
+from dbctl.extensions.copies.pseudonyms import CopyKey, Pseudonyms
 from dbctl.url import Url
 from tests.crash.figures import choose_count
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
