@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from msgspec import field
 
-from dbctl.model import Struct
+from dbctl.model import DryRunResult, Struct
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,8 +98,9 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     """The declaration of one command."""
 
     name: str  #: ``users set-role``
-    #: returns the types of its results; called by the generator of the JSON Schemas alone
+    #: returns the types of its results, without that of ``--dry-run``; called by the generator of the JSON Schemas alone
     answers: Callable[[], tuple[Any, ...]]
+    has_plan: bool = False  #: whether it answers ``--dry-run`` with its plan
     writes: Write | None = None  #: None: it opens no database of an app for writing
     action: str = ""  #: the ``ActionName`` whose hooks it runs; empty: none
     #: whether it reads the audit log of the selected app, which is where its changes run
@@ -115,6 +116,9 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     all_apps: bool = False  #: whether it concerns all apps if none is selected
     timeout: float = DEFAULT_TIMEOUT  #: of ``--timeout``
     checks_profile: bool = True  #: False: a mistake in the users or the settings of a profile must not prevent a backup or a restore
+
+    def list_answers(self) -> tuple[Any, ...]:
+        return (*self.answers(), DryRunResult) if self.has_plan else self.answers()
 
 
 #: For services that no command uses: the strictest declaration.

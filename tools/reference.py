@@ -37,7 +37,7 @@ OTHER_RESULTS: Mapping[str, tuple[Any, ...]] = {"fleet": (FleetResult,)}
 def build_schemas() -> dict[str, Any]:
     """Return the JSON Schema of every answer in its envelope, by the name in its ``schema`` field."""
     return describe_answers(
-        {**{name: spec.answers() for name, spec in read_specs().items()}, **OTHER_RESULTS}
+        {**{name: spec.list_answers() for name, spec in read_specs().items()}, **OTHER_RESULTS}
     )
 
 

@@ -14,7 +14,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config import loader
 from dbctl.errors.base import Exit, Remedy
-from dbctl.model import DryRunResult, Findings, Page
+from dbctl.model import Findings, Page
 from dbctl.services import profiles
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
@@ -61,7 +61,7 @@ def show_(
 
 @Example("apps maintenance on", on="samples")
 @Example("apps maintenance off --app shop")
-@GROUP.command("maintenance", answers=lambda: (MaintenanceChanged, DryRunResult), recorded=True)
+@GROUP.command("maintenance", answers=lambda: (MaintenanceChanged,), recorded=True)
 def maintenance(
     session: Session,
     state: Annotated[MaintenanceSwitch, argument("on|off", "Whether to turn it on or off.")],

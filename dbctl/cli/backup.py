@@ -44,7 +44,7 @@ from dbctl.cli._support.session import Session
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import UsageError
 from dbctl.extensions import registry
-from dbctl.model import Compression, DryRunResult, Findings, Page
+from dbctl.model import Compression, Findings, Page
 from dbctl.services.backup.listing import list_backups
 from dbctl.services.backup.repository import LATEST, BackupDetail, ListedKind, Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
@@ -71,11 +71,7 @@ GROUP = Group(
 @Example("backup create --db user --repository /mnt/backups")
 @Example("backup create", shown=False, meaning="Back up the databases, and verify the copies.")
 @GROUP.command(
-    "create",
-    answers=lambda: (BackupCreated, DryRunResult),
-    action="backup",
-    recorded=True,
-    fleet=Fleet(resumes=True),
+    "create", answers=lambda: (BackupCreated,), action="backup", recorded=True, fleet=Fleet(resumes=True)
 )
 def create(
     session: Session,
@@ -264,7 +260,7 @@ def verify(
 
 @Example("backup copy --to s3://backups/flashpoint --object-lock 30d")
 @Example("backup copy latest --to copies", on=EVERYWHERE)
-@GROUP.command("copy", answers=lambda: (BackupsCopied, DryRunResult), recorded=True)
+@GROUP.command("copy", answers=lambda: (BackupsCopied,), recorded=True)
 def copy_(
     session: Session,
     to: Annotated[str, option("--to", "ADDRESS", f"Destination: {ADDRESS_FORMS}.")],
@@ -307,7 +303,7 @@ def copy_(
 
 @Example("backup rekey --dry-run --identity old-key.txt")
 @Example("backup rekey --identity old-key.txt --yes")
-@GROUP.command("rekey", answers=lambda: (BackupsRekeyed, DryRunResult), recorded=True)
+@GROUP.command("rekey", answers=lambda: (BackupsRekeyed,), recorded=True)
 def rekey(
     session: Session,
     names: Annotated[
@@ -373,7 +369,7 @@ def status(
 @Example("backup drill latest --db user")
 @GROUP.command(
     "drill",
-    answers=lambda: (DrillResult, DryRunResult),
+    answers=lambda: (DrillResult,),
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),

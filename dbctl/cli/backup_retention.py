@@ -11,7 +11,6 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress, period_option, require_size
 from dbctl.cli._support.session import Session
-from dbctl.model import DryRunResult
 from dbctl.services.backup.repository import Repository
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
@@ -35,10 +34,7 @@ def _limit_option(help_text: str) -> object:
 @Example("backup prune --keep-daily 14 --dry-run", on="flashpoint-web")
 @Example("backup prune --keep-last 7 --keep-within 30d --yes")
 @GROUP.command(
-    "prune",
-    answers=lambda: (BackupsPruned, DryRunResult),
-    recorded=True,
-    fleet=Fleet(resumes=True, may_destroy=True),
+    "prune", answers=lambda: (BackupsPruned,), recorded=True, fleet=Fleet(resumes=True, may_destroy=True)
 )
 def prune(
     session: Session,
@@ -93,7 +89,7 @@ def prune(
 
 @Example("backup delete {backup} --dry-run", on="flashpoint-web")
 @Example("backup delete {backup} --yes", on="flashpoint-web")
-@GROUP.command("delete", answers=lambda: (BackupsDeleted, DryRunResult), recorded=True)
+@GROUP.command("delete", answers=lambda: (BackupsDeleted,), recorded=True)
 def delete(
     session: Session,
     names: Annotated[list[str], argument("ID...", "Ids of backups.")],
@@ -116,7 +112,7 @@ def delete(
 
 @Example("backup pin latest --reason 'before the upgrade to 2.0'", on=EVERYWHERE)
 @Example("backup pin {backup} --reason 'audit of 2026' --dry-run", on="flashpoint-web")
-@GROUP.command("pin", answers=lambda: (BackupsPinned, DryRunResult), recorded=True)
+@GROUP.command("pin", answers=lambda: (BackupsPinned,), recorded=True)
 def pin(
     session: Session,
     names: Annotated[list[str], argument("ID...", "Ids of backups, or latest.")],
@@ -134,7 +130,7 @@ def pin(
     needs=("backup pin latest --reason 'before the upgrade to 2.0'",),
 )
 @Example("backup unpin {backup} --dry-run", on="flashpoint-web")
-@GROUP.command("unpin", answers=lambda: (BackupsPinned, DryRunResult), recorded=True)
+@GROUP.command("unpin", answers=lambda: (BackupsPinned,), recorded=True)
 def unpin(
     session: Session,
     names: Annotated[list[str], argument("ID...", "Ids of backups.")],

@@ -35,7 +35,7 @@ from dbctl.errors.connection import ConstraintError, report_file_errors
 from dbctl.errors.databases import AlreadyExistsError
 from dbctl.errors.usage import UsageError
 from dbctl.files import atomic
-from dbctl.model import DryRunResult, Page
+from dbctl.model import Page
 from dbctl.profiles.codecs import Encoding
 from dbctl.render import result
 from dbctl.render.streams import Format, write_bytes
@@ -183,7 +183,7 @@ def show_(
 @Example("data set notes --filter status=draft status=archived --yes")
 @GROUP.command(
     "set",
-    answers=lambda: (RowChangeResult, RowsChangeResult, DryRunResult),
+    answers=lambda: (RowChangeResult, RowsChangeResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def set_(
@@ -243,7 +243,7 @@ def set_(
 @Example("data add notes title='Second note' --null body")
 @GROUP.command(
     "add",
-    answers=lambda: (RowAddResult, DryRunResult),
+    answers=lambda: (RowAddResult,),
     writes=Write(source="input", facts=("audit",), undo=True, may_destroy=False),
 )
 def add(
@@ -268,7 +268,7 @@ def add(
 @Example("data delete notes --filter status=draft --limit 100 --dry-run")
 @GROUP.command(
     "delete",
-    answers=lambda: (RowDeleteResult, RowsDeleteResult, DryRunResult),
+    answers=lambda: (RowDeleteResult, RowsDeleteResult),
     writes=Write(source="input", facts=("audit",), undo=True),
 )
 def delete(
@@ -386,7 +386,7 @@ def export(
 @Example("data import chats-and-messages.jsonl --db chat --yes")
 @GROUP.command(
     "import",
-    answers=lambda: (ImportResult, DryRunResult),
+    answers=lambda: (ImportResult,),
     writes=Write(source="input", facts=("audit",), undo=True, may_destroy=False),
 )
 def import_(

@@ -11,7 +11,6 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.config.loader import FILE_NAME
 from dbctl.config.model import PLAIN
-from dbctl.model import DryRunResult
 from dbctl.services.setup.containers import is_route
 from dbctl.services.setup.init import InitConfig
 from dbctl.services.setup.recognize import is_place, recognize_app
@@ -27,7 +26,7 @@ GROUP = Group("init", section="Set up", position=1, help="Find an app's database
 @Example("init flashpoint-web /srv/flashpoint --dry-run")
 @Example("init compose.yaml --app db")
 @Example("init /srv/blog", shown=False, meaning="Write a configuration for an app.")
-@GROUP.command(answers=lambda: (InitResult, DryRunResult), recorded=True)
+@GROUP.command(answers=lambda: (InitResult,), recorded=True)
 def init(
     session: Session,
     profile: Annotated[

@@ -9,7 +9,7 @@ from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, Findings
+from dbctl.model import Findings
 from dbctl.services.checks.run import DatabasesChecked
 from dbctl.services.integrity import repair as integrity_repair
 from dbctl.services.integrity import time_repair
@@ -72,7 +72,7 @@ def cross_check(session: Session) -> int:
 @Example("integrity repair", on="custom samples")
 @GROUP.command(
     "repair",
-    answers=lambda: (RepairResult, DryRunResult),
+    answers=lambda: (RepairResult,),
     writes=Write(source="generated"),
     fleet=Fleet(resumes=True, may_destroy=True),
 )

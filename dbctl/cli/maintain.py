@@ -11,7 +11,6 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import flag, option, parse_positive
 from dbctl.cli._support.parameters import DryRun, duration_option, period_option
 from dbctl.cli._support.session import Session
-from dbctl.model import DryRunResult
 from dbctl.services import maintenance
 from dbctl.services.maintenance.cancel import CancelSessions
 from dbctl.services.maintenance.tasks import RunMaintenance, TaskKind
@@ -45,10 +44,7 @@ def _run_maintenance(
 @Example("maintain vacuum", on=EVERYWHERE)
 @Example("maintain vacuum --dry-run", on="flashpoint-web custom")
 @GROUP.command(
-    "vacuum",
-    answers=lambda: (MaintenanceResult, DryRunResult),
-    writes=Write(source="schema"),
-    fleet=Fleet(resumes=True),
+    "vacuum", answers=lambda: (MaintenanceResult,), writes=Write(source="schema"), fleet=Fleet(resumes=True)
 )
 def vacuum(
     session: Session,
@@ -70,10 +66,7 @@ def vacuum(
 @Example("maintain analyze", on="custom samples")
 @Example("maintain analyze --table {table}", on="flashpoint-web")
 @GROUP.command(
-    "analyze",
-    answers=lambda: (MaintenanceResult, DryRunResult),
-    writes=Write(source="schema"),
-    fleet=Fleet(resumes=True),
+    "analyze", answers=lambda: (MaintenanceResult,), writes=Write(source="schema"), fleet=Fleet(resumes=True)
 )
 def analyze(session: Session, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Update the statistics that the database uses to plan queries."""
@@ -83,10 +76,7 @@ def analyze(session: Session, tables: Tables = None, dry_run: DryRun = False) ->
 @Example("maintain optimize", on=EVERYWHERE)
 @Example("maintain optimize --db user --dry-run")
 @GROUP.command(
-    "optimize",
-    answers=lambda: (MaintenanceResult, DryRunResult),
-    writes=Write(source="schema"),
-    fleet=Fleet(resumes=True),
+    "optimize", answers=lambda: (MaintenanceResult,), writes=Write(source="schema"), fleet=Fleet(resumes=True)
 )
 def optimize(session: Session, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Vacuum and analyze only the tables with many dead rows or many changes."""
@@ -96,10 +86,7 @@ def optimize(session: Session, tables: Tables = None, dry_run: DryRun = False) -
 @Example("maintain reindex --table {table}", on=EVERYWHERE)
 @Example("maintain reindex --db user --dry-run")
 @GROUP.command(
-    "reindex",
-    answers=lambda: (MaintenanceResult, DryRunResult),
-    writes=Write(source="schema"),
-    fleet=Fleet(resumes=True),
+    "reindex", answers=lambda: (MaintenanceResult,), writes=Write(source="schema"), fleet=Fleet(resumes=True)
 )
 def reindex(session: Session, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Rebuild indexes; on PostgreSQL concurrently, without blocking the app."""
@@ -110,7 +97,7 @@ def reindex(session: Session, tables: Tables = None, dry_run: DryRun = False) ->
 @Example("maintain checkpoint --db user --dry-run")
 @GROUP.command(
     "checkpoint",
-    answers=lambda: (MaintenanceResult, DryRunResult),
+    answers=lambda: (MaintenanceResult,),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
 )
@@ -121,7 +108,7 @@ def checkpoint(session: Session, dry_run: DryRun = False) -> int:
 
 @Example("maintain wal -o json", on=EVERYWHERE)
 @Example("maintain wal --off", on="custom")
-@GROUP.command("wal", answers=lambda: (MaintenanceResult, DryRunResult), writes=Write(source="schema"))
+@GROUP.command("wal", answers=lambda: (MaintenanceResult,), writes=Write(source="schema"))
 def wal(
     session: Session,
     off: Annotated[bool, flag("--off", "Switch back to a rollback journal.")] = False,
@@ -136,7 +123,7 @@ def wal(
 
 @Example("maintain cancel 4711")
 @Example("maintain cancel 4711 4712 --yes")
-@GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult, DryRunResult), recorded=True)
+@GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult,), recorded=True)
 def cancel(
     session: Session,
     pids: Annotated[

@@ -27,7 +27,7 @@ from dbctl.cli._support.parameters import (
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, Findings, Page
+from dbctl.model import Findings, Page
 from dbctl.render import tables
 from dbctl.render.streams import Format
 from dbctl.services.migrations import status as migration_status
@@ -110,7 +110,7 @@ def plan(session: Session, to: To = "", migrations: MigrationsFolder = None, var
 @Example("migrate up --to 004_add-notes --yes")
 @GROUP.command(
     "up",
-    answers=lambda: (MigrationsRun, DryRunResult),
+    answers=lambda: (MigrationsRun,),
     writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
     action="migrate",
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
@@ -152,7 +152,7 @@ def up(
 @Example("migrate down --to 003 --yes", on="custom")
 @GROUP.command(
     "down",
-    answers=lambda: (MigrationsRun, DryRunResult),
+    answers=lambda: (MigrationsRun,),
     writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
     action="migrate",
 )
@@ -188,7 +188,7 @@ def down(
 @Example("migrate reset --db main --yes")
 @GROUP.command(
     "reset",
-    answers=lambda: (MigrationsRun, DryRunResult),
+    answers=lambda: (MigrationsRun,),
     writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
     action="migrate",
 )
@@ -216,7 +216,7 @@ def reset(
 @Example("migrate baseline", on=EVERYWHERE)
 @GROUP.command(
     "baseline",
-    answers=lambda: (BaselineResult, DryRunResult),
+    answers=lambda: (BaselineResult,),
     writes=Write(source="schema", facts=("ledger",), needs=MIGRATIONS),
     fleet=Fleet(resumes=True),
 )
@@ -238,7 +238,7 @@ def baseline(
 @Example("migrate mark {migration} --pending --dry-run", on="flashpoint-web")
 @GROUP.command(
     "mark",
-    answers=lambda: (RepairResult, DryRunResult),
+    answers=lambda: (RepairResult,),
     writes=Write(source="schema", facts=("ledger", "audit"), needs=MIGRATIONS),
 )
 def mark(
@@ -264,7 +264,7 @@ def mark(
 @Example("migrate repair {migration} --statement undone --dry-run", on="flashpoint-web")
 @GROUP.command(
     "repair",
-    answers=lambda: (RepairResult, DryRunResult),
+    answers=lambda: (RepairResult,),
     writes=Write(source="schema", facts=("ledger", "audit"), needs=MIGRATIONS),
 )
 def repair(
@@ -297,7 +297,7 @@ def repair(
 
 @Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\"")
 @Example("migrate new add-notes --db {db}", on="flashpoint-web custom")
-@GROUP.command("new", answers=lambda: (CreatedFile, DryRunResult), recorded=True)
+@GROUP.command("new", answers=lambda: (CreatedFile,), recorded=True)
 def new(
     session: Session,
     name: Annotated[str, argument("NAME", "Short description, such as add-notes.")],

@@ -29,7 +29,6 @@ from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.manifest import Kind
 from dbctl.services.backup.repository import LATEST, Repository
@@ -102,7 +101,7 @@ def preview(
 @Example("restore apply 20260105_030000 --table users --merge missing --dry-run")
 @GROUP.command(
     "apply",
-    answers=lambda: (RestoreResult, CopyResult, TablesRestoreResult, DryRunResult),
+    answers=lambda: (RestoreResult, CopyResult, TablesRestoreResult),
     writes=Write(source="generated", facts=("audit",), audited=False),
     action="restore",
 )
@@ -186,7 +185,7 @@ def apply(
 @Example("restore undo --db user --dry-run")
 @GROUP.command(
     "undo",
-    answers=lambda: (RestoreResult, DryRunResult),
+    answers=lambda: (RestoreResult,),
     writes=Write(source="generated", facts=("audit",), audited=False),
     action="restore",
 )
@@ -211,7 +210,7 @@ def undo(
 
 @Example("restore files latest --to restored", on="samples")
 @Example("restore files --file files.tar --to restored", on="flashpoint-web custom")
-@GROUP.command("files", answers=lambda: (FilesRestoreResult, DryRunResult), recorded=True)
+@GROUP.command("files", answers=lambda: (FilesRestoreResult,), recorded=True)
 def files(
     session: Session,
     to: Annotated[Path, option("--to", "DIR", "New folder.")],

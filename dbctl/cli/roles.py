@@ -11,7 +11,7 @@ from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_i
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, KeyText, Page
+from dbctl.model import KeyText, Page
 from dbctl.services.roles import changes, queries
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
@@ -65,7 +65,7 @@ def show_(session: Session, role: RoleName = "", ident: RoleId = "") -> int:
 @Example("roles create guide --description 'Helps players' --dry-run")
 @GROUP.command(
     "create",
-    answers=lambda: (RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult,),
     writes=Write(
         source="input",
         facts=("role-key", "role-created", "permission-link", "audit"),
@@ -98,7 +98,7 @@ def create(
 @Example("roles update {role} --name reviewer --dry-run")
 @GROUP.command(
     "update",
-    answers=lambda: (RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult,),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
 )
 def update(
@@ -124,9 +124,7 @@ def update(
 @Example("roles delete {role} --yes", on=EVERYWHERE)
 @Example("roles delete --id 7 --dry-run")
 @GROUP.command(
-    "delete",
-    answers=lambda: (RoleDeleteResult, DryRunResult),
-    writes=Write(source="input", facts=("audit",), undo=True),
+    "delete", answers=lambda: (RoleDeleteResult,), writes=Write(source="input", facts=("audit",), undo=True)
 )
 def delete(session: Session, role: RoleName = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
     """Delete a role that no user has."""
@@ -138,7 +136,7 @@ def delete(session: Session, role: RoleName = "", ident: RoleId = "", dry_run: D
 @Example("roles grant {role} 'games.*' --dry-run")
 @GROUP.command(
     "grant",
-    answers=lambda: (RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult,),
     writes=Write(
         source="input", facts=("role-updated", "permission-link", "audit"), undo=True, may_destroy=False
     ),
@@ -161,7 +159,7 @@ def grant(
 @Example("roles revoke guest games.play --built-in --dry-run")
 @GROUP.command(
     "revoke",
-    answers=lambda: (RoleChangeResult, DryRunResult),
+    answers=lambda: (RoleChangeResult,),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
 )
 def revoke(

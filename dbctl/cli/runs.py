@@ -12,7 +12,7 @@ from dbctl.cli._support.options import flag, option, parse_positive
 from dbctl.cli._support.parameters import DryRun, Limit, period_option
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, Page, time_before
+from dbctl.model import Page, time_before
 from dbctl.services.events.history import list_runs, show_run
 from dbctl.services.events.recorder import PruneRuns, RunsPruned
 from dbctl.services.events.runs import Run, RunDetails, RunFilter
@@ -70,7 +70,7 @@ def show_(
 
 @Example("runs prune --older-than 90d --dry-run", on="flashpoint-web")
 @Example("runs prune --older-than 1y --yes", on="flashpoint-web samples")
-@GROUP.command("prune", answers=lambda: (RunsPruned, DryRunResult), recorded=True)
+@GROUP.command("prune", answers=lambda: (RunsPruned,), recorded=True)
 def prune(
     session: Session,
     keep: Annotated[

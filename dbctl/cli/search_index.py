@@ -8,7 +8,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, flag
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.model import DryRunResult, Findings, Page
+from dbctl.model import Findings, Page
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ def check(
 @Example("search index build", on="custom samples", needs=("search index drop",))
 @Example("search index build --dry-run", on="custom")
 @GROUP.command(
-    "build",
-    answers=lambda: (IndexChangeResult, DryRunResult),
-    writes=Write(source="schema"),
-    fleet=Fleet(resumes=True),
+    "build", answers=lambda: (IndexChangeResult,), writes=Write(source="schema"), fleet=Fleet(resumes=True)
 )
 def build(
     session: Session,
@@ -90,7 +87,7 @@ def build(
 
 @Example("search index repair", on="custom samples")
 @Example("search index repair games --dry-run")
-@GROUP.command("repair", answers=lambda: (IndexChangeResult, DryRunResult), writes=Write(source="schema"))
+@GROUP.command("repair", answers=lambda: (IndexChangeResult,), writes=Write(source="schema"))
 def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Replace an index that is invalid or differs from its rows; the new one is verified first."""
     return _change_index(session, name, "repair", dry_run=dry_run)
@@ -98,7 +95,7 @@ def repair(session: Session, name: SearchName = "", dry_run: DryRun = False) -> 
 
 @Example("search index drop {search} --dry-run")
 @Example("search index drop {search} --yes", on="custom")
-@GROUP.command("drop", answers=lambda: (IndexChangeResult, DryRunResult), writes=Write(source="schema"))
+@GROUP.command("drop", answers=lambda: (IndexChangeResult,), writes=Write(source="schema"))
 def drop(session: Session, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again."""
     return _change_index(session, name, "drop", dry_run=dry_run)

@@ -25,7 +25,7 @@ from dbctl.cli._support.parameters import (
 from dbctl.cli._support.session import Session
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, Page
+from dbctl.model import Page
 from dbctl.services.sessions import sessions
 from dbctl.services.sessions.cleanup import CleanUp, CleanupResult, DueRules
 from dbctl.services.sessions.rebuild_statistics import RebuildResult, RebuildStatistics
@@ -72,7 +72,7 @@ def list_(
 @Example("sessions revoke --inactive 90d --yes")
 @GROUP.command(
     "revoke",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="generated", facts=("sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -92,7 +92,7 @@ def revoke(
 @Example("sessions cleanup --rule expired-tokens --yes")
 @GROUP.command(
     "cleanup",
-    answers=lambda: (CleanupResult, DueRules, DryRunResult),
+    answers=lambda: (CleanupResult, DueRules),
     writes=Write(source="generated", facts=("audit",)),
     action="cleanup",
     fleet=Fleet(resumes=True),
@@ -136,7 +136,7 @@ def cleanup(
 @Example("sessions rebuild-stats --dry-run", on="custom")
 @GROUP.command(
     "rebuild-stats",
-    answers=lambda: (RebuildResult, DryRunResult),
+    answers=lambda: (RebuildResult,),
     writes=Write(source="generated", facts=("audit",)),
     fleet=Fleet(resumes=True, may_destroy=True),
 )

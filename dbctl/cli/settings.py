@@ -13,7 +13,7 @@ from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, name_or_id, read_file, requested_page
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, Findings, Page
+from dbctl.model import Findings, Page
 from dbctl.render.streams import Format
 from dbctl.services.settings import queries
 from dbctl.services.settings.changes import apply_file, compare_file, reset_setting, set_setting
@@ -95,7 +95,7 @@ def get(
 @Example("settings set theme dark --user alice")
 @GROUP.command(
     "set",
-    answers=lambda: (SettingChanged, DryRunResult),
+    answers=lambda: (SettingChanged,),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True, may_destroy=False),
     fleet=Fleet(resumes=True),
 )
@@ -119,7 +119,7 @@ def set_(
 @Example("settings reset theme --user alice --dry-run")
 @GROUP.command(
     "reset",
-    answers=lambda: (SettingChanged, DryRunResult),
+    answers=lambda: (SettingChanged,),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def reset(
@@ -136,7 +136,7 @@ def reset(
 @Example("settings update {setting} --description 'Name in the header'", on="flashpoint-web")
 @GROUP.command(
     "update",
-    answers=lambda: (SettingUpdated, DryRunResult),
+    answers=lambda: (SettingUpdated,),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True, may_destroy=False),
 )
 def update(
@@ -208,7 +208,7 @@ def diff(session: Session, file: File, user: User = "", ident: UserId = "", of: 
 @Example("settings apply settings.toml --mode exact --dry-run")
 @GROUP.command(
     "apply",
-    answers=lambda: (SettingsApplied, DryRunResult),
+    answers=lambda: (SettingsApplied,),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
 )
 def apply(

@@ -20,7 +20,7 @@ GROUP = Group(
 
 @Example("support --to report.tar.gz", on=EVERYWHERE)
 @Example("support --dry-run")
-@GROUP.command(answers=lambda: (Page[BundledFile],), only_answers=False)
+@GROUP.command(answers=lambda: (Page[BundledFile],), only_answers=False, has_plan=False)
 def support(
     session: Session,
     to: Annotated[Path, option("--to", "FILE", "The archive to write; it must not exist.")] = Path(

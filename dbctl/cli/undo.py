@@ -11,7 +11,6 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import flag, parse_positive
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.model import DryRunResult
 from dbctl.services.events.changes.operations import show_operation
 from dbctl.services.undo.operation import Undone, undo_operation
 from dbctl.spec import EVERYWHERE, Example, Write
@@ -23,9 +22,7 @@ GROUP = Group(
 
 @Example("undo {operation} --dry-run", on=EVERYWHERE, needs=("settings set {setting} {value}",))
 @Example("undo {operation} --yes", on="flashpoint-web custom", needs=("settings set {setting} {value}",))
-@GROUP.command(
-    answers=lambda: (Undone, DryRunResult), writes=Write(source="generated", facts=("audit",), undo=True)
-)
+@GROUP.command(answers=lambda: (Undone,), writes=Write(source="generated", facts=("audit",), undo=True))
 def undo(
     session: Session,
     operation: Annotated[

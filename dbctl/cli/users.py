@@ -30,7 +30,7 @@ from dbctl.cli._support.parameters import (
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import write_atomically
-from dbctl.model import DryRunResult, Page
+from dbctl.model import Page
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.render.text import jsonable
@@ -139,7 +139,7 @@ def show_(session: Session, logins: Logins = None, ids: Ids = None) -> int:
 @Example("users create {new} --role editor --password-file password.txt")
 @GROUP.command(
     "create",
-    answers=lambda: (UserCreated, DryRunResult),
+    answers=lambda: (UserCreated,),
     writes=Write(
         source="input", facts=("user-key", "user-created", "active", "audit"), undo=True, may_destroy=False
     ),
@@ -184,7 +184,7 @@ def create(
 @Example("users ensure {login} --email {new}@example.org --generate", on="flashpoint-web custom")
 @GROUP.command(
     "ensure",
-    answers=lambda: (UserCreated, DryRunResult),
+    answers=lambda: (UserCreated,),
     writes=Write(
         source="input",
         facts=("user-key", "user-created", "user-updated", "active", "sign-out", "audit"),
@@ -224,7 +224,7 @@ def ensure(
 @Example("users update --id 7 --set name='Alice B.' --dry-run")
 @GROUP.command(
     "update",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
 )
 def update(
@@ -250,7 +250,7 @@ def update(
 @Example("users delete --inactive 730d --dry-run")
 @GROUP.command(
     "delete",
-    answers=lambda: (UsersDeleted, DryRunResult),
+    answers=lambda: (UsersDeleted,),
     writes=Write(source="input", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True, may_destroy=True),
 )
@@ -285,7 +285,7 @@ def delete(
 @Example("users set-password ann", shown=False, meaning="Set the password of a user.")
 @GROUP.command(
     "set-password",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def set_password(
@@ -313,7 +313,7 @@ def set_password(
 @Example("users set-role --inactive 365d guest --dry-run")
 @GROUP.command(
     "set-role",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True, max_logins=2),
 )
@@ -343,7 +343,7 @@ def set_role(
 @Example("users add-role --id 7 editors --dry-run")
 @GROUP.command(
     "add-role",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def add_role(
@@ -365,7 +365,7 @@ def add_role(
 @Example("users remove-role --inactive 365d editors --yes")
 @GROUP.command(
     "remove-role",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
 )
 def remove_role(
@@ -387,7 +387,7 @@ def remove_role(
 @Example("users activate alice bob --dry-run")
 @GROUP.command(
     "activate",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -410,7 +410,7 @@ def activate(
 @Example("users deactivate --inactive 365d --yes")
 @GROUP.command(
     "deactivate",
-    answers=lambda: (UsersChanged, DryRunResult),
+    answers=lambda: (UsersChanged,),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -433,7 +433,7 @@ def deactivate(
 @Example("users unlock --address 203.0.113.7 --dry-run")
 @GROUP.command(
     "unlock",
-    answers=lambda: (Unlocked, DryRunResult),
+    answers=lambda: (Unlocked,),
     writes=Write(source="generated", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -459,7 +459,7 @@ def unlock(
 @Example("users reset-2fa alice bob --dry-run")
 @GROUP.command(
     "reset-2fa",
-    answers=lambda: (SecondFactorsReset, DryRunResult),
+    answers=lambda: (SecondFactorsReset,),
     writes=Write(source="generated", facts=("user-updated", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
 )
@@ -502,7 +502,7 @@ def check_password(
 @Example("users import users.jsonl --existing skip --dry-run")
 @GROUP.command(
     "import",
-    answers=lambda: (UsersImported, DryRunResult),
+    answers=lambda: (UsersImported,),
     writes=Write(
         source="input", facts=("user-key", "user-created", "active", "audit"), undo=True, may_destroy=False
     ),

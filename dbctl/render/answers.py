@@ -34,7 +34,7 @@ def find_schema(spec: CommandSpec) -> dict[str, Any]:
     if name not in schemas["answers"]:
         owner = spec.answers.__module__.partition(".")[0]
         try:
-            schemas = describe_answers({spec.name: spec.answers()})
+            schemas = describe_answers({spec.name: spec.list_answers()})
         except Exception as error:
             reason = f"the answers of {spec.name} have no JSON Schema: {type(error).__name__}: {error}"
             raise ExtensionInvalidError(extension=owner, distribution=owner, reason=reason) from error

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import get_origin
 
-from dbctl.model import DryRunResult, Page, Struct
+from dbctl.model import Page, Struct
 from dbctl.units import format_size
 from tools import reference
 
@@ -22,7 +22,7 @@ def read_closing_lines(stderr: str) -> list[str]:
 def has_closing_line(line: str) -> bool:
     """Whether each result of the command of ``line`` has a closing line: it is a change or a check."""
     answers = reference.find_spec(line).answers()
-    types = [get_origin(type_) or type_ for type_ in answers if type_ is not DryRunResult]
+    types = [get_origin(type_) or type_ for type_ in answers]
     if line.startswith("profiles draft") and "--to" not in line:  # it writes the profile to standard output
         return False
     return "--dry-run" in line or all(

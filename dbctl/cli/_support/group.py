@@ -66,30 +66,32 @@ class Group:
         reads_log: bool = False,
         recorded: bool | None = None,
         only_answers: bool = True,
+        has_plan: bool = True,
         findings: bool = False,
         fleet: Fleet | None = None,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> Callable[[F], F]:
         """Add a function as command ``name`` of this group, or as the command of the group's name; see ``CommandSpec``.
 
-        ``recorded``: by default, a command that writes is recorded.
+        ``has_plan``: False: it has a ``--dry-run`` that answers otherwise. ``recorded``: by default, a command that writes is recorded.
         """
-        spec = CommandSpec(
-            name=f"{self.name} {name}".rstrip(),
-            answers=answers,
-            writes=writes,
-            action=action,
-            reads_log=reads_log,
-            recorded=writes is not None if recorded is None else recorded,
-            only_answers=only_answers,
-            findings=findings,
-            fleet=fleet,
-            all_apps=self._all_apps,
-            checks_profile=self._checks_profile,
-            timeout=timeout,
-        )
 
         def declare(function: F) -> F:
+            spec = CommandSpec(
+                name=f"{self.name} {name}".rstrip(),
+                answers=answers,
+                has_plan=has_plan and "dry_run" in function.__annotations__,
+                writes=writes,
+                action=action,
+                reads_log=reads_log,
+                recorded=writes is not None if recorded is None else recorded,
+                only_answers=only_answers,
+                findings=findings,
+                fleet=fleet,
+                all_apps=self._all_apps,
+                checks_profile=self._checks_profile,
+                timeout=timeout,
+            )
             function.spec = spec  # type: ignore[attr-defined]
             # Typer passes a context to the parameter with this annotation.
             function.__annotations__["session"] = typer.Context

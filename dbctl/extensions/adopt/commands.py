@@ -10,7 +10,6 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
-from dbctl.model import DryRunResult
 from dbctl.services.backup.repository import Repository
 from dbctl.spec import Example
 
@@ -22,7 +21,7 @@ GROUP = Group("backup", checks_profile=False)
 
 @Example("backup adopt old/user_20260105.db.gz --dry-run")
 @Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05")
-@GROUP.command("adopt", answers=lambda: (BackupsAdopted, DryRunResult), recorded=True)
+@GROUP.command("adopt", answers=lambda: (BackupsAdopted,), recorded=True)
 def adopt(
     session: Session,
     paths: Annotated[

@@ -21,7 +21,6 @@ from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
 from dbctl.engines.contract.dumps import RolePolicy
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.repository import LATEST, Repository
 from dbctl.services.restore.source import BackupSource
@@ -42,7 +41,7 @@ LIVE = "live"
 @Example("copy --to {db}=copy.db --dry-run", on="flashpoint-web custom")
 @Example("copy --from live --to main=staging.db --anonymise --key copies.key")
 @GROUP.command(
-    answers=lambda: (AnonymisedCopy, OriginalCopy, DryRunResult),
+    answers=lambda: (AnonymisedCopy, OriginalCopy),
     writes=Write(source="generated", is_selected=False, needs="the destination"),
 )
 def copy(

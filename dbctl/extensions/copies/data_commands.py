@@ -8,7 +8,6 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import argument, flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
-from dbctl.model import DryRunResult
 from dbctl.spec import EVERYWHERE, Example, Write
 
 if TYPE_CHECKING:
@@ -21,9 +20,7 @@ GROUP = Group("data")
 @Example("data replace https://example.com https://staging.example.com --dry-run", on=EVERYWHERE)
 @Example("data replace old.example.com new.example.com --table notes --skip notes.title --yes")
 @GROUP.command(
-    "replace",
-    answers=lambda: (ReplaceResult, DryRunResult),
-    writes=Write(source="input", facts=("audit",), undo=True),
+    "replace", answers=lambda: (ReplaceResult,), writes=Write(source="input", facts=("audit",), undo=True)
 )
 def replace(
     session: Session,

@@ -13,7 +13,6 @@ from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.cli._support.session import Session
 from dbctl.extensions.demo.builder import CreateSample, SampleBuilt
 from dbctl.extensions.demo.definition import resolve_counts
-from dbctl.model import DryRunResult
 from dbctl.spec import Example
 
 GROUP = Group("demo", section="Set up", position=5, help="Create a sample deployment.")
@@ -21,7 +20,7 @@ GROUP = Group("demo", section="Set up", position=5, help="Create a sample deploy
 
 @Example("demo flashpoint-web sample")
 @Example("demo chat-lancedb chat --messages 500 --seed 7")
-@GROUP.command(answers=lambda: (SampleBuilt, DryRunResult), recorded=True)
+@GROUP.command(answers=lambda: (SampleBuilt,), recorded=True)
 def demo(
     session: Session,
     profile: Annotated[str, argument("[PROFILE]", "Profile of the app.")] = "flashpoint-web",

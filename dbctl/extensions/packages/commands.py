@@ -13,7 +13,6 @@ from dbctl.errors.base import DbctlError
 from dbctl.extensions.packages import operations
 from dbctl.extensions.packages.errors import ProfileInUseError
 from dbctl.extensions.packages.sources import read_package
-from dbctl.model import DryRunResult
 from dbctl.spec import Example
 
 GROUP = Group("profiles")
@@ -29,9 +28,7 @@ Name: TypeAlias = Annotated[str, argument("NAME", "Name of the installed profile
 
 @Example("profiles install shop.toml --dry-run")
 @Example("profiles install https://example.org/shop.toml --sha256 9f2c7a41d0e8b365…")
-@GROUP.command(
-    "install", answers=lambda: (operations.ProfilePlaced, DryRunResult), recorded=True, only_answers=False
-)
+@GROUP.command("install", answers=lambda: (operations.ProfilePlaced,), recorded=True, only_answers=False)
 def install(
     session: Session,
     source: Annotated[str, argument("FILE|URL", "A file, or an address with https://.")],
@@ -59,7 +56,7 @@ def install(
 @Example("profiles update shop shop.toml --yes")
 @GROUP.command(
     "update",
-    answers=lambda: (operations.ProfilePlaced, operations.ProfileDifference, DryRunResult),
+    answers=lambda: (operations.ProfilePlaced, operations.ProfileDifference),
     recorded=True,
     only_answers=False,
 )
@@ -85,9 +82,7 @@ def update(
 
 @Example("profiles uninstall shop --dry-run")
 @Example("profiles uninstall shop --yes")
-@GROUP.command(
-    "uninstall", answers=lambda: (operations.ProfilePlaced, DryRunResult), recorded=True, only_answers=False
-)
+@GROUP.command("uninstall", answers=lambda: (operations.ProfilePlaced,), recorded=True, only_answers=False)
 def uninstall(session: Session, name: Name, system: System = False, dry_run: DryRun = False) -> int:
     """Delete an installed profile that no app of the configuration uses."""
     operation = operations.UninstallProfile(name, operations.find_folder(system=system))

@@ -9,7 +9,6 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import option
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.cli._support.session import Session
-from dbctl.model import DryRunResult
 from dbctl.services.backup.repository import Repository
 from dbctl.spec import Example
 
@@ -22,7 +21,7 @@ GROUP = Group("backup", checks_profile=False)
 
 @Example("backup log --db main")
 @Example("backup log --dry-run")
-@GROUP.command("log", answers=lambda: (LogArchived, DryRunResult), recorded=True)
+@GROUP.command("log", answers=lambda: (LogArchived,), recorded=True)
 def log(session: Session, repository_address: RepositoryAddress = "", dry_run: DryRun = False) -> int:
     """Store the log that a server has written since the last call, for backup recover.
 
@@ -40,7 +39,7 @@ def log(session: Session, repository_address: RepositoryAddress = "", dry_run: D
 
 @Example("backup recover --at 2026-01-05T14:30:00 --dry-run")
 @Example("backup recover --at 30m --db main")
-@GROUP.command("recover", answers=lambda: (BackupCreated, DryRunResult), recorded=True)
+@GROUP.command("recover", answers=lambda: (BackupCreated,), recorded=True)
 def recover(
     session: Session,
     at: Annotated[

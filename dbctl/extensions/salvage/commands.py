@@ -13,7 +13,6 @@ from dbctl.cli._support.options import flag, option
 from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import ConfigMissingError
-from dbctl.model import DryRunResult
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ GROUP = Group("restore", checks_profile=False)
 
 @Example("restore recover --force --to salvaged.db", on=EVERYWHERE)
 @Example("restore recover --from damaged.db --to salvaged.db --dry-run")
-@GROUP.command("recover", answers=lambda: (DatabaseSalvageResult, DryRunResult), recorded=True)
+@GROUP.command("recover", answers=lambda: (DatabaseSalvageResult,), recorded=True)
 def recover(
     session: Session,
     to: Annotated[Path | None, option("--to", "FILE", "New file; default: next to the damaged one.")] = None,

@@ -15,7 +15,7 @@ from dbctl.cli._support.session import Session
 from dbctl.config.sections import Selection
 from dbctl.errors.base import Exit
 from dbctl.errors.usage import UsageError
-from dbctl.model import DryRunResult, Page
+from dbctl.model import Page
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.spec import EVERYWHERE, Example
@@ -88,7 +88,7 @@ def cron(
 
 @Example("schedule systemd --all-apps --install")
 @Example("schedule systemd --user --install --dry-run")
-@GROUP.command("systemd", answers=lambda: (Page[Unit], UnitsInstalled, DryRunResult), only_answers=False)
+@GROUP.command("systemd", answers=lambda: (Page[Unit], UnitsInstalled), only_answers=False)
 def systemd(
     session: Session,
     all_apps: AllApps = False,

@@ -11,7 +11,6 @@ from dbctl.cli._support.parameters import DryRun, read_file
 from dbctl.cli._support.session import Session
 from dbctl.extensions.semantic import store_vector
 from dbctl.extensions.semantic.vector_input import MAX_BYTES
-from dbctl.model import DryRunResult
 from dbctl.spec import Example, Write
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ GROUP = Group("search vectors", section="Inspect", position=10, help="Vectors of
 
 @Example("search vectors store 42 vector.json")
 @Example("search vectors store 42 - --dry-run")
-@GROUP.command("store", answers=lambda: (VectorStored, DryRunResult), writes=Write(source="generated"))
+@GROUP.command("store", answers=lambda: (VectorStored,), writes=Write(source="generated"))
 def store(
     session: Session,
     key: Annotated[str, argument("ID", "Id of the row, such as a message.")],
@@ -43,7 +42,7 @@ def store(
 @Example("search vectors make --chat 7 --dry-run")
 @GROUP.command(
     "make",
-    answers=lambda: (MakeVectorsResult, DryRunResult),
+    answers=lambda: (MakeVectorsResult,),
     writes=Write(source="generated", needs="the embedder and its key"),
 )
 def make(

@@ -15,7 +15,6 @@ from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.extensions.transfer.endpoints import Endpoints
 from dbctl.extensions.transfer.schema import SchemaOptions
-from dbctl.model import DryRunResult
 from dbctl.render.streams import Format
 from dbctl.spec import EVERYWHERE, Example, Write
 
@@ -70,9 +69,7 @@ def plan(
 
 @Example("transfer run --to moved.db --dry-run", on="flashpoint-web")
 @Example("transfer run --to postgresql://app@localhost/app")
-@GROUP.command(
-    "run", answers=lambda: (TransferResult, DryRunResult), writes=Write(source="generated", is_selected=False)
-)
+@GROUP.command("run", answers=lambda: (TransferResult,), writes=Write(source="generated", is_selected=False))
 def run(
     session: Session,
     to: To,
@@ -118,7 +115,7 @@ def verify(session: Session, to: To) -> int:
 @Example("transfer switch --unlock")
 @GROUP.command(
     "switch",
-    answers=lambda: (SwitchResult, UnlockResult, DryRunResult),
+    answers=lambda: (SwitchResult, UnlockResult),
     writes=Write(source="generated", is_selected=False),
 )
 def switch(session: Session, to: To = "", unlock: Unlock = False, dry_run: DryRun = False) -> int:
@@ -141,9 +138,7 @@ def switch(session: Session, to: To = "", unlock: Unlock = False, dry_run: DryRu
 @Example("transfer upgrade --to docker:new --dry-run")
 @Example("transfer upgrade --to postgresql://postgres@localhost:5433")
 @GROUP.command(
-    "upgrade",
-    answers=lambda: (UpgradeResult, DryRunResult),
-    writes=Write(source="generated", is_selected=False),
+    "upgrade", answers=lambda: (UpgradeResult,), writes=Write(source="generated", is_selected=False)
 )
 def upgrade(
     session: Session,

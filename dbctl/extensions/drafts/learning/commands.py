@@ -229,7 +229,7 @@ def _learn_live(session: Session, request: "LearnRequest", after: Sequence[str],
 
 @Example("profiles prove app.toml")
 @Example("profiles prove app.toml --dry-run")
-@GROUP.command("prove", answers=lambda: (ProfileProved,), only_answers=False)
+@GROUP.command("prove", answers=lambda: (ProfileProved,), only_answers=False, has_plan=False)
 def prove(
     session: Session,
     profile: Annotated[Path, argument("PROFILE", "The file of the profile.")],
