@@ -29,11 +29,9 @@ def read_base(store: Store, member: Member, delta: Delta, target: str) -> tuple[
         RepositoryFailedError: the repository cannot be read.
     """
     manifest = _read_manifest(store, member, delta.backup, target)
-    if reason := find_base_problem(manifest, member, delta):
-        raise _base_error(target, member, delta.backup, reason)
-    base = find_file(manifest, delta.file, member.database, delta.content_sha256)
-    if base is None:
-        raise RuntimeError("a base without a problem is missing")
+    base = _find_base(manifest, member, delta)
+    if isinstance(base, str):
+        raise _base_error(target, member, delta.backup, base)
     return manifest, base
 
 
@@ -47,11 +45,9 @@ def read_holder(store: Store, manifest: Manifest, member: Member, target: str) -
     if not member.stored_in:
         return manifest, member
     holder = _read_manifest(store, member, member.stored_in, target)
-    if reason := find_holder_problem(holder, member):
-        raise _base_error(target, member, member.stored_in, reason)
-    stored = find_file(holder, member.file, member.database, member.content_sha256)
-    if stored is None:
-        raise RuntimeError("a file without a problem is missing")
+    stored = _find_stored(holder, member)
+    if isinstance(stored, str):
+        raise _base_error(target, member, member.stored_in, stored)
     return holder, structs.replace(
         member, stored_in="", file=stored.file, bytes=stored.bytes, sha256=stored.sha256
     )
@@ -76,7 +72,7 @@ def find_replaced(store: Store, manifest: Manifest, member: Member) -> tuple[Man
     return None if current == manifest or replaced is None else (current, replaced)
 
 
-def find_file(manifest: Manifest, file: str, database: str, content_sha256: str) -> Member | None:
+def _find_file(manifest: Manifest, file: str, database: str, content_sha256: str) -> Member | None:
     """Return the member with a file of a backup to which a later one refers; None if it has none.
 
     After ``backup rekey``, that has another name, and is the encrypted file with the same content.
@@ -104,9 +100,9 @@ def _read_manifest(store: Store, member: Member, backup: str, target: str) -> Ma
         raise _base_error(target, member, backup, f"its manifest: {error}") from error
 
 
-def find_holder_problem(manifest: Manifest, member: Member) -> str:
-    """Return why a backup has no file for a member of a later one; empty: it has, as far as the manifests show."""
-    stored = find_file(manifest, member.file, member.database, member.content_sha256)
+def _find_stored(manifest: Manifest, member: Member) -> Member | str:
+    """Return the file of a backup that a member of a later one has, or why there is none, as far as the manifests show."""
+    stored = _find_file(manifest, member.file, member.database, member.content_sha256)
     if manifest.id != member.stored_in:
         return f"its manifest is that of {manifest.id}"
     if stored is None:
@@ -124,12 +120,12 @@ def find_holder_problem(manifest: Manifest, member: Member) -> str:
     if stored.inner_sha256:
         same = structs.replace(same, file=member.file, bytes=member.bytes, sha256=member.sha256)
     is_same = same == member and stored.content_facts == member.content_facts
-    return "" if is_same else f"its manifest describes {member.file} in another way"
+    return stored if is_same else f"its manifest describes {member.file} in another way"
 
 
-def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:
-    """Return why no file of a backup is the base of a member; empty: one is, as far as the manifests show."""
-    base = find_file(manifest, delta.file, member.database, delta.content_sha256)
+def _find_base(manifest: Manifest, member: Member, delta: Delta) -> Member | str:
+    """Return the file of a backup that is the base of a member, or why none is, as far as the manifests show."""
+    base = _find_file(manifest, delta.file, member.database, delta.content_sha256)
     if manifest.id != delta.backup:
         return f"its manifest is that of {manifest.id}"
     if base is None:
@@ -139,7 +135,7 @@ def find_base_problem(manifest: Manifest, member: Member, delta: Delta) -> str:
     # Otherwise the content of an encrypted base would be written where its readers are not its recipients.
     if base.encryption != member.encryption:
         return f"{delta.file} is not encrypted as the difference is"
-    return ""
+    return base
 
 
 def build_content(base: Path, delta_path: Path, member: Member, target: str) -> Iterator[bytes]:
@@ -209,21 +205,21 @@ def find_damaged_bases(
     by_id = {manifest.id: manifest for manifest in manifests}
     for manifest in manifests:
         required = [
-            (member, backup, by_id.get(backup), find_problem)
+            (member, backup, by_id.get(backup), find)
             for member in manifest.members
-            for backup, find_problem in _list_required(member)
+            for backup, find in _list_required(member)
         ]
-        for member, backup, base, find_problem in required:
+        for member, backup, base, find in required:
             missing = f"its manifest: {unreadable[backup]}" if backup in unreadable else MISSING
-            reason = find_problem(base) if base else missing
-            if reason := reason or damaged.get(backup, ""):
+            found = find(base) if base else missing
+            if reason := found if isinstance(found, str) else damaged.get(backup, ""):
                 yield manifest.id, f"{member.file} requires the base {backup}, but {reason}"
                 break
 
 
-def _list_required(member: Member) -> Iterator[tuple[str, Callable[[Manifest], str]]]:
-    """Yield the backups that a member requires, each with what finds the reason why it cannot be used."""
+def _list_required(member: Member) -> Iterator[tuple[str, Callable[[Manifest], Member | str]]]:
+    """Yield the backups that a member requires, each with what finds its file there, or why there is none."""
     if member.stored_in:
-        yield member.stored_in, lambda manifest: find_holder_problem(manifest, member)
+        yield member.stored_in, lambda manifest: _find_stored(manifest, member)
     if delta := member.delta:
-        yield delta.backup, lambda manifest: find_base_problem(manifest, member, delta)
+        yield delta.backup, lambda manifest: _find_base(manifest, member, delta)

@@ -62,11 +62,6 @@ class EncryptionPolicy:
         else:
             self._read_recipients(app.name, settings)
 
-    @property
-    def has_passphrase(self) -> bool:
-        """Whether a passphrase decrypts new backups, and no identity."""
-        return self._passphrase is not None
-
     def _read_recipients(self, app: str, settings: EncryptionConfig) -> None:
         entries = [(f"recipient {index} of {app}", text) for index, text in enumerate(settings.recipients, 1)]
         if settings.recipients_file:
@@ -97,8 +92,8 @@ class EncryptionPolicy:
 
     def is_current(self, store: Store, manifest: Manifest) -> bool:
         """Whether a backup is encrypted for the recipients, or its key is protected by the passphrase."""
-        if self.has_passphrase:
-            return self.unlocks(store, manifest)
+        if self._passphrase:
+            return self._unlocks(store, manifest)
         return manifest.key_member is None and set(manifest.recipients) == set(self.recipient_names)
 
     def find_identities(self, key: ProtectedKey | None, keys: DecryptionKeys | None) -> Sequence[Identity]:
@@ -108,7 +103,7 @@ class EncryptionPolicy:
             return age.parse_identities(key.file, "the key of the backup", lambda _purpose: passphrase)
         return keys.file_identities if keys and self.can_be_decrypted_by(keys) else ()
 
-    def unlocks(self, store: Store, manifest: Manifest) -> bool:
+    def _unlocks(self, store: Store, manifest: Manifest) -> bool:
         """Whether the passphrase unlocks the key of a backup, which may be damaged, or protected by another one."""
         key, passphrase = manifest.key_member, self._passphrase
         if key is None or passphrase is None:

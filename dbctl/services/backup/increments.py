@@ -89,7 +89,7 @@ class Increments:
         state = environment.app_state_folder(repository.app.configured)
         self._folder = state and state / "signatures"
         self._identities = state and state / "identities"
-        self._unlocked = dict[str, bool]()  #: by id: whether the passphrase unlocks the key of a backup
+        self._known = dict[str, bool]()  #: by id: whether a backup has the configured keys
         self.manifests: Sequence[Manifest] = ()  #: the backups of the repository, newest first
         #: why members are stored in full that the admin expects to be differences
         self.remarks: list[str] = []
@@ -159,12 +159,9 @@ class Increments:
         encryption = self._repository.encryption
         if member.encryption == "none" or encryption is None:
             return member.encryption == "none" and encryption is None
-        if not encryption.has_passphrase:
-            same_recipients = sorted(manifest.recipients) == sorted(encryption.recipient_names)
-            return manifest.key_member is None and same_recipients
-        if manifest.id not in self._unlocked:  # slow by design
-            self._unlocked[manifest.id] = encryption.unlocks(self._repository.store, manifest)
-        return self._unlocked[manifest.id]
+        if manifest.id not in self._known:  # to unlock a key is slow by design
+            self._known[manifest.id] = encryption.is_current(self._repository.store, manifest)
+        return self._known[manifest.id]
 
     def find_unchanged(
         self, copy: Copy, sha256: str, facts: Mapping[str, str] | None = None

@@ -305,16 +305,8 @@ class Source(MemberSource):
 
         def store() -> Member:
             if self._increments:
-                content = NewContent(
-                    path=path,
-                    file=file,
-                    compress=compress,
-                    database=self.database,
-                    engine=self.engine,
-                    target=self.target,
-                    facts=dump_result.metadata,
-                    schema_only=self.emptied.tables,
-                )
+                copy = structs.asdict(self._describe_copy())
+                content = NewContent(**copy, path=path, file=file, facts=dump_result.metadata)
                 return self._increments.store(folder, content, compression_progress)
             if compress != "none":
                 return folder.compress(path, file, compress, compression_progress)
