@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import cast
@@ -321,9 +321,9 @@ class MySQLDumper(MySQLPart, Dumps):
         session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
         tables, empty = request.tables, set(map(quote, request.schema_only))
         exact = self._find_exact_columns(tables)
-        relays = bool(exact or empty)
-        tool = dump_programs.find_dump_program(session.server, target, self._connection.url, relays=relays)
-        relays = relays or session.server.needs_relay(in_container=tool.in_container)
+        tool = dump_programs.find_dump_program(
+            session.server, target, self._connection.url, relays=bool(exact or empty)
+        )
         expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
         options = [*OPTIONS, *dump_programs.PRODUCT_OPTIONS[session.server.product]]
         options += HISTOGRAMS[session.server.product]
@@ -336,7 +336,15 @@ class MySQLDumper(MySQLPart, Dumps):
             self._connection.url, session.database, target, NO_BACKUP, timeout=timeout
         )
         with (
-            self._start_relay(exact, empty, tool) if relays else nullcontext() as relay,
+            exact_values.start_relay(
+                self._connection.url,
+                session.server,
+                target,
+                exact,
+                timeout=timeout,
+                in_container=tool.in_container,
+                empty=empty,
+            ) as relay,
             request.begin() as file,
             dump_programs.run_client(
                 tool,
@@ -364,15 +372,6 @@ class MySQLDumper(MySQLPart, Dumps):
             if problem:
                 raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
         return scanner, tool.version, file.counter.digest.sha256
-
-    def _start_relay(
-        self, exact: exact_values.ExactColumns, empty: Collection[str], tool: dump_programs.Tool
-    ) -> AbstractContextManager[exact_values.Relay]:
-        """Start the relay that makes values exact, leaves out the rows of tables, and has the settings of dbctl."""
-        url, target = self._connection.url, self._connection.target
-        session = open_dump_session(url, target, timeout=self._connection.timeout)
-        container = (url, target) if tool.in_container else None
-        return exact_values.start_relay(session, exact, container, empty=empty)
 
     def _find_exact_columns(self, tables: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the expressions for columns of tables whose values the program would not write exactly."""

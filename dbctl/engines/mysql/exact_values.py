@@ -24,6 +24,8 @@ from pathlib import Path
 from pymysql.constants import CLIENT, COMMAND, SERVER_STATUS
 
 from dbctl.engines.contract.route import wrap_program
+from dbctl.engines.mysql.dialect import Server
+from dbctl.engines.mysql.opening import open_dump_session
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.files import limited_program, temp
@@ -58,8 +60,6 @@ _NAME = re.compile(rb"`(?:[^`]|``)*`")
 
 #: SQL for each column of tables whose values the program would not write exactly; tables and columns are quoted names.
 ExactColumns = Mapping[str, Mapping[str, str]]
-#: The address of a server whose route ends in a container, and its ``app/database``.
-Container = tuple[Url, str]
 
 
 #: Listens at the socket ``$1/socket`` in a container for one connection, which is relayed to its input and output; ``$2`` is ``_LISTEN``.
@@ -107,18 +107,24 @@ def can_listen(url: Url, target: str) -> bool:
 
 @contextmanager
 def start_relay(
-    session: Session, exact: ExactColumns, container: Container | None = None, *, empty: Collection[str] = ()
-) -> Iterator[Relay]:
-    """Listen on a socket for one connection of a program, and relay it to the server of ``session``.
+    url: Url,
+    server: Server,
+    target: str,
+    exact: Mapping[str, Mapping[str, str]] = {},
+    *,
+    timeout: float,
+    in_container: bool,
+    empty: Collection[str] = (),
+) -> Iterator[Relay | None]:
+    """Listen on a socket for one connection of a program, and relay it to a new session with the database at ``url``.
 
-    The session cannot be used for anything else afterwards, and is closed at the end.
-
-    Args:
-        session: one of its own.
-        exact: the expressions.
-        container: the one in which the program runs; None: it runs on this machine.
-        empty: the quoted names of tables of which the program shall read no rows.
+    Nothing is started if the program needs neither that nor the settings of dbctl: None. ``in_container``: it runs in the
+    container at the end of the route. ``empty``: the quoted names of tables of which it shall read no rows.
     """
+    if not (exact or empty or server.needs_relay(in_container=in_container)):
+        yield None
+        return
+    session = open_dump_session(url, target, timeout=timeout)
     temp_folder = Path(tempfile.gettempdir())
     if len(str(temp_folder / f"{SECRETS_PREFIX}12345678" / "socket")) > MAX_PATH_BYTES:
         temp_folder = Path("/tmp")  # noqa: S108 - the folder in it is private
@@ -131,7 +137,7 @@ def start_relay(
         relay = Relay(folder / "socket", listening, session, exact, empty)
         relay.start()
         try:
-            with _listen_in_container(relay, *container) if container else nullcontext():
+            with _listen_in_container(relay, url, target) if in_container else nullcontext():
                 yield relay
         finally:
             relay.stop()

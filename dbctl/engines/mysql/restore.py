@@ -29,6 +29,7 @@ from dbctl.engines.mysql import foreign, stored_code
 from dbctl.engines.mysql.accounts import Accounts
 from dbctl.engines.mysql.catalog import IS_OUTSIDE
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection
+from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.dump import describe_server
 from dbctl.engines.mysql.dump_programs import find_program
 from dbctl.engines.mysql.opening import quote
@@ -63,9 +64,20 @@ SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
 
 def _refuse_unloadable(server: MySQLServer, dump: Dump, central: Session) -> None:
-    """Refuse a dump that the server cannot load; raises RestoreFailedError."""
-    server.refuse_newer(dump, central)
-    find_program("client", central.server, server.target, server.url)
+    """Refuse a dump that the server cannot load: of another product, a newer version, or with names that it folds.
+
+    Raises:
+        RestoreFailedError: the server cannot load it.
+    """
+    own = central.server
+    dump_server = parse_server(dump.metadata.get("server", own.version_text), server.target)
+    if dump_server.product != own.product or dump_server.version[:2] > own.version[:2]:
+        raise RestoreFailedError(
+            target=server.target,
+            reason=f"it is from {dump_server.product} {dump_server.version_text}, and this server is {own.product} {own.version_text}",
+            hint=f"Use a server of {dump_server.product} of that version or later.",
+        )
+    find_program("client", own, server.target, server.url)
     if names := central.list_folded_names(dump.tables):
         raise RestoreFailedError(
             target=server.target,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import pymysql
@@ -17,7 +15,7 @@ from dbctl.engines.mysql import dump_programs, exact_values
 from dbctl.engines.mysql.dialect import Server
 from dbctl.engines.mysql.dump_programs import PRODUCT_OPTIONS
 from dbctl.engines.mysql.load import FINAL_VIEWS, remove_database_name
-from dbctl.engines.mysql.opening import error_number, open_dump_session, quote, quote_account
+from dbctl.engines.mysql.opening import error_number, quote, quote_account
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.database import SHORT_TIMEOUT
@@ -99,7 +97,13 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
     watch = dump_programs.create_watch(url, database, target, UNCHANGED, timeout=SHORT_TIMEOUT)
     for words in selections:
         with (
-            _start_relay(tool, url, central.server, database, target) as socket_path,
+            exact_values.start_relay(
+                structs.replace(url, path=database),
+                central.server,
+                target,
+                timeout=SHORT_TIMEOUT,
+                in_container=tool.in_container,
+            ) as relay,
             dump_programs.run_client(
                 tool,
                 [*options, *words],
@@ -108,7 +112,7 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
                 target,
                 watch=watch,
                 writes=True,
-                socket_path=socket_path,
+                socket_path=relay.path if relay else None,
             ) as client,
         ):
             scripts.append(b"".join(client.blocks(interruptible=False)))
@@ -117,19 +121,6 @@ def dump_script(url: Url, central: Session, database: str, target: str) -> bytes
     # Placeholders of views come first, since routines may use views; final views come last, since views may use routines.
     placeholders, mark, final = (scripts[1] if views else b"").partition(FINAL_VIEWS)
     return b"".join(remove_database_name([placeholders, b"\n", scripts[0], mark, final], database))
-
-
-@contextmanager
-def _start_relay(
-    tool: dump_programs.Tool, url: Url, server: Server, database: str, target: str
-) -> Iterator[Path | None]:
-    """Yield the socket of a relay if the program needs the settings of dbctl."""
-    if not server.needs_relay(in_container=tool.in_container):
-        yield None
-        return
-    session = open_dump_session(structs.replace(url, path=database), target, timeout=SHORT_TIMEOUT)
-    with exact_values.start_relay(session, {}, (url, target) if tool.in_container else None) as relay:
-        yield relay.path
 
 
 def to_packet(script: bytes, server: Server) -> bytes:

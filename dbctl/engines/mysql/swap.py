@@ -16,7 +16,6 @@ from dbctl.engines.mysql import connection, foreign, stored_code
 from dbctl.engines.mysql.accounts import AccountChanges, Accounts
 from dbctl.engines.mysql.catalog import MySQLSchemaReader
 from dbctl.engines.mysql.database import MySQLReader
-from dbctl.engines.mysql.dialect import parse_server
 from dbctl.engines.mysql.events import LoadedEvents
 from dbctl.engines.mysql.load import TABLE_SETTINGS, load_dump, run_script
 from dbctl.engines.mysql.opening import (
@@ -84,21 +83,6 @@ class MySQLServer(RestoreServer[Session]):
         """
         if not self.exists(central, dump.metadata["kept"]):
             raise RetainedDatabaseMissingError(target=self.target, name=dump.metadata["kept"])
-
-    def refuse_newer(self, dump: Dump, session: Session) -> None:
-        """Refuse a dump of another product or of a newer version.
-
-        Raises:
-            RestoreFailedError: the server cannot load it.
-        """
-        dump_server = parse_server(dump.metadata.get("server", session.server.version_text), self.target)
-        server = session.server
-        if dump_server.product != server.product or dump_server.version[:2] > server.version[:2]:
-            raise RestoreFailedError(
-                target=self.target,
-                reason=f"it is from {dump_server.product} {dump_server.version_text}, and this server is {server.product} {server.version_text}",
-                hint=f"Use a server of {dump_server.product} of that version or later.",
-            )
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
