@@ -159,13 +159,18 @@ class Url(Struct, frozen=True, kw_only=True):
     @property
     def command_text(self) -> str:
         """The text with the options that select a socket or a schema, for a command line that reaches the same database."""
-        names = (SOCKET_OPTIONS.get(self.engine), "schema")
-        options = [option for option in self.options.split("&") if option.partition("=")[0] in names]
         login, name = _encode(self.user, "%/?#@:"), _encode(self.path, "%?#@")
         text = str(structs.replace(self, user=login, path=name) if self._kind == "server" else self)
-        return (
-            text + ("&" if "?" in text else "?") + "&".join(options) if options and not self.routed else text
-        )
+        options = self.select_options(SOCKET_OPTIONS.get(self.engine, ""), "schema")
+        return f"{text}{'&' if '?' in text else '?'}{options}" if options and not self.routed else text
+
+    def select_options(self, *names: str) -> str:
+        """Return the options of these names."""
+        return "&".join(option for option in self.options.split("&") if option.partition("=")[0] in names)
+
+    def omit_options(self, *names: str) -> str:
+        """Return the options of other names."""
+        return self.select_options(*(name for name in self.option_names if name not in names))
 
     def __str__(self) -> str:
         if self.routed:

@@ -131,8 +131,7 @@ def create_role(central: Session, name: str) -> Secret:
 
 def role_url(url: Url, name: str, password: Secret) -> Url:
     """Return the URL of a scratch database for the role of the same name."""
-    replaced = ("user=", "password=", "passfile=", "service=")
-    options = "&".join(part for part in url.options.split("&") if part and not part.startswith(replaced))
+    options = url.omit_options("user", "password", "passfile", "service")
     return structs.replace(url, path=name, user=name, password=password, options=options)
 
 
@@ -141,9 +140,8 @@ def catalog_first_url(url: Url) -> Url:
 
     A dump may define functions and operators with the names of built-in ones.
     """
-    replaced = ("options=", "schema=")
-    options = [part for part in url.options.split("&") if part and not part.startswith(replaced)]
-    return structs.replace(url, options="&".join([*options, f"options={quote('-c search_path=pg_catalog')}"]))
+    options = [url.omit_options("options", "schema"), f"options={quote('-c search_path=pg_catalog')}"]
+    return structs.replace(url, options="&".join(filter(None, options)))
 
 
 def require_sign_in(url: Url, target: str, *, timeout: float) -> None:

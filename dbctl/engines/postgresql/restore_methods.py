@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from functools import cached_property
@@ -61,15 +60,11 @@ class PostgreSQLServer(RestoreServer[Session]):
     @property
     def schema(self) -> str:
         """The schema that the URL names, quoted as in a URL; empty without one."""
-        match = re.search(r"(?:^|&)schema=([^&]*)", self.url.options)
-        return match[1] if match else ""
+        return self.url.select_options("schema").removeprefix("schema=")
 
     def sibling_url(self, name: str) -> Url:
         """Return the URL of another database of the server, without a schema."""
-        options = "&".join(
-            option for option in self.url.options.split("&") if option and not option.startswith("schema=")
-        )
-        return structs.replace(self.url, path=name, options=options)
+        return structs.replace(self.url, path=name, options=self.url.omit_options("schema"))
 
     @cached_property
     def central_url(self) -> Url | None:

@@ -151,7 +151,7 @@ def open_recovered(
             reason=f"it replayed the log up to {position} ({replayed}) instead of {format_position(last.position if last else 0)}",
             hint="Report this.",
         )
-    schema = "&".join(option for option in request.url.options.split("&") if option.startswith("schema="))
+    schema = request.url.select_options("schema")
     url = structs.replace(url, path=database, user=str(superuser), options=schema)
     connection = PostgreSQLConnection(url, request.target, timeout=TIMEOUT, read_only=True)
     with closing(connection):
