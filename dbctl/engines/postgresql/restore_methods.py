@@ -320,7 +320,6 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
         """Load into a new database, and verify it."""
         server, central, dump = self._server, self._central, self._request.dump
         with server.central(self._request.timeout) as self._other, self.prepare_roles() as roles:
-            refuse_newer(dump, central, server.target)
             live = database_properties.read_properties(central, server.name)
             new = structs.replace(new_properties(dump, server.name), database=server.name)
             if new.tablespace in dump_statements.find_missing(central, dump):
@@ -411,7 +410,6 @@ def restore_in_place(server: PostgreSQLServer, request: LoadRequest) -> LoadResu
     """Empty the schemas of a database and fill them in one transaction: the one that blocks writers, if any."""
     remarks = list[str]()
     with server.open_session(server.url, timeout=request.timeout) as session:
-        refuse_newer(request.dump, session, server.target)
         with Roles(session, server.target).prepare(request, remarks) as roles:
             rewrite = dump_statements.make_filter(
                 session, request.dump, server.name, remarks, create_missing_schemas
