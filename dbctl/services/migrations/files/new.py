@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from dbctl.errors.migrations import MigrationsShippedError, RebuildLosesError
 from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.files.atomic import write_atomically
 from dbctl.model import ChangeResult, Effect, Plan, now
+from dbctl.profiles.templates import slugify
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Operation
 from dbctl.services.migrations.files.loader import MigrationFile, build_paths, order_key_of
@@ -296,16 +296,13 @@ def _find_next_number(files: Sequence[MigrationFile], other_numbers: Iterable[in
 
 def _create_safe_name(purpose: str, names: Sequence[str]) -> str:
     """Return ``purpose`` as ASCII letters and digits, with the separator of most other names."""
-    import unicodedata
-
-    ascii_text = unicodedata.normalize("NFKD", purpose).encode("ascii", "ignore").decode().lower()
-    parts = re.findall(r"[a-z0-9]+", ascii_text)
-    if not parts:
+    slug = slugify(purpose)
+    if not slug:
         raise ValueInvalidError(
             name="the name", value=repr(purpose), reason="it has no ASCII letter or digit"
         )
     separators = Counter(char for name in names for char in name.lstrip("0123456789")[1:] if char in "-_")
-    joined = ("-" if separators["-"] > separators["_"] else "_").join(parts)
+    joined = slug if separators["-"] > separators["_"] else slug.replace("-", "_")
     if len(joined) > _MAX_NAME_LENGTH:
         raise ValueInvalidError(
             name="the name", value=repr(purpose), reason=f"it is longer than {_MAX_NAME_LENGTH} characters"
