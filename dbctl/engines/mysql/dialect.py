@@ -215,8 +215,10 @@ class MySQLDialect(ServerDialect):
         return f"{value} <=> null"  # in a column that is NOT NULL, IS NULL finds zero dates
 
     def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
-        if kind_of(column) in TIMES:
+        if kind_of(column) in TIMES or column.type.startswith(("TIME", "INET")):  # with several spellings
             return f"{value} = {statement.bind(encode_for_column(column, operand))}"
+        if isinstance(operand, str) and column.type.startswith("CHAR("):
+            operand = operand.rstrip(" ")  # the server returns none of them
         return self.compare(value, column, "=", statement, operand)
 
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:

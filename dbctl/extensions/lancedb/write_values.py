@@ -10,9 +10,11 @@ from contextlib import suppress
 from datetime import date, time
 from decimal import Decimal, InvalidOperation
 from itertools import chain, compress
+from math import isinf
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.database import ShiftedTime
+from dbctl.engines.sql.codec import INFINITE
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.usage import NotSupportedError, ValueInvalidError
@@ -275,7 +277,11 @@ def _to_float(value: object, arrow_type: pa.DataType) -> object:
         number = float(value) if isinstance(value, int | float | Decimal | str) else None
     except ValueError:
         return None
-    return None if number is None or _overflows([number], arrow_type) else number
+    if number is None or _overflows([number], arrow_type):
+        return None
+    # ``float`` returns infinity for a number that has too large an exponent
+    is_lost = isinf(number) and not isinstance(value, float) and abs(Decimal(value)) < INFINITE  # type: ignore[arg-type]
+    return None if is_lost else number
 
 
 def _overflows(numbers: Sequence[float | None], arrow_type: pa.DataType) -> bool:

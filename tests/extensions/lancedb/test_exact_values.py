@@ -343,6 +343,8 @@ def test_vector_of_no_numbers_is_refused(answer, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arrow_type", "large", "largest"),
     [
+        (pa.float64(), "1e309", "1.7e308"),
+        (pa.float64(), "-1e309", "-inf"),
         (pa.float32(), "1e39", "3.4e38"),
         (pa.float16(), "65520", "65504"),
         (pa.list_(pa.float32(), 2), "[1e39, 1]", "[3.4e38, 1]"),
@@ -360,6 +362,19 @@ def test_number_that_would_become_infinite_is_refused(
     assert error["code"] == "value-invalid"
     answer("data", "add", "kinds", "id=1", f"value={largest}")
     assert lancedb.connect("lance").open_table("kinds").count_rows() == 1
+
+
+def test_document_in_other_words_is_accepted_again(answer, tmp_path, monkeypatch):
+    """The second run was refused, as if a trigger had reverted the change."""
+    monkeypatch.chdir(tmp_path)
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    document = pa.struct([("x", pa.int32()), ("y", pa.string())])
+    kinds = pa.table([[1], pa.array([None], document)], schema=pa.schema([KEY, ("value", document)]))
+    lancedb.connect("lance").create_table("kinds", kinds)
+    for _ in range(2):
+        answer("data", "set", "kinds", "1", 'value={"x":1}')
+        (row,) = lancedb.connect("lance").open_table("kinds").to_arrow().to_pylist()
+        assert row == {"id": 1, "value": {"x": 1, "y": None}}
 
 
 def test_undo_restores_deleted_rows_in_one_version(answer, tmp_path, monkeypatch):
