@@ -211,8 +211,8 @@ def find_damaged_bases(
         ]
         for member, backup, base, find in required:
             missing = f"its manifest: {unreadable[backup]}" if backup in unreadable else MISSING
-            found = find(base) if base else missing
-            if reason := found if isinstance(found, str) else damaged.get(backup, ""):
+            stored = find(base) if base else missing
+            if reason := stored if isinstance(stored, str) else damaged.get(backup, ""):
                 yield manifest.id, f"{member.file} requires the base {backup}, but {reason}"
                 break
 
