@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import shutil
@@ -535,6 +536,15 @@ def test_invalid_file_is_unrecoverable(tmp_path, content_bytes, failure):
     with pytest.raises(failure):
         run_recover(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_compressed_file_is_refused(tmp_path, raw):
+    """With a reference, all rows of the new file were lost."""
+    write_bytes(tmp_path / "like.db", raw)
+    path = write_bytes(tmp_path / "app.db.gz", gzip.compress(raw)[:-9])
+    with pytest.raises(UnrecoverableError, match="compressed"):
+        run_recover(path, reference=tmp_path / "like.db")
+    assert {*tmp_path.iterdir()} == {path, tmp_path / "like.db"}
 
 
 @pytest.mark.parametrize(

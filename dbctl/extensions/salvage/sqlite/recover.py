@@ -27,6 +27,7 @@ from dbctl.extensions.salvage.sqlite.new_database import create_objects, verify_
 from dbctl.extensions.salvage.sqlite.schema import Entry, ReferenceSchema
 from dbctl.files import atomic, mounts, temp
 from dbctl.files.atomic import rename_exclusively, sync_directory, sync_file
+from dbctl.files.codecs import MAGIC
 from dbctl.model import format_count
 from dbctl.progress import Progress, no_progress
 
@@ -105,6 +106,11 @@ def _require_source(source: Path, target: str) -> os.stat_result:
         raise UnrecoverableError(target=target, reason="the file is smaller than a page", hint=hint)
     if not os.access(source, os.R_OK):
         raise _unreadable(source, target, f"{source} is not readable for this user")
+    with atomic.open_regular(source) as file:
+        head = file.read(8)
+    if head.startswith((MAGIC["gzip"] + b"\x08", MAGIC["zstd"])):
+        advice = "Decompress as much of it as can be read, and salvage the result: gzip -dc or zstd -dc."
+        raise UnrecoverableError(target=target, reason="the file is compressed", hint=advice)
     return status
 
 
