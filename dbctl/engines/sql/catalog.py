@@ -38,6 +38,8 @@ def quote_literal(text: str) -> str:
 
 def lower_ascii(text: str) -> str:
     """Return ``text`` with only its ASCII letters in lower case."""
+    if text.isascii():
+        return text.lower()
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract.database import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
+from dbctl.engines.sql.catalog import lower_ascii
 from dbctl.errors.base import MAX_COMPARED
 from dbctl.errors.usage import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
@@ -371,11 +372,7 @@ class UserTable:
 
         It folds only ASCII letters, as most databases do; a database that folds more refuses duplicates itself.
         """
-        if self._login_operator == "=":
-            return login
-        if login.isascii():
-            return login.lower()
-        return "".join(letter.lower() if letter.isascii() else letter for letter in login)
+        return login if self._login_operator == "=" else lower_ascii(login)
 
     # Values --------------------------------------------------------------------------------------------------
 
