@@ -25,10 +25,10 @@ FIGURES = re.findall(
 
 #: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
-    "backup create": (430, 81),
-    "restore apply": (716, 109),
-    "migrate up": (368, 70),
-    "search games": (311, 58),
+    "backup create": (427, 80),
+    "restore apply": (708, 108),
+    "migrate up": (360, 67),
+    "search games": (309, 57),
 }
 
 
