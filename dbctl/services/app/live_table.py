@@ -152,6 +152,8 @@ class LiveTable:
         self._time_forms: dict[str, TimeForm] = {}
         #: whether the engine has no type for times, so that each row of a column may have another form
         self._has_plain_times = "time" not in db.native_types
+        #: whether the app stores text, which a column of integers cannot store
+        self._has_text_times = profile.time not in NUMERIC_TIMES
 
     def optional_column(self, name: ColumnNames | None) -> str | None:
         """Return the column, or None if it is missing and marked as optional.
@@ -238,7 +240,7 @@ class LiveTable:
         mixed formats would break the sort order of the column. A column of integers cannot store text.
         """
         if column not in self._time_forms:
-            is_number = self._stores_numbers(column)
+            is_number = self._has_text_times and "INT" in self.table.columns[column].type
             other: TimeForm | None = None
             if is_number or self._has_plain_times:
                 newest = [value for (value,) in self.sample([column])[-SAMPLE_ROWS:]]
@@ -277,11 +279,8 @@ class LiveTable:
 
     def has_own_unit(self, column: str) -> bool:
         """Return whether a column of integers stores times as numbers, although the app stores text."""
-        return self._stores_numbers(column) and self.time_form(column) in NUMERIC_TIMES
-
-    def _stores_numbers(self, column: str) -> bool:
-        """Return whether a column cannot store the text in which the app stores times."""
-        return "INT" in self.table.columns[column].type and self.profile.time not in NUMERIC_TIMES
+        is_number = self._has_text_times and "INT" in self.table.columns[column].type
+        return is_number and self.time_form(column) in NUMERIC_TIMES
 
     def encode_constants(self, constants: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for constants of a profile, without missing optional columns.
