@@ -16,7 +16,8 @@ TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REPORT_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGINFO") if hasattr(signal, name))
 
 _received: list[int] = []
-_reporters: list[Callable[[], None]] = []
+#: what ``REPORT_SIGNALS`` call: at most one function; without it, they are ignored
+reporters: list[Callable[[], None]] = []
 _deferred: list[object] = []  #: one entry for each open ``defer_signals``
 _blocked: list[object] = []  #: one entry for each open ``block_signals``
 _critical: list[object] = []  #: one entry for each open ``critical_result``
@@ -40,11 +41,6 @@ def install_handlers() -> None:
         signal.signal(signal_number, _on_report_signal)
         signal.siginterrupt(signal_number, False)  # noqa: FBT003 - the name of the flag is private
     sys.unraisablehook = _ignore_unraisable_interrupt
-
-
-def set_reporter(report: Callable[[], None] | None) -> None:
-    """Set the function that ``REPORT_SIGNALS`` call; None: they are ignored."""
-    _reporters[:] = [report] if report else []
 
 
 def received_signal() -> int | None:
@@ -160,7 +156,7 @@ def _ignore_unraisable_interrupt(args: sys.UnraisableHookArgs) -> None:
 
 
 def _on_report_signal(_number: int, _frame: FrameType | None) -> None:
-    for report in _reporters:
+    for report in reporters:
         report()
 
 

@@ -346,12 +346,12 @@ def show_progress(
 
         write_report(work, is_drawn=can_draw and display is not None)
 
-    signals.set_reporter(report)
+    signals.reporters[:] = [report]
     try:
         with progress.track(work, display):
             yield work.advance
     finally:
-        signals.set_reporter(None)
+        signals.reporters.clear()
 
 
 _LONGEST_PASSWORD = 4096  # bytes; longer than any app allows, so that a wrong file is rejected

@@ -51,7 +51,7 @@ def collect_fleet(
 
     def perform(_kind: Kind, instance: Instance) -> Outcome:
         progress.detach()
-        signals.set_reporter(None)
+        signals.reporters.clear()
         single = structs.replace(selection, app=instance.app, configured=instance.configure())
         try:
             observed = observe(single, timeout=timeout)

@@ -57,7 +57,7 @@ class InstanceCommand:
         """
         begin, self._current = time.monotonic(), None
         progress.detach()
-        signals.set_reporter(None)
+        signals.reporters.clear()
         try:
             outcome = self._verify(instance) if kind == "verify" else self._run(instance)
         except DbctlError as error:
