@@ -15,7 +15,7 @@ import typer
 
 import dbctl
 from dbctl.cli.main import create_root
-from dbctl.errors.base import Invocation, Remedy, load_registry, set_invocation
+from dbctl.errors.base import Invocation, Remedy, invocations, load_registry
 from dbctl.errors.databases import RowNotFoundError
 from dbctl.errors.restore import UndoMissingError
 from dbctl.errors.usage import FleetSelectedError
@@ -186,9 +186,9 @@ def test_no_other_text_names_a_command():
 @pytest.fixture
 def no_invocation() -> Iterator[None]:
     """Without the app that the threads of another test in this process may have opened last."""
-    previous = set_invocation(Invocation)
+    invocations.append(Invocation)
     yield
-    set_invocation(previous)
+    invocations.pop()
 
 
 @pytest.mark.usefixtures("no_invocation")
@@ -231,9 +231,9 @@ def invocation() -> Iterator[None]:
     described = Invocation(
         config="--config /srv/my.toml", app="blog", others="--url logs=/srv/a.db", database="--db logs"
     )
-    outer = set_invocation(lambda: described)
+    invocations.append(lambda: described)
     yield
-    set_invocation(outer)
+    invocations.pop()
 
 
 @pytest.mark.usefixtures("invocation")

@@ -103,15 +103,8 @@ def _get_app(name: str) -> str:
     return name.partition("/")[0]
 
 
-_describe: Callable[[], Invocation] = Invocation
-
-
-def set_invocation(describe: Callable[[], Invocation]) -> Callable[[], Invocation]:
-    """Let the command lines of hints repeat what ``describe`` returns, in all threads; return the previous function."""
-    global _describe
-    previous, _describe = _describe, describe
-    return previous
-
+#: the functions that describe what the command lines of hints repeat, in all threads; the last one applies
+invocations: list[Callable[[], Invocation]] = [Invocation]
 
 #: The remedy for a file of the app that this user may not write.
 RUN_AS_OWNER = "Run dbctl as the owner of the app's files."
@@ -139,7 +132,7 @@ class Remedy:
 
         ``facts`` are the values of the placeholders; in commands they are quoted, and a list becomes several words.
         """
-        return self.fill(_describe(), app, facts)
+        return self.fill(invocations[-1](), app, facts)
 
     def fill(self, invocation: Invocation, app: str, facts: Mapping[str, object]) -> str:
         """Return the hint for an invocation; commands that the installation lacks are omitted."""
@@ -207,7 +200,7 @@ class DbctlError(Exception):
         super().__init__(self.sentence.format(**context))
         self.context = context
         self.details: Sequence[str] = ()  #: further lines of the message, one per problem
-        self._candidates, self._describe = candidates, _describe
+        self._candidates, self._describe = candidates, invocations[-1]
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.args), *self.details])

@@ -17,7 +17,7 @@ from typer.models import CommandInfo
 
 from dbctl import signals
 from dbctl.cli._support.options import COMMAND, EPILOG, WORDS, add_common_options
-from dbctl.errors.base import set_invocation, suggest_question
+from dbctl.errors.base import invocations, suggest_question
 from dbctl.render import streams
 from dbctl.spec import DEFAULT_TIMEOUT, CommandSpec, F, Fleet, Write
 
@@ -188,7 +188,8 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
             from dbctl.cli._support.session import Session
 
             session = root.obj = Session(ctx)
-            ctx.call_on_close(partial(set_invocation, set_invocation(session.describe_invocation)))
+            invocations.append(session.describe_invocation)
+            ctx.call_on_close(invocations.pop)
             records = session.spec.recorded or os.environ.get("DBCTL_RECORD") == "all"
             records = records and not ctx.params.get("dry_run")
             records = records and bool(session.journal.folder or session.journal.observes_runs)

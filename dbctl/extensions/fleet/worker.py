@@ -12,7 +12,7 @@ import typer
 
 from dbctl import progress, signals
 from dbctl.cli._support.options import override_options
-from dbctl.errors.base import DbctlError, Exit, set_invocation
+from dbctl.errors.base import DbctlError, Exit, invocations
 from dbctl.errors.operations import describe_internal_error
 from dbctl.errors.usage import UsageError, UserMissingError
 from dbctl.extensions.fleet.run import Kind, verify_instance
@@ -92,11 +92,11 @@ class InstanceCommand:
         ctx.find_root().obj = self._current = session
         session.is_confirmed = self._confirmation.everything or instance.app in self._confirmation.digests
         session.confirmed_digest = self._confirmation.digests.get(instance.app)
-        outer = set_invocation(session.describe_invocation)
+        invocations.append(session.describe_invocation)
         try:
             status = ctx.command.invoke(ctx)
         finally:
-            set_invocation(outer)
+            invocations.pop()
         exit_code = Exit(status) if isinstance(status, int) else Exit.OK
         data = outputs[-1].result if outputs else None
         is_unreadable = session.words in (("status",), ("wait",)) and _has_no_readable_database(data)

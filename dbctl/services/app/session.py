@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from dbctl.config import loader
 from dbctl.config.sections import Selection
-from dbctl.errors.base import DbctlError, Invocation, set_invocation
+from dbctl.errors.base import DbctlError, Invocation, invocations
 from dbctl.spec import LIBRARY, CommandSpec
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ class Session:
             from dbctl.services.app import proofs
 
             proofs.require_proof(app)
-        outer = set_invocation(lambda: _describe_app(selection, app, outer))
+        invocations.append(partial(_describe_app, selection, app, invocations[-1]))
         try:
             yield app
         finally:
-            set_invocation(outer)
+            invocations.pop()
             app.close()
 
 
