@@ -6,7 +6,7 @@ The state belongs to the process and not to a thread, because the threads of one
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -99,8 +99,9 @@ class Work:
 
 current: list[Work] = []  #: at most one
 _displays: list[Display] = []
-#: What users must know about the data that was read; False: it was returned by ``take_notes``.
-_notes = dict[str, bool]()
+#: What users must know about the data that was read, until it is written.
+notes: list[str] = []
+_earlier_notes = set[str]()
 
 
 @contextmanager
@@ -194,11 +195,6 @@ def start_stage(activity: str) -> None:
 
 def add_note(text: str) -> None:
     """Add what users must know about the data that was read, once for each process."""
-    _notes.setdefault(text, True)
-
-
-def take_notes() -> Sequence[str]:
-    """Return the notes since the last call."""
-    notes = [text for text, is_new in _notes.items() if is_new]
-    _notes.update(dict.fromkeys(notes, False))
-    return notes
+    if text not in _earlier_notes:
+        _earlier_notes.add(text)
+        notes.append(text)

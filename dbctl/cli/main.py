@@ -146,8 +146,9 @@ class _Run:
         if session:
             from dbctl.cli._support.emit import note
 
-            for text in progress.take_notes():
+            for text in progress.notes:
                 note(session, text)
+            progress.notes.clear()
 
         path = current_command(self._ctx) if command is None else command
         if error.hint.endswith(UsageError.default_hint):

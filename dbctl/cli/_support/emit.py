@@ -81,8 +81,9 @@ def emit(
     closing line. ``findings`` are those of a result that is not ``Findings`` itself.
     """
     progress.stop()
-    for text in (*notes, *progress.take_notes()):
+    for text in (*notes, *progress.notes):
         note(session, text)
+    progress.notes.clear()
     if not target:
         target = app.target() if app else _own_target(result)
     output = session.output_options
