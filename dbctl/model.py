@@ -87,18 +87,6 @@ class Effect(Struct, frozen=True):
     counts: Mapping[str, int] = {}  #: further numbers by a text in the plural: ``rows deleted``
     bytes: int | None = None  #: size of what was written, read or deleted
 
-    def describe(self, *, is_timed: bool = False) -> Closing:
-        """Return the closing line; it omits numbers that are zero."""
-        count, objects = len(self.names) or self.count, self.noun
-        if 1 <= len(self.names) <= _NAMED:
-            objects = f"{self.noun if count == 1 else self.noun + 's'} {', '.join(self.names)}"
-        elif count is not None:
-            objects = format_count(count, self.noun)
-        text = " ".join(filter(None, [self.verb[0].upper() + self.verb[1:], objects, self.place]))
-        return Closing(
-            text, [*self.details, *format_counts(self.counts)], bytes=self.bytes, is_timed=is_timed
-        )
-
 
 def format_counts(counts: Mapping[str, int]) -> list[str]:
     """Return ``1 row deleted``, ``2 failed``: the numbers that are not zero; their texts are in the plural."""
@@ -122,7 +110,18 @@ class ChangeResult(Struct, frozen=True, kw_only=True):
 
     @property
     def closing(self) -> Closing:
-        return self.effect.describe(is_timed=self.is_timed) if self.effect else NOTHING_TO_DO
+        """The closing line; it omits numbers that are zero."""
+        effect = self.effect
+        if effect is None:
+            return NOTHING_TO_DO
+        count, objects = len(effect.names) or effect.count, effect.noun
+        if 1 <= len(effect.names) <= _NAMED:
+            objects = f"{effect.noun if count == 1 else effect.noun + 's'} {', '.join(effect.names)}"
+        elif count is not None:
+            objects = format_count(count, effect.noun)
+        text = " ".join(filter(None, [effect.verb[0].upper() + effect.verb[1:], objects, effect.place]))
+        details = [*effect.details, *format_counts(effect.counts)]
+        return Closing(text, details, bytes=effect.bytes, is_timed=self.is_timed)
 
     @property
     def lost_output(self) -> str:

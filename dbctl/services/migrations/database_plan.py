@@ -8,7 +8,7 @@ from datetime import timedelta
 from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Writable
-from dbctl.model import NOTHING_TO_DO, Closing, Effect, Page, Row, Struct
+from dbctl.model import NOTHING_TO_DO, Closing, Page, Row, Struct, format_count, format_counts
 from dbctl.services.migrations.execution.executor import MigrationSession, open_session
 from dbctl.services.migrations.execution.plan import (
     DownSelection,
@@ -60,12 +60,11 @@ class MigrationsRun(Page[AppliedMigration], frozen=True, kw_only=True):
     def closing(self) -> Closing:
         if not self.items:
             return NOTHING_TO_DO
-        verb = "reverted" if isinstance(self.items[0], RevertedMigration) else "applied"
+        verb = "Reverted" if isinstance(self.items[0], RevertedMigration) else "Applied"
         targets = dict.fromkeys(f"{migration.app}/{migration.database}" for migration in self.items)
         lost = sum(sum(migration.rows_lost.values()) for migration in self.items)
-        place, counts = f"to {', '.join(targets)}", {"rows deleted": lost}
-        effect = Effect(verb, "migration", count=len(self.items), place=place, counts=counts)
-        return effect.describe(is_timed=True)
+        text = f"{verb} {format_count(len(self.items), 'migration')} to {', '.join(targets)}"
+        return Closing(text, format_counts({"rows deleted": lost}), is_timed=True)
 
 
 class DatabasePlan(Struct, frozen=True, kw_only=True):
