@@ -40,7 +40,11 @@ class SQLiteEngine(Engine):
     def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         from dbctl.engines.sqlite.database import SQLiteWriter
 
-        path = _locate_file(url, target)
+        path = Path(url.path)
+        if url.via:
+            from dbctl.engines.contract.route import locate_path
+
+            path = locate_path(url, target)
         if options.create is not None and not os.path.isdir(path.parent):
             raise FolderMissingError(target=target, path=path.parent)
         return SQLiteWriter(path, target, options)
@@ -53,8 +57,9 @@ class SQLiteEngine(Engine):
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
         from dbctl.engines import file_locks
+        from dbctl.engines.contract.route import locate_path
 
-        path = Path(os.path.realpath(_locate_file(url, target)))
+        path = Path(os.path.realpath(locate_path(url, target)))
         holders: Sequence[LockHolder] = ()
         try:
             holders = file_locks.list_lock_holders(path)
@@ -104,15 +109,6 @@ class SQLiteEngine(Engine):
         from dbctl.engines.sqlite import lint
 
         return lint.SCRIPTS
-
-
-def _locate_file(url: Url, target: str) -> Path:
-    """Return the path on this machine; raises as ``locate_path``, which most addresses, without a route, do not need."""
-    if not url.via:
-        return Path(url.path)
-    from dbctl.engines.contract.route import locate_path
-
-    return locate_path(url, target)
 
 
 ENGINE = SQLiteEngine()
