@@ -1,7 +1,7 @@
 """The type of a file that has sections of extensions; only such files need it."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeAlias, TypeVar
@@ -17,6 +17,17 @@ from dbctl.extensions.base import SectionEntry, SectionOwner
 Path: TypeAlias = tuple[str, ...]
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+def list_unknown(tables: Sequence[Mapping[str, Any]], kind: type[msgspec.Struct]) -> frozenset[Path]:
+    """Return the keys of tables that a type does not have, and those of the tables below them."""
+    keys = set[Path]()
+    for table in tables:
+        for key in table.keys() - {*kind.__struct_fields__}:
+            keys.add((key,))
+            if isinstance(table[key], dict):
+                keys |= {(key, inner) for inner, value in table[key].items() if isinstance(value, dict)}
+    return frozenset(keys)
 
 
 @cache

@@ -245,12 +245,12 @@ def _structure(source: SourceFile, values: Mapping[str, Any], find_place: PlaceF
     """
     apps, kind = values.get("apps"), ConfigFile
     tables = [table for table in apps.values() if isinstance(table, dict)] if isinstance(apps, dict) else []
+    known, of_apps = {*ConfigFile.__struct_fields__}, {*AppConfig.__struct_fields__}
     # keys that the core does not know are sections of extensions
-    unknown, of_apps = _list_unknown([values], ConfigFile), _list_unknown(tables, AppConfig)
-    if unknown or of_apps:
-        from dbctl.config.extension_sections import create_file_type
+    if values.keys() - known or any(table.keys() - of_apps for table in tables):
+        from dbctl.config.extension_sections import create_file_type, list_unknown
 
-        kind = create_file_type(unknown, of_apps)
+        kind = create_file_type(list_unknown([values], ConfigFile), list_unknown(tables, AppConfig))
     places = dict[str, tuple[SourceFile, Sequence[toml.Key]]]()
 
     def locate(path: Sequence[toml.Key]) -> Sequence[toml.Key]:
@@ -270,19 +270,6 @@ def _structure(source: SourceFile, values: Mapping[str, Any], find_place: PlaceF
                 for problem, place, key in located
             )
         ) from error
-
-
-def _list_unknown(
-    tables: Sequence[Mapping[str, Any]], kind: type[msgspec.Struct]
-) -> frozenset[tuple[str, ...]]:
-    """Return the keys of tables that a type does not have, and those of the tables below them."""
-    keys = set[tuple[str, ...]]()
-    for table in tables:
-        for key in table.keys() - {*kind.__struct_fields__}:
-            keys.add((key,))
-            if isinstance(table[key], dict):
-                keys |= {(key, inner) for inner, value in table[key].items() if isinstance(value, dict)}
-    return frozenset(keys)
 
 
 def _check_sections(sections: Sections) -> list[toml.Problem]:
