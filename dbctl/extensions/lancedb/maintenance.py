@@ -195,13 +195,20 @@ class LanceStorage(StorageManager):
             return
         # ``optimize`` always compacts and prunes; with ``KEEP_ALL`` it prunes nothing.
         age = KEEP_ALL if task.older_than is None else task.older_than
+        change = methodcaller("optimize", cleanup_older_than=age)
         try:
-            change_table(self._catalog, task.table, lambda handle: handle.optimize(cleanup_older_than=age))
+            change_table(self._catalog, task.table, change)
         except CorruptError as error:
             history = self._catalog.history(task.table)
             for reason in history.describe_old_damage(history.versions()):
                 raise CorruptError(target=self._target, reason=f"{task.table}: {reason}") from error
-            raise
+            # The library cannot add rows to an index if none of them has a vector.
+            indexes = [item for item in self._db.vectors.vector_indexes(task.table) if item.unindexed_rows]
+            if not indexes:
+                raise
+            for index in indexes:
+                LanceVectorIndexes(self._db).create_vector_index(describe_index(task.table, index))
+            change_table(self._catalog, task.table, change)
 
 
 def _describe_size(size: TableSize) -> str:

@@ -401,6 +401,22 @@ def test_damaged_index_is_reported_and_rebuilt(tmp_path):
     assert opening.open_reader(tmp_path).checks.find_damage() == []
 
 
+def test_rows_without_vectors_do_not_prevent_compaction(tmp_path):
+    """The library failed with a missing temporary file, which was reported as damage of the database."""
+    table = lance.create_table(tmp_path, range(300))
+    writer = opening.open_writer(tmp_path)
+    writer.vector_indexes.create_vector_index(VectorIndexSpec(table=TABLE, column="vector"))
+    table.checkout_latest()
+    table.add([lance.create_row(300) | {"vector": None}])
+    writer = opening.open_writer(tmp_path)
+    (task,) = writer.storage.maintenance_tasks("optimize", [])
+    writer.storage.maintain(task)
+    reader = opening.open_reader(tmp_path)
+    assert reader.storage.measure_tables()[0].fragments == 1
+    assert reader.vectors.vector_indexes(TABLE)[0].unindexed_rows == 0
+    assert reader.count(TABLE) == 301
+
+
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
