@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -57,12 +58,19 @@ def test_few_modules_are_long_and_each_states_the_reason():
         assert f"Over {MAX_LINES} lines: " in ast.get_docstring(ast.parse(text))
 
 
+@cache
+def read_statements(path):
+    """Return the assignments and imports of a module that run when it is loaded."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return [statement for statement in body if isinstance(statement, ast.Assign | ast.ImportFrom)]
+
+
 def test_no_module_assigns_a_constant_twice():
     """Modules that are joined can have the same name for two values: no linter reports it, and functions read the later one."""
     for path in ROOT.rglob("*.py"):
         names = [
             target.id
-            for statement in ast.parse(path.read_text(encoding="utf-8")).body
+            for statement in read_statements(path)
             if isinstance(statement, ast.Assign)
             for top in statement.targets
             for target in (top.elts if isinstance(top, ast.Tuple) else [top])
@@ -73,7 +81,7 @@ def test_no_module_assigns_a_constant_twice():
 
 def list_imports(path):
     """Yield the names that a module imports when it is loaded, with their modules."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in read_statements(path):
         if isinstance(node, ast.ImportFrom):
             yield from ((node.module, f"{node.module}.{alias.name}") for alias in node.names)
 

@@ -171,7 +171,7 @@ def _check_code(path: str, text: str, rules: Rules) -> Iterator[Violation]:
     strings = [match[0] for match in PYTHON.finditer(text) if not match["comment"]]
     names = set(IDENTIFIER.findall(PYTHON.sub(_leave_formatted, text)))
     # Parsing takes most of the time, and few files have such a name or string.
-    if not any(map(rules.check_name, names)) and not (messages and any(map(rules.word.search, strings))):
+    if not any(map(_has_replacement, names)) and not (messages and any(map(rules.word.search, strings))):
         return
     no_messages = set()  # docstrings
     for node in ast.walk(ast.parse(text)):
@@ -184,6 +184,12 @@ def _check_code(path: str, text: str, rules: Rules) -> Iterator[Violation]:
                     yield Violation(path, node.lineno + value.count("\n", 0, offset), word, term)
         elif (name := _defined_name(node)) and (result := rules.check_name(name)):
             yield Violation(path, node.lineno, *result, name)  # type: ignore[attr-defined]
+
+
+@cache
+def _has_replacement(name: str) -> bool:
+    """Whether an identifier is not used; most are in many files."""
+    return read_rules().check_name(name) is not None
 
 
 def _leave_formatted(match: re.Match[str]) -> str:

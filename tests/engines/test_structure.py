@@ -83,10 +83,16 @@ def test_comparisons_with_the_name_of_an_engine_are_detected():
 
 def test_no_code_outside_of_an_engine_compares_its_name():
     packages = [ROOT.parent / name.replace(".", "/") for name in PACKAGES]
-    comparisons = [
-        f"{path.relative_to(ROOT)}:{line}"
+    sources = {
+        path: path.read_text(encoding="utf-8")
         for path in ROOT.rglob("*.py")
         if not any(path.is_relative_to(package) for package in packages)
-        for line in find_comparisons(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    literals = [f'"{name}"' for name, _ in list_engines()]
+    comparisons = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path, source in sources.items()
+        if any(literal in source for literal in literals)  # parsing takes most of the time
+        for line in find_comparisons(ast.parse(source))
     ]
     assert comparisons == []
