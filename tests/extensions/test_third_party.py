@@ -262,6 +262,7 @@ def test_module_that_cannot_be_imported_fails_only_its_own_command(app, installe
     assert run(app, folder, "--help") == run(app, None, "--help")
 
 
+@pytest.mark.slow
 def test_module_of_a_joined_command_that_cannot_be_imported_fails_only_this_command(app, installed, tmp_path):
     folder = shutil.copytree(installed, tmp_path / "changed")
     (folder / "dbctl_toy/data.py").write_text("import nothing_here\n")
@@ -306,7 +307,7 @@ def test_schema_of_its_answers_is_that_of_its_types(app, installed, tmp_path):
     assert list_answers(app, folder) == {**schemas, "data_toy": None}
 
 
-@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("name", ["bash", "zsh", pytest.param("fish", marks=pytest.mark.slow)])
 def test_tab_completes_its_commands(app, installed, name):
     with shells.open_shell(name, app, PYTHONPATH=f"{ROOT}{os.pathsep}{installed}") as shell:
         assert shell.complete("dbctl to") == "dbctl toy "

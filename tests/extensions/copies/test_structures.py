@@ -116,6 +116,7 @@ INHERITING = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 def test_rows_of_inheriting_tables_are_rewritten_once(club, destination, run, tmp_path):
     club.run(*INHERITING)
@@ -168,6 +169,7 @@ def test_rows_of_another_server_are_not_changed(club, destination, run, options)
     assert read(club, "select id from places") == [(1,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 def test_rules_keep_no_row_that_a_sample_leaves_out(club, destination, run):
     club.run(
@@ -184,6 +186,7 @@ def test_rules_keep_no_row_that_a_sample_leaves_out(club, destination, run):
     assert read(destination, rules) == read(club, rules)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
 def test_published_table_without_a_key_is_rewritten(club, destination, run, tmp_path):
     club.run(

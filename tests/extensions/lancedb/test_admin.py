@@ -88,6 +88,7 @@ def test_library_panic_is_reported_as_damage(two_fragments):
     assert any("cannot be read" in line for line in opening.open_reader(folder).checks.find_damage())
 
 
+@pytest.mark.slow
 def test_panic_names_the_settings_of_the_library_that_may_have_caused_it(two_fragments):
     """The library reads them once in a process, and panics at an invalid one."""
     folder, _ = two_fragments

@@ -57,6 +57,7 @@ def test_folder_gets_its_previous_content_after_the_failure_of_a_file(exists, tm
     assert pair.list_leftovers() == []
 
 
+@pytest.mark.slow
 def test_replaced_folder_that_cannot_be_removed_is_a_remark(tmp_path):
     (tmp_path / "out").mkdir()
     folders = tmp_path, tmp_path / "out"

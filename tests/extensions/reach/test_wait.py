@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 
+@pytest.mark.slow
 def test_server_in_a_container_that_starts_later_is_awaited(dbctl, podman):
     container = podman.postgresql()
     user, password, name = (container.variables[f"POSTGRES_{key}"] for key in ("USER", "PASSWORD", "DB"))

@@ -91,6 +91,7 @@ def test_moment_before_every_base_is_refused_with_the_earliest_one(shop, fail, a
     assert backup["members"][0]["rows"] == {"sales": len(shop.list_sales(datetime.fromisoformat(earliest)))}
 
 
+@pytest.mark.slow
 def test_transaction_between_the_start_of_a_base_and_its_end_is_in_it(shop, fail):
     """The time of a base is that of its label, in whole seconds: it has no state of the second in which it began."""
     shutil.rmtree("bases/second")

@@ -121,6 +121,7 @@ def test_latest_timeline_is_followed(tmp_path, monkeypatch, answer):
         assert ids == primary.list_sales(primary.sales[4].inserted)
 
 
+@pytest.mark.slow
 def test_dropped_database_is_recovered_though_no_transaction_followed(tmp_path, monkeypatch, answer):
     """The log has the deletion of its files before the end of the transaction that drops it."""
     with servers.archiving_postgresql() as server:

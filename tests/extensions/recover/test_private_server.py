@@ -12,6 +12,7 @@ import pytest
 from dbctl.extensions.recover.private_server import create_folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server another user")
 def test_folder_is_created_while_processes_end():
     parent = Path(tempfile.gettempdir())  # which any user can enter

@@ -97,6 +97,7 @@ def test_each_stored_moment_is_recovered_after_the_server_has_ended(shop, answer
     assert find_leftovers() == []
 
 
+@pytest.mark.slow
 def test_stored_log_has_commits_that_did_not_wait_for_the_disk(shop, answer):
     shop.execute("alter system set wal_writer_delay = '10s'")
     shop.execute("select pg_reload_conf()")

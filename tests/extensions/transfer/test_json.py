@@ -100,7 +100,7 @@ def copy(answer, source, destination):
         pytest.param("sqlite", "text", "mysql", marks=pytest.mark.mariadb),
         ("mysql", "json", "sqlite"),
         ("postgresql", "json", "sqlite"),
-        pytest.param("postgresql", "json", "mysql", marks=pytest.mark.mariadb),
+        pytest.param("postgresql", "json", "mysql", marks=[pytest.mark.mariadb, pytest.mark.slow]),
         pytest.param("postgresql", "jsonb", "mysql", marks=pytest.mark.mariadb),
         ("postgresql", "jsonb", "sqlite"),
     ],

@@ -41,7 +41,7 @@ def list_changes(result):
     }
 
 
-@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+@pytest.mark.parametrize("engine", [pytest.param("postgresql", marks=pytest.mark.slow), "mysql"])
 def test_digits_after_the_microsecond_are_reported(answer, start, tmp_path, databases, engine):
     run = start(
         "create table device (id integer primary key, seen datetime, day text)",
@@ -81,7 +81,7 @@ def test_values_that_change_their_type_are_reported(start, tmp_path, databases, 
     assert run("verify", "--to", destination)["data"]["tables"][0]["equal"]
 
 
-@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+@pytest.mark.parametrize("engine", [pytest.param("postgresql", marks=pytest.mark.slow), "mysql"])
 def test_all_digits_of_real_numbers_become_text(answer, start, tmp_path, databases, engine):
     run = start(
         "create table item (id integer primary key, note, amount numeric, data blob)",

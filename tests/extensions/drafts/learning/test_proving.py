@@ -272,6 +272,7 @@ def test_recording_of_a_server_is_replayed_on_one(tmp_path, learn, answer, app, 
     assert tomllib.loads(profile.read_text())["proven"].keys() == {engine}
 
 
+@pytest.mark.slow
 def test_recordings_of_two_engines_are_proofs_of_each(tmp_path, learn, answer):
     profile = tmp_path / "umbrella.toml"
     for engine in ("sqlite", "mysql"):
