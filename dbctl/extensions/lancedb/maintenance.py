@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.checks import Storage, TableSize
 from dbctl.engines.contract.monitoring import Bloat, MaintenanceKind, MaintenanceTask, StorageManager
-from dbctl.errors.connection import ConcurrentChangeError, CorruptError
+from dbctl.errors.connection import ConcurrentChangeError, CorruptError, QueryFailedError
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.extensions.lancedb.manifest import History, Manifest, ManifestError
+from dbctl.extensions.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, History, Manifest, ManifestError
 from dbctl.extensions.lancedb.vector_indexes import (
     LanceVectorIndexes,
     change_table,
@@ -101,7 +101,9 @@ class LanceStorage(StorageManager):
 
     def _measure_bloat(self, table: str, history: History) -> Bloat:
         manifest, sizes = self._read_manifest(table, history), history.file_sizes()
-        used_paths = {file.path for file in manifest.files()}
+        path = history.versions().get(manifest.version, "").removeprefix(f"{history.folder}/")
+        used_paths = {path, f"{VERSIONS_FOLDER}/{HINT_FILE}", manifest.transaction}
+        used_paths |= {file.path for file in manifest.files()}
         used_folders = tuple(f"{index.folder}/" for index in manifest.indexes)
         return Bloat(
             table=table,
@@ -205,10 +207,14 @@ class LanceStorage(StorageManager):
             # The library cannot add rows to an index if none of them has a vector.
             indexes = [item for item in self._db.vectors.vector_indexes(task.table) if item.unindexed_rows]
             if not indexes:
-                raise
+                reason = f"{task.table}: {error.context['reason']}"
+                raise CorruptError(target=self._target, reason=reason) from error
             for index in indexes:
                 LanceVectorIndexes(self._db).create_vector_index(describe_index(task.table, index))
             change_table(self._catalog, task.table, change)
+        except QueryFailedError as error:
+            reason = f"{task.table}: {error.context['reason']}"
+            raise QueryFailedError(target=self._target, reason=reason) from error
 
 
 def _describe_size(size: TableSize) -> str:

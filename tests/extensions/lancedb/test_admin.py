@@ -284,6 +284,8 @@ def test_size_and_bloat_are_measured(two_fragments):
     )
     assert reader.storage.measure_storage().bytes == total_bytes
     assert 0 < reader.storage.measure_bloat()[0].wasted_bytes < total_bytes
+    lance.create_table(folder / "new", range(3))
+    assert opening.open_reader(folder / "new").storage.measure_bloat()[0].wasted_bytes == 0
 
 
 def test_compaction_preserves_rows_and_format(tmp_path):
