@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dbctl.engines.contract.database import Readable
 from dbctl.errors.connection import PrivilegeMissingError
@@ -19,7 +19,6 @@ from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
 from dbctl.profiles.model.base import ColumnNames, list_names
-from dbctl.profiles.model.cleanup import Cleanup
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.settings import Settings
@@ -29,6 +28,9 @@ from dbctl.services.app.evidence import subjects
 from dbctl.services.app.evidence.subjects import Check, Contradiction, DoesNotApplyError, Subject, require
 from dbctl.services.app.live_table import SAMPLE_LIMIT, SAMPLE_ROWS, LiveTable, find_column, list_uncovered
 from dbctl.spec import Fact
+
+if TYPE_CHECKING:  # most commands that write clean nothing up
+    from dbctl.profiles.model.cleanup import Cleanup
 
 LEDGER_ROWS = 1000  #: sampled rows at each end of a ledger
 MOST_SHOWN = 3  #: values in a message
