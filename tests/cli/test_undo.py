@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -219,6 +220,21 @@ def test_later_change_is_not_overwritten(answer, pantry, change):
     pantry.run("delete from members where handle = 'zed'")
     assert row
     assert sorted(map(str, pantry.rows("select * from members"))) == sorted(map(str, before))
+
+
+def test_commands_that_a_refusal_recommends_can_be_run(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    from_url("app.db").run("create table notes (id integer primary key)", "insert into notes values (1)")
+    (tmp_path / "dbctl.toml").write_text('[apps.notes]\nprofile = "plain"\ndatabases = "app.db"\n')
+    answer("backup", "create", "--repository", "backups")
+    answer("maintain", "vacuum", "--yes")
+    hint = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]["hint"]
+    commands = re.findall(r"dbctl (restore apply [^;]*)", hint)
+    for command in commands:
+        words = command.replace("ID", "latest").replace("TABLE", "notes").split()
+        answer(*words, "--repository", "backups", "--dry-run")
+    assert len(commands) == 2
 
 
 @pytest.mark.parametrize(

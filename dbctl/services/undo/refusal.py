@@ -27,7 +27,8 @@ REMEDIES: Mapping[str, Remedy | str] = {
     "transfer": "Transfer it again, or switch back to the previous database.",
 }
 REMEDY = Remedy(
-    "Restore a backup from before it; list backups with: `backup list`; then run: `restore apply ID --table TABLE`"
+    "Restore a backup from before it; list backups with: `backup list`; then run: `restore apply ID`;"
+    " or for one table, without its secrets: `restore apply ID --table TABLE --merge replace`"
 )
 
 
