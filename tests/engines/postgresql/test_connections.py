@@ -604,7 +604,7 @@ sql = "select role, count(*) from people group by role limit :limit offset :offs
 @pytest.mark.parametrize("forced", [False, True])
 def test_rows_that_policies_hide_are_noted_and_missing_in_no_export_or_finding(postgresql, tmp_path, forced):
     def answer(*words, status=0):
-        progress._notes.clear()  # a process writes each note once
+        progress._earlier_notes.clear()  # a process writes each note once
         result = run_command([*words, "-o", "json"], environment=CLEAN_ENVIRONMENT, cwd=tmp_path)
         assert status in (None, result.returncode), result.stdout.decode()
         return json.loads(result.stdout)
