@@ -124,9 +124,9 @@ class ChangeResult(Struct, frozen=True, kw_only=True):
         return Closing(text, details, bytes=effect.bytes, is_timed=self.is_timed)
 
     @property
-    def lost_output(self) -> str:
-        """What is lost if it cannot be written, such as a generated password, and how to get it again; empty: nothing."""
-        return ""
+    def lost_output(self) -> Callable[[], str] | None:
+        """Returns what is lost if it cannot be written, such as a generated password, and how to get it again; None: nothing."""
+        return None
 
     @property
     def remarks(self) -> Sequence[str]:

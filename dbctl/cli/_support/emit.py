@@ -122,7 +122,7 @@ def emit(
 def _report_lost_output(session: Session, result: object) -> None:
     """Write to standard error what was changed, and what is lost because the result could not be written."""
     if isinstance(result, ChangeResult) and result.lost_output:
-        text = f"{result_output.closing_line(result)}. {result.lost_output}"
+        text = f"{result_output.closing_line(result)}. {result.lost_output()}"
         if session.run:
             session.run.add_warning(text)
         streams.remark(f"dbctl: {text}", "due")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -96,11 +96,11 @@ class AnonymisedCopy(ChangeResult, frozen=True, kw_only=True):
         )
 
     @property
-    def lost_output(self) -> str:
+    def lost_output(self) -> Callable[[], str] | None:
         lost = Remedy(
             "The password of its users is lost. Create the copy again with: `copy --to FILE --anonymise --replace`"
         )
-        return lost.write() if self.password else ""
+        return lost.write if self.password else None
 
     def summary(self) -> Row:
         row: dict[str, object] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -58,8 +58,8 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
         return super().closing if self.path else Closing(f"Checked {self.source}", [NO_DAMAGE])
 
     @property
-    def lost_output(self) -> str:
-        return "The report was not written: what is lost is only in the damaged file."
+    def lost_output(self) -> Callable[[], str]:
+        return lambda: "The report was not written: what is lost is only in the damaged file."
 
     @property
     def exit_status(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from dbctl.engines.contract.database import Condition, Not, Readable, Where, Writable
 from dbctl.errors.base import Remedy
@@ -51,8 +51,8 @@ class RepairResult(ChangeResult, frozen=True, kw_only=True):
         return Effect("repaired", "database", counts=counts)
 
     @property
-    def lost_output(self) -> str:
-        return _LOST_KEYS.write() if self.missing else ""
+    def lost_output(self) -> Callable[[], str] | None:
+        return _LOST_KEYS.write if self.missing else None
 
     def summary(self) -> Row:
         row: Row = {field: getattr(self, field) for field in ("renamed", "repaired", "deleted", "missing")}

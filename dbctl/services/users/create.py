@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -78,8 +78,8 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
         )
 
     @property
-    def lost_output(self) -> str:
-        return describe_lost_password(self.user.login) if self.password else ""
+    def lost_output(self) -> Callable[[], str] | None:
+        return partial(describe_lost_password, self.user.login) if self.password else None
 
     @property
     def remarks(self) -> Sequence[str]:

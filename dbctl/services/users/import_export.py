@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -220,8 +220,8 @@ class UsersImported(ChangeResult, frozen=True, kw_only=True):
         return Effect("imported", "user", count=self.added, counts={"skipped": self.skipped})
 
     @property
-    def lost_output(self) -> str:
-        return describe_lost_password("LOGIN") if self.generated else ""
+    def lost_output(self) -> Callable[[], str] | None:
+        return partial(describe_lost_password, "LOGIN") if self.generated else None
 
     def summary(self) -> Row | Sequence[Row]:
         return [{"login": item.login, "password": item.password} for item in self.generated] or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -74,8 +74,8 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
         return super().closing if self.effect else Closing(NOTHING_TO_DO.text, places)
 
     @property
-    def lost_output(self) -> str:
-        return describe_lost_password(self.users[0].login) if self.password else ""
+    def lost_output(self) -> Callable[[], str] | None:
+        return partial(describe_lost_password, self.users[0].login) if self.password else None
 
     @property
     def remarks(self) -> Sequence[str]:
