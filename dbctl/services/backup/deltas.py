@@ -174,7 +174,7 @@ def find_dependents(manifests: Sequence[Manifest]) -> Mapping[str, list[str]]:
 
 
 def sort_bases_first(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Return backups in an order in which each one follows its bases, as far as they are among them; otherwise the order is kept."""
+    """Return backups in an order in which each one follows its bases, as far as they are among them."""
     by_id = {manifest.id: manifest for manifest in manifests}
     # A base has a smaller number. In forged manifests, bases could otherwise require each other.
     graph = {
