@@ -63,8 +63,8 @@ class Relay:
                         break
                     self.round_trips += is_request_open and ready is server
                     is_request_open = ready is client
+                    self._count_down(block)  # first: who receives the block may read the number
                     (client if ready is server else server).sendall(block)
-                    self._count_down(block)
 
     def _count_down(self, block: bytes) -> None:
         if self.silence_trigger is not None and self.silence_trigger in block:
