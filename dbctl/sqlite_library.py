@@ -13,16 +13,20 @@ from dbctl.startup import DeferredModule
 
 #: Optional modules that it would use, which it does not find.
 _HIDDEN = frozenset({"numpy", "pandas"})
-#: Modules that only its command line, its conversions of values, its plugins, its savepoints and new event stores use, with the names that it
-#: reads on import.
+#: Modules that only its command line, its conversions of values, its plugins, its savepoints, changes of a table's schema and new event stores
+#: use, with the names that it reads on import.
 _DEFERRED = {
     "click": ("Group",),
     "dateutil.parser": (),
     "secrets": (),
+    "sqlite_utils.create_table_parser": (
+        "Check", "ColumnComments", "ParseError", "Unique", "UniqueColumn", "check_references_identifier", "parse_autoincrement",
+        "parse_checks", "parse_column_comments", "parse_uniques", "rewrite_check_expression", "sql_ends_in_line_comment",
+    ),
     "sqlite_utils.hookspecs": ("hookimpl", "hookspec"),
     "sqlite_utils.migrations": ("Migrations",),
     "sqlite_utils.plugins": ("ensure_plugins_loaded", "pm"),
-}
+}  # fmt: skip
 
 
 class _HiddenModules:
@@ -57,6 +61,9 @@ def _import_sparingly() -> Iterator[None]:
     finder = _HiddenModules()
     deferred = {name: DeferredModule(name, names) for name, names in _DEFERRED.items()}
 
+    parser = deferred["sqlite_utils.create_table_parser"]
+    # of an `except`, and of an annotation that a `|` follows: they need a class; the error is the base of the original
+    vars(parser).update(ParseError=ValueError, ColumnComments=object)
     sys.meta_path.insert(0, finder)
     for name, module in deferred.items():
         sys.modules.setdefault(name, module)

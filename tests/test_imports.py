@@ -256,15 +256,26 @@ def test_sqlite_utils_is_imported_without_what_dbctl_does_not_use_of_it():
     code = """
 import re, sys
 compile_now = re.compile
-from dbctl.sqlite_library import Database
+from dbctl.sqlite_library import Database, TransformError
 assert re.compile is compile_now
-assert not {"click", "dateutil.parser", "numpy", "pluggy", "secrets"} & set(sys.modules)
+parser = "sqlite_utils.create_table_parser"
+assert not {"click", "dateutil.parser", "numpy", "pluggy", "secrets", parser} & set(sys.modules)
 assert not any(type(finder).__name__ == "_HiddenModules" for finder in sys.meta_path)
 database = Database(memory=True, execute_plugins=False)
 database.execute("create virtual table words using fts5(word)")
 assert database.table("words").virtual_table_using == "FTS5"
 with database.atomic(), database.atomic():  # the inner one is a savepoint with a random name
     assert "secrets" in sys.modules
+database.execute("create table notes (text text check (text <> ''))")
+notes = database.table("notes").transform(rename={"text": "content"})
+assert "CHECK (content <> '')" in notes.schema and parser in sys.modules
+database.execute("pragma writable_schema = on")
+database.execute("update sqlite_schema set sql = sql || '/*' where name = 'notes'")
+try:
+    notes.transform(rename={"content": "text"})
+    raise AssertionError("a schema that cannot be read was changed")
+except TransformError as error:
+    assert "Unterminated SQL comment" in str(error)
 assert Database(memory=True).execute("select 1").fetchone() == (1,)  # with plugins
 assert "pluggy" in sys.modules
 from sqlite_utils import hookspecs, recipes, utils
