@@ -20,13 +20,17 @@ from dbctl.model import Findings, Page
 from dbctl.render import streams
 from dbctl.render.streams import Format
 from dbctl.services import profiles
-from dbctl.services.setup.configuration import explain_config_key, show_configuration
-from dbctl.services.setup.edit import edit_configuration, find_editor, select_file
+from dbctl.services.setup.configuration import (
+    edit_configuration,
+    explain_config_key,
+    find_editor,
+    select_file,
+    show_configuration,
+)
 from dbctl.spec import EVERYWHERE, Example
 
 if TYPE_CHECKING:
-    from dbctl.services.setup.configuration import ConfiguredKey, KeyDescription
-    from dbctl.services.setup.edit import ConfigEdited
+    from dbctl.services.setup.configuration import ConfigEdited, ConfiguredKey, KeyDescription
 
 
 GROUP = Group(

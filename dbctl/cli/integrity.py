@@ -10,10 +10,9 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.cli._support.session import Session
 from dbctl.errors.usage import UsageError
 from dbctl.model import Findings
+from dbctl.services import integrity
 from dbctl.services.checks.run import DatabasesChecked
-from dbctl.services.integrity import repair as integrity_repair
-from dbctl.services.integrity import time_repair
-from dbctl.services.integrity.repair import RepairResult
+from dbctl.services.integrity import RepairResult
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group(
@@ -102,7 +101,5 @@ def repair(
         raise UsageError(detail="--table requires --times")
     with session.open_app() as app:
         if repair_times:
-            return run_change(session, time_repair.repair_times(app, table=table), dry_run=dry_run)
-        return run_change(
-            session, integrity_repair.repair(app, delete_orphans=delete_orphans), dry_run=dry_run
-        )
+            return run_change(session, integrity.repair_times(app, table=table), dry_run=dry_run)
+        return run_change(session, integrity.repair(app, delete_orphans=delete_orphans), dry_run=dry_run)

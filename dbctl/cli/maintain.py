@@ -12,12 +12,11 @@ from dbctl.cli._support.options import flag, option, parse_positive
 from dbctl.cli._support.parameters import DryRun, duration_option, period_option
 from dbctl.cli._support.session import Session
 from dbctl.services import maintenance
-from dbctl.services.maintenance.cancel import CancelSessions
-from dbctl.services.maintenance.tasks import RunMaintenance, TaskKind
+from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 if TYPE_CHECKING:
-    from dbctl.services.maintenance.tasks import MaintenanceResult
+    from dbctl.services.maintenance import MaintenanceResult
 
 
 GROUP = Group("maintain", section="Schema", position=3, help="Vacuum, analyze and reindex databases.")
@@ -123,7 +122,7 @@ def wal(
 
 @Example("maintain cancel 4711")
 @Example("maintain cancel 4711 4712 --yes")
-@GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult,), recorded=True)
+@GROUP.command("cancel", answers=lambda: (maintenance.CancelResult,), recorded=True)
 def cancel(
     session: Session,
     pids: Annotated[

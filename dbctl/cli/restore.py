@@ -197,8 +197,7 @@ def undo(
     dry_run: DryRun = False,
 ) -> int:
     """Restore the data from before the last restore that replaced data; a second undo reverts the first one."""
-    from dbctl.services.restore.apply import ApplyRestore
-    from dbctl.services.restore.undo import find_undo_backup
+    from dbctl.services.restore.apply import ApplyRestore, find_undo_backup
 
     with session.open_app() as app:
         repository = Repository(app, repository_address)

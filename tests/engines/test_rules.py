@@ -58,7 +58,7 @@ OPENERS = {
     "services/events/changes/records.py": "the key of the digests of secrets",
     "services/events/recorder.py": "the lock file of a run",
     "services/events/store.py": "the new file of the event store (O_EXCL), before it connects to it",
-    "services/setup/edit.py": "the copy of a configuration that it creates (O_EXCL)",
+    "services/setup/configuration.py": "the copy of a configuration that it creates (O_EXCL)",
     "extensions/fleet/run.py": "/dev/null",
     "stores/directory.py": "markers and manifests of backups",
 }

@@ -18,9 +18,8 @@ from dbctl.services.backup.listing import list_backups
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
-from dbctl.services.restore.apply import ApplyRestore
+from dbctl.services.restore.apply import ApplyRestore, find_undo_backup
 from dbctl.services.restore.source import BackupSource
-from dbctl.services.restore.undo import find_undo_backup
 from tests.observed_progress import observe_progress
 from tests.services import flashpoint_app
 

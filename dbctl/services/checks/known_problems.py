@@ -19,7 +19,7 @@ from dbctl.services.app.evidence.subjects import Check, Needs, Subject, check
 from dbctl.services.app.live_table import LiveTable, find_column, select_variant
 from dbctl.services.app.secrets import KEY_FORMS, mask_results
 from dbctl.services.checks.base import EXAMPLES, escape_bytes, find_examples, join_examples
-from dbctl.services.checks.duplicated_columns import stream_batches
+from dbctl.services.checks.cross_database import stream_batches
 from dbctl.services.deletion.cascade import create_query
 from dbctl.services.search.indexes.kinds import list_added_indexes
 from dbctl.services.search.indexes.text import RENAME_HINT, find_broken

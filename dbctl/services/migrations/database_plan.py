@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract.database import Readable, Writable
 from dbctl.model import NOTHING_TO_DO, Closing, Page, Row, Struct, format_count, format_counts
-from dbctl.services.migrations.execution.executor import MigrationSession, open_session
+from dbctl.services.migrations.execution.executor import MigrationSession, find_rows_at_risk, open_session
 from dbctl.services.migrations.execution.plan import (
     DownSelection,
     ExecutionPlan,
@@ -17,7 +17,6 @@ from dbctl.services.migrations.execution.plan import (
     plan_down,
     plan_up,
 )
-from dbctl.services.migrations.execution.row_loss import find_rows_at_risk
 from dbctl.services.migrations.execution.run import run_plans
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.ledger.state import (

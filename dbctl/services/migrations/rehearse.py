@@ -36,6 +36,7 @@ from dbctl.services.app.app import App
 from dbctl.services.migrations import lint
 from dbctl.services.migrations.database_plan import RehearsedMigration, apply_all, plan_database
 from dbctl.services.migrations.drift import read_parts
+from dbctl.services.migrations.execution.executor import RowLoss, count_rows, describe_losses, find_losses
 from dbctl.services.migrations.execution.plan import (
     EXTERNAL_EFFECT,
     RUNS_TEXT,
@@ -43,7 +44,6 @@ from dbctl.services.migrations.execution.plan import (
     UpSelection,
     find_side_effect,
 )
-from dbctl.services.migrations.execution.row_loss import RowLoss, count_rows, describe_losses, find_losses
 from dbctl.services.migrations.ledger.ledger import MigrationTarget
 from dbctl.services.migrations.lint_rules import DATA_LOSS_HINT
 from dbctl.services.migrations.schema_diff import compare

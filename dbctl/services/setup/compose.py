@@ -13,10 +13,16 @@ from urllib.parse import quote
 from dbctl.errors.connection import FileFailedError
 from dbctl.errors.usage import UsageError
 from dbctl.files.atomic import explain_failure, read_settings
-from dbctl.services.setup import env_file
+from dbctl.services.setup import addresses
 from dbctl.services.setup.addresses import Address, SecretPlace
-from dbctl.services.setup.containers import ContainerFacts, find_service
-from dbctl.services.setup.images import FILE_SUFFIX, find_engine, read_login, write_address
+from dbctl.services.setup.containers import (
+    FILE_SUFFIX,
+    ContainerFacts,
+    find_engine,
+    find_service,
+    read_login,
+    write_address,
+)
 from dbctl.url import DEFAULT_PORTS, LOOPBACK
 
 #: The names of Compose files, and of those that Compose merges into them, in the order of Compose.
@@ -31,7 +37,7 @@ _FILES, _SEPARATOR = "COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR"
 def read_settings_file(folder: Path) -> Mapping[str, str]:
     """Return the variables of ``.env`` in the folder of a project."""
     settings = folder / ".env"
-    return env_file.read_variables(settings) if settings.is_file() else {}
+    return addresses.read_variables(settings) if settings.is_file() else {}
 
 
 def find_compose_file(directory: Path) -> Path | None:
@@ -209,7 +215,7 @@ class ComposeFile:
             file = self.folder / self._fill(entry.get("path", "") if isinstance(entry, dict) else entry)
             if isinstance(entry, dict) and entry.get("required") is False and not file.is_file():
                 continue
-            values = env_file.read_variables(file)
+            values = addresses.read_variables(file)
             variables |= values
             files |= dict.fromkeys(values, file)
         environment = to_mapping(service.get("environment"))

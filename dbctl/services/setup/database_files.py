@@ -16,7 +16,7 @@ from dbctl.files.atomic import expand_home
 from dbctl.profiles.model.databases import Database
 from dbctl.profiles.model.profile import Profile
 from dbctl.profiles.templates import find_prefixes
-from dbctl.services.setup import env_file
+from dbctl.services.setup import addresses
 from dbctl.url import PATH_ENGINE, locate_path
 
 MAX_DEPTH = 5  #: searched levels below the directory
@@ -35,7 +35,7 @@ def find_database(
     section = profile.databases[name]
     if section.environment and not (section.find or section.optional):
         expected = (
-            f"{' or '.join(section.environment.find)} that sets {env_file.join_variable_names(section)}"
+            f"{' or '.join(section.environment.find)} that sets {addresses.join_variable_names(section)}"
         )
         raise DatabaseNotFoundError(
             name=name, profile=profile.title, files=expected, directory=directory, notes=""

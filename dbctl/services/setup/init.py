@@ -27,8 +27,16 @@ from dbctl.services.app.app import App
 from dbctl.services.app.session import Session
 from dbctl.services.backup.due import has_rules
 from dbctl.services.backup.retention.rules import rules_by_name
-from dbctl.services.setup import env_file
-from dbctl.services.setup.addresses import Address, SecretPlace, hide_password
+from dbctl.services.setup.addresses import (
+    Address,
+    SecretPlace,
+    build_address,
+    find_env_file,
+    hide_password,
+    join_variable_names,
+    list_database_paths,
+    read_variables,
+)
 from dbctl.services.setup.database_files import (
     find_app_directory,
     find_database,
@@ -357,18 +365,18 @@ class InitConfig:
             hint = "Specify its databases: --url DATABASE=URL."
             raise NotSupportedError(feature="--env-file", subject=profile.title, hint=hint)
         for name in names:
-            file = env_file.find_env_file(profile.databases[name], directory, settings)
-            paths = env_file.list_database_paths(profile.databases[name], directory, file) if file else None
+            file = find_env_file(profile.databases[name], directory, settings)
+            paths = list_database_paths(profile.databases[name], directory, file) if file else None
             if paths is not None:  # otherwise it is searched like the other databases
                 valid = [path for path in paths if path.is_file() and not find_mismatch(path, profile, name)]
                 addresses |= {name: Address(text=self._relative(valid[0]))} if valid else {}
                 continue
-            values = env_file.read_variables(file) if file else {}
-            address = env_file.build_address(profile.databases[name], values, file, name)
+            values = read_variables(file) if file else {}
+            address = build_address(profile.databases[name], values, file, name)
             if file and address:
                 addresses[name] = Address(text=address, env_file=file)
             elif file and settings:
-                variables = env_file.join_variable_names(profile.databases[name])
+                variables = join_variable_names(profile.databases[name])
                 raise UsageError(detail=f"{file} has no URL of {name}: it sets none of {variables}")
         return addresses
 

@@ -27,7 +27,7 @@ from dbctl.profiles.templates import change_prefix, find_prefixes
 from dbctl.profiles.variants import list_versions
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.live_table import find_column
-from dbctl.services.setup import env_file
+from dbctl.services.setup import addresses
 from dbctl.services.setup.addresses import ENV_FILE, Address, list_env_addresses
 from dbctl.services.setup.compose import ComposeFile, find_compose_file
 from dbctl.services.setup.containers import is_route, list_container_addresses
@@ -280,12 +280,12 @@ def _recognize_settings(directory: Path, profiles: Sequence[Profile]) -> Iterato
     databases, failure = dict[str, FoundDatabase](), None
     for profile in profiles:
         for name, section in profile.databases.items():
-            file = env_file.find_env_file(section, directory, None)
+            file = addresses.find_env_file(section, directory, None)
             if file is None:
                 continue
             try:
-                variables = env_file.read_variables(file)
-                address = Address(text=env_file.build_address(section, variables, file, name), env_file=file)
+                variables = addresses.read_variables(file)
+                address = Address(text=addresses.build_address(section, variables, file, name), env_file=file)
                 text = address.fill()
                 if text and text not in databases:
                     databases[text] = _recognize(address, profiles)

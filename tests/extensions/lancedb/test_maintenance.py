@@ -12,7 +12,7 @@ import pytest
 from dbctl.config.sections import Selection
 from dbctl.errors.databases import MaintenanceUnsafeError
 from dbctl.errors.usage import DriverMissingError
-from dbctl.services.maintenance.tasks import RunMaintenance
+from dbctl.services.maintenance import RunMaintenance
 from tests.engines import lance
 
 PROFILE = """schema = "dbctl.profile/1"

@@ -37,8 +37,8 @@ from dbctl.services.backup.encryption import read_passphrase
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.checks.run import examine
 from dbctl.services.migrations import operations
+from dbctl.services.restore.apply import find_undo_backup
 from dbctl.services.restore.drill import RunDrills
-from dbctl.services.restore.undo import find_undo_backup
 from dbctl.stores.base import TEMP_PREFIX
 from tests import storage
 from tests.databases import on_sqlite

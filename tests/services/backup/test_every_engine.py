@@ -17,7 +17,7 @@ from dbctl.services.backup.retention.delete import DeleteBackups
 from dbctl.services.backup.safety import SafetyBackupSource
 from dbctl.services.backup.status import read_status
 from dbctl.services.restore import preview
-from dbctl.services.restore.undo import find_undo_backup
+from dbctl.services.restore.apply import find_undo_backup
 from tests.databases import on_sqlite
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error

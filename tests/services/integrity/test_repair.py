@@ -179,7 +179,7 @@ def test_large_tables_are_compared_in_passes_with_same_result(
     change_row("msg-1", user_id=OLD)
     open_table().delete(f"{key_column()} = 'msg-2'")
     messages = list_messages(run)
-    monkeypatch.setattr("dbctl.services.checks.duplicated_columns.MAX_ROWS", 2)
+    monkeypatch.setattr("dbctl.services.checks.cross_database.MAX_ROWS", 2)
     messages_in_passes = list_messages(run)
     assert {code: len(texts) for code, texts in messages_in_passes.items()} == {
         code: len(texts) for code, texts in messages.items()

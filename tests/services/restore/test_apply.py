@@ -32,7 +32,7 @@ from dbctl.services.backup.listing import list_backups
 from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview
-from dbctl.services.restore.undo import find_undo_backup
+from dbctl.services.restore.apply import find_undo_backup
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, query_rows, run_statements
 from tests.services.promptvault_app import (

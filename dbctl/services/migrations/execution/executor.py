@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
 from dbctl import progress
-from dbctl.engines.contract.database import Writable, require_supported
-from dbctl.engines.contract.schema import ScriptRunner
-from dbctl.errors.connection import BusyError, ConcurrentChangeError, ConstraintError, QueryFailedError
+from dbctl.engines.contract.database import Readable, Writable, require_supported
+from dbctl.engines.contract.schema import ScriptRunner, StatementEffect
+from dbctl.errors.connection import (
+    BusyError,
+    ConcurrentChangeError,
+    ConstraintError,
+    PrivilegeMissingError,
+    QueryFailedError,
+)
 from dbctl.errors.migrations import RowsLostError
 from dbctl.errors.usage import SchemaMismatchError, ValueInvalidError
-from dbctl.services.migrations.execution import row_loss
+from dbctl.model import format_count
 from dbctl.services.migrations.execution.plan import ExecutionPlan
-from dbctl.services.migrations.execution.row_loss import RowLoss
 from dbctl.services.migrations.ledger import journal
 from dbctl.services.migrations.ledger.journal import Journal
 from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget
@@ -29,6 +34,86 @@ IN_STATEMENT = " in statement {number} (line {line})"
 RECORDING, COMMITTING = " while it was recorded", " during the commit"
 #: Seconds between two attempts to get a lock, in which waiting sessions get it first.
 LOCK_RETRY_PAUSE = 0.2
+
+
+class RowLoss(NamedTuple):
+    """One table with fewer rows than before."""
+
+    table: str
+    before: int
+    after: int | None  #: None: the table no longer exists
+    is_estimate: bool = False  #: estimated from a statement; ``after`` is then a lower bound
+
+    @property
+    def rows(self) -> int:
+        """The number of deleted rows."""
+        return self.before - (self.after or 0)
+
+
+def count_rows(db: Writable, excluded: Collection[str]) -> dict[str, int]:
+    """Count the rows of every readable table except those in ``excluded``."""
+    row_counts: dict[str, int] = {}
+    for name, table in db.tables().items():
+        if table.is_view or name in excluded:
+            continue
+        has_begun = False
+        try:
+            with db.transaction():  # a failure would abort the transaction of the caller
+                has_begun = True
+                row_counts[name] = db.count(name)
+        except (QueryFailedError, PrivilegeMissingError):
+            if not has_begun:  # the server lacks savepoints here, so the transaction of the caller has failed
+                raise
+            continue  # a virtual table without its module, or no privilege: then the migration cannot change its rows either
+    return row_counts
+
+
+def find_losses(before: Mapping[str, int], after: Mapping[str, int]) -> list[RowLoss]:
+    """Return the tables that have fewer rows than before.
+
+    A missing table is treated as renamed if a new table has the same number of rows.
+    """
+    losses = [
+        RowLoss(table, rows, after[table]) for table, rows in before.items() if rows > after.get(table, rows)
+    ]
+    new = [rows for table, rows in after.items() if table not in before]
+    for table, rows in before.items():
+        if table in after or not rows:
+            continue
+        if rows in new:
+            new.remove(rows)
+        else:
+            losses.append(RowLoss(table, rows, None))
+    return losses
+
+
+def find_rows_at_risk(db: Readable, effects: Sequence[StatementEffect]) -> list[RowLoss]:
+    """Return the tables with rows that statements would drop or delete from; the statements are examined, not run."""
+    live_names = {name.lower(): name for name, table in db.tables().items() if not table.is_view}
+    names = dict.fromkeys(
+        live_names.get(name.lower(), "")
+        for effect in effects
+        for name in (*effect.dropped_tables, *effect.emptied_tables)
+    )
+    dropped = {live_names.get(name.lower(), "") for effect in effects for name in effect.dropped_tables}
+    return [
+        RowLoss(name, rows, None if name in dropped else 0, is_estimate=True)
+        for name in names
+        if name and (rows := db.count(name))
+    ]
+
+
+def describe_losses(losses: Sequence[RowLoss]) -> str:
+    """Return the losses as text: ``users (3 rows, 1 left), notes (5 rows, dropped), logs (7 rows, some deleted)``."""
+
+    def describe_after(loss: RowLoss) -> str:
+        if loss.after is None:
+            return "dropped"
+        return "some deleted" if loss.is_estimate else f"{loss.after} left"
+
+    return ", ".join(
+        f"{loss.table} ({format_count(loss.before, 'row')}, {describe_after(loss)})" for loss in losses
+    )
 
 
 class CompletedMigration(NamedTuple):
@@ -150,7 +235,7 @@ class MigrationExecutor:
         if self._plan.row_loss != "refuse":
             return
         remaining = self._plan.steps.effects[self._plan.completed_count :]
-        if losses := row_loss.find_rows_at_risk(self._db, remaining):
+        if losses := find_rows_at_risk(self._db, remaining):
             undone = "Nothing was run." if self._plan.completed_count else "None of its statements was run."
             raise self._create_row_loss_error(losses, undone)
 
@@ -211,7 +296,7 @@ class MigrationExecutor:
         """Return the number of rows by table; empty if the plan does not count them."""
         if not self._plan.counts_rows:
             return {}
-        row_counts = row_loss.count_rows(self._db, {journal.TABLE, *self._session.target.ledger_tables})
+        row_counts = count_rows(self._db, {journal.TABLE, *self._session.target.ledger_tables})
         # Without a savepoint, which some servers lack after a change of the schema: dbctl has read this table before.
         if (ledger := self._ledger.table.name) in self._db.tables():
             row_counts[ledger] = self._db.count(ledger)
@@ -219,7 +304,7 @@ class MigrationExecutor:
 
     def _find_losses(self, before: Mapping[str, int]) -> Sequence[RowLoss]:
         """Return the tables that have fewer rows than before; none if they were not counted."""
-        return row_loss.find_losses(before, self._count_rows()) if before else ()
+        return find_losses(before, self._count_rows()) if before else ()
 
     def _record(self, start: float, losses: Sequence[RowLoss]) -> CompletedMigration:
         """Insert or remove the row of the ledger, as the last step of the transaction.
@@ -248,7 +333,7 @@ class MigrationExecutor:
         return CompletedMigration(self._plan, milliseconds, {loss.table: loss.rows for loss in losses})
 
     def _create_row_loss_error(self, losses: Sequence[RowLoss], undone: str) -> RowsLostError:
-        described = row_loss.describe_losses(losses)
+        described = describe_losses(losses)
         return RowsLostError(
             target=self._db.target,
             name=self._plan.file.name,

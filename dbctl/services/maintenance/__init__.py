@@ -1,1 +1,0 @@
-"""Maintenance tasks of databases, and cancellation of sessions."""
