@@ -111,6 +111,8 @@ OFFLINE_COMMANDS = (
 )
 #: Commands that write backups and other files, but no database.
 BACKUP_WRITING_COMMANDS = ("backup", "restore files", "restore apply latest --to")
+#: Commands that change databases and depend on their backups.
+RESTORING_COMMANDS = ("restore apply", "restore undo")
 #: Commands that depend on the backups and restores of the deployment.
 BACKUP_COMMANDS = ("backup", "restore", "status", "doctor", "schema diff", "data diff")
 

@@ -179,7 +179,13 @@ def run_on_terminal(folder, replies):
     return process.wait(timeout=30), screen.decode()
 
 
-@pytest.mark.parametrize(("reply", "status"), [(b"y\n", 0), (b"\n", 0), (b"n\n", 2), (b"\x04", 130)])
+@pytest.mark.parametrize(
+    ("reply", "status"),
+    [
+        (b"y\n", 0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((b"\n", 0), (b"n\n", 2), (b"\x04", 130))),
+    ],
+)
 def test_invalid_file_can_be_edited_again_on_a_terminal(folder, set_editor, reply, status):
     set_editor(
         f'if test -e {folder}/seen; then echo "# second" > "$2"; else touch {folder}/seen; echo "[x" > "$2"; fi'

@@ -314,6 +314,7 @@ def test_notes_are_written_except_with_quiet(tmp_path):
     assert "note: a remark" not in read_terminal_output(*words, "-q", cwd=tmp_path, NO_COLOR="1")
 
 
+@pytest.mark.slow
 def test_ascii_locale_does_not_fail():
     narrow = {"PYTHONIOENCODING": "ascii", "TEXT": "é"}
     assert "\\xe9" in start_interpreter("sample", "list", "--limit", "1", **narrow).stdout
@@ -583,6 +584,7 @@ def read_terminal_output(*words, cwd, **environment):
 HOSTILE = "[bold]\x1b[31m\u202e\u200b[/foo]\n"
 
 
+@pytest.mark.slow
 def test_control_characters_are_escaped_on_terminal(tmp_path):
     for form in ("table", "csv", "tsv", "markdown", "html", "psql"):
         text = read_terminal_output(

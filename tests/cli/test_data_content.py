@@ -84,7 +84,10 @@ def test_secret_content_requires_secrets_option(chat):
     assert Path("token").read_text() == chat_lancedb.TOKEN
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize(
+    "engine",
+    ["sqlite", *(pytest.param(engine, marks=pytest.mark.slow) for engine in ("postgresql", "mysql"))],
+)
 def test_content_bytes_are_written_to_standard_output(engine, tmp_path, monkeypatch, answer, start):
     monkeypatch.chdir(tmp_path)
     kind = {"sqlite": "blob", "postgresql": "bytea", "mysql": "longblob"}[engine]

@@ -59,7 +59,7 @@ ROWS = [
 ]
 
 
-@pytest.fixture(params=list(TABLES))
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow), "mysql"])
 def engine(request):
     return request.param
 

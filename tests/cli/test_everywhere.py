@@ -86,8 +86,15 @@ def is_about_engine(line):
     return larders.expected_status(line) != larders.UNABLE and not line.startswith(larders.OFFLINE_COMMANDS)
 
 
-@pytest.mark.parametrize("deployments", ["postgresql", "mysql"], indirect=True)
-@pytest.mark.parametrize("line", [line for line in larders.EXAMPLES if is_about_engine(line)])
+def mark_slow_line(line):
+    """Mark a command whose deployment needs backups of its own: creating them takes longer than all else."""
+    return pytest.param(line, marks=pytest.mark.slow) if line.startswith(larders.RESTORING_COMMANDS) else line
+
+
+@pytest.mark.parametrize(
+    "deployments", ["postgresql", pytest.param("mysql", marks=pytest.mark.slow)], indirect=True
+)
+@pytest.mark.parametrize("line", [mark_slow_line(line) for line in larders.EXAMPLES if is_about_engine(line)])
 def test_every_command_runs_on_server(line, deployments, words, capsys):
     check_command(line, deployments.engine, words, capsys)
 

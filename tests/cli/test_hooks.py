@@ -476,6 +476,7 @@ def test_next_migration_ends_the_mode_that_a_killed_run_left(blog, answer):
     assert answer("data", "rows", "posts")["warnings"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.needs_extension("fleet")
 def test_hooks_of_a_fleet_run_for_each_instance(tmp_path, monkeypatch, answer, newest):
     folder = create_fleet(tmp_path)

@@ -1,34 +1,17 @@
-"""Slow variants of tests; the toy distribution, as a user installs it; programs of a newer PostgreSQL than the installed one."""
+"""The toy distribution, as a user installs it; programs of a newer PostgreSQL than the installed one."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests import servers
 from tests.extensions import third_party
-
-#: In the identifier of a variant that needs a server.
-ON_SERVER = re.compile("postgresql|mysql|mariadb")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem() -> Generator[None, object, object]:
-    """Mark the variants of a test on servers as slow if it has one without: they take two to five times as long."""
-    collected: object = yield
-    tests: list[Any] = collected if isinstance(collected, list) else []
-    variants = {test: test.callspec.id for test in tests if hasattr(test, "callspec")}
-    if any("sqlite" in variant and not ON_SERVER.search(variant) for variant in variants.values()):
-        for test, variant in variants.items():
-            if ON_SERVER.search(variant):
-                test.add_marker(pytest.mark.slow)
-    return collected
+from tests.server_variants import pytest_pycollect_makeitem  # noqa: F401 - a hook
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ def create_key_pair(kind, folder):
 
 
 @needs_age
-@pytest.mark.parametrize("kind", ["x25519", "ed25519", "rsa"])
+@pytest.mark.parametrize("kind", ["x25519", "ed25519", pytest.param("rsa", marks=pytest.mark.slow)])
 def test_age_command_and_dbctl_are_compatible(tmp_path, kind):
     text = os.urandom(CHUNK + 7)
     recipient, identity = create_key_pair(kind, tmp_path)
@@ -159,6 +159,7 @@ def test_age_command_and_dbctl_are_compatible(tmp_path, kind):
         assert decrypt(process_output.stdout, *identities) == text
 
 
+@pytest.mark.slow
 @needs_age
 def test_age_command_accepts_generated_key(tmp_path):
     key = age.generate_key(Secret("of the sea"))
@@ -199,6 +200,7 @@ def test_protected_key_requires_its_passphrase():
         )
 
 
+@pytest.mark.slow
 def test_work_of_a_passphrase_does_not_depend_on_the_machine():
     key = age.generate_key(Secret("of the sea"))
     assert re.fullmatch(rb"-> scrypt [\w+/]{22} 18", key.file.split(b"\n")[1])
@@ -213,6 +215,7 @@ def test_only_the_passphrase_of_a_file_decrypts_it(content):
     assert str(error) == "cannot decrypt one.age: the passphrase is wrong"
 
 
+@pytest.mark.slow
 def test_file_of_pyrage_with_a_passphrase_is_decrypted_in_both_formats():
     content = os.urandom(CHUNK + 1)
     armored = pyrage.passphrase.encrypt(content, "die Küste", armored=True)  # with the work of a second

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
+
 from dbctl.files import limited_program
 
 
@@ -24,6 +26,7 @@ def test_end_of_both_streams_is_returned(tmp_path):
     assert ended == ("it ended with status 255", 255, b"first\nsecond\n", 13)
 
 
+@pytest.mark.slow
 def test_flood_is_bounded(tmp_path):
     size = 1 << 30
     ended = run(tmp_path, f"head -c {size} /dev/zero; printf end", seconds=60)

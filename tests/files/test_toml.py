@@ -77,6 +77,7 @@ def test_maximum_key_parts_are_accepted():
     assert value == 1
 
 
+@pytest.mark.slow
 def test_only_first_problems_are_listed():
     reported = find_problems("name = 'x'\n" + "".join(f"k{number}.b = 1\n" for number in range(50_000)))
     assert [line for line, _, _ in reported[: toml.MAX_PROBLEMS]] == list(range(2, toml.MAX_PROBLEMS + 2))

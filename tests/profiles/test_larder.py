@@ -155,6 +155,7 @@ def dbctl(pantry, quick, start):
     return run
 
 
+@pytest.mark.slow
 def test_no_module_mentions_app():
     for path in (ROOT / "dbctl").rglob("*.py"):
         assert not re.search(

@@ -25,6 +25,7 @@ SECTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_extension
 def test_generated_files_are_current():
     outdated = [
@@ -80,6 +81,7 @@ def test_edited_profile_is_used_immediately(tmp_path, monkeypatch, cache):
     assert loader.load("flashpoint-web").title == "Changed"
 
 
+@pytest.mark.slow
 def test_schema_accepts_all_profiles_and_describes_keys():
     schema = json.loads(generate.SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)

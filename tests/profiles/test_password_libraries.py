@@ -16,6 +16,8 @@ from dbctl.profiles.passwords import hash_password, match_format, read_prefix, v
 from tests import external_tools
 from tests.servers import skip_or_fail
 
+pytestmark = pytest.mark.slow  # starting PHP and Node.js takes seconds
+
 FOLDER = Path(__file__).parent
 PASSWORD, OTHER = " pässword ", " password "
 #: Prefixes of hashes by PHP, as applications use them.
@@ -91,13 +93,11 @@ def assert_agreement(result: dict[str, Any], prefix: str) -> None:
     assert not verify_password(Secret(OTHER), result["hash"], [match_format(prefix, is_prefix=True)[0]])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("prefix", PHP_PREFIXES)
 def test_php_and_dbctl_verify_hashes_of_each_other(php: dict[str, Any], prefix: str) -> None:
     assert_agreement(php["formats"][prefix], prefix)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ARGON2_PREFIXES)
 def test_argon2_of_php_and_dbctl_verify_hashes_of_each_other(
     php: dict[str, Any], node: dict[str, Any], prefix: str

@@ -22,9 +22,9 @@ from tests import servers
 from tests.shapes import promptvault
 from tests.shapes.flashpoint_web import PASSWORD
 
-VARIANTS = ("deployed", "pushed", "document", "postgresql", "mysql")
 #: Variants whose full-text index must be built or rebuilt for ranked results.
 LITE = ("deployed", "pushed", "document")
+VARIANTS = (*LITE, *(pytest.param(engine, marks=pytest.mark.slow) for engine in ("postgresql", "mysql")))
 Run = Callable[..., Any]
 on_sqlite = pytest.mark.parametrize("vault", LITE, indirect=True)
 

@@ -258,7 +258,10 @@ def test_table_rebuild_with_index_triggers_is_rolled_back_with_hint(
     assert len(run(*up)["items"]) == 1
 
 
-@pytest.mark.parametrize("variant", ["pushed", "postgresql", "mysql"])
+@pytest.mark.parametrize(
+    "variant",
+    ["pushed", *(pytest.param(engine, marks=pytest.mark.slow) for engine in ("postgresql", "mysql"))],
+)
 def test_pushed_database_is_baselined_and_migrated(
     variant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_unknown_variant_is_reported(run_command, waqtor):
     assert run_command("sessions", "list", status=2)["code"] == "schema-mismatch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "arguments"), [("deployed", []), ("document", ["--variant", "document"])]
 )

@@ -113,6 +113,7 @@ def test_report_of_rows_that_differ(transfer, databases, tmp_path, path):
     }
 
 
+@pytest.mark.slow
 def test_first_keys_of_many_rows_are_listed(transfer, databases, tmp_path):
     destination = databases("postgresql", tmp_path)
     transfer("run", "--to", destination)
