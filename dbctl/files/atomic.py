@@ -98,12 +98,8 @@ def write_atomically(
         raise FileExistsAlreadyError(path=path, hint="Choose another name, or remove it first.") from None
     except OSError as error:
         raise _create_error(error, path, destination.parent) from error
-    if not sync:
-        return
-    try:
-        sync_directory(destination.parent)
-    except OSError as error:
-        raise FileUnsyncedError(path=path, reason=error.strerror or str(error)) from error
+    if sync:
+        sync_name(destination)
 
 
 def _create_locked(path: Path, mode: int) -> int:
@@ -429,6 +425,18 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_name(path: Path) -> None:
+    """Make the name of a file durable that was created or renamed.
+
+    Raises:
+        FileUnsyncedError: the folder could not be synced; the file has its name.
+    """
+    try:
+        sync_directory(path.parent)
+    except OSError as error:
+        raise FileUnsyncedError(path=path, reason=error.strerror or str(error)) from error
 
 
 def sync_directory(path: Path) -> None:

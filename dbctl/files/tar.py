@@ -18,7 +18,7 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
 from dbctl.errors.connection import FileExistsAlreadyError
-from dbctl.files.atomic import sync_directory, translate_errors
+from dbctl.files.atomic import sync_directory, sync_name, translate_errors
 from dbctl.model import Struct
 
 #: Limits of an archive: members, nested folders, and bytes of a long header.
@@ -51,6 +51,7 @@ def extract(
         FileInvalidError: it is truncated or damaged.
         FileExistsAlreadyError: ``destination`` exists.
         DiskFullError, FileFailedError: it cannot be written.
+        FileUnsyncedError: it is complete, but its name could not be synced.
     """
     if os.path.lexists(destination):
         raise FileExistsAlreadyError(path=destination, hint="Choose a folder that does not exist.")
@@ -67,7 +68,7 @@ def extract(
             with signals.block_signals():
                 shutil.rmtree(partial, ignore_errors=True)
             raise
-        sync_directory(destination.parent)
+    sync_name(destination)
     return ExtractResult(files=extraction.files, bytes=extraction.bytes, skipped_links=extraction.left_out)
 
 

@@ -341,5 +341,26 @@ def test_failed_new_file_is_not_reported_as_written(tmp_path):
     assert set(codes) == {"file-failed"}
 
 
+def test_new_file_whose_name_is_not_synced_is_reported_as_written(tmp_path):
+    path, record = promptvault_app.create_app(tmp_path / "app", "deployed"), tmp_path / "record"
+    backup = promptvault_app.create_app_backup(path)
+    copy = path.with_name("copy.sqlite")
+    arguments = ("restore", "apply", backup.id, "--to", copy)
+    assert forge.wait_for_result(forge.start(path.parent, *arguments, record=record))[0] == 0
+    (rename_call,) = (
+        call
+        for call, (operation, *names) in enumerate(read_calls(record), 1)
+        if operation == b"r" and str(copy) in names
+    )
+    codes = set()
+    for call in range(rename_call, rename_call + 16):  # calls without effect are counted, but not recorded
+        copy.unlink(missing_ok=True)
+        status, result = forge.run(path.parent, *arguments, fault=("fail once", call, errno.EIO))
+        code = result["error"] and result["error"]["code"]
+        assert copy.exists() == (status == 0 or code == "file-unsynced"), result
+        codes.add(code)
+    assert "file-unsynced" in codes
+
+
 def read_emails(path):
     return flashpoint_app.query_rows(path, "select email from users order by id")

@@ -25,8 +25,8 @@ FIGURES = re.findall(
 
 #: The maximum number of functions that the other commands call, and of their files: a reader who follows a run reads all of them.
 LIMITS = {
-    "backup create": (422, 79),
-    "restore apply": (700, 108),
+    "backup create": (423, 79),
+    "restore apply": (701, 108),
     "migrate up": (354, 67),
     "search games": (304, 57),
 }

@@ -37,7 +37,7 @@ from dbctl.engines.sqlite.files import (
 from dbctl.errors.connection import BusyError, WriteConflictError
 from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.errors.usage import NotSupportedError
-from dbctl.files.atomic import create_empty, sync_directory, sync_file, translate_errors
+from dbctl.files.atomic import create_empty, sync_directory, sync_file, sync_name, translate_errors
 from dbctl.files.lock import wait_for_lock
 
 T = TypeVar("T")
@@ -204,7 +204,11 @@ class ContentReplacer:
         return True
 
     def install(self, partial: Path) -> None:
-        """Rename the new file, after removing old side files, which SQLite would apply to it."""
+        """Rename the new file, after removing old side files, which SQLite would apply to it.
+
+        Raises:
+            FileUnsyncedError: it has its place, but the folder could not be synced.
+        """
         with self._translate_errors():
             for suffix in SIDE_FILES:
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
@@ -215,7 +219,7 @@ class ContentReplacer:
                 if error.errno != errno.EBUSY:
                     raise
                 self._write_in_place(partial)  # the file itself is a mount point, as in containers
-            sync_directory(self._path.parent)
+        sync_name(self._path)
 
     def _write_in_place(self, partial: Path) -> None:
         """Write the new database into the existing file, which keeps its owner and mode.

@@ -22,7 +22,6 @@ from dbctl.errors.connection import (
     ChangedWhileReadError,
     ExternalIndexInvalidError,
     FileFailedError,
-    FileUnsyncedError,
     report_file_errors,
 )
 from dbctl.errors.usage import NotSupportedError
@@ -30,7 +29,7 @@ from dbctl.extensions.external_index.contract import ExternalIndexSpec, External
 from dbctl.extensions.external_index.definition import META, PLACES, SCHEMA_NAME, TEXTS
 from dbctl.extensions.external_index.file import MIN_LENGTH, ExternalSearch, index_path
 from dbctl.files import atomic
-from dbctl.files.atomic import create_empty, sync_directory
+from dbctl.files.atomic import create_empty, sync_name
 from dbctl.model import Struct
 
 if TYPE_CHECKING:
@@ -372,10 +371,7 @@ def install(partial: Path, path: Path) -> None:
     """
     with report_file_errors(path):
         partial.rename(path)
-    try:
-        sync_directory(path.parent)
-    except OSError as error:
-        raise FileUnsyncedError(path=path, reason=error.strerror or str(error)) from error
+    sync_name(path)
 
 
 def remove(path: Path) -> None:

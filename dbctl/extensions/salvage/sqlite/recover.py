@@ -26,7 +26,7 @@ from dbctl.extensions.salvage.sqlite.match import match_roots
 from dbctl.extensions.salvage.sqlite.new_database import create_objects, verify_and_repair
 from dbctl.extensions.salvage.sqlite.schema import Entry, ReferenceSchema
 from dbctl.files import atomic, mounts, temp
-from dbctl.files.atomic import rename_exclusively, sync_directory, sync_file
+from dbctl.files.atomic import rename_exclusively, sync_file, sync_name
 from dbctl.files.codecs import MAGIC
 from dbctl.model import format_count
 from dbctl.progress import Progress, no_progress
@@ -237,4 +237,4 @@ def _install(source: Path, destination: Path, owner: os.stat_result) -> None:
         rename_exclusively(source, destination)
     except FileExistsError:
         raise FileExistsAlreadyError(path=destination, hint=OTHER_NAME_HINT) from None
-    sync_directory(destination.parent)
+    sync_name(destination)
