@@ -161,10 +161,10 @@ def _receive(blocks: Iterator[bytes], copy: Path) -> bool:
 def _create_error(
     machine: Machine, path: str, status: int, lines: Sequence[str], facts: dict[str, str], timeout: float
 ) -> DbctlError:
-    target, lines = (
-        facts["target"],
-        [*lines, *machine.read_report()] or [f"the program ended with status {status}"],
-    )
+    target = facts["target"]
+    if loss := machine.find_loss(target):
+        return loss
+    lines = [*lines, *machine.read_report()] or [f"the program ended with status {status}"]
     if failure := machine.explain(target, lines):
         return failure
     reason = choose_reason(lines).removeprefix("Error: ")

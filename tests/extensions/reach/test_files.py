@@ -279,13 +279,15 @@ def test_killed_command_leaves_nothing_on_either_machine(start_dbctl, remote, tm
     wait_until_empty(tmp_path / "local")
 
 
-def test_lost_connection_is_an_error(start_dbctl, remote, tmp_path):
+def test_lost_connection_is_an_error(start, remote, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "local"))
     remote.create("delete")
     # The header of gzip alone: dbctl waits for what follows.
     header = r"printf '\037\213\010\000\000\000\000\000\000\003'"
     remote.replace_program("gzip", f"{header}; touch {tmp_path}/started; exec sleep 100")
-    process = start_dbctl("data", "rows", "t", environment={"TMPDIR": str(tmp_path / "local")})
+    wait = start("data", "rows", "t")
     wait_until_started(tmp_path)
     remote.host.kill_connections()
-    assert process.wait(30) == 10
+    status, error, _ = wait()
+    assert (status, error["code"]) == (10, "route-lost"), error
     wait_until_empty(tmp_path / "local")
