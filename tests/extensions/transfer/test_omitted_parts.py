@@ -323,3 +323,29 @@ def test_foreign_keys_of_sqlite_without_a_unique_target_are_left_out(answer, dat
     run_sql(f"sqlite:///{source}", "update note set post = 1")
     answer("--url", f"main={source}", "transfer", "run", "--to", destination)
     assert run_sql(destination, "select * from note") == [(1, 1)]
+
+
+def test_partitions_invisible_columns_and_properties_of_views_of_mysql(answer, databases, tmp_path):
+    source = databases("mysql", tmp_path)
+    run_sql(
+        source,
+        "create table t (id int primary key, hidden int invisible default 3) partition by range (id) (partition p values less than maxvalue)",
+        "create sql security invoker view v as select id from t where id < 9 with cascaded check option",
+    )
+    omissions = list_omissions(answer, source, databases("postgresql", tmp_path))
+    assert {kind for kind, _, table in omissions if table == "t"} == {"column", "partitions"}
+    assert omissions["column", "hidden", "t"] == "it becomes visible"
+    assert "invoker with cascaded check option" in omissions["view", "v", ""]
+
+
+def test_properties_of_views_of_postgresql(answer, databases, tmp_path):
+    source = databases("postgresql", tmp_path)
+    run_sql(
+        source,
+        "create table t (id int primary key)",
+        "create view v with (security_barrier) as select id from t with local check option",
+        "create view plain as select id from t",
+    )
+    omissions = list_omissions(answer, source, databases("mysql", tmp_path))
+    assert [key for key in omissions if key[0] == "view"] == [("view", "v", "")]
+    assert "check_option=local" in omissions["view", "v", ""]

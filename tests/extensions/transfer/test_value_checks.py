@@ -246,6 +246,14 @@ def test_times_of_a_whole_day_may_be_negative() -> None:
     assert find_each_reason(LogicalType(kind="time"), limits, [b"-24:00:00", b"24:00:01"]) == {}
 
 
+def test_the_largest_time_of_mysql_has_no_fraction() -> None:
+    limits = StorageLimits(max_hours=838, max_time=b"838:59:59")
+    stored = [b"-838:59:59.000", b"838:59:58.9"]
+    reason = "a fraction after the largest time"
+    times = LogicalType(kind="time", fraction=6)
+    assert find_each_reason(times, limits, [*stored, b"-838:59:59.1"]) == {b"-838:59:59.1": reason}
+
+
 CHANGED = "a number that the column stores in another form or with fewer digits"
 
 

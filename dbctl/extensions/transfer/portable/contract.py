@@ -245,6 +245,7 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     years: tuple[int, int] = (1, 9999)
     zoned_years: tuple[int, int] | None = None  #: of times with a zone, if they differ
     max_hours: int = 23  #: of a time of day
+    max_time: bytes = b""  #: of which no fraction is stored
     #: an index that ignores case does so for all letters, not only for those of ASCII
     folds_all_letters: bool = True
     #: also a version above 7 with the variant of NCS, which no standard defines

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -85,8 +85,17 @@ def interpret_constraints(table: PortableTable) -> PortableTable:
     return msgspec.structs.replace(table, columns=columns, checks=list(checks))
 
 
-def list_triggers(schema: Schema) -> Iterator[Omission]:
-    """Yield the triggers of a schema, which no derived schema contains."""
+def list_omissions(schema: Schema, views: Iterable[Mapping[str, Any]] = ()) -> Iterator[Omission]:
+    """Yield what no schema derived from that of a server contains: triggers, partitions, and the "properties" of views."""
+    for table in schema.tables:
+        for option in table.options:
+            if option.startswith("partition by "):
+                reason = "it becomes one table"
+                yield Omission(kind="partitions", name=option, table=table.name, reason=reason)
+    for view in views:
+        if view["properties"]:
+            reason = f"its properties are left out: {view['properties'].strip()}"
+            yield Omission(kind="view", name=view["name"], reason=reason)
     for code in schema.codes:
         if code.kind == "trigger" and not code.name.startswith(WRITE_LOCK):
             reason = "triggers have to be written again"

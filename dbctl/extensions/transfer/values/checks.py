@@ -313,6 +313,12 @@ def _check_time(logical: LogicalType, limits: StorageLimits) -> ValueCheck:
             return "not a time"
         if abs(Decimal(match[1].decode())) > limits.max_hours or (is_time_of_day and value.startswith(b"-")):
             return "not a time of day"
+        if (
+            limits.max_time
+            and value.lstrip(b"-").startswith(limits.max_time)
+            and (match[2] or b"").strip(b"0")
+        ):
+            return "a fraction after the largest time"
         is_long = len(match[2] or b"") > logical.fraction
         return f"more than {logical.fraction} digits after the second" if is_long else ""
 

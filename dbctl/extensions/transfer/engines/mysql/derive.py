@@ -363,6 +363,8 @@ def _check_real(source: LogicalType, destination: LogicalType, limits: StorageLi
 def _check_time(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str | None:
     if destination.fraction < source.fraction:
         return None
+    if source.kind == "time" and limits.max_time and source.fraction:
+        return f"abs(time_to_sec({{0}})) <= time_to_sec('{limits.max_time.decode()}')"
     if source.kind == "time":
         return "" if limits.max_hours >= _LARGEST_HOUR else "{0} >= '00:00:00' and {0} < '24:00:00'"
     first, last = limits.years_of(destination)

@@ -34,7 +34,7 @@ from dbctl.extensions.transfer.portable.contract import (
 )
 from dbctl.extensions.transfer.portable.read import (
     interpret_constraints,
-    list_triggers,
+    list_omissions,
     parse_declared,
     simplify_actions,
     strip_parentheses,
@@ -216,6 +216,8 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
             self.limits = msgspec.structs.replace(
                 self.limits, json_levels=31 if server.is_mariadb else 100, stores_all_uuids=True
             )
+        if not server.is_mariadb:
+            self.limits = msgspec.structs.replace(self.limits, max_time=b"838:59:59")
 
     def read_portable(self) -> PortableSchema:
         fetch = self._connection.fetch_by_name
@@ -224,12 +226,12 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
             schema = self._db.schema_reader.schema()
             columns = group_rows(fetch(SCHEMA_COLUMNS))
             indexes = group_rows(fetch(INDEXES.format(*INDEX_SQL[is_mariadb])))
-            views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]
+            views = list(fetch(VIEWS))
             omissions = [Omission(**row) for row in fetch(OMISSIONS)]
             comments = {row["name"]: row["comment"] for row in fetch(SCHEMA_TABLES)}
             if not is_mariadb:
                 self._complete_bytes(columns)
-        omissions += list_triggers(schema)
+        omissions += list_omissions(schema, views)
         for table in schema.tables:
             omissions += _find_omissions(table.name, columns[table.name], indexes[table.name])
             omissions += (
@@ -246,7 +248,7 @@ class MySQLPortableSchemas(MySQLPart, PortableSchemas):
                 )
                 for table in schema.tables
             ],
-            views=views,
+            views=[PortableView(name=row["name"], query=row["text"]) for row in views],
             omissions=omissions,
         )
 
@@ -401,19 +403,21 @@ def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omissi
             reason = "the catalog does not contain its bytes"
             yield Omission(kind="default", name=row["name"], table=table, reason=reason)
         if "on update" in row["attributes"]:
-            reason = "only MySQL updates columns by their definition"
+            reason = "updates by the definition of a column are left out"
             yield Omission(
                 kind="default", name=f"{row['name']}: {row['attributes']}", table=table, reason=reason
             )
+        if "invisible" in row["attributes"] and not row["expression"]:
+            yield Omission(kind="column", name=row["name"], table=table, reason="it becomes visible")
         declared = normalize_type(row["type"])
         has_own_bytes = _has_own_bytes(declared)
         if has_own_bytes or read_type(declared, []).kind == "other":
             stored = "bytes" if has_own_bytes else "text"
-            reason = f"only MySQL has type {row['type']}; its values are stored as {stored}"
+            reason = f"its type {row['type']} is left out; its values are stored as {stored}"
             yield Omission(kind="type", name=row["name"], table=table, reason=reason)
     for name, kind, comment in dict.fromkeys((row["name"], row["kind"], row["comment"]) for row in indexes):
         if comment:
             yield Omission(kind="index", name=name, table=table, reason="its comment is left out")
         if kind not in SORTED:
-            reason = f"only MySQL has indexes of type {kind.lower()}"
+            reason = f"indexes of type {kind.lower()} are left out"
             yield Omission(kind="index", name=name, table=table, reason=reason)

@@ -40,7 +40,7 @@ from dbctl.extensions.transfer.portable.contract import (
     PortableView,
     StorageLimits,
 )
-from dbctl.extensions.transfer.portable.read import interpret_constraints, list_triggers, strip_parentheses
+from dbctl.extensions.transfer.portable.read import interpret_constraints, list_omissions, strip_parentheses
 from dbctl.model import TimeForm
 
 _INDEX = f"""i.relname, c.relname, '{{}}' {RELATIONS}
@@ -166,7 +166,8 @@ INDEXES = f"""select c.relname as owner, i.relname as name, f.oid is not null as
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_am m on m.oid = i.relam
   left join pg_catalog.pg_constraint f on f.conindid = x.indexrelid and f.contype = 'u'
 where {VISIBLE} and c.relkind in ('r', 'p') order by c.relname, i.relname"""
-VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.relkind = 'm' as is_stored {RELATIONS}
+VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.relkind = 'm' as is_stored,
+  case c.relkind when 'v' then array_to_string(c.reloptions, ', ') end as properties {RELATIONS}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.oid"""
 #: The sequences that count up, and that a column owns or whose default uses them, by table.
 COUNTERS = f"""select c.relname, s.seqrelid::regclass::text, s.seqincrement
@@ -209,7 +210,7 @@ class PostgreSQLPortableSchemas(PostgreSQLPart, PortableSchemas):
                 ]
                 tables.append(_build_table(table, columns[table.name], indexes[table.name], replaced))
                 omissions += _find_omissions(table, columns[table.name], indexes[table.name])
-        omissions += list_triggers(schema)
+        omissions += list_omissions(schema, views)
         return PortableSchema(
             dialect="postgres",
             tables=tables,
@@ -335,5 +336,3 @@ def _find_omissions(table: SchemaTable, columns: Rows, indexes: Rows) -> Iterato
         if option.startswith("inherits "):
             reason = "its rows are also rows of that table"
             yield Omission(kind="inheritance", name=option, table=table.name, reason=reason, is_blocking=True)
-        elif option.startswith("partition by "):
-            yield Omission(kind="partitions", name=option, table=table.name, reason="it becomes one table")

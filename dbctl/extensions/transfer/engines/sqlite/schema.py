@@ -27,7 +27,7 @@ from dbctl.extensions.transfer.portable.contract import (
 )
 from dbctl.extensions.transfer.portable.read import (
     interpret_constraints,
-    list_triggers,
+    list_omissions,
     parse_declared,
     split_generated,
 )
@@ -284,4 +284,4 @@ def _find_omissions(schema: Schema) -> Iterator[Omission]:
                 if collation not in _KNOWN_COLLATIONS and collations.get(name) != collation:
                     reason = f"collation {collation} of {name} is left out"
                     yield Omission(kind="index", name=index.name, table=table.name, reason=reason)
-    yield from list_triggers(schema)
+    yield from list_omissions(schema)
