@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -128,6 +129,7 @@ class _RestoredDatabase(Struct, kw_only=True, frozen=True):
     member: Member
     url: Url | None  #: of the restored database; None: the restore failed
     duration: timedelta
+    rows: int  #: that it has; 0 if the restore failed
     digests: int
 
     def create_record(self, timestamp: datetime, checks: int) -> Drill:
@@ -136,8 +138,8 @@ class _RestoredDatabase(Struct, kw_only=True, frozen=True):
             at=timestamp,
             duration=self.duration,
             bytes=self.member.bytes,
-            tables=len(self.member.rows),
-            rows=sum(self.member.rows.values()),
+            tables=len(self.member.rows) if self.url else 0,
+            rows=self.rows,
             digests=self.digests,
             checks=checks,
             host=os.uname().nodename,
@@ -250,7 +252,7 @@ class AppDrill:
         self, manifest: Manifest, member: Member, load: Callable[[Manifest, Member], TrialRestore]
     ) -> None:
         """Restore one member and measure the duration: read it, load it, check it and count its rows."""
-        start, url, digests = time.monotonic(), None, 0
+        start, url, rows, digests = time.monotonic(), None, 0, 0
         target = self._app.target(member.database)
         findings = self._verify_files(manifest, member.database)
         if not findings:
@@ -262,7 +264,8 @@ class AppDrill:
                 findings.append(verifier.describe_problem(target, manifest, member, error.code, str(error)))
             else:
                 self._trial_remarks.append((target, trial.remarks, len(trial.remarks)))
-                url, digests = trial.url, len(list_comparable(trial.verification.digests, member.digests))
+                url, rows = trial.url, sum(trial.verification.tables.values())
+                digests = len(list_comparable(trial.verification.digests, member.digests))
                 # such as what the server of the drill lacks, although the backup is valid
                 findings += [
                     Finding(target, "info", "maintenance", f"backup {manifest.id}, {member.file}: {remark}")
@@ -278,7 +281,9 @@ class AppDrill:
         self._problems[manifest.id] += findings
         duration = timedelta(milliseconds=round(1000 * (time.monotonic() - start)))
         self._restored.append(
-            _RestoredDatabase(manifest=manifest, member=member, url=url, duration=duration, digests=digests)
+            _RestoredDatabase(
+                manifest=manifest, member=member, url=url, duration=duration, rows=rows, digests=digests
+            )
         )
 
     def _verify_files(self, manifest: Manifest, database: str) -> list[Finding]:
@@ -400,7 +405,8 @@ def _find_unreadable_views(db: Readable, target: str) -> Iterator[Finding]:
 
 def create_temporary_url(app: App, member: Member, folder: Path) -> Url | None:
     """Return the address of the restored database: a file in ``folder``, or a server; None: no server is configured."""
-    url = Url(engine=member.engine, path=str(folder / f"{member.database}.restored"))
+    # not the name of the database: in a manifest that another program wrote, it could be a path
+    url = Url(engine=member.engine, path=str(folder / f"{secrets.token_hex(4)}.restored"))
     return url if url.is_local else verifier.trial_server(app, member)
 
 

@@ -87,6 +87,15 @@ def test_drill_leaves_only_its_record(pantry):
     assert {path.name for path in pantry.folder.rglob("*")} - files == {"verified.json"}
 
 
+def test_drill_of_forged_database_name_writes_only_temporary_files(deployed):
+    backup = create_app_backup(deployed)
+    forged = str(deployed.parent / "forged")
+    rewrite_manifest(deployed, backup, lambda member: structs.replace(member, database=forged))
+    result = drill(deployed)
+    assert (result.exit_status, result.databases[0].passed) == (Exit.CHECK_FAILED, False)
+    assert not list(deployed.parent.glob("forged*"))
+
+
 @on_sqlite("pantry")
 def test_result_is_recorded_next_to_the_backup(pantry):
     backup = create_app_backup(pantry.path)
@@ -171,6 +180,7 @@ def test_drill_of_damaged_file_fails_until_it_is_repaired(deployed):
         Exit.CHECK_FAILED,
         ["file-changed"],
     )
+    assert (result.effect.counts["tables"], result.effect.counts["rows"]) == (0, 0)  # nothing was restored
     assert "SHA-256" in read_verification(deployed, backup).failed.message
     file.write_bytes(complete)
     assert drill(deployed).exit_status == Exit.OK
