@@ -9,16 +9,16 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.engines.contract.database import Column, Table
 from dbctl.engines.contract.schema import Schema, SchemaColumn, SchemaReader, SchemaTable
 from dbctl.engines.contract.vectors import VectorColumn
 from dbctl.engines.sql.catalog import LiveTables
-from dbctl.errors.base import DbctlError
+from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import ChangedWhileReadError, CorruptError, QueryFailedError
 from dbctl.extensions.lancedb.location import SUFFIX, Location, match_owner, translate_error, translate_errors
-from dbctl.extensions.lancedb.manifest import History, ManifestError
-from dbctl.extensions.lancedb.snapshot import LOST_LINK, describe_loss, is_lost_link
+from dbctl.extensions.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, History, ManifestError
+from dbctl.extensions.lancedb.snapshot import LOST_LINK, describe_loss, describe_missing, is_lost_link
 from dbctl.extensions.lancedb.values import Family, decoded_type, quote_name, type_family
 
 if TYPE_CHECKING:
@@ -138,6 +138,9 @@ def _arrow_type(type_name: str) -> pa.DataType:
     return pa.struct([(name.strip(), pa.string()) for name in match[2].split(",")])
 
 
+OUTDATED_HINT = Remedy(
+    "Stop the app, and restore a backup; list backups with: `backup list`. To accept the loss, delete the file {path}."
+)
 #: Attempts to open a table that is pruned concurrently.
 MAX_TRIES = 10
 
@@ -187,6 +190,9 @@ class Catalog(LiveTables):
         self._keys = keys
         self._handles: dict[str, LanceTable] | None = None
         self._damaged: dict[str, DbctlError] = {}  #: the tables that cannot be opened
+        self._outdated: dict[
+            str, DbctlError
+        ] = {}  #: those whose newest version is missing, if they are only read
         self._schemas: dict[str, pa.Schema] = {}
         self._closed = False
 
@@ -212,8 +218,10 @@ class Catalog(LiveTables):
         names = self.location.list_tables()
         for name in names:
             history = self.history(name)
+            hint = history.read_hint()
             try:
-                if not history.read_manifest(next(iter(history.versions().values()), "")).is_common:
+                manifest = history.read_manifest(next(iter(history.versions().values()), ""))
+                if hint > manifest.version or not manifest.is_common:
                     return None
             except ManifestError:  # also a table without a version, or one that is pruned at this moment
                 return None
@@ -228,13 +236,13 @@ class Catalog(LiveTables):
         }
 
     def require_undamaged(self) -> None:
-        """Check that all tables can be opened.
+        """Check that all tables can be opened at their newest versions.
 
         Raises:
             CorruptError, QueryFailedError: the newest version of a table cannot be read.
         """
         self.tables()
-        for error in self._damaged.values():
+        for error in (*self._damaged.values(), *self._outdated.values()):
             raise error
 
     def version(self, table: str) -> int:
@@ -309,6 +317,7 @@ class Catalog(LiveTables):
         Retries, because a concurrent compaction and pruning may remove the version that was the newest.
         """
         for tries_left in reversed(range(MAX_TRIES)):
+            hint = self.history(name).read_hint()
             try:
                 handle = cast("LanceTable", self.location.connection.open_table(name))
                 if self.read_only or not handle.version:  # 0: the library opened an empty manifest
@@ -326,8 +335,25 @@ class Catalog(LiveTables):
                     raise self._open_error(name, error) from error
                 signals.raise_if_interrupted()
             else:
+                self._check_newest(name, hint, handle.version)
                 return handle
         raise RuntimeError("MAX_TRIES is 0")
+
+    def _check_newest(self, name: str, hint: int, version: int) -> None:
+        """Add a note if the newest version of a table is missing: the library opens the one before.
+
+        Raises:
+            CorruptError: this is a writer; the next version would have the number of the missing one.
+        """
+        if not (missing := describe_missing(hint, version)):
+            return
+        path = f"{self.location.address}/{self.history(name).folder}/{VERSIONS_FOLDER}/{HINT_FILE}"
+        remedy = OUTDATED_HINT.write(facts={"path": path})
+        error = CorruptError(target=self.target, reason=f"{name}: {missing}", hint=remedy)
+        if not self.read_only:
+            raise error
+        self._outdated[name] = error
+        progress.add_note(f"{self.target}: {name}: {missing}")
 
     def _open_error(self, name: str, error: Exception) -> DbctlError:
         """Return the error for a table that cannot be opened, with the table and its newest readable version."""

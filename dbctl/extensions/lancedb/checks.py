@@ -18,7 +18,7 @@ from dbctl.errors.connection import CorruptError
 from dbctl.extensions.lancedb import catalog
 from dbctl.extensions.lancedb.location import Files, extract_reason, translate_error, translate_panics
 from dbctl.extensions.lancedb.manifest import LEGACY_FORMAT, MAGIC, Fragment, History, Manifest
-from dbctl.extensions.lancedb.snapshot import LOST_LINK, is_lost_link
+from dbctl.extensions.lancedb.snapshot import LOST_LINK, describe_missing, is_lost_link
 from dbctl.extensions.lancedb.values import VECTOR_BATCH_ROWS, Row, to_rows
 from dbctl.extensions.lancedb.vectors import search_all_partitions
 from dbctl.model import format_count
@@ -90,8 +90,8 @@ class LanceChecks(Checks):
             yield f"{table}: not a table: it has no version in _versions, but {file_count} files"
             return
         newest = next(iter(versions))
-        if hint > newest:
-            yield f"{table}: version {hint} is missing: all changes since version {newest} are lost"
+        if loss := describe_missing(hint, newest):
+            yield f"{table}: {loss}"
         if reason := history.describe_unreadable(versions):
             yield f"{table}: {reason}"
             return
@@ -189,6 +189,7 @@ class LanceChecks(Checks):
             raise CorruptError(target=self._target, reason=extract_reason(error)) from failure
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
+        self._catalog.require_undamaged()
         findings = list(self._check_access()) if writing else []
         for size in self._db.storage.measure_tables():
             findings += self._check_table(size)

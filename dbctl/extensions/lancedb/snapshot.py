@@ -107,10 +107,8 @@ class Snapshot:
         # would lack the table.
         manifests = history.versions() or history.versions()
         newest = next(iter(manifests), 0)
-        if manifests and hint > newest:
-            self.remarks.append(
-                f"{folder}: version {hint} is missing; {newest} is the newest remaining version"
-            )
+        if manifests and (missing := describe_missing(hint, newest)):
+            self.remarks.append(f"{folder}: {missing}")
         if not manifests:  # being created or removed; LanceDB cannot open it either
             if not allow_older and (loss := describe_loss(history)):
                 raise FileRemovedError(folder, loss)
@@ -378,6 +376,11 @@ def describe_loss(history: History) -> str:
     count = sum(path.startswith("_transactions/") for path in history.file_sizes())
     is_lost = count and not history.versions()
     return f"has no version in {VERSIONS_FOLDER}, but {format_count(count, 'transaction')}" if is_lost else ""
+
+
+def describe_missing(hint: int, newest: int) -> str:
+    """Return that the newest version at the last write, ``hint``, is missing; empty if it is not."""
+    return f"version {hint} is missing: all changes since version {newest} are lost" if hint > newest else ""
 
 
 def _folder_state(root: Path) -> Sequence[tuple[str, Mapping[int, str]]]:

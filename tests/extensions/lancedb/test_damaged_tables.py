@@ -65,6 +65,33 @@ def test_other_tables_of_a_damaged_one_are_usable(shop, damage, answer):
         answer(*command, status=4)
 
 
+def test_missing_newest_version_is_reported_and_never_written_over(shop, answer):
+    answer("data", "add", "notes", "id=2", "text=second")
+    answer("backup", "create")
+    lancedb.connect(shop / "vectors").open_table(TABLE).add([lance.create_row(9)])
+    versions = shop / f"vectors/{TABLE}.lance/_versions"
+    min(versions.glob("*.manifest")).unlink()  # the library opens the one before
+    assert "version 2 is missing" in str(answer("data", "rows", TABLE)["warnings"])
+    for command in (("status", "--check"), ("doctor",), ("stats", "overview")):
+        assert "version 2 is missing" in str(answer(*command, status=4)), command
+    answer("data", "add", "notes", "id=3", "text=third")
+    delete = ("data", "delete", TABLE, "--filter", "role=user", "--yes")
+    for command in (delete, ("maintain", "optimize", "--yes")):
+        error = answer(*command, status=4)["error"]
+        assert "version 2 is missing" in error["message"]
+    hint = versions / "latest_version_hint.json"
+    assert str(hint) in error["hint"]
+    shutil.copytree(shop / "vectors", shop / "damaged")
+    hint.unlink()
+    answer(*delete)
+    answer("integrity", "check")
+    shutil.rmtree(shop / "vectors")
+    (shop / "damaged").rename(shop / "vectors")
+    answer("restore", "apply", "latest", "--yes")
+    answer(*delete)
+    answer("integrity", "check")
+
+
 def test_table_whose_creation_was_not_completed_is_no_part_of_a_backup(shop, answer):
     (shop / "vectors/half.lance/data").mkdir(parents=True)
     (shop / "vectors/half.lance/data/x.lance").write_bytes(b"cut")

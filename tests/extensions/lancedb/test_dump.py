@@ -191,7 +191,7 @@ def test_missing_newest_version_is_reported(root):
     (root / path).unlink()
     with closing(snapshot.create_snapshot(root, TARGET)) as source:
         assert source.remarks == [
-            f"{TABLE}.lance: version {newest} is missing; {previous} is the newest remaining version"
+            f"{TABLE}.lance: version {newest} is missing: all changes since version {previous} are lost"
         ]
     (line,) = opening.open_reader(root).checks.find_damage()
     assert line.startswith(f"{TABLE}: version {newest} is missing")
