@@ -15,6 +15,7 @@ from dbctl.engines.mysql.values import (
     comparable_value,
     encode_for_column,
     encode_value,
+    parse_labels,
 )
 from dbctl.engines.servers.values import MILLISECOND, NO_ROW, TIMES, ServerDialect, kind_of
 from dbctl.engines.sql.catalog import Statement, escape_like, lower_ascii
@@ -217,8 +218,12 @@ class MySQLDialect(ServerDialect):
     def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
         if kind_of(column) in TIMES or column.type.startswith(("TIME", "INET")):  # with several spellings
             return f"{value} = {statement.bind(encode_for_column(column, operand))}"
+        if isinstance(operand, str) and column.type.startswith("SET("):
+            return f"{value} = {statement.bind(_sort_members(column, operand))}"
         if isinstance(operand, str) and column.type.startswith("CHAR("):
             operand = operand.rstrip(" ")  # the server returns none of them
+        if isinstance(operand, bytes) and column.type.startswith("BINARY("):
+            operand = operand.ljust(int(column.type[7:-1]), b"\0")  # as the server stores it
         return self.compare(value, column, "=", statement, operand)
 
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
@@ -329,6 +334,13 @@ def _is_case_insensitive(column: Column) -> bool:
     """Return whether the column's own comparison ignores the case of all ASCII letters; Turkish has two letters i."""
     name = _collation(column)
     return name.endswith("_ci") and "turkish" not in name
+
+
+def _sort_members(column: Column, text: str) -> str:
+    """Return the members of a value of a SET in the order in which the server stores them, each once."""
+    labels = [label.casefold() for label in parse_labels(column.type)]
+    members = dict.fromkeys(text.split(","))
+    return ",".join(sorted(members, key=lambda member: [*labels, member.casefold()].index(member.casefold())))
 
 
 def parse_time_sql(value: str, exact: str) -> str:

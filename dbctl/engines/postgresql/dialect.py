@@ -83,6 +83,10 @@ _OF_NUMBER = (
 )
 
 
+#: Types whose values have several texts in a column of a fixed scale or length.
+PADDED_TYPES = [f'"pg_catalog"."{name}"' for name in ("numeric", "_numeric", "_bpchar")]
+
+
 class PostgreSQLDialect(ServerDialect):
     native_types = frozenset({"time", "boolean", "uuid", "enum"})
 
@@ -106,11 +110,14 @@ class PostgreSQLDialect(ServerDialect):
         return f"{value} {op} {placeholder}"
 
     def is_identical(self, value: str, column: Column, statement: Statement, operand: object) -> str:
-        has_fixed_scale = column.type.startswith("NUMERIC(")
-        if has_fixed_scale or kind_of(column) in ("integer", "boolean", "uuid", "enum", "bytes"):
+        if kind_of(column) in ("integer", "boolean", "uuid", "enum", "bytes"):
             return self.compare(value, column, "=", statement, operand)
-        text = statement.bind(encode_value(operand))
-        return f'{value}::text collate "C" = cast({text} as {base_type(column)})::text'
+        text, base = statement.bind(encode_value(operand)), base_type(column)
+        # of a fixed scale or length, also below a domain: the server adds zeros or spaces
+        if base in PADDED_TYPES and column.type not in ("NUMERIC", "NUMERIC[]"):
+            return f"{value} = cast({text} as {base})"
+        declared = column.type if column.type.startswith("INTERVAL") else base  # the server rounds it
+        return f'{value}::text collate "C" = cast({text} as {declared})::text'
 
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         kind = kind_of(column)

@@ -146,6 +146,11 @@ NEARLY_EQUAL = {
         ("json", "'[1.10]'", "[1.1]", "[1.1]"),
         ("jsonb", "'[1.10]'", "[ 1.10 ]", "[1.10]"),
         ("bytea", r"'\x00ff'", r"\x00FF", r"\x00ff"),
+        ("numeric(10,2)[]", "'{1.5}'", "{1.5}", "{1.50}"),
+        ("numeric[]", "'{1.50}'", "{1.5}", "{1.5}"),
+        ("char(3)[]", "'{a}'", "{a}", '{"a  "}'),
+        ("price", "1.5", "1.5", "1.50"),
+        ("interval(0)", "'2 seconds'", "1.6 seconds", "00:00:02"),
     ],
     "mysql": [
         ("bigint", "1577836800", "1577836800000", "1577836800000"),
@@ -161,6 +166,9 @@ NEARLY_EQUAL = {
         ("char(5)", "'ab'", "AB ", "AB"),
         ("time", "'01:02:00'", "1:2", "1:02:00"),
         ("time", "'01:02:00'", "1:3", "1:03:00"),
+        ("set('b','a','c')", "'b,c'", "c,b", "b,c"),
+        ("set('b','a','c')", "'b,c'", "B,b", "b"),
+        ("binary(3)", "'ab'", r"\x6162", "b'ab\\x00'"),
     ],
     "sqlite": [
         ("integer", "1577836800", "1577836800000", "1577836800000"),
@@ -180,8 +188,10 @@ NEARLY_EQUAL = {
 def test_each_value_that_would_be_stored_otherwise_is_changed(kinds, answer, row):
     cases = NEARLY_EQUAL[kinds.database.engine]
     columns = ", ".join(f"c{number} {declared}" for number, (declared, *_) in enumerate(cases))
+    is_postgresql = kinds.database.engine == "postgresql"
     kinds.run(
         "drop table if exists nearly",
+        *(["drop domain if exists price", "create domain price as numeric(10,2)"] if is_postgresql else []),
         f"create table nearly (id integer primary key, {columns})",
         f"insert into nearly values (1, {', '.join(stored for _, stored, *_ in cases)})",
     )
