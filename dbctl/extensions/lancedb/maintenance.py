@@ -213,6 +213,11 @@ class LanceStorage(StorageManager):
                 LanceVectorIndexes(self._db).create_vector_index(describe_index(task.table, index))
             change_table(self._catalog, task.table, change)
         except QueryFailedError as error:
+            # It has compacted and pruned: only the index, of a column without any vector, cannot be trained again.
+            if "with 0 vectors" in str(error):
+                self._catalog.open_newest(task.table)
+                self._catalog.forget()
+                return
             reason = f"{task.table}: {error.context['reason']}"
             raise QueryFailedError(target=self._target, reason=reason) from error
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 import lancedb
 import pyarrow as pa
 import pytest
-from lancedb.index import FTS, Bitmap, BTree, HnswPq, HnswSq, IvfRq
+from lancedb.index import FTS, Bitmap, BTree, HnswPq, HnswSq, IvfFlat, IvfRq
 
 from dbctl.engines.contract.database import Condition
 from dbctl.engines.contract.dumps import DumpRequest
@@ -418,6 +418,20 @@ def test_rows_without_vectors_do_not_prevent_compaction(tmp_path):
     assert reader.storage.measure_tables()[0].fragments == 1
     assert reader.vectors.vector_indexes(TABLE)[0].unindexed_rows == 0
     assert reader.count(TABLE) == 301
+
+
+def test_table_without_any_vector_is_compacted(tmp_path):
+    """The library compacts, and then fails to train the index again; dbctl stated that nothing was changed."""
+    table = lance.create_table(tmp_path, range(300))
+    table.create_index("vector", config=IvfFlat(num_partitions=2))
+    table.delete("true")
+    for number in range(3):
+        table.add([lance.create_row(number) | {"vector": None}])
+    writer = opening.open_writer(tmp_path)
+    (task,) = writer.storage.maintenance_tasks("optimize", [])
+    writer.storage.maintain(task)
+    assert writer.storage.measure_tables()[0].fragments == 1
+    assert opening.open_reader(tmp_path).count(TABLE) == 3
 
 
 @pytest.mark.parametrize(
