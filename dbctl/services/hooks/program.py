@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PREFIX = "DBCTL_HOOK_"
 #: Bytes of the output of a program that the journal stores.
 MAX_OUTPUT_BYTES = 8 << 10
+CHANGE = Remedy("Install it, or change {key}; its place is in the list of: `config show`")
 #: The hint about the output of a program, for ``HookContext.output_facts``.
 OUTPUT = Remedy("Its output is in the journal: `runs show {run}`")
 #: Maximum seconds of a program after a signal, because a supervisor kills dbctl soon.
@@ -153,14 +154,13 @@ def find_unusable_programs(app: App) -> Iterator[Finding]:
     if mode := app.maintenance_mode:
         commands |= {"maintenance_mode.on": mode.on, "maintenance_mode.off": mode.off}
     for key, command in commands.items():
-        name = f"apps.{app.name}.{key}"
         if shutil.which(command[0]) is None:
             yield Finding(
                 app.name,
                 "error",
                 "hook-program-missing",
-                f"{name}: {command[0]} does not exist, or is not executable",
-                f"Install it, or change {name}.",
+                f"{key}: {command[0]} does not exist, or is not executable",
+                CHANGE.write(app.name, facts={"key": key}),  # also of [defaults]
             )
         try:
             require_trusted_programs([command])
