@@ -237,12 +237,14 @@ def _is_pair(item: object) -> bool:
     return isinstance(item, list | tuple) and len(item) == 2  # noqa: PLR2004 - a key and its value
 
 
-def _to_numbers(field: pa.Field, value: Iterable[object]) -> list[float | None]:
+def _to_numbers(field: pa.Field, value: Collection[object]) -> list[float | None]:
     try:
         numbers = [None if item is None else float(item) for item in value]  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         raise _invalid_value(field, value) from None
-    if _overflows(numbers, field.type.value_type):
+    number_type = field.type.value_type
+    infinite = (item for item, number in zip(value, numbers, strict=True) if isinf(number or 0))
+    if _overflows(numbers, number_type) or any(_to_float(item, number_type) is None for item in infinite):
         raise _invalid_value(field, value)
     return numbers
 
@@ -354,11 +356,17 @@ _NUMBER_WRITERS: Mapping[str, Callable[[object, pa.DataType], int | None]] = {
 }
 
 
+def _parse_fraction(text: str) -> float | Decimal:
+    """Return a number; a Decimal if ``float`` would return infinity, which ``_to_float`` refuses."""
+    number = float(text)
+    return Decimal(text) if isinf(number) else number
+
+
 def _parse_json(field: pa.Field, text: str) -> object:
     # "-0" of a vector is a float with a sign
     parse_integer = float if type_family(field.type) == "vector" else int
     try:
-        return json.loads(text, parse_int=parse_integer)
+        return json.loads(text, parse_int=parse_integer, parse_float=_parse_fraction)
     except (ValueError, RecursionError) as error:
         raise ValueInvalidError(
             name=field.name, value=ascii(text[:80]), reason=f"invalid JSON: {error}"

@@ -350,6 +350,8 @@ def test_vector_of_no_numbers_is_refused(answer, tmp_path, monkeypatch):
         (pa.list_(pa.float32(), 2), "[1e39, 1]", "[3.4e38, 1]"),
         (pa.list_(pa.float16(), 2), "[65520, null]", "[65504, Infinity]"),
         (pa.struct([("x", pa.float32())]), '{"x": 1e39}', '{"x": -Infinity}'),
+        (pa.struct([("x", pa.float64())]), '{"x": 1e400}', '{"x": 1e308}'),
+        (pa.list_(pa.float64()), "[1e400]", "[1e308, Infinity]"),
     ],
 )
 def test_number_that_would_become_infinite_is_refused(
