@@ -18,7 +18,7 @@ from dbctl.profiles.model.base import list_names
 from dbctl.services.app import audit
 from dbctl.services.app.app import App
 from dbctl.services.app.change import Change, PreparedChange
-from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.live_table import LiveTable, find_column, list_uncovered
 from dbctl.services.data.table import sort_by_references
 from dbctl.services.deletion.cascade import GuardedInvariants, count_affected_rows
 from dbctl.services.events.changes.records import (
@@ -173,10 +173,14 @@ def _find_rounded(change: TableChange) -> str:
 
 
 def _has_columns(table: Table, image: RowImage, times: Collection[str]) -> bool:
-    """Return whether a table has the key and all columns of a recorded row, not all of them, except ``times``, generated now."""
+    """Return whether a table has the key and all columns of a recorded row, not all of them, except ``times``, generated now.
+
+    A deleted row needs a value of each column that is required now.
+    """
     names = {**(image.before or {}), **(image.after or {})}.keys()
     return (
         set(image.key) == set(table.primary_key)
+        and not (image.after is None and list_uncovered(table, {*image.key, *names}))
         and names <= table.columns.keys()
         and not all(table.columns[name].is_generated for name in names - set(times) or names)
     )

@@ -390,3 +390,15 @@ def test_undo_restores_deleted_rows_in_one_version(answer, tmp_path, monkeypatch
     answer("undo", str(answer("audit", "list")["data"]["items"][0]["operation"]), "--yes")
     table = lancedb.connect("lance").open_table("kinds")
     assert (table.version, table.to_arrow().sort_by("id")) == (3, kinds)
+
+
+def test_plan_of_undo_requires_columns_that_were_added_since(answer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    Path("dbctl.toml").write_text('[apps.a]\nprofile = "plain"\ndatabases = "lancedb:lance"\n')
+    table = lancedb.connect("lance").create_table("kinds", pa.table([[1, 2]], schema=pa.schema([KEY])))
+    answer("data", "delete", "kinds", "1", "--yes")
+    table.checkout_latest()
+    table.add_columns({"required": "1"})
+    operation = str(answer("audit", "list")["data"]["items"][0]["operation"])
+    assert answer("undo", operation, "--dry-run", status=6)["error"]["code"] == "undo-impossible"
