@@ -218,6 +218,7 @@ def victim(engine: str) -> PostgreSQLVictim | MySQLVictim:
 
     server = PostgreSQLVictim() if engine == "postgresql" else MySQLVictim()
     atexit.register(shutil.rmtree, server.folder, ignore_errors=True)
+    atexit.register(server.witness.close)  # before the server stops, as it is registered after it
     return server
 
 
