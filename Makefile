@@ -31,13 +31,13 @@ test: $(READY) ## run the tests in parallel, except the slow ones
 slow: $(READY) ## run the slow tests in parallel: crashes, every application, the commands of the pages, properties with more examples
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "slow or hypothesis" --hypothesis-profile=slow $(ARGS)
 
-mysql: $(READY) build/mysql ## run the tests with mysql in their names on MySQL instead of MariaDB, except the slow ones
+mysql: $(READY) build/mysql ## run the tests with mysql in their names on MySQL instead of MariaDB, except most slow ones
 	PATH="$(CURDIR)/build/mysql/bin:$$PATH" DBCTL_TEST_MYSQL=mysqld $(BIN)/pytest --numprocesses=auto --dist=worksteal \
-		-m "not slow and not mariadb" -k mysql $(ARGS)
+		-m "(not slow or product) and not mariadb" -k mysql $(ARGS)
 
-postgresql: $(READY) build/postgresql ## run the tests with postgresql in their names on the newest PostgreSQL, except the slow ones
+postgresql: $(READY) build/postgresql ## run the tests with postgresql in their names on the newest PostgreSQL, except most slow ones
 	PATH="$(CURDIR)/build/postgresql/bin:$$PATH" DBCTL_TEST_POSTGRESQL_BINARIES="$(CURDIR)/build/postgresql/bin" \
-		$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" -k postgresql $(ARGS)
+		$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow or product" -k postgresql $(ARGS)
 
 build/mysql build/postgresql: tools/install_server.sh
 	tools/install_server.sh $@ $(notdir $@)

@@ -98,6 +98,7 @@ def test_databases_with_a_problem_come_first(path, run_status):
     assert [(item["app"], item["health"]) for item in items] == [("second", "error"), ("fp", "due")]
 
 
+@pytest.mark.slow
 def test_watch_updates_the_status_until_ctrl_c(path):
     words = ["-m", "dbctl", "status", "--watch", "--every", "0.2"]
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "NO_COLOR": "1"}

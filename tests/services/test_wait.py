@@ -109,6 +109,7 @@ def test_unknown_host_name_is_awaited(answer):
     assert row["waited"] >= 1
 
 
+@pytest.mark.slow
 def test_refused_login_ends_the_wait_at_once(answer):
     server = parse_url(servers.private_postgresql(password="correct password"))
     with closing(servers.mysql_connection(servers.mysql())) as own, own.cursor() as cursor:

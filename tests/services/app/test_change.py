@@ -211,7 +211,10 @@ sys.exit(status)
 """
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize(
+    "engine",
+    ["sqlite", *(pytest.param(engine, marks=pytest.mark.slow) for engine in ("postgresql", "mysql"))],
+)
 def test_signal_after_the_commit_does_not_hide_it(tmp_path, engine):
     environment = {**os.environ, "DBCTL_STATE": str(tmp_path / "state")}
 

@@ -80,6 +80,7 @@ def test_difference_is_stored_without_space_for_its_base(answer, app, disk, monk
     restore(answer, app, backup, content)
 
 
+@pytest.mark.slow
 def test_full_disk_leaves_earlier_backups(answer, app, disk, monkeypatch):
     """On a disk that stays full, no command loses or changes anything, and the next backup with space is a difference."""
     base = create(answer)

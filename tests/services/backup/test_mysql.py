@@ -71,7 +71,7 @@ OBJECTS = (
 ROUTINES = "select routine_name, definer from information_schema.routines where routine_schema = database()"
 
 
-pytestmark = pytest.mark.usefixtures("private_temp_dir")
+pytestmark = [pytest.mark.usefixtures("private_temp_dir"), pytest.mark.product]
 
 
 @pytest.fixture
@@ -338,6 +338,7 @@ def test_truncated_dump_is_invalid(pantry):
         )
 
 
+@pytest.mark.slow
 def test_non_transactional_tables_are_locked_and_restored(pantry):
     """MediaWiki, for example, stores its search index in a MyISAM table."""
     pantry.run(
@@ -435,6 +436,7 @@ def backup_folders(pantry):
     return [entry for entry in root.glob("*") if entry.name[0] != "."]
 
 
+@pytest.mark.slow
 def test_trap_password_is_in_no_process_and_no_file(pantry):
     secret, name = "pass w0rd;\\\"'#x", f"u_{os.getpid()}"
     with closing(servers.mysql_connection(servers.mysql())) as connection, connection.cursor() as cursor:
@@ -521,6 +523,7 @@ def test_database_whose_tables_are_being_swapped_is_busy(pantry):
         assert main(words) == 11
 
 
+@pytest.mark.slow
 def test_swap_session_has_lock_for_next_restore(pantry):
     create_app_backup(pantry.path)
     lock, sessions, stop_event = swap_lock_name(lock_name(pantry.own.path)), [], threading.Event()
@@ -556,6 +559,7 @@ def test_swap_session_has_lock_for_next_restore(pantry):
         assert cursor.fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_next_restore_drops_retained_database(pantry):
     create_app_backup(pantry.path)
     first = apply_restore(pantry.path)
@@ -607,6 +611,7 @@ def test_restore_is_refused_if_keys_of_another_database_would_follow_the_replace
         apply_restore(pantry.path)
 
 
+@pytest.mark.slow
 def test_broken_views_do_not_prevent_restore(pantry):
     before, objects = pantry.content(), read_objects(pantry)
     create_app_backup(pantry.path)
@@ -627,6 +632,7 @@ def test_broken_views_do_not_prevent_restore(pantry):
     assert (pantry.content(), read_objects(pantry)) == (before, objects)
 
 
+@pytest.mark.slow
 def test_broken_view_remains_after_failed_restore(pantry):
     create_app_backup(pantry.path)
     pantry.run("create table short_lived (a int)", "create view broken as select * from short_lived")
@@ -698,6 +704,7 @@ def test_objects_that_the_user_cannot_create_are_not_dropped(pantry, limited_use
     assert_objects_work(pantry)
 
 
+@pytest.mark.slow
 def test_objects_with_forbidden_definer_are_not_dropped(pantry, limited_user):
     server = servers.mysql_server()
     pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
@@ -720,6 +727,7 @@ def test_objects_with_forbidden_definer_are_not_dropped(pantry, limited_user):
         assert pantry.rows(ROUTINES) == []
 
 
+@pytest.mark.slow
 def test_comment_of_the_database_is_restored_and_undone(pantry):
     if not servers.mysql_server().is_mariadb:
         pytest.skip("only MariaDB has comments of databases")
@@ -775,6 +783,7 @@ def test_required_tablespace_is_reported(pantry):
 AMBIGUOUS = "create procedure note() select 'end ;;\n' as text"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_client", [True, False])
 def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, monkeypatch, by_client):
     if by_client:
@@ -805,6 +814,7 @@ def test_failed_creation_of_objects_retains_replaced_database(pantry, tmp_path, 
     assert len(pantry.databases()) == len([pantry.own.path, "retained"])
 
 
+@pytest.mark.slow
 def test_text_like_the_end_of_a_definition_is_restored(pantry):
     pantry.run(AMBIGUOUS, "create trigger stamp_again before update on cupboard for each row set new.name = 'DELIMITER ;\n'")  # fmt: skip
     shown = "show create procedure note", "show create trigger stamp_again"
@@ -828,6 +838,7 @@ def test_packet_changes_no_settings_of_its_session(pantry, end):
         assert len(completed) == 5
 
 
+@pytest.mark.slow
 def test_routine_privileges_are_granted_again(pantry):
     name = f"r_{os.getpid()}"
     with closing(servers.mysql_connection(pantry.own)) as admin, admin.cursor() as cursor:
@@ -961,6 +972,7 @@ def test_row_counts_include_other_insert_statements():
     assert (scanner.rows, scanner.problem) == ({"a": 2, "b": 2}, "")
 
 
+@pytest.mark.slow
 @pytest.mark.mariadb
 def test_unsupported_row_history_is_reported(pantry):
     pantry.run(
@@ -982,6 +994,7 @@ def test_unsupported_row_history_is_reported(pantry):
     assert not [remark for remark in backup.remarks if "by_time" in remark]
 
 
+@pytest.mark.slow
 @pytest.mark.mariadb
 def test_live_rows_are_counted_with_the_history_that_a_backup_has(pantry):
     pantry.run(

@@ -263,6 +263,7 @@ def test_damage_is_that_of_the_database(answer, small):
     assert not list((small.folder / "backups/larder").glob("2*"))
 
 
+@pytest.mark.slow
 def test_changed_setting_makes_another_copy(answer, small):
     """A reference to an earlier file would state the tables of that one."""
     configure(small, "incremental = true")

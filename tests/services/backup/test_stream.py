@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from dbctl.services.backup.member_files import BackupWriter
 from dbctl.stores.directory import DirectoryWriter
 from dbctl.stores.objects import connection
 from tests import storage
+from tests.caching import postgresql_database
 from tests.fault_proxy import FaultProxy, error_response
 from tests.in_process import ROOT
 from tests.reach.ssh import start_ssh
@@ -49,9 +51,10 @@ def rows():
 @pytest.fixture
 def larder(tmp_path, monkeypatch, bucket, rows):  # noqa: F811
     """Provide the app on PostgreSQL, with a dump of several parts unless the test states fewer rows."""
-    with larder_app.open_pantry("postgresql", tmp_path / "app") as app:
+    (tmp_path / "app").mkdir()
+    with postgresql_database(FILLS[rows]) as url:
+        app = larder_app.ServedPantry(tmp_path / "app", url)
         prepare(app, monkeypatch, bucket)
-        fill(app, rows)
         yield app
 
 
@@ -61,13 +64,22 @@ def prepare(app, monkeypatch, bucket):  # noqa: F811
     monkeypatch.setenv("DBCTL_STATE", str(app.folder / "state"))
 
 
-def fill(app, rows):
-    """Add a table whose rows cannot be compressed by half."""
-    app.run("create table much (id int primary key, text varchar(1700))")
+def fill(run, rows):
+    """Add a table whose rows cannot be compressed by half; ``run`` executes a statement."""
+    run("create table much (id int primary key, text varchar(1700))")
     generator = random.Random(1)  # noqa: S311 - no secrets
     for start in range(0, rows, 500):
         values = ", ".join(f"({start + row}, '{generator.randbytes(850).hex()}')" for row in range(500))
-        app.run(f"insert into much values {values}")
+        run(f"insert into much values {values}")
+
+
+def fill_larder(rows, connection):
+    larder_app.fill_postgresql(connection)
+    fill(connection.execute, rows)
+
+
+#: By number of rows, the content of a database of which tests get copies.
+FILLS = {rows: partial(fill_larder, rows) for rows in (FEW, MANY)}
 
 
 def create(answer, *options):
@@ -83,13 +95,13 @@ def describe(member):
     ("repository", "options"),
     [  # what is stored does not depend on where it is
         ("bucket", []),
-        ("directory", []),
+        pytest.param("directory", [], marks=pytest.mark.slow),
         pytest.param("bucket", ["--compress", "none"], marks=pytest.mark.slow),
         pytest.param("bucket", ["--table", "recipes"], marks=pytest.mark.slow),
     ],
 )
 def test_streamed_backup_is_that_of_a_local_copy(answer, pantry, repository, options):
-    fill(pantry, FEW)
+    fill(pantry.run, FEW)
     if repository == "directory":
         replace_setting(pantry.folder, "repository", 'repository = "backups"')
     content = pantry.content()
@@ -107,7 +119,7 @@ def test_streamed_backup_is_that_of_a_local_copy(answer, pantry, repository, opt
     assert pantry.content() == content
 
 
-@pytest.mark.parametrize("form", ["custom", "plain"])
+@pytest.mark.parametrize("form", ["custom", pytest.param("plain", marks=pytest.mark.slow)])
 def test_each_form_is_encrypted_while_it_is_written(answer, larder, form):
     recipient = create_identity(larder.folder, "id.txt")
     replace_setting(larder.folder, "encrypt", f'encrypt = {{ recipients = ["{recipient}"] }}')
@@ -160,7 +172,9 @@ def run_cli(folder, *words, **variables):
 
 
 @pytest.mark.parametrize("rows", [FEW])
-@pytest.mark.parametrize("is_encrypted", [False, True], ids=["plain", "encrypted"])
+@pytest.mark.parametrize(
+    "is_encrypted", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "encrypted"]
+)
 def test_no_temporary_file_is_needed(larder, tmp_path, is_encrypted):
     if is_encrypted:
         recipient = x25519.Identity.generate().to_public()
@@ -215,6 +229,7 @@ def is_part(request):
     return request.method == "PUT" and "partNumber=" in request.path
 
 
+@pytest.mark.slow
 def test_part_that_fails_once_is_sent_again(answer, larder, proxy):
     failed = set[str]()
 
@@ -238,6 +253,7 @@ def test_part_that_is_refused_ends_the_backup(answer, larder, proxy, bucket):  #
     assert not list(larder.databases())[1:]
 
 
+@pytest.mark.slow
 def test_dump_that_is_larger_than_planned_ends_the_backup(answer, larder, proxy, bucket, monkeypatch):  # noqa: F811
     monkeypatch.setattr(streaming, "MARGIN", 0)
     monkeypatch.setattr(streaming, "MIN_SIZE", 6 << 20)
@@ -252,6 +268,7 @@ def test_dump_that_is_larger_than_planned_ends_the_backup(answer, larder, proxy,
     answer("backup", "create", "--no-stream")
 
 
+@pytest.mark.slow
 def test_other_content_in_the_store_is_no_backup(answer, larder, proxy, bucket):  # noqa: F811
     def change(request, response):
         if request.method != "GET" or ".dump.gz" not in request.path or len(response.body) < 1000:

@@ -306,6 +306,7 @@ def test_interrupted_write_that_cannot_be_rolled_back_is_reported_with_the_reaso
 # Users ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_known_login_is_reported_without_the_password(path, capsys):
     run_statements(
         path, f"update users set email = 'ADMIN', password_hash = '{KNOWN_HASH}' where username = 'root'"
@@ -598,6 +599,7 @@ def test_file_on_network_disk_is_a_finding(path, run_doctor, monkeypatch, mode, 
 # Other apps and folders -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_app_with_custom_profile_is_examined(tmp_path, run_doctor):
     path = larder_db(tmp_path / "larder.db")
     arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
@@ -641,6 +643,7 @@ def test_hint_repeats_configuration_option(path, run_doctor, monkeypatch, tmp_pa
     assert run_doctor("--config", str(path.with_name("dbctl.toml"))) == []
 
 
+@pytest.mark.slow
 def test_hint_is_one_line_in_terminal(path):
     run_statements(path, "update users set role_id = 99 where username in ('ann', 'bob')")
     terminal = pexpect.spawn(

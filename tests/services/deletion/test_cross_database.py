@@ -204,6 +204,7 @@ def test_lost_connection_during_the_first_commit_leaves_the_result_open(
         assert operation["result"] == "open"
 
 
+@pytest.mark.slow
 def test_signal_during_the_first_commit_does_not_prevent_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

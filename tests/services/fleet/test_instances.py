@@ -299,6 +299,7 @@ def test_all_databases_of_a_server_are_instances(tmp_path, engine):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.needs_extension("fleet")
 def test_no_database_is_missing_without_a_word(tmp_path, answer, monkeypatch):
     """One whose role may not connect is an instance with an error, and ``postgres`` with tables one as well."""

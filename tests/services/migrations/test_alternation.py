@@ -16,6 +16,7 @@ from tests import external_tools
 from tests.services.migrations import deployments
 from tests.services.migrations.deployments import Desk
 
+SLOW_ON_SERVERS = [pytest.mark.slow, pytest.mark.product]
 NAMES = [f"2024010100000{number}_{word}" for number, word in enumerate(("authors", "books", "notes"), 1)]
 FILES = {
     name: f"-- migrate:up\ncreate table {name[15:]} (id integer not null primary key, word varchar(20));\n"
@@ -72,7 +73,9 @@ class Runners:
         )
 
 
-@pytest.fixture(params=deployments.ENGINES)
+@pytest.fixture(
+    params=["sqlite", *(pytest.param(engine, marks=SLOW_ON_SERVERS) for engine in ("postgresql", "mysql"))]
+)
 def turns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runners]:
     peer = external_tools.dbmate()
     if peer is None:

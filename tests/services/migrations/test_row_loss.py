@@ -99,6 +99,7 @@ def test_rows_inserted_by_the_same_run_are_no_row_loss(tmp_path):
         assert desk.count("books") == 0
 
 
+@pytest.mark.slow
 def test_rows_deleted_by_the_app_are_no_row_loss(tmp_path):
     with deployments.create_desk("postgresql", tmp_path / "desk") as desk:
         desk.write(deployments.INITIAL_FILES)

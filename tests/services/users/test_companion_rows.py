@@ -11,7 +11,6 @@ import pytest
 from tests.databases import empty_database
 from tests.services.mysql_samples import WORDPRESS_TABLES
 
-ENGINES = ("sqlite", "postgresql", "mysql")
 SCHEMA = {
     "sqlite": {"key": "integer primary key autoincrement", "text": "text", "flag": "boolean", "time": "datetime"},
     "postgresql": {"key": "serial primary key", "text": "text", "flag": "boolean", "time": "timestamptz"},
@@ -89,7 +88,7 @@ same = ["rank_"]
 TABLE_NAMES = ("persons", "people", "folders", "meta", "projects", "members")
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow), "mysql"])
 def forge(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with empty_database(request.param, tmp_path / "forge.db") as db:
