@@ -129,6 +129,7 @@ def test_broken_entries_of_the_folder(folder):
 def test_directory_in_place_of_the_file_is_reported(folder, answer, path):
     failure = answer("apps", "list", "--config", path, status=1)
     assert failure["error"]["code"] == "file-failed"
+    assert failure["error"]["hint"]
 
 
 def test_folder_that_is_a_file_is_ignored(folder):

@@ -168,7 +168,8 @@ class RowSkippedError(ConstraintError):
 
 
 class FileFailedError(DbctlError, status=Exit.FAILED):
-    sentence, remedy = "{path}: {reason}", "Nothing was changed."
+    sentence = "{path}: {reason}"
+    remedy = "Nothing was changed. Check the path, its permissions and its disk."
 
 
 class ClientMissingError(DbctlError, status=Exit.UNREACHABLE):
@@ -231,9 +232,7 @@ def report_file_errors(path: object, *, kind: str = "") -> Iterator[None]:
     except OSError as error:
         if kind and isinstance(error, FileNotFoundError):
             raise FileMissingError(kind=kind, path=path) from error
-        failed = FileFailedError(path=path, reason=error.strerror or str(error))
-        failed.hint = "Nothing was changed. Check the path, its permissions and its disk."
-        raise failed from error
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
 
 
 class FileExistsAlreadyError(DbctlError, status=Exit.REFUSED, code="file-exists"):
