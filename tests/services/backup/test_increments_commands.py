@@ -77,6 +77,7 @@ def test_backup_with_passphrase_is_difference_until_it_changes(answer, small):  
     assert any("encrypted in another way" in remark for remark in changed["remarks"]), changed
 
 
+@pytest.mark.slow
 def test_difference_is_copied_to_object_storage_and_back(answer, small, bucket):  # noqa: F811
     base = create(answer)
     change(small)
@@ -100,6 +101,7 @@ def test_difference_is_copied_to_object_storage_and_back(answer, small, bucket):
     assert small.content() == content
 
 
+@pytest.mark.slow
 def test_other_commands_read_difference(answer, small):  # noqa: F811
     create(answer)
     change(small)
@@ -147,6 +149,7 @@ def test_folder_with_difference_is_adopted_in_full(answer, small):  # noqa: F811
     assert small.content() == content
 
 
+@pytest.mark.slow
 def test_status_reports_differences_that_were_never_applied(answer, small, set_clock):  # noqa: F811
     """Only a verification that loads such a backup, or a drill, verifies it."""
     recipient = create_identity(small.folder, "id.txt")

@@ -19,6 +19,8 @@ from tests.services import larder_app, promptvault_app
 from tests.services.backup.test_every_kind_postgresql import PROFILE
 from tests.services.flashpoint_app import catch_error
 
+pytestmark = pytest.mark.product
+
 
 @pytest.fixture
 def pantry(tmp_path):
@@ -117,6 +119,7 @@ def dump_database(pantry, program, url):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_functions_with_resolvable_names_are_accepted(pantry):
     pantry.run(
         *RATE_FUNCTION,
@@ -131,6 +134,7 @@ def test_functions_with_resolvable_names_are_accepted(pantry):
     assert pantry.content() == before
 
 
+@pytest.mark.slow
 def test_omissions_of_dump_are_reported(pantry):
     pantry.run(
         "create foreign data wrapper remote",
@@ -172,6 +176,7 @@ def test_extension_with_another_version_is_reported(pantry):
     assert f"pg_trgm is of version {version}" in remark
 
 
+@pytest.mark.slow
 def test_subscription_is_restored_disabled_and_reported(tmp_path):
     url = structs.replace(servers.parse_url(servers.private_postgresql()), path="subscribed")
     with closing(servers.connection(structs.replace(url, path="postgres"))) as admin:

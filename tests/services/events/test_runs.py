@@ -54,6 +54,7 @@ def list_ids(folder, **selected):
     return [run.id for run in page.items]
 
 
+@pytest.mark.slow
 def test_eight_concurrent_writers_lose_no_record(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "BUSY_SECONDS", 60)  # the machine may be busy
     folder = tmp_path / "state"  # the first of them creates it
