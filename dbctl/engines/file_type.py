@@ -36,6 +36,8 @@ TITLES: Mapping[Content, str] = {
     "json": "JSON",
     "encrypted": "encrypted by age",
     "compressed": "compressed in an unsupported format",
+    "marked": "text that begins with a byte order mark",
+    "crlf": "a dump whose lines end with CR LF",
     "empty": "empty",
     "unknown": "of an unknown type",
 }
@@ -49,29 +51,23 @@ HINTS: Mapping[Content, Remedy | str] = {
     ),
     "encrypted": "Name its key with --identity FILE, or decrypt it with age -d first.",
     "compressed": "Decompress it first (xz -d, bunzip2, unzip).",
+    "marked": "A shell such as PowerShell has changed its text: dump it again with the option that names the file (pg_dump -f, mysqldump -r, .output of sqlite3). If it is the only copy, convert it: iconv -f UTF-16 -t UTF-8 FILE | sed 's/\\r$//' > dump.sql; or, if it is UTF-8: tail -c +4 FILE | sed 's/\\r$//' > dump.sql; and compare letters with accents.",
+    "crlf": "Convert it with: sed 's/\\r$//' FILE > dump.sql",
     "empty": "The program that wrote it probably failed.",
     "unknown": "Supported: SQLite databases, dumps of sqlite3, pg_dump and mysqldump, and tar archives of a LanceDB folder, uncompressed or compressed with gzip or zstd."
     " Load a dump of another program into an empty database with that program, and dump that one.",
 }
+#: xz, bzip2, zip, lz4, 7z; and gzip and zstd inside another compression.
+_COMPRESSED = (b"\xfd7zXZ\0", b"BZh", b"PK\3\4", b'\4"M\x18', b"7z\xbc\xaf'\x1c", b"\x1f\x8b", b"(\xb5/\xfd")
 #: The first bytes of files.
 _SIGNATURES: Sequence[tuple[tuple[bytes, ...], Content]] = (
     ((b"SQLite format 3\0",), "sqlite"),
     ((b"PGDMP",), "postgresql-custom"),
     ((b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----"), "encrypted"),
-    # xz, bzip2, zip, lz4, 7z; and gzip and zstd inside another compression
-    (
-        (
-            b"\xfd7zXZ\0",
-            b"BZh",
-            b"PK\x03\x04",
-            b"\x04\x22\x4d\x18",
-            b"7z\xbc\xaf\x27\x1c",
-            b"\x1f\x8b",
-            b"\x28\xb5\x2f\xfd",
-        ),
-        "compressed",
-    ),
+    (_COMPRESSED, "compressed"),
 )
+#: Byte order marks of UTF-8 and UTF-16, which no dump program writes.
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 #: The first line of a dump of newer shells of SQLite, such as 3.53, if a table is virtual, such as one for full-text search.
 _SQLITE_NOTE = b"/* WARNING: Script requires that SQLITE_DBCONFIG_DEFENSIVE be disabled */"
 #: The first lines of a text dump. The order matters: one is the prefix of another.
@@ -97,7 +93,7 @@ _TEXT_STATEMENTS: Sequence[tuple[bytes, bytes, Content]] = (
     (_SANDBOX + rb"(?:DROP TABLE IF EXISTS|CREATE TABLE) `", rb"^\) ENGINE=\w+ ", "mysql-sql"),
 )
 #: Position and value of the format in an archive of pg_dump; the directory format has the value of tar, too.
-_FORM_AT, _FORM_TAR = 10, 3
+_FORM_AT, _FORM_TAR = 10, b"\3"
 #: The table of contents of a dump in the directory format.
 TOC_FILE = "toc.dat"
 _TAR_MAGIC_AT, _TAR_SIZE_AT, _TAR_NAME, _TAR_BLOCK = 257, 124, 100, 512
@@ -117,8 +113,8 @@ class FileType(Struct, frozen=True, kw_only=True):
     @property
     def description(self) -> str:
         """Its type in words, for messages."""
-        compression = "" if self.compress == "none" else f", compressed with {self.compress}"
-        return f"{TITLES[self.content]}{compression}"
+        title = TITLES[self.content]
+        return title if self.compress == "none" else f"{title}, compressed with {self.compress}"
 
 
 def detect_file_type(path: Path) -> FileType:
@@ -139,11 +135,16 @@ def detect_content(head: bytes) -> Content:
         return "empty"
     for prefixes, content in _SIGNATURES:
         if head.startswith(prefixes):
-            in_folder = content == "postgresql-custom" and head[_FORM_AT : _FORM_AT + 1] == bytes([_FORM_TAR])
+            in_folder = content == "postgresql-custom" and head[_FORM_AT : _FORM_AT + 1] == _FORM_TAR
             return "postgresql-directory" if in_folder else content
     if head[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
         return "postgresql-tar" if head.startswith(b"toc.dat\0") else _detect_tar(head)
-    return _detect_text(head)
+    content = _detect_text(head)
+    if head.startswith(_MARKS) and content != "json":
+        return "marked"
+    # a redirection on Windows; in these dumps, whole lines mark rows and statements
+    by_lines = content in ("postgresql-sql", "mysql-sql")
+    return "crlf" if by_lines and head.partition(b"\n")[0].endswith(b"\r") else content
 
 
 def _detect_tar(head: bytes) -> Content:

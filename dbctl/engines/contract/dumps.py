@@ -20,8 +20,6 @@ from dbctl.url import Url
 #: ``in place``: one transaction in the database; ``new``: there was no database; ``replaced``: the file was not a readable
 #: database and was moved; ``swapped``: a new database took the name of the old one.
 RestoreMethod: TypeAlias = Literal["in place", "new", "replaced", "swapped"]
-
-
 #: The content of a file after decompression.
 Content: TypeAlias = Literal[
     "sqlite",
@@ -37,6 +35,8 @@ Content: TypeAlias = Literal[
     "json",
     "encrypted",
     "compressed",
+    "marked",
+    "crlf",
     "empty",
     "unknown",
 ]

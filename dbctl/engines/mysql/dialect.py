@@ -42,7 +42,7 @@ class Server(Struct, frozen=True, kw_only=True):
 
     product: Literal["MySQL", "MariaDB"]
     version: tuple[int, int, int]
-    version_text: str  #: as the server reports it
+    version_text: str  #: as the server reports it, without the prefix that MariaDB sends to replicas
     #: whether the dump program would not write everything with the settings of sessions of this account
     limits_programs: bool = False
     #: whether the server may begin sessions of this account with statements of its own, such as ``SET NAMES`` (``init_connect``)
@@ -111,7 +111,7 @@ def parse_server(text: str, target: str) -> Server:
             subject=f"{product} {text}",
             hint=f"dbctl supports {oldest_versions}, and later versions.",
         )
-    return Server(product=product, version=version, version_text=text)
+    return Server(product=product, version=version, version_text=text.removeprefix("5.5.5-"))
 
 
 #: A timestamp in each form of a time, from {0}, its milliseconds since 1970.

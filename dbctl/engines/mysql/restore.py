@@ -44,7 +44,7 @@ from dbctl.engines.mysql.swap import (
     rename_clauses,
 )
 from dbctl.engines.mysql.values import format_literal
-from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name, is_derived_name
+from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name, is_derived_name, unsupported_dump_error
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.base import Remedy
 from dbctl.errors.restore import RestoreFailedError
@@ -234,7 +234,11 @@ class MySQLRestoreTarget(RestoreTarget):
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
         server = self._server
         with server.translate_errors(), server.central(request.timeout) as central:
-            _refuse_unloadable(server, request.dump, central)
+            try:
+                _refuse_unloadable(server, request.dump, central)
+            except RestoreFailedError as error:
+                location, reason = describe_server(central)["at"], str(error.context["reason"])
+                raise unsupported_dump_error(location, reason, str(error.context["hint"])) from None
             restore = ScratchRestore(server, request, central)
             with restore.prepare_accounts(temporary=True) as accounts, restore.create_database() as url:
                 verification = restore.load(url, accounts)

@@ -44,11 +44,10 @@ from dbctl.engines.postgresql.restore_methods import (
     new_properties,
     refuse_newer,
     restore_in_place,
-    unsupported_dump_error,
 )
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.servers.database import SHORT_TIMEOUT
-from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name
+from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name, unsupported_dump_error
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.restore import ForeignDumpRefusedError, RestoreFailedError, RetainedDatabaseMissingError
@@ -288,8 +287,9 @@ def _require_trial(server: PostgreSQLServer, central: Session, dump: Dump) -> No
     try:
         refuse_newer(dump, central, server.target)
     except RestoreFailedError as error:
+        location = database_properties.describe_server(central)["at"]
         reason = str(error.context["reason"])
-        raise unsupported_dump_error(central, reason, str(error.context["hint"])) from None
+        raise unsupported_dump_error(location, reason, str(error.context["hint"])) from None
     _require_extensions(central, dump, "")
     if dump.foreign:
         foreign.require_rights(central, server.target)
@@ -301,16 +301,18 @@ def _list_extensions(dump: Dump) -> list[str]:
 
 def _require_extensions(central: Session, dump: Dump, name: str) -> None:
     """Refuse a database ``name``, or, if it is empty, any other than that of the dump, that cannot have the extensions of the dump."""
-    required = _list_extensions(dump)
+    required, location = _list_extensions(dump), database_properties.describe_server(central)["at"]
     ((only,),) = central.run(CRON_DATABASE)  # NULL: its library is not loaded
     if CRON in required and only not in (None, name):
         raise unsupported_dump_error(
-            central, f"its setting cron.database_name allows {CRON} only in database {only}"
+            location, f"its setting cron.database_name allows {CRON} only in database {only}"
         )
     available = {str(name) for (name,) in central.run(AVAILABLE_EXTENSIONS)}
     if missing := [name for name in required if name not in available]:
         raise unsupported_dump_error(
-            central, f"it lacks extensions of the dump: {', '.join(missing)}", "Install their packages there."
+            location,
+            f"it lacks extensions of the dump: {', '.join(missing)}",
+            "Install their packages there.",
         )
 
 

@@ -37,6 +37,7 @@ from dbctl.engines.servers.dumps import (
     new_scratch_name,
     scratch_name_pattern,
     suggest_scratch,
+    unsupported_dump_error,
 )
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident
@@ -44,7 +45,6 @@ from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
 from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError, RetainedDatabaseMissingError
-from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 
 #: The event triggers of a dump must not run during its load: pg_dump fills materialized views after it has created them,
@@ -127,16 +127,6 @@ class PostgreSQLServer(RestoreServer[Session]):
             raise translate_error(error, context, "", writing=True, broken=False) from error
 
 
-def unsupported_dump_error(session: Session, reason: str, hint: str = "") -> NotSupportedError:
-    """Return the error of a server that cannot load a dump, which may be valid."""
-    location = database_properties.describe_server(session)["at"]
-    return NotSupportedError(
-        feature="a restore of this dump",
-        subject=f"the server at {location}: {reason}",
-        hint=f"Nothing was restored; the backup may be valid. {hint}".rstrip(),
-    )
-
-
 def find_retained(central: Session, dump: Dump, target: str) -> Properties:
     """Return the properties of the retained database of ``dump``.
 
@@ -207,7 +197,8 @@ class ScratchRestore(ServerRestore[PostgreSQLServer, Session]):
                 except (
                     psycopg.errors.WrongObjectType
                 ) as error:  # the operating system of the server lacks the locale
-                    raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
+                    location = database_properties.describe_server(central)["at"]
+                    raise unsupported_dump_error(location, str(error.diag.message_primary)) from error
                 if is_foreign:
                     foreign.require_sign_in(url, server.target, timeout=self._request.timeout)
                     with suppress(psycopg.Error, DbctlError), ExitStack() as stack:

@@ -29,7 +29,7 @@ from dbctl.engines.contract.route import wrap_program
 from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.errors.connection import ReadOnlyError
 from dbctl.errors.restore import RestoreFailedError, RoleReplacementInvalidError, RolesMissingError
-from dbctl.errors.usage import UrlInvalidError
+from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import limited_program, subprocesses
 from dbctl.files.codecs import Compressor
 from dbctl.model import format_count
@@ -303,6 +303,15 @@ def suggest_scratch() -> Iterator[None]:
     except ReadOnlyError as error:
         error.hint += " Drills, deep verifications and comparisons of backups can use another server: scratch in [apps.NAME.backup]."
         raise
+
+
+def unsupported_dump_error(location: str, reason: str, hint: str = "") -> NotSupportedError:
+    """Return the error of the server at ``location``, which cannot load a dump that may be valid."""
+    return NotSupportedError(
+        feature="a restore of this dump",
+        subject=f"the server at {location}: {reason}",
+        hint=f"Nothing was restored; the backup may be valid. {hint}".rstrip(),
+    )
 
 
 class ServerRestore(ABC, Generic[V, S]):

@@ -59,9 +59,7 @@ MAX_NAME_BYTES = 200
 COMPLETE_CONTENTS: Collection[Content] = ("sqlite", "lancedb")
 #: Hints for invalid files by type of content.
 RECOVER_HINT = Remedy("Salvage a damaged SQLite database with: `restore recover --from FILE`")
-DUMP_AGAIN_HINT = Remedy(
-    "{advice}Remove statements that no dump program writes. Create the dump again, or use another backup; list backups with: `backup list`"
-)
+DUMP_AGAIN_HINT = Remedy("{advice}Create it again, or use another backup; list backups with: `backup list`")
 
 
 class _ConvertedFile(Struct, frozen=True, kw_only=True):

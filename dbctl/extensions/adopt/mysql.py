@@ -92,6 +92,10 @@ def _require_complete(scanner: DumpScanner, tables: Collection[str], target: str
         raise FileNotRestorableError(path=target, reason=reason, hint=COMPLETE_FIRST)
     if scanner.problem:
         raise CorruptError(target=target, reason=scanner.problem)
+    if scanner.has_comments and (without_tables := sorted(scanner.rows.keys() - set(tables))):
+        reason = f"it lacks the definitions of {', '.join(without_tables)}"
+        hint = "Dump it again without --no-create-info; or load it into empty tables, and dump these."
+        raise FileNotRestorableError(path=target, reason=reason, hint=hint)
     if without_rows := sorted(set(tables) - scanner.rows.keys()):
         reason = f"it lacks the rows of {', '.join(without_rows)}"
         hint = "Dump it again without --no-data, and without tables of the engine MERGE, whose rows belong to others."

@@ -32,6 +32,9 @@ _RESTRICT = re.compile(rb"^\\(?:un)?restrict \w+$\n?", re.MULTILINE)
 #: Bytes at either end of a dump that contain its first and last lines.
 HEAD = 1 << 14
 DUMP_AGAIN = "Dump it again without a filter for comments; or load it into an empty database with psql, and dump that one."
+WITH_TABLES = "Dump it again without --data-only; or load it with psql into a database with empty tables, and dump that."
+WITH_ROWS = "Dump it again without --schema-only. Partitioned tables without a partition have no rows."
+UNCOUNTED = "its rows cannot be counted: pg_dump writes a comment, then COPY with the schema"
 INSTEAD = "dbctl accepts dumps of pg_dump -Fc without --create and --inserts."
 
 
@@ -53,34 +56,39 @@ def import_dump(copy: Path, destination: Path, content: Content, target: str) ->
         _blank_restrict(copy)
         compression.compress_file(copy, destination, "gzip")
         copy.unlink()
-    scanner, psql_scanner, head = DumpScanner(), PsqlScanner(), b""
+    scanner, psql_scanner, head, text = DumpScanner(), PsqlScanner(), b"", b""
     inserts = creates = False
     try:
         with open_text(destination, metadata, target) as blocks:
             for block in blocks:
                 head = head if len(head) > HEAD else head + block[:HEAD]
-                inserts = inserts or b"\nINSERT INTO " in block
-                creates = creates or b"\nCREATE TABLE " in block
+                text = text[-64:] + block  # a statement may begin in the previous block
+                inserts = inserts or b"\nINSERT INTO " in text
+                creates = creates or b"\nCREATE TABLE " in text or b"\nCREATE UNLOGGED TABLE " in text
                 psql_scanner.feed(block)
                 scanner.feed(block)
         _require_complete(scanner, head, target)
         psql_scanner.finish()
     except PsqlCommandError as error:
         raise FileNotRestorableError(path=target, reason=f"it contains {error}", hint=INSTEAD) from error
-    if psql_scanner.copies != len(scanner.rows):
-        reason = "its rows cannot be counted: pg_dump writes a comment, then COPY with the schema"
-        raise FileNotRestorableError(path=target, reason=reason, hint=INSTEAD)
-    if inserts and not scanner.rows:
-        raise FileNotRestorableError(
-            path=target, reason="it contains rows as INSERT statements", hint=INSTEAD
-        )
-    if creates and not scanner.rows:
-        hint = "Dump it again without --schema-only. Partitioned tables without a partition have no rows."
-        raise FileNotRestorableError(path=target, reason="it lacks the rows of its tables", hint=hint)
+    rows = scanner.rows
+    for is_present, reason, hint in (
+        (psql_scanner.copies != len(rows), UNCOUNTED, INSTEAD),
+        (inserts and not rows, "it contains rows as INSERT statements", INSTEAD),
+        # an extension may have created the tables
+        (
+            rows and not (creates or b"\nCREATE EXTENSION " in head),
+            "it lacks the tables of its rows",
+            WITH_TABLES,
+        ),
+        (creates and not rows, "it lacks the rows of its tables", WITH_ROWS),
+    ):
+        if is_present:
+            raise FileNotRestorableError(path=target, reason=reason, hint=hint)
     for name, pattern in {"server": _SERVER, "client": _CLIENT}.items():
         if match := pattern.search(head):
             metadata[name] = match[1].decode(errors="replace")
-    schemas = {schema for schema, _table in scanner.rows}
+    schemas = {schema for schema, _table in rows}
     metadata["path"] = json.dumps(sorted(schemas) if len(schemas) == 1 else ["public"])
     return ImportedDump(metadata=metadata)
 

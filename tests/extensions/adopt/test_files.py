@@ -371,8 +371,12 @@ def write_file(destination, data):
         (b'SET SQL_MODE = "NO_AUTO_VALUE_ON_ZERO";\n', FileNotRestorableError, "unknown type"),
         (b"CREATE TABLE `a` (b int);\n", FileNotRestorableError, "unknown type"),
         (b"SQLite format 3\0" + b"x" * 5000, FileInvalidError, ""),
+        ("PRAGMA foreign_keys=OFF;\n".encode("utf-8-sig"), FileNotRestorableError, "byte order mark"),
+        ("-- PostgreSQL database dump\n".encode("utf-16"), FileNotRestorableError, "byte order mark"),
+        ("-- MySQL dump 10.13\n".encode("utf-8-sig"), FileNotRestorableError, "byte order mark"),
+        ("[]".encode("utf-8-sig"), FileNotRestorableError, "JSON"),
     ],
-    ids=[str(number) for number in range(16)],
+    ids=[str(number) for number in range(20)],
 )
 def test_invalid_content_is_rejected_with_its_type(path, foreign_dir, data, expected, text):
     error = assert_rejected(path, write_file(foreign_dir / "backup_20260105.db", data))

@@ -17,6 +17,7 @@ from dbctl.engines.postgresql.dump_statements import PsqlCommandError, PsqlScann
 from dbctl.engines.sql.catalog import ident
 from dbctl.errors.backup import BackupPartialError, FileInvalidError, FileNotRestorableError
 from dbctl.errors.base import DbctlError
+from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import WrongAppError
 from dbctl.extensions.adopt.mysql import import_dump
 from dbctl.services.restore.copy import CopyRestore
@@ -170,6 +171,46 @@ def test_dump_without_rows_is_refused_with_what_to_do(pantry, foreign_dir):
         error = catch_error(FileNotRestorableError, attempt)
         assert ("rows" in str(error), "Dump it again" in error.hint) == (True, True)
     assert pantry.content() == before
+
+
+def test_dump_without_tables_is_refused_with_what_to_do(pantry, foreign_dir):
+    before, file = pantry.content(), foreign_dir / "backup.sql"
+    if pantry.engine == "mysql":
+        mysqldump(pantry, file, "--no-create-info")
+    else:
+        pg_dump(pantry, file, "--data-only")
+    for attempt in (partial(apply, pantry.path, file), partial(adopt, pantry.path, file)):
+        error = catch_error(FileNotRestorableError, attempt)
+        assert ("lacks the" in str(error), "Dump it again" in error.hint) == (True, True)
+    assert pantry.content() == before
+
+
+def test_hint_for_dump_with_line_ends_of_windows_converts_it(pantry, foreign_dir):
+    before, file = pantry.content(), write_all_formats(pantry, foreign_dir)[0]
+    plain = file.read_bytes()
+    file.write_bytes(plain.replace(b"\n", b"\r\n"))
+    error = catch_error(FileNotRestorableError, lambda: adopt(pantry.path, file))
+    assert "CR LF" in str(error)
+    (command,) = re.findall("sed 's.*", error.hint)
+    subprocess.run(["sh", "-c", command.replace("FILE", file.name)], cwd=foreign_dir, check=True)
+    assert (foreign_dir / "dump.sql").read_bytes() == plain
+    pantry.change_data()
+    apply(pantry.path, foreign_dir / "dump.sql")
+    assert pantry.content() == before
+
+
+def test_dump_of_newer_server_is_adopted_without_being_loaded(pantry, foreign_dir):
+    file = write_all_formats(pantry, foreign_dir)[0]
+    versions = {
+        "mysql": (rb"(-- Server version\s+)\d+\.\d+", rb"\g<1>99.1"),
+        "postgresql": (rb"(-- Dumped from database version )\d+", rb"\g<1>99"),
+    }
+    file.write_bytes(re.sub(*versions[pantry.engine], file.read_bytes()))
+    result = adopt(pantry.path, file)
+    assert result.adopted
+    assert ("not loaded for trial" in str(result), "5.5.5-" in str(result)) == (True, False)
+    error = catch_error(RestoreFailedError, lambda: apply(pantry.path, file))
+    assert "99" in str(error)
 
 
 def test_dump_whose_header_was_removed_is_restored(postgresql_pantry, foreign_dir):
