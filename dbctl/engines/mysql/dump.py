@@ -233,6 +233,8 @@ class MySQLDumper(MySQLPart, Dumps):
         current = self._db.schema_reader.fingerprint(), self._connection.fetch(CREATION_TIMES)
         if not is_complete or current != (schema, creation_times):
             request.discard()
+            if not is_complete:  # perhaps this user may not read the table
+                self._db.server.require_all_tables()
             return None
         # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
         after = digest_tables(self._db, {name: rows[name] for name in before if name in rows}, as_loaded=True)

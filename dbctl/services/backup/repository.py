@@ -119,6 +119,11 @@ class BackupDetail(Backup, frozen=True, kw_only=True):
             }
             for member in self.members
         ]
+        summary |= {
+            f"remarks on {member.database}": member.facts["remarks"]
+            for member in self.members
+            if "remarks" in member.facts
+        }
         return summary | {f"without {omitted.database}": omitted.reason for omitted in self.left_out}
 
 

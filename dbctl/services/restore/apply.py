@@ -256,7 +256,7 @@ class ApplyRestore(RestoreOperation):
             location += "" if self._can_undo else f" ({IDENTITY_MISSING})"
             if strategy.method != "new":
                 steps.append(f"back up {member.database} {location}")
-            steps += [*strategy.steps, *self._source.plan_roles(restore_target, member, target)]
+            steps += [*strategy.steps, *self._source.plan_member(restore_target, member, target)]
             content = f"{label_member(member)} ({count_rows(member)})"
             # Apps of several configurations may have the same name, and a repository in common.
             if address := self._source.repository.find_others(manifest).get(member.database):
@@ -316,7 +316,7 @@ class ApplyRestore(RestoreOperation):
             restore_target = app.restore_target(member.database)
             locks.enter_context(restore_target.lock(app.spec.name, timeout=app.timeout))
             restore_target.require_space(member.size)
-            self._source.plan_roles(restore_target, member, app.target(member.database))
+            self._source.plan_member(restore_target, member, app.target(member.database))
 
     def _prepare_members(self, stack: ExitStack, reader: MemberReader) -> Mapping[str, StagedDump]:
         """Return by database what is loaded and verified in advance; ``stack`` removes it."""

@@ -156,7 +156,7 @@ class CopyRestore(RestoreOperation):
         steps += [f"create the directory {folder}, which is missing" for folder in folders]
         for copy in self._copies:
             steps += copy.restore_target.strategy(copy.member.dump).steps
-            steps += self._source.plan_roles(copy.restore_target, copy.member, str(copy.url))
+            steps += self._source.plan_member(copy.restore_target, copy.member, str(copy.url))
             action = f"fill {copy.url}"
             if copy.replaces_content(allowed=self._replace):
                 action = f"replace the contents of {copy.url}, without a safety backup,"
@@ -188,7 +188,7 @@ class CopyRestore(RestoreOperation):
                 stack.enter_context(restore_target.lock(self._app.spec.name, timeout=self._app.timeout))
                 restore_target.require_space(copy.member.size)
                 copy.replaces_content(allowed=self._replace)
-                self._source.plan_roles(restore_target, copy.member, str(copy.url))
+                self._source.plan_member(restore_target, copy.member, str(copy.url))
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
             self._source.verify([copy.member for copy in self._copies], reader)

@@ -147,9 +147,11 @@ class BackupSource:
         passwords = msgspec.json.decode(content, type=dict[str, str])
         return structs.replace(self.roles, passwords=passwords)
 
-    def plan_roles(self, restore_target: RestoreTarget, member: Member, target: str) -> list[str]:
-        """Return the steps of ``plan_roles`` for a restore of a member; raises as it and ``read_role_policy`` do."""
-        return list(plan_roles(restore_target, member, self.read_role_policy(member), target))
+    def plan_member(self, restore_target: RestoreTarget, member: Member, target: str) -> list[str]:
+        """Return the steps of ``plan_roles`` for a restore of a member, and what its creation reported; raises as it and ``read_role_policy`` do."""
+        remarks = member.facts.get("remarks")
+        notes = [f"note: when {member.database} was backed up: {remarks}"] if remarks else []
+        return [*notes, *plan_roles(restore_target, member, self.read_role_policy(member), target)]
 
     def verify(self, members: Sequence[Member], reader: MemberReader) -> None:
         """Verify members: checksums and content; record damage as ``backup verify`` does.

@@ -40,6 +40,7 @@ from dbctl.errors.connection import (
 from dbctl.errors.restore import RestoreFailedError, RestoreUnfinishedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Secret
+from dbctl.services.backup.repository import BackupDetail
 from dbctl.services.backup.verify import compare_with_live
 from dbctl.services.restore.merge import TableSelection
 from dbctl.services.restore.preview import preview
@@ -687,6 +688,29 @@ def limited_user(pantry):
             yield url
         finally:
             cursor.execute(f"drop user {name}@'%'")
+
+
+def test_backup_by_a_user_who_may_read_some_tables_is_refused_or_states_it(pantry, limited_user):
+    """Rights for single tables do not show whether there are others."""
+    pantry.run("drop view tall", "drop trigger stamp", "drop procedure shelve", "drop function twice")
+    first, *others = sorted(pantry.tables())
+    database, account = ident(pantry.own.path), f"{limited_user.user}@'%'"
+    pantry.run(
+        f"revoke select, trigger on {database}.* from {account}",
+        f"grant select on {database}.{ident(first)} to {account}",
+    )
+    text = (pantry.folder / "dbctl.toml").read_text()
+    (pantry.folder / "dbctl.toml").write_text(text.replace(pantry.url, servers.text(limited_user)))
+    error = catch_error(PrivilegeMissingError, lambda: create_app_backup(pantry.path))
+    assert "GRANT SELECT ON" in error.hint
+    pantry.run(*(f"grant select on {database}.{ident(table)} to {account}" for table in others))
+    backup = create_app_backup(pantry.path)
+    with promptvault_app.open_repository(pantry.path) as (_, repository):
+        plan = promptvault_app.create_restore(repository, backup.id).plan()
+        details = repository.describe(repository.find(backup.id), BackupDetail).summary()
+    shown = "may not see, if there are any: GRANT SELECT ON"
+    assert any(shown in step for step in plan.steps)
+    assert shown in str(details["remarks on pantry"])
 
 
 def test_objects_that_the_user_cannot_create_are_not_dropped(pantry, limited_user):
