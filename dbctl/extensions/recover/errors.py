@@ -35,7 +35,7 @@ class RecoveryFailedError(DbctlError, status=Exit.FAILED):
 
 class RecoveryDamagedError(DbctlError, status=Exit.CHECK_FAILED):
     sentence = "the archive of {target} is damaged: {reason}"
-    remedy = "No backup was created. Copy the file again from where it is archived, or use another base."
+    remedy = "No backup was created. Copy the file again from where it is archived, or use another base. Find damaged backups with: `backup verify`"
 
 
 @contextmanager

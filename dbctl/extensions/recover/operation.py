@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,6 @@ from dbctl import signals
 from dbctl.config import environment
 from dbctl.config.sections import Selection
 from dbctl.engines import registry
-from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.extensions.recover.contract import (
     RecoveredDatabase,
@@ -48,6 +47,7 @@ class RecoverBackup(BackupOperation):
 
         Raises:
             RecoveryNotConfiguredError: it has no archive.
+            RepositoryMissingError: it has none outside of the repository, whose directory does not exist.
             UsageError: several databases have one, and none is selected; or ``RANDOM``, and no log is stored.
             NotSupportedError: its engine cannot be recovered.
             RecoveryTimeError: the moment is in the future.
@@ -97,9 +97,8 @@ class RecoverBackup(BackupOperation):
 
     def _choose_time(self, repository: Repository) -> datetime:
         """Return a random moment that the stored log has."""
-        with suppress(RepositoryMissingError):
-            if moments := find_range(repository.read_content().valid, self.database):
-                return moments.choose()
+        if moments := find_range(repository.read_content().valid, self.database):
+            return moments.choose()
         raise UsageError(
             detail="--at random: the repository has no copy that a stored log follows; pass a time"
         )

@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.errors.backup import RepositoryMissingError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, report_file_errors
 from dbctl.extensions.recover.contract import Recovery, RecoveryPlan, show_time
-from dbctl.extensions.recover.errors import RecoveryTimeError
+from dbctl.extensions.recover.errors import RecoveryTimeError, report_damage
 from dbctl.extensions.recover.section import Source
 from dbctl.files import temp
 from dbctl.files.atomic import create_file
@@ -59,7 +58,7 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
         """Unpack the files into a private folder, which is deleted at the end; a dump is read when it is loaded.
 
         Raises:
-            CorruptError: a file does not match its manifest.
+            RecoveryDamagedError: a file does not match its manifest.
             KeyMissingError, KeyWrongError: it is encrypted, and no key decrypts it.
             InsufficientSpaceError, DiskFullError: not enough disk space.
         """
@@ -69,12 +68,13 @@ class StoredArchive(Struct, frozen=True, kw_only=True):
                 log = folder / "log"
                 log.mkdir(mode=0o700)
             for manifest, member in self.log:
-                with open_reader(repository.store, keys) as reader:
+                with report_damage(), open_reader(repository.store, keys) as reader:
                     _unpack(reader.decode_verified(manifest, member, self.target), log, self.target)
             base = ""
             if self.copy[1].form == "physical":
                 reader = stack.enter_context(open_reader(repository.store, keys))
-                base = str(reader.decode_verified(*self.copy, self.target))
+                with report_damage():
+                    base = str(reader.decode_verified(*self.copy, self.target))
             yield Source(base=base, log=str(log))
 
 
@@ -84,12 +84,10 @@ def find_archive(
     """Return the latest copy that ended before a moment, with its log; None: the repository has no copy and no log.
 
     Raises:
+        RepositoryMissingError: its directory does not exist.
         RecoveryTimeError: every copy ended later, there is none, or the log ends earlier.
     """
-    try:
-        manifests = repository.read_content().valid
-    except RepositoryMissingError:
-        return None
+    manifests = repository.read_content().valid
     copies = [(manifest, member) for manifest in manifests if (member := find_copy(manifest, database))]
     log = [(manifest, member) for manifest in manifests if (member := find_newest_log([manifest], database))]
     if not copies and not log:

@@ -18,7 +18,7 @@ from dbctl.engines.mysql.values import format_literal
 from dbctl.errors.base import Remedy
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.recover.contract import RecoveredDatabase, RecoveryPlan, RecoveryRequest
-from dbctl.extensions.recover.errors import RecoveryMissingError, RecoveryRefusedError
+from dbctl.extensions.recover.errors import RecoveryMissingError, RecoveryRefusedError, report_damage
 from dbctl.extensions.recover.mariadb.logs import (
     LogFolder,
     LogPosition,
@@ -206,8 +206,10 @@ def _load(request: RecoveryRequest, base: _Base, server: MariaDBServer) -> None:
     member, target = base.member, request.target
     request.keys.prepare(request.repository.store, base.manifest)
     with open_reader(request.repository.store, request.keys) as reader, server.open_session() as session:
+        with report_damage():
+            path = reader.decode_verified(base.manifest, member, target)
         load_request = LoadRequest(
-            path=reader.decode_verified(base.manifest, member, target),
+            path=path,
             dump=member.dump,
             timeout=0,
             progress=count_in_bytes((member.size, progress.advance)),
