@@ -187,6 +187,7 @@ def test_log_without_new_transactions_is_not_stored_again(shop, answer):
 
 @pytest.mark.slow
 def test_random_moments_are_recovered_and_drilled(shop, answer, fail):
+    Path("backups").mkdir()
     assert fail("backup", "recover", "--at", "random", status=2)["code"] == "usage"
     answer("backup", "log")
     copy = answer("backup", "create", "--physical")["data"]
