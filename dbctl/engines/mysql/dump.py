@@ -443,8 +443,7 @@ def _describe_tablespaces(tablespaces: Mapping[str, str]) -> list[str]:
     """Return a remark for each tablespace that a server must have before it creates the tables."""
     tables = group((tablespace, table) for table, tablespace in tablespaces.items())
     return [
-        f"a restore on another server needs tablespace {name} for {', '.join(sorted(table_names))}:"
-        f" CREATE TABLESPACE {quote(name)} ADD DATAFILE 'NAME.ibd'"
+        f"a restore on another server needs tablespace {name} for {', '.join(sorted(table_names))}: CREATE TABLESPACE {quote(name)} ADD DATAFILE 'NAME.ibd'"
         for name, table_names in sorted(tables.items())
     ]
 

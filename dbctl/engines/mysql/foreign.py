@@ -211,8 +211,7 @@ def create_user(central: Session, database: str, target: str) -> tuple[str, Secr
         raise ForeignDumpRefusedError(
             target=target,
             reason=f"{central.account} may not create a user ({error.args[-1]})",
-            hint=f"As an administrator: GRANT CREATE USER ON *.* TO {central.account};"
-            f" GRANT ALL ON `{names}%`.* TO {central.account} WITH GRANT OPTION;",
+            hint=f"As an administrator: GRANT CREATE USER ON *.* TO {central.account}; GRANT ALL ON `{names}%`.* TO {central.account} WITH GRANT OPTION;",
         ) from error
     return user, Secret(password)
 

@@ -243,11 +243,7 @@ STATEMENTS = """select digest_text as query, count_star as calls, round(sum_time
   null as cache_hit_ratio
 from performance_schema.events_statements_summary_by_digest where schema_name = database() and digest_text is not null
 order by sum_timer_wait desc"""
-INSTRUCTIONS = (
-    "Put performance_schema = ON below [mysqld] in its configuration and restart the server. Without it, SET GLOBAL"
-    " slow_query_log = ON; SET GLOBAL long_query_time = 0.5; logs slow statements on the server"
-    " (SET GLOBAL general_log = ON logs all statements; either may log values)."
-)
+INSTRUCTIONS = "Put performance_schema = ON below [mysqld] in its configuration and restart the server. Without it, SET GLOBAL slow_query_log = ON; SET GLOBAL long_query_time = 0.5; logs slow statements on the server (SET GLOBAL general_log = ON logs all statements; either may log values)."
 #: The first words of statements that run in total order isolation.
 SCHEMA_CHANGES = frozenset(
     {"alter", "analyze", "create", "drop", "grant", "optimize", "rename", "repair", "revoke", "truncate"}

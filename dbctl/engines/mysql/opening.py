@@ -214,10 +214,7 @@ ERRORS: Mapping[int, type[DbctlError]] = {
 MAX_LOCK_WAIT_SECONDS = 31_536_000
 #: Standard quotes and ``||``; values that do not fit are rejected, even if a non-transactional table takes part; a key of 0
 #: remains 0. Zero dates in a table are written as they were read.
-MODES = (
-    "PIPES_AS_CONCAT,ANSI_QUOTES,STRICT_ALL_TABLES,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,"
-    "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
-)
+MODES = "PIPES_AS_CONCAT,ANSI_QUOTES,STRICT_ALL_TABLES,STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO"
 #: Error numbers of the driver.
 NO_SOCKET, LOST, CLIENT_ERRORS = 2002, 2013, range(2000, 3000)
 SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allowed_packet,

@@ -83,8 +83,7 @@ def _refuse_unloadable(server: MySQLServer, dump: Dump, central: Session) -> Non
             target=server.target,
             reason=f"the server {FOLDS}, such as {names[0]}",
             hint=Remedy(
-                "Use another server: it gets this setting before its data folder is created. Or give the tables of the app names"
-                " in lower case, and back it up with: `backup create`"
+                "Use another server: it gets this setting before its data folder is created. Or give the tables of the app names in lower case, and back it up with: `backup create`"
             ),
         )
 
