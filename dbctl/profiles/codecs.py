@@ -128,6 +128,19 @@ def find_time_form(stored: object) -> str | None:
     )
 
 
+def recognize_time(stored: object) -> str | None:
+    """Return ``find_time_form`` of a value that is a time in a column of which nothing else is known; None: it is none, or may be none.
+
+    Digits as text may be a key, and a number that is no time from 2001 to 2286 a count.
+    """
+    if isinstance(stored, int | float):
+        size = 0 if isinstance(stored, bool) else stored
+        return find_time_form(stored) if 10**9 <= size < 10**10 or 10**12 <= size < 10**13 else None
+    text = read_text(stored)
+    is_time = not text.isdecimal() and (read_time(text) is not None or text.startswith("0000-00-00"))
+    return find_time_form(text) if is_time else None
+
+
 def explain_incomparable(text: str, stored: Collection[object], *, is_time: bool, orders: bool = True) -> str:
     """Return what a column contains with which a typed text, or with ``is_time`` a time, cannot be ordered; empty: it can.
 

@@ -12,7 +12,7 @@ from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.document import Decision, Draft, Entry, Line, Part, join_names, write_header
 from dbctl.extensions.drafts.new_users import contains_all, find_named_rows, find_value_references
 from dbctl.model import format_count
-from dbctl.profiles.codecs import BooleanCodec
+from dbctl.profiles.codecs import TIMES, BooleanCodec
 from dbctl.profiles.payloads import has_row_path
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.evidence import references, subjects
@@ -82,7 +82,7 @@ def _describe_times(
     evidence: Evidence, users: TableEvidence | None, decisions: list[Decision]
 ) -> list[Line | str]:
     """Return the line about the format of times in columns without a type for times: that of users, or of most columns."""
-    forms, forms_of_users = Counter[subjects.SampledForm](), Counter[subjects.SampledForm]()
+    forms, forms_of_users = Counter[str](), Counter[str]()
     for table in evidence.base_tables():
         for column in table.columns.values():
             is_named = (
@@ -95,8 +95,8 @@ def _describe_times(
         return []
     counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
     written = forms_of_users or forms
-    form = next((form for form, _ in written.most_common() if form != "other"), None)
-    if form is None or written["other"] > written[form]:
+    form = next((form for form, _ in written.most_common() if form in TIMES), None)
+    if form is None or sum(written[other] for other in written.keys() - TIMES.keys()) > written[form]:
         decisions.append(
             Decision("format", "the format of times: most have one that dbctl reads, but does not write")
         )

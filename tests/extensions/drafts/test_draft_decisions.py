@@ -582,8 +582,31 @@ def test_format_that_no_stored_time_has_is_stated(shop):
     shop.create(columns=", created_at text", values=values)
     draft = shop.draft()
     (line,) = [text for text in shop.profile.read_text().splitlines() if text.startswith("time = ")]
-    assert line.endswith("# without a type for times: 2 other; none has this form")
+    assert line.endswith("# without a type for times: 2 iso-without-z; none has this form")
     assert "format" in draft["undecided"]
+
+
+@pytest.mark.parametrize(
+    "first", ["2026-01-01 00:00:00.123456", "2026-01-01 00:00:00Z", "2026-01-01 00:00:00+00:00"]
+)
+def test_times_with_fraction_or_offset_have_the_form_that_commands_write(shop, first):
+    shop.create(
+        "create table beats (id integer primary key, seen_at bigint)",
+        "insert into beats values (1, 1767312000000), (2, 1767312001000), (3, 1767312002000)",
+        columns=", created_at text",
+        values=(f", '{first}'", ", '2026-02-01 00:00:00.5'"),
+    )
+    draft = shop.draft()
+    assert draft["time"] == "sqlite-time"
+    assert "format" not in draft["undecided"]
+
+
+def test_number_without_end_and_number_of_phone_are_no_times(shop):
+    shop.create(
+        columns=", created_at real, updated_at text",
+        values=(", 9e999, '1767312000'", ", 1767312000.5, '1767312001'"),
+    )
+    assert not {"created_at", "updated_at"} & shop.draft()["users"]["fields"].keys()
 
 
 @pytest.mark.parametrize(

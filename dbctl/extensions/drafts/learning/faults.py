@@ -18,9 +18,10 @@ from dbctl.extensions.drafts.learning.recordings import CREATES
 from dbctl.extensions.drafts.learning.scene import ChangedRow, Scene, decode_changes
 from dbctl.extensions.drafts.usual_names import EVENT_TABLE
 from dbctl.model import Row, join_first
+from dbctl.profiles.codecs import recognize_time
 from dbctl.services.app.evidence.gather import TableEvidence
 from dbctl.services.app.evidence.references import normalize
-from dbctl.services.app.evidence.subjects import is_boolean, read_time_form
+from dbctl.services.app.evidence.subjects import is_boolean
 from dbctl.services.events.changes.records import TableChange
 
 #: Columns of users, besides times, in which an app records sign-ins and requests of a user.
@@ -140,8 +141,8 @@ def _list_time_steps(row: ChangedRow) -> Iterator[tuple[str, str]]:
     """Yield the values of columns with times before and after the action, in a form that can be compared."""
     for column, value in (row.after or {}).items():
         earlier = (row.before or {}).get(column)
-        form = read_time_form(value)
-        if form and read_time_form(earlier) == form and len(str(earlier)) == len(str(value)):
+        form = recognize_time(value)
+        if form and recognize_time(earlier) == form and len(str(earlier)) == len(str(value)):
             yield str(earlier), str(value)
 
 
@@ -190,7 +191,7 @@ def _is_beyond_traces(row: ChangedRow, table: TableEvidence, keys: set[object]) 
     """Return whether the row of another user changed in more than times, traces of requests, and references to the subject."""
     before = row.before or {}
     return row.after is None or any(
-        not (TRACE.search(column) or read_time_form(value))
+        not (TRACE.search(column) or recognize_time(value))
         # the number of a boolean can be the key of a user
         and (before[column] not in keys or _is_flag(table, column, [before[column], value]))
         for column, value in row.after.items()

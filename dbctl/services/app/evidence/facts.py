@@ -17,7 +17,7 @@ from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.errors.usage import ProfileContradictionError, SchemaMismatchError
 from dbctl.model import Severity, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.codecs import BOOLEANS, explain_incomparable
+from dbctl.profiles.codecs import BOOLEANS, explain_incomparable, recognize_time
 from dbctl.profiles.model.base import ColumnNames, list_names
 from dbctl.profiles.model.databases import Ledger
 from dbctl.profiles.model.roles import Roles
@@ -37,7 +37,7 @@ MOST_SHOWN = 3  #: values in a message
 _BOOLEAN_KEY = ("boolean",)  #: another codec, which dbctl reads, but would not write
 _NUMBERS = {"0", "1"}  #: how some databases return ``true`` and ``false``
 #: The forms of times that the app reads alike: texts with any separators and fractions.
-_TEXT_FORMS = frozenset({"iso-ms", "sqlite-time", "other"})
+_TEXT_FORMS = frozenset({"iso-ms", "sqlite-time", "iso-without-z"})
 
 
 class _Column(Struct, frozen=True):
@@ -149,12 +149,10 @@ def _check_times(fact: Fact, subject: Subject) -> Iterator[Contradiction]:
         form = LiveTable(subject.app.core, subject.db, table.name, "times").time_form(name)
         stored = [value for (value,) in subject.sample(table.name, [name])]
         expected = _TEXT_FORMS if form in _TEXT_FORMS else {form}
-        if any(subjects.read_time_form(value) in expected for value in stored):
+        if any(recognize_time(value) in expected for value in stored):
             continue
         forms = Counter(
-            "text" if known in _TEXT_FORMS else known
-            for value in stored
-            if (known := subjects.read_time_form(value))
+            "text" if known in _TEXT_FORMS else known for value in stored if (known := recognize_time(value))
         )
         is_wrong_type = form in _TEXT_FORMS and subjects.is_whole(table.columns[name]) and not stored
         if not (forms or is_wrong_type):

@@ -18,9 +18,9 @@ from dbctl.engines.contract.database import Column, Readable
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import PrivilegeMissingError
 from dbctl.files import toml
-from dbctl.model import Finding, Severity, Struct, TimeForm
+from dbctl.model import Finding, Severity, Struct
 from dbctl.profiles import loader
-from dbctl.profiles.codecs import BooleanCodec, KeyCodec
+from dbctl.profiles.codecs import BooleanCodec, KeyCodec, recognize_time
 from dbctl.profiles.model.databases import Database
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable, find_column
@@ -214,16 +214,8 @@ class Subject(msgspec.Struct, dict=True, eq=False):
         return self._denials[table]
 
 
-#: Numbers that are times from 2001 to 2286: in seconds, and in milliseconds.
-SECONDS, MILLISECONDS = range(1_000_000_000, 10_000_000_000), range(1_000_000_000_000, 10_000_000_000_000)
 TIME_TYPE = r"DATE|TIME"
 TEXT_TYPE = r"CHAR|TEXT|CLOB|STRING|UUID|CITEXT|^$"
-_DAY = r"\d{4}-\d\d-\d\d"
-_TIMES: Mapping[str, TimeForm] = {
-    rf"{_DAY}T\d\d:\d\d:\d\d\.\d{{3}}Z": "iso-ms",
-    rf"{_DAY} \d\d:\d\d:\d\d": "sqlite-time",
-}
-_ANY_TIME = rf"{_DAY}[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"
 _KEYS: Mapping[KeyCodec, tuple[str, str]] = {
     "uuid4": (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUIDs"),
     "cuid": (r"c[0-9a-z]{24}", "CUIDs"),
@@ -241,24 +233,9 @@ _GENERATORS: Mapping[str, str] = {
     "base64url-{}": r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[0-9A-Za-z_-]{16,128}",
 }
 
-SampledForm = TimeForm | Literal["other"]
 
-
-def read_time_form(value: object) -> SampledForm | None:
-    """Return the form of a stored time; ``other``: a time that dbctl reads, but does not write; None: no time."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float):
-        return "epoch-s" if int(value) in SECONDS else "epoch-ms" if int(value) in MILLISECONDS else None
-    text = str(value)
-    exact: SampledForm | None = next(
-        (form for pattern, form in _TIMES.items() if re.fullmatch(pattern, text)), None
-    )
-    return exact or ("other" if re.fullmatch(_ANY_TIME, text) else None)
-
-
-def count_time_forms(values: Iterable[object]) -> Counter[SampledForm]:
-    return Counter(form for value in values if (form := read_time_form(value)))
+def count_time_forms(values: Iterable[object]) -> Counter[str]:
+    return Counter(form for value in values if (form := recognize_time(value)))
 
 
 def is_time(column: Column, values: Iterable[object]) -> bool:
@@ -266,7 +243,7 @@ def is_time(column: Column, values: Iterable[object]) -> bool:
     if column.native == "time" or any(isinstance(value, datetime) for value in stored):
         return True
     if stored:
-        return all(map(read_time_form, stored))
+        return all(map(recognize_time, stored))
     return bool(re.search(TIME_TYPE, column.type))
 
 

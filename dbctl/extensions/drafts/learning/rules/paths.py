@@ -14,6 +14,7 @@ from dbctl.extensions.drafts import usual_names
 from dbctl.extensions.drafts.learning.scene import ChangedRow, Scene
 from dbctl.extensions.drafts.new_users import find_named_rows
 from dbctl.model import Row
+from dbctl.profiles.codecs import recognize_time
 from dbctl.profiles.payloads import has_row_path, parse_row_path
 from dbctl.services.app.evidence import references, subjects
 from dbctl.services.app.evidence.gather import SAMPLE_ROWS, TableEvidence
@@ -240,7 +241,7 @@ class UserPaths:
                 and "]" not in value
                 and not evidence.is_unique(name)
                 and all(row[name] != value for row in others)
-                and subjects.read_time_form(value) is None
+                and recognize_time(value) is None
             )
             if is_kind and name != column and (others or KIND.search(references.normalize(name))):
                 yield f"{evidence.name}[{name}={value}].{column}"
