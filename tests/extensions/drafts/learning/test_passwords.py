@@ -157,6 +157,27 @@ def test_columns_that_change_with_password_are_learned(shop):
     assert users["on_sign_out"] == {"security_stamp": ":uuid4", "token_version": ":next"}
 
 
+@pytest.mark.parametrize(
+    ("value", "generator"),
+    [
+        ("'k3XmQ9ZrT0aLwYb7NcVu2PdHsE5jGf8Ri1oAtB4xKzMqJy6WnUhSvDlCpFe7'", ":alphanumeric-60"),
+        ("cast('5b0e3b4e7d3c4d5e9a510c9f7a3d2b11' as blob)", ":hex-32"),  # as MediaWiki stores it
+        ("'tz4a98xxat96iws9zmbrgj3a'", ":cuid2"),
+    ],
+)
+def test_random_text_of_any_generator_that_changes_with_password_is_learned(shop, value, generator):
+    shop.set_hash(hash_password(Secret(PASSWORD), "$pbkdf2-sha512$9$"), more=f", security_stamp = {value}")
+    shop.learn()
+    assert toml.loads(shop.profile.read_text())["users"]["on_sign_out"] == {"security_stamp": generator}
+
+
+def test_digits_that_change_with_password_are_no_random_text(shop):
+    more = ", note = '1767312000000000'"  # microseconds
+    shop.set_hash(hash_password(Secret(PASSWORD), "$pbkdf2-sha512$9$"), more=more)
+    assert any("users.note" in text for text in shop.learn()["data"]["decisions"])
+    assert "also" not in shop.section()
+
+
 def test_value_without_explanation_and_history_of_passwords_are_open_decisions(shop):
     stored = hash_password(Secret(PASSWORD), "$pbkdf2-sha512$9$")
     shop.set_hash(stored, more=", note = 'a text of the app'")

@@ -27,8 +27,6 @@ from dbctl.services.users.sign_in_state import NEXT
 _STAMP = re.compile(r"stamp|uniquifier|session|token|jwt|epoch|auth_version")
 #: Constants that need no second demonstration.
 _NEUTRAL = (0, 1, "")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HEX = re.compile(r"[0-9a-f]{16,}")
 #: Characters of the shortest hash.
 SHORTEST_HASH = 13
 
@@ -175,8 +173,9 @@ class PasswordRule(UserRule):
             return bool(after)
         if is_number and isinstance(before, int) and after == before + 1:
             return NEXT
-        if isinstance(after, str) and (_UUID.fullmatch(after) or _HEX.fullmatch(after)):
-            return ":uuid4" if "-" in after else f":hex-{len(after)}"
+        texts = [read_text(value) for value in (before, after) if isinstance(value, str | bytes) and value]
+        if isinstance(after, str | bytes) and (generator := subjects.guess_generator(texts)):
+            return generator
         earlier = [
             values[column]
             for recording in self.scene.earlier
