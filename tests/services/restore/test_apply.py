@@ -322,6 +322,7 @@ def test_changed_backup_is_not_restored(deployed):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="requires root and setpriv")
+@pytest.mark.parametrize("deployed", ["wal"], indirect=True)
 @pytest.mark.parametrize(
     "command", ["restore apply latest --yes", "backup verify", "backup verify --deep", "backup drill"]
 )
