@@ -15,9 +15,9 @@ import typer
 
 import dbctl
 from dbctl.cli.main import create_root
+from dbctl.errors.backup import UndoMissingError
 from dbctl.errors.base import Invocation, Remedy, invocations, load_registry
 from dbctl.errors.databases import RowNotFoundError
-from dbctl.errors.restore import UndoMissingError
 from dbctl.errors.usage import FleetSelectedError
 from dbctl.errors.users import SettingMissingError
 from tests.examples import is_installed
@@ -55,7 +55,7 @@ def list_remedies() -> Iterator[tuple[str, str]]:
 
 def list_described_commands() -> Iterator[tuple[str, str]]:
     """Yield the commands in the descriptions of findings, and in the texts of the built-in profiles."""
-    codes = (PACKAGE / "render/reports/codes.toml").read_text(encoding="utf-8")
+    codes = (PACKAGE / "render/codes.toml").read_text(encoding="utf-8")
     yield from (("codes.toml", line) for line in re.findall(r"`dbctl ([^`]+)`", codes))
     for path in sorted((PACKAGE / "profiles/builtin").glob("*.toml")):
         for text in list_texts(tomllib.loads(path.read_text(encoding="utf-8"))):

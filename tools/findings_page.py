@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.render.reports.report import CodeSubject, read_subjects
+from dbctl.render.reports import CodeSubject, read_subjects
 
 HEADER = """\
 # Codes of findings
 
-Generated from `dbctl/render/reports/codes.toml`. A finding has a code, a severity, a message and usually a hint, which names the
+Generated from `dbctl/render/codes.toml`. A finding has a code, a severity, a message and usually a hint, which names the
 objects and has the command with the options of the app. `dbctl help CODE` prints what this page contains about a code.
 Every command also reports a check that failed with [the code of its error](errors.md). The codes of `migrate lint` are
 [its rules](lint.md). `doctor` and `integrity check` exit with 4 for a finding with the severity error,

@@ -194,7 +194,7 @@ def _create_text(ctx: "Context", words: Sequence[str]) -> str:
 def _describe_code(ctx: "Context", code: str) -> str:
     """Return what the reference contains about the code of an error, a finding or a lint rule; empty: no such code."""
     from dbctl.extensions import registry
-    from dbctl.render.reports.report import read_subjects
+    from dbctl.render.reports import read_subjects
     from dbctl.services.migrations.lint_rules import LINT_RULES
 
     formatter = ctx.make_formatter()

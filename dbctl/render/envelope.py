@@ -67,8 +67,7 @@ def show(
     if isinstance(error, OutputFailedError):
         return status
     if output.is_report:
-        from dbctl.render.reports.report import report_failure
-        from dbctl.render.reports.writers import write_report
+        from dbctl.render.reports import report_failure, write_report
 
         write_report(report_failure(command, error, status=status), output)
     elif output.structured:

@@ -235,8 +235,7 @@ def _check_template(output: CommandOutput, options: OutputOptions) -> Template:
 
 
 def _report(output: CommandOutput, options: OutputOptions) -> None:
-    from dbctl.render.reports.report import create_report
-    from dbctl.render.reports.writers import write_report
+    from dbctl.render.reports import create_report, write_report
 
     findings = output.result if isinstance(output.result, Findings) else output.findings
     if findings is None:

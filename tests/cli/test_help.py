@@ -12,7 +12,7 @@ from dbctl.cli import help as help_command
 from dbctl.cli._catalog import read_catalog
 from dbctl.cli.main import main
 from dbctl.errors.base import Exit, load_registry
-from dbctl.render.reports.report import read_subjects
+from dbctl.render.reports import read_subjects
 from dbctl.services.migrations.lint_rules import LINT_RULES
 from tools import reference
 

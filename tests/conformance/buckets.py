@@ -20,7 +20,7 @@ from dbctl.errors.connection import BusyError
 from dbctl.stores.base import FolderState, Store
 from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store
-from dbctl.stores.remote import lock
+from dbctl.stores.remote import contract
 from tests import storage
 from tests.conformance.stores import (
     FIRST_FOLDER,
@@ -209,13 +209,13 @@ class BucketContract(StoreContract):
 
     def test_expired_lock_of_other_machine_is_taken_over(self, place, open_from_other_machine, monkeypatch):
         leave_lock_of_killed_process(place, open_from_other_machine)
-        expiry = lock.now() + timedelta(seconds=lock.EXPIRY_SECONDS + 1)
-        monkeypatch.setattr(lock, "now", lambda: expiry)
+        expiry = contract.now() + timedelta(seconds=contract.EXPIRY_SECONDS + 1)
+        monkeypatch.setattr(contract, "now", lambda: expiry)
         with place.open().lock("prune", timeout=0):
             assert json.loads(place.bucket.get("deep/er/app/.dbctl-lock"))["command"] == "prune"
 
     def test_lock_is_renewed(self, place, monkeypatch):
-        monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
+        monkeypatch.setattr(contract, "RENEW_SECONDS", 0.05)
         with place.open().lock("backup create", timeout=0):
             first = place.bucket.get("deep/er/app/.dbctl-lock")
             deadline = time.monotonic() + 20
@@ -242,8 +242,8 @@ class BucketContract(StoreContract):
     def test_expired_lock_is_not_held(self, place, open_from_other_machine, monkeypatch):
         leave_lock_of_killed_process(place, open_from_other_machine)
         assert place.open().is_locked()
-        expiry = lock.now() + timedelta(seconds=lock.EXPIRY_SECONDS + 1)
-        monkeypatch.setattr(lock, "now", lambda: expiry)
+        expiry = contract.now() + timedelta(seconds=contract.EXPIRY_SECONDS + 1)
+        monkeypatch.setattr(contract, "now", lambda: expiry)
         assert not place.open().is_locked()
 
     def test_unreadable_lock_is_respected(self, place):

@@ -17,7 +17,7 @@ from dbctl.engines.contract.vectors import VectorFault
 from dbctl.errors.base import DbctlError, load_registry
 from dbctl.extensions.external_index.contract import ExternalIndexState
 from dbctl.extensions.schedule import status as schedule
-from dbctl.render.reports.report import read_subjects
+from dbctl.render.reports import read_subjects
 from dbctl.services.migrations import schema_diff, verify
 from tools.findings_page import findings_page
 from tools.reference import PAGES, list_commands

@@ -23,8 +23,8 @@ from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.stored_code import Definition
 from dbctl.engines.mysql.values import escape_pattern, format_literal
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import ForeignDumpRefusedError
 from dbctl.errors.connection import CorruptError
-from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.model import Secret
 from dbctl.url import Url
 

@@ -16,9 +16,9 @@ from dbctl.engines.mysql.opening import LONGEST_IDLE, quote
 from dbctl.engines.mysql.session import Session
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.dumps import UNCHANGED, failed_verification, require_row_counts
+from dbctl.errors.backup import RestoreFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
-from dbctl.errors.restore import RestoreFailedError
 from dbctl.files.codecs import read_gzip
 from dbctl.model import sort_by_use
 from dbctl.progress import no_progress

@@ -46,8 +46,8 @@ from dbctl.engines.mysql.swap import (
 from dbctl.engines.mysql.values import format_literal
 from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name, is_derived_name, unsupported_dump_error
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import RestoreFailedError
 from dbctl.errors.base import Remedy
-from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 

@@ -43,15 +43,15 @@ from dbctl.engines.servers.dumps import (
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident, quote_literal
 from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
-from dbctl.errors.base import DbctlError
-from dbctl.errors.connection import BusyError, PrivilegeMissingError, UnreachableError
-from dbctl.errors.restore import (
+from dbctl.errors.backup import (
     DumpOverreachesError,
     ForeignDumpRefusedError,
     RestoreFailedError,
     RestoreUnfinishedError,
     RetainedDatabaseMissingError,
 )
+from dbctl.errors.base import DbctlError
+from dbctl.errors.connection import BusyError, PrivilegeMissingError, UnreachableError
 from dbctl.url import Url
 
 #: The database that every server has, and every user may connect to.

@@ -28,8 +28,8 @@ from dbctl.engines.postgresql.dump_statements import NAME, PsqlCommandError, Sta
 from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.postgresql.settings import quote_literal
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.errors.base import DbctlError
-from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.model import Secret, format_count
 from dbctl.url import Url
 

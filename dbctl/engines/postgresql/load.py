@@ -31,9 +31,9 @@ from dbctl.engines.postgresql.session import Session
 from dbctl.engines.postgresql.settings import MONEY, unlimit_idle
 from dbctl.engines.servers.dumps import UNCHANGED, failed_verification, require_row_counts
 from dbctl.engines.sql.catalog import ident, quote_literal
+from dbctl.errors.backup import RestoreUnfinishedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, CorruptError, UnreachableError
-from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.files import subprocesses
 from dbctl.files.codecs import read_gzip
 from dbctl.model import Struct

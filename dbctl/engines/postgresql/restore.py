@@ -49,8 +49,8 @@ from dbctl.engines.postgresql.session import Session, open_session
 from dbctl.engines.servers.database import SHORT_TIMEOUT
 from dbctl.engines.servers.dumps import RETAINED_SUFFIX, derived_name, unsupported_dump_error
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import ForeignDumpRefusedError, RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.connection import PrivilegeMissingError
-from dbctl.errors.restore import ForeignDumpRefusedError, RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.url import Url
 

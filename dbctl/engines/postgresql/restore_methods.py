@@ -42,9 +42,9 @@ from dbctl.engines.servers.dumps import (
 from dbctl.engines.servers.engine import ErrorContext
 from dbctl.engines.sql.catalog import ident
 from dbctl.engines.sql.checks import digest_tables, require_loaded_rows
+from dbctl.errors.backup import DumpOverreachesError, RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import PrivilegeMissingError, UnreachableError
-from dbctl.errors.restore import DumpOverreachesError, RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.url import Url
 
 #: The event triggers of a dump must not run during its load: pg_dump fills materialized views after it has created them,

@@ -27,8 +27,8 @@ from dbctl.engines.contract.dumps import (
 )
 from dbctl.engines.contract.route import wrap_program
 from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.errors.backup import RestoreFailedError, RoleReplacementInvalidError, RolesMissingError
 from dbctl.errors.connection import ReadOnlyError
-from dbctl.errors.restore import RestoreFailedError, RoleReplacementInvalidError, RolesMissingError
 from dbctl.errors.usage import NotSupportedError, UrlInvalidError
 from dbctl.files import limited_program, subprocesses
 from dbctl.files.codecs import Compressor

@@ -15,8 +15,8 @@ from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.sql import codec
 from dbctl.engines.sql.catalog import Row, Statement, ident
 from dbctl.engines.sql.database import SqlPart
+from dbctl.errors.backup import RestoreFailedError
 from dbctl.errors.connection import QueryFailedError
-from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import ValueInvalidError
 from dbctl.model import Struct
 

@@ -89,7 +89,7 @@ class SQLiteDatabase(SqlDatabase):
 
     @cached_property
     def rebuilder(self) -> TableRebuilder:
-        from dbctl.engines.sqlite.rebuild import SQLiteTableRebuilder
+        from dbctl.engines.sqlite.scripts import SQLiteTableRebuilder
 
         return SQLiteTableRebuilder(self)
 

@@ -34,8 +34,8 @@ from dbctl.engines.sqlite.files import (
     may_reappear,
     new_partial_path,
 )
+from dbctl.errors.backup import RestoreUnfinishedError
 from dbctl.errors.connection import BusyError, WriteConflictError
-from dbctl.errors.restore import RestoreUnfinishedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files.atomic import create_empty, sync_directory, sync_file, sync_name, translate_errors
 from dbctl.files.lock import wait_for_lock

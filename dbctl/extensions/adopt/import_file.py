@@ -17,7 +17,13 @@ from dbctl.engines.contract.dumps import Content, Dump, DumpVerification, LoadRe
 from dbctl.engines.contract.engine import DumpImport, FolderImport, ImportedDump, VerifyOptions
 from dbctl.engines.file_locks import list_lock_holders
 from dbctl.engines.file_type import ENGINES, HINTS, TITLES, FileType, detect_file_type
-from dbctl.errors.backup import DecompressionLimitError, FileInvalidError, FileNotRestorableError
+from dbctl.errors.backup import (
+    DecompressionLimitError,
+    DumpOverreachesError,
+    FileInvalidError,
+    FileNotRestorableError,
+    ForeignDumpRefusedError,
+)
 from dbctl.errors.base import DbctlError, Remedy
 from dbctl.errors.connection import (
     BusyError,
@@ -28,7 +34,6 @@ from dbctl.errors.connection import (
     QueryFailedError,
     report_file_errors,
 )
-from dbctl.errors.restore import DumpOverreachesError, ForeignDumpRefusedError
 from dbctl.errors.usage import NotSupportedError, WrongAppError
 from dbctl.extensions.adopt.discovery import (
     SIDE_FILE_SUFFIXES,

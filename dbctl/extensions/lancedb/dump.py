@@ -20,10 +20,9 @@ from dbctl import signals
 from dbctl.engines.contract.dumps import Content, Dump, DumpRequest, DumpResult, Dumps, DumpVerification
 from dbctl.engines.contract.engine import DumpImport, FolderImport, ImportedDump
 from dbctl.engines.sql.checks import require_loaded_rows
-from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError
+from dbctl.errors.backup import ArchiveUnsafeError, FileInvalidError, RestoreFailedError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import CorruptError
-from dbctl.errors.restore import RestoreFailedError
 from dbctl.extensions.lancedb import manifest, snapshot
 from dbctl.extensions.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
 from dbctl.extensions.lancedb.manifest import VERSIONS_FOLDER, ManifestError

@@ -24,8 +24,8 @@ from dbctl.engines.contract.dumps import (
     TrialRestore,
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
+from dbctl.errors.backup import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.connection import NotADatabaseError
-from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb import swap
 from dbctl.extensions.lancedb.dump import TOP_FOLDER, copy_ownership, verify_extracted

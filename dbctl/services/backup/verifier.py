@@ -11,7 +11,13 @@ from dbctl.engines import registry
 from dbctl.engines.contract.dumps import DumpVerification, LoadRequest, RolePolicy
 from dbctl.engines.contract.engine import VerifyOptions
 from dbctl.engines.sql.checks import find_differences, find_differing_counts
-from dbctl.errors.backup import KeyInvalidError, KeyWrongError, RepositoryFailedError, StorageFailedError
+from dbctl.errors.backup import (
+    ForeignDumpRefusedError,
+    KeyInvalidError,
+    KeyWrongError,
+    RepositoryFailedError,
+    StorageFailedError,
+)
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -27,7 +33,6 @@ from dbctl.errors.connection import (
 )
 from dbctl.errors.databases import TempSpaceFailedError
 from dbctl.errors.operations import TooManyProcessesError
-from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.errors.usage import (
     DatabaseNotConfiguredError,
     DatabaseUnknownError,

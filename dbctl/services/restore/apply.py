@@ -8,15 +8,15 @@ from contextlib import ExitStack
 
 from dbctl import progress
 from dbctl.engines.contract.dumps import LoadRequest, StagedDump
-from dbctl.errors.backup import BackupMissingError
-from dbctl.errors.base import Exit, Remedy
-from dbctl.errors.connection import WriteConflictError
-from dbctl.errors.restore import (
+from dbctl.errors.backup import (
+    BackupMissingError,
     NothingToUndoError,
     RetainedDatabaseMissingError,
     TablesLostError,
     UndoMissingError,
 )
+from dbctl.errors.base import Exit, Remedy
+from dbctl.errors.connection import WriteConflictError
 from dbctl.files.atomic import make_folder
 from dbctl.model import ChangeResult, Effect, Finding, Plan, Row, Struct, count_severities, join_hint
 from dbctl.services.app.app import App

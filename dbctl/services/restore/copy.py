@@ -14,10 +14,9 @@ from msgspec import structs
 from dbctl import progress, signals
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import LoadRequest, LoadResult, RestoreTarget, StagedDump
-from dbctl.errors.backup import TargetIsSourceError, TargetNotEmptyError
+from dbctl.errors.backup import CopyPartialError, TargetIsSourceError, TargetNotEmptyError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import FileMissingError, report_file_errors
-from dbctl.errors.restore import CopyPartialError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.files.atomic import make_folder
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count

@@ -19,10 +19,10 @@ from dbctl.engines.contract.database import (
     require_supported,
 )
 from dbctl.engines.contract.streaming import StagedCounts, StagedRows, StagingTables
+from dbctl.errors.backup import RowsLeftOutError, TableNotRestoredError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError
-from dbctl.errors.restore import RowsLeftOutError, TableNotRestoredError
 from dbctl.errors.usage import UsageError, ValueInvalidError
 from dbctl.errors.users import BuiltInRoleError, PasswordUnknownError
 from dbctl.model import Struct, format_count

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from dbctl import progress, signals
 from dbctl.engines.contract.dumps import LoadRequest, LoadResult, StagedDump, release_nothing
+from dbctl.errors.backup import RestorePartialError, RestoreUnfinishedError
 from dbctl.errors.base import DbctlError, Remedy
-from dbctl.errors.restore import RestorePartialError, RestoreUnfinishedError
 from dbctl.model import Finding
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.manifest import Manifest, Member, OmittedDatabase

@@ -15,10 +15,15 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract.database import Readable
 from dbctl.engines.contract.dumps import LoadRequest, MissingRole, RestoreTarget, RolePolicy
-from dbctl.errors.backup import BackupCorruptError, BackupMissingError, BackupPartialError, KeyWrongError
+from dbctl.errors.backup import (
+    BackupCorruptError,
+    BackupMissingError,
+    BackupPartialError,
+    KeyWrongError,
+    RolesMissingError,
+)
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import CorruptError, FileMissingError, ReadOnlyError
-from dbctl.errors.restore import RolesMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.files import age
 from dbctl.model import format_count

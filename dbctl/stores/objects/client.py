@@ -23,19 +23,17 @@ from dbctl.config.storage import Address
 from dbctl.errors.backup import StorageFailedError, StorageSettingInvalidError
 from dbctl.files.temp import start_call
 from dbctl.stores.objects.connection import (
+    EMPTY,
     MAX_ATTEMPTS,
     RETRY_PAUSE,
     Connect,
+    RequestFailure,
     Timeouts,
     count_parts,
-    prepare_connection,
-)
-from dbctl.stores.objects.errors import (
-    EMPTY,
-    RequestFailure,
     explain_failure,
     explain_foreign,
     is_missing_object,
+    prepare_connection,
 )
 from dbctl.stores.remote.contract import ConflictError, Entry, Tag
 

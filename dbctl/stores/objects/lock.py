@@ -14,8 +14,7 @@ import secrets
 from dbctl.errors.backup import StorageIncompatibleError
 from dbctl.files.lock import describe_holder
 from dbctl.stores.objects.client import Client
-from dbctl.stores.remote.contract import ConflictError, Tag
-from dbctl.stores.remote.lock import RenewedLock, has_expired
+from dbctl.stores.remote.contract import ConflictError, RenewedLock, Tag, has_expired
 
 
 class Lease(RenewedLock):

@@ -28,8 +28,7 @@ from dbctl.errors.usage import require_driver
 from dbctl.model import now
 from dbctl.stores.base import ObjectLock, Protection
 from dbctl.stores.objects.client import ABSENT_KEY, Client, pause
-from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE
-from dbctl.stores.objects.errors import SERVER_FAULT, explain_failure
+from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE, SERVER_FAULT, explain_failure
 
 #: Time for which the address of a request is valid, and the longest time without a response, in seconds.
 LIFETIME, TIMEOUT = timedelta(minutes=15), 15

@@ -36,8 +36,7 @@ from dbctl.stores.base import (
     read_each_manifest,
     translate_errors,
 )
-from dbctl.stores.remote.contract import ConflictError, Entry, ObjectLocker, RemoteClient
-from dbctl.stores.remote.lock import RenewedLock
+from dbctl.stores.remote.contract import ConflictError, Entry, ObjectLocker, RemoteClient, RenewedLock
 from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.

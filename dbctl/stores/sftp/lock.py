@@ -15,8 +15,7 @@ from contextlib import ExitStack
 from dbctl.errors.backup import RepositoryFailedError, StorageFailedError, StorageIncompatibleError
 from dbctl.files.lock import describe_holder
 from dbctl.stores.base import INCOMPLETE_MARK
-from dbctl.stores.remote.contract import ConflictError, Entry
-from dbctl.stores.remote.lock import EXPIRY_SECONDS, RenewedLock, has_expired
+from dbctl.stores.remote.contract import EXPIRY_SECONDS, ConflictError, Entry, RenewedLock, has_expired
 from dbctl.stores.sftp.client import NEW_PREFIX, SftpClient
 from dbctl.stores.sftp.protocol import Kind, Status
 

@@ -16,9 +16,8 @@ import pytest
 from msgspec import structs
 
 from dbctl.config.sections import Selection
-from dbctl.errors.backup import FileInvalidError
+from dbctl.errors.backup import FileInvalidError, ForeignDumpRefusedError
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.restore import ForeignDumpRefusedError
 from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.checks.run import examine

@@ -15,9 +15,13 @@ from msgspec import structs
 from dbctl.engines.mysql import dump_programs
 from dbctl.engines.postgresql.dump_statements import PsqlCommandError, PsqlScanner
 from dbctl.engines.sql.catalog import ident
-from dbctl.errors.backup import BackupPartialError, FileInvalidError, FileNotRestorableError
+from dbctl.errors.backup import (
+    BackupPartialError,
+    FileInvalidError,
+    FileNotRestorableError,
+    RestoreFailedError,
+)
 from dbctl.errors.base import DbctlError
-from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import WrongAppError
 from dbctl.extensions.adopt.mysql import import_dump
 from dbctl.services.restore.copy import CopyRestore

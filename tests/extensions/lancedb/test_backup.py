@@ -17,9 +17,9 @@ import pytest
 
 from dbctl import signals
 from dbctl.cli.main import main
+from dbctl.errors.backup import RestoreFailedError
 from dbctl.errors.base import Exit
 from dbctl.errors.connection import BusyError, FileMissingError
-from dbctl.errors.restore import RestoreFailedError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.extensions.lancedb import swap
 from dbctl.files import temp

@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from dbctl.engines import registry
 from dbctl.engines.contract.dumps import Dump, DumpRequest, LoadRequest
 from dbctl.engines.contract.engine import VerifyOptions
-from dbctl.errors.backup import ArchiveUnsafeError
+from dbctl.errors.backup import ArchiveUnsafeError, RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.connection import BusyError, CorruptError, NotADatabaseError
-from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.extensions.lancedb import manifest, snapshot, swap
 from dbctl.extensions.lancedb.dump import FolderDumps, archive_size, blocks
 from dbctl.extensions.lancedb.location import LocalFiles

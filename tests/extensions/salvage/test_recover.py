@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 
 from dbctl.engines.sqlite.files import read_varint
+from dbctl.errors.backup import UnrecoverableError
 from dbctl.errors.connection import (
     CorruptError,
     DatabaseMissingError,
@@ -21,7 +22,6 @@ from dbctl.errors.connection import (
     NotADatabaseError,
     UnreachableError,
 )
-from dbctl.errors.restore import UnrecoverableError
 from dbctl.extensions.salvage.contract import SalvageRequest
 from dbctl.extensions.salvage.sqlite import recover as recovering
 from dbctl.extensions.salvage.sqlite.records import Decoder, RecordError, longest_increasing

@@ -7,8 +7,7 @@ import random
 
 import pytest
 
-from dbctl.errors.backup import BackupCorruptError, BackupMissingError
-from dbctl.errors.restore import NothingToUndoError, UndoMissingError
+from dbctl.errors.backup import BackupCorruptError, BackupMissingError, NothingToUndoError, UndoMissingError
 from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.listing import list_backups

@@ -29,6 +29,7 @@ from dbctl.engines.mysql.dialect import PROCESSES
 from dbctl.engines.mysql.load import DumpScanner, remove_database_name
 from dbctl.engines.mysql.opening import open_session
 from dbctl.engines.sql.catalog import ident
+from dbctl.errors.backup import RestoreFailedError, RestoreUnfinishedError, RetainedDatabaseMissingError
 from dbctl.errors.connection import (
     BusyError,
     ClientFailedError,
@@ -37,7 +38,6 @@ from dbctl.errors.connection import (
     PrivilegeMissingError,
     UnreachableError,
 )
-from dbctl.errors.restore import RestoreFailedError, RestoreUnfinishedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError
 from dbctl.model import Secret
 from dbctl.services.backup.repository import BackupDetail

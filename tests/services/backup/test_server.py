@@ -31,7 +31,7 @@ from dbctl.engines.postgresql.dump_programs import END
 from dbctl.engines.postgresql.load import swap_lock_key
 from dbctl.engines.postgresql.session import open_session
 from dbctl.engines.sql.catalog import ident
-from dbctl.errors.backup import BackupPartialError
+from dbctl.errors.backup import BackupPartialError, RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import (
     BusyError,
@@ -44,7 +44,6 @@ from dbctl.errors.connection import (
     UnreachableError,
 )
 from dbctl.errors.databases import TableMissingError
-from dbctl.errors.restore import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.errors.usage import NotSupportedError, UsageError
 from dbctl.files import codecs, subprocesses
 from dbctl.model import Secret

@@ -28,7 +28,7 @@ from dbctl.services.checks.base import SETS, CheckRun, list_subjects, load_check
 from tests.services import larder_app
 
 PACKAGE = Path(base.__file__).parent
-CODES = tomllib.loads((Path(dbctl.__file__).parent / "render/reports/codes.toml").read_text())
+CODES = tomllib.loads((Path(dbctl.__file__).parent / "render/codes.toml").read_text())
 #: The files that this process has opened with SQLite, while a test counts them.
 _opened: list[str] = []
 sys.addaudithook(

@@ -21,11 +21,17 @@ from dbctl import signals
 from dbctl.config.model import Retention
 from dbctl.engines.contract.dumps import Dump, LoadRequest
 from dbctl.engines.sqlite.restore import SQLiteRestoreTarget
-from dbctl.errors.backup import BackupCorruptError, BackupMissingError, RepositoryFailedError
+from dbctl.errors.backup import (
+    BackupCorruptError,
+    BackupMissingError,
+    NothingToUndoError,
+    RepositoryFailedError,
+    RestorePartialError,
+    UndoMissingError,
+)
 from dbctl.errors.base import DbctlError
 from dbctl.errors.connection import BusyError, InsufficientSpaceError, ReadOnlyError
 from dbctl.errors.databases import SameFileError
-from dbctl.errors.restore import NothingToUndoError, RestorePartialError, UndoMissingError
 from dbctl.errors.usage import UsageError, WrongAppError
 from dbctl.files import mounts
 from dbctl.services.backup.listing import list_backups

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dbctl.errors.backup import RestorePartialError
 from dbctl.errors.connection import BusyError
-from dbctl.errors.restore import RestorePartialError
 from tests.services.flashpoint_app import catch_error, query_rows, run_statements
 from tests.services.promptvault_app import apply_restore, create_app_backup, list_all_backups
 from tests.services.restore.test_apply import open_read_transaction

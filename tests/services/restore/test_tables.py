@@ -6,10 +6,9 @@ from functools import partial
 
 import pytest
 
-from dbctl.errors.backup import BackupPartialError
+from dbctl.errors.backup import BackupPartialError, TableNotRestoredError
 from dbctl.errors.connection import ConstraintError
 from dbctl.errors.databases import AlreadyExistsError, TableMissingError
-from dbctl.errors.restore import TableNotRestoredError
 from dbctl.errors.usage import NotSupportedError, PlanChangedError, UsageError, ValueInvalidError
 from dbctl.errors.users import LastAdminError
 from dbctl.services.backup.create import CreateBackup

@@ -13,9 +13,9 @@ from dbctl import signals
 from dbctl.engines.contract.checks import EngineFinding
 from dbctl.engines.sqlite.errors import ErrorContext, translate_create_error
 from dbctl.engines.sqlite.files import list_files
+from dbctl.errors.backup import UnrecoverableError
 from dbctl.errors.base import Remedy
 from dbctl.errors.connection import DatabaseMissingError, FileExistsAlreadyError, UnreachableError
-from dbctl.errors.restore import UnrecoverableError
 from dbctl.extensions.salvage.contract import Salvage, SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.extensions.salvage.sqlite import image as images
 from dbctl.extensions.salvage.sqlite import new_database, schema
