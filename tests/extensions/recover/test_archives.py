@@ -266,6 +266,7 @@ def test_folders_without_an_archive_are_refused(shop, fail, tmp_path):
 def test_missing_configuration_names_the_section(shop, fail, tmp_path):
     text = Path("dbctl.toml").read_text().partition("[apps.shop.recovery")[0]
     Path("dbctl.toml").write_text(text)
+    Path("backups").mkdir(exist_ok=True)
     fail(shop.sales[3].inserted, "recovery-not-configured")
 
 

@@ -68,6 +68,7 @@ def test_random_moment_is_one_of_the_stored_log(shop, answer):
 def test_drill_of_a_moment_refuses_what_it_cannot_do(shop, answer):
     for words in (["20260101_000000"], ["--all-apps"]):
         assert answer("backup", "drill", "--at", "random", *words, status=2)["error"]["code"] == "usage"
+    Path("backups").mkdir()
     assert answer("backup", "drill", "--at", "random", status=2)["error"]["code"] == "usage"
     copy = create_log(shop, answer, sales=1)
     early = datetime.fromisoformat("2020-01-01T00:00:00+00:00")
