@@ -69,8 +69,10 @@ def run_command_line() -> int:
     try:
         signals.install_handlers()
         gc.disable()  # imported modules remain in memory; scanning them for garbage is wasted
-        startup.defer_imports()
-        from dbctl.cli.main import main
+        with signals.defer_signals():  # msgspec drops an exception during its import, and crashes later
+            startup.defer_imports()
+            from dbctl.cli.main import main
+        signals.raise_if_interrupted()
 
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)

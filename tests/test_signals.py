@@ -53,3 +53,28 @@ def test_signal_during_the_creation_of_a_class_is_no_internal_error() -> None:
     )
     assert result.returncode == 128 + signal.SIGTERM
     assert "internal error" not in result.stderr
+
+
+LIBRARY_SCRIPT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "datetime":  # msgspec imports it while it is imported, and drops an exception
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+assert "datetime" not in sys.modules
+sys.meta_path.insert(0, Finder())
+sys.argv = ["dbctl", "data", "rows", "t", "--profile=plain", "--url=main=absent.db"]
+from dbctl.__main__ import run
+run()
+"""
+
+
+def test_signal_during_the_import_of_a_library_crashes_no_command() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", LIBRARY_SCRIPT], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 128 + signal.SIGTERM
+    assert result.stderr == ""
