@@ -44,7 +44,8 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
     """Result of ``undo``."""
 
     operation: int
-    rows: Mapping[str, int]  #: restored rows by table
+    rows: Mapping[str, int]  #: restored rows by table, or those of the dropped table
+    dropped: str = ""  #: the table that the operation had created
     ended_sessions: int = 0
     differing: Mapping[str, Sequence[str]] = {}  #: columns that the database itself changed again, by table
     without_password: int = 0  #: restored users without the password that they had
@@ -58,6 +59,7 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
             "undid",
             "operation",
             [str(self.operation)],
+            details=[f"table {self.dropped} dropped"] if self.dropped else (),
             counts={**counts, "sessions ended": self.ended_sessions},
         )
 
@@ -156,7 +158,7 @@ def _drop_table(app: App, operation: OperationDetails, db: Writable, name: str) 
     require_supported(db, db.staging, "dropping a table", REMEDY).drop_table(name)
     details = {"operation": operation.operation, "command": operation.command}
     audit.record(app, db, "undo", "operation", operation.operation, details)
-    return Undone(operation=operation.operation, rows={name: rows})
+    return Undone(operation=operation.operation, rows={name: rows}, dropped=name)
 
 
 def _describe_undo(operation: OperationDetails) -> str:

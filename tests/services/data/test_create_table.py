@@ -249,7 +249,9 @@ def test_undo_drops_the_table_until_its_rows_change(place, tmp_path, capsys, row
         place.run("alter table fresh add column more integer")
         assert place.command("undo", number, "--yes") == 6
         place.run("alter table fresh drop column more")
+    capsys.readouterr()
     assert place.command("undo", number, "--yes") == 0
+    assert f"Undid operation {number}: table fresh dropped" in capsys.readouterr().err
     assert list_tables(place) == {"shelves"}
     assert place.command("undo", number, "--yes") == 6
     capsys.readouterr()
