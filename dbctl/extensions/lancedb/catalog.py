@@ -139,7 +139,7 @@ def _arrow_type(type_name: str) -> pa.DataType:
 
 
 OUTDATED_HINT = Remedy(
-    "Stop the app, and restore a backup; list backups with: `backup list`. To accept the loss, delete the file {path}."
+    "To accept the loss, delete the file {path}. Otherwise stop the app, and restore a backup; list backups with: `backup list`"
 )
 #: Attempts to open a table that is pruned concurrently.
 MAX_TRIES = 10
