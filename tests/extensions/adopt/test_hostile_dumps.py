@@ -207,13 +207,12 @@ def test_harmless_dump_is_loaded_for_trial(engine, tmp_path):
         ("mysql", MYSQL["drop-table"], False),
     ],
 )
-def test_hint_of_rejected_dump_mentions_dumps(engine, statement, has_way, tmp_path):
+def test_hint_of_rejected_dump_names_a_way_if_there_is_one(engine, statement, has_way, tmp_path):
     victim = hostile.victim(engine)
     file = hostile.write_dump(victim, tmp_path / "dump.sql", statement)
     (finding,) = verify_files(victim.pantry.path, file)
     assert finding.code == "file-invalid"
     assert "recover" not in finding.hint
-    assert "dump program" in finding.hint
     assert ("Install untrusted extensions" in finding.hint) == has_way
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from dbctl.engines.postgresql import scripts
-from dbctl.errors.connection import BusyError, FileFailedError
+from dbctl.errors.connection import BusyError, ConstraintError
 from dbctl.errors.migrations import MigrationFailedError, MigrationPartialError
 from dbctl.services.backup.repository import Repository
 from dbctl.services.migrations.execution import executor
@@ -294,7 +294,7 @@ def test_locked_database_names_the_migrations_of_others(tmp_path, answer, comman
 
 
 def test_error_without_another_hint_states_what_the_run_has_done():
-    error = FileFailedError(path="folder", reason="denied")
+    error = ConstraintError(target="desk/code", reason="denied")
     done = NamedMigration(app="desk", database="chat", version="001", name="001_t")
     state_done(error, SimpleNamespace(name="desk/code"), [done])
     assert error.hint == "desk/code was not changed. Done by this run: chat/001_t."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.databases import empty_database
-from tests.services.users.test_companion_rows import ENGINES, SCHEMA
+from tests.services.users.test_companion_rows import SCHEMA
 
 PROFILE = """
 schema = "dbctl.profile/1"
@@ -35,7 +35,7 @@ SECRETS = (
 NAMES = ("badge", "api_token", "hash", "old", "pin")
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=SCHEMA)
 def desk(request, tmp_path, monkeypatch):
     with empty_database(request.param, tmp_path / "desk.db") as database:
         quote = "`" if request.param == "mysql" else '"'
